@@ -1,0 +1,1 @@
+"""The domain of an order: values, commands, events and rules. Pure, and imports nothing of ours."""
