@@ -1,0 +1,78 @@
+"""An event on its way to the log and in it: the fact, its place in the stream, and who asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from orders.events import SCHEMA_VERSION, OrderEvent, restored, stored
+
+
+class Stored(BaseModel):
+    """A stored shape: ignores what a newer version wrote, so that a rollback can still read it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Metadata(Stored):
+    """Why an event is there: who asked for what, in which request, under which trace."""
+
+    actor: str
+    command: str
+    """The type of the command that caused the event."""
+    command_id: str
+    """The id of the instruction, a hash of caller and idempotency key: the event's cause."""
+    payload_hash: str
+    """Of the instruction as received: tells a repeated request from another one under its key."""
+    request_id: str | None = None
+    """The caller's own X-Request-Id, if there was one."""
+    traceparent: str | None = None
+
+
+class Envelope(Stored):
+    """One event of one order. `version` is its place in the order's stream, from 1 on."""
+
+    version: int
+    occurred_at: datetime
+    type: str
+    schema_version: int
+    data: dict[str, Any]
+    metadata: Metadata
+
+    @classmethod
+    def of(
+        cls, event: OrderEvent, version: int, occurred_at: datetime, metadata: Metadata
+    ) -> Envelope:
+        return cls(
+            version=version,
+            occurred_at=occurred_at,
+            type=event.type,
+            schema_version=SCHEMA_VERSION,
+            data=stored(event),
+            metadata=metadata,
+        )
+
+    def event(self) -> OrderEvent:
+        """The fact itself; raises UnreadableEvent if this version cannot know it."""
+        return restored(self.type, self.schema_version, self.data)
+
+
+class Batch(Stored):
+    """Consecutive events of one order, to be appended together."""
+
+    order_id: str
+    events: list[Envelope]
+
+
+def digest(events: Sequence[Envelope]) -> str:
+    """A fingerprint of the facts in a batch: equal if and only if they are the same facts.
+
+    Metadata and times stay out: they say how a fact came about, not what it is.
+    """
+    facts = [[e.version, e.type, e.schema_version, e.data] for e in events]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
