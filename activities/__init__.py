@@ -1,0 +1,1 @@
+"""What the order does to the outside world: one file for each party on the other side."""

@@ -1,0 +1,36 @@
+"""The order's side of the event log: publish what was decided, and look where the log stands."""
+
+from __future__ import annotations
+
+import asyncpg
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from eventlog import log
+from eventlog.envelope import Batch, digest
+from eventlog.log import ConflictingEvent
+
+
+class Publishing:
+    """Activities over one pool of connections to the log; both may be repeated at will."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @activity.defn
+    async def publish_events(self, batch: Batch) -> str:
+        """Appends a batch and returns its digest, by which the order knows what was published."""
+        try:
+            async with self._pool.acquire() as connection:
+                await log.append(connection, batch.order_id, batch.events)
+        except ConflictingEvent as conflict:
+            raise ApplicationError(
+                str(conflict), type="conflicting-event", non_retryable=True
+            ) from conflict
+        return digest(batch.events)
+
+    @activity.defn
+    async def head_of_log(self, order_id: str) -> int:
+        """The version of the last event of an order that the log holds; 0 if there is none."""
+        async with self._pool.acquire() as connection:
+            return await log.head(connection, order_id)

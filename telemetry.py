@@ -1,0 +1,127 @@
+"""Logs for people, and one trace across the processes, if the environment asks for it.
+
+Every instruction carries its own `traceparent`, which goes into the metadata of its events. What
+serves one request is a span of that request's trace; what serves many at once (publishing,
+projecting) is a span of its own that links to each of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from temporalio import workflow
+from temporalio.worker import (
+    HandleUpdateInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+
+TRACER = trace.get_tracer("orderly")
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+def start_logging() -> None:
+    """One line for each thing that a person who runs this wants to know, to standard error."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def start_tracing(service: str, environment: Mapping[str, str] = os.environ) -> Callable[[], None]:
+    """Exports spans by OTLP over HTTP if the standard OTEL_* variables ask for it.
+
+    Returns what flushes and ends it; without those variables, nothing is loaded and nothing costs.
+    """
+    if not _is_wanted(environment):
+        return lambda: None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    # OTEL_SERVICE_NAME, if set, wins over the name of the process.
+    provider = TracerProvider(resource=Resource({"service.name": service}).merge(Resource.create()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
+
+
+def is_tracing() -> bool:
+    """Whether spans go anywhere."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def traceparent(incoming: str | None = None) -> str:
+    """The trace to hand on: of the current span, else the caller's, else a new one of our own."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    if "traceparent" in carrier:
+        return carrier["traceparent"]
+    if incoming and trace_id(incoming):
+        return incoming
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def trace_id(traceparent: str) -> str | None:
+    """The id of the trace in a `traceparent`, in hexadecimal; None if it is no valid one."""
+    context = _span_context(traceparent)
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def continued(traceparent: str | None) -> Any:
+    """The context in which a span becomes a child of the one that a `traceparent` names."""
+    return _PROPAGATOR.extract({"traceparent": traceparent} if traceparent else {})
+
+
+def links(traceparents: Iterable[str | None]) -> list[trace.Link]:
+    """A link to each different span that is named."""
+    contexts = [_span_context(t) for t in dict.fromkeys(traceparents) if t]
+    return [trace.Link(context) for context in contexts if context.is_valid]
+
+
+def _span_context(traceparent: str) -> trace.SpanContext:
+    return trace.get_current_span(continued(traceparent)).get_span_context()
+
+
+def _is_wanted(environment: Mapping[str, str]) -> bool:
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "")
+    if exporter:
+        return exporter == "otlp"
+    return any(
+        environment.get(name)
+        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
+
+
+class TraceUpdates(Interceptor):
+    """Shows each update as a span of the request that sent it.
+
+    The SDK's own interceptor would put it under the request that opened the order.
+    """
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor]:
+        return _TraceUpdates
+
+
+class _TraceUpdates(WorkflowInboundInterceptor):
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        if workflow.unsafe.is_replaying():
+            return await super().handle_update_handler(input)
+        context = continued(input.args[0].traceparent)
+        with TRACER.start_as_current_span(
+            f"OrderWorkflow.{input.update}", context, kind=trace.SpanKind.SERVER
+        ) as span:
+            span.set_attribute("orderly.order_id", workflow.info().workflow_id)
+            return await super().handle_update_handler(input)

@@ -1,0 +1,91 @@
+"""The worker deployment: connects, registers the order's workflow and activities, and runs.
+
+Start it with `python worker.py`, as many as there are machines for. README.md names the variables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+import telemetry
+from activities.publishing import Publishing
+from eventlog.postgres import connect_pool
+from settings import Settings, SettingsError, from_environment
+from workflows.client import connect
+from workflows.order import OrderWorkflow
+
+log = logging.getLogger("orderly.worker")
+
+# Modules without clock, chance or I/O (the tests hold them to it) are shared by all orders: the
+# sandbox would import them again for each, at half of the worker's throughput.
+SHARED = ("orders", "eventlog", "workflows", "pydantic", "asyncpg", "zlib")
+
+
+def worker_for(client: Client, settings: Settings, publishing: Publishing) -> Worker:
+    """The worker, ready to run: pinned to its version if the settings name one."""
+    return Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=[OrderWorkflow],
+        activities=[publishing.publish_events, publishing.head_of_log],
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED)
+        ),
+        interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
+        deployment_config=_deployment(settings),
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT, then finishes what is under way."""
+    stopped = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    client = await connect()
+    pool = await connect_pool(settings.postgres_dsn)
+    async with pool, worker_for(client, settings, Publishing(pool)):
+        version = settings.build_id or "unversioned"
+        log.info("worker on task queue %s, %s", settings.task_queue, version)
+        await stopped.wait()
+        log.info("worker stops")
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    if settings.deployment_name is None or settings.build_id is None:
+        return None
+    version = WorkerDeploymentVersion(settings.deployment_name, settings.build_id)
+    # Said here and not by the workflow: an unversioned worker must not claim a behaviour.
+    return WorkerDeploymentConfig(
+        version=version,
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
+
+
+def main() -> int:
+    telemetry.start_logging()
+    try:
+        settings = from_environment()
+    except SettingsError as error:
+        print(f"orderly worker: {error}", file=sys.stderr)
+        return 2
+    flush_traces = telemetry.start_tracing("orderly-worker")
+    asyncio.run(run(settings))
+    flush_traces()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # The SDK's threads can crash an interpreter that tears itself down.

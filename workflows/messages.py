@@ -1,0 +1,82 @@
+"""What crosses the border of an order's workflow: instructions in, answers and refusals out."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from eventlog.envelope import Envelope, Stored
+from orders.commands import AnyCommand
+from orders.order import Order
+
+TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
+COMMANDS_MAX = 600
+
+
+class Instruction(BaseModel):
+    """Commands on their way to one order, all or nothing, and who sends them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    commands: list[AnyCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+    expected_version: int | None = None
+    """What the caller believes the order's version to be; checked by the order itself."""
+    actor: str
+    payload_hash: str
+    """Of the commands as they were received: tells a repeated request from a changed one."""
+    attempt_id: str
+    """Of the one HTTP request that carries it: tells the first answer from a repeated one."""
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+class EventRef(Stored):
+    """An event that an instruction caused."""
+
+    version: int
+    type: str
+
+
+class Answer(Stored):
+    """What an order says to an instruction; remembered, so that asking again gets the same."""
+
+    version: int
+    status: str
+    total: int
+    """In minor units of `currency`."""
+    currency: str
+    events: list[EventRef]
+    payload_hash: str
+    attempt_id: str | None
+    """None where the answer was restored from the log, which does not keep it."""
+
+
+class Refusal(Stored):
+    """Why an instruction changed nothing; the details of the ApplicationError that says so."""
+
+    code: str
+    message: str
+    version: int
+    allowed_commands: list[str]
+    index: int = 0
+    """The place of the refused command in its instruction."""
+    field: str | None = None
+    """The field of that command to change, where it is one."""
+
+
+# Refusals of the shell itself; every other code is a rule's.
+VERSION_CONFLICT = "version-conflict"
+ORDER_TOO_LARGE = "order-too-large"
+LOG_BEHIND = "log-behind"
+REOPENING = "order-reopening"
+
+
+class Snapshot(Stored):
+    """All that an order needs to go on in a new run of its workflow."""
+
+    schema_version: int = 1
+    order: Order = Order()
+    unpublished: list[Envelope] = Field(default_factory=list)
+    answers: str = ""
+    """The remembered answers, packed: see workflows/answers.py."""
+    reopened: bool = False
+    """The order had ended; it may go on only if the log has nothing newer than this snapshot."""
