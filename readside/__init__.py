@@ -1,0 +1,1 @@
+"""The read side: projections of the log into tables that answer questions fast."""
