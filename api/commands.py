@@ -1,0 +1,222 @@
+"""Intent in: every route here takes commands to one order and answers once they are durable."""
+
+# No `from __future__ import annotations` here: FastAPI could not resolve the typed routes' types.
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.errors import refused
+from api.gateway import Gateway, Mail
+from api.problems import PROBLEMS
+from api.requests import Terms, context_of, given_request_id, payload_hash, short_hash, terms
+from orders.commands import (
+    COMMAND_TYPES,
+    AddItemToOrder,
+    AnyCommand,
+    Id,
+    Name,
+    OpenOrder,
+    OrderCommand,
+    PlaceOrder,
+    named,
+    type_of,
+)
+from orders.money import Currency
+from workflows.deciding import Refused
+from workflows.messages import COMMANDS_MAX, Answer, EventRef, Instruction
+
+router = APIRouter(prefix="/v1/orders")
+
+LINES_MAX = 500
+
+
+class NewOrder(BaseModel):
+    """A new order, alone or with its lines, as a draft or placed at once. All or nothing."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "customer_id": "900",
+                    "currency": "USD",
+                    "lines": [
+                        {
+                            "sku": "1095275",
+                            "title": "ROLLS: BAGELS",
+                            "quantity": 2,
+                            "unit_price": 50,
+                            "discount": 10,
+                        }
+                    ],
+                    "place": True,
+                }
+            ]
+        },
+    )
+
+    customer_id: Id
+    currency: Currency
+    external_reference: Name | None = None
+    lines: list[AddItemToOrder] = Field(default_factory=list, max_length=LINES_MAX)
+    place: bool = False
+
+    def commands(self) -> list[OrderCommand]:
+        opening = OpenOrder(
+            customer_id=self.customer_id,
+            currency=self.currency,
+            external_reference=self.external_reference,
+        )
+        return [opening, *self.lines, *([PlaceOrder()] if self.place else [])]
+
+
+class Commands(BaseModel):
+    """Several commands to one order, carried out together or not at all."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    commands: list[AnyCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+
+
+class CommandAnswer(BaseModel):
+    """What an order became by what was asked of it. `events` is empty if it was already so."""
+
+    order_id: str
+    version: int
+    status: str
+    total: int = Field(description="integer minor units of `currency`")
+    currency: str
+    events: list[EventRef]
+    consistency_token: str = Field(description="give it to a read to see this change there")
+
+
+AsTold = Annotated[Terms, Depends(terms)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Open an order",
+    response_model=CommandAnswer,
+    responses=PROBLEMS,
+    tags=["commands"],
+)
+async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Response:
+    """Opens an order, alone or with its lines, and places it if `place` is true: all or nothing.
+
+    The order's id follows from the Idempotency-Key: repeated, the request finds the same order.
+    """
+    order_id = f"ord_{short_hash(context_of(request).actor, terms.key)}"
+    mail = await _mail(request, order_id, order.commands(), terms, opens=True)
+    try:
+        return await _carry_out(request, mail, terms, status=201)
+    except Refused as no:
+        line = no.refusal.index - 1  # The opening comes before the lines, placing after them.
+        is_a_line = 0 <= line < len(order.lines)
+        raise refused(no.refusal, f"#/lines/{line}" if is_a_line else "#") from no
+
+
+@router.post(
+    "/{order_id}/commands",
+    summary="Send several commands to an order, all or nothing",
+    response_model=CommandAnswer,
+    responses=PROBLEMS,
+    tags=["commands"],
+)
+async def send_commands(
+    request: Request, order_id: Id, commands: Commands, terms: AsTold
+) -> Response:
+    """Carries out all of the commands or none; each decides on what the ones before it did."""
+    mail = await _mail(request, order_id, commands.commands, terms)
+    try:
+        return await _carry_out(request, mail, terms)
+    except Refused as no:
+        raise refused(no.refusal, f"#/commands/{no.refusal.index}") from no
+
+
+def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
+    """One typed route for one command, so that a log of URLs reads as intent."""
+    required = any(field.is_required() for field in command_type.model_fields.values())
+    command_in_body = Body() if required else Body(default_factory=command_type)
+
+    async def send_command(
+        request: Request,
+        order_id: Id,
+        terms: AsTold,
+        command: Annotated[command_type, command_in_body],
+    ) -> Response:
+        mail = await _mail(request, order_id, [command], terms)
+        try:
+            return await _carry_out(request, mail, terms)
+        except Refused as no:
+            raise refused(no.refusal, "#") from no
+
+    return send_command
+
+
+for _command_type in COMMAND_TYPES:
+    if _command_type is not OpenOrder:
+        router.add_api_route(
+            f"/{{order_id}}/commands/{type_of(_command_type)}",
+            _route_for(_command_type),
+            methods=["POST"],
+            summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
+            description=_command_type.__doc__,
+            operation_id=type_of(_command_type),
+            response_model=CommandAnswer,
+            responses=PROBLEMS,
+            tags=["commands"],
+        )
+
+
+async def _mail(
+    request: Request,
+    order_id: str,
+    commands: list[OrderCommand],
+    terms: Terms,
+    opens: bool = False,
+) -> Mail:
+    context = context_of(request)
+    command_id = short_hash(context.actor, terms.key)
+    return Mail(
+        order_id=order_id,
+        command_id=command_id,
+        opens=opens,
+        instruction=Instruction(
+            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(commands)],
+            expected_version=terms.expected_version,
+            actor=context.actor,
+            payload_hash=payload_hash(request.url.path, await request.body()),
+            attempt_id=context.attempt_id,
+            request_id=given_request_id(request),
+            traceparent=context.traceparent,
+        ),
+    )
+
+
+async def _carry_out(request: Request, mail: Mail, terms: Terms, status: int = 200) -> Response:
+    gateway: Gateway = request.app.state.gateway
+    answer = await gateway.send(mail, terms.wait_seconds)
+    headers = {"ETag": f'"{answer.version}"'}
+    if answer.attempt_id != mail.instruction.attempt_id:
+        headers["Idempotent-Replayed"] = "true"
+    if status == 201:
+        headers["Location"] = f"/v1/orders/{mail.order_id}"
+    body = _body(mail.order_id, answer).model_dump_json()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _body(order_id: str, answer: Answer) -> CommandAnswer:
+    return CommandAnswer(
+        order_id=order_id,
+        version=answer.version,
+        status=answer.status,
+        total=answer.total,
+        currency=answer.currency,
+        events=answer.events,
+        consistency_token=f"{order_id}@{answer.version}",
+    )

@@ -1,0 +1,116 @@
+"""The errors that a caller is told of, each with a status, a stable code and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Refusal
+
+
+class FieldError(BaseModel):
+    """One thing in the request to change, found by exactly one of the first three."""
+
+    pointer: str | None = None
+    """A JSON pointer into the body, as a URI fragment: "#/lines/3/quantity"."""
+    parameter: str | None = None
+    header: str | None = None
+    code: str
+    detail: str
+
+
+class Problem(Exception):
+    """An error that the caller is told of."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after: int | None = None,
+        current_version: int | None = None,
+        allowed_commands: list[str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = list(errors)
+        self.retry_after = retry_after
+        self.current_version = current_version
+        self.allowed_commands = allowed_commands
+
+
+def unknown_order(order_id: str) -> Problem:
+    return Problem(404, "unknown-order", f"There is no order {order_id}.")
+
+
+def key_reused() -> Problem:
+    return Problem(
+        422,
+        "idempotency-key-reused",
+        "This key came with another payload before. Use a new key for a new request.",
+        errors=[
+            FieldError(header="Idempotency-Key", code="reused", detail="names another request")
+        ],
+    )
+
+
+def outcome_unknown() -> Problem:
+    return Problem(
+        503,
+        "outcome-unknown",
+        "The order has not answered in time. Repeat the request with the same Idempotency-Key.",
+        retry_after=1,
+    )
+
+
+def engine_unavailable() -> Problem:
+    return Problem(
+        503,
+        "engine-unavailable",
+        "Orders cannot take commands right now. Repeat the request with the same Idempotency-Key.",
+        retry_after=1,
+    )
+
+
+def too_busy() -> Problem:
+    return Problem(
+        429, "too-busy", "Too many commands are under way; repeat this one later.", retry_after=1
+    )
+
+
+def storage_unavailable() -> Problem:
+    return Problem(
+        503, "storage-unavailable", "The event log cannot be read right now.", retry_after=1
+    )
+
+
+def malformed_header(header: str, detail: str) -> Problem:
+    return Problem(
+        422,
+        "malformed-request",
+        f"The {header} header {detail}.",
+        errors=[FieldError(header=header, code="malformed", detail=detail)],
+    )
+
+
+def refused(refusal: Refusal, pointer: str) -> Problem:
+    """What an order's refusal means over HTTP; `pointer` leads to the refused command."""
+    status = {VERSION_CONFLICT: 412, LOG_BEHIND: 503}.get(refusal.code, 409)
+    errors = []
+    if status == 409:
+        pointer += f"/{refusal.field}" if refusal.field else ""
+        errors = [FieldError(pointer=pointer, code=refusal.code, detail=refusal.message)]
+    return Problem(
+        status,
+        refusal.code,
+        f"{refusal.message[0].upper()}{refusal.message[1:]}.",
+        errors=errors,
+        retry_after=1 if status == 503 else None,
+        current_version=refusal.version,
+        allowed_commands=refusal.allowed_commands,
+    )

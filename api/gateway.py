@@ -1,0 +1,219 @@
+"""The one way to Temporal: takes an instruction to its order, open or ended, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+from opentelemetry import trace
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+import telemetry
+from api import errors
+from api.errors import Problem
+from eventlog import log
+from eventlog.postgres import UNAVAILABLE
+from orders.order import Order
+from workflows import answers as memory
+from workflows.deciding import Refused, decide_instruction
+from workflows.details import summary
+from workflows.messages import REOPENING, Answer, Instruction, Refusal, Snapshot
+from workflows.order import CUSTOMER, STATUS, OrderWorkflow
+
+PAUSE_SECONDS = 0.05
+
+# The server's name for an update whose workflow ended before it was answered.
+_ENDED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
+
+
+@dataclass(frozen=True)
+class Mail:
+    """An instruction, addressed: the order it goes to and the id under which it counts once."""
+
+    order_id: str
+    command_id: str
+    instruction: Instruction
+    opens: bool = False
+    """Whether the order may begin with it."""
+
+
+class _NotNow(Exception):
+    """Worth asking again in a moment; `problem` is for a caller who cannot wait that long."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class Gateway:
+    """Sends instructions through one client; reads the log for orders that have ended."""
+
+    def __init__(self, client: Client, pool: asyncpg.Pool, task_queue: str) -> None:
+        self._client = client
+        self._pool = pool
+        self._task_queue = task_queue
+
+    async def send(self, mail: Mail, wait_seconds: float) -> Answer:
+        """The order's answer, once it is durable.
+
+        The same mail again gets the same answer, whoever sends it and whatever happened between.
+        Raises Refused if the order says no, and a Problem if nobody can say in time.
+        """
+        with telemetry.TRACER.start_as_current_span("send", kind=trace.SpanKind.CLIENT):
+            mail = _traced(mail)
+            deadline = asyncio.get_running_loop().time() + wait_seconds
+            while True:
+                left = max(deadline - asyncio.get_running_loop().time(), 0.001)
+                try:
+                    answer = await self._ask(mail, left) or await self._ask_ended(mail)
+                    if answer is not None:
+                        return _checked(answer, mail)
+                except _NotNow as busy:
+                    if left < PAUSE_SECONDS:
+                        raise busy.problem from busy
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
+        """The answer of the order's workflow; None if none is running."""
+        timeout = timedelta(seconds=seconds)
+        try:
+            if mail.opens:
+                return await self._client.execute_update_with_start_workflow(
+                    OrderWorkflow.execute,
+                    mail.instruction,
+                    id=mail.command_id,
+                    start_workflow_operation=self._opening(mail),
+                    rpc_timeout=timeout,
+                )
+            return await self._client.get_workflow_handle_for(
+                OrderWorkflow.run, mail.order_id
+            ).execute_update(
+                OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
+            )
+        except WorkflowUpdateFailedError as error:
+            _unless_refused(error)
+        except WorkflowAlreadyStartedError:
+            pass
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise errors.outcome_unknown() from error
+        except RPCError as error:
+            _unless_unreachable(error)
+        return None
+
+    async def _ask_ended(self, mail: Mail) -> Answer | None:
+        """The answer of an order that has ended, from the log; None if it had to be reopened.
+
+        Asked again, the reopened order answers as any open one.
+        """
+        try:
+            async with self._pool.acquire() as connection:
+                stream = await log.read_stream(connection, mail.order_id)
+        except UNAVAILABLE as error:
+            raise errors.storage_unavailable() from error
+        if not stream and not mail.opens:
+            raise errors.unknown_order(mail.order_id)
+        order, answers = memory.from_stream(stream)
+        if mail.command_id in answers:
+            return answers[mail.command_id].answer
+        now = datetime.now(UTC)
+        events, after = decide_instruction(mail.instruction, order, mail.command_id, now)
+        if not events:
+            told = mail.instruction
+            return memory.answer_of(after, events, told.payload_hash, told.attempt_id)
+        await self._reopen(mail.order_id, order, memory.packed(answers, now))
+        return None
+
+    async def _reopen(self, order_id: str, order: Order, answers: str) -> None:
+        """Starts the order again where the log has it; of two who do, one finds it done."""
+        try:
+            await self._client.start_workflow(
+                OrderWorkflow.run,
+                Snapshot(order=order, answers=answers, reopened=True),
+                id=order_id,
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=summary(order),
+                search_attributes=_search_attributes(order),
+            )
+        except RPCError as error:
+            _unless_unreachable(error)
+
+    def _opening(self, mail: Mail) -> WithStartWorkflowOperation[OrderWorkflow, str]:
+        """Starts the workflow; raises Refused, and starts none, if the order would refuse."""
+        _, after = decide_instruction(mail.instruction, Order(), mail.command_id, datetime.now(UTC))
+        return WithStartWorkflowOperation(
+            OrderWorkflow.run,
+            Snapshot(),
+            id=mail.order_id,
+            task_queue=self._task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=summary(after),
+            search_attributes=_search_attributes(after),
+        )
+
+
+def _checked(answer: Answer, mail: Mail) -> Answer:
+    if answer.payload_hash != mail.instruction.payload_hash:
+        raise errors.key_reused()
+    return answer
+
+
+def _unless_refused(error: WorkflowUpdateFailedError) -> None:
+    """Returns if the order has ended meanwhile; raises what else an update's failure means."""
+    cause = error.cause
+    if not isinstance(cause, ApplicationError):
+        raise error
+    if cause.type == _ENDED_MEANWHILE:
+        return
+    if not cause.details:
+        raise error  # Not a refusal, whatever it looks like: those bring their reasons along.
+    refusal = Refusal.model_validate(cause.details[0])
+    if refusal.code == REOPENING:
+        raise _NotNow(errors.outcome_unknown()) from error
+    raise Refused(refusal) from error
+
+
+def _unless_unreachable(error: RPCError) -> None:
+    """Returns if no workflow of the order is running; raises what else a call's failure means."""
+    if error.status is RPCStatusCode.NOT_FOUND:
+        return
+    if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
+        raise _NotNow(errors.too_busy()) from error
+    if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
+        # Continue-as-new is under way.
+        raise _NotNow(errors.engine_unavailable()) from error
+    if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+        raise errors.engine_unavailable() from error
+    raise error
+
+
+def _search_attributes(order: Order) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(CUSTOMER, order.customer_id),
+            SearchAttributePair(STATUS, str(order.status)),
+        ]
+    )
+
+
+def _traced(mail: Mail) -> Mail:
+    """The mail with the current span, if there is one, as what its order's spans belong under."""
+    carried = telemetry.traceparent(mail.instruction.traceparent)
+    return replace(mail, instruction=mail.instruction.model_copy(update={"traceparent": carried}))

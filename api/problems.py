@@ -1,0 +1,132 @@
+"""Every error as an RFC 9457 problem document, those of the framework included."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from api.errors import FieldError, Problem, storage_unavailable
+from api.requests import context_of
+from eventlog.postgres import UNAVAILABLE
+from orders.commands import COMMAND_TYPES, type_of
+
+log = logging.getLogger("orderly.api")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457, with a stable `code` for programs."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[FieldError] = []
+    request_id: str
+    trace_id: str
+    current_version: int | None = None
+    allowed_commands: list[str] | None = None
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem document, the framework's own included."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    for unavailable in UNAVAILABLE:
+        app.add_exception_handler(unavailable, _on_storage_unavailable)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_problem(request: Request, error: Exception) -> JSONResponse:
+    return respond(request, cast(Problem, error))
+
+
+async def _on_validation(request: Request, error: Exception) -> JSONResponse:
+    errors = [_field_error(e) for e in cast(RequestValidationError, error).errors()]
+    count = "One thing" if len(errors) == 1 else f"{len(errors)} things"
+    detail = f"{count} in the request cannot be understood; `errors` says what to change."
+    return respond(request, Problem(422, "malformed-request", detail, errors=errors))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    http = cast(HTTPException, error)
+    status = HTTPStatus(http.status_code)
+    details = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+    }
+    code = status.phrase.lower().replace(" ", "-")
+    response = respond(request, Problem(status, code, details.get(status, str(http.detail))))
+    response.headers.update(http.headers or {})
+    return response
+
+
+async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.warning("Postgres is away: %r", error)
+    return respond(request, storage_unavailable())
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("bug while serving %s %s", request.method, request.url.path, exc_info=error)
+    detail = "This is our mistake. Tell us the request_id and we can find it."
+    return respond(request, Problem(500, "internal-error", detail))
+
+
+def respond(request: Request, problem: Problem) -> JSONResponse:
+    context = context_of(request)
+    document = ProblemDocument(
+        type=f"urn:orderly:problem:{problem.code}",
+        title=problem.code.replace("-", " ").capitalize(),
+        status=problem.status,
+        detail=problem.detail,
+        instance=request.url.path,
+        code=problem.code,
+        errors=problem.errors,
+        request_id=context.request_id,
+        trace_id=context.trace_id,
+        current_version=problem.current_version,
+        allowed_commands=problem.allowed_commands,
+    )
+    headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after else None
+    return JSONResponse(
+        document.model_dump(exclude_none=True),
+        status_code=problem.status,
+        headers=headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+# What a route may answer besides its success, for the OpenAPI document.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem document (RFC 9457)",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+    }
+}
+
+_TAGS = frozenset(type_of(command_type) for command_type in COMMAND_TYPES)
+
+
+def _field_error(error: Any) -> FieldError:
+    where, *path = error["loc"]
+    # A discriminated union names its chosen member in the path, which is not in the body.
+    steps = [str(part) for part in path if part not in _TAGS]
+    code, detail = error["type"].replace("_", "-"), error["msg"]
+    if where == "body":
+        if code == "json-invalid":
+            return FieldError(pointer="#", code=code, detail=f"not JSON: {error['ctx']['error']}")
+        pointer = "/".join(["#", *(s.replace("~", "~0").replace("/", "~1") for s in steps)])
+        return FieldError(pointer=pointer, code=code, detail=detail)
+    place = "header" if where == "header" else "parameter"
+    return FieldError.model_validate({place: ".".join(steps), "code": code, "detail": detail})

@@ -1,0 +1,290 @@
+"""Read models out: every route here only reads, and says how fresh its answer is."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import asyncpg
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel
+
+import telemetry
+from api.errors import FieldError, Problem, unknown_order
+from api.problems import PROBLEMS
+from api.requests import wait_seconds
+from eventlog import log
+from eventlog.envelope import Envelope
+from orders.commands import COMMAND_TYPES, Id, Name, type_of
+from readside import order_view
+from readside.freshness import Freshness
+from readside.order_document import OrderDocument
+
+router = APIRouter(prefix="/v1/orders", tags=["reads"], responses=PROBLEMS)
+
+HISTORY_MAX = 1_000
+OrderStatus = Literal["draft", "placed", "cancelled"]
+Sort = Literal["opened_at", "-opened_at", "updated_at", "-updated_at", "total", "-total"]
+
+
+class OrderPage(BaseModel):
+    """Some orders, and the cursor of those that follow; `next` is null at the end."""
+
+    items: list[OrderDocument]
+    next: str | None
+
+
+class PastEvent(BaseModel):
+    """Something that happened to an order: what, when, and who asked for it."""
+
+    version: int
+    type: str
+    data: dict[str, Any]
+    occurred_at: datetime
+    actor: str
+    command: str
+    command_id: str
+    request_id: str | None
+    trace_id: str | None
+
+
+class History(BaseModel):
+    """An order's events in order; `next` is the `after` of the following page, null at the end."""
+
+    items: list[PastEvent]
+    next: int | None
+
+
+class AllowedCommand(BaseModel):
+    """A command that the order's status admits, where to send it, and what it looks like."""
+
+    type: str
+    href: str
+    json_schema: dict[str, Any]
+
+
+class AllowedCommands(BaseModel):
+    """What may be asked of an order now."""
+
+    order_id: str
+    version: int
+    status: str
+    commands: list[AllowedCommand]
+
+
+@dataclass(frozen=True)
+class Recency:
+    """How recent the caller needs an answer to be, and how long it would wait for that."""
+
+    freshness: Freshness
+    min_version: int | None
+    token: tuple[str, int] | None
+    seconds: float
+
+    async def reach(self, pool: asyncpg.Pool, order_id: str | None = None) -> None:
+        """Waits until the read model is as recent as asked; raises a Problem if it is late."""
+        wanted = [self.token] if self.token else []
+        if order_id is not None and self.min_version is not None:
+            wanted.append((order_id, self.min_version))
+        for wanted_id, version in wanted:
+            if not await self.freshness.reach(wanted_id, version, self.seconds):
+                raise await _behind(pool, wanted_id, version)
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "Projection-Position": str(self.freshness.position),
+            "Projection-Lag-Ms": str(self.freshness.lag_ms),
+        }
+
+
+async def recency(
+    request: Request,
+    min_version: Annotated[
+        int | None, Query(ge=0, description="Wait until the order has come this far.")
+    ] = None,
+    consistency_token: Annotated[
+        str | None, Query(description="Wait until what a command answered is visible.")
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: the seconds to wait at most.")
+    ] = None,
+) -> Recency:
+    """Reads what the caller says of recency; raises a Problem for a token that is none of ours."""
+    token = _token(consistency_token) if consistency_token else None
+    return Recency(request.app.state.freshness, min_version, token, wait_seconds(prefer))
+
+
+AsRecent = Annotated[Recency, Depends(recency)]
+
+
+@router.get("/{order_id}", summary="One order", response_model=OrderDocument)
+async def get_order(
+    request: Request,
+    order_id: Id,
+    recency: AsRecent,
+    if_none_match: Annotated[str | None, Header(description="an ETag you have: 304")] = None,
+) -> Response:
+    """The order as the read model last saw it; the ETag is its version."""
+    row = await _found(request.app.state.pool, order_id, recency)
+    headers = {"ETag": f'"{row.version}"', **recency.headers()}
+    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    if headers["ETag"] in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return _json(row.document, headers)
+
+
+@router.get("/{order_id}/history", summary="All that happened to an order", response_model=History)
+async def get_history(
+    request: Request,
+    order_id: Id,
+    recency: AsRecent,
+    after: Annotated[int, Query(ge=0, description="the version to continue after")] = 0,
+    limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = HISTORY_MAX,
+) -> Response:
+    """Every event from the log: what happened, when, who asked for it, and in which trace."""
+    pool = request.app.state.pool
+    await recency.reach(pool, order_id)
+    events = await log.read_stream(pool, order_id, after, limit)
+    if not events and (after == 0 or await log.head(pool, order_id) == 0):
+        raise unknown_order(order_id)
+    items = [_past(envelope) for envelope in events]
+    next_ = items[-1].version if len(items) == limit else None
+    return _json(History(items=items, next=next_).model_dump_json(), recency.headers())
+
+
+@router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
+async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Response:
+    """The commands that the order's status admits now, each with its address and its schema."""
+    row = await _found(request.app.state.pool, order_id, recency)
+    order = OrderDocument.model_validate_json(row.document)
+    allowed = AllowedCommands(
+        order_id=order_id,
+        version=order.version,
+        status=order.status,
+        commands=[
+            AllowedCommand(
+                type=type_of(command_type),
+                href=f"/v1/orders/{order_id}/commands/{type_of(command_type)}",
+                json_schema=command_type.model_json_schema(),
+            )
+            for command_type in COMMAND_TYPES
+            if type_of(command_type) in order.allowed_commands
+        ],
+    )
+    return _json(allowed.model_dump_json(), {"ETag": f'"{row.version}"', **recency.headers()})
+
+
+@router.get("", summary="Orders, page by page", response_model=OrderPage)
+async def list_orders(
+    request: Request,
+    recency: AsRecent,
+    customer_id: Id | None = None,
+    status: Annotated[list[OrderStatus] | None, Query(description="any of these")] = None,
+    sku: Annotated[Name | None, Query(description="a line has this SKU")] = None,
+    external_reference: Name | None = None,
+    placed_from: datetime | None = None,
+    placed_before: datetime | None = None,
+    total_from: Annotated[int | None, Query(ge=0, description="minor units")] = None,
+    total_below: Annotated[int | None, Query(ge=0, description="minor units")] = None,
+    sort: Annotated[Sort, Query(description="a minus sign: greatest or latest first")] = (
+        "-opened_at"
+    ),
+    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+) -> Response:
+    """Orders that match all filters. Follow `next`: pages neither skip nor repeat an order."""
+    pool = request.app.state.pool
+    after = _after(cursor, sort) if cursor else None
+    await recency.reach(pool)
+    wanted = order_view.Filter(
+        customer_id=customer_id,
+        status=status,
+        sku=sku,
+        external_reference=external_reference,
+        placed_from=placed_from,
+        placed_before=placed_before,
+        total_from=total_from,
+        total_below=total_below,
+    )
+    column, descending = sort.removeprefix("-"), sort.startswith("-")
+    rows = await order_view.page(pool, wanted, column, descending, after, limit + 1)
+    next_ = _cursor(rows[limit - 1], sort) if len(rows) > limit else None
+    items = ",".join(row.document for row in rows[:limit])
+    return _json(f'{{"items":[{items}],"next":{json.dumps(next_)}}}', recency.headers())
+
+
+async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_view.Row:
+    await recency.reach(pool, order_id)
+    row = await order_view.find(pool, order_id)
+    if row is None:
+        raise unknown_order(order_id)
+    return row
+
+
+async def _behind(pool: asyncpg.Pool, order_id: str, version: int) -> Problem:
+    row = await order_view.find(pool, order_id)
+    if row is None and await log.head(pool, order_id) == 0:
+        return unknown_order(order_id)
+    come = row.version if row else 0
+    return Problem(
+        503,
+        "projection-behind",
+        f"The read model of order {order_id} is at version {come}, not yet at {version}.",
+        retry_after=1,
+        current_version=come,
+    )
+
+
+def _past(envelope: Envelope) -> PastEvent:
+    about = envelope.metadata
+    return PastEvent(
+        version=envelope.version,
+        type=envelope.type,
+        data=envelope.data,
+        occurred_at=envelope.occurred_at,
+        actor=about.actor,
+        command=about.command,
+        command_id=about.command_id,
+        request_id=about.request_id,
+        trace_id=telemetry.trace_id(about.traceparent) if about.traceparent else None,
+    )
+
+
+def _token(text: str) -> tuple[str, int]:
+    order_id, _, version = text.rpartition("@")
+    if not order_id or not version.isdecimal() or len(version) > 9:
+        raise _not_ours("consistency_token", "is not one that a command answered")
+    return order_id, int(version)
+
+
+def _cursor(last: order_view.Row, sort: str) -> str:
+    value = last.sort_value
+    place = [sort, value.isoformat() if isinstance(value, datetime) else value, last.order_id]
+    return urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _after(cursor: str, sort: str) -> tuple[datetime | int, str]:
+    try:
+        made_for, value, order_id = json.loads(urlsafe_b64decode(cursor))
+        place: int | datetime = int(value) if "total" in sort else datetime.fromisoformat(value)
+    except (ValueError, TypeError) as error:
+        raise _not_ours("cursor", "is not one that a page answered") from error
+    if made_for != sort or not isinstance(order_id, str):
+        raise _not_ours("cursor", f"belongs to another list, not to one sorted by {sort}")
+    return place, order_id
+
+
+def _not_ours(parameter: str, detail: str) -> Problem:
+    return Problem(
+        400,
+        f"invalid-{parameter.replace('_', '-')}",
+        f"The {parameter} {detail}.",
+        errors=[FieldError(parameter=parameter, code="invalid", detail=detail)],
+    )
+
+
+def _json(body: str, headers: dict[str, str]) -> Response:
+    return Response(body, headers=headers, media_type="application/json")

@@ -1,0 +1,120 @@
+"""What every request brings along: who and which one it is, its trace, and its conditions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Header, Request
+
+import telemetry
+from api.errors import malformed_header
+
+BODY_BYTES_MAX = 256 * 1024
+WAIT_SECONDS = 10.0
+WAIT_SECONDS_MAX = 30.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """One HTTP request, as far as it matters to an order."""
+
+    attempt_id: str
+    """Ours, new for each request: tells a first answer from a repeated one."""
+    request_id: str
+    """The caller's X-Request-Id, or else `attempt_id`."""
+    traceparent: str
+    actor: str = "anonymous"
+
+    @property
+    def trace_id(self) -> str:
+        return telemetry.trace_id(self.traceparent) or ""
+
+
+def context_of(request: Request) -> Context:
+    """The context of a request; made once, by whoever asks first."""
+    if not hasattr(request.state, "context"):
+        attempt_id = secrets.token_urlsafe(9)
+        request.state.context = Context(
+            attempt_id=attempt_id,
+            request_id=given_request_id(request) or attempt_id,
+            traceparent=telemetry.traceparent(request.headers.get("traceparent")),
+        )
+    context: Context = request.state.context
+    return context
+
+
+def given_request_id(request: Request) -> str | None:
+    """The caller's own id for this request, if it can be trusted to go into a log line."""
+    given = request.headers.get("x-request-id", "")
+    return given if re.fullmatch(r"[\x21-\x7e]{1,64}", given) else None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How the caller wants a command carried out: its headers, understood."""
+
+    key: str
+    """The idempotency key, or one of our own for a caller that does without retries."""
+    expected_version: int | None
+    wait_seconds: float
+
+
+async def terms(
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Your name for this request: repeat it and it is carried out once."),
+    ] = None,
+    if_match: Annotated[
+        str | None, Header(description='The ETag you decided on, such as `"5"`; stale: 412.')
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: the seconds to wait for an answer.")
+    ] = None,
+) -> Terms:
+    """Reads the headers of a command; raises a Problem that names the header to change."""
+    return Terms(
+        key=_key(idempotency_key),
+        expected_version=_version(if_match),
+        wait_seconds=wait_seconds(prefer),
+    )
+
+
+def _key(header: str | None) -> str:
+    if header is None:
+        return secrets.token_urlsafe(16)
+    key = header[1:-1] if re.fullmatch(r'".*"', header) else header
+    if not 0 < len(key) <= 255:
+        raise malformed_header("Idempotency-Key", "must have between 1 and 255 characters")
+    return key
+
+
+def _version(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    match = re.fullmatch(r'\s*"(\d{1,9})"\s*', if_match)
+    if match is None:
+        raise malformed_header("If-Match", 'must be one version in quotes, such as "5"')
+    return int(match[1])
+
+
+def wait_seconds(prefer: str | None) -> float:
+    """How long the caller would wait for an answer (RFC 7240)."""
+    match = re.search(r"(?:^|[,;\s])wait=(\d{1,4})", prefer or "")
+    return min(float(match[1]), WAIT_SECONDS_MAX) if match else WAIT_SECONDS
+
+
+def short_hash(*parts: str) -> str:
+    """96 bits that stand for `parts`, safe in a URL."""
+    digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
+    return urlsafe_b64encode(digest[:12]).decode()
+
+
+def payload_hash(path: str, body: bytes) -> str:
+    """The same for the same request, whatever the order of its keys and its white space."""
+    return short_hash(path, json.dumps(json.loads(body), sort_keys=True) if body else "")
