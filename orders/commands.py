@@ -14,7 +14,13 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]{1,1000}$")]
 
 NOT_NAMED = ""  # The caller left the id to us: see `named`. An id that was given is never empty.
-NewId = Annotated[Id, Field(description="your id for it; derived from the request's key if absent")]
+NewId = Annotated[
+    Id,
+    Field(
+        description="your id for it; derived from the request's key if absent",
+        json_schema_extra=lambda schema: schema.pop("default", None),
+    ),
+]
 
 
 class Command(BaseModel):

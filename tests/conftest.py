@@ -23,6 +23,7 @@ from temporalio.worker import Worker
 
 from activities.publishing import Publishing
 from api.app import create_app
+from api.gateway import Gateway
 from eventlog.postgres import connect_pool, listening
 from readside import projector
 from settings import Settings
@@ -44,11 +45,20 @@ def postgres() -> Iterator[PostgresServer]:
             server.stop()
 
 
+TEMPORAL = Path(sys.executable).with_name("temporal")
+
+# A production server suggests continue-as-new at 4,096 events. Ours does so much earlier, so that
+# every test of some length crosses from one run of an order's workflow to the next.
+HISTORY_EVENTS_SUGGESTED_MAX = 300
+
+
 @pytest.fixture(scope="session")
 async def temporal() -> AsyncIterator[WorkflowEnvironment]:
     """A Temporal server of the tests' own, on a free port."""
+    limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}"
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(Path(sys.executable).with_name("temporal")),
+        dev_server_existing_path=str(TEMPORAL),
+        dev_server_extra_args=["--dynamic-config-value", limit],
         data_converter=pydantic_data_converter,
         search_attributes=[CUSTOMER, STATUS],
     ) as environment:
@@ -86,6 +96,10 @@ class Running:
     dsn: str
     task_queue: str
     http: httpx.AsyncClient
+
+    @property
+    def gateway(self) -> Gateway:
+        return Gateway(self.client, self.pool, self.task_queue)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +147,9 @@ async def run_projector(pool: asyncpg.Pool, dsn: str) -> AsyncIterator[asyncio.T
             yield following
         finally:
             stopped.set()
-            await following
+            await asyncio.wait([following])
+            if not following.cancelled():
+                following.result()
 
 
 @asynccontextmanager
@@ -144,7 +160,7 @@ async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.Asy
         uvicorn.Config(app, port=0, access_log=False, log_config=None, timeout_graceful_shutdown=1)
     )
     serving = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event to wait for
+    while not server.started:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:

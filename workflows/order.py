@@ -42,7 +42,7 @@ FOR_EVER = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
 )
 AFTER_A_CONFLICT = timedelta(minutes=1)
-OPENING_PATIENCE = timedelta(minutes=10)
+FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
 # A snapshot must stay under Temporal's 2 MB: these two, and the answers with their own limit.
 UNPUBLISHED_BYTES_MAX = 1_250_000
@@ -82,18 +82,20 @@ class OrderWorkflow:
             if await self._head_of_log() != self.order.version:
                 return "not reopened: the log has gone on since"
             self.reopening = False
-        if self.order.version == 0 and not await self._opened():
-            return "never opened"
+        begins = snapshot.reopened or snapshot.order.version == 0
+        if begins and not await self._got_what_it_began_for():
+            return "nothing was asked of it"
         publishing = asyncio.create_task(self._publish())
         await self._until(lambda: publishing.done() or self._ended() or self._history_is_long())
+        if not publishing.done() and not self._ended():
+            # In a task of its own: together with a busy one, it would make commands wait a second.
+            pause = asyncio.create_task(workflow.sleep(timedelta(milliseconds=1)))
+            await self._until(lambda: pause.done() and workflow.all_handlers_finished())
         if publishing.done():
             publishing.result()  # Raises what stopped it: only PastRewritten can.
-        publishing.cancel()  # A publish that does not finish is carried along, not waited for.
         if self._ended():
             return f"{self.order.status} at version {self.order.version}"
-        # In a task of its own: together with a busy task, this would make commands wait a second.
-        pause = asyncio.create_task(workflow.sleep(timedelta(milliseconds=1)))
-        await self._until(lambda: pause.done() and workflow.all_handlers_finished())
+        # A publish that does not finish is not waited for: its batch is carried along.
         return workflow.continue_as_new(
             self._snapshot(),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
@@ -178,7 +180,7 @@ class OrderWorkflow:
             if published != digest(batch):
                 raise PastRewritten(f"versions {first} to {last} were published as other events")
             del self.unpublished[: len(batch)]
-            self.unpublished_bytes = _size(self.unpublished)
+            self.unpublished_bytes -= _size(batch)
             self.trouble = None
             self._show()
 
@@ -193,13 +195,13 @@ class OrderWorkflow:
         )
         return head
 
-    async def _opened(self) -> bool:
-        """False if the request that started this workflow never came to be decided on."""
+    async def _got_what_it_began_for(self) -> bool:
+        """False if the command for which this workflow was started never came."""
         try:
             await workflow.wait_condition(
-                lambda: self.order.version > 0,
-                timeout=OPENING_PATIENCE,
-                timeout_summary="until an order that nobody opened is given up",
+                lambda: bool(self.unpublished),
+                timeout=FIRST_COMMAND_PATIENCE,
+                timeout_summary="for the command that this was started for",
             )
         except TimeoutError:
             return False

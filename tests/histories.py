@@ -1,0 +1,39 @@
+"""Looks into an order's Temporal history, over all runs of its workflow."""
+
+from __future__ import annotations
+
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.client import Client, WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from workflows.order import OrderWorkflow
+
+
+async def runs_of(client: Client, order_id: str) -> list[WorkflowHistory]:
+    """The history of each run, newest first."""
+    histories = []
+    run_id: str | None = None
+    while True:
+        history = await client.get_workflow_handle(order_id, run_id=run_id).fetch_history()
+        histories.append(history)
+        started = history.events[0].workflow_execution_started_event_attributes
+        run_id = started.continued_execution_run_id
+        if not run_id:
+            return histories
+
+
+async def current_details(client: Client, order_id: str) -> str:
+    """The Markdown that the Web UI shows of an order."""
+    metadata = await client.get_workflow_handle(order_id).query(
+        "__temporal_workflow_metadata", result_type=WorkflowMetadata
+    )
+    details: str = metadata.current_details
+    return details
+
+
+async def assert_replays(histories: list[WorkflowHistory]) -> None:
+    """Replays each run from its beginning, as a worker does that has nothing in its cache."""
+    replayer = Replayer(workflows=[OrderWorkflow], data_converter=pydantic_data_converter)
+    for history in histories:
+        await replayer.replay_workflow(history)
