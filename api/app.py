@@ -7,14 +7,12 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
 
 import telemetry
 from api import commands, health, problems, queries
+from api.edge import Edge
 from api.gateway import Gateway
-from api.requests import BODY_BYTES_MAX
 from eventlog.postgres import connect_pool
 from readside.freshness import Freshness
 from settings import Settings
@@ -47,7 +45,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(queries.router)
     app.include_router(health.router)
-    app.add_middleware(LimitBody)
+    app.add_middleware(Edge)
     if telemetry.is_tracing():
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
@@ -66,26 +64,3 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )
     await uvicorn.Server(config).serve()
-
-
-class LimitBody:
-    """Refuses a body that is too big, as soon as it is: before it has been read to its end."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > BODY_BYTES_MAX:
-                raise HTTPException(413, f"A body may have at most {BODY_BYTES_MAX:,} bytes.")
-            return message
-
-        await self._app(scope, limited, send)

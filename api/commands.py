@@ -26,7 +26,7 @@ from orders.commands import (
 )
 from orders.money import Currency
 from workflows.deciding import Refused
-from workflows.messages import COMMANDS_MAX, Answer, EventRef, Instruction
+from workflows.messages import COMMANDS_MAX, Answer, Instruction
 
 router = APIRouter(prefix="/v1/orders")
 
@@ -80,6 +80,13 @@ class Commands(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     commands: list[AnyCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+
+
+class EventRef(BaseModel):
+    """An event that a request caused."""
+
+    version: int
+    type: str
 
 
 class CommandAnswer(BaseModel):
@@ -211,12 +218,13 @@ async def _carry_out(request: Request, mail: Mail, terms: Terms, status: int = 2
 
 
 def _body(order_id: str, answer: Answer) -> CommandAnswer:
+    first = answer.version - len(answer.event_types) + 1
     return CommandAnswer(
         order_id=order_id,
         version=answer.version,
         status=answer.status,
         total=answer.total,
         currency=answer.currency,
-        events=answer.events,
+        events=[EventRef(version=v, type=t) for v, t in enumerate(answer.event_types, first)],
         consistency_token=f"{order_id}@{answer.version}",
     )

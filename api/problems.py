@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from api.errors import FieldError, Problem, storage_unavailable
-from api.requests import context_of
+from api.requests import BODY_BYTES_MAX, context_of
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 
@@ -61,15 +61,27 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     http = cast(HTTPException, error)
-    status = HTTPStatus(http.status_code)
-    details = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not possible at {request.url.path}.",
-    }
-    code = status.phrase.lower().replace(" ", "-")
-    response = respond(request, Problem(status, code, details.get(status, str(http.detail))))
+    response = respond(request, _problem_of(request, http.status_code))
     response.headers.update(http.headers or {})
     return response
+
+
+def _problem_of(request: Request, status: int) -> Problem:
+    """What an error of the framework's own means to a caller."""
+    path = request.url.path
+    match status:
+        case 400:  # It says so of a body that its JSON parser does not survive.
+            unread = FieldError(pointer="#", code="json-invalid", detail="not JSON")
+            return Problem(422, "malformed-request", "The body is not JSON.", errors=[unread])
+        case 404:
+            return Problem(404, "not-found", f"There is nothing at {path}.")
+        case 405:
+            return Problem(405, "method-not-allowed", f"{path} does not take {request.method}.")
+        case 413:
+            detail = f"A body may have at most {BODY_BYTES_MAX:,} bytes."
+            return Problem(413, "body-too-large", detail)
+        case _:
+            return Problem(status, f"http-{status}", HTTPStatus(status).phrase)
 
 
 async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:

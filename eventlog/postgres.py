@@ -13,7 +13,7 @@ import asyncpg
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Reader = Connection | asyncpg.Pool  # A single query may also run on whatever connection is free.
 
-CONNECT_SECONDS_MAX = 5
+CONNECT_SECONDS_MAX = 3
 STATEMENT_SECONDS_MAX = 30
 RECONNECT_SECONDS = 0.5
 

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orders.money import Amount, Currency, Quantity
 
-# No control characters anywhere; ids are safe in a URL and in a log line too.
+# No control characters (but new lines in a text); ids are safe in a URL and in a log line too.
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:~|-]{1,64}$")]
-Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]{1,1000}$")]
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,100}$")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]{1,1000}$")]
 
 NOT_NAMED = ""  # The caller left the id to us: see `named`. An id that was given is never empty.
 NewId = Annotated[

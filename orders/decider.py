@@ -72,14 +72,7 @@ def is_over(order: Order) -> bool:
 
 def decide(command: OrderCommand, order: Order) -> list[OrderEvent]:
     """The events that a command causes: none if it is already so; raises CommandRejected."""
-    if _already_so(command, order):
-        return []
-    if type(command) not in ALLOWED[order.status]:
-        raise CommandRejected(f"{command.type}: the order is {order.status}", "not-allowed-now")
-    _check_currency(command, order)
-    events = _consequences(command, order)
-    _check_totals(fold(events, order))
-    return events
+    return _decide(command, order)[0]
 
 
 def decide_all(
@@ -93,13 +86,25 @@ def decide_all(
     decided: list[tuple[OrderCommand, OrderEvent]] = []
     for index, command in enumerate(commands):
         try:
-            events = decide(command, order)
+            events, order = _decide(command, order)
         except CommandRejected as rejected:
             rejected.index = index
             raise
         decided += [(command, event) for event in events]
-        order = fold(events, order)
     return decided, order
+
+
+def _decide(command: OrderCommand, order: Order) -> tuple[list[OrderEvent], Order]:
+    """The events that a command causes, and the order after them."""
+    _check_currency(command, order)
+    if _already_so(command, order):
+        return [], order
+    if type(command) not in ALLOWED[order.status]:
+        raise CommandRejected(f"{command.type}: the order is {order.status}", "not-allowed-now")
+    events = _consequences(command, order)
+    after = fold(events, order)
+    _check_totals(after, "amount" if isinstance(command, c.ApplyDiscount) else None)
+    return events, after
 
 
 def _already_so(command: OrderCommand, order: Order) -> bool:
@@ -198,7 +203,7 @@ def _check_room(entries: Mapping[str, object], most: int, what: str) -> None:
 def _check_currency(command: OrderCommand, order: Order) -> None:
     match command:
         case c.AddItemToOrder(currency=str(currency)) | c.ApplyDiscount(currency=str(currency)):
-            if currency != order.currency:
+            if currency != order.currency and order.status is not Status.NEW:
                 raise CommandRejected(
                     f"the order is in {order.currency}, not {currency}",
                     "other-currency",
@@ -215,12 +220,15 @@ def _check_line(line: Line, currency: str, field: str) -> None:
         )
 
 
-def _check_totals(order: Order) -> None:
-    if order.total < 0:
+def _check_totals(order: Order, field: str | None) -> None:
+    subtotal = order.subtotal
+    if subtotal > TOTAL_MAX:
+        raise CommandRejected(f"an order's lines come to {TOTAL_MAX:,} at most", "total-too-large")
+    total = subtotal - order.discounted
+    if total < 0:
         raise CommandRejected(
-            f"the discounts make the order {formatted(order.total, order.currency)}; "
+            f"the discounts make the order {formatted(total, order.currency)}; "
             "it cannot be negative",
             "discounts-exceed-total",
+            field,
         )
-    if order.total > TOTAL_MAX:
-        raise CommandRejected(f"an order's total is at most {TOTAL_MAX:,}", "total-too-large")

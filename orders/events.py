@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SCHEMA_VERSION = 1  # Of every event so far.
 
@@ -110,5 +110,7 @@ def restored(type: str, schema_version: int, data: dict[str, Any]) -> OrderEvent
         )
     try:
         return _ANY_EVENT.validate_python({**data, "type": type})
-    except ValueError as error:
-        raise UnreadableEvent(f"{type}: {error}") from error
+    except ValidationError as error:
+        # Without the data itself: the message goes where personal data must not go.
+        reasons = [f"{'.'.join(map(str, e['loc'][1:]))} {e['msg']}" for e in error.errors()]
+        raise UnreadableEvent(f"{type}: {'; '.join(reasons)}".replace(": ;", ":")) from None

@@ -110,7 +110,7 @@ class Order:
 
 
 def evolve(order: Order, event: OrderEvent) -> Order:
-    """The order after one more event; total over all events, and never refuses one."""
+    """The order after one more event. It has happened: no event is refused."""
     order = replace(order, version=order.version + 1)
     match event:
         case OrderOpened():

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS order_view (
     opened_at          timestamptz NOT NULL,
     placed_at          timestamptz,
     updated_at         timestamptz NOT NULL,
-    state              jsonb       NOT NULL,  -- the order itself, to go on folding from
+    state              json        NOT NULL,  -- the order itself; jsonb would shuffle its lines
     document           json        NOT NULL   -- what the API answers, letter for letter
 );
 CREATE INDEX IF NOT EXISTS order_view_opened  ON order_view (opened_at, order_id);
@@ -85,7 +85,7 @@ async def _load(connection: Connection, order_ids: Iterable[str]) -> dict[str, V
     views = {order_id: View(order_id) for order_id in order_ids}
     rows = await connection.fetch(
         """
-        SELECT order_id, state::text, opened_at, placed_at, updated_at
+        SELECT order_id, state, opened_at, placed_at, updated_at
         FROM order_view WHERE order_id = ANY($1)
         """,
         list(views),
@@ -107,7 +107,7 @@ async def _save(connection: Connection, views: list[View]) -> None:
         INSERT INTO order_view
         SELECT order_id, version, status, customer_id, currency, external_reference, total,
                ARRAY(SELECT json_array_elements_text(skus::json)), opened_at, placed_at, updated_at,
-               state::jsonb, document::json
+               state::json, document::json
         FROM unnest(
             $1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
             $8::text[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],

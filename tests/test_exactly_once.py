@@ -94,7 +94,7 @@ async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> 
     repeated = await gateway.send(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
     assert same(repeated, note)
     already_so = await gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
-    assert (already_so.version, already_so.events) == (4, [])
+    assert (already_so.version, already_so.event_types) == (4, [])
     with pytest.raises(Refused) as refused:
         await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
     assert refused.value.refusal.code == "not-allowed-now"

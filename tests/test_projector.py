@@ -52,6 +52,21 @@ async def test_the_view_is_the_fold_of_the_stream(pool: asyncpg.Pool) -> None:
     assert (shown.version, shown.status, shown.total, shown.placed_at) == (3, "placed", 90, AT)
 
 
+async def test_the_view_keeps_the_lines_in_the_order_in_which_they_came(
+    pool: asyncpg.Pool,
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    for version, line_id in enumerate(["zz", "b", "aaa"], start=2):
+        await publish(pool, order_id, version, BAGELS.model_copy(update={"line_id": line_id}))
+        await project_all(pool)
+    row = await order_view.find(pool, order_id)
+    assert row is not None
+    shown = OrderDocument.model_validate_json(row.document)
+    assert [line.line_id for line in shown.lines] == ["zz", "b", "aaa"]
+    await assert_views_equal_folds(pool)
+
+
 async def test_two_projectors_that_fight_and_die_count_every_event_once(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
@@ -86,6 +101,7 @@ async def test_a_checkpoint_that_another_projector_has_moved_is_left_alone(
         ours = Checkpoint(1, 1)
         assert not await projector._move(connection, ORDER_VIEW.name, ours, Checkpoint(9, 9))
         row = await connection.fetchrow("SELECT transaction_id, position FROM projections")
+        assert row is not None
         assert tuple(row) == (0, 0)
 
 

@@ -12,11 +12,12 @@ from pydantic import TypeAdapter
 
 from eventlog.envelope import Envelope, Stored
 from orders.order import Order, fold
-from workflows.messages import Answer, EventRef
+from workflows.messages import Answer
 
 REMEMBER_AT_LEAST = 1_000
 REMEMBER_FOR = timedelta(hours=24)
-REMEMBER_AT_MOST = 3_000  # Some 250 kB packed: the snapshot has to stay under Temporal's 2 MB.
+REMEMBER_AT_MOST = 3_000
+PACKED_BYTES_MAX = 300_000  # The snapshot has to stay under Temporal's 2 MB.
 
 
 class Remembered(Stored):
@@ -39,16 +40,23 @@ def answer_of(
         status=order.status,
         total=order.total,
         currency=order.currency,
-        events=[EventRef(version=e.version, type=e.type) for e in events],
+        event_types=[e.type for e in events],
         payload_hash=payload_hash,
         attempt_id=attempt_id,
     )
 
 
 def packed(answers: dict[str, Remembered], now: datetime) -> str:
-    """The answers worth keeping, compressed: they are the bulk of an old order's snapshot."""
-    kept = _LIST.dump_json(recent(list(answers.values()), now))
-    return base64.b64encode(zlib.compress(kept)).decode()
+    """The answers worth keeping, compressed: they are the bulk of an old order's snapshot.
+
+    Where even so they are too many bytes, as only huge instructions make them, the older half goes.
+    """
+    kept = recent(list(answers.values()), now)
+    while True:
+        text = base64.b64encode(zlib.compress(_LIST.dump_json(kept))).decode()
+        if len(text) <= PACKED_BYTES_MAX:
+            return text
+        kept = kept[:1] + kept[1 + len(kept) // 2 :]
 
 
 def unpacked(text: str) -> dict[str, Remembered]:

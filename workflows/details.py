@@ -36,12 +36,15 @@ def details(order: Order, unpublished: int, trouble: str | None) -> str:
 def _table(order: Order) -> str:
     rows = ["| SKU | title | quantity | unit price | total |", "| --- | --- | ---: | ---: | ---: |"]
     for line in list(order.lines.values())[:LINES_SHOWN]:
-        title = line.title.replace("|", "\\|")
-        price, total = (
-            formatted(line.unit_price, order.currency),
-            formatted(line.total, order.currency),
-        )
-        rows.append(f"| {line.sku} | {title} | {line.quantity} | {price} | {total} |")
+        price = formatted(line.unit_price, order.currency)
+        total = formatted(line.total, order.currency)
+        cells = [_cell(line.sku), _cell(line.title), str(line.quantity), price, total]
+        rows.append(f"| {' | '.join(cells)} |")
     if len(order.lines) > LINES_SHOWN:
         rows.append(f"| … | and {len(order.lines) - LINES_SHOWN} more lines | | | |")
     return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    """Text that cannot be taken for the border of its cell."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")

@@ -29,13 +29,6 @@ class Instruction(BaseModel):
     traceparent: str | None = None
 
 
-class EventRef(Stored):
-    """An event that an instruction caused."""
-
-    version: int
-    type: str
-
-
 class Answer(Stored):
     """What an order says to an instruction; remembered, so that asking again gets the same."""
 
@@ -44,7 +37,8 @@ class Answer(Stored):
     total: int
     """In minor units of `currency`."""
     currency: str
-    events: list[EventRef]
+    event_types: list[str]
+    """Of the events that it caused; the last of them made `version`."""
     payload_hash: str
     attempt_id: str | None
     """None where the answer was restored from the log, which does not keep it."""

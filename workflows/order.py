@@ -37,7 +37,7 @@ STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 # Activities are called by name: the workflow knows what is owed, not who does it.
 PUBLISH_EVENTS = "publish_events"
 HEAD_OF_LOG = "head_of_log"
-ONE_TRY = timedelta(seconds=30)
+ONE_TRY = timedelta(seconds=5)  # Also how long a batch waits whose worker died.
 FOR_EVER = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
 )
