@@ -11,9 +11,11 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from temporalio import workflow
 from temporalio.worker import (
@@ -47,8 +49,8 @@ def start_tracing(service: str, environment: Mapping[str, str] = os.environ) -> 
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    # OTEL_SERVICE_NAME, if set, wins over the name of the process.
-    provider = TracerProvider(resource=Resource({"service.name": service}).merge(Resource.create()))
+    name = environment.get("OTEL_SERVICE_NAME", service)
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider.shutdown
@@ -76,15 +78,20 @@ def trace_id(traceparent: str) -> str | None:
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
-def continued(traceparent: str | None) -> Any:
+def continued(traceparent: str | None) -> Context:
     """The context in which a span becomes a child of the one that a `traceparent` names."""
     return _PROPAGATOR.extract({"traceparent": traceparent} if traceparent else {})
 
 
-def links(traceparents: Iterable[str | None]) -> list[trace.Link]:
-    """A link to each different span that is named."""
+def span_for_many(
+    name: str, kind: trace.SpanKind, traceparents: Iterable[str | None]
+) -> AbstractContextManager[Any]:
+    """A span of what serves many requests at once: a root, with a link to each request's own."""
+    if not is_tracing():
+        return nullcontext()
     contexts = [_span_context(t) for t in dict.fromkeys(traceparents) if t]
-    return [trace.Link(context) for context in contexts if context.is_valid]
+    links = [trace.Link(context) for context in contexts if context.is_valid]
+    return TRACER.start_as_current_span(name, Context(), kind=kind, links=links)
 
 
 def _span_context(traceparent: str) -> trace.SpanContext:

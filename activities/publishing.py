@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncpg
+from opentelemetry.trace import SpanKind
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+import telemetry
 from eventlog import log
 from eventlog.envelope import Batch, digest
 from eventlog.log import ConflictingEvent
@@ -20,9 +22,11 @@ class Publishing:
     @activity.defn
     async def publish_events(self, batch: Batch) -> str:
         """Appends a batch and returns its digest, by which the order knows what was published."""
+        requests = (envelope.metadata.traceparent for envelope in batch.events)
         try:
-            async with self._pool.acquire() as connection:
-                await log.append(connection, batch.order_id, batch.events)
+            with telemetry.span_for_many("publish events", SpanKind.PRODUCER, requests):
+                async with self._pool.acquire() as connection:
+                    await log.append(connection, batch.order_id, batch.events)
         except ConflictingEvent as conflict:
             raise ApplicationError(
                 str(conflict), type="conflicting-event", non_retryable=True

@@ -49,7 +49,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     if telemetry.is_tracing():
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
-        FastAPIInstrumentor.instrument_app(app)
+        FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return app
 
 

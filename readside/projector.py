@@ -7,20 +7,17 @@ once even if two projectors run, and none is lost if one dies at any moment.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Any
 
 import asyncpg
-from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 import telemetry
 from eventlog import log, migrate
-from eventlog.log import Checkpoint, LoggedEvent
+from eventlog.log import Checkpoint
 from eventlog.postgres import UNAVAILABLE, Connection, connect, connect_pool, listening
 from readside import order_view
 from readside.projection import Projection
@@ -80,7 +77,8 @@ async def step(connection: Connection, projection: Projection) -> Step:
         await _announce(connection, projection.name, checkpoint, lag_ms=0)
         return Step.IDLE
     end = reading.events[-1].checkpoint
-    with _span(projection.name, reading.events):
+    requests = (event.envelope.metadata.traceparent for event in reading.events)
+    with telemetry.span_for_many(f"project {projection.name}", SpanKind.CONSUMER, requests):
         async with connection.transaction():
             # A second projector waits here for the first one's commit, and then loses.
             if await _move(connection, projection.name, checkpoint, end):
@@ -163,13 +161,3 @@ async def _first_of(*events: asyncio.Event, seconds: float) -> None:
     await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-
-
-def _span(name: str, events: Iterable[LoggedEvent]) -> Any:
-    if not telemetry.is_tracing():
-        return contextlib.nullcontext()
-    return telemetry.TRACER.start_as_current_span(
-        f"project {name}",
-        kind=trace.SpanKind.CONSUMER,
-        links=telemetry.links(e.envelope.metadata.traceparent for e in events),
-    )
