@@ -1,0 +1,67 @@
+# Everything a person does here; `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+# pip may be told by the environment which registry to use, but not what to install where.
+PIP_KEEP := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CERT PIP_CLIENT_CERT \
+	PIP_TRUSTED_HOST PIP_PROXY PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_DEFAULT_TIMEOUT PIP_TIMEOUT \
+	PIP_RETRIES PIP_CONFIG_FILE PIP_KEYRING_PROVIDER
+unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTHONPATH
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check format bench lock
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' \
+		| awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+install: $(INSTALLED) ## make .venv, with the locked dependencies and the orderly command
+
+demo: $(INSTALLED) ## replay 1,000 real baskets and check every cent (ARGS=--keep leaves it running)
+	@$(VENV)/bin/orderly demo $(ARGS)
+
+up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
+	@exec $(VENV)/bin/orderly up $(ARGS)
+
+test: $(INSTALLED) ## run the tests (ARGS="-k name" for some)
+	@$(PY) -m pytest $(ARGS)
+
+check: $(INSTALLED) ## formatting, lint, strict types and the import rules
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-logo
+
+format: $(INSTALLED) ## format the code and mend what lint can mend
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+bench: $(INSTALLED) ## measure commands a second, beside the bare SDK
+	@$(PY) -m bench $(ARGS)
+
+lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
+	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	@for name in runtime dev; do \
+		$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
+			--python-version 3.11 --no-emit-index-url --no-emit-find-links \
+			--custom-compile-command "make lock" \
+			requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+
+# Made from nothing each time, so that it holds what the lock names and no more.
+$(INSTALLED): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		'Python 3.11 or newer is needed: install it, or name one with make PYTHON=python3.12.' >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo \
+		'Python has no venv module: install it (on Debian and Ubuntu: apt install python3-venv).' >&2; \
+		exit 1; }
+	@echo 'Installing into $(VENV) …'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@

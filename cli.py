@@ -1,0 +1,217 @@
+"""The `orderly` command: the whole stack on one machine, or one of its processes alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+# What a command needs is imported inside it: `orderly --help` answers at once.
+if TYPE_CHECKING:
+    from settings import Settings
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+PACKAGED_BASKETS = Path(__file__).parent / "demo" / "baskets.jsonl"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Every order a durable workflow: run the whole service here, or one process of it.",
+)
+
+
+@app.command()
+def up(
+    data_dir: Annotated[
+        Path, typer.Option(help="Where state and logs are kept; the next `up` continues there.")
+    ] = Path(".orderly"),
+    api_port: Annotated[int, typer.Option(help="Where the API listens; 0 picks a port.")] = 8080,
+    temporal_port: Annotated[int, typer.Option(help="The same for Temporal.")] = 7233,
+    ui_port: Annotated[int, typer.Option(help="The same for Temporal's Web UI.")] = 8233,
+    info_file: Annotated[
+        Path | None, typer.Option(help="Is kept true while all runs: addresses and pids as JSON.")
+    ] = None,
+) -> None:
+    """Run everything here until Ctrl-C: Postgres, Temporal, projector, worker and API."""
+    from stack import Screen, StackOptions, running_stack
+
+    async def serve() -> None:
+        screen = Screen()
+        options = StackOptions(data_dir, api_port, temporal_port, ui_port, info_file)
+        async with running_stack(options, screen.report) as stack:
+            screen.welcome(stack, "Ctrl-C stops it all; the next `orderly up` continues from here.")
+            await asyncio.Event().wait()
+
+    finish(until_signal(serve()))
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave it all running until Ctrl-C.")
+    ] = False,
+    baskets: Annotated[
+        Path,
+        typer.Option(
+            help="One basket a line, as JSON.",
+            exists=True,
+            dir_okay=False,
+            show_default="the packaged ones",
+        ),
+    ] = PACKAGED_BASKETS,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+) -> None:
+    """Replay 1,000 real supermarket baskets as a shop front would, and check every cent."""
+    from demo import replay
+    from demo.baskets import BasketsError, read_baskets
+    from stack import Screen, StackOptions, running_stack
+
+    async def perform(data_dir: str) -> int:
+        screen = Screen()
+        # A place and ports of its own: it neither needs nor disturbs an `orderly up`.
+        options = StackOptions(Path(data_dir), api_port=0, temporal_port=0, ui_port=0)
+        async with running_stack(options, screen.report) as stack:
+            code = await replay.run(stack, wanted)
+            if keep:
+                screen.welcome(stack, "Ctrl-C stops it all, and throws it away.")
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            return code
+
+    try:
+        wanted = read_baskets(baskets, limit)
+    except BasketsError as error:
+        fail(error, EXIT_USAGE)
+    with tempfile.TemporaryDirectory(prefix="orderly-demo-") as data_dir:
+        finish(until_signal(perform(data_dir), EXIT_INTERRUPTED))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the tables in ORDERLY_POSTGRES_DSN up to date; safe at any time."""
+    from asyncpg import PostgresError
+
+    from eventlog.postgres import UNAVAILABLE
+    from readside.projector import prepare
+
+    async def apply(dsn: str) -> None:
+        try:
+            applied = await prepare(dsn)
+        except (*UNAVAILABLE, PostgresError) as error:
+            reason = str(error).rstrip(".") or "it does not answer"
+            fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
+        print("\n".join(applied) or "Nothing to do.")
+
+    finish(apply(settings().postgres_dsn))
+
+
+@app.command()
+def projector() -> None:
+    """Turn the event log into read models, as it grows."""
+    from readside.projector import run
+
+    serve_traced("orderly-projector", run)
+
+
+@app.command()
+def api() -> None:
+    """Serve the REST API on ORDERLY_API_HOST and ORDERLY_API_PORT."""
+    from api.app import serve
+
+    serve_traced("orderly-api", serve)
+
+
+def serve_traced(name: str, serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    """Runs one of our processes with logs, and with traces if the environment asks for them."""
+    import uvloop
+
+    import telemetry
+
+    telemetry.start_logging()
+    known = settings()
+    flush_traces = telemetry.start_tracing(name)
+    # They handle these signals themselves; uvicorn raises them once more when it has finished.
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, lambda *_: sys.exit(0))
+    try:
+        finish(serve(known), uvloop.new_event_loop)
+    finally:
+        flush_traces()
+
+
+def settings() -> Settings:
+    """What the environment says; ends the process if that cannot be used."""
+    from settings import SettingsError, from_environment
+
+    try:
+        return from_environment()
+    except SettingsError as error:
+        fail(error, EXIT_USAGE)
+
+
+def finish(
+    work: Coroutine[Any, Any, int | None],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> NoReturn:
+    """Runs `work` to its end and raises its exit code; says in a sentence what made it fail."""
+    from stack import OccupiedError, StackError
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            raise typer.Exit(runner.run(work) or 0)
+    except StackError as error:
+        fail(error, EXIT_USAGE if isinstance(error, OccupiedError) else EXIT_FAILED)
+
+
+async def until_signal(work: Coroutine[Any, Any, int | None], interrupted: int = 0) -> int:
+    """Cancels `work` at Ctrl-C or SIGTERM; its exit code is then `interrupted`."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def stop() -> None:
+        for signum in STOP_SIGNALS:
+            loop.add_signal_handler(signum, lambda: None)  # A second one must not cut it short.
+        task.cancel()
+
+    for signum in STOP_SIGNALS:
+        loop.add_signal_handler(signum, stop)
+    try:
+        return await task or 0
+    except asyncio.CancelledError:
+        return interrupted
+
+
+def fail(reason: object, code: int) -> NoReturn:
+    """Ends with one plain sentence instead of a traceback."""
+    print(f"orderly: {reason}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """The entry point; leaves without tearing the interpreter down."""
+    code = EXIT_FAILED
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else EXIT_FAILED
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    os._exit(code)  # The SDK's threads can crash an interpreter that tears itself down.
+
+
+if __name__ == "__main__":
+    main()
