@@ -1,0 +1,14 @@
+# One image for api, worker, projector and migrate: what runs is the command.
+FROM python:3.11-slim
+
+WORKDIR /app
+COPY requirements/runtime.txt requirements/
+RUN pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
+
+COPY . .
+RUN pip install --no-cache-dir --no-index --no-deps --no-build-isolation --editable . \
+    && useradd --system --no-create-home orderly
+
+USER orderly
+ENV PYTHONUNBUFFERED=1
+CMD ["orderly", "api"]

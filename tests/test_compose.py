@@ -1,0 +1,72 @@
+"""docker-compose.yml is sound, as far as can be told without an engine to run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settings import from_environment
+
+ROOT = Path(__file__).parent.parent
+OURS = ("api", "worker", "projector", "migrate")
+
+
+def compose(*arguments: str) -> str:
+    command = [str(Path(sys.executable).with_name("docker-compose")), *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(compose("config", "--format", "json"))["services"]
+    return found
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    assert compose("config", "--quiet") == ""
+
+
+def test_it_describes_what_the_embedded_stack_runs(services: dict[str, Any]) -> None:
+    assert set(OURS) | {"postgres", "temporal", "temporal-postgres", "temporal-ui"} <= set(services)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_processes_can_use_their_settings(services: dict[str, Any], name: str) -> None:
+    settings = from_environment(services[name]["environment"])
+
+    assert settings.api_host == "0.0.0.0", "the port that is published leads to the container's own"
+    assert settings.api_port == services["api"]["ports"][0]["target"]
+
+
+def test_ports_are_published_on_the_loopback_interface_alone(services: dict[str, Any]) -> None:
+    published = {
+        name: [port["host_ip"] for port in service["ports"]]
+        for name, service in services.items()
+        if "ports" in service
+    }
+    assert published == {"api": ["127.0.0.1"], "temporal-ui": ["127.0.0.1"]}
+
+
+def test_every_foreign_image_has_a_version(services: dict[str, Any]) -> None:
+    unversioned = [
+        name
+        for name, service in services.items()
+        if "build" not in service and ":" not in service["image"]
+    ]
+    assert unversioned == []
+
+
+def test_the_search_attributes_are_those_of_the_embedded_stack(services: dict[str, Any]) -> None:
+    from stack.programs import SEARCH_ATTRIBUTES
+
+    script = " ".join(services["temporal-namespace"]["command"])
+    for attribute in SEARCH_ATTRIBUTES:
+        name, kind = attribute.split("=")
+        assert f"--name {name} --type {kind}" in script
