@@ -32,9 +32,9 @@ class Settings:
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads the settings; raises SettingsError with one sentence that says what to change."""
     dsn = environment.get("ORDERLY_POSTGRES_DSN", "")
-    if not dsn:
+    if not dsn.startswith(("postgresql://", "postgres://")):
         raise SettingsError(
-            "Set ORDERLY_POSTGRES_DSN, e.g. postgresql://orderly@db.internal/orderly."
+            "Set ORDERLY_POSTGRES_DSN to something like postgresql://orderly@db.internal/orderly."
         )
     port = environment.get("ORDERLY_API_PORT", str(Settings.api_port))
     if not port.isdecimal() or int(port) > 65535:

@@ -79,8 +79,13 @@ def main() -> int:
         print(f"orderly worker: {error}", file=sys.stderr)
         return 2
     flush_traces = telemetry.start_tracing("orderly-worker")
-    asyncio.run(run(settings))
-    flush_traces()
+    try:
+        asyncio.run(run(settings))
+    except ConnectionError as error:
+        print(f"orderly worker: {error}", file=sys.stderr)
+        return 1
+    finally:
+        flush_traces()
     return 0
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo import books
-from demo.baskets import Basket, BasketsError, read_baskets
+from demo.baskets import Basket
 from demo.shopfront import ShopFront, Tally
 from demo.summary import Outcome, show
 from demo.wire import Unanswered, Wire
@@ -27,26 +26,20 @@ SHOPPERS = 16
 ANSWER_S_MAX = 35.0  # The API answers within 10 seconds, if only that it does not know yet.
 
 EXIT_DIFFERENT = 1
-EXIT_UNREADABLE = 2
 
 
-async def run(stack: Addresses, baskets: Path, limit: int | None = None) -> int:
-    """Replays the first `limit` baskets and says how it went.
+async def run(stack: Addresses, baskets: list[Basket]) -> int:
+    """Replays the baskets and says how it went.
 
-    Returns the exit code: 0 only if the API's books are the file's, to the cent; 2 if the file
-    cannot be replayed.
+    Returns the exit code: 0 only if the API's books are the file's, to the cent.
     """
     console = Console(highlight=False)
     try:
-        wanted = read_baskets(baskets, limit)
         # No proxy on the way to ourselves.
         async with httpx.AsyncClient(
             base_url=stack.api_url, timeout=ANSWER_S_MAX, trust_env=False
         ) as http:
-            outcome = await replay(Wire(http), wanted, console)
-    except BasketsError as error:
-        print(f"orderly: {error}", file=sys.stderr)
-        return EXIT_UNREADABLE
+            outcome = await replay(Wire(http), baskets, console)
     except Unanswered as error:
         print(f"orderly: the demo had to stop. {error}", file=sys.stderr)
         return EXIT_DIFFERENT

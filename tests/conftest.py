@@ -14,6 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import hypothesis  # noqa: F401 - pytest would import it at the very end, where 3.11 can crash on it
 import pytest
 import uvicorn
 from temporalio.client import Client

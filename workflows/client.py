@@ -17,13 +17,18 @@ _SOON = RetryConfig(
 async def connect(*, lazy: bool = False) -> Client:
     """A client of the server that TEMPORAL_ADDRESS and its like name; localhost:7233 without them.
 
-    A lazy one connects with its first call, so that a process can start while Temporal is away.
+    A lazy one connects with its first call, so that a process can start while Temporal is away;
+    else raises ConnectionError if it cannot be reached now.
     """
     config = ClientConfig.load_client_connect_config()
     config.setdefault("target_host", "localhost:7233")
-    return await Client.connect(
-        **config,
-        data_converter=pydantic_data_converter,
-        lazy=lazy,
-        retry_config=_SOON if lazy else None,
-    )
+    try:
+        return await Client.connect(
+            **config,
+            data_converter=pydantic_data_converter,
+            lazy=lazy,
+            retry_config=_SOON if lazy else None,
+        )
+    except RuntimeError as error:
+        address = config["target_host"]
+        raise ConnectionError(f"Temporal cannot be reached at {address}.") from error
