@@ -98,6 +98,16 @@ def malformed_header(header: str, detail: str) -> Problem:
     )
 
 
+def not_ours(parameter: str, detail: str) -> Problem:
+    """For what only we hand out, and the caller has not from us."""
+    return Problem(
+        400,
+        f"invalid-{parameter.replace('_', '-')}",
+        f"The {parameter} {detail}.",
+        errors=[FieldError(parameter=parameter, code="invalid", detail=detail)],
+    )
+
+
 def refused(refusal: Refusal, pointer: str) -> Problem:
     """What an order's refusal means over HTTP; `pointer` leads to the refused command."""
     status = {VERSION_CONFLICT: 412, LOG_BEHIND: 503}.get(refusal.code, 409)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import asyncpg
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 
 import telemetry
-from api.errors import FieldError, Problem, unknown_order
+from api.errors import not_ours, unknown_order
 from api.problems import PROBLEMS
-from api.requests import wait_seconds
+from api.recency import AsRecent, Recency
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.commands import COMMAND_TYPES, Id, Name, type_of
 from readside import order_view
-from readside.freshness import Freshness
 from readside.order_document import OrderDocument
 
 router = APIRouter(prefix="/v1/orders", tags=["reads"], responses=PROBLEMS)
@@ -73,51 +71,6 @@ class AllowedCommands(BaseModel):
     version: int
     status: str
     commands: list[AllowedCommand]
-
-
-@dataclass(frozen=True)
-class Recency:
-    """How recent the caller needs an answer to be, and how long it would wait for that."""
-
-    freshness: Freshness
-    min_version: int | None
-    token: tuple[str, int] | None
-    seconds: float
-
-    async def reach(self, pool: asyncpg.Pool, order_id: str | None = None) -> None:
-        """Waits until the read model is as recent as asked; raises a Problem if it is late."""
-        wanted = [self.token] if self.token else []
-        if order_id is not None and self.min_version is not None:
-            wanted.append((order_id, self.min_version))
-        for wanted_id, version in wanted:
-            if not await self.freshness.reach(wanted_id, version, self.seconds):
-                raise await _behind(pool, wanted_id, version)
-
-    def headers(self) -> dict[str, str]:
-        return {
-            "Projection-Position": str(self.freshness.position),
-            "Projection-Lag-Ms": str(self.freshness.lag_ms),
-        }
-
-
-async def recency(
-    request: Request,
-    min_version: Annotated[
-        int | None, Query(ge=0, description="Wait until the order has come this far.")
-    ] = None,
-    consistency_token: Annotated[
-        str | None, Query(description="Wait until what a command answered is visible.")
-    ] = None,
-    prefer: Annotated[
-        str | None, Header(description="`wait=N`: the seconds to wait at most.")
-    ] = None,
-) -> Recency:
-    """Reads what the caller says of recency; raises a Problem for a token that is none of ours."""
-    token = _token(consistency_token) if consistency_token else None
-    return Recency(request.app.state.freshness, min_version, token, wait_seconds(prefer))
-
-
-AsRecent = Annotated[Recency, Depends(recency)]
 
 
 @router.get("/{order_id}", summary="One order", response_model=OrderDocument)
@@ -224,19 +177,6 @@ async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_v
     return row
 
 
-async def _behind(pool: asyncpg.Pool, order_id: str, version: int) -> Problem:
-    # Never a 404: who names a version was told it, so the order exists, whatever we see of it yet.
-    row = await order_view.find(pool, order_id)
-    come = row.version if row else 0
-    return Problem(
-        503,
-        "projection-behind",
-        f"The read model of order {order_id} is at version {come}, not yet at {version}.",
-        retry_after=1,
-        current_version=come,
-    )
-
-
 def _past(envelope: Envelope) -> PastEvent:
     about = envelope.metadata
     return PastEvent(
@@ -252,13 +192,6 @@ def _past(envelope: Envelope) -> PastEvent:
     )
 
 
-def _token(text: str) -> tuple[str, int]:
-    order_id, _, version = text.rpartition("@")
-    if not order_id or not version.isdecimal() or len(version) > 9:
-        raise _not_ours("consistency_token", "is not one that a command answered")
-    return order_id, int(version)
-
-
 def _cursor(last: order_view.Row, sort: str) -> str:
     value = last.sort_value
     place = [sort, value.isoformat() if isinstance(value, datetime) else value, last.order_id]
@@ -270,19 +203,10 @@ def _after(cursor: str, sort: str) -> tuple[datetime | int, str]:
         made_for, value, order_id = json.loads(urlsafe_b64decode(cursor))
         place: int | datetime = int(value) if "total" in sort else datetime.fromisoformat(value)
     except (ValueError, TypeError) as error:
-        raise _not_ours("cursor", "is not one that a page answered") from error
+        raise not_ours("cursor", "is not one that a page answered") from error
     if made_for != sort or not isinstance(order_id, str):
-        raise _not_ours("cursor", f"belongs to another list, not to one sorted by {sort}")
+        raise not_ours("cursor", f"belongs to another list, not to one sorted by {sort}")
     return place, order_id
-
-
-def _not_ours(parameter: str, detail: str) -> Problem:
-    return Problem(
-        400,
-        f"invalid-{parameter.replace('_', '-')}",
-        f"The {parameter} {detail}.",
-        errors=[FieldError(parameter=parameter, code="invalid", detail=detail)],
-    )
 
 
 def _json(body: str, headers: dict[str, str]) -> Response:
