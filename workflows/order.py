@@ -78,13 +78,11 @@ class OrderWorkflow:
     @workflow.run
     async def run(self, snapshot: Snapshot) -> str:
         """Publishes until the order is over; returns how it ended. No failed activity ends it."""
-        if self.reopening:
-            if await self._head_of_log() != self.order.version:
-                return "not reopened: the log has gone on since"
-            self.reopening = False
-        begins = snapshot.reopened or snapshot.order.version == 0
-        if begins and not await self._got_what_it_began_for():
-            return "nothing was asked of it"
+        if snapshot.reopened or snapshot.order.version == 0:
+            beginning = asyncio.create_task(self._begin())
+            await self._until(beginning.done)
+            if (ended := beginning.result()) is not None:
+                return ended
         publishing = asyncio.create_task(self._publish())
         await self._until(lambda: publishing.done() or self._ended() or self._history_is_long())
         if not publishing.done() and not self._ended():
@@ -184,19 +182,20 @@ class OrderWorkflow:
             self.trouble = None
             self._show()
 
-    async def _head_of_log(self) -> int:
-        head: int = await workflow.execute_activity(
-            HEAD_OF_LOG,
-            workflow.info().workflow_id,
-            result_type=int,
-            start_to_close_timeout=ONE_TRY,
-            retry_policy=FOR_EVER,
-            summary=f"may the order go on after version {self.order.version}?",
-        )
-        return head
-
-    async def _got_what_it_began_for(self) -> bool:
-        """False if the command for which this workflow was started never came."""
+    async def _begin(self) -> str | None:
+        """Makes sure that this workflow is wanted; returns why not, if it is not."""
+        if self.reopening:
+            head: int = await workflow.execute_activity(
+                HEAD_OF_LOG,
+                workflow.info().workflow_id,
+                result_type=int,
+                start_to_close_timeout=ONE_TRY,
+                retry_policy=FOR_EVER,
+                summary=f"may the order go on after version {self.order.version}?",
+            )
+            if head != self.order.version:
+                return "not reopened: the log has gone on since"
+            self.reopening = False
         try:
             await workflow.wait_condition(
                 lambda: bool(self.unpublished),
@@ -204,8 +203,8 @@ class OrderWorkflow:
                 timeout_summary="for the command that this was started for",
             )
         except TimeoutError:
-            return False
-        return True
+            return "nothing was asked of it"
+        return None
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Waits even if the workflow is cancelled: an order is called off by CancelOrder only."""
