@@ -1,0 +1,62 @@
+"""What the README tells a newcomer to type works as it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Running
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples use curl")
+async def test_the_commands_of_the_readme_place_an_order_and_show_it(orderly: Running) -> None:
+    place, look = (block for block in shell_blocks() if "curl" in block)
+    placed = await shell(orderly, place)
+    assert "201 Created" in placed
+    order_id = re.search(r"/v1/orders/(ord_\S+)", placed)
+    assert order_id is not None
+    await orderly.http.get(f"/v1/orders/{order_id[1]}", params={"min_version": 3})
+
+    listed, history = (line for line in look.splitlines() if line.startswith("curl"))
+    assert order_id[1] in await shell(orderly, listed)
+    assert "order-placed" in await shell(orderly, history.replace("ORDER_ID", order_id[1]))
+    assert "idempotent-replayed: true" in (await shell(orderly, place)).lower()
+
+
+def test_the_docs_name_only_files_that_are_there() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = document.read_text()
+        linked = [document.parent / m for m in re.findall(r"\]\(((?!http)[^)#]+)\)", text)]
+        named = re.findall(r"`((?:tests|api|workflows|orders|eventlog|readside)/\w+\.py)`", text)
+        missing = [p for p in [*linked, *(ROOT / n for n in named)] if not p.exists()]
+        assert missing == [], document
+
+
+def test_the_readme_names_every_setting_and_every_target() -> None:
+    settings = re.findall(r'"((?:ORDERLY|TEMPORAL)_\w+)"', (ROOT / "settings.py").read_text())
+    assert [name for name in settings if name not in README] == []
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for_users = [t for t in targets if t not in ("help", "format", "lock")]
+    assert [target for target in for_users if f"make {target}" not in README] == []
+
+
+def shell_blocks() -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+async def shell(orderly: Running, command: str) -> str:
+    """Runs a command as typed, against the API of the tests."""
+    command = command.replace("http://127.0.0.1:8080", str(orderly.http.base_url).rstrip("/"))
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
