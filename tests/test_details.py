@@ -35,7 +35,7 @@ def rows(markdown: str) -> list[list[str]]:
 
 def test_an_order_can_be_understood_at_a_glance() -> None:
     order = fold([opened, bagels_added, tuna_added, welcome_applied, placed])
-    assert details(order, unpublished=2, trouble=None) == (
+    assert details(order, unpublished=2, troubles=[]) == (
         "### placed, 3.06 USD\n\n"
         "Customer 900, version 5\n\n"
         "2 events not yet in the log\n\n"
@@ -49,26 +49,26 @@ def test_an_order_can_be_understood_at_a_glance() -> None:
 
 def test_an_empty_order_shows_no_table() -> None:
     order = fold([opened, bagels_added, ItemRemoved(line_id="bagels"), cancelled])
-    assert details(order, unpublished=0, trouble=None) == (
+    assert details(order, unpublished=0, troubles=[]) == (
         "### cancelled, 0.00 USD\n\nCustomer 900, version 4"
     )
 
 
 def test_trouble_is_the_first_thing_said() -> None:
-    shown = details(order_of(1), unpublished=1, trouble="versions 2 to 3 cannot be published")
+    shown = details(order_of(1), unpublished=1, troubles=["versions 2 to 3 cannot be published"])
     assert shown.index("**Needs attention:** versions 2 to 3") < shown.index("| SKU |")
 
 
 def test_an_order_that_nobody_opened_says_so() -> None:
-    assert details(Order(), unpublished=0, trouble=None) == "Nobody has opened this order yet."
+    assert details(Order(), unpublished=0, troubles=[]) == "Nobody has opened this order yet."
 
 
 def test_only_so_many_lines_are_shown() -> None:
     head = 2
-    all_of_them = rows(details(order_of(LINES_SHOWN), 0, None))
+    all_of_them = rows(details(order_of(LINES_SHOWN), 0, []))
     assert len(all_of_them) == head + LINES_SHOWN
     assert "more lines" not in str(all_of_them)
-    too_many = rows(details(order_of(LINES_SHOWN + 7), 0, None))
+    too_many = rows(details(order_of(LINES_SHOWN + 7), 0, []))
     assert len(too_many) == head + LINES_SHOWN + 1
     assert "and 7 more lines" in too_many[-1][1]
 
@@ -77,24 +77,24 @@ def test_only_so_many_lines_are_shown() -> None:
 @pytest.mark.parametrize("text", ["A|B", "A\\|B", "A\\"])
 def test_no_text_breaks_the_table(field: str, text: str) -> None:
     order = fold([opened, but(bagels_added, **{field: text})])
-    assert {len(cells) for cells in rows(details(order, 0, None))} == {5}
+    assert {len(cells) for cells in rows(details(order, 0, []))} == {5}
 
 
 def test_a_bar_in_a_title_does_not_break_the_table() -> None:
     order = fold([opened, but(bagels_added, title="ROLLS | BAGELS || PLAIN")])
-    for shown in rows(details(order, 0, None)):
+    for shown in rows(details(order, 0, [])):
         assert len(shown) == 5
-    assert rows(details(order, 0, None))[-1][1] == r" ROLLS \| BAGELS \|\| PLAIN "
+    assert rows(details(order, 0, []))[-1][1] == r" ROLLS \| BAGELS \|\| PLAIN "
 
 
 def test_every_row_has_as_many_cells_as_the_head() -> None:
-    shown = rows(details(order_of(LINES_SHOWN + 1), 0, None))
+    shown = rows(details(order_of(LINES_SHOWN + 1), 0, []))
     assert {len(cells) for cells in shown} == {5}
 
 
 def test_notes_and_reasons_are_not_shown() -> None:
     order = fold([opened, bagels_added, note_added, welcome_applied, cancelled])
-    shown = details(order, 0, None) + summary(order)
+    shown = details(order, 0, []) + summary(order)
     for secret in ("bell", "knock", "first order", "elsewhere", "basket-31198570044"):
         assert secret not in shown
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orders.money import formatted
 from orders.order import Order
 
@@ -14,7 +16,7 @@ def summary(order: Order) -> str:
     return f"customer {order.customer_id}, {lines}, {formatted(order.total, order.currency)}"
 
 
-def details(order: Order, unpublished: int, trouble: str | None) -> str:
+def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
     """The order as it is now, and what it is waiting for."""
     if order.version == 0:
         return "Nobody has opened this order yet."
@@ -22,8 +24,7 @@ def details(order: Order, unpublished: int, trouble: str | None) -> str:
         f"### {order.status}, {formatted(order.total, order.currency)}",
         f"Customer {order.customer_id}, version {order.version}",
     ]
-    if trouble:
-        parts.append(f"**Needs attention:** {trouble}")
+    parts += [f"**Needs attention:** {trouble}" for trouble in troubles]
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")
     if order.lines:

@@ -70,7 +70,7 @@ class OrderWorkflow:
         self.unpublished = list(snapshot.unpublished)
         self.answers = memory.unpacked(snapshot.answers)
         self.reopening = snapshot.reopened
-        self.trouble: str | None = None
+        self.troubles: dict[str, str] = {}  # What a person should know of, by where it comes from.
         self.unpublished_bytes = _size(self.unpublished)
         self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
         self._show()
@@ -170,8 +170,9 @@ class OrderWorkflow:
                 )
             except ActivityError as error:
                 # All else is retried for ever: this is a conflict, which only a person can settle.
-                self.trouble = f"versions {first} to {last} cannot be published: {error.cause}"
-                workflow.logger.error("Order %s: %s", workflow.info().workflow_id, self.trouble)
+                trouble = f"versions {first} to {last} cannot be published: {error.cause}"
+                self.troubles["publishing"] = trouble
+                workflow.logger.error("Order %s: %s", workflow.info().workflow_id, trouble)
                 self._show()
                 await workflow.sleep(AFTER_A_CONFLICT, summary="before publishing is tried again")
                 continue
@@ -179,7 +180,7 @@ class OrderWorkflow:
                 raise PastRewritten(f"versions {first} to {last} were published as other events")
             del self.unpublished[: len(batch)]
             self.unpublished_bytes -= _size(batch)
-            self.trouble = None
+            self.troubles.pop("publishing", None)
             self._show()
 
     async def _begin(self) -> str | None:
@@ -212,9 +213,8 @@ class OrderWorkflow:
             try:
                 await workflow.wait_condition(condition)
             except asyncio.CancelledError:
-                self.trouble = (
-                    "a cancellation of the workflow was ignored; send cancel-order instead"
-                )
+                trouble = "a cancellation of the workflow was ignored; send cancel-order instead"
+                self.troubles["cancellation"] = trouble
                 self._show()
 
     def _ended(self) -> bool:
@@ -231,7 +231,8 @@ class OrderWorkflow:
         )
 
     def _show(self) -> None:
-        workflow.set_current_details(details(self.order, len(self.unpublished), self.trouble))
+        troubles = list(self.troubles.values())
+        workflow.set_current_details(details(self.order, len(self.unpublished), troubles))
 
 
 def _command_id() -> str:
