@@ -27,7 +27,7 @@ async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> 
     details = await current_details(orderly.client, order_id)
     assert "draft, 1.00 USD" in details
     assert "version 3" in details
-    assert details.count("| 1095275 | ROLLS: BAGELS | 1 | 0.50 USD | 0.50 USD |") == 2
+    assert details.count("- 1 × ROLLS: BAGELS (1095275) at 0.50 USD: **0.50 USD**") == 2
 
     await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
     assert (await handle.describe()).typed_search_attributes[STATUS] == "placed"
@@ -49,7 +49,7 @@ async def test_each_publish_says_what_it_publishes(orderly: Running) -> None:
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
     ]
     assert scheduled.user_metadata.summary.data == (
-        b'"1-4: order-opened, item-added, order-placed"'
+        b'"1 to 4: order-opened, item-added, order-placed"'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from orders.money import formatted
@@ -28,24 +29,25 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")
     if order.lines:
-        parts.append(_table(order))
+        parts.append(_lines(order))
     if order.discounts:
         parts.append(f"Discounts on the order: {formatted(order.discounted, order.currency)}")
     return "\n\n".join(parts)
 
 
-def _table(order: Order) -> str:
-    rows = ["| SKU | title | quantity | unit price | total |", "| --- | --- | ---: | ---: | ---: |"]
+def _lines(order: Order) -> str:
+    # A list and not a table: the Web UI draws tables without any space between their columns.
+    rows = []
     for line in list(order.lines.values())[:LINES_SHOWN]:
         price = formatted(line.unit_price, order.currency)
         total = formatted(line.total, order.currency)
-        cells = [_cell(line.sku), _cell(line.title), str(line.quantity), price, total]
-        rows.append(f"| {' | '.join(cells)} |")
+        what = f"{_plain(line.title)} ({_plain(line.sku)})"
+        rows.append(f"- {line.quantity} × {what} at {price}: **{total}**")
     if len(order.lines) > LINES_SHOWN:
-        rows.append(f"| … | and {len(order.lines) - LINES_SHOWN} more lines | | | |")
+        rows.append(f"- and {len(order.lines) - LINES_SHOWN} more lines")
     return "\n".join(rows)
 
 
-def _cell(text: str) -> str:
-    """Text that cannot be taken for the border of its cell."""
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+def _plain(text: str) -> str:
+    """Text that Markdown takes for nothing else."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)

@@ -159,6 +159,7 @@ class OrderWorkflow:
             await workflow.wait_condition(lambda: bool(self.unpublished))
             batch = _next_batch(self.unpublished)
             first, last = batch[0].version, batch[-1].version
+            versions = f"{first}" if first == last else f"{first} to {last}"
             try:
                 published: str = await workflow.execute_activity(
                     PUBLISH_EVENTS,
@@ -166,18 +167,18 @@ class OrderWorkflow:
                     result_type=str,
                     start_to_close_timeout=ONE_TRY,
                     retry_policy=FOR_EVER,
-                    summary=f"{first}-{last}: " + ", ".join(dict.fromkeys(e.type for e in batch)),
+                    summary=f"{versions}: {', '.join(dict.fromkeys(e.type for e in batch))}",
                 )
             except ActivityError as error:
                 # All else is retried for ever: this is a conflict, which only a person can settle.
-                trouble = f"versions {first} to {last} cannot be published: {error.cause}"
+                trouble = f"version {versions} cannot be published: {error.cause}"
                 self.troubles["publishing"] = trouble
                 workflow.logger.error("Order %s: %s", workflow.info().workflow_id, trouble)
                 self._show()
                 await workflow.sleep(AFTER_A_CONFLICT, summary="before publishing is tried again")
                 continue
             if published != digest(batch):
-                raise PastRewritten(f"versions {first} to {last} were published as other events")
+                raise PastRewritten(f"version {versions} was published as other events")
             del self.unpublished[: len(batch)]
             self.unpublished_bytes -= _size(batch)
             self.troubles.pop("publishing", None)
