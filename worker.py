@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 
+import uvloop
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
@@ -74,7 +75,7 @@ def main() -> int:
         return 2
     flush_traces = telemetry.start_tracing("orderly-worker")
     try:
-        asyncio.run(run(settings))
+        uvloop.run(run(settings))
     except ConnectionError as error:
         print(f"orderly worker: {error}", file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 
 import telemetry
 from eventlog import log, migrate
-from eventlog.log import Checkpoint
+from eventlog.log import Checkpoint, LoggedEvent
 from eventlog.postgres import UNAVAILABLE, Connection, connect, connect_pool, listening
 from readside import order_view
 from readside.projection import Projection
@@ -40,15 +40,21 @@ CREATE TABLE IF NOT EXISTS projections (
 )
 """
 
+# Wakes those who wait for the projection, and tells how far it is and how many ms it is late.
+ANNOUNCE = "SELECT pg_notify($1, $2)"
+# The same when there is nothing to do, so that they know that the projector lives.
+HEARTBEAT = "SELECT pg_notify(name, position || ' 0') FROM projections WHERE name = $1"
+
 logger = logging.getLogger("orderly.projector")
 
 
 class Step(Enum):
-    """What one step of a projection found in the log."""
+    """What is left to do after one step of a projection."""
 
-    PROGRESS = auto()
+    MORE = auto()
     UNSETTLED = auto()
-    IDLE = auto()
+    """More, but not before an older transaction ends, which nobody will announce."""
+    CAUGHT_UP = auto()
 
 
 async def prepare(dsn: str) -> list[str]:
@@ -71,22 +77,32 @@ async def step(connection: Connection, projection: Projection) -> Step:
     """Projects one batch, if there is one; raises Undigestible and leaves everything as it was."""
     checkpoint = await _checkpoint(connection, projection.name)
     reading = await log.read_settled(connection, checkpoint, BATCH_EVENTS_MAX)
-    if not reading.events:
-        if reading.unsettled:
-            return Step.UNSETTLED
-        await _announce(connection, projection.name, checkpoint, lag_ms=0)
-        return Step.IDLE
-    end = reading.events[-1].checkpoint
-    requests = (event.envelope.metadata.traceparent for event in reading.events)
+    if reading.events and not await _digest(connection, projection, checkpoint, reading.events):
+        return Step.MORE
+    if len(reading.events) == BATCH_EVENTS_MAX:
+        return Step.MORE
+    return Step.UNSETTLED if reading.unsettled else Step.CAUGHT_UP
+
+
+async def _digest(
+    connection: Connection,
+    projection: Projection,
+    checkpoint: Checkpoint,
+    events: list[LoggedEvent],
+) -> bool:
+    """Projects a batch and moves the checkpoint, in one transaction; False if others were first."""
+    end = events[-1].checkpoint
+    requests = (event.envelope.metadata.traceparent for event in events)
     with telemetry.span_for_many(f"project {projection.name}", SpanKind.CONSUMER, requests):
         async with connection.transaction():
             # A second projector waits here for the first one's commit, and then loses.
-            if await _move(connection, projection.name, checkpoint, end):
-                await projection.project(connection, reading.events)
-                lag = datetime.now(UTC) - reading.events[-1].envelope.occurred_at
-                lag_ms = max(round(lag.total_seconds() * 1000), 0)
-                await _announce(connection, projection.name, end, lag_ms)
-    return Step.PROGRESS
+            if not await _move(connection, projection.name, checkpoint, end):
+                return False
+            await projection.project(connection, events)
+            lag = datetime.now(UTC) - events[-1].envelope.occurred_at
+            lag_ms = max(round(lag.total_seconds() * 1000), 0)
+            await connection.execute(ANNOUNCE, projection.name, f"{end.position} {lag_ms}")
+    return True
 
 
 async def follow(
@@ -98,17 +114,18 @@ async def follow(
         try:
             async with pool.acquire() as connection:
                 found = await step(connection, projection)
+            if found is Step.UNSETTLED:
+                await _first_of(stopped, seconds=POLL_SECONDS_UNSETTLED)
+            elif found is Step.CAUGHT_UP:
+                await _first_of(woken, stopped, seconds=POLL_SECONDS_IDLE)
+                if not woken.is_set():
+                    await pool.execute(HEARTBEAT, projection.name)
         except UNAVAILABLE as error:
             logger.warning("Postgres is away, trying again: %r", error)
             await _first_of(stopped, seconds=RETRY_SECONDS)
-            continue
         except Exception as error:  # Undigestible, or a bug: both need a person, who must see it.
             await _record_stop(pool, projection.name, f"{error}")
             raise
-        if found is Step.UNSETTLED:
-            await _first_of(stopped, seconds=POLL_SECONDS_UNSETTLED)
-        elif found is Step.IDLE:
-            await _first_of(woken, stopped, seconds=POLL_SECONDS_IDLE)
 
 
 async def run(settings: Settings) -> None:
@@ -144,11 +161,6 @@ async def _move(connection: Connection, name: str, old: Checkpoint, new: Checkpo
         *new,
     )
     return bool(moved == "UPDATE 1")
-
-
-async def _announce(connection: Connection, name: str, at: Checkpoint, lag_ms: int) -> None:
-    """Wakes those who wait for the projection, and tells them that it lives and how late it is."""
-    await connection.execute("SELECT pg_notify($1, $2)", name, f"{at.position} {lag_ms}")
 
 
 async def _record_stop(pool: asyncpg.Pool, name: str, reason: str) -> None:

@@ -35,7 +35,7 @@ async def publish(pool: asyncpg.Pool, order_id: str, first: int, *events: OrderE
 
 async def project_all(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
-        while await projector.step(connection, ORDER_VIEW) is Step.PROGRESS:
+        while await projector.step(connection, ORDER_VIEW) is not Step.CAUGHT_UP:
             pass
 
 
