@@ -43,38 +43,38 @@ class Reading(NamedTuple):
 
 
 async def append(connection: Connection, order_id: str, events: Sequence[Envelope]) -> None:
-    """Appends events of one order in one transaction; those already there are left as they are.
+    """Appends events of one order, all or none; those already there are left as they are.
 
-    Raises ConflictingEvent, and appends nothing, if another event holds one of the versions.
+    Raises ConflictingEvent if another event holds one of the versions.
     """
     events = sorted(events, key=lambda e: e.version)
-    async with connection.transaction():
-        # Before anything assigns a transaction id: otherwise a retry and a newer batch can commit
-        # an order's events in the wrong order.
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", order_id)
-        try:
-            await connection.execute(
-                """
-                INSERT INTO order_events
-                    (order_id, version, type, schema_version, occurred_at, data, metadata)
-                SELECT $1, new.* FROM unnest(
-                    $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::jsonb[], $7::jsonb[]
-                ) AS new
-                -- The same event again changes nothing; another one runs into the trigger.
-                ON CONFLICT (order_id, version) DO UPDATE SET type = excluded.type
-                WHERE (order_events.type, order_events.data)
-                      IS DISTINCT FROM (excluded.type, excluded.data)
-                """,
-                order_id,
-                [e.version for e in events],
-                [e.type for e in events],
-                [e.schema_version for e in events],
-                [e.occurred_at for e in events],
-                [e.data for e in events],
-                [e.metadata.model_dump(exclude_none=True) for e in events],
-            )
-        except asyncpg.UniqueViolationError as error:
-            raise ConflictingEvent(error.message) from error
+    try:
+        # One statement, so one round trip and one transaction. It takes the order's lock before
+        # anything assigns a transaction id: otherwise a retry and a newer batch could commit an
+        # order's events in the wrong order.
+        await connection.execute(
+            """
+            WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($1, 0)))
+            INSERT INTO order_events
+                (order_id, version, type, schema_version, occurred_at, data, metadata)
+            SELECT $1, new.* FROM turn, unnest(
+                $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::jsonb[], $7::jsonb[]
+            ) AS new
+            -- The same event again changes nothing; another one runs into the trigger.
+            ON CONFLICT (order_id, version) DO UPDATE SET type = excluded.type
+            WHERE (order_events.type, order_events.data)
+                  IS DISTINCT FROM (excluded.type, excluded.data)
+            """,
+            order_id,
+            [e.version for e in events],
+            [e.type for e in events],
+            [e.schema_version for e in events],
+            [e.occurred_at for e in events],
+            [e.data for e in events],
+            [e.metadata.model_dump(exclude_none=True) for e in events],
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise ConflictingEvent(error.message) from error
 
 
 async def read_stream(
