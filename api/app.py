@@ -60,6 +60,7 @@ async def serve(settings: Settings) -> None:
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )

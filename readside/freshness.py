@@ -79,7 +79,8 @@ class Freshness:
     def _heard(self, announcement: str) -> None:
         self.position, self._lag_ms = map(int, announcement.split())
         self._heard_at = time.monotonic()
-        self._announced.set()
+        if self._waits:
+            self._announced.set()
 
     async def _check_waits(self) -> None:
         while True:

@@ -28,6 +28,9 @@ PROJECTIONS = (ORDER_VIEW,)
 
 BATCH_EVENTS_MAX = 500
 POLL_SECONDS_UNSETTLED = 0.005
+# After a batch, so that under load the next one is worth its transaction; the first event after a
+# quiet moment does not wait.
+PAUSE_SECONDS = 0.04
 POLL_SECONDS_IDLE = 1.0
 RETRY_SECONDS = 0.5
 
@@ -117,6 +120,7 @@ async def follow(
             if found is Step.UNSETTLED:
                 await _first_of(stopped, seconds=POLL_SECONDS_UNSETTLED)
             elif found is Step.CAUGHT_UP:
+                await _first_of(stopped, seconds=PAUSE_SECONDS)
                 await _first_of(woken, stopped, seconds=POLL_SECONDS_IDLE)
                 if not woken.is_set():
                     await pool.execute(HEARTBEAT, projection.name)
