@@ -5,13 +5,28 @@ from __future__ import annotations
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from orders.money import Amount, Currency, Quantity
+from orders.policy import Policy
 
 # No control characters (but new lines in a text); ids are safe in a URL and in a log line too.
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:~|-]{1,64}$")]
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,100}$")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]{1,1000}$")]
+
+# What only `privacy/` can read; to the domain it is one opaque word.
+Sealed = Annotated[str, Field(pattern=r"^sealed\.[A-Za-z0-9._=-]+$", max_length=8192)]
+# A token of the payment service; digits alone may be a card number, which must not come here.
+PaymentMethod = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._:~|-]{0,63}[A-Za-z][A-Za-z0-9._:~|-]{0,63}$",
+        max_length=64,
+        description="the payment service's token for it, never a card number",
+        examples=["pm_card"],
+    ),
+]
 
 NOT_NAMED = ""  # The caller left the id to us: see `named`. An id that was given is never empty.
 NewId = Annotated[
@@ -29,6 +44,18 @@ class Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class LineQuantity(BaseModel):
+    """So many pieces of one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    line_id: Id
+    quantity: Quantity
+
+
+Pieces = Annotated[list[LineQuantity], Field(min_length=1, max_length=500)]
+
+
 class OpenOrder(Command):
     """Begin a draft for a customer, in one currency for its whole life."""
 
@@ -36,6 +63,8 @@ class OpenOrder(Command):
     customer_id: Id
     currency: Currency
     external_reference: Name | None = None
+    policy: SkipJsonSchema[Policy | None] = None
+    """Set at the door, from settings; an order without one asks nothing of other services."""
 
 
 class AddItemToOrder(Command):
@@ -84,6 +113,28 @@ class RemoveDiscount(Command):
     discount_id: Id
 
 
+class SetShippingCharge(Command):
+    """Say what shipping costs the customer, whatever number of shipments it takes."""
+
+    type: Literal["set-shipping-charge"] = "set-shipping-charge"
+    amount: Amount
+    currency: Currency | None = Field(None, description="if given, must be the order's own")
+
+
+class SetShippingAddress(Command):
+    """Say where the goods go; sealed, so that only who needs it can read it."""
+
+    type: Literal["set-shipping-address"] = "set-shipping-address"
+    address: Sealed
+
+
+class SetBillingAddress(Command):
+    """Say who is billed; sealed, so that only who needs it can read it."""
+
+    type: Literal["set-billing-address"] = "set-billing-address"
+    address: Sealed
+
+
 class AddNote(Command):
     """Write something down about an order, whatever its status."""
 
@@ -93,16 +144,203 @@ class AddNote(Command):
 
 
 class PlaceOrder(Command):
-    """Turn a draft into a binding order."""
+    """Turn a draft into a binding order: stock is reserved, then the total is authorised."""
 
     type: Literal["place-order"] = "place-order"
+    payment_method: PaymentMethod | None = None
+
+
+class HoldOrder(Command):
+    """Stop an order where it is until somebody releases it."""
+
+    type: Literal["hold-order"] = "hold-order"
+    reason: Text | None = None
+
+
+class ReleaseOrder(Command):
+    """Let a held order go on."""
+
+    type: Literal["release-order"] = "release-order"
 
 
 class CancelOrder(Command):
-    """Call the whole order off."""
+    """Call the whole order off: shipments are stopped, then money and stock go back."""
 
     type: Literal["cancel-order"] = "cancel-order"
     reason: Text | None = None
+
+
+class CancelLines(Command):
+    """Call off pieces that have not left yet; an order without any piece left is cancelled."""
+
+    type: Literal["cancel-lines"] = "cancel-lines"
+    cancellation_id: NewId = NOT_NAMED
+    lines: Pieces
+    reason: Text | None = None
+
+
+class AcceptShortfall(Command):
+    """Take what there is: the pieces that are not in stock are called off."""
+
+    type: Literal["accept-shortfall"] = "accept-shortfall"
+
+
+class RetryPayment(Command):
+    """Pay by another method, or once more by the same."""
+
+    type: Literal["retry-payment"] = "retry-payment"
+    method: PaymentMethod
+
+
+class CapturePayment(Command):
+    """Take authorised money before its shipment leaves; all of it if no amount is given."""
+
+    type: Literal["capture-payment"] = "capture-payment"
+    capture_id: NewId = NOT_NAMED
+    amount: Annotated[Amount, Field(gt=0)] | None = None
+
+
+class RefundPayment(Command):
+    """Give back money for goodwill; never more than was captured and not yet given back."""
+
+    type: Literal["refund-payment"] = "refund-payment"
+    refund_id: NewId = NOT_NAMED
+    amount: Annotated[Amount, Field(gt=0)]
+    reason: Text | None = None
+
+
+class CreateShipment(Command):
+    """Put reserved pieces into a shipment of their own, out of shipments that have not left."""
+
+    type: Literal["create-shipment"] = "create-shipment"
+    shipment_id: NewId = NOT_NAMED
+    lines: Pieces
+
+
+class DispatchShipment(Command):
+    """A shipment has left: its share of the money is captured."""
+
+    type: Literal["dispatch-shipment"] = "dispatch-shipment"
+    shipment_id: Id
+    tracking: Name | None = None
+
+
+class ConfirmDelivery(Command):
+    """A shipment has arrived; the return window opens."""
+
+    type: Literal["confirm-delivery"] = "confirm-delivery"
+    shipment_id: Id
+
+
+class ReportDeliveryFailure(Command):
+    """A shipment that left will not arrive: its pieces are called off and paid back."""
+
+    type: Literal["report-delivery-failure"] = "report-delivery-failure"
+    shipment_id: Id
+    reason: Text | None = None
+    goods: Annotated[
+        Literal["lost", "returned"], Field(description="returned goods go back into stock")
+    ] = "lost"
+
+
+class AddLine(BaseModel):
+    """One more line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    type: Literal["add-line"] = "add-line"
+    line_id: NewId = NOT_NAMED
+    sku: Name
+    title: Name
+    quantity: Quantity
+    unit_price: Amount
+    discount: Amount = 0
+    tax: Amount = 0
+
+
+class ChangeLine(BaseModel):
+    """Other terms for a line, where given; all are the whole line's, as if ordered so at first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    type: Literal["change-line"] = "change-line"
+    line_id: Id
+    quantity: Quantity | None = None
+    unit_price: Amount | None = None
+    discount: Amount | None = None
+    tax: Amount | None = None
+
+
+class RemoveLine(BaseModel):
+    """A line of which nothing has left is called off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    type: Literal["remove-line"] = "remove-line"
+    line_id: Id
+
+
+class ChangeShippingCharge(BaseModel):
+    """Another charge for shipping."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    type: Literal["change-shipping-charge"] = "change-shipping-charge"
+    amount: Amount
+
+
+Change = Annotated[
+    AddLine | ChangeLine | RemoveLine | ChangeShippingCharge, Field(discriminator="type")
+]
+
+
+class AmendOrder(Command):
+    """Change a placed order; what was captured too much or is missing is settled."""
+
+    type: Literal["amend-order"] = "amend-order"
+    amendment_id: NewId = NOT_NAMED
+    changes: Annotated[list[Change], Field(min_length=1, max_length=100)]
+
+
+class RequestReturn(Command):
+    """The customer wants to send delivered pieces back."""
+
+    type: Literal["request-return"] = "request-return"
+    return_id: NewId = NOT_NAMED
+    lines: Pieces
+    reason: Text | None = None
+
+
+class ApproveReturn(Command):
+    """Agree to take back what a return asks for."""
+
+    type: Literal["approve-return"] = "approve-return"
+    return_id: Id
+
+
+class RejectReturn(Command):
+    """Refuse to take back what has not come back yet."""
+
+    type: Literal["reject-return"] = "reject-return"
+    return_id: Id
+    reason: Text | None = None
+
+
+class ReceiveReturn(Command):
+    """Pieces came back and are accepted: they are refunded, and sellable ones go into stock."""
+
+    type: Literal["receive-return"] = "receive-return"
+    receipt_id: NewId = NOT_NAMED
+    return_id: Id
+    lines: Pieces
+    condition: Literal["sellable", "damaged"]
+
+
+class RetryStep(Command):
+    """Try again now what needs attention: one step, or all of them."""
+
+    type: Literal["retry-step"] = "retry-step"
+    step_id: Id | None = None
 
 
 OrderCommand = (
@@ -112,9 +350,29 @@ OrderCommand = (
     | RemoveItemFromOrder
     | ApplyDiscount
     | RemoveDiscount
+    | SetShippingCharge
+    | SetShippingAddress
+    | SetBillingAddress
     | AddNote
     | PlaceOrder
+    | HoldOrder
+    | ReleaseOrder
     | CancelOrder
+    | CancelLines
+    | AcceptShortfall
+    | RetryPayment
+    | CapturePayment
+    | RefundPayment
+    | CreateShipment
+    | DispatchShipment
+    | ConfirmDelivery
+    | ReportDeliveryFailure
+    | AmendOrder
+    | RequestReturn
+    | ApproveReturn
+    | RejectReturn
+    | ReceiveReturn
+    | RetryStep
 )
 AnyCommand = Annotated[OrderCommand, Field(discriminator="type")]
 COMMAND_TYPES: tuple[type[OrderCommand], ...] = get_args(OrderCommand)
@@ -126,14 +384,32 @@ def type_of(command_type: type[OrderCommand]) -> str:
     return tag
 
 
+# The field by which a command names what it adds. The same id and content again is already so.
+OWN_IDS: dict[type[OrderCommand], str] = {
+    AddItemToOrder: "line_id",
+    ApplyDiscount: "discount_id",
+    AddNote: "note_id",
+    CancelLines: "cancellation_id",
+    CapturePayment: "capture_id",
+    RefundPayment: "refund_id",
+    CreateShipment: "shipment_id",
+    AmendOrder: "amendment_id",
+    RequestReturn: "return_id",
+    ReceiveReturn: "receipt_id",
+}
+
+
 def named(command: OrderCommand, new_id: str) -> OrderCommand:
     """The command with `new_id` for what it adds, where the caller gave it no id of their own."""
-    match command:
-        case AddItemToOrder(line_id=""):
-            return command.model_copy(update={"line_id": new_id})
-        case ApplyDiscount(discount_id=""):
-            return command.model_copy(update={"discount_id": new_id})
-        case AddNote(note_id=""):
-            return command.model_copy(update={"note_id": new_id})
-        case _:
-            return command
+    field = OWN_IDS.get(type(command))
+    if field and getattr(command, field) == NOT_NAMED:
+        command = command.model_copy(update={field: new_id})
+    if isinstance(command, AmendOrder):
+        changes = [
+            change.model_copy(update={"line_id": f"{command.amendment_id[:60]}.{number}"})
+            if isinstance(change, AddLine) and change.line_id == NOT_NAMED
+            else change
+            for number, change in enumerate(command.changes)
+        ]
+        return command.model_copy(update={"changes": changes})
+    return command

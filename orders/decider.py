@@ -1,49 +1,24 @@
-"""The rules of an order: pure functions, with no clock, no I/O and no Temporal."""
+"""What an order may be asked when, and what follows: no clock, no I/O and no Temporal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from datetime import datetime
 
 from orders import commands as c
-from orders.commands import OrderCommand
-from orders.events import (
-    DiscountApplied,
-    DiscountRemoved,
-    ItemAdded,
-    ItemQuantityChanged,
-    ItemRemoved,
-    NoteAdded,
-    OrderCancelled,
-    OrderEvent,
-    OrderOpened,
-    OrderPlaced,
-)
+from orders.commands import OWN_IDS, OrderCommand
+from orders.drafting import drafted
+from orders.events import OrderEvent
+from orders.evolve import fold
+from orders.fulfilling import fulfilled
 from orders.money import TOTAL_MAX, formatted
-from orders.order import Discount, Line, Order, Status, fold
+from orders.order import Discount, Line, Order, Status
+from orders.outcomes import outcome
+from orders.outside import Result
+from orders.process import follow_ups
+from orders.rejection import CommandRejected, fingerprint
 
-T = TypeVar("T")
-
-LINES_MAX = 5_000
-DISCOUNTS_MAX = 100
-NOTES_MAX = 5_000
-
-
-class CommandRejected(Exception):
-    """A rule says no.
-
-    `code` is stable and meant for programs; `index` is the place of the command in its
-    instruction; `field` names the one field to change, where there is one.
-    """
-
-    def __init__(self, message: str, code: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.field = field
-        self.index = 0
-
+Message = OrderCommand | Result
 
 _EDITING: tuple[type[OrderCommand], ...] = (
     c.AddItemToOrder,
@@ -51,57 +26,127 @@ _EDITING: tuple[type[OrderCommand], ...] = (
     c.RemoveItemFromOrder,
     c.ApplyDiscount,
     c.RemoveDiscount,
+    c.SetShippingCharge,
+)
+_ALWAYS: tuple[type[OrderCommand], ...] = (c.AddNote, c.SetShippingAddress, c.SetBillingAddress)
+_PLACED: tuple[type[OrderCommand], ...] = (
+    *_ALWAYS,
+    c.HoldOrder,
+    c.CancelOrder,
+    c.CancelLines,
+    c.AmendOrder,
+    c.RetryStep,
+)
+_AFTER_DISPATCH: tuple[type[OrderCommand], ...] = (
+    c.RefundPayment,
+    c.ConfirmDelivery,
+    c.ReportDeliveryFailure,
+    c.RequestReturn,
+    c.ApproveReturn,
+    c.RejectReturn,
+    c.ReceiveReturn,
 )
 ALLOWED: Mapping[Status, tuple[type[OrderCommand], ...]] = {
     Status.NEW: (c.OpenOrder,),
-    Status.DRAFT: (*_EDITING, c.AddNote, c.PlaceOrder, c.CancelOrder),
-    Status.PLACED: (c.AddNote, c.CancelOrder),
+    Status.DRAFT: (*_EDITING, *_ALWAYS, c.PlaceOrder, c.CancelOrder),
+    Status.PLACED: _PLACED,
+    Status.AWAITING_CUSTOMER: (*_PLACED, c.AcceptShortfall, c.RetryPayment, *_AFTER_DISPATCH),
+    Status.CONFIRMED: (
+        *_PLACED,
+        c.CapturePayment,
+        c.CreateShipment,
+        c.DispatchShipment,
+        *_AFTER_DISPATCH,
+    ),
+    Status.ON_HOLD: (
+        *_ALWAYS,
+        c.ReleaseOrder,
+        c.CancelOrder,
+        c.CancelLines,
+        c.RetryStep,
+        *_AFTER_DISPATCH,
+    ),
+    Status.CANCELLING: (c.AddNote, c.RetryStep),
+    Status.COMPLETED: (c.AddNote, c.RefundPayment, c.RetryStep),
     Status.CANCELLED: (c.AddNote,),
+    Status.EXPIRED: (c.AddNote,),
 }
+# An order that was opened before there was any fulfilment goes on as it began.
+_WITHOUT_POLICY: tuple[type[OrderCommand], ...] = (*_EDITING, *_ALWAYS, c.PlaceOrder, c.CancelOrder)
+_ONLY_WHEN_AWAITED: Mapping[type[OrderCommand], str] = {
+    c.AcceptShortfall: "shortfall",
+    c.RetryPayment: "payment",
+}
+_GOING_ON = frozenset({Status.PLACED, Status.AWAITING_CUSTOMER, Status.CONFIRMED})
+_AFTER_PLACING = _GOING_ON | {Status.ON_HOLD, Status.COMPLETED}
+_RELEASED = _GOING_ON | {Status.CANCELLING, Status.CANCELLED, Status.COMPLETED}
 
 
 def allowed_commands(order: Order) -> list[str]:
-    """The types of command that the order's status admits; each still has rules of its own."""
-    return [c.type_of(command) for command in ALLOWED[order.status]]
+    """The types of command that the order admits now; each still has rules of its own."""
+    return [
+        c.type_of(command)
+        for command in _admitted(order)
+        if _ONLY_WHEN_AWAITED.get(command, order.awaits) == order.awaits
+    ]
 
 
-def is_over(order: Order) -> bool:
-    """Whether the outside world owes the order nothing more, nor it the outside world."""
-    return order.status is Status.CANCELLED
+def _admitted(order: Order) -> Sequence[type[OrderCommand]]:
+    admitted = ALLOWED[order.status]
+    if order.policy is not None or order.status is Status.NEW:
+        return admitted
+    return [command for command in admitted if command in _WITHOUT_POLICY]
 
 
-def decide(command: OrderCommand, order: Order) -> list[OrderEvent]:
-    """The events that a command causes: none if it is already so; raises CommandRejected."""
-    return _decide(command, order)[0]
+def decide(message: Message, order: Order, now: datetime) -> list[OrderEvent]:
+    """The events that a command or result causes: none if it is already so.
+
+    Raises CommandRejected if a rule says no. What the order then does by itself comes with it.
+    """
+    return _decide(message, order, now)[0]
 
 
 def decide_all(
-    commands: Sequence[OrderCommand], order: Order
-) -> tuple[list[tuple[OrderCommand, OrderEvent]], Order]:
+    messages: Sequence[Message], order: Order, now: datetime
+) -> tuple[list[tuple[Message, OrderEvent]], Order]:
     """Several commands, each deciding on what the ones before it did; all or nothing.
 
     Returns each event beside the command that caused it, and the order after them. A
     CommandRejected says by its `index` which command was refused.
     """
-    decided: list[tuple[OrderCommand, OrderEvent]] = []
-    for index, command in enumerate(commands):
+    decided: list[tuple[Message, OrderEvent]] = []
+    for index, message in enumerate(messages):
         try:
-            events, order = _decide(command, order)
+            events, order = _decide(message, order, now)
         except CommandRejected as rejected:
             rejected.index = index
             raise
-        decided += [(command, event) for event in events]
+        decided += [(message, event) for event in events]
     return decided, order
 
 
-def _decide(command: OrderCommand, order: Order) -> tuple[list[OrderEvent], Order]:
-    """The events that a command causes, and the order after them."""
+def _decide(message: Message, order: Order, now: datetime) -> tuple[list[OrderEvent], Order]:
+    """The events that a message causes, and the order after them."""
+    if isinstance(message, Result):
+        events = outcome(message, order, now)
+        after = fold(events, order)
+    else:
+        events, after = _obey(message, order, now)
+    if not events:
+        return [], order
+    more, after = follow_ups(after)
+    return [*events, *more], after
+
+
+def _obey(command: OrderCommand, order: Order, now: datetime) -> tuple[list[OrderEvent], Order]:
     _check_currency(command, order)
     if _already_so(command, order):
         return [], order
-    if type(command) not in ALLOWED[order.status]:
+    if type(command) not in _admitted(order):
         raise CommandRejected(f"{command.type}: the order is {order.status}", "not-allowed-now")
-    events = _consequences(command, order)
+    events = drafted(command, order, now)
+    if events is None:
+        events = fulfilled(command, order, now)
     after = fold(events, order)
     _check_totals(after, "amount" if isinstance(command, c.ApplyDiscount) else None)
     return events, after
@@ -116,7 +161,7 @@ def _already_so(command: OrderCommand, order: Order) -> bool:
                 command.external_reference,
             )
         case c.AddItemToOrder(line_id=line_id):
-            return order.lines.get(line_id) == Line.of(command)
+            return line_id in order.lines and order.lines[line_id].terms == Line.of(command).terms
         case c.ChangeItemQuantity(line_id=line_id, quantity=quantity):
             return line_id in order.lines and order.lines[line_id].quantity == quantity
         case c.RemoveItemFromOrder(line_id=line_id):
@@ -127,82 +172,73 @@ def _already_so(command: OrderCommand, order: Order) -> bool:
             return order.discounts.get(discount_id) == Discount(discount_id, amount, reason)
         case c.AddNote(note_id=note_id, text=text):
             return order.notes.get(note_id) == text
-        case c.PlaceOrder():
-            return order.status is Status.PLACED
+        case c.SetShippingCharge(amount=amount):
+            return order.status is Status.DRAFT and order.shipping_charge == amount
+        case c.SetShippingAddress(address=address):
+            return order.shipping_address == address
+        case c.SetBillingAddress(address=address):
+            return order.billing_address == address
+        case c.PlaceOrder(payment_method=method):
+            return order.status in _AFTER_PLACING and method in (None, order.payment_method)
+        case c.HoldOrder():
+            return order.status is Status.ON_HOLD
+        case c.ReleaseOrder():
+            return order.policy is not None and order.status in _RELEASED
         case c.CancelOrder():
-            return order.status is Status.CANCELLED
+            return order.status in (Status.CANCELLING, Status.CANCELLED)
+        case c.AcceptShortfall():
+            return order.shortfall_accepted and order.awaits != "shortfall"
+        case c.RetryPayment(method=method):
+            return (
+                order.status in _GOING_ON
+                and order.awaits != "payment"
+                and order.payment_method == method
+            )
+        case c.DispatchShipment(shipment_id=key):
+            return _status_of(key, order) in ("dispatched", "delivered", "failed")
+        case c.ConfirmDelivery(shipment_id=key):
+            return _status_of(key, order) == "delivered"
+        case c.ReportDeliveryFailure(shipment_id=key):
+            return _status_of(key, order) == "failed"
+        case c.ApproveReturn(return_id=key):
+            return key in order.returns and order.returns[key].status in ("approved", "received")
+        case c.RejectReturn(return_id=key):
+            return key in order.returns and order.returns[key].status == "rejected"
+        case c.RetryStep(step_id=one):
+            known = one is None or one in order.steps
+            return (
+                order.status is not Status.NEW
+                and known
+                and not (order.troubles if one is None else one in order.troubles)
+            )
+        case _:
+            return _was_asked_before(command, order)
 
 
-def _consequences(command: OrderCommand, order: Order) -> list[OrderEvent]:
-    match command:
-        case c.OpenOrder():
-            return [
-                OrderOpened(
-                    customer_id=command.customer_id,
-                    currency=command.currency,
-                    external_reference=command.external_reference,
-                )
-            ]
-        case c.AddItemToOrder(line_id=line_id):
-            _check_unused(line_id, order.lines, order.removed_lines, "line_id")
-            _check_room(order.lines, LINES_MAX, "lines")
-            _check_line(Line.of(command), order.currency, "discount")
-            return [ItemAdded(**command.model_dump(exclude={"type", "currency"}))]
-        case c.ChangeItemQuantity(line_id=line_id, quantity=quantity):
-            line = _existing(line_id, order.lines, "line_id")
-            _check_line(replace(line, quantity=quantity), order.currency, "quantity")
-            return [ItemQuantityChanged(line_id=line_id, quantity=quantity)]
-        case c.RemoveItemFromOrder(line_id=line_id):
-            _existing(line_id, order.lines, "line_id")
-            return [ItemRemoved(line_id=line_id)]
-        case c.ApplyDiscount(discount_id=discount_id, amount=amount, reason=reason):
-            _check_unused(discount_id, order.discounts, order.removed_discounts, "discount_id")
-            _check_room(order.discounts, DISCOUNTS_MAX, "discounts")
-            return [DiscountApplied(discount_id=discount_id, amount=amount, reason=reason)]
-        case c.RemoveDiscount(discount_id=discount_id):
-            _existing(discount_id, order.discounts, "discount_id")
-            return [DiscountRemoved(discount_id=discount_id)]
-        case c.AddNote(note_id=note_id, text=text):
-            _check_unused(note_id, order.notes, frozenset(), "note_id")
-            _check_room(order.notes, NOTES_MAX, "notes")
-            return [NoteAdded(note_id=note_id, text=text)]
-        case c.PlaceOrder():
-            if not order.lines:
-                raise CommandRejected("the order has no lines", "no-lines")
-            return [OrderPlaced(total=order.total)]
-        case c.CancelOrder(reason=reason):
-            return [OrderCancelled(reason=reason)]
-
-
-def _existing(key: str, entries: Mapping[str, T], field: str) -> T:
-    if key not in entries:
+def _was_asked_before(command: OrderCommand, order: Order) -> bool:
+    """Whether this very command came before; another one under its id is refused."""
+    field = OWN_IDS[type(command)]
+    own_id = getattr(command, field)
+    known = order.asked.get(f"{field.removesuffix('_id')}:{own_id}")
+    if known is not None and known != fingerprint(command):
         raise CommandRejected(
-            f"the order has no {field.removesuffix('_id')} {key}", "unknown-id", field
+            f"{own_id} is already there, with other content", "id-already-used", field
         )
-    return entries[key]
+    return known is not None
 
 
-def _check_unused(
-    key: str, entries: Mapping[str, object], removed: frozenset[str], field: str
-) -> None:
-    if key in entries:
-        raise CommandRejected(
-            f"{key} is already there, with other content", "id-already-used", field
-        )
-    if key in removed:
-        raise CommandRejected(
-            f"{key} was removed; an id is used once only", "id-already-used", field
-        )
-
-
-def _check_room(entries: Mapping[str, object], most: int, what: str) -> None:
-    if len(entries) >= most:
-        raise CommandRejected(f"an order holds at most {most:,} {what}", f"too-many-{what}")
+def _status_of(shipment_id: str, order: Order) -> str | None:
+    shipment = order.shipments.get(shipment_id)
+    return shipment.status if shipment else None
 
 
 def _check_currency(command: OrderCommand, order: Order) -> None:
     match command:
-        case c.AddItemToOrder(currency=str(currency)) | c.ApplyDiscount(currency=str(currency)):
+        case (
+            c.AddItemToOrder(currency=str(currency))
+            | c.ApplyDiscount(currency=str(currency))
+            | c.SetShippingCharge(currency=str(currency))
+        ):
             if currency != order.currency and order.status is not Status.NEW:
                 raise CommandRejected(
                     f"the order is in {order.currency}, not {currency}",
@@ -211,18 +247,9 @@ def _check_currency(command: OrderCommand, order: Order) -> None:
                 )
 
 
-def _check_line(line: Line, currency: str, field: str) -> None:
-    if line.total < 0:
-        raise CommandRejected(
-            f"the discount makes the line {formatted(line.total, currency)}; it cannot be negative",
-            "discount-exceeds-price",
-            field,
-        )
-
-
 def _check_totals(order: Order, field: str | None) -> None:
     subtotal = order.subtotal
-    if subtotal > TOTAL_MAX:
+    if subtotal + order.shipping_charge > TOTAL_MAX:
         raise CommandRejected(f"an order's lines come to {TOTAL_MAX:,} at most", "total-too-large")
     total = subtotal - order.discounted
     if total < 0:

@@ -6,9 +6,13 @@ is `X | None = None`; nulls are not stored, so that an old event and its digest 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from orders.outside import Held
+from orders.policy import Policy
 
 SCHEMA_VERSION = 1  # Of every event so far.
 
@@ -23,11 +27,31 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class LineCount(BaseModel):
+    """So many pieces of one line."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    line_id: str
+    quantity: int
+
+
+class Asked(Event):
+    """Has an id of its own and happens once; `fingerprint` tells a repetition from a clash."""
+
+    fingerprint: str
+
+
+# The draft
+
+
 class OrderOpened(Event):
     type: Literal["order-opened"] = "order-opened"
     customer_id: str
     currency: str
     external_reference: str | None = None
+    policy: Policy | None = None
+    expires_at: datetime | None = None
 
 
 class ItemAdded(Event):
@@ -70,14 +94,369 @@ class NoteAdded(Event):
     text: str
 
 
+class ShippingChargeSet(Event):
+    type: Literal["shipping-charge-set"] = "shipping-charge-set"
+    amount: int
+
+
+class ShippingAddressSet(Event):
+    type: Literal["shipping-address-set"] = "shipping-address-set"
+    address: str
+
+
+class BillingAddressSet(Event):
+    type: Literal["billing-address-set"] = "billing-address-set"
+    address: str
+
+
+class OrderExpired(Event):
+    type: Literal["order-expired"] = "order-expired"
+
+
+# The lifecycle
+
+
 class OrderPlaced(Event):
     type: Literal["order-placed"] = "order-placed"
     total: int
+    payment_method: str | None = None
+
+
+class OrderConfirmed(Event):
+    type: Literal["order-confirmed"] = "order-confirmed"
+
+
+class OrderHeld(Event):
+    type: Literal["order-held"] = "order-held"
+    reason: str | None = None
+
+
+class OrderReleased(Event):
+    type: Literal["order-released"] = "order-released"
+
+
+class OrderCompleted(Event):
+    type: Literal["order-completed"] = "order-completed"
+
+
+class OrderCancellationRequested(Event):
+    type: Literal["order-cancellation-requested"] = "order-cancellation-requested"
+    reason: str | None = None
 
 
 class OrderCancelled(Event):
     type: Literal["order-cancelled"] = "order-cancelled"
     reason: str | None = None
+
+
+class OrderCancellationOvertaken(Event):
+    """A shipment had left before it could be stopped: only `lines` were still to be called off."""
+
+    type: Literal["order-cancellation-overtaken"] = "order-cancellation-overtaken"
+    lines: list[LineCount]
+
+
+class AnswerNotNeeded(Event):
+    """What a customer had to decide on has settled itself."""
+
+    type: Literal["answer-not-needed"] = "answer-not-needed"
+
+
+class LinesCancelled(Asked):
+    type: Literal["lines-cancelled"] = "lines-cancelled"
+    cancellation_id: str
+    lines: list[LineCount]
+    reason: str | None = None
+
+
+class LinesCancellationOvertaken(Event):
+    """These pieces had left before they could be taken out of their shipment."""
+
+    type: Literal["lines-cancellation-overtaken"] = "lines-cancellation-overtaken"
+    lines: list[LineCount]
+
+
+class AmendedLine(BaseModel):
+    """A line's terms from now on; `cancelled` of its pieces are called off."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    line_id: str
+    sku: str
+    title: str
+    quantity: int
+    unit_price: int
+    discount: int
+    tax: int
+    cancelled: int
+
+
+class OrderAmended(Asked):
+    type: Literal["order-amended"] = "order-amended"
+    amendment_id: str
+    lines: list[AmendedLine]
+    shipping_charge: int
+
+
+# Stock
+
+
+class StockRequested(Event):
+    type: Literal["stock-requested"] = "stock-requested"
+    step_id: str
+    lines: list[LineCount]
+
+
+class StockReserved(Event):
+    type: Literal["stock-reserved"] = "stock-reserved"
+    step_id: str
+    held: list[Held]
+
+
+class StockShort(Event):
+    type: Literal["stock-short"] = "stock-short"
+    lines: list[LineCount]
+    answer_by: datetime
+
+
+class ShortfallAccepted(Event):
+    type: Literal["shortfall-accepted"] = "shortfall-accepted"
+    lines: list[LineCount]
+
+
+class HeldStockLost(Asked):
+    type: Literal["held-stock-lost"] = "held-stock-lost"
+    loss_id: str
+    line_id: str
+    location: str
+    quantity: int
+
+
+class StockReleaseRequested(Event):
+    type: Literal["stock-release-requested"] = "stock-release-requested"
+    step_id: str
+    held: list[Held]
+
+
+class StockReleased(Event):
+    type: Literal["stock-released"] = "stock-released"
+    step_id: str
+
+
+class StockWithdrawalRequested(Event):
+    type: Literal["stock-withdrawal-requested"] = "stock-withdrawal-requested"
+    step_id: str
+    held: list[Held]
+
+
+class StockWithdrawn(Event):
+    type: Literal["stock-withdrawn"] = "stock-withdrawn"
+    step_id: str
+
+
+class RestockRequested(Event):
+    type: Literal["restock-requested"] = "restock-requested"
+    step_id: str
+    held: list[Held]
+
+
+class Restocked(Event):
+    type: Literal["restocked"] = "restocked"
+    step_id: str
+
+
+# Money. What is requested is claimed: nothing else can take the same money any more.
+
+
+class AuthorisationRequested(Event):
+    type: Literal["authorisation-requested"] = "authorisation-requested"
+    step_id: str
+    amount: int
+    method: str | None = None
+
+
+class PaymentAuthorised(Event):
+    type: Literal["payment-authorised"] = "payment-authorised"
+    step_id: str
+    amount: int
+    reference: str
+    capture_by: datetime
+
+
+class PaymentDeclined(Event):
+    type: Literal["payment-declined"] = "payment-declined"
+    step_id: str
+    reason: str
+    answer_by: datetime
+
+
+class PaymentRetried(Event):
+    type: Literal["payment-retried"] = "payment-retried"
+    method: str | None = None
+
+
+class AdvanceCaptureRequested(Asked):
+    type: Literal["advance-capture-requested"] = "advance-capture-requested"
+    capture_id: str
+    amount: int
+
+
+class CaptureRequested(Event):
+    type: Literal["capture-requested"] = "capture-requested"
+    step_id: str
+    authorisation_id: str
+    amount: int
+
+
+class PaymentCaptured(Event):
+    type: Literal["payment-captured"] = "payment-captured"
+    step_id: str
+    amount: int
+
+
+class CaptureRefused(Event):
+    type: Literal["capture-refused"] = "capture-refused"
+    step_id: str
+    reason: str
+    answer_by: datetime
+
+
+class VoidRequested(Event):
+    type: Literal["void-requested"] = "void-requested"
+    step_id: str
+    authorisation_id: str
+
+
+class PaymentVoided(Event):
+    type: Literal["payment-voided"] = "payment-voided"
+    step_id: str
+
+
+class RefundGranted(Asked):
+    type: Literal["refund-granted"] = "refund-granted"
+    refund_id: str
+    amount: int
+    reason: str | None = None
+
+
+class RefundRequested(Event):
+    type: Literal["refund-requested"] = "refund-requested"
+    step_id: str
+    authorisation_id: str
+    amount: int
+
+
+class PaymentRefunded(Event):
+    type: Literal["payment-refunded"] = "payment-refunded"
+    step_id: str
+    amount: int
+
+
+# Shipments
+
+
+class ShipmentCreated(Asked):
+    type: Literal["shipment-created"] = "shipment-created"
+    shipment_id: str
+    location: str
+    lines: list[LineCount]
+
+
+class ShipmentChanged(Event):
+    type: Literal["shipment-changed"] = "shipment-changed"
+    shipment_id: str
+    lines: list[LineCount]
+
+
+class ShipmentBookingRequested(Event):
+    type: Literal["shipment-booking-requested"] = "shipment-booking-requested"
+    shipment_id: str
+    step_id: str
+
+
+class ShipmentBooked(Event):
+    type: Literal["shipment-booked"] = "shipment-booked"
+    shipment_id: str
+    step_id: str
+    tracking: str | None = None
+
+
+class ShipmentStopRequested(Event):
+    type: Literal["shipment-stop-requested"] = "shipment-stop-requested"
+    shipment_id: str
+    step_id: str
+
+
+class ShipmentStopped(Event):
+    type: Literal["shipment-stopped"] = "shipment-stopped"
+    shipment_id: str
+
+
+class ShipmentDispatched(Event):
+    type: Literal["shipment-dispatched"] = "shipment-dispatched"
+    shipment_id: str
+    lines: list[LineCount]
+    tracking: str | None = None
+
+
+class ShipmentDelivered(Event):
+    type: Literal["shipment-delivered"] = "shipment-delivered"
+    shipment_id: str
+    return_by: datetime
+
+
+class DeliveryFailed(Event):
+    type: Literal["delivery-failed"] = "delivery-failed"
+    shipment_id: str
+    goods: str
+    reason: str | None = None
+
+
+# Returns
+
+
+class ReturnRequested(Asked):
+    type: Literal["return-requested"] = "return-requested"
+    return_id: str
+    lines: list[LineCount]
+    reason: str | None = None
+
+
+class ReturnApproved(Event):
+    type: Literal["return-approved"] = "return-approved"
+    return_id: str
+
+
+class ReturnRejected(Event):
+    type: Literal["return-rejected"] = "return-rejected"
+    return_id: str
+    reason: str | None = None
+
+
+class ReturnReceived(Asked):
+    type: Literal["return-received"] = "return-received"
+    receipt_id: str
+    return_id: str
+    lines: list[LineCount]
+    condition: str
+
+
+class ReturnWindowClosed(Event):
+    type: Literal["return-window-closed"] = "return-window-closed"
+
+
+# Steps that do not get on
+
+
+class StepStuck(Event):
+    type: Literal["step-stuck"] = "step-stuck"
+    step_id: str
+    reason: str
+
+
+class StepRetried(Event):
+    type: Literal["step-retried"] = "step-retried"
+    step_id: str
 
 
 OrderEvent = (
@@ -88,8 +467,62 @@ OrderEvent = (
     | DiscountApplied
     | DiscountRemoved
     | NoteAdded
+    | ShippingChargeSet
+    | ShippingAddressSet
+    | BillingAddressSet
+    | OrderExpired
     | OrderPlaced
+    | OrderConfirmed
+    | OrderHeld
+    | OrderReleased
+    | OrderCompleted
+    | OrderCancellationRequested
     | OrderCancelled
+    | OrderCancellationOvertaken
+    | AnswerNotNeeded
+    | LinesCancelled
+    | LinesCancellationOvertaken
+    | OrderAmended
+    | StockRequested
+    | StockReserved
+    | StockShort
+    | ShortfallAccepted
+    | HeldStockLost
+    | StockReleaseRequested
+    | StockReleased
+    | StockWithdrawalRequested
+    | StockWithdrawn
+    | RestockRequested
+    | Restocked
+    | AuthorisationRequested
+    | PaymentAuthorised
+    | PaymentDeclined
+    | PaymentRetried
+    | AdvanceCaptureRequested
+    | CaptureRequested
+    | PaymentCaptured
+    | CaptureRefused
+    | VoidRequested
+    | PaymentVoided
+    | RefundGranted
+    | RefundRequested
+    | PaymentRefunded
+    | ShipmentCreated
+    | ShipmentChanged
+    | ShipmentBookingRequested
+    | ShipmentBooked
+    | ShipmentStopRequested
+    | ShipmentStopped
+    | ShipmentDispatched
+    | ShipmentDelivered
+    | DeliveryFailed
+    | ReturnRequested
+    | ReturnApproved
+    | ReturnRejected
+    | ReturnReceived
+    | ReturnWindowClosed
+    | StepStuck
+    | StepRetried
 )
 EVENT_TYPES: tuple[type[OrderEvent], ...] = get_args(OrderEvent)
 _ANY_EVENT: TypeAdapter[OrderEvent] = TypeAdapter(
@@ -99,7 +532,7 @@ _ANY_EVENT: TypeAdapter[OrderEvent] = TypeAdapter(
 
 def stored(event: OrderEvent) -> dict[str, Any]:
     """The event's data as the log keeps it: without nulls, and its tag in a column of its own."""
-    return event.model_dump(exclude={"type"}, exclude_none=True)
+    return event.model_dump(mode="json", exclude={"type"}, exclude_none=True)
 
 
 def restored(type: str, schema_version: int, data: dict[str, Any]) -> OrderEvent:

@@ -1,29 +1,21 @@
-"""An order as its events say it is: the state, and how each event changes it. Pure."""
+"""An order as its events say it is: what is stored, and what follows from it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
-from functools import reduce
-from typing import TypeVar
+from operator import not_
+from typing import Annotated, Literal
 
-from orders.commands import AddItemToOrder
-from orders.events import (
-    DiscountApplied,
-    DiscountRemoved,
-    ItemAdded,
-    ItemQuantityChanged,
-    ItemRemoved,
-    NoteAdded,
-    OrderCancelled,
-    OrderEvent,
-    OrderOpened,
-    OrderPlaced,
-)
+from pydantic import Field
+
+from orders.commands import AddItemToOrder, AddLine
+from orders.events import ItemAdded
 from orders.money import allocate
-
-T = TypeVar("T")
+from orders.outside import AnyStep, Book, Stop
+from orders.policy import Policy
 
 
 class Status(StrEnum):
@@ -32,7 +24,21 @@ class Status(StrEnum):
     NEW = "new"
     DRAFT = "draft"
     PLACED = "placed"
+    AWAITING_CUSTOMER = "awaiting_customer"
+    CONFIRMED = "confirmed"
+    ON_HOLD = "on_hold"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ENDED = frozenset({Status.COMPLETED, Status.CANCELLED, Status.EXPIRED})
+
+
+# Not written where there is none: of the many lines of a draft, nothing has come yet.
+_IF_ANY = Field(exclude_if=not_)
+Count = Annotated[int, _IF_ANY]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +52,17 @@ class Line:
     unit_price: int
     discount: int
     tax: int
+    share: Count = 0
+    """The line's part of the discounts on the whole order, fixed when it was placed."""
+    held: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
+    """Reserved pieces that have not left, by stock location."""
+    cancelled: Count = 0
+    shipped: Count = 0
+    delivered: Count = 0
+    returned: Count = 0
 
     @classmethod
-    def of(cls, item: AddItemToOrder | ItemAdded) -> Line:
+    def of(cls, item: AddItemToOrder | AddLine | ItemAdded) -> Line:
         return cls(
             line_id=item.line_id,
             sku=item.sku,
@@ -60,8 +74,26 @@ class Line:
         )
 
     @property
+    def terms(self) -> tuple[str, str, int, int, int, int]:
+        """What was agreed, whatever has come of it."""
+        return self.sku, self.title, self.quantity, self.unit_price, self.discount, self.tax
+
+    @property
     def total(self) -> int:
         return self.quantity * self.unit_price - self.discount + self.tax
+
+    @property
+    def unshipped(self) -> int:
+        """Pieces that are still to leave."""
+        return self.quantity - self.cancelled - self.shipped
+
+    @property
+    def reserved(self) -> int:
+        return sum(self.held.values())
+
+    def value(self, pieces: int) -> int:
+        """What so many of its pieces cost, discounts off; all of them cost exactly the whole."""
+        return allocate(self.total - self.share, [pieces, self.quantity - pieces])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +103,75 @@ class Discount:
     discount_id: str
     amount: int
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorisation:
+    """Money that the payment service has promised, and what became of it, in minor units.
+
+    What was asked for is claimed, whether it has happened yet or not.
+    """
+
+    authorisation_id: str
+    amount: int
+    reference: str
+    capture_by: datetime
+    capture_asked: int = 0
+    captured: int = 0
+    refund_asked: int = 0
+    refunded: int = 0
+    closed: bool = False
+    """Nothing more can be captured."""
+
+    @property
+    def open(self) -> int:
+        """What can still be captured."""
+        return 0 if self.closed else self.amount - self.capture_asked
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """Pieces that travel together, from one stock location."""
+
+    shipment_id: str
+    location: str
+    lines: Mapping[str, int]
+    status: Literal["planned", "stopping", "stopped", "dispatched", "delivered", "failed"] = (
+        "planned"
+    )
+    booked: Mapping[str, int] = field(default_factory=dict)
+    """What the carrier may take along: what it agreed to last, or was asked to take at first."""
+    tracking: str | None = None
+    outdated: bool = True
+    """The carrier has not been told how it is now."""
+
+    @property
+    def may_leave(self) -> bool:
+        return self.status in ("planned", "stopping")
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the carrier may take along what is not to leave any more."""
+        shrinking = self.status == "planned" and self.booked not in ({}, self.lines)
+        return self.status == "stopping" or shrinking
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Pieces that a customer sends back."""
+
+    return_id: str
+    lines: Mapping[str, int]
+    reason: str | None
+    status: Literal["requested", "approved", "rejected", "received"] = "requested"
+    received: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def outstanding(self) -> Mapping[str, int]:
+        """By line, the pieces that may still come back under it."""
+        if self.status in ("rejected", "received"):
+            return {}
+        return {key: n - self.received.get(key, 0) for key, n in self.lines.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +189,40 @@ class Order:
     # Ids stay used after a removal: a late duplicate must not bring a line back.
     removed_lines: frozenset[str] = frozenset()
     removed_discounts: frozenset[str] = frozenset()
+    policy: Policy | None = None
+    """None for an order that was opened before there was any fulfilment: it asks nobody."""
+    shipping_charge: int = 0
+    shipping_address: str | None = None
+    billing_address: str | None = None
+    payment_method: str | None = None
+    is_priced: bool = False
+    """Each line's share of the discounts is fixed, so that single pieces have a value."""
+    confirmed: bool = False
+    awaits: Literal["payment", "shortfall"] | None = None
+    """What a customer has to decide on."""
+    shortfall_accepted: bool = False
+    cancel_reason: str | None = None
+    # Deadlines, as absolute times: timers end with each run of a workflow.
+    expires_at: datetime | None = None
+    answer_by: datetime | None = None
+    return_by: datetime | None = None
+    return_window_closed: bool = False
+    # Money, in minor units.
+    authorisations: Mapping[str, Authorisation] = field(default_factory=dict)
+    advance: int = 0
+    """To be captured in all, whatever has left."""
+    credited: int = 0
+    """Given back for goodwill."""
+    shipments: Mapping[str, Shipment] = field(default_factory=dict)
+    returns: Mapping[str, Return] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """By their own ids, the fingerprints of the commands that added something."""
+    steps: Mapping[str, Annotated[AnyStep, Field(discriminator="type")]] = field(
+        default_factory=dict
+    )
+    """What is owed by other services, by step id."""
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """Why steps do not get on, by step id."""
 
     @property
     def subtotal(self) -> int:
@@ -99,60 +234,41 @@ class Order:
 
     @property
     def total(self) -> int:
-        return self.subtotal - self.discounted
+        """What the customer is to pay for all that is not called off piece by piece."""
+        if not self.is_priced:
+            return self.subtotal - self.discounted + self.shipping_charge
+        return self.worth({key: n.quantity - n.cancelled for key, n in self.lines.items()})
+
+    def worth(self, pieces: Mapping[str, int]) -> int:
+        """What so many pieces of each line cost; shipping is charged once there are any."""
+        if not any(pieces.values()):
+            return 0
+        return self.shipping_charge + sum(self.lines[key].value(n) for key, n in pieces.items())
 
     def discount_shares(self) -> dict[str, int]:
         """By line id, each line's part of the order's discounts; the parts sum to `discounted`."""
         if not self.lines:
             return {}
+        if self.is_priced:
+            return {key: line.share for key, line in self.lines.items()}
         totals = [line.total for line in self.lines.values()]
         return dict(zip(self.lines, allocate(self.discounted, totals), strict=True))
 
+    def missing(self) -> dict[str, int]:
+        """By line id, the pieces still to leave that no stock is held for."""
+        short = {key: line.unshipped - line.reserved for key, line in self.lines.items()}
+        return {key: n for key, n in short.items() if n > 0}
 
-def evolve(order: Order, event: OrderEvent) -> Order:
-    """The order after one more event. It has happened: no event is refused."""
-    order = replace(order, version=order.version + 1)
-    match event:
-        case OrderOpened():
-            return replace(
-                order,
-                status=Status.DRAFT,
-                customer_id=event.customer_id,
-                currency=event.currency,
-                external_reference=event.external_reference,
-            )
-        case ItemAdded(line_id=line_id):
-            return replace(order, lines={**order.lines, line_id: Line.of(event)})
-        case ItemQuantityChanged(line_id=line_id, quantity=quantity):
-            line = replace(order.lines[line_id], quantity=quantity)
-            return replace(order, lines={**order.lines, line_id: line})
-        case ItemRemoved(line_id=line_id):
-            return replace(
-                order,
-                lines=_without(order.lines, line_id),
-                removed_lines=order.removed_lines | {line_id},
-            )
-        case DiscountApplied(discount_id=discount_id, amount=amount, reason=reason):
-            discount = Discount(discount_id, amount, reason)
-            return replace(order, discounts={**order.discounts, discount_id: discount})
-        case DiscountRemoved(discount_id=discount_id):
-            return replace(
-                order,
-                discounts=_without(order.discounts, discount_id),
-                removed_discounts=order.removed_discounts | {discount_id},
-            )
-        case NoteAdded(note_id=note_id, text=text):
-            return replace(order, notes={**order.notes, note_id: text})
-        case OrderPlaced():
-            return replace(order, status=Status.PLACED)
-        case OrderCancelled():
-            return replace(order, status=Status.CANCELLED)
+    def planned(self, line_id: str, location: str | None = None) -> int:
+        """How many pieces, of those at a location or of all, are in shipments that will leave."""
+        return sum(
+            s.lines.get(line_id, 0)
+            for s in self.shipments.values()
+            if s.status == "planned" and location in (None, s.location)
+        )
 
-
-def fold(events: Iterable[OrderEvent], order: Order = Order()) -> Order:
-    """The order after all of `events`, from `order` on; by default from the very beginning."""
-    return reduce(evolve, events, order)
-
-
-def _without(entries: Mapping[str, T], key: str) -> dict[str, T]:
-    return {k: entry for k, entry in entries.items() if k != key}
+    def shipment_steps(self, shipment_id: str) -> Iterable[str]:
+        """The ids of the steps that are owed for a shipment."""
+        for step_id, step in self.steps.items():
+            if isinstance(step, Book | Stop) and step.shipment_id == shipment_id:
+                yield step_id

@@ -18,10 +18,9 @@ from orders.commands import (
     ApplyDiscount,
     CancelOrder,
     OpenOrder,
-    OrderCommand,
     PlaceOrder,
 )
-from orders.decider import CommandRejected, decide_all
+from orders.decider import Message, decide, decide_all
 from orders.events import (
     DiscountApplied,
     ItemAdded,
@@ -31,9 +30,26 @@ from orders.events import (
     OrderOpened,
     OrderPlaced,
 )
-from orders.order import Order, fold
+from orders.evolve import fold
+from orders.order import Order
+from orders.outside import (
+    AnyStep,
+    Authorise,
+    Book,
+    BookingAccepted,
+    Held,
+    PaymentApproved,
+    Reserve,
+    Result,
+    Step,
+    StepDone,
+    StockHeld,
+)
+from orders.rejection import CommandRejected
 
-Message = TypeVar("Message", bound=BaseModel)
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+T = TypeVar("T", bound=BaseModel)
 
 # A property that is slow on a busy machine is no failure.
 thoroughly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,14 +95,15 @@ cancelled = OrderCancelled(reason="bought elsewhere")
 
 @dataclass(frozen=True)
 class Asked:
-    """Commands on their way to an order, which will decide on them."""
+    """Commands or results on their way to an order, which will decide on them."""
 
     order: Order
-    commands: tuple[OrderCommand, ...]
+    commands: tuple[Message, ...]
+    now: datetime = NOW
 
     def then(self, *events: OrderEvent) -> None:
         """Exactly these events follow; none, where what is asked is already so."""
-        decided, _ = decide_all(self.commands, self.order)
+        decided, _ = decide_all(self.commands, self.order, self.now)
         caused = [event for _, event in decided]
         assert caused == list(events), f"\n caused: {caused}\n not:    {list(events)}"
 
@@ -95,7 +112,7 @@ class Asked:
     ) -> None:
         """A rule says no, in these words."""
         with pytest.raises(CommandRejected) as caught:
-            decide_all(self.commands, self.order)
+            decide_all(self.commands, self.order, self.now)
         no = caught.value
         said, expected = (no.message, no.code, no.field, no.index), (message, code, field, index)
         assert said == expected, f"\n said: {said}\n not:  {expected}"
@@ -107,8 +124,32 @@ class Given:
 
     order: Order
 
-    def when(self, *commands: OrderCommand) -> Asked:
-        return Asked(self.order, commands)
+    def when(self, *messages: Message, now: datetime = NOW) -> Asked:
+        return Asked(self.order, messages, now)
+
+    def having(self, *messages: Message, now: datetime = NOW) -> Given:
+        """The order after all this was asked of it and told to it."""
+        return Given(decide_all(messages, self.order, now)[1])
+
+    def settled(self) -> Given:
+        """The order after everybody has answered what they were asked, and said yes."""
+        while self.order.steps:
+            self = self.having(yes(next(iter(self.order.steps.values()))))
+        return self
+
+    def told_yes(self) -> list[type[OrderEvent]]:
+        """What kinds of event follow while everybody answers, and says yes."""
+        kinds: list[type[OrderEvent]] = []
+        while self.order.steps:
+            answer = yes(next(iter(self.order.steps.values())))
+            kinds += [type(event) for event in decide(answer, self.order, NOW)]
+            self = self.having(answer)
+        return kinds
+
+    def owed(self, kind: type[Step]) -> str:
+        """The id of the one step of its kind that is owed."""
+        (step_id,) = (key for key, step in self.order.steps.items() if isinstance(step, kind))
+        return step_id
 
 
 def given(*events: OrderEvent) -> Given:
@@ -116,7 +157,21 @@ def given(*events: OrderEvent) -> Given:
     return Given(fold(events))
 
 
-def but(message: Message, **changes: object) -> Message:
+def yes(step: AnyStep) -> Result:
+    """The answer that everybody hopes for; all stock is in the east."""
+    match step:
+        case Reserve(step_id=key, lines=lines):
+            held = [Held(location="EAST", **piece.model_dump()) for piece in lines]
+            return StockHeld(step_id=key, held=held)
+        case Authorise(step_id=key):
+            return PaymentApproved(step_id=key, reference=f"ref-{key}")
+        case Book(step_id=key):
+            return BookingAccepted(step_id=key, tracking="1Z")
+        case _:
+            return StepDone(step_id=step.step_id)
+
+
+def but(message: T, **changes: object) -> T:
     """The same command or event, but for some fields."""
     return type(message).model_validate(message.model_dump() | changes)
 

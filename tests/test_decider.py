@@ -1,39 +1,28 @@
-"""The rules of an order. Of each command: what follows, when it says no, when it stays quiet."""
+"""The rules of a draft. Of each command: what follows, when it says no, when it stays quiet."""
 
 from __future__ import annotations
 
 import pytest
 
-from orders import decider
+from orders import drafting
 from orders.commands import (
-    COMMAND_TYPES,
-    AddItemToOrder,
-    AddNote,
     ApplyDiscount,
-    CancelOrder,
     ChangeItemQuantity,
-    Command,
-    OpenOrder,
-    OrderCommand,
-    PlaceOrder,
     RemoveDiscount,
     RemoveItemFromOrder,
     named,
-    type_of,
 )
-from orders.decider import ALLOWED, CommandRejected, allowed_commands, decide, decide_all, is_over
+from orders.decider import decide_all
 from orders.events import (
-    EVENT_TYPES,
     DiscountRemoved,
-    Event,
     ItemQuantityChanged,
     ItemRemoved,
-    OrderEvent,
-    OrderPlaced,
 )
+from orders.evolve import fold
 from orders.money import AMOUNT_MAX, QUANTITY_MAX
-from orders.order import Order, Status, fold
+from orders.order import Order
 from tests.given import (
+    NOW,
     add_bagels,
     add_note,
     apply_welcome,
@@ -42,7 +31,6 @@ from tests.given import (
     cancel,
     cancelled,
     given,
-    note_added,
     open_order,
     opened,
     place,
@@ -142,7 +130,7 @@ def test_a_title_has_no_control_characters() -> None:
 
 
 def test_an_order_has_room_for_so_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider, "LINES_MAX", 2)
+    monkeypatch.setattr(drafting, "LINES_MAX", 2)
     given(opened, tuna_added).when(add_bagels).then(bagels_added)
     given(opened, tuna_added, bagels_added).when(but(add_bagels, line_id="more")).then_rejected(
         "an order holds at most 2 lines", code="too-many-lines"
@@ -277,7 +265,7 @@ def test_discounts_may_make_an_order_free_but_no_cheaper() -> None:
 
 
 def test_an_order_has_room_for_so_many_discounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider, "DISCOUNTS_MAX", 1)
+    monkeypatch.setattr(drafting, "DISCOUNTS_MAX", 1)
     a_draft.when(apply_welcome).then(welcome_applied)
     a_draft_with_a_discount.when(ApplyDiscount(discount_id="more", amount=1)).then_rejected(
         "an order holds at most 1 discounts", code="too-many-discounts"
@@ -312,81 +300,6 @@ def test_removing_a_discount_twice_changes_nothing() -> None:
     given(opened, bagels_added, welcome_applied, welcome_removed).when(remove_welcome).then()
 
 
-# AddNote
-
-
-@pytest.mark.parametrize("past", [(), (bagels_added, placed), (cancelled,)])
-def test_a_note_can_be_added_whatever_the_status(past: tuple[OrderEvent, ...]) -> None:
-    given(opened, *past).when(add_note).then(note_added)
-
-
-def test_a_note_cannot_be_added_to_an_order_that_nobody_opened() -> None:
-    given().when(add_note).then_rejected("add-note: the order is new", code="not-allowed-now")
-
-
-def test_another_note_cannot_take_the_id_of_one() -> None:
-    given(opened, note_added).when(AddNote(note_id="bell", text="It rings.")).then_rejected(
-        "bell is already there, with other content", code="id-already-used", field="note_id"
-    )
-
-
-def test_an_order_has_room_for_so_many_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider, "NOTES_MAX", 1)
-    given(opened).when(add_note).then(note_added)
-    given(opened, note_added).when(AddNote(note_id="more", text="Ring twice.")).then_rejected(
-        "an order holds at most 1 notes", code="too-many-notes"
-    )
-
-
-def test_adding_a_note_twice_changes_nothing() -> None:
-    given(opened, note_added).when(add_note).then()
-
-
-# PlaceOrder
-
-
-def test_a_draft_can_be_placed() -> None:
-    a_draft.when(place).then(placed)
-    a_draft_with_a_discount.when(place).then(OrderPlaced(total=286))
-
-
-def test_an_empty_order_cannot_be_placed() -> None:
-    given(opened).when(place).then_rejected("the order has no lines", code="no-lines")
-    given(opened, bagels_added, bagels_removed).when(place).then_rejected(
-        "the order has no lines", code="no-lines"
-    )
-
-
-def test_a_cancelled_order_cannot_be_placed() -> None:
-    given(opened, bagels_added, cancelled).when(place).then_rejected(
-        "place-order: the order is cancelled", code="not-allowed-now"
-    )
-
-
-def test_placing_twice_changes_nothing() -> None:
-    a_placed_order.when(place).then()
-
-
-# CancelOrder
-
-
-def test_a_draft_can_be_cancelled() -> None:
-    given(opened).when(cancel).then(cancelled)
-
-
-def test_a_placed_order_can_be_cancelled() -> None:
-    a_placed_order.when(cancel).then(cancelled)
-
-
-def test_an_order_that_nobody_opened_cannot_be_cancelled() -> None:
-    given().when(cancel).then_rejected("cancel-order: the order is new", code="not-allowed-now")
-
-
-def test_cancelling_twice_changes_nothing() -> None:
-    given(opened, cancelled).when(cancel).then()
-    given(opened, cancelled).when(CancelOrder(reason="for another reason")).then()
-
-
 # Several commands at once
 
 
@@ -397,7 +310,7 @@ def test_each_command_decides_on_what_the_ones_before_it_did() -> None:
 
 
 def test_an_event_comes_beside_the_command_that_caused_it() -> None:
-    decided, order = decide_all([open_order, open_order, add_bagels], Order())
+    decided, order = decide_all([open_order, open_order, add_bagels], Order(), NOW)
     assert decided == [(open_order, opened), (add_bagels, bagels_added)]
     assert order == fold([opened, bagels_added])
 
@@ -408,71 +321,6 @@ def test_one_refused_command_refuses_all_and_says_which() -> None:
         "the order has no discount welcome", code="unknown-id", field="discount_id", index=2
     )
     assert an_empty_draft.order == fold([opened])
-
-
-# Nothing is forgotten
-
-PAST: dict[Status, tuple[OrderEvent, ...]] = {
-    Status.NEW: (),
-    Status.DRAFT: (opened, bagels_added, tuna_added, welcome_applied),
-    Status.PLACED: (opened, bagels_added, tuna_added, welcome_applied, placed),
-    Status.CANCELLED: (opened, bagels_added, tuna_added, welcome_applied, cancelled),
-}
-NEWS: list[OrderCommand] = [
-    OpenOrder(customer_id="901", currency="USD"),
-    AddItemToOrder(line_id="milk", sku="995242", title="MILK", quantity=1, unit_price=100),
-    three_bagels,
-    RemoveItemFromOrder(line_id="tuna"),
-    ApplyDiscount(discount_id="monday", amount=1),
-    remove_welcome,
-    add_note,
-    place,
-    cancel,
-]
-
-
-@pytest.mark.parametrize("status", Status)
-@pytest.mark.parametrize("command", NEWS, ids=lambda command: type(command).__name__)
-def test_an_order_allows_what_it_says_and_nothing_else(
-    status: Status, command: OrderCommand
-) -> None:
-    order = fold(PAST[status])
-    already_so = (status, type(command)) in (
-        (Status.PLACED, PlaceOrder),
-        (Status.CANCELLED, CancelOrder),
-    )
-    if command.type in allowed_commands(order):
-        assert decide(command, order) != []
-    elif already_so:
-        assert decide(command, order) == []
-    else:
-        with pytest.raises(CommandRejected) as no:
-            decide(command, order)
-        assert no.value.code == "not-allowed-now"
-
-
-def test_what_is_allowed_depends_on_the_status() -> None:
-    assert {status: allowed_commands(fold(past)) for status, past in PAST.items()} == {
-        Status.NEW: ["open-order"],
-        Status.DRAFT: [type_of(command) for command in COMMAND_TYPES if command is not OpenOrder],
-        Status.PLACED: ["add-note", "cancel-order"],
-        Status.CANCELLED: ["add-note"],
-    }
-    assert set(ALLOWED) == set(Status)
-
-
-def test_every_command_is_decided_on_and_every_event_evolves_the_order() -> None:
-    assert {type(command) for command in NEWS} == set(COMMAND_TYPES)
-    assert set(COMMAND_TYPES) == set(Command.__subclasses__())
-    assert len({type_of(command) for command in COMMAND_TYPES}) == len(COMMAND_TYPES)
-    draft = fold(PAST[Status.DRAFT])
-    caused = {type(event) for command in NEWS[1:] for event in decide(command, draft)}
-    assert caused | {type(opened)} == set(EVENT_TYPES) == set(Event.__subclasses__())
-
-
-@pytest.mark.parametrize("status", Status)
-def test_only_a_cancelled_order_is_over(status: Status) -> None:
-    assert is_over(fold(PAST[status])) == (status is Status.CANCELLED)
 
 
 def test_what_is_added_without_an_id_gets_one() -> None:

@@ -15,11 +15,13 @@ from pydantic import TypeAdapter
 from eventlog.envelope import Envelope, digest
 from orders import commands as c
 from orders.commands import OrderCommand
-from orders.decider import CommandRejected, decide, decide_all
+from orders.decider import decide, decide_all
 from orders.events import SCHEMA_VERSION, OrderEvent, OrderPlaced, UnreadableEvent, restored, stored
+from orders.evolve import evolve, fold
 from orders.money import AMOUNT_MAX, QUANTITY_MAX, TOTAL_MAX
-from orders.order import Order, evolve, fold
-from tests.given import but, published, thoroughly
+from orders.order import Order
+from orders.rejection import CommandRejected
+from tests.given import NOW, but, published, thoroughly
 from workflows.messages import Snapshot
 
 # Few ids and small amounts, so that ids clash and discounts come near the total.
@@ -79,7 +81,7 @@ class Step(NamedTuple):
 
 def ask(order: Order, command: OrderCommand) -> Step:
     try:
-        events = decide(command, order)
+        events = decide(command, order, NOW)
     except CommandRejected:
         return Step(order, command, None, order)
     return Step(order, command, events, fold(events, order))
@@ -102,7 +104,7 @@ def caused_by(commands: list[OrderCommand]) -> list[OrderEvent]:
 def test_folding_the_events_gives_the_order(commands: list[OrderCommand]) -> None:
     steps = carried_out(commands)
     accepted = [step.command for step in steps if step.events is not None]
-    decided, order = decide_all(accepted, Order())
+    decided, order = decide_all(accepted, Order(), NOW)
     assert order == fold(event for _, event in decided) == steps[-1].after
 
 
@@ -113,10 +115,10 @@ def test_an_instruction_is_refused_at_its_first_refused_command(
 ) -> None:
     refused = [index for index, step in enumerate(carried_out(commands)) if step.events is None]
     if not refused:
-        decide_all(commands, Order())
+        decide_all(commands, Order(), NOW)
         return
     with pytest.raises(CommandRejected) as no:
-        decide_all(commands, Order())
+        decide_all(commands, Order(), NOW)
     assert no.value.index == refused[0]
 
 

@@ -1,0 +1,85 @@
+"""An order's money: what is due by now, and what was promised, taken and given back. Pure.
+
+All amounts are differences between what should be and what is: nothing can be rounded twice, and
+whatever happens to an order, the difference is what has to be settled.
+"""
+
+from __future__ import annotations
+
+from orders.order import Order, Status
+
+
+def payable(order: Order) -> int:
+    """What the order may cost in the end: all pieces not called off, or only what has left."""
+    if order.status in (Status.CANCELLING, Status.CANCELLED):
+        return _shipped(order)
+    return order.total
+
+
+def due(order: Order) -> int:
+    """What the customer should have paid by now, and not got back."""
+    taken = max(_shipped(order), min(order.advance, payable(order)))
+    return max(0, taken - _returned(order) - order.credited)
+
+
+def due_in_the_end(order: Order) -> int:
+    """What the customer should have paid, and not got back, once all has left."""
+    return max(0, payable(order) - _returned(order) - order.credited)
+
+
+def _shipped(order: Order) -> int:
+    return order.worth({key: line.shipped for key, line in order.lines.items()})
+
+
+def _returned(order: Order) -> int:
+    return sum(
+        line.value(line.shipped) - line.value(line.shipped - line.returned)
+        for line in order.lines.values()
+        if line.returned
+    )
+
+
+def taken(order: Order) -> int:
+    """What was asked of the payment service so far: captures less refunds."""
+    return sum(a.capture_asked - a.refund_asked for a in order.authorisations.values())
+
+
+def open_amount(order: Order) -> int:
+    """What was promised and can still be captured."""
+    return sum(a.open for a in order.authorisations.values())
+
+
+def to_authorise(order: Order) -> int:
+    """What the order will cost beyond all that was taken and promised."""
+    return max(0, due_in_the_end(order) - taken(order) - open_amount(order))
+
+
+def to_capture(order: Order) -> int:
+    """How much of what was promised will be needed."""
+    return max(0, min(due_in_the_end(order) - taken(order), open_amount(order)))
+
+
+def advanced(order: Order) -> int:
+    """What `Order.advance` must be, so that just what was taken so far is due."""
+    return taken(order) + _returned(order) + order.credited
+
+
+def refundable(order: Order) -> int:
+    """What was captured and nobody has asked back yet."""
+    return sum(a.captured - a.refund_asked for a in order.authorisations.values())
+
+
+def authorised(order: Order) -> int:
+    return sum(a.amount for a in order.authorisations.values())
+
+
+def voided(order: Order) -> int:
+    return sum(a.amount - a.capture_asked for a in order.authorisations.values() if a.closed)
+
+
+def captured(order: Order) -> int:
+    return sum(a.captured for a in order.authorisations.values())
+
+
+def refunded(order: Order) -> int:
+    return sum(a.refunded for a in order.authorisations.values())
