@@ -1,0 +1,86 @@
+"""Seals addresses under a customer's key (AES-256-GCM) and unseals them, as long as it exists."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Mapping
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from privacy.address import Address
+from privacy.keys import CustomerKey, CustomerKeys
+
+# A storage format: events hold such tokens for ever. Another way to seal is another number.
+_TOKEN = re.compile(r"sealed\.1\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_NONCE_BYTES = 12
+_HASH_BYTES = 12
+_HASH_LABEL = b"orderly payload hash"
+
+
+class BrokenSeal(ValueError):
+    """A token that is none of ours, has been changed, or names a key that nobody knows."""
+
+
+def seal(address: Address, key: CustomerKey) -> str:
+    """The address as a token of characters that are safe in a URL; a new one each time."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    plain = address.model_dump_json(exclude_none=True).encode()
+    # Bound to the customer: a key moved to another customer's name opens nothing.
+    ciphertext = AESGCM(key.secret).encrypt(nonce, plain, key.customer_id.encode())
+    return f"sealed.1.{key.key_id}.{_encoded(nonce + ciphertext)}"
+
+
+def unseal(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | None:
+    """The address in a token, None if its key was erased; raises BrokenSeal.
+
+    `keys` are what CustomerKeys.find says of the token's key, and perhaps of others.
+    """
+    key_id, sealed = _parts(token)
+    if key_id not in keys:
+        raise BrokenSeal(f"an address is sealed under key {key_id}, which nobody knows")
+    key = keys[key_id]
+    if key is None:
+        return None
+    nonce, ciphertext = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+    try:
+        plain = AESGCM(key.secret).decrypt(nonce, ciphertext, key.customer_id.encode())
+    except (InvalidTag, ValueError):
+        raise BrokenSeal(f"an address sealed under key {key_id} has been changed") from None
+    # Not validated again: what was an address when it was sealed stays one if the rules change.
+    return Address.model_construct(**json.loads(plain))
+
+
+async def unseal_all(tokens: Collection[str], keys: CustomerKeys) -> dict[str, Address | None]:
+    """By token, its address or None if that was erased; asks for all keys at once."""
+    found = await keys.find({_parts(token)[0] for token in tokens})
+    return {token: unseal(token, found) for token in tokens}
+
+
+def keyed_hash(text: str, key: CustomerKey) -> str:
+    """96 bits that stand for `text`, safe in a URL.
+
+    Without the key nobody can try out what hashes to them, as one could with a bare hash.
+    """
+    hash_key = hmac.digest(key.secret, _HASH_LABEL, "sha256")
+    digest = hmac.digest(hash_key, text.encode(errors="surrogatepass"), "sha256")
+    return _encoded(digest[:_HASH_BYTES])
+
+
+def _parts(token: str) -> tuple[str, bytes]:
+    """The id of the token's key, and what is sealed under it."""
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        raise BrokenSeal("not a sealed address")
+    try:
+        return match[1], urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
+    except ValueError:
+        raise BrokenSeal(f"an address sealed under key {match[1]} has been changed") from None
+
+
+def _encoded(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
