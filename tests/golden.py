@@ -10,12 +10,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from api.gateway import Gateway
-from eventlog.postgres import connect_pool
 from orders.commands import (
     AddNote,
     ApplyDiscount,
@@ -25,9 +23,10 @@ from orders.commands import (
     RemoveDiscount,
     RemoveItemFromOrder,
 )
-from tests.conftest import TEMPORAL, new_database, postgres_server, run_worker
+from tests.conftest import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.histories import runs_of
 from tests.mail import bagels, mail, opening
+from tests.shop import BREAD, MILK, Shop, piece, scarce
 from workflows.order import CUSTOMER, STATUS
 
 FOLDER = Path(__file__).parent / "golden_histories"
@@ -50,7 +49,7 @@ def golden_histories() -> list[WorkflowHistory]:
 
 
 async def record(name: str) -> None:
-    """Plays a life that takes the order through every command, over several runs."""
+    """Plays a life that takes orders through many commands, over several runs."""
     limit = "limit.historyCount.suggestContinueAsNew=40"
     with postgres_server() as server:
         async with (
@@ -61,21 +60,74 @@ async def record(name: str) -> None:
                 search_attributes=[CUSTOMER, STATUS],
                 identity=IDENTITY,
             ) as environment,
-            await connect_pool(await new_database(server)) as pool,
-            run_worker(environment.client, "golden", pool, identity=IDENTITY),
+            run_orderly(environment.client, await new_database(server)) as running,
         ):
-            await live(Gateway(environment.client, pool, "golden"), environment.client)
-            for number, run in enumerate(reversed(await runs_of(environment.client, ORDER_ID))):
-                (FOLDER / f"{name}-{number}.json").write_text(run.to_json())
+            for which, order_id in enumerate(await LIVES[name](running)):
+                runs = reversed(await runs_of(environment.client, order_id))
+                for number, run in enumerate(runs):
+                    (FOLDER / f"{name}-{which}-{number}.json").write_text(run.to_json())
 
 
-async def live(gateway: Gateway, client: Client) -> None:
+async def draft_to_cancelled(running: Running) -> list[str]:
+    gateway = running.gateway
     await gateway.send(opening(ORDER_ID, bagels()), 30)
     for number, commands in enumerate(LIFE):
         await gateway.send(mail(ORDER_ID, *commands, key=str(number)), 30)
         await asyncio.sleep(0.2)  # So that each is published on its own.
-    await client.get_workflow_handle(ORDER_ID).result()
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    return [ORDER_ID]
 
+
+async def fulfilled(running: Running) -> list[str]:
+    """Two orders: one to its returns with all that can be done on the way, one called off."""
+    shop = Shop(running.http, running.simulators)
+    kept = await shop.sells(MILK, BREAD, place=False)
+    address = {"name": "Ada", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "GB"}
+    await kept.does("set-shipping-address", address=address)
+    await kept.does("set-shipping-charge", amount=300)
+    await kept.does("place-order", payment_method="pm_card")
+    await kept.settles(status="confirmed")
+    await kept.does("hold-order")
+    await kept.does("set-billing-address", address=address)
+    await kept.does("release-order")
+    await kept.does("capture-payment", amount=100)
+    dearer = {"type": "change-line", "line_id": "bread", "unit_price": 260}
+    await kept.does("amend-order", changes=[dearer])
+    await kept.settles(status="confirmed")
+    await kept.does("create-shipment", lines=[piece("milk", 1)])
+    await kept.settles(status="confirmed")
+    await kept.does("cancel-lines", lines=[piece("bread", 1)])
+    await kept.settles(status="confirmed")
+    *delivered, lost = await kept.shipments()
+    for shipment_id in (*delivered, lost):
+        await kept.does("dispatch-shipment", shipment_id=shipment_id)
+    for shipment_id in delivered:
+        await kept.does("confirm-delivery", shipment_id=shipment_id)
+    await kept.does("report-delivery-failure", shipment_id=lost)
+    back = next(line for line in (await kept.document())["lines"] if line["delivered"])["line_id"]
+    await kept.comes_back(back, 1)
+    await kept.does("refund-payment", amount=1)
+    await kept.does("retry-step")
+    await kept.assert_books_agree()
+
+    called_off = await shop.sells(MILK, scarce(1, 2), payment_method="pm_declined")
+    await called_off.settles(awaits="shortfall")
+    await called_off.does("accept-shortfall")
+    await called_off.settles(awaits="payment")
+    await called_off.does("retry-payment", method="pm_card")
+    await called_off.leaves()
+    await called_off.arrives()
+    await called_off.does("request-return", return_id="no", lines=[piece("milk", 1)])
+    await called_off.does("reject-return", return_id="no")
+
+    cancelled = await shop.sells(MILK)
+    await cancelled.settles(status="confirmed")
+    await cancelled.does("cancel-order")
+    await cancelled.settles(status="cancelled")
+    return [kept.order_id, called_off.order_id, cancelled.order_id]
+
+
+LIVES = {"draft-to-cancelled": draft_to_cancelled, "fulfilled": fulfilled}
 
 if __name__ == "__main__":
     asyncio.run(record(sys.argv[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -34,6 +36,10 @@ async def current_details(client: Client, order_id: str) -> str:
 
 async def assert_replays(histories: list[WorkflowHistory]) -> None:
     """Replays each run from its beginning, as a worker does that has nothing in its cache."""
+
+    async def one_by_one() -> AsyncIterator[WorkflowHistory]:
+        for history in histories:
+            yield history
+
     replayer = Replayer(workflows=[OrderWorkflow], data_converter=pydantic_data_converter)
-    for history in histories:
-        await replayer.replay_workflow(history)
+    await replayer.replay_workflows(one_by_one())

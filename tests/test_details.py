@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from orders.events import ItemRemoved, OrderEvent
-from orders.order import Order, fold
+from orders.evolve import fold
+from orders.order import Order
 from tests.given import (
     bagels_added,
     but,

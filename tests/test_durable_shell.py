@@ -21,8 +21,8 @@ from api.gateway import Gateway
 from eventlog import log
 from eventlog.envelope import Envelope, Metadata
 from eventlog.postgres import connect_pool
-from orders.commands import AddItemToOrder, AddNote, CancelOrder, OrderCommand, PlaceOrder
-from orders.decider import decide_all
+from orders.commands import AddItemToOrder, AddNote, CancelOrder, PlaceOrder
+from orders.decider import Message, decide_all
 from orders.events import NoteAdded, OrderEvent
 from orders.order import Order
 from tests.conftest import TEMPORAL, Running, new_database, postgres_server, run_worker
@@ -237,16 +237,16 @@ def run_unguarded_worker(client: Client, queue: str, pool: asyncpg.Pool) -> Work
 
 
 def decide_dearer(
-    commands: Sequence[OrderCommand], order: Order
-) -> tuple[list[tuple[OrderCommand, OrderEvent]], Order]:
+    messages: Sequence[Message], order: Order, now: datetime
+) -> tuple[list[tuple[Message, OrderEvent]], Order]:
     """Another rule than today's: everything costs a cent more."""
     dearer = [
-        c.model_copy(update={"unit_price": c.unit_price + 1})
-        if isinstance(c, AddItemToOrder)
-        else c
-        for c in commands
+        m.model_copy(update={"unit_price": m.unit_price + 1})
+        if isinstance(m, AddItemToOrder)
+        else m
+        for m in messages
     ]
-    return decide_all(dearer, order)
+    return decide_all(dearer, order, now)
 
 
 async def failures(client: Client, order_id: str) -> str:

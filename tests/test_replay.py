@@ -14,12 +14,12 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 import workflows.deciding
-from activities.publishing import Publishing
 from api.gateway import Gateway
 from eventlog.postgres import connect_pool
-from orders.commands import COMMAND_TYPES, OrderCommand, type_of
+from orders.commands import COMMAND_TYPES, type_of
+from orders.decider import Message
 from settings import Settings
-from tests.conftest import TEMPORAL, new_database
+from tests.conftest import TEMPORAL, cut_off, new_database
 from tests.golden import golden_histories
 from tests.histories import assert_replays
 from tests.mail import OPENING, bagels, mail, new_order_id, opening
@@ -40,7 +40,7 @@ def test_the_golden_histories_show_every_command() -> None:
     shown = Counter(
         command.type for history in golden_histories() for command in commands_in(history)
     )
-    assert set(shown) == {type_of(command_type) for command_type in COMMAND_TYPES}
+    assert set(shown) >= {type_of(command_type) for command_type in COMMAND_TYPES}
 
 
 async def test_a_golden_history_does_not_replay_under_a_changed_rule(
@@ -69,7 +69,7 @@ async def test_an_order_stays_on_its_worker_version_until_it_continues_as_new(
     async with await connect_pool(dsn) as pool:
         gateway = Gateway(temporal.client, pool, queue)
         old, new = (
-            worker_for(temporal.client, settings(build_id), Publishing(pool))
+            worker_for(temporal.client, settings(build_id), cut_off(pool))
             for build_id in ("old", "new")
         )
         async with old, new:
@@ -86,10 +86,10 @@ async def test_an_order_stays_on_its_worker_version_until_it_continues_as_new(
             assert (answer.version, await build_of(temporal, order_id)) == (3, "new")
 
 
-def commands_in(history: WorkflowHistory) -> list[OrderCommand]:
+def commands_in(history: WorkflowHistory) -> list[Message]:
     """The commands that an order accepted."""
     converter = pydantic_data_converter.payload_converter
-    commands: list[OrderCommand] = []
+    commands: list[Message] = []
     for event in history.events:
         accepted = event.workflow_execution_update_accepted_event_attributes
         for payload in accepted.accepted_request.input.args.payloads:

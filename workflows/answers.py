@@ -11,7 +11,8 @@ from itertools import groupby
 from pydantic import TypeAdapter
 
 from eventlog.envelope import Envelope, Stored
-from orders.order import Order, fold
+from orders.evolve import fold
+from orders.order import Order
 from workflows.messages import Answer
 
 REMEMBER_AT_LEAST = 1_000

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from eventlog.envelope import Envelope, Metadata
-from orders.decider import CommandRejected, allowed_commands, decide_all
+from orders import ledger
+from orders.decider import allowed_commands, decide_all
 from orders.order import Order
-from workflows.messages import VERSION_CONFLICT, Instruction, Refusal
+from orders.rejection import CommandRejected
+from workflows.messages import VERSION_CONFLICT, Foreseen, Instruction, Refusal
 
 
 class Refused(Exception):
@@ -45,7 +47,7 @@ def decide_instruction(
             f"the order is at version {order.version}, not {instruction.expected_version}",
         )
     try:
-        decided, after = decide_all(instruction.commands, order)
+        decided, after = decide_all(instruction.commands, order, now)
     except CommandRejected as no:
         raise refused(order, no.code, no.message, no.index, no.field) from no
     events = [
@@ -53,6 +55,23 @@ def decide_instruction(
         for version, (command, event) in enumerate(decided, start=order.version + 1)
     ]
     return events, after
+
+
+def foresee(instruction: Instruction, order: Order, now: datetime) -> Foreseen:
+    """What an instruction would do to an order, were it sent now."""
+    try:
+        events, after = decide_instruction(instruction, order, "preview", now)
+    except Refused as no:
+        return Foreseen(version=order.version, refusal=no.refusal)
+    return Foreseen(
+        version=order.version,
+        event_types=[event.type for event in events],
+        total_before=order.total,
+        total_after=after.total,
+        to_authorise=ledger.to_authorise(after),
+        to_refund=max(0, ledger.taken(order) - ledger.due(after)),
+        currency=order.currency,
+    )
 
 
 def _metadata(instruction: Instruction, command: str, command_id: str) -> Metadata:

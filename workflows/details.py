@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from orders import derived, ledger
 from orders.money import formatted
-from orders.order import Order
+from orders.order import Line, Order, Shipment
+from orders.process import next_deadline
+from workflows import steps
 
 LINES_SHOWN = 20
 
@@ -18,7 +21,7 @@ def summary(order: Order) -> str:
 
 
 def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
-    """The order as it is now, and what it is waiting for."""
+    """The order as it is now, and what it is waiting for until when."""
     if order.version == 0:
         return "Nobody has opened this order yet."
     parts = [
@@ -26,26 +29,84 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
         f"Customer {order.customer_id}, version {order.version}",
     ]
     parts += [f"**Needs attention:** {trouble}" for trouble in troubles]
+    parts += [
+        f"**Needs attention:** {key} does not get on: {_plain(reason)} (`retry-step` asks again)"
+        for key, reason in order.troubles.items()
+    ]
+    parts += _waiting(order)
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")
     if order.lines:
         parts.append(_lines(order))
+    if order.shipping_charge:
+        parts.append(f"Shipping: {formatted(order.shipping_charge, order.currency)}")
     if order.discounts:
         parts.append(f"Discounts on the order: {formatted(order.discounted, order.currency)}")
+    if order.authorisations:
+        parts.append(_ledger(order))
+    parts += [_shipment(shipment) for shipment in order.shipments.values()]
     return "\n\n".join(parts)
+
+
+def _waiting(order: Order) -> Iterable[str]:
+    if order.awaits:
+        yield f"**Waits for the customer:** {_question(order)}"
+    owed = [f"- {steps.summary(step, order.currency)}" for step in order.steps.values()]
+    if owed:
+        yield "Waits for other services:"
+        yield "\n".join(owed)
+    if (deadline := next_deadline(order)) is not None:
+        yield f"Deadline: {deadline.name} at {deadline.at:%Y-%m-%d %H:%M} UTC"
+
+
+def _question(order: Order) -> str:
+    if order.awaits == "payment":
+        return "the payment was declined; `retry-payment` with another method, amend, or cancel"
+    short = ", ".join(f"{n} × {_plain(order.lines[k].sku)}" for k, n in order.missing().items())
+    return f"not in stock: {short}; `accept-shortfall`, amend, or cancel"
+
+
+def _ledger(order: Order) -> str:
+    amounts = {
+        "authorised": ledger.authorised(order),
+        "captured": ledger.captured(order),
+        "refunded": ledger.refunded(order),
+        "voided": ledger.voided(order),
+        "due by now": ledger.due(order),
+    }
+    told = ", ".join(f"{formatted(n, order.currency)} {what}" for what, n in amounts.items() if n)
+    return f"Payment {derived.payment_status(order)}: {told}"
+
+
+def _shipment(shipment: Shipment) -> str:
+    pieces = sum(shipment.lines.values())
+    by = f", tracking {_plain(shipment.tracking)}" if shipment.tracking else ""
+    count = f"{pieces} piece{'s' * (pieces != 1)}"
+    return (
+        f"Shipment {shipment.shipment_id} from {shipment.location}: {shipment.status}, {count}{by}"
+    )
 
 
 def _lines(order: Order) -> str:
     # A list and not a table: the Web UI draws tables without any space between their columns.
-    rows = []
-    for line in list(order.lines.values())[:LINES_SHOWN]:
-        price = formatted(line.unit_price, order.currency)
-        total = formatted(line.total, order.currency)
-        what = f"{_plain(line.title)} ({_plain(line.sku)})"
-        rows.append(f"- {line.quantity} × {what} at {price}: **{total}**")
+    rows = [_line(line, order) for line in list(order.lines.values())[:LINES_SHOWN]]
     if len(order.lines) > LINES_SHOWN:
         rows.append(f"- and {len(order.lines) - LINES_SHOWN} more lines")
     return "\n".join(rows)
+
+
+def _line(line: Line, order: Order) -> str:
+    price, total = (formatted(n, order.currency) for n in (line.unit_price, line.total))
+    counters = {
+        "reserved": line.reserved,
+        "shipped": line.shipped,
+        "delivered": line.delivered,
+        "cancelled": derived.cancelled_pieces(order, line.line_id),
+        "returned": line.returned,
+    }
+    come = "".join(f", {n} {what}" for what, n in counters.items() if n)
+    what = f"{_plain(line.title)} ({_plain(line.sku)})"
+    return f"- {line.quantity} × {what} at {price}: **{total}**{come}"
 
 
 def _plain(text: str) -> str:

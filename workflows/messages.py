@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from eventlog.envelope import Envelope, Stored
-from orders.commands import AnyCommand
+from orders.commands import OrderCommand
 from orders.order import Order
+from orders.outside import Result
 
 TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
 COMMANDS_MAX = 600
 
 
 class Instruction(BaseModel):
-    """Commands on their way to one order, all or nothing, and who sends them."""
+    """Commands or results on their way to one order, all or nothing, and who sends them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    commands: list[AnyCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+    commands: list[Annotated[OrderCommand | Result, Field(discriminator="type")]] = Field(
+        min_length=1, max_length=COMMANDS_MAX
+    )
     expected_version: int | None = None
     """What the caller believes the order's version to be; checked by the order itself."""
     actor: str
@@ -57,6 +62,22 @@ class Refusal(Stored):
     """The field of that command to change, where it is one."""
 
 
+class Foreseen(Stored):
+    """What an instruction would do to an order as it is now; nothing of it has happened."""
+
+    version: int
+    """Of the order that was asked."""
+    refusal: Refusal | None = None
+    event_types: list[str] = Field(default_factory=list)
+    total_before: int = 0
+    total_after: int = 0
+    to_authorise: int = 0
+    """Beyond what is authorised already."""
+    to_refund: int = 0
+    """Of what is captured already."""
+    currency: str = ""
+
+
 # Refusals of the shell itself; every other code is a rule's.
 VERSION_CONFLICT = "version-conflict"
 ORDER_TOO_LARGE = "order-too-large"
@@ -72,5 +93,7 @@ class Snapshot(Stored):
     unpublished: list[Envelope] = Field(default_factory=list)
     answers: str = ""
     """The remembered answers, packed: see workflows/answers.py."""
+    traces: dict[str, str] = Field(default_factory=dict)
+    """By step id, the trace of the request that led to the step."""
     reopened: bool = False
     """The order had ended; it may go on only if the log has nothing newer than this snapshot."""

@@ -1,25 +1,29 @@
 """One workflow per order: a durable shell around the pure decider.
 
 Its history is the order's event-sourced state. The handler decides and records; all I/O happens in
-the loop that publishes, so that nothing is told to anyone before it is durable.
+three loops that never wait for one another: one publishes, one carries out what is owed, and one
+keeps deadlines. So nothing is told or asked before it is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from pydantic import TypeAdapter
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from eventlog.envelope import Batch, Envelope, digest
-from orders.decider import is_over
 from orders.order import Order
+from orders.outside import AnyStep, DeadlinePassed, Errand, Result, StepFailed
+from orders.process import Deadline, is_over, next_deadline, next_steps
 from workflows import answers as memory
-from workflows.deciding import Refused, decide_instruction, refused
+from workflows.deciding import Refused, decide_instruction, foresee, refused
 from workflows.details import details
 from workflows.messages import (
     LOG_BEHIND,
@@ -27,21 +31,26 @@ from workflows.messages import (
     REOPENING,
     TASK,
     Answer,
+    Foreseen,
     Instruction,
     Snapshot,
+)
+from workflows.steps import (
+    AFTER_A_CONFLICT,
+    AFTER_A_FAILURE,
+    FOR_EVER,
+    HEAD_OF_LOG,
+    ONE_CALL,
+    ONE_TRY,
+    PUBLISH_EVENTS,
+    TASKS,
+    UNTIL_IT_IS_A_TROUBLE,
+    summary,
 )
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 
-# Activities are called by name: the workflow knows what is owed, not who does it.
-PUBLISH_EVENTS = "publish_events"
-HEAD_OF_LOG = "head_of_log"
-ONE_TRY = timedelta(seconds=5)  # Also how long a batch waits whose worker died.
-FOR_EVER = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
-)
-AFTER_A_CONFLICT = timedelta(minutes=1)
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
 # A snapshot must stay under Temporal's 2 MB: these two, and the answers with their own limit.
@@ -50,6 +59,7 @@ ORDER_BYTES_MAX = 500_000
 BATCH_BYTES_MAX = 500_000
 
 _ORDER = TypeAdapter(Order)
+_RESULT: Any = Result  # The converter takes a union of models, though it is no class.
 
 
 class PastRewritten(Exception):
@@ -69,31 +79,42 @@ class OrderWorkflow:
         self.order = snapshot.order
         self.unpublished = list(snapshot.unpublished)
         self.answers = memory.unpacked(snapshot.answers)
+        self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
         self.troubles: dict[str, str] = {}  # What a person should know of, by where it comes from.
         self.unpublished_bytes = _size(self.unpublished)
         self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
+        self.deadline = next_deadline(self.order)
+        self.under_way: dict[str, asyncio.Task[None]] = {}
         self._show()
 
     @workflow.run
     async def run(self, snapshot: Snapshot) -> str:
-        """Publishes until the order is over; returns how it ended. No failed activity ends it."""
+        """Lives until the order is over; returns how it ended. No failed activity ends it."""
         if snapshot.reopened or snapshot.order.version == 0:
             beginning = asyncio.create_task(self._begin())
             await self._until(beginning.done)
             if (ended := beginning.result()) is not None:
                 return ended
-        publishing = asyncio.create_task(self._publish())
-        await self._until(lambda: publishing.done() or self._ended() or self._history_is_long())
-        if not publishing.done() and not self._ended():
+        loops = [
+            asyncio.create_task(loop())
+            for loop in (self._publish, self._fulfil, self._keep_deadlines)
+        ]
+
+        def is_due() -> bool:
+            return self._ended() or any(loop.done() for loop in loops)
+
+        await self._until(lambda: is_due() or self._history_is_long())
+        if not is_due():
             # In a task of its own: together with a busy one, it would make commands wait a second.
             pause = asyncio.create_task(workflow.sleep(timedelta(milliseconds=1)))
             await self._until(lambda: pause.done() and workflow.all_handlers_finished())
-        if publishing.done():
-            publishing.result()  # Raises what stopped it: only PastRewritten can.
+        for loop in loops:
+            if loop.done():
+                loop.result()  # Raises what stopped it: a bug, or PastRewritten.
         if self._ended():
             return f"{self.order.status} at version {self.order.version}"
-        # A publish that does not finish is not waited for: its batch is carried along.
+        # What does not finish is not waited for: the next run publishes and asks again.
         return workflow.continue_as_new(
             self._snapshot(),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
@@ -105,19 +126,14 @@ class OrderWorkflow:
         command_id = _command_id()
         if command_id in self.answers:
             return self.answers[command_id].answer
-        events, self.order = self._decide(instruction)
-        self.unpublished += events
-        self.unpublished_bytes += _size(events)
-        self.order_bytes_at_most = self._bytes_at_most(events, self.order)
+        events, order = self._decide(instruction)
+        self._record(events, order, instruction.traceparent)
         answer = memory.answer_of(
             self.order, events, instruction.payload_hash, instruction.attempt_id
         )
         self.answers[command_id] = memory.Remembered(
             command_id=command_id, at=workflow.now(), answer=answer
         )
-        if workflow.info().typed_search_attributes.get(STATUS) != self.order.status:
-            workflow.upsert_search_attributes([STATUS.value_set(self.order.status)])
-        self._show()
         return answer
 
     @execute.validator
@@ -125,6 +141,11 @@ class OrderWorkflow:
         """Refuses before anything enters history: a refused instruction leaves no trace."""
         if _command_id() not in self.answers:
             self._decide(instruction)
+
+    @workflow.query
+    def preview(self, instruction: Instruction) -> Foreseen:
+        """What an instruction would do now; a query, so it changes nothing."""
+        return foresee(instruction, self.order, workflow.now())
 
     def _decide(self, instruction: Instruction) -> tuple[list[Envelope], Order]:
         """The events of an instruction and the order after them; changes nothing itself."""
@@ -152,6 +173,101 @@ class OrderWorkflow:
         """A bound on the order's size that costs nothing; where it is too high, the size itself."""
         bound = self.order_bytes_at_most + _size(events)
         return bound if bound <= ORDER_BYTES_MAX else len(_ORDER.dump_json(order))
+
+    def _record(self, events: list[Envelope], order: Order, traceparent: str | None) -> None:
+        """What was decided has happened from here on; the loops see to the rest."""
+        self.order = order
+        self.unpublished += events
+        self.unpublished_bytes += _size(events)
+        self.order_bytes_at_most = self._bytes_at_most(events, order)
+        self.traces = {key: self.traces.get(key, traceparent or "") for key in order.steps}
+        self.deadline = next_deadline(order)
+        if workflow.info().typed_search_attributes.get(STATUS) != order.status:
+            workflow.upsert_search_attributes([STATUS.value_set(order.status)])
+        self._show()
+
+    def _hear(self, result: Result, source: str, traceparent: str | None = None) -> None:
+        """Decides on a result the way it decides on a command; none is refused."""
+        instruction = Instruction(
+            commands=[result], actor=source, payload_hash="", attempt_id="", traceparent=traceparent
+        )
+        command_id = f"{result.type}:{self.order.version + 1}"
+        events, order = decide_instruction(instruction, self.order, command_id, workflow.now())
+        if events:
+            self._record(events, order, traceparent)
+
+    async def _fulfil(self) -> None:
+        """Carries out what is owed, each step on its own: none waits for another."""
+        while True:
+            await workflow.wait_condition(
+                lambda: (
+                    self.order.steps.keys() != self.under_way.keys()
+                    or any(task.done() for task in self.under_way.values())
+                )
+            )
+            for task in self.under_way.values():
+                if task.done():
+                    task.result()  # Raises what a bug in here raised.
+            # A step that is owed no more has been answered otherwise; its call may end by itself.
+            self.under_way = {
+                step.step_id: self.under_way.get(step.step_id)
+                or asyncio.create_task(self._carry_out(step))
+                for step in next_steps(self.order)
+            }
+
+    async def _carry_out(self, step: AnyStep) -> None:
+        """Asks for one step until there is an answer; in trouble, at leisure or when told to."""
+        task, trace = TASKS[type(step)], self.traces.get(step.step_id) or None
+        errand = Errand(
+            order_id=workflow.info().workflow_id,
+            customer_id=self.order.customer_id,
+            currency=self.order.currency,
+            step=step,
+            traceparent=trace,
+        )
+        while step.step_id in self.order.steps:
+            try:
+                result: Result = await workflow.execute_activity(
+                    task.activity,
+                    errand,
+                    result_type=_RESULT,
+                    start_to_close_timeout=ONE_CALL,
+                    retry_policy=UNTIL_IT_IS_A_TROUBLE,
+                    summary=summary(step, self.order.currency),
+                )
+                self._hear(result, task.party, trace)
+                reason = f"{task.party} said {result.type}, which is no answer to it"
+            except ActivityError as error:
+                reason = getattr(error.cause, "message", str(error))
+            if step.step_id in self.order.steps:
+                self._hear(StepFailed(step_id=step.step_id, reason=reason), task.party, trace)
+                with suppress(TimeoutError):
+                    await workflow.wait_condition(
+                        lambda: step.step_id not in self.order.troubles,
+                        timeout=AFTER_A_FAILURE,
+                        timeout_summary=f"before {step.step_id} is tried again, or on retry-step",
+                    )
+
+    async def _keep_deadlines(self) -> None:
+        """Waits for the order's next deadline; a new run goes on waiting for the same time."""
+        while True:
+            await workflow.wait_condition(lambda: self.deadline is not None)
+            deadline = self.deadline
+            if deadline is not None and await self._passes(deadline):
+                self._hear(DeadlinePassed(deadline=deadline.name, at=deadline.at), "deadline")
+
+    async def _passes(self, deadline: Deadline) -> bool:
+        """Whether the deadline passes; it may also be lifted or replaced by another."""
+        left = max(deadline.at - workflow.now(), timedelta()) + timedelta(milliseconds=1)
+        try:
+            await workflow.wait_condition(
+                lambda: self.deadline != deadline,
+                timeout=left,
+                timeout_summary=f"deadline: {deadline.name}",
+            )
+        except TimeoutError:
+            return True
+        return False
 
     async def _publish(self) -> None:
         """Sends what was decided to the log, in order; more gathers while a batch is on its way."""
@@ -229,6 +345,7 @@ class OrderWorkflow:
             order=self.order,
             unpublished=self.unpublished,
             answers=memory.packed(self.answers, workflow.now()),
+            traces=self.traces,
         )
 
     def _show(self) -> None:
