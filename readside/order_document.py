@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import BaseModel
 
+from orders import derived, ledger
 from orders.decider import allowed_commands
-from orders.order import Line, Order
+from orders.order import Line, Order, Return, Shipment
+from orders.process import next_deadline
 
 
 class LineDocument(BaseModel):
-    """One line. Amounts are integer minor units of the order's currency."""
+    """One line. Amounts are integer minor units of the order's currency; counters are pieces."""
 
     line_id: str
     sku: str
@@ -24,6 +27,11 @@ class LineDocument(BaseModel):
     total: int
     share_of_discounts: int
     """The line's part of the discounts on the whole order; the parts sum to them exactly."""
+    reserved: int
+    shipped: int
+    delivered: int
+    cancelled: int
+    returned: int
 
 
 class DiscountDocument(BaseModel):
@@ -41,6 +49,62 @@ class NoteDocument(BaseModel):
     text: str
 
 
+class PaymentDocument(BaseModel):
+    """The order's money so far, in minor units of its currency."""
+
+    status: derived.PaymentStatus
+    method: str | None
+    authorised: int
+    """In all, whatever has become of it."""
+    captured: int
+    refunded: int
+    voided: int
+    due: int
+    """What should be captured and not refunded by now."""
+
+
+class PiecesDocument(BaseModel):
+    """So many pieces of a line."""
+
+    line_id: str
+    quantity: int
+
+
+class ShipmentDocument(BaseModel):
+    """Pieces that travel together, from one stock location."""
+
+    shipment_id: str
+    status: str
+    location: str
+    tracking: str | None
+    lines: list[PiecesDocument]
+
+
+class ReturnDocument(BaseModel):
+    """Pieces that a customer sends back, and how many of them have come."""
+
+    return_id: str
+    status: str
+    reason: str | None
+    lines: list[PiecesDocument]
+    received: list[PiecesDocument]
+
+
+class DeadlineDocument(BaseModel):
+    """What happens by itself at some time if nobody acts before."""
+
+    name: str
+    at: datetime
+
+
+class StepDocument(BaseModel):
+    """Something that another service still owes; `reason` says why it does not get on."""
+
+    step_id: str
+    type: str
+    reason: str | None
+
+
 class OrderDocument(BaseModel):
     """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
 
@@ -51,9 +115,28 @@ class OrderDocument(BaseModel):
     currency: str
     external_reference: str | None
     total: int
+    """Of all that is not called off piece by piece, with the shipping charge."""
+    shipping_charge: int
     lines: list[LineDocument]
     discounts: list[DiscountDocument]
     notes: list[NoteDocument]
+    shipping_address: str | None
+    billing_address: str | None
+    payment: PaymentDocument
+    fulfilment_status: derived.FulfilmentStatus
+    return_status: derived.ReturnStatus
+    shipments: list[ShipmentDocument]
+    returns: list[ReturnDocument]
+    awaits: str | None
+    """What the customer has to decide on: "payment" or "shortfall"."""
+    missing: list[PiecesDocument]
+    """Pieces of a placed order that are still to leave and that no stock is held for."""
+    deadline: DeadlineDocument | None
+    pending: list[StepDocument]
+    """What other services still owe."""
+    needs_attention: list[StepDocument]
+    """Those of them that do not get on; `retry-step` asks again."""
+    cancel_reason: str | None
     opened_at: datetime | None
     placed_at: datetime | None
     updated_at: datetime | None
@@ -73,7 +156,12 @@ class View:
 
 def document(view: View) -> OrderDocument:
     """The document of a view."""
-    order, shares = view.order, view.order.discount_shares()
+    order = view.order
+    pending = [
+        StepDocument(step_id=key, type=step.type, reason=order.troubles.get(key))
+        for key, step in order.steps.items()
+    ]
+    deadline = next_deadline(order)
     return OrderDocument(
         order_id=view.order_id,
         version=order.version,
@@ -82,12 +170,26 @@ def document(view: View) -> OrderDocument:
         currency=order.currency,
         external_reference=order.external_reference,
         total=order.total,
-        lines=[_line(line, shares[line.line_id]) for line in order.lines.values()],
+        shipping_charge=order.shipping_charge,
+        lines=_lines(order),
         discounts=[
             DiscountDocument(discount_id=d.discount_id, amount=d.amount, reason=d.reason)
             for d in order.discounts.values()
         ],
         notes=[NoteDocument(note_id=key, text=text) for key, text in order.notes.items()],
+        shipping_address=order.shipping_address,
+        billing_address=order.billing_address,
+        payment=_payment(order),
+        fulfilment_status=derived.fulfilment_status(order),
+        return_status=derived.return_status(order),
+        shipments=[_shipment(shipment) for shipment in order.shipments.values()],
+        returns=[_return(back) for back in order.returns.values()],
+        awaits=order.awaits,
+        missing=_pieces(order.missing()) if order.is_priced else [],
+        deadline=DeadlineDocument(name=deadline.name, at=deadline.at) if deadline else None,
+        pending=pending,
+        needs_attention=[step for step in pending if step.reason is not None],
+        cancel_reason=order.cancel_reason,
         opened_at=view.opened_at,
         placed_at=view.placed_at,
         updated_at=view.updated_at,
@@ -95,7 +197,15 @@ def document(view: View) -> OrderDocument:
     )
 
 
-def _line(line: Line, share_of_discounts: int) -> LineDocument:
+def _lines(order: Order) -> list[LineDocument]:
+    shares = order.discount_shares()
+    return [
+        _line(line, shares[key], derived.cancelled_pieces(order, key))
+        for key, line in order.lines.items()
+    ]
+
+
+def _line(line: Line, share_of_discounts: int, cancelled: int) -> LineDocument:
     return LineDocument(
         line_id=line.line_id,
         sku=line.sku,
@@ -106,4 +216,45 @@ def _line(line: Line, share_of_discounts: int) -> LineDocument:
         tax=line.tax,
         total=line.total,
         share_of_discounts=share_of_discounts,
+        reserved=line.reserved,
+        shipped=line.shipped,
+        delivered=line.delivered,
+        cancelled=cancelled,
+        returned=line.returned,
     )
+
+
+def _payment(order: Order) -> PaymentDocument:
+    return PaymentDocument(
+        status=derived.payment_status(order),
+        method=order.payment_method,
+        authorised=ledger.authorised(order),
+        captured=ledger.captured(order),
+        refunded=ledger.refunded(order),
+        voided=ledger.voided(order),
+        due=ledger.due(order) if order.is_priced else 0,
+    )
+
+
+def _shipment(shipment: Shipment) -> ShipmentDocument:
+    return ShipmentDocument(
+        shipment_id=shipment.shipment_id,
+        status=shipment.status,
+        location=shipment.location,
+        tracking=shipment.tracking,
+        lines=_pieces(shipment.lines),
+    )
+
+
+def _return(back: Return) -> ReturnDocument:
+    return ReturnDocument(
+        return_id=back.return_id,
+        status=back.status,
+        reason=back.reason,
+        lines=_pieces(back.lines),
+        received=_pieces(back.received),
+    )
+
+
+def _pieces(counts: Mapping[str, int]) -> list[PiecesDocument]:
+    return [PiecesDocument(line_id=key, quantity=n) for key, n in counts.items()]

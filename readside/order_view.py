@@ -15,7 +15,8 @@ from eventlog.envelope import Envelope
 from eventlog.log import LoggedEvent
 from eventlog.postgres import Connection, Reader
 from orders.events import OrderPlaced, UnreadableEvent
-from orders.order import Order, evolve
+from orders.evolve import evolve
+from orders.order import Order
 from readside.order_document import View, document
 from readside.projection import Undigestible
 
@@ -37,11 +38,13 @@ CREATE TABLE IF NOT EXISTS order_view (
     state              json        NOT NULL,  -- the order itself; jsonb would shuffle its lines
     document           json        NOT NULL   -- what the API answers, letter for letter
 );
+ALTER TABLE order_view ADD COLUMN IF NOT EXISTS needs_attention boolean NOT NULL DEFAULT false;
 CREATE INDEX IF NOT EXISTS order_view_opened  ON order_view (opened_at, order_id);
 CREATE INDEX IF NOT EXISTS order_view_updated ON order_view (updated_at, order_id);
 CREATE INDEX IF NOT EXISTS order_view_total   ON order_view (total, order_id);
 CREATE INDEX IF NOT EXISTS order_view_customer ON order_view (customer_id, opened_at, order_id);
 CREATE INDEX IF NOT EXISTS order_view_reference ON order_view (external_reference);
+CREATE INDEX IF NOT EXISTS order_view_troubles ON order_view (updated_at) WHERE needs_attention;
 CREATE INDEX IF NOT EXISTS order_view_skus ON order_view USING gin (skus);
 """
 
@@ -104,21 +107,25 @@ async def _load(connection: Connection, order_ids: Iterable[str]) -> dict[str, V
 async def _save(connection: Connection, views: list[View]) -> None:
     await connection.execute(
         """
-        INSERT INTO order_view
+        INSERT INTO order_view (
+            order_id, version, status, customer_id, currency, external_reference, total, skus,
+            opened_at, placed_at, updated_at, state, document, needs_attention
+        )
         SELECT order_id, version, status, customer_id, currency, external_reference, total,
                ARRAY(SELECT json_array_elements_text(skus::json)), opened_at, placed_at, updated_at,
-               state::json, document::json
+               state::json, document::json, needs_attention
         FROM unnest(
             $1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
             $8::text[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::text[], $13::text[]
+            $12::text[], $13::text[], $14::boolean[]
         ) AS new (order_id, version, status, customer_id, currency, external_reference, total,
-                  skus, opened_at, placed_at, updated_at, state, document)
+                  skus, opened_at, placed_at, updated_at, state, document,
+                  needs_attention)
         ON CONFLICT (order_id) DO UPDATE SET
             version = excluded.version, status = excluded.status, total = excluded.total,
             skus = excluded.skus, placed_at = excluded.placed_at,
             updated_at = excluded.updated_at, state = excluded.state,
-            document = excluded.document
+            document = excluded.document, needs_attention = excluded.needs_attention
         """,
         [v.order_id for v in views],
         [v.order.version for v in views],
@@ -133,6 +140,7 @@ async def _save(connection: Connection, views: list[View]) -> None:
         [v.updated_at for v in views],
         [_ORDER.dump_json(v.order).decode() for v in views],
         [document(v).model_dump_json() for v in views],
+        [bool(v.order.troubles) for v in views],
     )
 
 
@@ -147,6 +155,7 @@ class Filter:
 
     customer_id: str | None = None
     status: Sequence[str] | None = None
+    needs_attention: bool | None = None
     sku: str | None = None
     external_reference: str | None = None
     placed_from: datetime | None = None
@@ -188,6 +197,7 @@ async def page(
     conditions = {
         "customer_id = {}": filter.customer_id,
         "status = ANY({})": filter.status,
+        "needs_attention = {}": filter.needs_attention,
         "skus @> ARRAY[{}]": filter.sku,
         "external_reference = {}": filter.external_reference,
         "placed_at >= {}": filter.placed_from,
