@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 import telemetry
-from api import commands, health, problems, queries
+from api import callbacks, commands, customers, health, problems, queries
 from api.edge import Edge
 from api.gateway import Gateway
 from eventlog.postgres import connect_pool
+from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
 from settings import Settings
 from workflows.client import connect
@@ -29,7 +30,10 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX)
         app.state.pool = pool
+        app.state.keys = PostgresKeys(pool)
         app.state.client = client
+        app.state.policy = settings.policy
+        app.state.webhook_secret = settings.webhook_secret
         app.state.gateway = Gateway(client, pool, settings.task_queue)
         app.state.freshness = Freshness(pool, settings.postgres_dsn)
         async with pool, app.state.freshness.listening():
@@ -44,6 +48,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     problems.install(app)
     app.include_router(commands.router)
     app.include_router(queries.router)
+    app.include_router(customers.router)
+    app.include_router(callbacks.router)
     app.include_router(health.router)
     app.add_middleware(Edge)
     if telemetry.is_tracing():

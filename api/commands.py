@@ -2,29 +2,44 @@
 
 # No `from __future__ import annotations` here: FastAPI could not resolve the typed routes' types.
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.customers import customer_of
+from api.door import (
+    OPEN_TYPES,
+    AnyOpenCommand,
+    OpenCommand,
+    SetBillingAddress,
+    SetShippingAddress,
+    sealed,
+    without_personal_data,
+)
 from api.errors import refused
 from api.gateway import Gateway, Mail
 from api.problems import PROBLEMS
-from api.requests import Terms, context_of, given_request_id, payload_hash, short_hash, terms
+from api.requests import Terms, context_of, given_request_id, payload_of, short_hash, terms
 from orders.commands import (
-    COMMAND_TYPES,
     AddItemToOrder,
-    AnyCommand,
+    AmendOrder,
     Id,
     Name,
     OpenOrder,
     OrderCommand,
+    PaymentMethod,
     PlaceOrder,
+    SetShippingCharge,
     named,
     type_of,
 )
-from orders.money import Currency
+from orders.money import Amount, Currency
+from orders.policy import Policy
+from privacy.address import Address
+from privacy.keys import CustomerKeys
+from privacy.sealing import keyed_hash
 from workflows.deciding import Refused
 from workflows.messages import COMMANDS_MAX, Answer, Instruction
 
@@ -63,15 +78,29 @@ class NewOrder(BaseModel):
     currency: Currency
     external_reference: Name | None = None
     lines: list[AddItemToOrder] = Field(default_factory=list, max_length=LINES_MAX)
+    shipping_address: Address | None = None
+    billing_address: Address | None = None
+    shipping_charge: Amount = 0
     place: bool = False
+    payment_method: PaymentMethod | None = Field(None, description="to place the order with")
 
-    def commands(self) -> list[OrderCommand]:
+    def commands(self, policy: Policy) -> list[OpenCommand]:
         opening = OpenOrder(
             customer_id=self.customer_id,
             currency=self.currency,
             external_reference=self.external_reference,
+            policy=policy,
         )
-        return [opening, *self.lines, *([PlaceOrder()] if self.place else [])]
+        commands: list[OpenCommand] = [opening, *self.lines]
+        if self.shipping_charge:
+            commands.append(SetShippingCharge(amount=self.shipping_charge))
+        if self.shipping_address:
+            commands.append(SetShippingAddress(address=self.shipping_address))
+        if self.billing_address:
+            commands.append(SetBillingAddress(address=self.billing_address))
+        if self.place:
+            commands.append(PlaceOrder(payment_method=self.payment_method))
+        return commands
 
 
 class Commands(BaseModel):
@@ -79,7 +108,7 @@ class Commands(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    commands: list[AnyCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+    commands: list[AnyOpenCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
 
 
 class EventRef(BaseModel):
@@ -118,11 +147,13 @@ async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Respon
     The order's id follows from the Idempotency-Key: repeated, the request finds the same order.
     """
     order_id = f"ord_{short_hash(context_of(request).actor, terms.key)}"
-    mail = await _mail(request, order_id, order.commands(), terms, opens=True)
+    mail = await _mail(
+        request, order_id, order.commands(request.app.state.policy), terms, opener=order.customer_id
+    )
     try:
         return await _carry_out(request, mail, terms, status=201)
     except Refused as no:
-        line = no.refusal.index - 1  # The opening comes before the lines, placing after them.
+        line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
         is_a_line = 0 <= line < len(order.lines)
         raise refused(no.refusal, f"#/lines/{line}" if is_a_line else "#") from no
 
@@ -145,6 +176,40 @@ async def send_commands(
         raise refused(no.refusal, f"#/commands/{no.refusal.index}") from no
 
 
+class Preview(BaseModel):
+    """What an amendment would come to, were it sent now. Amounts are minor units of `currency`."""
+
+    order_id: str
+    version: int = Field(description="send it back as If-Match, so that nothing comes between")
+    currency: str
+    total_before: int
+    total_after: int
+    to_authorise: int = Field(description="beyond what is authorised already")
+    to_refund: int = Field(description="of what is captured already")
+    event_types: list[str]
+
+
+@router.post(
+    "/{order_id}/commands/amend-order/preview",
+    summary="See what an amendment would come to",
+    response_model=Preview,
+    responses=PROBLEMS,
+    tags=["commands"],
+)
+async def preview_amendment(
+    request: Request, order_id: Id, amendment: AmendOrder, terms: AsTold
+) -> Response:
+    """Decides on the amendment as if it were sent now, and changes nothing."""
+    mail = await _mail(request, order_id, [amendment], terms)
+    gateway: Gateway = request.app.state.gateway
+    foreseen = await gateway.preview(mail, terms.wait_seconds)
+    if foreseen.refusal is not None:
+        raise refused(foreseen.refusal, "#")
+    body = Preview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
+    headers = {"ETag": f'"{foreseen.version}"'}
+    return Response(body.model_dump_json(), 200, headers, media_type="application/json")
+
+
 def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
     """One typed route for one command, so that a log of URLs reads as intent."""
     required = any(field.is_required() for field in command_type.model_fields.values())
@@ -165,44 +230,58 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
     return send_command
 
 
-for _command_type in COMMAND_TYPES:
-    if _command_type is not OpenOrder:
-        router.add_api_route(
-            f"/{{order_id}}/commands/{type_of(_command_type)}",
-            _route_for(_command_type),
-            methods=["POST"],
-            summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
-            description=_command_type.__doc__,
-            operation_id=type_of(_command_type),
-            response_model=CommandAnswer,
-            responses=PROBLEMS,
-            tags=["commands"],
-        )
+for _command_type in OPEN_TYPES:
+    router.add_api_route(
+        f"/{{order_id}}/commands/{type_of(_command_type)}",
+        _route_for(_command_type),
+        methods=["POST"],
+        summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
+        description=_command_type.__doc__,
+        operation_id=type_of(_command_type),
+        response_model=CommandAnswer,
+        responses=PROBLEMS,
+        tags=["commands"],
+    )
 
 
 async def _mail(
     request: Request,
     order_id: str,
-    commands: list[OrderCommand],
+    commands: Sequence[OpenCommand],
     terms: Terms,
-    opens: bool = False,
+    opener: str | None = None,
 ) -> Mail:
+    """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
     command_id = short_hash(context.actor, terms.key)
+    safe, payload_hash = await _through_the_door(request, order_id, commands, opener)
     return Mail(
         order_id=order_id,
         command_id=command_id,
-        opens=opens,
+        opens=opener is not None,
         instruction=Instruction(
-            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(commands)],
+            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)],
             expected_version=terms.expected_version,
             actor=context.actor,
-            payload_hash=payload_hash(request.url.path, await request.body()),
+            payload_hash=payload_hash,
             attempt_id=context.attempt_id,
             request_id=given_request_id(request),
             traceparent=context.traceparent,
         ),
     )
+
+
+async def _through_the_door(
+    request: Request, order_id: str, commands: Sequence[OpenCommand], opener: str | None
+) -> tuple[Sequence[OrderCommand], str]:
+    """The commands without any open personal data, and a hash of them as they were received."""
+    payload = payload_of(request.url.path, await request.body())
+    if without_personal_data(commands):
+        return commands, short_hash(payload)
+    state = request.app.state
+    keys: CustomerKeys = state.keys
+    key = await keys.current(opener or await customer_of(order_id, state.pool, state.client))
+    return [sealed(command, key) for command in commands], keyed_hash(payload, key)
 
 
 async def _carry_out(request: Request, mail: Mail, terms: Terms, status: int = 200) -> Response:

@@ -11,6 +11,8 @@ from opentelemetry import trace
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
+    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -27,12 +29,13 @@ import telemetry
 from api import errors
 from api.errors import Problem
 from eventlog import log
+from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
 from orders.order import Order
 from workflows import answers as memory
-from workflows.deciding import Refused, decide_instruction
+from workflows.deciding import Refused, decide_instruction, foresee
 from workflows.details import summary
-from workflows.messages import REOPENING, Answer, Instruction, Refusal, Snapshot
+from workflows.messages import REOPENING, Answer, Foreseen, Instruction, Refusal, Snapshot
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
 
 PAUSE_SECONDS = 0.05
@@ -88,6 +91,25 @@ class Gateway:
                         raise busy.problem from busy
                     await asyncio.sleep(PAUSE_SECONDS)
 
+    async def preview(self, mail: Mail, wait_seconds: float) -> Foreseen:
+        """What an instruction would do to its order now; nothing of it happens."""
+        timeout = timedelta(seconds=wait_seconds)
+        handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
+        try:
+            description = await handle.describe(rpc_timeout=timeout)
+            if description.status is WorkflowExecutionStatus.RUNNING:
+                return await handle.query(
+                    OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout
+                )
+        except WorkflowQueryFailedError as error:
+            raise errors.engine_unavailable() from error
+        except RPCError as error:
+            _unless_unreachable(error)
+        stream = await self._stream(mail.order_id)
+        if not stream:
+            raise errors.unknown_order(mail.order_id)
+        return foresee(mail.instruction, memory.from_stream(stream)[0], datetime.now(UTC))
+
     async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
         """The answer of the order's workflow; None if none is running."""
         timeout = timedelta(seconds=seconds)
@@ -120,11 +142,7 @@ class Gateway:
 
         Asked again, the reopened order answers as any open one.
         """
-        try:
-            async with self._pool.acquire() as connection:
-                stream = await log.read_stream(connection, mail.order_id)
-        except UNAVAILABLE as error:
-            raise errors.storage_unavailable() from error
+        stream = await self._stream(mail.order_id)
         if not stream and not mail.opens:
             raise errors.unknown_order(mail.order_id)
         order, answers = memory.from_stream(stream)
@@ -137,6 +155,14 @@ class Gateway:
             return memory.answer_of(after, events, told.payload_hash, told.attempt_id)
         await self._reopen(mail.order_id, order, memory.packed(answers, now))
         return None
+
+    async def _stream(self, order_id: str) -> list[Envelope]:
+        """All events of an order that are published."""
+        try:
+            async with self._pool.acquire() as connection:
+                return await log.read_stream(connection, order_id)
+        except UNAVAILABLE as error:
+            raise errors.storage_unavailable() from error
 
     async def _reopen(self, order_id: str, order: Order, answers: str) -> None:
         """Starts the order again where the log has it; of two who do, one finds it done."""

@@ -9,29 +9,49 @@ from typing import Annotated, Any, Literal
 
 import asyncpg
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import telemetry
+from api.door import OPEN_TYPES, Erased, is_sealed, unsealed
 from api.errors import not_ours, unknown_order
 from api.problems import PROBLEMS
 from api.recency import AsRecent, Recency
 from eventlog import log
 from eventlog.envelope import Envelope
-from orders.commands import COMMAND_TYPES, Id, Name, type_of
+from orders.commands import Id, Name, type_of
+from privacy.address import Address
 from readside import order_view
 from readside.order_document import OrderDocument
 
 router = APIRouter(prefix="/v1/orders", tags=["reads"], responses=PROBLEMS)
 
 HISTORY_MAX = 1_000
-OrderStatus = Literal["draft", "placed", "cancelled"]
+OrderStatus = Literal[
+    "draft",
+    "placed",
+    "awaiting_customer",
+    "confirmed",
+    "on_hold",
+    "cancelling",
+    "completed",
+    "cancelled",
+    "expired",
+]
 Sort = Literal["opened_at", "-opened_at", "updated_at", "-updated_at", "total", "-total"]
+
+
+class ShownOrder(OrderDocument):
+    """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
+
+    # Sealed in the read model, and unsealed on the way out.
+    shipping_address: Address | Erased | None  # type: ignore[assignment]
+    billing_address: Address | Erased | None  # type: ignore[assignment]
 
 
 class OrderPage(BaseModel):
     """Some orders, and the cursor of those that follow; `next` is null at the end."""
 
-    items: list[OrderDocument]
+    items: list[ShownOrder]
     next: str | None
 
 
@@ -40,7 +60,9 @@ class PastEvent(BaseModel):
 
     version: int
     type: str
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(
+        description='an address in it is an `Address`, or `{"erased": true}` once erased'
+    )
     occurred_at: datetime
     actor: str
     command: str
@@ -73,7 +95,7 @@ class AllowedCommands(BaseModel):
     commands: list[AllowedCommand]
 
 
-@router.get("/{order_id}", summary="One order", response_model=OrderDocument)
+@router.get("/{order_id}", summary="One order", response_model=ShownOrder)
 async def get_order(
     request: Request,
     order_id: Id,
@@ -84,9 +106,10 @@ async def get_order(
     row = await _found(request.app.state.pool, order_id, recency)
     headers = {"ETag": f'"{row.version}"', **recency.headers()}
     known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    if headers["ETag"] in known or "*" in known:
+    # Erasing a customer changes what is shown, but no version: then only all of it will do.
+    if (headers["ETag"] in known or "*" in known) and not is_sealed(row.document):
         return Response(status_code=304, headers=headers)
-    return _json(row.document, headers)
+    return await _shown(request, row.document, headers)
 
 
 @router.get("/{order_id}/history", summary="All that happened to an order", response_model=History)
@@ -105,7 +128,8 @@ async def get_history(
         raise unknown_order(order_id)
     items = [_past(envelope) for envelope in events]
     next_ = items[-1].version if len(items) == limit else None
-    return _json(History(items=items, next=next_).model_dump_json(), recency.headers())
+    history = History(items=items, next=next_).model_dump_json()
+    return await _shown(request, history, recency.headers())
 
 
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
@@ -123,7 +147,7 @@ async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Res
                 href=f"/v1/orders/{order_id}/commands/{type_of(command_type)}",
                 json_schema=command_type.model_json_schema(),
             )
-            for command_type in COMMAND_TYPES
+            for command_type in OPEN_TYPES
             if type_of(command_type) in order.allowed_commands
         ],
     )
@@ -136,6 +160,7 @@ async def list_orders(
     recency: AsRecent,
     customer_id: Id | None = None,
     status: Annotated[list[OrderStatus] | None, Query(description="any of these")] = None,
+    needs_attention: Annotated[bool | None, Query(description="a step does not get on")] = None,
     sku: Annotated[Name | None, Query(description="a line has this SKU")] = None,
     external_reference: Name | None = None,
     placed_from: datetime | None = None,
@@ -155,6 +180,7 @@ async def list_orders(
     wanted = order_view.Filter(
         customer_id=customer_id,
         status=status,
+        needs_attention=needs_attention,
         sku=sku,
         external_reference=external_reference,
         placed_from=placed_from,
@@ -166,7 +192,8 @@ async def list_orders(
     rows = await order_view.page(pool, wanted, column, descending, after, limit + 1)
     next_ = _cursor(rows[limit - 1], sort) if len(rows) > limit else None
     items = ",".join(row.document for row in rows[:limit])
-    return _json(f'{{"items":[{items}],"next":{json.dumps(next_)}}}', recency.headers())
+    page = f'{{"items":[{items}],"next":{json.dumps(next_)}}}'
+    return await _shown(request, page, recency.headers())
 
 
 async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_view.Row:
@@ -207,6 +234,14 @@ def _after(cursor: str, sort: str) -> tuple[datetime | int, str]:
     if made_for != sort or not isinstance(order_id, str):
         raise not_ours("cursor", f"belongs to another list, not to one sorted by {sort}")
     return place, order_id
+
+
+async def _shown(request: Request, body: str, headers: dict[str, str]) -> Response:
+    """The body, with its personal data unsealed if it has any."""
+    if is_sealed(body):
+        body = await unsealed(body, request.app.state.keys)
+        headers["Cache-Control"] = "no-store"  # A copy elsewhere would outlive the key.
+    return _json(body, headers)
 
 
 def _json(body: str, headers: dict[str, str]) -> Response:

@@ -115,6 +115,6 @@ def short_hash(*parts: str) -> str:
     return urlsafe_b64encode(digest[:12]).decode()
 
 
-def payload_hash(path: str, body: bytes) -> str:
+def payload_of(path: str, body: bytes) -> str:
     """The same for the same request, whatever the order of its keys and its white space."""
-    return short_hash(path, json.dumps(json.loads(body), sort_keys=True) if body else "")
+    return "\0".join([path, json.dumps(json.loads(body), sort_keys=True) if body else ""])
