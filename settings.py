@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+import webhooks
+from orders.policy import Policy
+
+OUTSIDE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/steps.py.
 
 
 class SettingsError(ValueError):
@@ -27,6 +34,14 @@ class Settings:
     # The names are those that Temporal's own worker controller sets.
     deployment_name: str | None = None
     build_id: str | None = None
+    # Without them what is owed to that service stays owed, and says so.
+    payments_url: str | None = None
+    stock_url: str | None = None
+    shipping_url: str | None = None
+    outside_timeout_seconds: float = 5.0
+    # Without it no callback is believed.
+    webhook_secret: str | None = field(default=None, repr=False)
+    policy: Policy = field(default_factory=Policy)
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -52,4 +67,60 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         api_port=int(port),
         deployment_name=name,
         build_id=build_id,
+        payments_url=_url(environment, "PAYMENTS_URL"),
+        stock_url=_url(environment, "STOCK_URL"),
+        shipping_url=_url(environment, "SHIPPING_URL"),
+        outside_timeout_seconds=_timeout(environment),
+        webhook_secret=_secret(environment),
+        policy=_policy(environment),
     )
+
+
+def _url(environment: Mapping[str, str], name: str) -> str | None:
+    url = environment.get(name) or None
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise SettingsError(f"{name} must be something like https://{name.lower()}, not {url!r}.")
+    return url
+
+
+def _timeout(environment: Mapping[str, str]) -> float:
+    name = "ORDERLY_OUTSIDE_TIMEOUT_SECONDS"
+    value = environment.get(name) or str(Settings.outside_timeout_seconds)
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= OUTSIDE_TIMEOUT_SECONDS_MAX:
+        raise SettingsError(
+            f"{name} must be a number of seconds, at most {OUTSIDE_TIMEOUT_SECONDS_MAX},"
+            f" not {value!r}."
+        )
+    return seconds
+
+
+def _secret(environment: Mapping[str, str]) -> str | None:
+    name = "ORDERLY_WEBHOOK_SECRET"
+    secret = environment.get(name) or None
+    if secret is not None:
+        try:
+            webhooks.key_of(secret)
+        except ValueError as error:
+            raise SettingsError(f"{name} {error}.") from None  # Without its value.
+    return secret
+
+
+def _policy(environment: Mapping[str, str]) -> Policy:
+    names = {
+        deadline: f"ORDERLY_POLICY_{deadline.upper()}_SECONDS" for deadline in Policy.model_fields
+    }
+    given = {
+        deadline: environment[name] for deadline, name in names.items() if environment.get(name)
+    }
+    try:
+        return Policy.model_validate(given)
+    except ValidationError as error:
+        deadline = str(error.errors()[0]["loc"][0])
+        raise SettingsError(
+            f"{names[deadline]} must be a whole number of seconds, above 0 and at most ten years, "
+            f"not {given[deadline]!r}."
+        ) from None

@@ -10,15 +10,25 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import asyncpg
+import httpx
 import uvloop
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 import telemetry
+from activities.calling import Service, connected, refused_step
+from activities.payments import Payments
 from activities.publishing import Publishing
+from activities.shipping import Shipping, Unseal
+from activities.stock import Stock
 from eventlog.postgres import connect_pool
+from privacy.keys import CustomerKeys, PostgresKeys
+from privacy.sealing import BrokenSeal, unseal_all
 from settings import Settings, SettingsError, from_environment
 from workflows.client import connect
 from workflows.order import OrderWorkflow
@@ -26,13 +36,47 @@ from workflows.order import OrderWorkflow
 log = logging.getLogger("orderly.worker")
 
 
-def worker_for(client: Client, settings: Settings, publishing: Publishing) -> Worker:
+Activities = Sequence[Callable[..., Any]]
+
+
+def activities_for(
+    settings: Settings, pool: asyncpg.Pool, http: httpx.AsyncClient, unseal: Unseal
+) -> Activities:
+    """All that an order does to the outside world; nobody out there need be there yet."""
+    publishing = Publishing(pool)
+    payments = Payments(Service(http, "the payment service", "PAYMENTS_URL", settings.payments_url))
+    stock = Stock(Service(http, "the stock service", "STOCK_URL", settings.stock_url))
+    carrier = Service(http, "the shipping service", "SHIPPING_URL", settings.shipping_url)
+    shipping = Shipping(carrier, unseal)
+    return [
+        *(publishing.publish_events, publishing.head_of_log),
+        *(payments.authorise_payment, payments.capture_payment),
+        *(payments.void_payment, payments.refund_payment),
+        *(stock.reserve_stock, stock.release_stock, stock.withdraw_stock, stock.restock),
+        *(shipping.book_shipment, shipping.stop_shipment),
+    ]
+
+
+def unsealing(keys: CustomerKeys) -> Unseal:
+    """Opens addresses for as long as the customer's key exists."""
+
+    async def unseal(_customer_id: str, token: str) -> dict[str, Any] | None:
+        try:
+            address = (await unseal_all({token}, keys))[token]
+        except BrokenSeal as error:
+            raise refused_step(str(error)) from None
+        return address.model_dump(exclude_none=True) if address else None
+
+    return unseal
+
+
+def worker_for(client: Client, settings: Settings, activities: Activities) -> Worker:
     """The worker, ready to run: pinned to its version if the settings name one."""
     return Worker(
         client,
         task_queue=settings.task_queue,
         workflows=[OrderWorkflow],
-        activities=[publishing.publish_events, publishing.head_of_log],
+        activities=activities,
         # The tests run the same workflow in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
@@ -47,11 +91,13 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
     client = await connect()
     pool = await connect_pool(settings.postgres_dsn)
-    async with pool, worker_for(client, settings, Publishing(pool)):
-        version = settings.build_id or "unversioned"
-        log.info("worker on task queue %s, %s", settings.task_queue, version)
-        await stopped.wait()
-        log.info("worker stops")
+    async with pool, connected(settings.outside_timeout_seconds) as http:
+        activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
+        async with worker_for(client, settings, activities):
+            version = settings.build_id or "unversioned"
+            log.info("worker on task queue %s, %s", settings.task_queue, version)
+            await stopped.wait()
+            log.info("worker stops")
 
 
 def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:

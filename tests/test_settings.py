@@ -1,0 +1,74 @@
+"""The environment is read once, and what is wrong in it is said in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+import webhooks
+from orders.policy import Policy
+from settings import Settings, SettingsError, from_environment
+
+DSN = {"ORDERLY_POSTGRES_DSN": "postgresql://db/orderly"}
+
+
+def test_what_is_not_set_has_a_default() -> None:
+    assert from_environment(DSN) == Settings(postgres_dsn=DSN["ORDERLY_POSTGRES_DSN"])
+    nothing = dict.fromkeys(
+        ("PAYMENTS_URL", "ORDERLY_WEBHOOK_SECRET", "ORDERLY_POLICY_DRAFT_SECONDS"), ""
+    )
+    assert from_environment(DSN | nothing) == from_environment(DSN)
+
+
+def test_the_world_outside_comes_from_the_environment() -> None:
+    secret = webhooks.new_secret()
+    settings = from_environment(
+        DSN
+        | {
+            "PAYMENTS_URL": "https://pay.internal/v1",
+            "STOCK_URL": "http://stock",
+            "SHIPPING_URL": "http://shipping",
+            "ORDERLY_OUTSIDE_TIMEOUT_SECONDS": "2.5",
+            "ORDERLY_WEBHOOK_SECRET": secret,
+            "ORDERLY_POLICY_DRAFT_SECONDS": "1",
+            "ORDERLY_POLICY_PAYMENT_RETRY_SECONDS": "2",
+            "ORDERLY_POLICY_SHORTFALL_ANSWER_SECONDS": "3",
+            "ORDERLY_POLICY_CAPTURE_SECONDS": "4",
+            "ORDERLY_POLICY_RETURN_WINDOW_SECONDS": "5",
+        }
+    )
+    assert settings.payments_url == "https://pay.internal/v1"
+    assert settings.outside_timeout_seconds == 2.5
+    assert settings.policy == Policy(
+        draft=1, payment_retry=2, shortfall_answer=3, capture=4, return_window=5
+    )
+    assert settings.webhook_secret == secret
+    assert secret not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ORDERLY_POSTGRES_DSN", "mysql://db"),
+        ("ORDERLY_API_PORT", "http"),
+        ("PAYMENTS_URL", "pay.internal"),
+        ("STOCK_URL", "ftp://stock"),
+        ("SHIPPING_URL", "//shipping"),
+        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "0"),
+        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "soon"),
+        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "nan"),
+        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "3600"),
+        ("ORDERLY_WEBHOOK_SECRET", "hunter2"),
+        ("ORDERLY_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
+        ("ORDERLY_POLICY_DRAFT_SECONDS", "7 days"),
+        ("ORDERLY_POLICY_CAPTURE_SECONDS", "0"),
+        ("ORDERLY_POLICY_RETURN_WINDOW_SECONDS", "1.5"),
+        ("ORDERLY_POLICY_RETURN_WINDOW_SECONDS", "9" * 20),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_in_one_sentence(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_environment({**DSN, name: value})
+    sentence = str(refused.value)
+    assert name in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
+    assert "SECRET" not in name or value not in sentence
