@@ -1,4 +1,4 @@
-# One image for api, worker, projector and migrate: what runs is the command.
+# One image for api, worker, projector, migrate and the stand-ins: what runs is the command.
 FROM python:3.11-slim
 
 WORKDIR /app
@@ -7,7 +7,8 @@ RUN pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
 
 COPY . .
 RUN pip install --no-cache-dir --no-index --no-deps --no-build-isolation --editable . \
-    && useradd --system --no-create-home orderly
+    && useradd --system --no-create-home orderly \
+    && install --directory --owner orderly /var/lib/orderly
 
 USER orderly
 ENV PYTHONUNBUFFERED=1

@@ -1,4 +1,4 @@
-"""The embedded stack: Postgres, Temporal, projector, worker and API, each its own process."""
+"""The embedded stack: Postgres, Temporal, stand-ins, projector, worker, API, each a process."""
 
 from stack.claim import OccupiedError, StackError
 from stack.running import Stack, StackOptions, running_stack

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import random
 import socket
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 LEFTOVERS_S_MAX = 30.0
+# Below what systems hand out for outgoing connections: one of those could take a port of ours
+# between our look at it and the start of the program that it is for.
+ANY_PORT = range(15_000, 32_000)
 
 
 class StackError(Exception):
@@ -63,6 +67,8 @@ def free_ports(wanted: Mapping[str, int]) -> list[int]:
 
 
 def _bound(option: str, port: int) -> socket.socket:
+    if port == 0:
+        return _any_bound()
     try:
         return socket.create_server((LOOPBACK, port))
     except (OSError, OverflowError) as error:
@@ -70,3 +76,10 @@ def _bound(option: str, port: int) -> socket.socket:
         raise OccupiedError(
             f"Port {port} cannot be used ({why}): name another with {option}, or 0 for any."
         ) from None
+
+
+def _any_bound() -> socket.socket:
+    for port in random.sample(ANY_PORT, len(ANY_PORT)):
+        with suppress(OSError):
+            return socket.create_server((LOOPBACK, port))
+    raise OccupiedError("No port is free on this machine.")

@@ -1,4 +1,4 @@
-"""The programs of the embedded stack: how each is started, and how to see that it serves."""
+"""The programs of the embedded stack: how each is started."""
 
 from __future__ import annotations
 
@@ -8,23 +8,16 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
-import httpx
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
-
+import webhooks
 from stack.child import Program
-from stack.claim import StackError
+from stack.claim import LOOPBACK, StackError
 
 ROOT = Path(__file__).parent.parent
+NOT_OF_A_PLACE = ("ORDERLY_POLICY_", "ORDERLY_OUTSIDE_TIMEOUT_SECONDS")
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword")
 
 
@@ -38,6 +31,7 @@ class Addresses:
     task_queue: str
     temporal_ui_url: str
     postgres_dsn: str
+    simulators_url: str
 
 
 async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
@@ -119,18 +113,52 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses) -> Program:
     return Program("temporal", command, logs / "temporal.log", _clean_environment())
 
 
-def ours(addresses: Addresses, logs: Path, name: str, *command: str) -> Program:
-    """One of our own processes, told by the environment where the others are."""
+def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) -> Program:
+    """The stand-ins for other people's services; `secret` signs what they tell the API."""
+    url = urlsplit(addresses.simulators_url)
+    command: list[str | Path] = [sys.executable, "-P", "-m", "simulators"]
+    command += ["--database", data_dir / "simulators.db"]
+    command += ["--host", str(url.hostname), "--port", str(url.port)]
+    environment = _clean_environment() | {
+        "ORDERLY_CALLBACK_URL": f"{addresses.api_url}/v1/callbacks",
+        "ORDERLY_WEBHOOK_SECRET": secret,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Program("simulators", command, logs / "simulators.log", environment)
+
+
+def webhook_secret(data_dir: Path) -> str:
+    """What simulators and API sign and verify with: made once, for the owner's eyes only."""
+    file = data_dir / "webhook.secret"
+    if not file.exists():
+        fresh = file.with_suffix(".new")  # A whole one or none, if we are killed meanwhile.
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(webhooks.new_secret())
+        fresh.rename(file)
+    return file.read_text().strip()
+
+
+def ours(addresses: Addresses, logs: Path, name: str, *command: str, **more: str) -> Program:
+    """One of our own processes, told by the environment where the others are, and `more`."""
     api = urlsplit(addresses.api_url)
     environment = _clean_environment() | {
         "ORDERLY_POSTGRES_DSN": addresses.postgres_dsn,
         "ORDERLY_TASK_QUEUE": addresses.task_queue,
         "ORDERLY_API_HOST": str(api.hostname),
         "ORDERLY_API_PORT": str(api.port),
+        "PAYMENTS_URL": f"{addresses.simulators_url}/payments",
+        "STOCK_URL": f"{addresses.simulators_url}/stock",
+        "SHIPPING_URL": f"{addresses.simulators_url}/shipping",
+        "no_proxy": ",".join(
+            [LOOPBACK, os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))]
+        ),
         "TEMPORAL_ADDRESS": addresses.temporal_address,
         "TEMPORAL_NAMESPACE": addresses.temporal_namespace,
         "TEMPORAL_CONFIG_FILE": os.devnull,  # A profile in it may ask for TLS and keys.
         "PYTHONUNBUFFERED": "1",
+        **more,
     }
     script, *arguments = command
     return Program(
@@ -143,55 +171,5 @@ def _clean_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ORDERLY_", "TEMPORAL_"))
+        if not name.startswith(("ORDERLY_", "TEMPORAL_")) or name.startswith(NOT_OF_A_PLACE)
     }
-
-
-# ---- readiness ----------------------------------------------------------------------------------
-
-Check = Callable[[Addresses], Awaitable[bool]]
-"""Says whether a program serves by now."""
-
-
-async def postgres_answers(addresses: Addresses) -> bool:
-    """Whether Postgres takes connections."""
-    try:
-        connection = await asyncpg.connect(addresses.postgres_dsn)
-    except (OSError, asyncpg.PostgresError):
-        return False
-    await connection.close()
-    return True
-
-
-async def temporal_answers(addresses: Addresses) -> bool:
-    """Whether Temporal answers and knows the namespace."""
-    request = DescribeNamespaceRequest(namespace=addresses.temporal_namespace)
-    try:
-        client = await Client.connect(addresses.temporal_address)
-        await client.workflow_service.describe_namespace(request)
-    except (RuntimeError, RPCError):
-        return False
-    return True
-
-
-async def worker_polls(addresses: Addresses) -> bool:
-    """Whether Temporal has seen a worker ask for the tasks of orders."""
-    client = await Client.connect(addresses.temporal_address)
-    queue = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=addresses.temporal_namespace,
-            task_queue=TaskQueue(name=addresses.task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-    )
-    return len(queue.pollers) > 0
-
-
-async def api_is_ready(addresses: Addresses) -> bool:
-    """Whether the API says that it can serve: it sees Temporal, Postgres and the projector."""
-    async with httpx.AsyncClient(trust_env=False) as client:  # No proxy on the way to ourselves.
-        try:
-            answer = await client.get(f"{addresses.api_url}/readyz")
-        except httpx.HTTPError:
-            return False
-    return answer.is_success

@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from readside.projector import prepare
-from stack import programs
+from stack import programs, readiness
 from stack.child import Child, Program, Report
 from stack.claim import LOOPBACK, OccupiedError, StackError, claim, free_ports
-from stack.programs import Addresses, Check
+from stack.programs import Addresses
+from stack.readiness import Check
 
 READY_S_MAX = 60.0
 LOG_LINES_SHOWN = 20
 SOCKET_PATH_BYTES_MAX = 100  # Linux takes 107, macOS 103.
+INFO_FILE = "stack.json"  # In the data directory, for whoever looks for a stack that runs there.
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class StackOptions:
     temporal_port: int = 7233
     ui_port: int = 8233
     info_file: Path | None = None
+    simulators_port: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,17 +76,23 @@ async def running_stack(
         stack = _stack(options, sockets, data_dir / "logs")
         launch = _Launch(stack, held, lock_fd, report)
         await launch.start(
-            (await programs.postgres(data_dir, stack.logs, sockets), programs.postgres_answers),
-            (programs.temporal(data_dir, stack.logs, stack), programs.temporal_answers),
+            (await programs.postgres(data_dir, stack.logs, sockets), readiness.postgres_answers),
+            (programs.temporal(data_dir, stack.logs, stack), readiness.temporal_answers),
         )
         await prepare(stack.postgres_dsn)
+        secret = programs.webhook_secret(data_dir)
         ours = partial(programs.ours, stack, stack.logs)
         await launch.start(
-            (ours("projector", "cli.py", "projector"), programs.api_is_ready),
-            (ours("worker", "worker.py"), programs.worker_polls),
-            (ours("api", "cli.py", "api"), programs.api_is_ready),
+            (
+                programs.simulators(data_dir, stack.logs, stack, secret),
+                readiness.simulators_answer,
+            ),
+            (ours("projector", "cli.py", "projector"), readiness.api_is_ready),
+            (ours("worker", "worker.py"), readiness.worker_polls),
+            (ours("api", "cli.py", "api", ORDERLY_WEBHOOK_SECRET=secret), readiness.api_is_ready),
         )
-        launch.keep_alive(held.enter_context(_info_file(stack, options.info_file)))
+        infos = [data_dir / INFO_FILE, *([options.info_file] if options.info_file else [])]
+        launch.keep_alive(held.enter_context(_info_files(stack, infos)))
         yield stack
 
 
@@ -100,7 +109,8 @@ def _socket_folder(data_dir: Path, held: AsyncExitStack) -> Path:
 def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
     logs.mkdir(exist_ok=True)
     wanted = {"--api-port": options.api_port, "--temporal-port": options.temporal_port}
-    api_port, temporal_port, ui_port = free_ports(wanted | {"--ui-port": options.ui_port})
+    wanted |= {"--ui-port": options.ui_port, "--simulators-port": options.simulators_port}
+    api_port, temporal_port, ui_port, simulators_port = free_ports(wanted)
     return Stack(
         api_url=f"http://{LOOPBACK}:{api_port}",
         temporal_address=f"{LOOPBACK}:{temporal_port}",
@@ -108,6 +118,7 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
         task_queue="orders",
         temporal_ui_url=f"http://{LOOPBACK}:{ui_port}",
         postgres_dsn=f"postgresql://postgres@/postgres?host={sockets}&port=5432",
+        simulators_url=f"http://{LOOPBACK}:{simulators_port}",
         logs=logs,
     )
 
@@ -160,14 +171,16 @@ def _failed(program: Program, how: str) -> StackError:
 
 
 @contextmanager
-def _info_file(stack: Stack, file: Path | None) -> Iterator[Callable[[], None]]:
-    """While the stack runs, `file` says how to reach it; yields what brings it up to date."""
-    if file is None:
-        yield lambda: None
-        return
-    write = partial(stack.write_info, file)
+def _info_files(stack: Stack, files: list[Path]) -> Iterator[Callable[[], None]]:
+    """While the stack runs, `files` say how to reach it; yields what brings them up to date."""
+
+    def write() -> None:
+        for file in files:
+            stack.write_info(file)
+
     write()
     try:
         yield write
     finally:
-        file.unlink(missing_ok=True)
+        for file in files:
+            file.unlink(missing_ok=True)

@@ -34,7 +34,8 @@ def test_docker_compose_accepts_the_file() -> None:
 
 
 def test_it_describes_what_the_embedded_stack_runs(services: dict[str, Any]) -> None:
-    assert set(OURS) | {"postgres", "temporal", "temporal-postgres", "temporal-ui"} <= set(services)
+    others = {"postgres", "temporal", "temporal-postgres", "temporal-ui", "simulators"}
+    assert set(OURS) | others <= set(services)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -43,6 +44,18 @@ def test_our_processes_can_use_their_settings(services: dict[str, Any], name: st
 
     assert settings.api_host == "0.0.0.0", "the port that is published leads to the container's own"
     assert settings.api_port == services["api"]["ports"][0]["target"]
+
+
+def test_the_stand_ins_and_orderly_find_and_believe_each_other(services: dict[str, Any]) -> None:
+    settings = from_environment(services["worker"]["environment"])
+    simulators = services["simulators"]
+    assert "--port=8070" in simulators["command"]
+    for party in ("payments", "stock", "shipping"):
+        assert getattr(settings, f"{party}_url") == f"http://simulators:8070/{party}"
+    assert simulators["environment"] == {
+        "ORDERLY_CALLBACK_URL": f"http://api:{settings.api_port}/v1/callbacks",
+        "ORDERLY_WEBHOOK_SECRET": settings.webhook_secret,
+    }
 
 
 def test_ports_are_published_on_the_loopback_interface_alone(services: dict[str, Any]) -> None:

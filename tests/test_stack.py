@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,10 @@ from typing import Any
 import httpx
 import pytest
 
+import webhooks
+
 CLI = Path(__file__).parent.parent / "cli.py"
-PROCESSES = ("api", "worker", "projector", "temporal", "postgres")
+PROCESSES = ("api", "worker", "projector", "simulators", "temporal", "postgres")
 WAIT_SECONDS = 60
 BASKET = {
     "customer_id": "900",
@@ -164,6 +167,9 @@ def test_it_says_where_everything_is_once_all_can_serve(up: Up) -> None:
     assert up.info["task_queue"] == "orders"
     assert up.info["postgres_dsn"].startswith("postgresql://")
     assert ":" in up.info["temporal_address"]
+    for party in ("payments", "stock", "shipping"):
+        contract = httpx.get(f"{up.info['simulators_url']}/{party}/openapi.json")
+        assert contract.json()["info"]["title"].lower() == party
     assert sorted(up.pids) == sorted(PROCESSES)
     assert all(is_alive(pid) for pid in up.pids.values())
 
@@ -172,6 +178,16 @@ def test_it_prints_where_to_look_and_what_to_try(up: Up) -> None:
     assert f"{up.info['api_url']}/docs" in up.output
     assert up.info["temporal_ui_url"] in up.output
     assert f"curl -i {up.info['api_url']}/v1/orders" in up.output
+
+
+def test_one_secret_of_its_own_is_shared_by_those_who_need_it(up: Up) -> None:
+    file = up.data_dir / "webhook.secret"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    body = b'{"type": "payout.sent", "timestamp": "2026-01-01T00:00:00Z", "data": {}}'
+    signed = webhooks.signed(file.read_text(), "msg_1", time.time(), body)
+    url = f"{up.info['api_url']}/v1/callbacks/payments"
+    assert httpx.post(url, content=body, headers=signed).json() == {"outcome": "ignored"}
+    assert httpx.post(url, content=body).status_code == 401
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -185,6 +201,10 @@ def test_a_process_that_is_killed_comes_back_and_is_reported(up: Up, name: str) 
         up.output.split()
     )
     place_order(up.info["api_url"], key=f"after the death of {name}")
+
+
+def test_the_data_directory_tells_where_its_stack_is(up: Up) -> None:
+    assert json.loads((up.data_dir / "stack.json").read_text()) == up.info
 
 
 def test_the_data_directory_has_one_owner(up: Up) -> None:
@@ -213,6 +233,7 @@ def test_sigterm_stops_everything_and_the_next_up_continues(folder: Path) -> Non
 
     assert not any(is_alive(pid) for pid in pids.values())
     assert not first.info_file.exists()
+    assert not (first.data_dir / "stack.json").exists()
     stops = [line.split()[0] for line in first.output.splitlines() if " stopped" in line]
     assert stops == list(PROCESSES)
 
