@@ -40,16 +40,20 @@ def up(
     api_port: Annotated[int, typer.Option(help="Where the API listens; 0 picks a port.")] = 8080,
     temporal_port: Annotated[int, typer.Option(help="The same for Temporal.")] = 7233,
     ui_port: Annotated[int, typer.Option(help="The same for Temporal's Web UI.")] = 8233,
+    simulators_port: Annotated[
+        int, typer.Option(help="The same for the stand-ins of payments, stock and shipping.")
+    ] = 0,
     info_file: Annotated[
         Path | None, typer.Option(help="Is kept true while all runs: addresses and pids as JSON.")
     ] = None,
 ) -> None:
-    """Run everything here until Ctrl-C: Postgres, Temporal, projector, worker and API."""
+    """Run everything here until Ctrl-C, with stand-ins for payments, stock and shipping."""
     from stack import Screen, StackOptions, running_stack
 
     async def serve() -> None:
         screen = Screen()
-        options = StackOptions(data_dir, api_port, temporal_port, ui_port, info_file)
+        ports = (api_port, temporal_port, ui_port)
+        options = StackOptions(data_dir, *ports, info_file, simulators_port)
         async with running_stack(options, screen.report) as stack:
             screen.welcome(stack, "Ctrl-C stops it all; the next `orderly up` continues from here.")
             await asyncio.Event().wait()
@@ -73,7 +77,7 @@ def demo(
     ] = PACKAGED_BASKETS,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
 ) -> None:
-    """Replay 1,000 real supermarket baskets as a shop front would, and check every cent."""
+    """Replay 1,000 real baskets, let orders live on, and check every cent and piece."""
     from demo import replay
     from demo.baskets import BasketsError, read_baskets
     from stack import Screen, StackOptions, running_stack
@@ -99,6 +103,35 @@ def demo(
 
 
 @app.command()
+def story(
+    name: Annotated[
+        str | None, typer.Argument(help="Which one; without it they are listed.")
+    ] = None,
+    info_file: Annotated[
+        Path, typer.Option(help="Where the running stack says its addresses.")
+    ] = Path(".orderly") / "stack.json",
+) -> None:
+    """Play one named life of an order against a running stack, and watch it happen."""
+    from stories.lives import STORIES
+    from stories.play import addresses, play
+    from stories.shop import StoryError
+
+    if name is None:
+        print("\n".join(f"{known:<16} {told.__doc__}" for known, told in STORIES.items()))
+        return
+    if name not in STORIES:
+        fail(f"There is no story {name}; there are: {', '.join(STORIES)}.", EXIT_USAGE)
+
+    async def tell(known: str) -> None:
+        await play(known, addresses(info_file), lambda words: print(words, flush=True))
+
+    try:
+        finish(until_signal(tell(name), EXIT_INTERRUPTED))
+    except StoryError as error:
+        fail(error, EXIT_FAILED)
+
+
+@app.command()
 def migrate() -> None:
     """Bring the tables in ORDERLY_POSTGRES_DSN up to date; safe at any time."""
     from asyncpg import PostgresError
@@ -115,6 +148,32 @@ def migrate() -> None:
         print("\n".join(applied) or "Nothing to do.")
 
     finish(apply(settings().postgres_dsn))
+
+
+@app.command()
+def erase(customer: Annotated[str, typer.Argument(help="Whom to forget: a customer id.")]) -> None:
+    """Forget a customer: what is personal in their orders reads as erased, at once and for ever."""
+    from asyncpg import PostgresError
+    from pydantic import TypeAdapter, ValidationError
+
+    from eventlog.postgres import UNAVAILABLE, connect_pool
+    from orders.commands import Id
+    from privacy.keys import PostgresKeys
+
+    async def forget(dsn: str) -> None:
+        try:
+            async with await connect_pool(dsn) as pool:
+                keys = await PostgresKeys(pool).erase(customer)
+        except (*UNAVAILABLE, PostgresError) as error:
+            reason = str(error).rstrip(".") or "it does not answer"
+            fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
+        print(f"Customer {customer} is erased." if keys else f"Nothing to erase of {customer}.")
+
+    try:
+        TypeAdapter(Id).validate_python(customer)
+    except ValidationError:
+        fail("CUSTOMER must be a customer id: at most 64 letters, digits and ._:~|-.", EXIT_USAGE)
+    finish(forget(settings().postgres_dsn))
 
 
 @app.command()
