@@ -114,6 +114,15 @@ class Orderly:
         while await self.projected() < self.events:
             await asyncio.sleep(POLL_S)
 
+    async def confirm(self, orders: int) -> None:
+        """Returns when so many orders have their stock, payment and shipments, as readers see."""
+        query = (
+            "SELECT count(*)::int FROM order_view"
+            " WHERE status = 'confirmed' AND json_array_length(document->'pending') = 0"
+        )
+        while await self._count(query) < orders:
+            await asyncio.sleep(POLL_S)
+
     async def projected(self) -> int:
         """How many events the read model has taken in."""
         return await self._count("SELECT coalesce(sum(version), 0)::int FROM order_view")

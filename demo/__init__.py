@@ -1,1 +1,1 @@
-"""The demo: real baskets become orders over HTTP, and every cent is checked against the file."""
+"""The demo: real baskets become orders over HTTP, live on, and every cent and piece is checked."""

@@ -51,7 +51,7 @@ class Sums:
 class Difference:
     """Something that the books do not agree on."""
 
-    basket_id: str
+    where: str
     expected: str
     found: str
 
@@ -77,10 +77,10 @@ def expected_refusals(baskets: Iterable[Basket]) -> Counter[str]:
 
 
 def from_api(documents: Iterable[Mapping[str, Any]]) -> dict[str, list[Entry]]:
-    """What the API says that was ordered, by external reference; called off means not ordered."""
+    """What the API says that was ordered, by external reference; a draft called off was not."""
     books: dict[str, list[Entry]] = {}
     for order in documents:
-        if order["status"] != "cancelled":
+        if order["placed_at"] or order["status"] != "cancelled":
             reference = order["external_reference"] or f"none: {order['order_id']}"
             books.setdefault(reference, []).append(_entry(order))
     return books
@@ -91,7 +91,8 @@ def _entry(order: Mapping[str, Any]) -> Entry:
         total=order["total"],
         currency=order["currency"],
         items=tuple(Item(i["sku"], i["quantity"], i["total"]) for i in order["lines"]),
-        status=order["status"],
+        # Since then, a placed order goes on by itself.
+        status="placed" if order["placed_at"] else order["status"],
     )
 
 

@@ -1,21 +1,20 @@
-"""The demo itself: baskets in over HTTP, orders out over HTTP, and the two compared."""
+"""The demo itself: baskets in over HTTP, orders out over HTTP, and everybody's books compared."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from demo import books
+from demo import books, lives
+from demo.aftermath import Shop
 from demo.baskets import Basket
+from demo.crowd import bar, each
 from demo.shopfront import ShopFront, Tally
+from demo.standins import StandIns
 from demo.summary import Outcome, show
 from demo.wire import Unanswered, Wire
 
@@ -31,15 +30,17 @@ EXIT_DIFFERENT = 1
 async def run(stack: Addresses, baskets: list[Basket]) -> int:
     """Replays the baskets and says how it went.
 
-    Returns the exit code: 0 only if the API's books are the file's, to the cent.
+    Returns the exit code: 0 only if the API's books are the file's, and payments' and stock's books
+    are the orders', to the cent and the piece.
     """
     console = Console(highlight=False)
     try:
         # No proxy on the way to ourselves.
-        async with httpx.AsyncClient(
-            base_url=stack.api_url, timeout=ANSWER_S_MAX, trust_env=False
-        ) as http:
-            outcome = await replay(Wire(http), baskets, console)
+        async with (
+            httpx.AsyncClient(base_url=stack.api_url, timeout=ANSWER_S_MAX, trust_env=False) as api,
+            httpx.AsyncClient(base_url=stack.simulators_url, trust_env=False) as outside,
+        ):
+            outcome = await replay(Shop(Wire(api), StandIns(outside), console), baskets)
     except Unanswered as error:
         print(f"orderly: the demo had to stop. {error}", file=sys.stderr)
         return EXIT_DIFFERENT
@@ -47,69 +48,41 @@ async def run(stack: Addresses, baskets: list[Basket]) -> int:
     return EXIT_DIFFERENT if outcome.differences else 0
 
 
-async def replay(wire: Wire, baskets: list[Basket], console: Console) -> Outcome:
-    """Serves all baskets and compares what the API then shows with what the file says."""
-    there_before = {order["order_id"] async for order in wire.orders()}
-    tally = Tally()
+async def replay(
+    shop: Shop, baskets: list[Basket], lives_every: int = lives.LIVES_EVERY
+) -> Outcome:
+    """Serves all baskets, lets orders live, and compares all books there are."""
+    await shop.opens()
+    plan = lives.plan(baskets, lives_every)
+    for planned in plan.values():
+        await planned.set_shelves(shop.stand_ins)
+    wire, tally = shop.wire, Tally()
+    front = ShopFront(wire, tally, {number: it.life.method for number, it in plan.items()})
     began = time.perf_counter()
-    with _progress(console, len(baskets), tally) as show_progress:
-        await _serve_all(ShopFront(wire, tally), baskets, show_progress)
+
+    def told(seconds: float) -> str:
+        return f"{len(tally.placed) / seconds:.0f} orders/s, {tally.reasons.total()} refused"
+
+    with bar(shop.console, "Baskets", len(baskets), told) as advance:
+        numbered = list(enumerate(baskets))
+        await each(numbered, lambda it: front.serve(*it), SHOPPERS, lambda: advance(1))
     took_s = time.perf_counter() - began
+    requests, repetitions = wire.commands, wire.repetitions
     # Each order was read in its last version: the read model has come as far as the shop has.
-    orders = [o async for o in wire.orders() if o["order_id"] not in there_before]
-    expected, found = books.from_file(baskets), books.from_api(orders)
+    expected, found = books.from_file(baskets), books.from_api(await shop.orders())
     to_refuse = books.expected_refusals(baskets)
     return Outcome(
         baskets=len(baskets),
         tally=tally,
-        requests=wire.commands,
-        repetitions=wire.repetitions,
+        requests=requests,
+        repetitions=repetitions,
         took_s=took_s,
         expected=books.sums(expected.values()),
         found=books.sums(entry for entries in found.values() for entry in entries),
         refusals_expected=to_refuse.total(),
-        differences=[
+        baskets_differ=[
             *books.compare(expected, found),
             *books.compare_refusals(to_refuse, tally.refused_lines),
         ],
+        aftermath=await shop.goes_on(tally.placed, baskets, plan),
     )
-
-
-async def _serve_all(shop: ShopFront, baskets: list[Basket], served: Callable[[], None]) -> None:
-    """Serves the baskets in turn, several at a time; the first that finds no answer ends it all."""
-    queue = iter(enumerate(baskets))
-
-    async def shopper() -> None:
-        for number, basket in queue:
-            await shop.serve(number, basket)
-            served()
-
-    try:
-        async with asyncio.TaskGroup() as shoppers:
-            for _ in range(SHOPPERS):
-                shoppers.create_task(shopper())
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
-@contextmanager
-def _progress(console: Console, baskets: int, tally: Tally) -> Iterator[Callable[[], None]]:
-    """A bar that is up to date after each call."""
-    columns = (
-        TextColumn("  Baskets"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=baskets, told="")
-        began = time.perf_counter()
-
-        def served() -> None:
-            speed = len(tally.placed) / (time.perf_counter() - began)
-            refusals = tally.reasons.total()
-            told = f"{speed:.0f} orders/s, {refusals} refused"
-            progress.update(task, completed=tally.baskets, told=told)
-
-        yield served

@@ -5,20 +5,22 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from demo.baskets import Basket
+from demo.sale import ORDERS
 from demo.wire import Json, Reason, Refused, Wire
 
-ORDERS = "/v1/orders"
 IN_STEPS_EVERY = 3
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An order that the API says is placed."""
+    """An order that the API says is placed, of the basket with this number."""
 
+    number: int
     order_id: str
     lines: int
     in_steps: bool
@@ -44,25 +46,31 @@ class Tally:
 
 
 class ShopFront:
-    """Turns baskets into orders; every request has a key that it keeps when it is repeated."""
+    """Turns baskets into orders; every request has a key that it keeps when it is repeated.
 
-    def __init__(self, wire: Wire, tally: Tally) -> None:
+    `methods` are the ways to pay, by a basket's number; the others pay in some way or other.
+    """
+
+    def __init__(self, wire: Wire, tally: Tally, methods: Mapping[int, str | None]) -> None:
         self._wire = wire
         self._tally = tally
+        self._methods = methods
         self._visit = secrets.token_hex(4)  # A second run on the same data brings new orders.
 
     async def serve(self, number: int, basket: Basket) -> None:
         """Takes one basket to its order, or finds that it cannot be one; raises Unanswered."""
         key = f"demo-{self._visit}-{number}"
         in_steps = number % IN_STEPS_EVERY == 0
-        answer = await (self._in_steps if in_steps else self._at_once)(key, basket)
+        payment = {"payment_method": self._methods.get(number)}
+        answer = await (self._in_steps if in_steps else self._at_once)(key, basket, payment)
         if answer is None:
             self._tally.not_placed += 1
             return
         order = await self._seen(answer)
-        self._tally.placed.append(Placed(order["order_id"], len(order["lines"]), in_steps))
+        placed = Placed(number, order["order_id"], len(order["lines"]), in_steps)
+        self._tally.placed.append(placed)
 
-    async def _in_steps(self, key: str, basket: Basket) -> Json | None:
+    async def _in_steps(self, key: str, basket: Basket, payment: Json) -> Json | None:
         """As somebody shops who looks around: a draft, line by line, and placed at the end."""
         draft = await self._ask(ORDERS, f"{key}-open", _opening(basket))
         if draft is None:
@@ -75,7 +83,7 @@ class ShopFront:
                 added += 1
         self._tally.refused_lines[basket.basket_id] += len(basket.lines) - added
         if added:
-            return await self._ask(f"{commands}/place-order", f"{key}-place", {})
+            return await self._ask(f"{commands}/place-order", f"{key}-place", payment)
         cancelled = await self._ask(f"{commands}/cancel-order", f"{key}-cancel", {})
         if cancelled:
             await self._seen(cancelled)  # Or the list might still show a draft at the end.
@@ -91,12 +99,12 @@ class ShopFront:
         self._tally.commands += 1
         return answer
 
-    async def _at_once(self, key: str, basket: Basket) -> Json | None:
+    async def _at_once(self, key: str, basket: Basket, payment: Json) -> Json | None:
         """The whole basket in one request; refused, it goes again without the lines at fault."""
         lines, attempt = basket.lines, 1
         while lines:
             sent = [line.model_dump() for line in lines]
-            body = _opening(basket) | {"lines": sent, "place": True}
+            body = {**_opening(basket), **payment, "lines": sent, "place": True}
             try:
                 answer = await self._wire.command(ORDERS, f"{key}-{attempt}", body)
             except Refused as no:

@@ -12,8 +12,11 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from demo.aftermath import Aftermath
 from demo.books import Difference, Sums, amounts, count
-from demo.shopfront import ORDERS, Placed, Tally
+from demo.ledgers import MONEY, PIECES
+from demo.sale import ORDERS
+from demo.shopfront import Placed, Tally
 
 if TYPE_CHECKING:
     from stack.programs import Addresses
@@ -23,7 +26,7 @@ TELLING_LINES = 5  # An order of about so many lines shows how it came about at 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a replay went: `expected` is the file's word, `found` the API's."""
+    """How a replay went: `expected` is the file's word, `found` the API's, of what was placed."""
 
     baskets: int
     tally: Tally
@@ -33,7 +36,12 @@ class Outcome:
     expected: Sums
     found: Sums
     refusals_expected: int
-    differences: list[Difference]
+    baskets_differ: list[Difference]
+    aftermath: Aftermath
+
+    @property
+    def differences(self) -> list[Difference]:
+        return [*self.baskets_differ, *self.aftermath.differences]
 
 
 def show(console: Console, outcome: Outcome, stack: Addresses) -> None:
@@ -42,7 +50,7 @@ def show(console: Console, outcome: Outcome, stack: Addresses) -> None:
     console.print()
     console.print(
         Panel(
-            Group(_books(outcome), "", _facts(outcome)),
+            Group(_books(outcome), "", _ledgers(outcome.aftermath), "", _facts(outcome)),
             title=f"[bold]{_verdict(outcome)}[/]",
             title_align="left",
             border_style="green" if agreed else "red",
@@ -59,32 +67,51 @@ def show(console: Console, outcome: Outcome, stack: Addresses) -> None:
 def _verdict(outcome: Outcome) -> str:
     if outcome.differences:
         return f"The books differ: {count(len(outcome.differences), 'difference')}, listed below"
-    return f"{count(outcome.baskets, 'basket')} replayed, every cent accounted for"
+    return f"{count(outcome.baskets, 'basket')} replayed, every cent and piece accounted for"
 
 
 def _books(outcome: Outcome) -> Table:
-    """The two sets of books, side by side."""
+    """What was placed, as the file and the API have it."""
     expected, found = outcome.expected, outcome.found
     refused = outcome.tally.refused_lines.total()
-    table = Table.grid(padding=(0, 3, 0, 0))
-    for justify in ("left", "right", "right", "left"):
-        table.add_column(justify=justify)
-    table.add_row("", "[dim]the file says[/]", "[dim]the API says[/]", "")
-    for name, ours, theirs in (
+    return _side_by_side(
+        ("placed", "the file says", "the API says"),
         ("orders", f"{expected.orders:,}", f"{found.orders:,}"),
         ("lines", f"{expected.lines:,}", f"{found.lines:,}"),
         ("lines refused", f"{outcome.refusals_expected:,}", f"{refused:,}"),
         ("money", amounts(expected.money), amounts(found.money)),
-    ):
+    )
+
+
+def _ledgers(aftermath: Aftermath) -> Table:
+    """What has become of it, as the orders and the services behind them have it."""
+    return _side_by_side(
+        ("in the end", "payments and stock say", "the orders say"),
+        *(
+            (kind, aftermath.theirs.told(kind), aftermath.ours.told(kind))
+            for kind in (*MONEY, *PIECES)
+        ),
+    )
+
+
+def _side_by_side(head: tuple[str, str, str], *rows: tuple[str, str, str]) -> Table:
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for justify in ("left", "right", "right", "left"):
+        table.add_column(justify=justify)
+    table.add_row(*(f"[dim]{it}[/]" for it in head), "")
+    for name, ours, theirs in rows:
         mark = "[green]✓[/]" if ours == theirs else "[red]✗[/]"
         table.add_row(name, ours, f"[bold]{theirs}[/]", mark)
     return table
 
 
 def _facts(outcome: Outcome) -> Table:
-    """Refusals by reason, and how fast it all was."""
-    tally, took_s = outcome.tally, outcome.took_s
+    """What happened to orders, refusals by reason, and how fast it all was."""
+    tally, took_s, after = outcome.tally, outcome.took_s, outcome.aftermath
     table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_row("ended", ", ".join(f"{n:,} {end}" for end, n in after.ends.most_common()))
+    for place, (name, times) in enumerate(after.lives.most_common()):
+        table.add_row("" if place else "of them", f"{times:,} × {name}")
     for reason, times in tally.reasons.most_common():
         why = f"{times:,} × {reason.field}: {reason.detail} ({reason.code})"
         table.add_row("refusals", escape(why))
@@ -96,6 +123,7 @@ def _facts(outcome: Outcome) -> Table:
         f"  ({tally.commands:,} in {count(outcome.requests, 'request')}, {took_s:.1f} s)",
     )
     table.add_row("", f"{len(tally.placed) / took_s:.1f} orders/s")
+    table.add_row("", f"{after.lives.total():,} of them to their end in {after.took_s:.1f} s more")
     if tally.freshness_s:
         p50, p99 = (_percentile_ms(tally.freshness_s, share) for share in (0.50, 0.99))
         table.add_row("freshness", f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms until a read shows it")
@@ -106,9 +134,9 @@ def _facts(outcome: Outcome) -> Table:
 
 def _differences(differences: list[Difference]) -> Table:
     """Every one of them: whoever looks for a cent needs to see where it went."""
-    table = Table("basket", "expected", "found", box=None, padding=(0, 3, 0, 2))
+    table = Table("where", "expected", "found", box=None, padding=(0, 3, 0, 2))
     for it in differences:
-        table.add_row(escape(it.basket_id), escape(it.expected), f"[red]{escape(it.found)}[/]")
+        table.add_row(escape(it.where), escape(it.expected), f"[red]{escape(it.found)}[/]")
     return table
 
 

@@ -12,6 +12,7 @@ PATIENCE_S = 60.0
 PAUSE_S = 0.5
 PAUSE_S_MAX = 10.0
 PAGE = 100
+NEWS_S_MAX = 5
 REPEATABLE = (429, 503)
 
 Json = Mapping[str, Any]
@@ -59,6 +60,18 @@ class Wire:
     async def read(self, path: str, **params: str | int) -> Json:
         """What a read answers; raises Unanswered."""
         return _good(await self._until_answered("GET", path, {}, params=params))
+
+    async def news(self, path: str, version: int) -> Json | None:
+        """What a read answers once an order is past `version`; None if nothing new has come yet."""
+        params, headers = {"min_version": version + 1}, {"Prefer": f"wait={NEWS_S_MAX}"}
+        try:
+            answer = await self._http.get(path, params=params, headers=headers)
+        except httpx.TransportError:
+            answer = None
+        if answer is None or answer.status_code in REPEATABLE:
+            await asyncio.sleep(PAUSE_S)
+            return None
+        return _good(answer)
 
     async def orders(self) -> AsyncIterator[Json]:
         """Every order that the read model has, page by page, oldest first."""

@@ -13,14 +13,19 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
 import demo
-from demo import books, replay
+from demo import aftermath, books, ledgers, lives, replay
+from demo.aftermath import Shop
 from demo.baskets import BasketsError, read_baskets
 from demo.books import Difference, Entry, Item
+from demo.lives import LIVES
+from demo.standins import StandIns
 from demo.wire import Reason, Refused, Unanswered, Wire
 from stack.programs import Addresses
 from tests.conftest import Running
+from tests.outside import MILK, post, reserve
 
 PACKAGED = Path(demo.__file__).parent / "baskets.jsonl"
 
@@ -33,7 +38,7 @@ AS_EXPECTED = {basket_id: [entry] for basket_id, entry in EXPECTED.items()}
 def differences(lunch: list[Entry]) -> list[tuple[str, str, str]]:
     """What is said of books with another lunch in them, in its row and in the sums."""
     found = books.compare(EXPECTED, AS_EXPECTED | {"lunch": lunch})
-    return [(it.basket_id, it.expected, it.found) for it in found]
+    return [(it.where, it.expected, it.found) for it in found]
 
 
 SUMS = "2 orders, 3 lines, 5.78 USD"
@@ -101,6 +106,91 @@ def test_a_line_that_should_have_been_refused_is_found() -> None:
     assert books.compare_refusals(Counter(lunch=2, snack=1), Counter(lunch=1, snack=1)) == [
         Difference("lunch", "2 lines refused", "1 line refused")
     ]
+
+
+# ---- the orders' ledgers beside the services' books ---------------------------------------------
+
+ORDER: dict[str, Any] = {
+    "order_id": "ord_1",
+    "status": "confirmed",
+    "currency": "USD",
+    "fulfilment_status": "delivered",
+    "return_status": "none",
+    "payment": {"authorised": 428, "captured": 150, "refunded": 50, "voided": 0, "due": 100},
+    "lines": [
+        {"sku": "bagels", "reserved": 0, "shipped": 1, "returned": 1},
+        {"sku": "tuna", "reserved": 2, "shipped": 0, "returned": 0},
+    ],
+    "pending": [],
+    "needs_attention": [],
+}
+MONEY = {"currency": "USD", "authorised": 278, "captured": 150, "refunded": 50}
+STOCK = {"held": {"tuna": 2}, "withdrawn": {"bagels": 1}, "returned": {"bagels": 1}}
+
+
+def ledger_differences(payments: dict[str, Any], stock: dict[str, Any]) -> list[Difference]:
+    services = ledgers.of_services(payments, stock)
+    return ledgers.compare(ledgers.of_orders([ORDER]), services)
+
+
+def test_ledgers_and_books_that_agree_have_no_differences() -> None:
+    assert ledger_differences({"ord_1": MONEY}, {"ord_1": STOCK}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "expected", "found"),
+    [
+        ("captured", 151, "captured 1.50 USD", "captured 1.51 USD"),
+        ("refunded", 0, "refunded 0.50 USD", "refunded 0.00 USD"),
+        ("authorised", 279, "authorised 2.78 USD", "authorised 2.79 USD"),
+    ],
+)
+def test_a_cent_that_payments_has_otherwise_is_found(
+    kind: str, amount: int, expected: str, found: str
+) -> None:
+    assert ledger_differences({"ord_1": MONEY | {kind: amount}}, {"ord_1": STOCK}) == [
+        Difference("ord_1", expected, found),
+        Difference("all together", expected, found),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["held", "withdrawn", "returned"])
+def test_a_piece_of_another_sku_is_found(kind: str) -> None:
+    other = STOCK | {kind: {"rice": 1}}
+    found = ledger_differences({"ord_1": MONEY}, {"ord_1": other})
+    assert Difference("ord_1", f"{kind} 0 × rice", f"{kind} 1 × rice") in found
+
+
+def test_what_no_order_knows_of_is_found() -> None:
+    found = ledger_differences({"ord_1": MONEY, "ord_2": MONEY}, {"ord_1": STOCK})
+    assert Difference("ord_2", "captured 0.00 USD", "captured 1.50 USD") in found
+    assert Difference("all together", "captured 1.50 USD", "captured 3.00 USD") in found
+
+
+def test_an_order_that_ended_otherwise_is_found() -> None:
+    as_due = aftermath.Due("delivered", paid=100, promised=278)
+    assert aftermath.compare({"ord_1": as_due}, [ORDER]) == []
+    assert aftermath.compare({"ord_1": replace(as_due, paid=101)}, [ORDER]) == [
+        Difference(
+            "ord_1",
+            "delivered, 1.01 USD paid, 2.78 USD authorised",
+            "delivered, 1.00 USD paid, 2.78 USD authorised",
+        )
+    ]
+    assert aftermath.compare({"ord_1": replace(as_due, ends="cancelled")}, [ORDER])
+    owed = ORDER | {"pending": [{"step_id": "capture-9", "reason": None}]}
+    (stuck,) = aftermath.compare({"ord_1": as_due}, [owed])
+    assert stuck.found.startswith("delivered, which waits for capture-9,")
+    assert aftermath.compare({"ord_9": as_due}, []) == [
+        Difference("ord_9", "delivered", "no order")
+    ]
+
+
+def test_the_packaged_baskets_live_every_life_and_the_same_ones_again() -> None:
+    baskets = read_baskets(PACKAGED)
+    plan = lives.plan(baskets)
+    assert plan == lives.plan(baskets)
+    assert {planned.life.name for planned in plan.values()} == {life.name for life in LIVES}
 
 
 def test_the_packaged_baskets_are_what_the_readme_says() -> None:
@@ -173,6 +263,7 @@ def stack_of(running: Running) -> Addresses:
         task_queue=running.task_queue,
         temporal_ui_url="http://ui",
         postgres_dsn=running.dsn,
+        simulators_url=str(running.simulators.base_url),
     )
 
 
@@ -203,13 +294,40 @@ async def test_a_replay_places_what_is_good_and_has_the_rest_refused(
     baskets += [*packaged(*range(18, 21)), nothing("none-3")]
     assert await replay.run(stack_of(orderly), read_baskets(file_of(tmp_path, baskets))) == 0
     told = re.sub(r" +", " ", capsys.readouterr().out)
-    assert "26 baskets replayed, every cent accounted for" in told
+    assert "26 baskets replayed, every cent and piece accounted for" in told
     assert "orders 23 23 ✓" in told
     assert "7 × quantity: Input should be greater than 0 (greater-than)" in told
     history = re.search(r"curl (\S+/history)", told)
     assert history is not None
     events = (await orderly.http.get(history[1])).json()["items"]
-    assert [events[0]["type"], events[-1]["type"]] == ["order-opened", "order-placed"]
+    assert events[0]["type"] == "order-opened"
+    assert "order-confirmed" in [event["type"] for event in events]
+
+
+async def test_every_life_is_lived_and_what_is_tampered_with_behind_it_is_found(
+    orderly: Running, tmp_path: Path
+) -> None:
+    stand_ins, quiet = StandIns(orderly.simulators), Console(quiet=True)
+    shop = Shop(Wire(orderly.http), stand_ins, quiet)
+    baskets = read_baskets(file_of(tmp_path, packaged(*range(21, 42))))
+    outcome = await replay.replay(shop, baskets, lives_every=1)
+    assert outcome.differences == []
+    assert set(outcome.aftermath.lives) == {life.name for life in LIVES}
+
+    order = next(o for o in await shop.orders() if o["fulfilment_status"] == "delivered")
+    order_id, path = order["order_id"], "/payments/authorisations"
+    history = (await orderly.http.get(f"/v1/orders/{order_id}/history")).json()["items"]
+    paid = next(e["data"] for e in history if e["type"] == "payment-authorised")
+    refund = {"order_id": order_id, "step_id": "theft", "amount": 1}
+    refunded = await post(orderly.simulators, f"{path}/{paid['reference']}/refunds", refund)
+    assert refunded.status_code == 201
+    assert (await reserve(orderly.simulators, order_id, MILK)).status_code == 201
+
+    found = ledgers.compare(ledgers.of_orders(await shop.orders()), await shop.books())
+    money = Counter(it.where for it in found if it.found.startswith("refunded"))
+    assert money == {order_id: 1, "all together": 1}
+    assert Difference(order_id, "held 0 × MILK", "held 2 × MILK") in found
+    assert len(found) == 4
 
 
 async def test_a_file_that_is_a_cent_off_fails_the_replay(
