@@ -14,7 +14,7 @@ unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench lock
+.PHONY: help install demo up test check format bench docs lock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' \
@@ -43,6 +43,9 @@ format: $(INSTALLED) ## format the code and mend what lint can mend
 
 bench: $(INSTALLED) ## measure commands a second, beside the bare SDK
 	@$(PY) -m bench $(ARGS)
+
+docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
+	@$(PY) -m docs.lifecycle
 
 lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

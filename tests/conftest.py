@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -17,17 +17,25 @@ import httpx
 import hypothesis  # noqa: F401 - pytest would import it at the very end, where 3.11 can crash on it
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.publishing import Publishing
+import webhooks
+from activities.calling import connected
 from api.app import create_app
 from api.gateway import Gateway
 from eventlog.postgres import connect_pool, listening
+from privacy.keys import PostgresKeys
 from readside import projector
 from settings import Settings
+from simulators.app import Options
+from simulators.app import create_app as create_simulators
+from tests.histories import assert_replays, runs_of
+from tests.shop import Shop
+from worker import Activities, activities_for, unsealing
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
 
 with warnings.catch_warnings():
@@ -58,14 +66,21 @@ TEMPORAL = Path(sys.executable).with_name("temporal")
 # every test of some length crosses from one run of an order's workflow to the next.
 HISTORY_EVENTS_SUGGESTED_MAX = 300
 
+# Shorter than in production: tests wait for it wherever a service does not answer.
+OUTSIDE_TIMEOUT_SECONDS = 1.5
+
 
 @pytest.fixture(scope="session")
 async def temporal() -> AsyncIterator[WorkflowEnvironment]:
     """A Temporal server of the tests' own, on a free port."""
-    limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}"
+    configured = (
+        f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}",
+        # What a test deletes is gone at once, and not half a minute later.
+        "history.transferProcessorEnsureCloseBeforeDelete=false",
+    )
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(TEMPORAL),
-        dev_server_extra_args=["--dynamic-config-value", limit],
+        dev_server_extra_args=[part for c in configured for part in ("--dynamic-config-value", c)],
         data_converter=pydantic_data_converter,
         search_attributes=[CUSTOMER, STATUS],
     ) as environment:
@@ -103,6 +118,9 @@ class Running:
     dsn: str
     task_queue: str
     http: httpx.AsyncClient
+    simulators: httpx.AsyncClient
+    """Of payments, stock and shipping, which tell this orderly what happens to them."""
+    webhook_secret: str
 
     @property
     def gateway(self) -> Gateway:
@@ -118,29 +136,91 @@ async def orderly(
         yield running
 
 
+@pytest.fixture
+async def shop(orderly: Running) -> AsyncIterator[Shop]:
+    """A shop on the whole of orderly; whatever became of its orders, their histories replay."""
+    shop = Shop(orderly.http, orderly.simulators)
+    yield shop
+    lives = [await runs_of(orderly.client, order_id) for order_id in shop.order_ids]
+    await assert_replays([run for life in lives for run in life])
+
+
 @asynccontextmanager
 async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
     queue = f"orders-{secrets.token_hex(4)}"
-    settings = Settings(postgres_dsn=dsn, task_queue=queue)
-    async with (
-        await connect_pool(dsn) as pool,
-        run_worker(client, queue, pool),
-        run_projector(pool, dsn),
-        run_api(client, settings) as http,
-    ):
-        yield Running(client, pool, dsn, queue, http)
+    secret = webhooks.new_secret()
+    settings = Settings(
+        postgres_dsn=dsn,
+        task_queue=queue,
+        webhook_secret=secret,
+        outside_timeout_seconds=OUTSIDE_TIMEOUT_SECONDS,
+    )
+    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
+        async with (
+            await connect_pool(dsn) as pool,
+            run_projector(pool, dsn),
+            run_api(client, settings) as http,
+            run_simulators(Path(folder), f"{http.base_url}/v1/callbacks", secret) as simulators,
+            connected(settings.outside_timeout_seconds) as outside,
+        ):
+            settings = reaching(simulators, settings)
+            activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
+            async with run_worker(client, queue, pool, activities):
+                yield Running(client, pool, dsn, queue, http, simulators, secret)
 
 
-def run_worker(client: Client, queue: str, pool: asyncpg.Pool, **options: object) -> Worker:
-    """The product's workflow and activities, in the SDK's strict sandbox."""
-    publishing = Publishing(pool)
+def run_worker(
+    client: Client,
+    queue: str,
+    pool: asyncpg.Pool,
+    activities: Activities | None = None,
+    **options: object,
+) -> Worker:
+    """The product's workflow and activities, in the SDK's strict sandbox.
+
+    Without `activities` there is nobody outside whom it could reach.
+    """
     return Worker(
         client,
         task_queue=queue,
         workflows=[OrderWorkflow],
-        activities=[publishing.publish_events, publishing.head_of_log],
+        activities=activities or cut_off(pool),
         **options,  # type: ignore[arg-type]  # They are Worker's own.
     )
+
+
+def cut_off(pool: asyncpg.Pool) -> Activities:
+    """All activities, with nobody outside but the log."""
+    nowhere, keys = Settings(postgres_dsn="unused"), PostgresKeys(pool)
+    return activities_for(nowhere, pool, httpx.AsyncClient(), unsealing(keys))
+
+
+def reaching(simulators: httpx.AsyncClient, settings: Settings) -> Settings:
+    """The settings, with the stand-ins for the services outside."""
+    base = str(simulators.base_url).rstrip("/")
+    return replace(
+        settings,
+        payments_url=f"{base}/payments",
+        stock_url=f"{base}/stock",
+        shipping_url=f"{base}/shipping",
+    )
+
+
+@pytest.fixture
+async def simulators(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Stand-ins for payments, stock and shipping of the test's own, who tell nobody anything."""
+    async with run_simulators(tmp_path) as simulators:
+        yield simulators
+
+
+@asynccontextmanager
+async def run_simulators(
+    folder: Path, callback_url: str | None = None, secret: str | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The stand-ins behind a real socket, on a free port; in a folder they continue."""
+    options = Options(folder / "simulators.db", callback_url, secret)
+    async with serving(create_simulators(options)) as http:
+        yield http
 
 
 @asynccontextmanager
@@ -162,10 +242,23 @@ async def run_projector(pool: asyncpg.Pool, dsn: str) -> AsyncIterator[asyncio.T
 @asynccontextmanager
 async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The API behind a real socket, on a free port."""
-    app = create_app(settings, client)
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, access_log=False, log_config=None, timeout_graceful_shutdown=1)
+    async with serving(create_app(settings, client)) as http:
+        yield http
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """An application behind a real socket, on a free port."""
+    config = uvicorn.Config(
+        app,
+        port=0,
+        access_log=False,
+        log_config=None,
+        # Longer than clients do: one that hangs up just as they write would fail the test.
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
     )
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:
         await asyncio.sleep(0.01)

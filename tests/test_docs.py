@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import lifecycle
 from tests.conftest import Running
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,10 @@ def test_the_readme_names_every_setting_and_every_target() -> None:
     targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for_users = [t for t in targets if t not in ("help", "format", "lock")]
     assert [target for target in for_users if f"make {target}" not in README] == []
+
+
+def test_the_life_of_an_order_is_drawn_as_the_rules_have_it() -> None:
+    assert lifecycle.PAGE.read_text() == lifecycle.page(), "run `make docs`"
 
 
 def shell_blocks() -> list[str]:
