@@ -108,6 +108,17 @@ def not_ours(parameter: str, detail: str) -> Problem:
     )
 
 
+def unserved_sort(sorts: Sequence[str]) -> Problem:
+    """For a sort in which no index finds what the filters ask for."""
+    detail = f"with these filters, must be {' or '.join(sorts)}, each with or without a minus sign"
+    return Problem(
+        422,
+        "malformed-request",
+        f"The sort, {detail}.",
+        errors=[FieldError(parameter="sort", code="not-with-these-filters", detail=detail)],
+    )
+
+
 def refused(refusal: Refusal, pointer: str) -> Problem:
     """What an order's refusal means over HTTP; `pointer` leads to the refused command."""
     status = {VERSION_CONFLICT: 412, LOG_BEHIND: 503}.get(refusal.code, 409)

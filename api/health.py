@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import asyncpg
 from fastapi import APIRouter, Request
@@ -12,8 +11,9 @@ from pydantic import BaseModel
 from temporalio.client import Client
 
 from eventlog.postgres import UNAVAILABLE
-from readside import order_view
+from readside import checkpoints, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
+from readside.projections import PROJECTIONS
 
 router = APIRouter(tags=["health"])
 
@@ -27,6 +27,8 @@ class Readiness(BaseModel):
     temporal: str
     postgres: str
     projector: str
+    parked_orders: int | None
+    """Orders that a read model waits with, as `orderly parked` lists them; the others go on."""
 
 
 @router.get("/healthz", summary="Does the process live?")
@@ -39,11 +41,17 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 if commands and reads can be served; else 503, with what cannot and why."""
     state = request.app.state
-    temporal, (postgres, projector) = await asyncio.gather(
+    temporal, (postgres, projector, parked) = await asyncio.gather(
         _temporal(state.client), _readside(state.pool, state.freshness)
     )
     ready = temporal == postgres == projector == "ok"
-    body = Readiness(ready=ready, temporal=temporal, postgres=postgres, projector=projector)
+    body = Readiness(
+        ready=ready,
+        temporal=temporal,
+        postgres=postgres,
+        projector=projector,
+        parked_orders=parked,
+    )
     return JSONResponse(body.model_dump(), 200 if ready else 503)
 
 
@@ -56,17 +64,19 @@ async def _temporal(client: Client) -> str:
         return f"unreachable: {str(error) or type(error).__name__}"
 
 
-async def _readside(pool: asyncpg.Pool, freshness: Freshness) -> tuple[str, str]:
-    query = "SELECT stopped_by FROM projections WHERE name = $1"
+async def _readside(pool: asyncpg.Pool, freshness: Freshness) -> tuple[str, str, int | None]:
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
-            row: Any = await pool.fetchrow(query, order_view.NAME)
+            stopped = await checkpoints.stopped(pool)
+            parked = len(await parking.parked(pool))
     except UNAVAILABLE as error:
-        return f"unreachable: {str(error) or type(error).__name__}", "unknown"
+        return f"unreachable: {str(error) or type(error).__name__}", "unknown", None
     except asyncpg.UndefinedTableError:
-        return "not migrated: run `orderly migrate`", "unknown"
-    if row["stopped_by"]:
-        return "ok", f"stopped at {row['stopped_by']}"
-    if freshness.silence_seconds > HEARTBEAT_SECONDS_MAX:
-        return "ok", f"not heard for {freshness.silence_seconds:.0f} seconds"
-    return "ok", "ok"
+        return "not migrated: run `orderly migrate`", "unknown", None
+    troubles = [f"{projection} has stopped: {reason}" for projection, reason in stopped.items()]
+    for projection in PROJECTIONS:
+        silence = freshness.silence_seconds(projection.name)
+        if projection.name not in stopped and silence > HEARTBEAT_SECONDS_MAX:
+            lag = f"{projection.name} is not up to date since {silence:.0f} seconds"
+            troubles.append(lag)
+    return "ok", "; ".join(troubles) or "ok", parked

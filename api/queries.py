@@ -13,14 +13,14 @@ from pydantic import BaseModel, Field
 
 import telemetry
 from api.door import OPEN_TYPES, Erased, is_sealed, unsealed
-from api.errors import not_ours, unknown_order
+from api.errors import not_ours, unknown_order, unserved_sort
 from api.problems import PROBLEMS
 from api.recency import AsRecent, Recency
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.commands import Id, Name, type_of
 from privacy.address import Address
-from readside import order_view
+from readside import order_lists
 from readside.order_document import OrderDocument
 
 router = APIRouter(prefix="/v1/orders", tags=["reads"], responses=PROBLEMS)
@@ -37,7 +37,16 @@ OrderStatus = Literal[
     "cancelled",
     "expired",
 ]
-Sort = Literal["opened_at", "-opened_at", "updated_at", "-updated_at", "total", "-total"]
+Sort = Literal[
+    "opened_at",
+    "-opened_at",
+    "placed_at",
+    "-placed_at",
+    "updated_at",
+    "-updated_at",
+    "total",
+    "-total",
+]
 
 
 class ShownOrder(OrderDocument):
@@ -167,17 +176,19 @@ async def list_orders(
     placed_before: datetime | None = None,
     total_from: Annotated[int | None, Query(ge=0, description="minor units")] = None,
     total_below: Annotated[int | None, Query(ge=0, description="minor units")] = None,
-    sort: Annotated[Sort, Query(description="a minus sign: greatest or latest first")] = (
-        "-opened_at"
-    ),
+    sort: Annotated[
+        Sort | None,
+        Query(description="a minus sign: greatest or latest first; usually `-opened_at`"),
+    ] = None,
     cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> Response:
-    """Orders that match all filters. Follow `next`: pages neither skip nor repeat an order."""
+    """Orders that match all filters. Follow `next`: pages neither skip nor repeat an order.
+
+    With a range, the list is sorted by what the range is of; with a SKU, by the time of opening.
+    """
     pool = request.app.state.pool
-    after = _after(cursor, sort) if cursor else None
-    await recency.reach(pool)
-    wanted = order_view.Filter(
+    wanted = order_lists.Filter(
         customer_id=customer_id,
         status=status,
         needs_attention=needs_attention,
@@ -188,17 +199,22 @@ async def list_orders(
         total_from=total_from,
         total_below=total_below,
     )
-    column, descending = sort.removeprefix("-"), sort.startswith("-")
-    rows = await order_view.page(pool, wanted, column, descending, after, limit + 1)
-    next_ = _cursor(rows[limit - 1], sort) if len(rows) > limit else None
+    by = sort or f"-{wanted.sorts[0]}"
+    column, descending = by.removeprefix("-"), by.startswith("-")
+    if column not in wanted.sorts:
+        raise unserved_sort(wanted.sorts)
+    after = _after(cursor, by) if cursor else None
+    await recency.reach(pool)
+    rows = await order_lists.page(pool, wanted, column, descending, after, limit + 1)
+    next_ = _cursor(rows[limit - 1], by) if len(rows) > limit else None
     items = ",".join(row.document for row in rows[:limit])
     page = f'{{"items":[{items}],"next":{json.dumps(next_)}}}'
     return await _shown(request, page, recency.headers())
 
 
-async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_view.Row:
+async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_lists.Row:
     await recency.reach(pool, order_id)
-    row = await order_view.find(pool, order_id)
+    row = await order_lists.find(pool, order_id)
     if row is None:
         raise unknown_order(order_id)
     return row
@@ -219,7 +235,7 @@ def _past(envelope: Envelope) -> PastEvent:
     )
 
 
-def _cursor(last: order_view.Row, sort: str) -> str:
+def _cursor(last: order_lists.Row, sort: str) -> str:
     value = last.sort_value
     place = [sort, value.isoformat() if isinstance(value, datetime) else value, last.order_id]
     return urlsafe_b64encode(json.dumps(place).encode()).decode()

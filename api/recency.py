@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from fastapi import Depends, Header, Query, Request
 
 from api.errors import Problem, not_ours
 from api.requests import wait_seconds
-from readside import order_view
+from readside import checkpoints, order_view
 from readside.freshness import Freshness
 
 
@@ -19,6 +20,7 @@ class Recency:
     """How recent the caller needs an answer to be, and how long it would wait for that."""
 
     freshness: Freshness
+    projection: str
     min_version: int | None
     token: tuple[str, int] | None
     seconds: float
@@ -29,46 +31,53 @@ class Recency:
         if order_id is not None and self.min_version is not None:
             wanted.append((order_id, self.min_version))
         for wanted_id, version in wanted:
-            if not await self.freshness.reach(wanted_id, version, self.seconds):
-                raise await _behind(pool, wanted_id, version)
+            if not await self.freshness.reach(self.projection, wanted_id, version, self.seconds):
+                raise await _behind(pool, self.projection, wanted_id, version)
 
     def headers(self) -> dict[str, str]:
         return {
-            "Projection-Position": str(self.freshness.position),
-            "Projection-Lag-Ms": str(self.freshness.lag_ms),
+            "Projection-Position": str(self.freshness.position(self.projection)),
+            "Projection-Lag-Ms": str(self.freshness.lag_ms(self.projection)),
         }
 
 
-async def recency(
-    request: Request,
-    min_version: Annotated[
-        int | None, Query(ge=0, description="Wait until the order has come this far.")
-    ] = None,
-    consistency_token: Annotated[
-        str | None, Query(description="Wait until what a command answered is visible.")
-    ] = None,
-    prefer: Annotated[
-        str | None, Header(description="`wait=N`: the seconds to wait at most.")
-    ] = None,
-) -> Recency:
-    """Reads what the caller says of recency; raises a Problem for a token that is none of ours."""
-    token = _token(consistency_token) if consistency_token else None
-    return Recency(request.app.state.freshness, min_version, token, wait_seconds(prefer))
+def recency_of(projection: str) -> Callable[..., Awaitable[Recency]]:
+    """What reads what the caller says of the recency of one read model."""
+
+    async def recency(
+        request: Request,
+        min_version: Annotated[
+            int | None, Query(ge=0, description="Wait until the order has come this far.")
+        ] = None,
+        consistency_token: Annotated[
+            str | None, Query(description="Wait until what a command answered is visible.")
+        ] = None,
+        prefer: Annotated[
+            str | None, Header(description="`wait=N`: the seconds to wait at most.")
+        ] = None,
+    ) -> Recency:
+        """Raises a Problem for a token that is none of ours."""
+        token = _token(consistency_token) if consistency_token else None
+        freshness = request.app.state.freshness
+        return Recency(freshness, projection, min_version, token, wait_seconds(prefer))
+
+    return recency
 
 
-AsRecent = Annotated[Recency, Depends(recency)]
+AsRecent = Annotated[Recency, Depends(recency_of(order_view.PROJECTION.name))]
 
 
-async def _behind(pool: asyncpg.Pool, order_id: str, version: int) -> Problem:
+async def _behind(pool: asyncpg.Pool, projection: str, order_id: str, version: int) -> Problem:
     # Never a 404: who names a version was told it, so the order exists, whatever we see of it yet.
-    row = await order_view.find(pool, order_id)
-    come = row.version if row else 0
+    come = await checkpoints.seen_of(pool, projection, order_id)
+    where = f"In {projection}, order {order_id} is at version {come.version}"
+    why = f" It waits for a person: {come.parked_by}." if come.parked_by else ""
     return Problem(
         503,
         "projection-behind",
-        f"The read model of order {order_id} is at version {come}, not yet at {version}.",
+        f"{where}, not yet at {version}.{why}",
         retry_after=1,
-        current_version=come,
+        current_version=come.version,
     )
 
 

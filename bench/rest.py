@@ -117,7 +117,7 @@ class Orderly:
     async def confirm(self, orders: int) -> None:
         """Returns when so many orders have their stock, payment and shipments, as readers see."""
         query = (
-            "SELECT count(*)::int FROM order_view"
+            "SELECT count(*)::int FROM order_view.orders"
             " WHERE status = 'confirmed' AND json_array_length(document->'pending') = 0"
         )
         while await self._count(query) < orders:
@@ -125,7 +125,7 @@ class Orderly:
 
     async def projected(self) -> int:
         """How many events the read model has taken in."""
-        return await self._count("SELECT coalesce(sum(version), 0)::int FROM order_view")
+        return await self._count("SELECT coalesce(sum(version), 0)::int FROM order_view.orders")
 
     async def published(self) -> int:
         """How many events the log holds."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from eventlog.envelope import Envelope, Metadata
 from eventlog.postgres import Connection, Reader
+from orders.events import OrderEvent, restored
+
+# A slice is a part of all orders, by a hash of the order's id; readers can divide the log by it.
+SLICES = 8
+SLICE = f"(hashtextextended(order_id, 0) & {SLICES - 1})::int"
 
 
 class ConflictingEvent(Exception):
@@ -26,11 +32,26 @@ START = Checkpoint(0, 0)
 
 
 class LoggedEvent(NamedTuple):
-    """An event as it stands in the log."""
+    """An event as readers of the log need it, without who asked for it and why."""
 
     order_id: str
+    version: int
+    occurred_at: datetime
+    type: str
+    schema_version: int
+    data: dict[str, Any]
+    traceparent: str | None
     checkpoint: Checkpoint
-    envelope: Envelope
+
+    def event(self) -> OrderEvent:
+        """The fact itself; raises UnreadableEvent if this version cannot know it."""
+        return restored(self.type, self.schema_version, self.data)
+
+
+_COLUMNS = """
+    order_id, version, occurred_at, type, schema_version, data,
+    metadata->>'traceparent' AS traceparent, transaction_id, position
+"""
 
 
 class Reading(NamedTuple):
@@ -101,32 +122,97 @@ async def head(connection: Reader, order_id: str) -> int:
     return found or 0
 
 
-async def read_settled(connection: Connection, after: Checkpoint, limit: int) -> Reading:
+async def read_settled(
+    connection: Reader,
+    after: Checkpoint,
+    limit: int,
+    *,
+    slices: Sequence[int] | None = None,
+    types: Sequence[str] | None = None,
+    until: Checkpoint | None = None,
+) -> Reading:
     """At most `limit` events after a checkpoint, below the oldest transaction still running.
 
     Rows at or above that watermark are left for later: a transaction with a lower id may still
-    commit rows that belong before them.
+    commit rows that belong before them. Only events of some slices or types, if they are named, and
+    none beyond `until`.
+    """
+    last = until or Checkpoint(2**63 - 1, 0)
+    rows = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS}, transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+        FROM order_events
+        WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
+          AND ($6::int[] IS NULL OR {SLICE} = ANY($6)) AND ($7::text[] IS NULL OR type = ANY($7))
+        ORDER BY transaction_id, position LIMIT $5
+        """,
+        *after,
+        *last,
+        limit,
+        slices if slices is None or len(slices) < SLICES else None,
+        types,
+    )
+    settled = [_logged(row) for row in rows if row["settled"]]
+    return Reading(settled, unsettled=len(settled) < len(rows))
+
+
+async def settled_head(connection: Reader) -> Checkpoint:
+    """The place of the last event below the oldest transaction still running; START if none is."""
+    row = await connection.fetchrow(
+        """
+        SELECT transaction_id, position FROM order_events
+        WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY transaction_id DESC, position DESC LIMIT 1
+        """
+    )
+    return Checkpoint(row["transaction_id"], row["position"]) if row else START
+
+
+async def read_order(
+    connection: Reader, order_id: str, after: int, types: Sequence[str] | None = None
+) -> list[LoggedEvent]:
+    """An order's events with a version above `after`, as readers of the log need them."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM order_events
+        WHERE order_id = $1 AND version > $2 AND ($3::text[] IS NULL OR type = ANY($3))
+        ORDER BY version
+        """,
+        order_id,
+        after,
+        types,
+    )
+    return [_logged(row) for row in rows]
+
+
+async def read_orders(
+    connection: Reader,
+    after: str,
+    until: Checkpoint,
+    limit: int,
+    types: Sequence[str] | None = None,
+) -> list[LoggedEvent]:
+    """At most `limit` events of the orders whose ids follow `after`, order by order.
+
+    None beyond `until`. The last order may be cut off, unless there are fewer than `limit`.
     """
     rows = await connection.fetch(
-        """
-        SELECT order_id, transaction_id, position,
-               version, occurred_at, type, schema_version, data, metadata,
-               transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AS settled
-        FROM order_events WHERE (transaction_id, position) > ($1, $2)
-        ORDER BY transaction_id, position LIMIT $3
+        f"""
+        SELECT {_COLUMNS} FROM order_events
+        WHERE order_id > $1 AND (transaction_id, position) <= ($2, $3)
+          AND ($5::text[] IS NULL OR type = ANY($5))
+        ORDER BY order_id, version LIMIT $4
         """,
-        after.transaction_id,
-        after.position,
+        after,
+        *until,
         limit,
+        types,
     )
-    settled = [row for row in rows if row["settled"]]
-    events = [
-        LoggedEvent(
-            row["order_id"], Checkpoint(row["transaction_id"], row["position"]), _envelope(row)
-        )
-        for row in settled
-    ]
-    return Reading(events, unsettled=len(settled) < len(rows))
+    return [_logged(row) for row in rows]
+
+
+def _logged(row: asyncpg.Record) -> LoggedEvent:
+    return LoggedEvent._make((*row[:7], Checkpoint(row[7], row[8])))
 
 
 def _envelope(row: asyncpg.Record) -> Envelope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventlog.postgres import connect
+from eventlog.postgres import Connection, connect
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_306_093_651  # Any number of our own: one migration at a time in a database.
@@ -15,7 +15,7 @@ async def migrate(dsn: str) -> list[str]:
     connection = await connect(dsn)
     try:
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await one_at_a_time(connection)
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations ("
                 " name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -29,3 +29,8 @@ async def migrate(dsn: str) -> list[str]:
             return [file.name for file in pending]
     finally:
         await connection.close()
+
+
+async def one_at_a_time(connection: Connection) -> None:
+    """Waits until nobody else migrates this database; ends with the transaction."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)

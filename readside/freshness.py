@@ -1,4 +1,4 @@
-"""How far a projection has come, as readers need to know it: to wait for it, and to say so."""
+"""How far projections have come, as readers need to know it: to wait for it, and to say so."""
 
 from __future__ import annotations
 
@@ -10,75 +10,94 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from eventlog.log import SLICE
 from eventlog.postgres import UNAVAILABLE, listening
-from readside import order_view
+from readside.checkpoints import ALL_SLICES, CHANNEL, LIVE
 
-# The projector announces every commit, and once a second that it lives.
+# A projector announces every commit, and once a second that it is up to date.
 HEARTBEAT_SECONDS_MAX = 3.0
 FALLBACK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What was last heard of one slice of a projection."""
+
+    position: int
+    lag_ms: int
+    at: float
+
+
+@dataclass(frozen=True)
 class _Wait:
+    projection: str
     order_id: str
     version: int
     reached: asyncio.Future[None]
 
 
 class Freshness:
-    """Hears the projector; all who wait share one query for each commit it announces."""
+    """Hears the projectors; all who wait share one query for each commit they announce."""
 
     def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
         self._waits: set[_Wait] = set()
         self._announced = asyncio.Event()
-        self.position = 0
-        """The place in the log up to which the projection was last heard to have come."""
-        self._lag_ms = 0
-        self._heard_at = time.monotonic()
+        self._heard: dict[str, dict[int, Heard]] = {}
+        self._nothing = Heard(0, 0, time.monotonic())
 
-    @property
-    def silence_seconds(self) -> float:
-        """How long the projector has not been heard."""
-        return time.monotonic() - self._heard_at
+    def position(self, projection: str) -> int:
+        """The place in the log up to which a projection was last heard to have come."""
+        return min(heard.position for heard in self._slices(projection))
 
-    @property
-    def lag_ms(self) -> int:
-        """How late the projection's last commit was, in milliseconds; 0 once it has caught up.
+    def silence_seconds(self, projection: str) -> float:
+        """How long the slice that was heard of longest ago has not been heard of."""
+        return time.monotonic() - min(heard.at for heard in self._slices(projection))
 
-        If the projector has fallen silent, at least as long as that.
+    def lag_ms(self, projection: str) -> int:
+        """How late a projection's last commits were, in milliseconds; 0 once it has caught up.
+
+        If a projector has fallen silent, at least as long as that.
         """
-        silence = self.silence_seconds
-        return self._lag_ms if silence < HEARTBEAT_SECONDS_MAX else round(silence * 1000)
+        late = max(heard.lag_ms for heard in self._slices(projection))
+        silence = self.silence_seconds(projection)
+        return late if silence < HEARTBEAT_SECONDS_MAX else max(late, round(silence * 1000))
+
+    def _slices(self, projection: str) -> list[Heard]:
+        heard = self._heard.get(projection, {})
+        return [heard.get(slice, self._nothing) for slice in ALL_SLICES]
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Keeps up with the projector inside the `async with`."""
+        """Keeps up with the projectors inside the `async with`."""
         checking = asyncio.create_task(self._check_waits())
         try:
-            async with listening(self._dsn, order_view.NAME, self._heard):
+            async with listening(self._dsn, CHANNEL, self._hear):
                 yield
         finally:
             checking.cancel()
 
-    async def reach(self, order_id: str, version: int, seconds: float) -> bool:
-        """Waits until the view of an order has come to a version; False if it has not in time."""
-        wait = _Wait(order_id, version, asyncio.get_running_loop().create_future())
+    async def reach(self, projection: str, order_id: str, version: int, seconds: float) -> bool:
+        """Waits until a projection has digested a version of an order; False if not in time."""
+        reached = asyncio.get_running_loop().create_future()
+        wait = _Wait(projection, order_id, version, reached)
         self._waits.add(wait)
         self._announced.set()
         try:
             async with asyncio.timeout(seconds):
-                await wait.reached
+                await reached
         except TimeoutError:
             return False
         finally:
             self._waits.discard(wait)
         return True
 
-    def _heard(self, announcement: str) -> None:
-        self.position, self._lag_ms = map(int, announcement.split())
-        self._heard_at = time.monotonic()
+    def _hear(self, announcement: str) -> None:
+        projection, slices, position, lag_ms = announcement.split()
+        heard = Heard(int(position), int(lag_ms), time.monotonic())
+        of_it = self._heard.setdefault(projection, {})
+        of_it.update((int(slice), heard) for slice in slices.split(","))
         if self._waits:
             self._announced.set()
 
@@ -101,10 +120,24 @@ class Freshness:
         if not waits:
             return
         rows = await self._pool.fetch(
-            "SELECT order_id, version FROM order_view WHERE order_id = ANY($1)",
+            f"""
+            SELECT place FROM unnest($1::text[], $2::text[], $3::int[])
+                WITH ORDINALITY AS wait (projection, order_id, version, place)
+            JOIN order_events USING (order_id, version)
+            JOIN projection_checkpoints AS c
+              ON c.projection = wait.projection AND c.generation = $4 AND c.slice = {SLICE}
+             AND (c.transaction_id, c.position)
+                 >= (order_events.transaction_id, order_events.position)
+            WHERE NOT EXISTS (
+                SELECT FROM parked_orders AS p WHERE p.projection = wait.projection
+                AND p.generation = $4 AND p.order_id = wait.order_id AND p.version <= wait.version)
+            """,
+            [wait.projection for wait in waits],
             [wait.order_id for wait in waits],
+            [wait.version for wait in waits],
+            LIVE,
         )
-        versions = {row["order_id"]: row["version"] for row in rows}
-        for wait in waits:
-            if versions.get(wait.order_id, 0) >= wait.version and not wait.reached.done():
-                wait.reached.set_result(None)
+        for row in rows:
+            reached = waits[row["place"] - 1].reached
+            if not reached.done():
+                reached.set_result(None)

@@ -27,7 +27,7 @@ import webhooks
 from activities.calling import connected
 from api.app import create_app
 from api.gateway import Gateway
-from eventlog.postgres import connect_pool, listening
+from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside import projector
 from settings import Settings
@@ -158,7 +158,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
         async with (
             await connect_pool(dsn) as pool,
-            run_projector(pool, dsn),
+            run_projector(dsn),
             run_api(client, settings) as http,
             run_simulators(Path(folder), f"{http.base_url}/v1/callbacks", secret) as simulators,
             connected(settings.outside_timeout_seconds) as outside,
@@ -224,19 +224,16 @@ async def run_simulators(
 
 
 @asynccontextmanager
-async def run_projector(pool: asyncpg.Pool, dsn: str) -> AsyncIterator[asyncio.Task[None]]:
-    woken, stopped = asyncio.Event(), asyncio.Event()
-    async with listening(dsn, "order_events", lambda _: woken.set()):
-        following = asyncio.create_task(
-            projector.follow(pool, projector.ORDER_VIEW, woken, stopped)
-        )
-        try:
-            yield following
-        finally:
-            stopped.set()
-            await asyncio.wait([following])
-            if not following.cancelled():
-                following.result()
+async def run_projector(dsn: str) -> AsyncIterator[asyncio.Task[None]]:
+    stopped = asyncio.Event()
+    following = asyncio.create_task(projector.follow_all(dsn, stopped))
+    try:
+        yield following
+    finally:
+        stopped.set()
+        await asyncio.wait([following])
+        if not following.cancelled():
+            following.result()
 
 
 @asynccontextmanager

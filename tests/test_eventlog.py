@@ -142,7 +142,7 @@ async def test_a_reader_goes_on_exactly_after_its_checkpoint(pool: asyncpg.Pool)
     seen, checkpoint = [], START
     while events := (await read(pool, checkpoint, limit=4)).events:
         assert len(events) <= 4
-        seen += [(event.order_id, event.envelope.version) for event in events]
+        seen += [(event.order_id, event.version) for event in events]
         checkpoint = events[-1].checkpoint
     assert seen == [(order_id, version) for order_id in orders for version in (1, 2, 3)]
 

@@ -16,7 +16,7 @@ import httpx
 
 from eventlog import log
 from eventlog.postgres import connect_pool
-from readside import order_view
+from readside import order_lists, order_view
 from readside.order_document import OrderDocument, View, document
 from stack import StackOptions, running_stack
 from tests.test_api import BAGELS
@@ -122,7 +122,7 @@ async def assert_kept(
             await asyncio.sleep(0.1)
         row = None
         while row is None or row.version < versions[-1]:
-            row = await order_view.find(pool, order_id)
+            row = await order_lists.find(pool, order_id)
             await asyncio.sleep(0.01)
     stream = await log.read_stream(pool, order_id)
     assert [envelope.version for envelope in stream] == versions

@@ -1,0 +1,120 @@
+"""What is asked of `order_view`: one order, or pages of those that match, each by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from eventlog.postgres import Reader
+
+SORTS = ("opened_at", "placed_at", "updated_at", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which orders a list shows; None does not restrict. Bounds are inclusive below only."""
+
+    customer_id: str | None = None
+    status: Sequence[str] | None = None
+    needs_attention: bool | None = None
+    sku: str | None = None
+    external_reference: str | None = None
+    placed_from: datetime | None = None
+    placed_before: datetime | None = None
+    total_from: int | None = None
+    total_below: int | None = None
+
+    @property
+    def sorts(self) -> Sequence[str]:
+        """Those of SORTS in which an index finds them, the usual one first."""
+        if self.sku is not None:
+            return ("opened_at",)
+        ranges = {
+            "placed_at": (self.placed_from, self.placed_before),
+            "total": (self.total_from, self.total_below),
+        }
+        return [sort for sort, bounds in ranges.items() if bounds != (None, None)] or SORTS
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One order as a query finds it; `document` is JSON."""
+
+    order_id: str
+    version: int
+    document: str
+    sort_value: datetime | int | None = None
+
+
+async def find(connection: Reader, order_id: str) -> Row | None:
+    """One order as the projection last saw it."""
+    row = await connection.fetchrow(
+        "SELECT order_id, version, document FROM order_view.orders WHERE order_id = $1", order_id
+    )
+    return Row(*row) if row else None
+
+
+async def page(
+    connection: Reader,
+    filter: Filter,
+    sort: str,
+    descending: bool,
+    after: tuple[datetime | int, str] | None,
+    limit: int,
+) -> list[Row]:
+    """At most `limit` orders, by one of `filter.sorts`, then by id, from a place in there on."""
+    if sort not in filter.sorts:
+        raise ValueError(f"these orders cannot be sorted by {sort}")
+    values: list[Any] = []
+
+    def value(it: object) -> str:
+        values.append(it)
+        return f"${len(values)}"
+
+    direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
+    source, place = "order_view.orders AS o", f"o.{sort}, o.order_id"
+    clauses = [
+        condition.format(value(wanted))
+        for condition, wanted in {
+            "o.customer_id = {}": filter.customer_id,
+            "o.needs_attention = {}": filter.needs_attention,
+            "o.external_reference = {}": filter.external_reference,
+            "o.placed_at >= {}": filter.placed_from,
+            "o.placed_at < {}": filter.placed_before,
+            "o.total >= {}": filter.total_from,
+            "o.total < {}": filter.total_below,
+        }.items()
+        if wanted is not None
+    ]
+    if sort == "placed_at":
+        clauses.append("o.placed_at IS NOT NULL")
+    if filter.sku is not None:
+        source, place = (
+            f"order_view.skus AS s JOIN {source} USING (order_id)",
+            "s.opened_at, s.order_id",
+        )
+        clauses.append(f"s.sku = {value(filter.sku)}")
+    if after is not None:
+        clauses.append(f"({place}) {beyond} ({value(after[0])}, {value(after[1])})")
+    most = value(limit)
+
+    def found(*more: str) -> str:
+        where = " AND ".join([*clauses, *more]) or "true"
+        order = ", ".join(f"{column} {direction}" for column in place.split(", "))
+        columns = f"o.order_id, o.version, o.document, {place.split(', ')[0]} AS sort_value"
+        return f"SELECT {columns} FROM {source} WHERE {where} ORDER BY {order} LIMIT {most}"
+
+    if filter.status is None:
+        query = found()
+    else:
+        # One by one: an index has the orders of one status in order, but not those of several.
+        parts = [
+            f"({found(f'o.status = {value(status)}')})" for status in dict.fromkeys(filter.status)
+        ]
+        query = (
+            f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS found"
+            f" ORDER BY sort_value {direction}, order_id {direction} LIMIT {most}"
+        )
+    return [Row(*row) for row in await connection.fetch(query, *values)]
