@@ -14,14 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+import operations
+from exits import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    STOP_SIGNALS,
+    fail,
+    finish,
+    settings,
+    until_signal,
+)
+
 # What a command needs is imported inside it: `orderly --help` answers at once.
 if TYPE_CHECKING:
     from settings import Settings
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 PACKAGED_BASKETS = Path(__file__).parent / "demo" / "baskets.jsonl"
 
 app = typer.Typer(
@@ -30,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Every order a durable workflow: run the whole service here, or one process of it.",
 )
+app.add_typer(operations.app)
 
 
 @app.command()
@@ -132,51 +141,6 @@ def story(
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the tables in ORDERLY_POSTGRES_DSN up to date; safe at any time."""
-    from asyncpg import PostgresError
-
-    from eventlog.postgres import UNAVAILABLE
-    from readside.projector import prepare
-
-    async def apply(dsn: str) -> None:
-        try:
-            applied = await prepare(dsn)
-        except (*UNAVAILABLE, PostgresError) as error:
-            reason = str(error).rstrip(".") or "it does not answer"
-            fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
-        print("\n".join(applied) or "Nothing to do.")
-
-    finish(apply(settings().postgres_dsn))
-
-
-@app.command()
-def erase(customer: Annotated[str, typer.Argument(help="Whom to forget: a customer id.")]) -> None:
-    """Forget a customer: what is personal in their orders reads as erased, at once and for ever."""
-    from asyncpg import PostgresError
-    from pydantic import TypeAdapter, ValidationError
-
-    from eventlog.postgres import UNAVAILABLE, connect_pool
-    from orders.commands import Id
-    from privacy.keys import PostgresKeys
-
-    async def forget(dsn: str) -> None:
-        try:
-            async with await connect_pool(dsn) as pool:
-                keys = await PostgresKeys(pool).erase(customer)
-        except (*UNAVAILABLE, PostgresError) as error:
-            reason = str(error).rstrip(".") or "it does not answer"
-            fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
-        print(f"Customer {customer} is erased." if keys else f"Nothing to erase of {customer}.")
-
-    try:
-        TypeAdapter(Id).validate_python(customer)
-    except ValidationError:
-        fail("CUSTOMER must be a customer id: at most 64 letters, digits and ._:~|-.", EXIT_USAGE)
-    finish(forget(settings().postgres_dsn))
-
-
-@app.command()
 def projector() -> None:
     """Turn the event log into read models, as it grows."""
     from readside.projector import run
@@ -208,54 +172,6 @@ def serve_traced(name: str, serve: Callable[[Settings], Coroutine[Any, Any, None
         finish(serve(known), uvloop.new_event_loop)
     finally:
         flush_traces()
-
-
-def settings() -> Settings:
-    """What the environment says; ends the process if that cannot be used."""
-    from settings import SettingsError, from_environment
-
-    try:
-        return from_environment()
-    except SettingsError as error:
-        fail(error, EXIT_USAGE)
-
-
-def finish(
-    work: Coroutine[Any, Any, int | None],
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
-) -> NoReturn:
-    """Runs `work` to its end and raises its exit code; says in a sentence what made it fail."""
-    from stack import OccupiedError, StackError
-
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            raise typer.Exit(runner.run(work) or 0)
-    except StackError as error:
-        fail(error, EXIT_USAGE if isinstance(error, OccupiedError) else EXIT_FAILED)
-
-
-async def until_signal(work: Coroutine[Any, Any, int | None], interrupted: int = 0) -> int:
-    """Cancels `work` at Ctrl-C or SIGTERM; its exit code is then `interrupted`."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-
-    def stop() -> None:
-        for signum in STOP_SIGNALS:
-            loop.add_signal_handler(signum, lambda: None)  # A second one must not cut it short.
-        task.cancel()
-
-    for signum in STOP_SIGNALS:
-        loop.add_signal_handler(signum, stop)
-    try:
-        return await task or 0
-    except asyncio.CancelledError:
-        return interrupted
-
-
-def fail(reason: object, code: int) -> NoReturn:
-    """Ends with one plain sentence instead of a traceback."""
-    print(f"orderly: {reason}", file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def main() -> NoReturn:

@@ -20,8 +20,9 @@ from bench.load import COMMANDS_PER_ORDER, ReadCpu, Round, Side, fill_orders, ru
 from bench.report import Json
 from bench.rest import Orderly, orderly
 from bench.yardstick import Yardstick, yardstick
-from cli import EXIT_INTERRUPTED, PACKAGED_BASKETS, until_signal
+from cli import PACKAGED_BASKETS
 from demo.baskets import read_baskets
+from exits import EXIT_INTERRUPTED, until_signal
 from stack import Stack, StackError, StackOptions, running_stack
 
 ROOT = Path(__file__).parent.parent

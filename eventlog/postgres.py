@@ -31,10 +31,12 @@ async def connect_pool(dsn: str, connections_max: int = 10) -> asyncpg.Pool:
     )
 
 
-async def connect(dsn: str) -> asyncpg.Connection:
-    """One connection of its own, for those who listen for notifications."""
+async def connect(
+    dsn: str, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+) -> asyncpg.Connection:
+    """One connection of its own, for those who listen for notifications or hold locks."""
     connection = await asyncpg.connect(
-        dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=STATEMENT_SECONDS_MAX
+        dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=statement_seconds_max
     )
     await _prepare(connection)
     return connection

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import asyncpg
 
 from eventlog.log import SLICES, Checkpoint
-from eventlog.postgres import Connection, Reader, connect
+from eventlog.postgres import STATEMENT_SECONDS_MAX, Connection, Reader, connect
 from readside.projection import Projection
 
 ALL_SLICES = tuple(range(SLICES))
@@ -48,7 +48,8 @@ CREATE TABLE IF NOT EXISTS rebuilds (
     position       bigint  NOT NULL,
     events         bigint  NOT NULL,            -- to be filled in all
     filled         bigint  NOT NULL DEFAULT 0,
-    filled_to      text    NOT NULL DEFAULT ''  -- the last order that is filled
+    filled_to      text    NOT NULL DEFAULT '', -- the last order that is filled
+    is_filled      boolean NOT NULL DEFAULT false
 );
 """
 
@@ -91,10 +92,13 @@ class WrongVersion(Exception):
 
 @asynccontextmanager
 async def connected(
-    dsn: str, projection: Projection, generation: Generation = LIVE
+    dsn: str,
+    projection: Projection,
+    generation: Generation = LIVE,
+    statement_seconds_max: float | None = STATEMENT_SECONDS_MAX,
 ) -> AsyncIterator[asyncpg.Connection]:
     """A connection in whose statements the tables of one generation go by their names alone."""
-    connection = await connect(dsn)
+    connection = await connect(dsn, statement_seconds_max)
     try:
         usual = await connection.fetchval("SELECT current_setting('search_path')")
         await enter(connection, f"{generation.schema(projection.name)}, {usual}")

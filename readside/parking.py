@@ -55,11 +55,12 @@ async def project(
     for order_id, stream in streams.items():
         after = seen.get(order_id, 0)
         stream = [event for event in stream if event.version > after]
-        if order_id in waiting or not stream:
+        if order_id in waiting:
             continue
         if projection.types is None and (gap := _gap(stream, after)) is not None:
             gaps.append(gap)
-        else:
+            stream = _before(gap, stream)
+        if stream:
             new[order_id] = stream
     undigestible = gaps + (await _digest(connection, projection, new) if new else [])
     if undigestible:
@@ -92,10 +93,17 @@ def _gap(stream: Sequence[LoggedEvent], after: int) -> Undigestible | None:
     return None
 
 
+def _before(bad: Undigestible, stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    return [event for event in stream if event.version < bad.version]
+
+
 async def _digest(
     connection: Connection, projection: Projection, streams: Streams
 ) -> list[Undigestible]:
-    """Digests all that can be; where something cannot, halves it until it is one order."""
+    """Digests all that can be; where something cannot, halves it until it is one order.
+
+    Of that, it digests what comes before the event that cannot be digested.
+    """
     try:
         async with connection.transaction():
             await projection.project(connection, streams)
@@ -105,8 +113,12 @@ async def _digest(
         raise  # The tables are not as they should be: that is no order's fault.
     except Exception as error:
         if len(streams) == 1:
-            (stream,) = streams.values()
-            return [_undigestible(stream, error)]
+            ((order_id, stream),) = streams.items()
+            bad = _undigestible(stream, error)
+            good = _before(bad, stream)
+            return (await _digest(connection, projection, {order_id: good}) if good else []) or [
+                bad
+            ]
         halves = _halves(streams)
         return [bad for half in halves for bad in await _digest(connection, projection, half)]
     return []

@@ -9,20 +9,13 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from workflows import recorded
 from workflows.order import OrderWorkflow
 
 
 async def runs_of(client: Client, order_id: str) -> list[WorkflowHistory]:
     """The history of each run, newest first."""
-    histories = []
-    run_id: str | None = None
-    while True:
-        history = await client.get_workflow_handle(order_id, run_id=run_id).fetch_history()
-        histories.append(history)
-        started = history.events[0].workflow_execution_started_event_attributes
-        run_id = started.continued_execution_run_id
-        if not run_id:
-            return histories
+    return [run async for run in recorded.runs_of(client, order_id)]
 
 
 async def current_details(client: Client, order_id: str) -> str:

@@ -154,7 +154,7 @@ async def assert_sealed_everywhere(
     try:
         await connection.execute("CHECKPOINT")  # What is only in memory goes to the files.
         tables = await every_table(connection)
-        orders = await connection.fetch("SELECT order_id FROM order_view")
+        orders = await connection.fetch("SELECT order_id FROM order_view.orders")
     finally:
         await connection.close()
     places = {

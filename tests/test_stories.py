@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cli
+from exits import EXIT_USAGE
 from stories.lives import STORIES
 from stories.play import addresses, play
 from stories.shop import StoryError
@@ -48,7 +49,7 @@ def test_the_stories_are_listed() -> None:
 
 def test_a_story_that_nobody_knows_is_refused() -> None:
     unknown = CliRunner().invoke(cli.app, ["story", "happy-end"])
-    assert unknown.exit_code == cli.EXIT_USAGE
+    assert unknown.exit_code == EXIT_USAGE
     assert "There is no story happy-end" in unknown.stderr
 
 

@@ -1,0 +1,45 @@
+"""What an order's Temporal history says: the events that it decided and handed on to the log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
+
+from eventlog.envelope import Batch, Envelope
+from workflows.steps import PUBLISH_EVENTS
+
+
+async def runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistory]:
+    """The history of each run of an order that is still there, newest first."""
+    run_id: str | None = None
+    while True:
+        handle = client.get_workflow_handle(order_id, run_id=run_id)
+        try:
+            history = await handle.fetch_history()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return  # Retention has ended.
+            raise
+        yield history
+        started = history.events[0].workflow_execution_started_event_attributes
+        run_id = started.continued_execution_run_id
+        if not run_id:
+            return
+
+
+async def recorded(history: WorkflowHistory, converter: DataConverter) -> list[Envelope]:
+    """The events that one run of an order handed on to be published, in order."""
+    events: dict[int, Envelope] = {}
+    for event in history.events:
+        task = event.activity_task_scheduled_event_attributes
+        if (
+            event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+            and task.activity_type.name == PUBLISH_EVENTS
+        ):
+            (batch,) = await converter.decode(task.input.payloads, [Batch])
+            events |= {envelope.version: envelope for envelope in batch.events}
+    return [events[version] for version in sorted(events)]
