@@ -1,0 +1,53 @@
+"""Our projector as the benchmarks call it: a process of its own that catches up, and is timed.
+
+``python -m bench.ours catch_up DSN`` prints how many seconds it took, without those of its start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from time import perf_counter
+
+import asyncpg
+import uvloop
+
+from eventlog.postgres import connect, connect_pool
+from readside import projector
+from readside.projector import ORDER_VIEW, Step
+
+
+async def prepare(dsn: str) -> None:
+    """Makes all tables."""
+    await projector.prepare(dsn)
+
+
+async def catch_up(dsn: str) -> None:
+    """Projects all that the log has."""
+    async with await connect_pool(dsn) as pool:
+        while True:
+            async with pool.acquire() as connection:
+                if await projector.step(connection, ORDER_VIEW) is Step.CAUGHT_UP:
+                    return
+
+
+async def rebuild(dsn: str) -> None:
+    """Projects the whole log anew."""
+    connection: asyncpg.Connection = await connect(dsn)
+    await connection.execute("TRUNCATE order_view")
+    await connection.execute("UPDATE projections SET transaction_id = '0', position = 0")
+    await connection.close()
+    await catch_up(dsn)
+
+
+async def timed(name: str, dsn: str) -> float:
+    """The seconds that one of the above takes."""
+    work = {"catch_up": catch_up, "rebuild": rebuild}[name]
+    began = perf_counter()
+    await work(dsn)
+    return perf_counter() - began
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(runner.run(timed(*sys.argv[1:])))
