@@ -19,16 +19,22 @@ REST = "rest of the machine"
 IDLE = "idle"
 
 
-async def description(temporal_address: str) -> dict[str, Any]:
+def description() -> dict[str, Any]:
     """What the numbers hold for."""
-    client = await Client.connect(temporal_address)
-    server = await client.workflow_service.get_system_info(GetSystemInfoRequest())
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+    }
+
+
+async def temporal(address: str) -> dict[str, Any]:
+    """The same of Temporal, where it takes part."""
+    client = await Client.connect(address)
+    server = await client.workflow_service.get_system_info(GetSystemInfoRequest())
+    return {
         "temporalio": importlib.metadata.version("temporalio"),
         "temporal_server": server.server_version,
     }

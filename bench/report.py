@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
@@ -20,6 +21,35 @@ METHOD = (
     " default data converter, and its clock stops when the last no-op activity is done; orderly is"
     " called through REST, and its clock stops when the read model has the last event."
 )
+
+
+def counted(text: str) -> int:
+    """The value of an option that is a number of things; raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number above 0")
+    return int(text)
+
+
+def columns(*names: str) -> Table:
+    """A table whose first column holds words, and all others numbers."""
+    table = Table(*names)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
+    """The median and the 99th percentile, in milliseconds."""
+    ordered = sorted(seconds)
+    return {f"p{n}": round(1000 * ordered[len(ordered) * n // 100], 2) for n in (50, 99)}
+
+
+def place(machine: Json) -> str:
+    """The machine that the numbers hold for, in words."""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['system']}; Python {machine['python']}"
+    )
 
 
 def comparison(ours: Sequence[Round], yardstick: Sequence[Round]) -> Json:
@@ -68,9 +98,8 @@ def show(console: Console, result: Json) -> None:
     console.print(_table(result))
     machine = result["machine"]
     console.print(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}; Python {machine['python']}, temporalio {machine['temporalio']}, "
-        f"Temporal Server {machine['temporal_server']}; {result['clients']} clients.\n{METHOD}\n"
+        f"{place(machine)}, temporalio {machine['temporalio']}, Temporal Server "
+        f"{machine['temporal_server']}; {result['clients']} clients.\n{METHOD}\n"
     )
     rounds = ", ".join(map(str, result["ratio_rounds"]))
     console.print(
@@ -82,9 +111,7 @@ def show(console: Console, result: Json) -> None:
 
 def _table(result: Json) -> Table:
     sides = [result["yardstick"], result["orderly"], result["baskets"]]
-    table = Table("", "yardstick", "orderly", "whole baskets", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = columns("", "yardstick", "orderly", "whole baskets")
 
     def row(label: str, values: Iterable[float]) -> None:
         table.add_row(label, *[f"{value:,}" for value in values])

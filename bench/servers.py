@@ -1,0 +1,123 @@
+"""Postgres alone, and programs beside it: for the parts that need less than the whole stack."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import psutil  # type: ignore[import-untyped]
+
+from bench import ours
+from stack import StackError, programs
+from stack.child import Child, Program
+from stack.claim import claim
+
+ROOT = Path(__file__).parent.parent
+READY_S_MAX = 60.0
+SAMPLE_S = 0.05
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Postgres server; it and all that is started beside it end together."""
+
+    dsn: str
+    folder: Path
+    _lock_fd: int
+    _held: AsyncExitStack
+
+    async def database(self, name: str) -> str:
+        """Makes a database with all our tables; returns its DSN."""
+        connection = await asyncpg.connect(self.dsn)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        dsn = self.dsn.replace("/postgres?", f"/{name}?")
+        await ours.prepare(dsn)
+        return dsn
+
+    async def start(self, program: Program) -> Child:
+        """Starts a program beside it."""
+        child = Child(program, self._lock_fd)
+        self._held.push_async_callback(child.stop)
+        await child.start()
+        return child
+
+    async def start_python(self, name: str, *arguments: str, **environment: str) -> Child:
+        """Starts Python with these arguments, in the environment and this much more of it."""
+        command = [sys.executable, *arguments]
+        told = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        return await self.start(Program(name, command, self.folder / f"{name}.log", told))
+
+
+@asynccontextmanager
+async def postgres() -> AsyncIterator[Server]:
+    """A Postgres server of our own, set up as the embedded stack does it."""
+    with tempfile.TemporaryDirectory(prefix="orderly-bench-") as name:
+        folder = Path(name)
+        async with AsyncExitStack() as held:
+            sockets = folder / "sockets"
+            sockets.mkdir(mode=0o700)
+            dsn = f"postgresql://postgres@/postgres?host={sockets}&port=5432"
+            server = Server(dsn, folder, await claim(folder, held), held)
+            child = await server.start(await programs.postgres(folder, folder, sockets))
+            await _until_it_answers(child, dsn)
+            yield server
+
+
+async def _until_it_answers(child: Child, dsn: str) -> None:
+    async with asyncio.timeout(READY_S_MAX):
+        while True:
+            try:
+                connection = await asyncpg.connect(dsn)
+            except (OSError, asyncpg.PostgresError):
+                if child.ending is not None:
+                    raise StackError(f"postgres {child.ending} during the start") from None
+                await asyncio.sleep(0.05)
+            else:
+                await connection.close()
+                return
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a process printed, and the megabytes that it had resident, sampled as it ran."""
+
+    printed: str
+    resident_mb: list[float]
+
+
+async def run_python(*arguments: str) -> Ran:
+    """Runs Python to its end; raises RuntimeError if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    samples: list[float] = []
+    sampling = asyncio.create_task(_sample(process.pid, samples))
+    try:
+        printed, errors = await process.communicate()
+    finally:
+        sampling.cancel()
+        if process.returncode is None:
+            process.kill()
+    if process.returncode != 0:
+        raise RuntimeError(f"python {' '.join(arguments)}: {errors.decode()}")
+    return Ran(printed.decode(), samples)
+
+
+async def _sample(pid: int, samples: list[float]) -> None:
+    process = psutil.Process(pid)
+    with suppress(psutil.NoSuchProcess):
+        while True:
+            samples.append(process.memory_info().rss / 1e6)
+            await asyncio.sleep(SAMPLE_S)
