@@ -60,6 +60,13 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that a test may stop and start."""
+    with postgres_server() as server:
+        yield server
+
+
 TEMPORAL = Path(sys.executable).with_name("temporal")
 
 # A production server suggests continue-as-new at 4,096 events. Ours does so much earlier, so that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -25,7 +25,7 @@ from orders.commands import AddItemToOrder, AddNote, CancelOrder, PlaceOrder
 from orders.decider import Message, decide_all
 from orders.events import NoteAdded, OrderEvent
 from orders.order import Order
-from tests.conftest import TEMPORAL, Running, new_database, postgres_server, run_worker
+from tests.conftest import TEMPORAL, Running, new_database, run_worker
 from tests.histories import assert_replays, current_details, runs_of
 from tests.mail import bagels, mail, new_order_id, opening
 from workflows.deciding import Refused
@@ -36,13 +36,6 @@ WAIT_SECONDS = 30.0
 NOW = datetime(2017, 1, 1, tzinfo=UTC)
 ABOUT = Metadata(actor="somebody", command="add-note", command_id="c", payload_hash="h")
 TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server that a test may stop and start."""
-    with postgres_server() as server:
-        yield server
 
 
 async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_afterwards(
