@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from api import streams
 from eventlog import feed, log
 from eventlog.feed import Page, Wanted
 from eventlog.log import Checkpoint
-from eventlog.postgres import Reader
+from eventlog.postgres import Reader, connect_pool
 from settings import Settings
 from stack.claim import free_ports
 from tests.conftest import run_api
@@ -275,6 +275,30 @@ async def test_streams_at_the_same_place_share_what_they_find(
                 assert places([await stream.next()]) == [(order_id, version)]
     finds = [page for page in looks if page.events]
     assert 20 <= len(finds) < 4 * 20
+
+
+async def test_a_stream_loses_nothing_when_the_api_loses_all_its_connections(
+    dsn: str, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on or ends well, and then its reader comes back; the notifications are lost."""
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.5)
+    order_id, seen, last_id = new_order_id(), 0, ""
+    async with await connect_pool(dsn, 1) as killer:
+        while seen < 5:
+            headers = SSE | {"Last-Event-ID": last_id}
+            async with api.stream("GET", "/v1/events", headers=headers) as response:
+                if response.status_code == 503:
+                    continue
+                stream = Stream(response)
+                with suppress(EOFError):
+                    while seen < 5:
+                        await append(killer, order_id, note(seen + 1))
+                        assert places([await stream.next()]) == [(order_id, seen + 1)]
+                        seen, last_id = seen + 1, stream.last_id
+                        await killer.execute(
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                        )
 
 
 async def test_streams_end_when_the_api_is_to_stop_so_that_it_can(
