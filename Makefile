@@ -14,7 +14,7 @@ unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench docs lock
+.PHONY: help install demo up test check format bench docs schemas lock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' \
@@ -46,6 +46,9 @@ bench: $(INSTALLED) ## measure commands a second, beside the bare SDK
 
 docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
 	@$(PY) -m docs.lifecycle
+
+schemas: $(INSTALLED) ## write schemas/, the contracts of events; refuses to break one
+	@$(PY) -m schemas.contracts
 
 lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
 
 import telemetry
-from api import callbacks, commands, customers, health, problems, queries
+from api import callbacks, commands, customers, feed, health, problems, queries
 from api.edge import Edge
 from api.gateway import Gateway
+from api.streams import Streams
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
@@ -36,7 +39,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         app.state.webhook_secret = settings.webhook_secret
         app.state.gateway = Gateway(client, pool, settings.task_queue)
         app.state.freshness = Freshness(pool, settings.postgres_dsn)
-        async with pool, app.state.freshness.listening():
+        app.state.streams = Streams(pool, settings.postgres_dsn)
+        async with pool, app.state.freshness.listening(), app.state.streams.listening():
             yield
 
     app = FastAPI(
@@ -48,6 +52,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     problems.install(app)
     app.include_router(commands.router)
     app.include_router(queries.router)
+    app.include_router(feed.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
     app.include_router(health.router)
@@ -57,6 +62,15 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
 
         FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return app
+
+
+class Server(uvicorn.Server):
+    """Ends streams when it is to stop: else it would wait for readers who wait for it."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loaded: Any = self.config.app
+        loaded.state.streams.end()
+        await super().shutdown(sockets)
 
 
 async def serve(settings: Settings) -> None:
@@ -70,4 +84,4 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )
-    await uvicorn.Server(config).serve()
+    await Server(config).serve()

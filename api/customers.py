@@ -44,7 +44,7 @@ async def customer_of(order_id: str, pool: asyncpg.Pool, client: Client) -> str:
     """Whose order it is, which never changes; raises a Problem if nobody knows the order."""
     first = await log.read_stream(pool, order_id, limit=1)
     if first:
-        customer_id: str = first[0].data["customer_id"]
+        customer_id: str = first[0].as_of_today().data["customer_id"]
         return customer_id
     # Nothing of it has been published yet: then its workflow runs, and says so for certain.
     try:

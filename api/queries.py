@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 import telemetry
 from api.door import OPEN_TYPES, Erased, is_sealed, unsealed
 from api.errors import not_ours, unknown_order, unserved_sort
+from api.past import AsOfInstant, AsOfVersion, order_as_of
 from api.problems import PROBLEMS
 from api.recency import AsRecent, Recency
 from eventlog import log
@@ -21,11 +22,13 @@ from eventlog.envelope import Envelope
 from orders.commands import Id, Name, type_of
 from privacy.address import Address
 from readside import order_lists
-from readside.order_document import OrderDocument
+from readside.order_document import OrderDocument, document
 
 router = APIRouter(prefix="/v1/orders", tags=["reads"], responses=PROBLEMS)
 
 HISTORY_MAX = 1_000
+# What a version says never changes; how we word it may, with a release.
+PAST_STAYS = "private, max-age=3600, immutable"
 OrderStatus = Literal[
     "draft",
     "placed",
@@ -69,6 +72,7 @@ class PastEvent(BaseModel):
 
     version: int
     type: str
+    schema_version: int = Field(description="of `data`, whatever it was when it was stored")
     data: dict[str, Any] = Field(
         description='an address in it is an `Address`, or `{"erased": true}` once erased'
     )
@@ -109,11 +113,18 @@ async def get_order(
     request: Request,
     order_id: Id,
     recency: AsRecent,
+    version: AsOfVersion = None,
+    at: AsOfInstant = None,
     if_none_match: Annotated[str | None, Header(description="an ETag you have: 304")] = None,
 ) -> Response:
-    """The order as the read model last saw it; the ETag is its version."""
-    row = await _found(request.app.state.pool, order_id, recency)
+    """The order as the read model last saw it, or as it was; the ETag is the version shown."""
+    if version is None and at is None:
+        row = await _found(request.app.state.pool, order_id, recency)
+    else:
+        row = await _as_of(request.app.state.pool, order_id, recency, version, at)
     headers = {"ETag": f'"{row.version}"', **recency.headers()}
+    if version is not None:
+        headers["Cache-Control"] = PAST_STAYS
     known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
     # Erasing a customer changes what is shown, but no version: then only all of it will do.
     if (headers["ETag"] in known or "*" in known) and not is_sealed(row.document):
@@ -220,11 +231,24 @@ async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_l
     return row
 
 
+async def _as_of(
+    pool: asyncpg.Pool,
+    order_id: str,
+    recency: Recency,
+    version: int | None,
+    at: datetime | None,
+) -> order_lists.Row:
+    await recency.reach(pool, order_id)
+    view = await order_as_of(pool, order_id, version, at)
+    return order_lists.Row(order_id, view.order.version, document(view).model_dump_json())
+
+
 def _past(envelope: Envelope) -> PastEvent:
-    about = envelope.metadata
+    envelope, about = envelope.as_of_today(), envelope.metadata
     return PastEvent(
         version=envelope.version,
         type=envelope.type,
+        schema_version=envelope.schema_version,
         data=envelope.data,
         occurred_at=envelope.occurred_at,
         actor=about.actor,

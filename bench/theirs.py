@@ -30,7 +30,7 @@ from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
 from bench.events import Happened, happened
-from orders.events import SCHEMA_VERSION, ItemAdded, restored
+from orders.events import ItemAdded, restored
 from orders.evolve import evolve
 from orders.order import Order
 from readside.order_document import View, document
@@ -59,7 +59,7 @@ class OrderView(PostgresTrackingRecorder):
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
             view = _load(cursor, str(event.originator_id))
-            happened = restored(event.type, SCHEMA_VERSION, event.data)
+            happened = restored(event.type, ItemAdded.schema_version, event.data)
             at = event.timestamp
             view = replace(
                 view,

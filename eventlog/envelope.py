@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from orders.events import SCHEMA_VERSION, OrderEvent, restored, stored
+from orders.events import BY_TAG, OrderEvent, UnreadableEvent, restored, stored, upcast
 
 
 class Stored(BaseModel):
@@ -52,7 +52,7 @@ class Envelope(Stored):
             version=version,
             occurred_at=occurred_at,
             type=event.type,
-            schema_version=SCHEMA_VERSION,
+            schema_version=event.schema_version,
             data=stored(event),
             metadata=metadata,
         )
@@ -60,6 +60,18 @@ class Envelope(Stored):
     def event(self) -> OrderEvent:
         """The fact itself; raises UnreadableEvent if this version cannot know it."""
         return restored(self.type, self.schema_version, self.data)
+
+    def as_of_today(self) -> Envelope:
+        """The same in today's shape, to be shown; unchanged if it comes from a newer version.
+
+        Not for what goes to the log: there each event stays as it was decided.
+        """
+        try:
+            data = upcast(self.type, self.schema_version, self.data)
+        except UnreadableEvent:
+            return self
+        known = BY_TAG[self.type].schema_version
+        return self.model_copy(update={"data": data, "schema_version": known})
 
 
 class Batch(Stored):

@@ -1,20 +1,21 @@
 """What can have happened to an order.
 
-Tags and field names are a storage format: rename or remove nothing here, ever. A field added later
+Tags and field names are a storage format: rename or remove nothing. A field added later
 is `X | None = None`; nulls are not stored, so that an old event and its digest stay as they were.
+A change that is none of these gives its type the next `schema_version`, and an upcaster from the
+one before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orders.outside import Held
 from orders.policy import Policy
-
-SCHEMA_VERSION = 1  # Of every event so far.
 
 
 class UnreadableEvent(ValueError):
@@ -25,6 +26,9 @@ class Event(BaseModel):
     """A fact, never changed. Open: a field that a newer version wrote is ignored on a rollback."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: ClassVar[int] = 1
+    """Of the shape below, as it is stored; older ones are read through UPCASTERS."""
 
 
 class LineCount(BaseModel):
@@ -525,9 +529,11 @@ OrderEvent = (
     | StepRetried
 )
 EVENT_TYPES: tuple[type[OrderEvent], ...] = get_args(OrderEvent)
-_ANY_EVENT: TypeAdapter[OrderEvent] = TypeAdapter(
-    Annotated[OrderEvent, Field(discriminator="type")]
-)
+BY_TAG: Mapping[str, type[OrderEvent]] = {t.model_fields["type"].default: t for t in EVENT_TYPES}
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+# By tag and schema version, what turns stored data of that version into data of the next one.
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 
 
 def stored(event: OrderEvent) -> dict[str, Any]:
@@ -535,15 +541,24 @@ def stored(event: OrderEvent) -> dict[str, Any]:
     return event.model_dump(mode="json", exclude={"type"}, exclude_none=True)
 
 
+def upcast(type: str, schema_version: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Stored data of any age in today's shape; raises UnreadableEvent if it is from the future."""
+    if type not in BY_TAG:
+        raise UnreadableEvent(f"{type} is not an event that is known")
+    known = BY_TAG[type].schema_version
+    if schema_version > known:
+        raise UnreadableEvent(f"{type} has schema version {schema_version}, known is {known}")
+    for version in range(schema_version, known):
+        data = UPCASTERS[type, version](data)
+    return data
+
+
 def restored(type: str, schema_version: int, data: dict[str, Any]) -> OrderEvent:
     """The event that `stored` wrote; raises UnreadableEvent for one this version cannot know."""
-    if schema_version > SCHEMA_VERSION:
-        raise UnreadableEvent(
-            f"{type} has schema version {schema_version}, known is {SCHEMA_VERSION}"
-        )
+    data = upcast(type, schema_version, data)
     try:
-        return _ANY_EVENT.validate_python({**data, "type": type})
+        return BY_TAG[type].model_validate(data)
     except ValidationError as error:
         # Without the data itself: the message goes where personal data must not go.
-        reasons = [f"{'.'.join(map(str, e['loc'][1:]))} {e['msg']}" for e in error.errors()]
-        raise UnreadableEvent(f"{type}: {'; '.join(reasons)}".replace(": ;", ":")) from None
+        reasons = [f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors()]
+        raise UnreadableEvent(f"{type}: {'; '.join(reasons)}") from None

@@ -41,7 +41,7 @@ Phone = Annotated[
 
 
 class Address(BaseModel):
-    """Where goods or a bill go, and to whom. All of it is personal data and leaves us sealed."""
+    """Where goods or a bill go, and to whom. All of it is personal data, and kept sealed."""
 
     model_config = ConfigDict(
         frozen=True,

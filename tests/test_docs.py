@@ -1,8 +1,9 @@
-"""What the README tells a newcomer to type works as it stands."""
+"""What README and docs tell people to type works as it stands."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,24 +12,48 @@ import pytest
 
 from docs import lifecycle
 from tests.conftest import Running
+from tests.test_api import BAGELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+EVENTS = (ROOT / "docs" / "events.md").read_text()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples use curl")
 async def test_the_commands_of_the_readme_place_an_order_and_show_it(orderly: Running) -> None:
-    place, look = (block for block in shell_blocks() if "curl" in block)
+    place, look = (block for block in shell_blocks(README) if "curl" in block)
     placed = await shell(orderly, place)
     assert "201 Created" in placed
     order_id = re.search(r"/v1/orders/(ord_\S+)", placed)
     assert order_id is not None
     await orderly.http.get(f"/v1/orders/{order_id[1]}", params={"min_version": 3})
 
-    listed, history = (line for line in look.splitlines() if line.startswith("curl"))
+    listed, history, past = (line for line in look.splitlines() if line.startswith("curl"))
     assert order_id[1] in await shell(orderly, listed)
     assert "order-placed" in await shell(orderly, history.replace("ORDER_ID", order_id[1]))
+    assert '"status":"draft"' in await shell(orderly, past.replace("ORDER_ID", order_id[1]))
     assert "idempotent-replayed: true" in (await shell(orderly, place)).lower()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_the_commands_for_consumers_of_events_do_what_they_say(orderly: Running) -> None:
+    basket = {"customer_id": "900", "currency": "USD", "lines": [BAGELS], "place": True}
+    placed = (await orderly.http.post("/v1/orders", json=basket)).json()
+    await orderly.http.get(f"/v1/orders/{placed['order_id']}", params={"min_version": 3})
+
+    first, on, chosen, live, schemas = shell_blocks(EVENTS)
+    page = json.loads(await shell(orderly, first))
+    assert [item["sequence"] for item in page["items"]][:1] == ["0000000001"]
+    following = json.loads(await shell(orderly, on.replace("NEXT", page["next"])))["items"]
+    assert len(following) > 0
+    assert following[0]["id"] not in [item["id"] for item in page["items"]]
+    types = {item["type"] for item in json.loads(await shell(orderly, chosen))["items"]}
+    assert "orderly.order.order-placed.v1" in types
+    assert types <= {f"orderly.order.order-{what}.v1" for what in ("placed", "cancelled")}
+    assert "event: orderly.order.order-placed.v1\n" in await shell(orderly, live)
+    names, schema = schemas.splitlines()
+    assert "orderly.order.item-added.v1" in json.loads(await shell(orderly, names))["items"]
+    assert "unit_price" in json.loads(await shell(orderly, schema))["properties"]
 
 
 def test_the_docs_name_only_files_that_are_there() -> None:
@@ -52,8 +77,8 @@ def test_the_life_of_an_order_is_drawn_as_the_rules_have_it() -> None:
     assert lifecycle.PAGE.read_text() == lifecycle.page(), "run `make docs`"
 
 
-def shell_blocks() -> list[str]:
-    return re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
 async def shell(orderly: Running, command: str) -> str:

@@ -16,7 +16,7 @@ from orders import events as e
 from orders import ledger
 from orders import outside as o
 from orders.commands import COMMAND_TYPES, type_of
-from orders.events import EVENT_TYPES, SCHEMA_VERSION, OrderEvent, restored, stored
+from orders.events import EVENT_TYPES, OrderEvent, restored, stored
 from orders.evolve import fold
 from orders.order import Order, Status
 from orders.outside import RESULT_TYPES
@@ -56,7 +56,7 @@ def test_every_rule_holds_in_every_state_and_every_order_comes_to_an_end(
     for event in life.events:
         data = json.loads(json.dumps(stored(event)))
         assert None not in data.values()
-        assert restored(event.type, SCHEMA_VERSION, data) == event
+        assert restored(event.type, event.schema_version, data) == event
 
 
 @thoroughly

@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -41,7 +41,7 @@ async def projector_process(dsn: str) -> AsyncIterator[asyncio.subprocess.Proces
         await process.wait()
 
 
-async def write(pool: asyncpg.Pool, done: Callable[[], None]) -> None:
+async def write(pool: asyncpg.Pool) -> None:
     """Fills orders event by event, whatever happens to Postgres: an append may be repeated."""
     order_ids = [new_order_id() for _ in range(ORDERS)]
     for version in range(1, EVENTS_EACH + 1):
@@ -53,7 +53,6 @@ async def write(pool: asyncpg.Pool, done: Callable[[], None]) -> None:
                     break
                 except UNAVAILABLE:
                     await asyncio.sleep(0.05)
-    done()
 
 
 async def assert_all_is_projected(pool: asyncpg.Pool) -> None:
@@ -69,11 +68,10 @@ async def test_postgres_restarts_under_load_and_nothing_is_lost(
     own_postgres: PostgresServer,
 ) -> None:
     dsn = await new_database(own_postgres)
-    done = asyncio.Event()
     async with await connect_pool(dsn) as pool, projector_process(dsn) as projector:
-        writing = asyncio.create_task(write(pool, done.set))
+        writing = asyncio.create_task(write(pool))
         restarts = 0
-        while not done.is_set() or not restarts:
+        while not writing.done() or not restarts:
             await asyncio.sleep(0.7)
             await asyncio.to_thread(own_postgres.stop)
             await asyncio.to_thread(own_postgres.ensure_postgres_running)
@@ -86,11 +84,11 @@ async def test_postgres_restarts_under_load_and_nothing_is_lost(
 async def test_projectors_killed_at_work_leave_their_slices_to_others_and_nothing_is_lost(
     dsn: str, pool: asyncpg.Pool
 ) -> None:
-    dice, done = random.Random(5), asyncio.Event()
+    dice = random.Random(5)
     kills = 0
     async with projector_process(dsn):
-        writing = asyncio.create_task(write(pool, done.set))
-        while not done.is_set() or not kills:
+        writing = asyncio.create_task(write(pool))
+        while not writing.done() or not kills:
             async with projector_process(dsn) as victim:
                 await asyncio.sleep(1 + dice.random())
                 victim.kill()

@@ -1,0 +1,73 @@
+"""An order as it was, for those who ask by version or by instant."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import asyncpg
+from fastapi import Query
+from pydantic import AwareDatetime, BeforeValidator
+
+from api.errors import FieldError, Problem, unknown_order
+from eventlog import log
+from readside import past
+from readside.order_document import View
+
+VERSION_MAX = 2**31 - 1
+
+
+def _with_a_date(value: object) -> object:
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
+        raise ValueError("must be an instant of RFC 3339, such as 2017-01-01T11:53:26Z")
+    return value  # A bare number would be taken for seconds since 1970.
+
+
+AsOfVersion = Annotated[
+    int | None, Query(ge=1, le=VERSION_MAX, description="the order as this version left it")
+]
+AsOfInstant = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_with_a_date),
+    Query(description="the order as it was then: RFC 3339, with an offset"),
+]
+
+
+async def order_as_of(
+    pool: asyncpg.Pool, order_id: str, version: int | None, at: datetime | None
+) -> View:
+    """The order as of one of the two; raises a Problem that says where it is, or since when."""
+    if version is not None and at is not None:
+        errors = [
+            FieldError(parameter=name, code="ambiguous", detail=f"cannot go with {other}")
+            for name, other in (("version", "at"), ("at", "version"))
+        ]
+        detail = "version and at name one moment each: send one of the two."
+        raise Problem(422, "malformed-request", detail, errors=errors)
+    if version is not None:
+        return await _at_version(pool, order_id, version)
+    assert at is not None
+    return await _at_instant(pool, order_id, at)
+
+
+async def _at_version(pool: asyncpg.Pool, order_id: str, version: int) -> View:
+    view = await past.at_version(pool, order_id, version)
+    head = view.order.version
+    if head == 0:
+        raise unknown_order(order_id)
+    if head < version:
+        detail = f"Order {order_id} is at version {head}: there is no version {version} of it."
+        raise Problem(404, "unknown-version", detail, current_version=head)
+    return view
+
+
+async def _at_instant(pool: asyncpg.Pool, order_id: str, at: datetime) -> View:
+    view = await past.at_instant(pool, order_id, at)
+    if view.order.version == 0:
+        first = await log.read_stream(pool, order_id, limit=1)
+        if not first:
+            raise unknown_order(order_id)
+        detail = f"Order {order_id} was opened at {first[0].occurred_at.isoformat()}, after that."
+        raise Problem(404, "not-open-yet", detail)
+    return view

@@ -1,0 +1,103 @@
+"""The log as others follow it: in commit order, by what they want, so many rows at a look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from eventlog.envelope import Envelope
+from eventlog.log import Checkpoint
+from eventlog.postgres import Reader
+
+# However rare what is wanted: a look costs at most so much, and the next one goes on after it.
+ROWS_LOOKED_AT_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events; None does not restrict."""
+
+    types: tuple[str, ...] | None = None
+    order_id: str | None = None
+
+
+class PublishedEvent(NamedTuple):
+    """An event with all that the log knows of it, who asked for it included."""
+
+    order_id: str
+    checkpoint: Checkpoint
+    envelope: Envelope
+
+
+class Page(NamedTuple):
+    """What one look found, and where the next one goes on."""
+
+    events: list[PublishedEvent]
+    """In commit order, and settled: nothing can commit before any of them any more."""
+    end: Checkpoint
+    """All up to it has been looked at, wanted or not; where it began, if there is no more yet."""
+    unsettled: bool
+    """More is committed, but an older transaction still runs; no notification will say when."""
+
+
+async def read(reader: Reader, after: Checkpoint, wanted: Wanted, limit: int) -> Page:
+    """At most `limit` wanted events after a checkpoint, below the oldest running transaction."""
+    rows = limit if wanted == Wanted() else ROWS_LOOKED_AT_MAX
+    end, unsettled = await _end(reader, after, rows)
+    if end == after:
+        return Page([], after, unsettled)
+    # What is settled never changes, so this need not see the same snapshot.
+    found = await reader.fetch(
+        """
+        SELECT order_id, transaction_id, position,
+               version, occurred_at, type, schema_version, data, metadata
+        FROM order_events
+        WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
+          AND ($5::text[] IS NULL OR type = ANY($5)) AND ($6::text IS NULL OR order_id = $6)
+        ORDER BY transaction_id, position LIMIT $7
+        """,
+        *after,
+        *end,
+        wanted.types,
+        wanted.order_id,
+        limit,
+    )
+    events = [
+        PublishedEvent(
+            row["order_id"],
+            Checkpoint(row["transaction_id"], row["position"]),
+            Envelope.model_validate(dict(row)),
+        )
+        for row in found
+    ]
+    return Page(events, events[-1].checkpoint if len(events) == limit else end, unsettled)
+
+
+async def _end(reader: Reader, after: Checkpoint, rows: int) -> tuple[Checkpoint, bool]:
+    """The place of the last of so many settled rows, and whether unsettled ones follow them."""
+    ahead = await reader.fetch(
+        """
+        WITH ahead AS MATERIALIZED (
+            SELECT transaction_id, position,
+                   transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+            FROM order_events WHERE (transaction_id, position) > ($1, $2)
+            ORDER BY transaction_id, position LIMIT $3
+        )
+        (SELECT * FROM ahead WHERE settled ORDER BY transaction_id DESC, position DESC LIMIT 1)
+        UNION ALL
+        (SELECT * FROM ahead WHERE NOT settled LIMIT 1)
+        """,
+        *after,
+        rows,
+    )
+    ends = [Checkpoint(row["transaction_id"], row["position"]) for row in ahead if row["settled"]]
+    return ends[0] if ends else after, len(ahead) > len(ends)
+
+
+async def can_have_been_reached(reader: Reader, checkpoint: Checkpoint) -> bool:
+    """Whether a reader of this log can have come so far; not so in one restored from a dump."""
+    return bool(
+        await reader.fetchval(
+            "SELECT $1::xid8 < pg_snapshot_xmin(pg_current_snapshot())", checkpoint.transaction_id
+        )
+    )
