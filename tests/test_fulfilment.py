@@ -203,10 +203,13 @@ async def test_an_amendment_is_foreseen_without_a_change_and_then_settled_as_for
 
 
 async def test_a_held_order_asks_nobody_for_more_until_it_is_released(shop: Shop) -> None:
-    order = await shop.sells(scarce(9, quantity=1, trouble="SLOWSTOCK"))
+    order = await shop.sells(scarce(9, quantity=1, trouble="DOWNSTOCK"))
+    await order.becomes(needs_attention=1)
 
     await order.does("hold-order", reason="is it fraud?")
-    await order.settles(status="on_hold")
+    await shop.mends("stock", order)
+    await order.does("retry-step")
+    await order.settles(status="on_hold", lines={0: {"reserved": 1}})
     assert (await order.money())["authorised"] == 0
     await order.assert_books_agree()
     await order.does("release-order")
