@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orders import commands as c
+from orders import ledger
 from orders import outside as o
 from orders.decider import ALLOWED, Message, decide
 from orders.evolve import fold
@@ -22,8 +23,9 @@ from orders.rejection import CommandRejected
 
 PAGE = Path(__file__).with_name("lifecycle.md")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STATES_MAX = 2_000
+STATES_MAX = 5_000
 
+_ONE = [c.LineQuantity(line_id="bagels", quantity=1)]
 _TWO = [c.LineQuantity(line_id="bagels", quantity=2)]
 _COMMANDS: list[c.OrderCommand] = [
     c.OpenOrder(customer_id="900", currency="USD", policy=Policy()),
@@ -32,14 +34,19 @@ _COMMANDS: list[c.OrderCommand] = [
     c.HoldOrder(),
     c.ReleaseOrder(),
     c.CancelOrder(),
+    c.CancelLines(cancellation_id="one", lines=_ONE),
     c.CancelLines(cancellation_id="all", lines=_TWO),
     c.AcceptShortfall(),
     c.RetryPayment(method="pm_card"),
     c.AmendOrder(amendment_id="dearer", changes=[c.ChangeLine(line_id="bagels", unit_price=60)]),
-    c.RefundPayment(refund_id="sorry", amount=1),
+    c.AmendOrder(amendment_id="free", changes=[c.ChangeLine(line_id="bagels", unit_price=0)]),
+    c.AmendOrder(amendment_id="more", changes=[c.ChangeLine(line_id="bagels", quantity=3)]),
+    c.AmendOrder(amendment_id="none", changes=[c.RemoveLine(line_id="bagels")]),
+    c.RefundPayment(refund_id="all", amount=100),
     c.RequestReturn(return_id="back", lines=_TWO),
     c.ApproveReturn(return_id="back"),
-    c.ReceiveReturn(receipt_id="all", return_id="back", lines=_TWO, condition="sellable"),
+    c.RejectReturn(return_id="back"),
+    c.ReceiveReturn(receipt_id="all", return_id="back", lines=_TWO, condition="damaged"),
 ]
 
 
@@ -72,7 +79,7 @@ def page() -> str:
 def _diagram() -> Iterator[str]:
     causes: dict[tuple[Status, Status], set[str]] = defaultdict(set)
     for order, message, then in _changes():
-        causes[order.status, then.status].add(_label(message))
+        causes[order.status, then.status].add(label(message))
     yield f"    [*] --> {Status.DRAFT}: open-order"
     for (before, after), labels in sorted(causes.items(), key=lambda item: _place(item[0])):
         if before is not Status.NEW:
@@ -117,7 +124,7 @@ def _messages(order: Order) -> Iterator[Message]:
 def _answers(step: o.AnyStep) -> Iterator[Message]:
     match step:
         case o.Reserve(lines=lines):
-            for short in (0, 1):
+            for short in (0, 1, 2):
                 yield o.StockHeld(
                     step_id=step.step_id,
                     held=[
@@ -146,7 +153,8 @@ def _time_of(message: Message) -> datetime:
     return message.at if isinstance(message, o.DeadlinePassed) else NOW
 
 
-def _label(message: Message) -> str:
+def label(message: Message) -> str:
+    """What a change is drawn as caused by."""
     return message.deadline + " deadline" if isinstance(message, o.DeadlinePassed) else message.type
 
 
@@ -156,12 +164,13 @@ def _kind(order: Order) -> object:
     return (
         order.status,
         order.awaits,
-        order.confirmed,
         order.return_window_closed,
-        line and (line.shipped > 0, line.delivered > 0, line.cancelled == line.quantity),
-        frozenset(step.type for step in order.steps.values()),
-        frozenset(shipment.status for shipment in order.shipments.values()),
-        any(any(back.outstanding.values()) for back in order.returns.values()),
+        bool(order.missing()),
+        bool(ledger.to_authorise(order)),
+        bool(ledger.open_amount(order) + ledger.taken(order)),
+        line and (line.reserved > 0, line.shipped > 0, line.delivered > 0, not line.unshipped),
+        next((step.type for step in order.steps.values()), None),
+        next((back.status for back in order.returns.values()), None),
     )
 
 

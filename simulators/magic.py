@@ -11,6 +11,7 @@ PAYMENT_METHODS = {
     "pm_card": "is approved, as is no method and any that is not in this table",
     "pm_declined": "is declined",
     "pm_declined_once": "the first authorisation of an order is declined, later ones are approved",
+    "pm_declined_late": "is declined, but the first call of each key waits for the answer",
     "pm_capture_refused": "is approved, but captures are refused",
     "pm_timeout_after_charging": "does what it is asked, but lets the first call of each key wait",
     "pm_slow": "takes two seconds for each key",
@@ -50,6 +51,7 @@ class Trouble(Enum):
 
 _OF_METHOD = {
     "pm_timeout_after_charging": Trouble.SILENT_ONCE,
+    "pm_declined_late": Trouble.SILENT_ONCE,
     "pm_slow": Trouble.SLOW,
     "pm_flapping": Trouble.FLAPPING,
     "pm_busy": Trouble.BUSY_ONCE,

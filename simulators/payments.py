@@ -139,7 +139,7 @@ def _authorise(db: sqlite3.Connection, asked: Authorisation) -> Outcome:
     if asked.authorisation_id in earlier:
         raise No("exists", "this authorisation_id came under another key before")
     reference = f"auth_{hashlib.sha256(repr(name).encode()).hexdigest()[:16]}"
-    is_declined = asked.method == "pm_declined" or (
+    is_declined = asked.method in ("pm_declined", "pm_declined_late") or (
         asked.method == "pm_declined_once" and not earlier
     )
     db.execute(

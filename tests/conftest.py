@@ -33,7 +33,7 @@ from readside import projector
 from settings import Settings
 from simulators.app import Options
 from simulators.app import create_app as create_simulators
-from tests.histories import assert_replays, runs_of
+from tests.histories import assert_explained, assert_replays, runs_of
 from tests.shop import Shop
 from worker import Activities, activities_for, unsealing
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
@@ -145,11 +145,16 @@ async def orderly(
 
 @pytest.fixture
 async def shop(orderly: Running) -> AsyncIterator[Shop]:
-    """A shop on the whole of orderly; whatever became of its orders, their histories replay."""
+    """A shop on the whole of orderly.
+
+    Whatever became of its orders, their histories replay, and explain themselves.
+    """
     shop = Shop(orderly.http, orderly.simulators)
     yield shop
     lives = [await runs_of(orderly.client, order_id) for order_id in shop.order_ids]
-    await assert_replays([run for life in lives for run in life])
+    runs = [run for life in lives for run in life]
+    await assert_replays(runs)
+    assert_explained(runs)
 
 
 @asynccontextmanager

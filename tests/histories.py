@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -25,6 +26,13 @@ async def current_details(client: Client, order_id: str) -> str:
     )
     details: str = metadata.current_details
     return details
+
+
+def assert_explained(histories: list[WorkflowHistory]) -> None:
+    """Every activity and every timer has a line for whoever reads it in the Web UI."""
+    kinds = (EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED, EventType.EVENT_TYPE_TIMER_STARTED)
+    events = [e for h in histories for e in h.events if e.event_type in kinds]
+    assert [event for event in events if not event.user_metadata.summary.data] == []
 
 
 async def assert_replays(histories: list[WorkflowHistory]) -> None:

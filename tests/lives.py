@@ -64,6 +64,7 @@ class Life:
         self.after_message = after_message
         self.events: list[OrderEvent] = []
         self.statuses: set[str] = set()
+        self.ways: list[tuple[Status, Message, Status]] = []  # From one status to another.
         self.obeyed: list[OrderCommand] = []  # The commands that changed something.
         self.heard: list[o.Result] = []
         self.post: list[o.ShipmentGone] = []  # Told by the carrier, and still on its way.
@@ -79,6 +80,7 @@ class Life:
             assert isinstance(message, c.Command), f"a result is never refused: {message}"
             return None
         assert len(events) <= EVENTS_MAX, f"{message} causes events without end"
+        before = self.order.status
         for event in events:
             self.order = evolve(self.order, event)
             self.events.append(event)
@@ -91,6 +93,8 @@ class Life:
             self.statuses.add(self.order.status)
             assert self.order.version == len(self.events)
             self.after_event(self.order, event)
+        if self.order.status is not before:
+            self.ways.append((before, message, self.order.status))
         assert decide(message, self.order, self.now) == [], f"a second {message} changes something"
         if not isinstance(message, c.Command):
             self.heard.append(message)

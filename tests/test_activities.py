@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -45,8 +46,7 @@ from orders.outside import (
     Void,
     Withdraw,
 )
-from stack.claim import free_ports
-from tests.conftest import serving
+from tests.conftest import OUTSIDE_TIMEOUT_SECONDS, serving
 from tests.outside import books
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -206,15 +206,15 @@ async def test_a_service_says_how_long_it_would_be_left_alone(outside: Outside) 
 
 
 async def test_an_unknown_outcome_is_settled_by_the_same_key(
-    simulators: httpx.AsyncClient,
+    simulators: httpx.AsyncClient, outside: Outside
 ) -> None:
     asked = authorise("pm_timeout_after_charging")
-    async with reaching(str(simulators.base_url), seconds=0.3) as outside:
-        error = await failure(outside.payments.authorise_payment(asked))
-        assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
-        assert "did not answer, so the outcome is unknown" in error.message
-        assert (await books(simulators, "payments", "o"))["authorised"] == 1000
-        assert isinstance(await outside.payments.authorise_payment(asked), PaymentApproved)
+    async with reaching(str(simulators.base_url), OUTSIDE_TIMEOUT_SECONDS) as impatient:
+        error = await failure(impatient.payments.authorise_payment(asked))
+    assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
+    assert "did not answer, so the outcome is unknown" in error.message
+    assert (await books(simulators, "payments", "o"))["authorised"] == 1000
+    assert isinstance(await outside.payments.authorise_payment(asked), PaymentApproved)
     assert (await books(simulators, "payments", "o"))["authorised"] == 1000
 
 
@@ -250,9 +250,10 @@ async def test_a_service_that_trickles_does_not_keep_us() -> None:
 
 
 async def test_nobody_there_is_a_failure() -> None:
-    (port,) = free_ports({"--port": 0})
-    async with reaching(f"http://127.0.0.1:{port}") as outside:
-        error = await failure(outside.payments.authorise_payment(authorise()))
+    with socket.socket() as silent:  # It has the port to itself, and does not listen.
+        silent.bind(("127.0.0.1", 0))
+        async with reaching("http://{}:{}".format(*silent.getsockname())) as outside:
+            error = await failure(outside.payments.authorise_payment(authorise()))
     assert (error.type, error.non_retryable) == (FAILED, False)
     assert error.message.startswith("the payments service cannot be reached: ")
 

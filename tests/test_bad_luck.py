@@ -61,6 +61,18 @@ async def test_a_card_that_is_declined_again_is_asked_about_again_and_cancelling
     await order.assert_books_agree()
 
 
+async def test_what_is_declined_only_when_it_is_asked_again_is_declined_once(shop: Shop) -> None:
+    order = await shop.sells(MILK, payment_method="pm_declined_late")
+
+    await order.settles(status="awaiting_customer", awaits="payment")
+
+    assert len(await order.happened("payment-declined")) == 1
+    assert await order.money() == {"authorised": 0, "captured": 0, "refunded": 0}
+    await order.does("retry-payment", method="pm_card")
+    await order.settles(status="confirmed")
+    await order.assert_books_agree()
+
+
 async def test_a_refused_capture_is_asked_about_and_another_card_pays_for_what_has_left(
     shop: Shop,
 ) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
+from orders.commands import ReceiveReturn
 from orders.events import ItemRemoved, OrderEvent
 from orders.evolve import fold
 from orders.order import Order
+from orders.outside import StepFailed
 from tests.given import (
+    Given,
     bagels_added,
     but,
     cancelled,
@@ -14,6 +19,18 @@ from tests.given import (
     placed,
     tuna_added,
     welcome_applied,
+)
+from tests.scenes import (
+    BAGELS,
+    TUNA,
+    a_cancelling_order,
+    a_declined_order,
+    a_half_sent_order,
+    a_held_order,
+    a_placed_order,
+    a_return_agreed,
+    a_short_order,
+    bagels,
 )
 from workflows.details import LINES_SHOWN, details, summary
 
@@ -34,6 +51,7 @@ def test_an_order_can_be_understood_at_a_glance() -> None:
         "### placed, 3.06 USD\n\n"
         "Customer 900, version 5\n\n"
         "2 events not yet in the log\n\n"
+        "Its lines:\n\n"
         "- 2 × ROLLS: BAGELS (1095275) at 1.79 USD: **3.36 USD**\n"
         "- 1 × TUNA (1053875) at 1.00 USD: **0.20 USD**\n\n"
         "Discounts on the order: 0.50 USD"
@@ -82,3 +100,78 @@ def test_a_summary_is_one_line() -> None:
     assert summary(order_of(0)) == "customer 900, 0 lines, 0.00 USD"
     assert summary(order_of(1)) == "customer 900, 1 line, 0.20 USD"
     assert summary(order_of(2)) == "customer 900, 2 lines, 0.40 USD"
+
+
+# An order that is under way says how far it has come, and what it waits for until when.
+
+
+def parts(order: Order) -> list[str]:
+    return details(order, unpublished=0, troubles=[]).split("\n\n")
+
+
+def test_money_goods_and_deadline_of_an_order_that_is_under_way_are_told() -> None:
+    assert parts(a_half_sent_order.order) == [
+        "### confirmed, 4.00 USD",
+        "Customer 900, version 22",
+        "Deadline: capture at 2026-03-07 12:00 UTC",
+        "Its lines:",
+        (
+            "- 2 × ROLLS: BAGELS (1095275) at 1.79 USD: **3.36 USD**, 2 shipped\n"
+            "- 1 × TUNA (1053875) at 1.00 USD: **0.20 USD**, 1 reserved"
+        ),
+        "Shipping: 0.44 USD",
+        "Payment partly_captured: 4.00 USD authorised, 3.80 USD captured, 3.80 USD due by now",
+        f"Shipment {BAGELS} from EAST: dispatched, 2 pieces, tracking 1Z-BAGELS",
+        f"Shipment {TUNA} from WEST: planned, 1 piece, tracking 1Z",
+    ]
+
+
+def test_an_order_that_is_called_off_says_what_has_to_be_undone() -> None:
+    told = parts(a_cancelling_order.order)
+    owed = told.index("Waits for other services:")
+    assert told[owed + 1 : owed + 3] == [f"- stop {BAGELS}\n- stop {TUNA}", "Its lines:"]
+    assert f"Shipment {BAGELS} from EAST: stopping, 2 pieces, tracking 1Z" in told
+
+
+def test_a_stuck_step_says_why_and_how_it_is_tried_again() -> None:
+    stuck = a_placed_order.having(StepFailed(step_id="reserve-7", reason="no answer"))
+    assert parts(stuck.order)[2:5] == [
+        "**Needs attention:** reserve-7 does not get on: no answer (`retry-step` asks again)",
+        "Waits for other services:",
+        "- reserve 3 pieces",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scene", "question", "deadline"),
+    [
+        (
+            a_short_order,
+            "not in stock: 1 × 1053875; `accept-shortfall`, amend, or cancel",
+            "Deadline: shortfall-answer at 2026-03-02 12:00 UTC",
+        ),
+        (
+            a_declined_order,
+            "the payment was declined; `retry-payment` with another method, amend, or cancel",
+            "Deadline: payment-answer at 2026-03-02 12:00 UTC",
+        ),
+    ],
+)
+def test_an_order_that_waits_for_a_customer_says_for_what_and_until_when(
+    scene: Given, question: str, deadline: str
+) -> None:
+    assert parts(scene.order)[2:4] == [f"**Waits for the customer:** {question}", deadline]
+
+
+def test_a_held_order_says_who_must_act() -> None:
+    assert parts(a_held_order.order)[2] == (
+        "**Is held:** it hears what happens, but does nothing new until `release-order`"
+    )
+
+
+def test_a_return_is_waited_for_until_all_of_it_has_come_back() -> None:
+    assert parts(a_return_agreed.order)[-1] == (
+        "Return stale: approved, 1 piece, 1 still to come back"
+    )
+    back = ReceiveReturn(receipt_id="r", return_id="stale", lines=bagels(1), condition="damaged")
+    assert parts(a_return_agreed.having(back).order)[-1] == "Return stale: received, 1 piece"

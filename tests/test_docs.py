@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from docs import lifecycle
 from tests.conftest import Running
+from tests.lives import Life
 from tests.test_api import BAGELS
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +77,25 @@ def test_the_readme_names_every_setting_and_every_target() -> None:
 
 def test_the_life_of_an_order_is_drawn_as_the_rules_have_it() -> None:
     assert lifecycle.PAGE.read_text() == lifecycle.page(), "run `make docs`"
+
+
+def test_every_way_that_a_random_life_takes_is_drawn() -> None:
+    ways = set[tuple[str, str, str]]()
+    for number in range(200):
+        life = Life(after_event=lambda order, event: None, after_message=lambda life: None)
+        life.begin(Random(number))
+        for move in range(80):
+            life.go_on(Random(f"{number}, {move}"))
+        life.end()
+        ways |= {(way[0], way[2], lifecycle.label(way[1])) for way in life.ways}
+    drawn = {
+        (before, after, cause)
+        for before, after, causes in re.findall(
+            r"(\w+) --> (\w+): (.*)", lifecycle.PAGE.read_text()
+        )
+        for cause in causes.split(", ")
+    }
+    assert ways - drawn == {("new", "draft", "open-order")}
 
 
 def shell_blocks(text: str) -> list[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
+
 from tests.shop import (
     BREAD,
     BREAD_CENTS,
@@ -167,11 +171,45 @@ async def test_sellable_pieces_go_back_to_the_shelf_and_damaged_ones_do_not(shop
     await order.assert_books_agree()
 
 
+async def test_an_amendment_is_foreseen_without_a_change_and_then_settled_as_foreseen(
+    shop: Shop,
+) -> None:
+    order = await shop.sells(MILK)
+    await order.settles(status="confirmed")
+    await order.does("capture-payment", amount=700)
+    before = await order.settles(payment={"captured": 700})
+    seen = {"If-Match": f'"{before["version"]}"'}
+
+    async def foreseen(unit_price: int, **terms: Any) -> httpx.Response:
+        changes = [{"type": "change-line", "line_id": "milk", "unit_price": unit_price}]
+        return await order.asks("amend-order/preview", changes=changes, **terms)
+
+    dearer = (await foreseen(433, headers=seen)).json()
+    assert (dearer["total_before"], dearer["total_after"]) == (before["total"], 1259 + SHIPPING)
+    assert (dearer["to_authorise"], dearer["to_refund"]) == (300, 0)
+    cheaper = (await foreseen(34)).json()
+    assert cheaper["total_after"] == 62 + SHIPPING
+    assert (cheaper["to_authorise"], cheaper["to_refund"]) == (0, 700 - 62 - SHIPPING)
+    assert (await foreseen(1)).json()["code"] == "discount-exceeds-price"
+
+    changes = [{"type": "change-line", "line_id": "milk", "unit_price": 34}]
+    amended = await order.asks("amend-order", headers=seen, changes=changes)
+    assert amended.status_code == 200, "it was only looked at: its version is what it was"
+    assert [event["type"] for event in amended.json()["events"]] == cheaper["event_types"]
+    await order.settles(payment={"refunded": cheaper["to_refund"]})
+    stale = await foreseen(433, headers=seen)
+    assert (stale.status_code, stale.json()["code"]) == (412, "version-conflict")
+    await order.assert_books_agree()
+
+
 async def test_a_held_order_asks_nobody_for_more_until_it_is_released(shop: Shop) -> None:
-    order = await shop.sells(scarce(9, quantity=1, trouble="SLOWSTOCK"))
+    order = await shop.sells(scarce(9, quantity=1, trouble="DOWNSTOCK"))
+    await order.becomes(needs_attention=1)
 
     await order.does("hold-order", reason="is it fraud?")
-    await order.settles(status="on_hold")
+    await shop.mends("stock", order)
+    await order.does("retry-step")
+    await order.settles(status="on_hold", lines={0: {"reserved": 1}})
     assert (await order.money())["authorised"] == 0
     await order.assert_books_agree()
     await order.does("release-order")

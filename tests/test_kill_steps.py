@@ -64,9 +64,11 @@ async def confirmed(shop: Shop) -> Sale:
 
 async def held_when_paid(shop: Shop) -> Sale:
     """The money is promised, but no shipment is planned yet."""
-    order = await shop.sells(MILK, payment_method="pm_slow")
-    await order.becomes(status="placed", pending=1, lines={0: {"reserved": 3}})
+    order = await shop.sells(MILK, payment_method="pm_down")
+    await order.becomes(status="placed", needs_attention=1, lines={0: {"reserved": 3}})
     await order.does("hold-order")
+    await shop.mends("payments", order)
+    await order.does("retry-step")
     await order.settles(payment={"status": "authorised"})
     return order
 
@@ -187,7 +189,7 @@ async def begin(moment: Moment, order: Sale) -> None:
 
 
 async def begun(moment: Moment, order: Sale, client: Client) -> None:
-    """Waits until the worker has begun with all steps of the moment."""
+    """Waits until the worker asks for all steps of the moment again: so it has asked once."""
     handle = client.get_workflow_handle(order.order_id)
     under_way: list[str] = []
     async with asyncio.timeout(30):
@@ -196,7 +198,8 @@ async def begun(moment: Moment, order: Sale, client: Client) -> None:
             under_way = [
                 activity.activity_type.name
                 for activity in described.pending_activities
-                if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+                if activity.attempt > 1
+                and activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
                 and activity.activity_type.name != PUBLISH_EVENTS
             ]
 

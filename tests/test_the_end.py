@@ -170,7 +170,7 @@ async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
 ) -> None:
     order = await completed(orderly, brief)
     (captured,) = await order.happened("payment-captured")
-    before = await order.document()
+    head = order.version
 
     for type_, data in (
         ("capture.done", {"step_id": captured["step_id"]}),
@@ -180,5 +180,5 @@ async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
         answer = await tell(orderly, "payments", told)
         assert (answer.status_code, answer.json()) == (200, {"outcome": "taken"})
 
-    assert await order.document() == before
     assert await ends(orderly, order) == "completed"
+    assert order.version == head

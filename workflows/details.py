@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from orders import derived, ledger
 from orders.money import formatted
-from orders.order import Line, Order, Shipment
+from orders.order import Line, Order, Return, Shipment, Status
 from orders.process import next_deadline
 from workflows import steps
 
@@ -37,7 +37,7 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")
     if order.lines:
-        parts.append(_lines(order))
+        parts += ["Its lines:", _lines(order)]  # Two lists in a row would be drawn as one.
     if order.shipping_charge:
         parts.append(f"Shipping: {formatted(order.shipping_charge, order.currency)}")
     if order.discounts:
@@ -45,10 +45,13 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
     if order.authorisations:
         parts.append(_ledger(order))
     parts += [_shipment(shipment) for shipment in order.shipments.values()]
+    parts += [_return(back) for back in order.returns.values()]
     return "\n\n".join(parts)
 
 
 def _waiting(order: Order) -> Iterable[str]:
+    if order.status is Status.ON_HOLD:
+        yield "**Is held:** it hears what happens, but does nothing new until `release-order`"
     if order.awaits:
         yield f"**Waits for the customer:** {_question(order)}"
     owed = [f"- {steps.summary(step, order.currency)}" for step in order.steps.values()]
@@ -79,12 +82,20 @@ def _ledger(order: Order) -> str:
 
 
 def _shipment(shipment: Shipment) -> str:
-    pieces = sum(shipment.lines.values())
     by = f", tracking {_plain(shipment.tracking)}" if shipment.tracking else ""
-    count = f"{pieces} piece{'s' * (pieces != 1)}"
-    return (
-        f"Shipment {shipment.shipment_id} from {shipment.location}: {shipment.status}, {count}{by}"
-    )
+    told = f"{shipment.status}, {_pieces(shipment.lines)}{by}"
+    return f"Shipment {shipment.shipment_id} from {shipment.location}: {told}"
+
+
+def _return(back: Return) -> str:
+    waits = sum(back.outstanding.values())
+    still = f", {waits} still to come back" if waits else ""
+    return f"Return {back.return_id}: {back.status}, {_pieces(back.lines)}{still}"
+
+
+def _pieces(lines: Mapping[str, int]) -> str:
+    count = sum(lines.values())
+    return f"{count} piece{'s' * (count != 1)}"
 
 
 def _lines(order: Order) -> str:

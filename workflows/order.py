@@ -107,7 +107,9 @@ class OrderWorkflow:
         await self._until(lambda: is_due() or self._history_is_long())
         if not is_due():
             # In a task of its own: together with a busy one, it would make commands wait a second.
-            pause = asyncio.create_task(workflow.sleep(timedelta(milliseconds=1)))
+            pause = asyncio.create_task(
+                workflow.sleep(timedelta(milliseconds=1), summary="before it goes on in a new run")
+            )
             await self._until(lambda: pause.done() and workflow.all_handlers_finished())
         for loop in loops:
             if loop.done():
