@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
@@ -13,6 +15,8 @@ import telemetry
 from api import callbacks, commands, customers, health, problems, queries
 from api.edge import Edge
 from api.gateway import Gateway
+from api.permissions import SCHEMES
+from api.tokens import Verifier
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
@@ -21,6 +25,15 @@ from workflows.client import connect
 
 CONNECTIONS_MAX = 10
 DRAIN_SECONDS_MAX = 10
+
+
+class Api(FastAPI):
+    """FastAPI, with a document that also says how callers show who they are."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["securitySchemes"] = SCHEMES
+        return document
 
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
@@ -36,10 +49,12 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         app.state.webhook_secret = settings.webhook_secret
         app.state.gateway = Gateway(client, pool, settings.task_queue)
         app.state.freshness = Freshness(pool, settings.postgres_dsn)
-        async with pool, app.state.freshness.listening():
+        async with pool, app.state.freshness.listening(), httpx.AsyncClient() as http:
+            rules = settings.tokens
+            app.state.verifier = Verifier(rules, http) if rules else None
             yield
 
-    app = FastAPI(
+    app = Api(
         title="orderly",
         version="1",
         description="Orders take commands that carry intent, and never forget what happened.",

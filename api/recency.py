@@ -8,6 +8,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Header, Query, Request
 
+from api.callers import assert_own
 from api.errors import Problem, not_ours
 from api.requests import wait_seconds
 from readside import order_view
@@ -51,8 +52,10 @@ async def recency(
         str | None, Header(description="`wait=N`: the seconds to wait at most.")
     ] = None,
 ) -> Recency:
-    """Reads what the caller says of recency; raises a Problem for a token that is none of ours."""
+    """Reads what the caller says of recency; raises a Problem for a token that is not for it."""
     token = _token(consistency_token) if consistency_token else None
+    if token and token[0] != request.path_params.get("order_id"):
+        await assert_own(request, token[0])
     return Recency(request.app.state.freshness, min_version, token, wait_seconds(prefer))
 
 
