@@ -14,7 +14,7 @@ from api.requests import Context
 READ, WRITE, OPERATE = "orders:read", "orders:write", "orders:operate"
 SCOPES = {
     READ: "see orders: a customer its own, an operator all",
-    WRITE: "send commands: a customer those of WHO_MAY to its own orders, an operator all",
+    WRITE: "send commands: a customer those for customers, to its own orders, an operator all",
     OPERATE: "makes the token an operator's",
 }
 

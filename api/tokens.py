@@ -129,7 +129,7 @@ class Verifier:
                 leeway=LEEWAY_SECONDS,
                 options={"require": REQUIRED},
             )
-        except (jwt.InvalidTokenError, OverflowError) as error:  # 1e999 is a time in JSON.
+        except jwt.InvalidTokenError as error:
             raise BadToken(_words_for(error)) from None
         return _token(claims)
 
@@ -176,7 +176,7 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (jwt.InvalidIssuerError, "it is from another issuer (iss)"),
     (jwt.InvalidAlgorithmError, "it is signed in another way (alg) than its key is for"),
     (jwt.InvalidSignatureError, "its signature is not one of its key"),
-    (jwt.DecodeError, "it is no JWT"),
+    (jwt.DecodeError, "it is no well-formed JWT"),
 )
 
 
