@@ -55,4 +55,6 @@ async def _running(order_id: str, client: Client) -> str | None:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         raise engine_unavailable() from error
+    except RuntimeError as error:  # What a client says that has never had a connection.
+        raise engine_unavailable() from error
     return workflow.typed_search_attributes.get(CUSTOMER)
