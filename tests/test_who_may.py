@@ -336,7 +336,7 @@ async def test_a_customer_is_told_what_a_customer_may_do(api: Guarded) -> None:
             order["allowed_commands"],
             page["items"][0]["allowed_commands"],
             [command["type"] for command in now],
-            problem(refused, 409, "order-empty")["allowed_commands"],
+            problem(refused, 409, "no-lines")["allowed_commands"],
         ]
 
     everything, hers = await told(operator), await told(ada)
