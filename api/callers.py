@@ -32,8 +32,6 @@ def needing(scope: str) -> type[APIRoute]:
     """
 
     class Guarded(APIRoute):
-        needed = scope
-
         def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
             security = {"security": [{"bearer": [scope]}]}
             options["openapi_extra"] = {**(options.get("openapi_extra") or {}), **security}

@@ -86,7 +86,7 @@ class KeySet:
             response.raise_for_status()
             self._keys = _usable(response.json())
             self._is_answered = True
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
             log.warning("no keys from %s: %s", self._url, str(error) or type(error).__name__)
 
 
