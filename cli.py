@@ -141,6 +141,36 @@ def story(
 
 
 @app.command()
+def token(
+    sub: Annotated[str, typer.Option(help="Whose: a customer's id, or an operator's name.")],
+    scope: Annotated[
+        list[str], typer.Option(help="What it allows: orders:read, orders:write, orders:operate.")
+    ],
+    expires_in: Annotated[int, typer.Option(min=1, help="After so many seconds.")] = 3600,
+) -> None:
+    """Print a token for development, signed with ORDERLY_TOKEN_SECRET."""
+    from api.callers import identified
+    from api.permissions import SCOPES
+    from api.tokens import BadToken, Token, minted
+    from settings import SettingsError, token_rules
+
+    wanted = " ".join(scope).split()
+    if unknown := [word for word in wanted if word not in SCOPES]:
+        fail(f"There is no scope {unknown[0]}; there are: {', '.join(SCOPES)}.", EXIT_USAGE)
+    try:
+        rules = token_rules()
+    except SettingsError as error:
+        fail(error, EXIT_USAGE)
+    if rules is None or rules.secret is None:
+        fail("Set ORDERLY_TOKEN_SECRET to the secret that the API has.", EXIT_USAGE)
+    try:
+        identified(Token(sub, frozenset(wanted)))
+    except BadToken as bad:
+        fail(f"Nobody would believe this token: {bad}.", EXIT_USAGE)
+    print(minted(rules, sub, " ".join(wanted), expires_in))
+
+
+@app.command()
 def projector() -> None:
     """Turn the event log into read models, as it grows."""
     from readside.projector import run
@@ -152,18 +182,23 @@ def projector() -> None:
 def api() -> None:
     """Serve the REST API on ORDERLY_API_HOST and ORDERLY_API_PORT."""
     from api.app import serve
+    from settings import api_from_environment
 
-    serve_traced("orderly-api", serve)
+    serve_traced("orderly-api", serve, api_from_environment)
 
 
-def serve_traced(name: str, serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+def serve_traced(
+    name: str,
+    serve: Callable[[Settings], Coroutine[Any, Any, None]],
+    read: Callable[[], Settings] | None = None,
+) -> None:
     """Runs one of our processes with logs, and with traces if the environment asks for them."""
     import uvloop
 
     import telemetry
 
     telemetry.start_logging()
-    known = settings()
+    known = settings(read)
     flush_traces = telemetry.start_tracing(name)
     # They handle these signals themselves; uvicorn raises them once more when it has finished.
     for signum in STOP_SIGNALS:

@@ -20,12 +20,12 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-def settings() -> Settings:
-    """What the environment says; ends the process if that cannot be used."""
+def settings(read: Callable[[], Settings] | None = None) -> Settings:
+    """What the environment says to all, or as `read`; ends the process if it cannot be used."""
     from settings import SettingsError, from_environment
 
     try:
-        return from_environment()
+        return (read or from_environment)()
     except SettingsError as error:
         fail(error, EXIT_USAGE)
 

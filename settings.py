@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from pydantic import ValidationError
 
@@ -12,10 +13,21 @@ import webhooks
 from orders.policy import Policy
 
 OUTSIDE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/steps.py.
+TOKEN_SECRET_BYTES_MIN = 32  # As many as its hash has.
 
 
 class SettingsError(ValueError):
     """The environment lacks a setting or holds one that cannot be used; the message says which."""
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """Which tokens the API believes: signed with a key at `jwks_url`, or with `secret`."""
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,8 @@ class Settings:
     outside_timeout_seconds: float = 5.0
     # Without it no callback is believed.
     webhook_secret: str | None = field(default=None, repr=False)
+    # Without them the API is open to whoever reaches it.
+    tokens: TokenRules | None = None
     policy: Policy = field(default_factory=Policy)
 
 
@@ -72,8 +86,66 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         shipping_url=_url(environment, "SHIPPING_URL"),
         outside_timeout_seconds=_timeout(environment),
         webhook_secret=_secret(environment),
+        tokens=token_rules(environment),
         policy=_policy(environment),
     )
+
+
+def api_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The same for the API, which must know its callers, or be told that it need not."""
+    settings = from_environment(environment)
+    is_open = environment.get("ORDERLY_OPEN_ON_LOOPBACK") or "no"
+    if is_open not in ("yes", "no"):
+        raise SettingsError(f"ORDERLY_OPEN_ON_LOOPBACK must be yes or no, not {is_open!r}.")
+    if is_open == "yes" and settings.tokens:
+        raise SettingsError(
+            "Set ORDERLY_OPEN_ON_LOOPBACK or the keys of tokens, not both: an open API asks nobody."
+        )
+    if is_open == "yes" and not _is_loopback(settings.api_host):
+        raise SettingsError(
+            "ORDERLY_OPEN_ON_LOOPBACK needs an ORDERLY_API_HOST on loopback, such as 127.0.0.1, "
+            f"not {settings.api_host!r}."
+        )
+    if is_open == "no" and not settings.tokens:
+        raise SettingsError(
+            "Set ORDERLY_TOKEN_JWKS_URL to where the keys of your tokens are, or "
+            "ORDERLY_OPEN_ON_LOOPBACK=yes to serve whoever is on this machine."
+        )
+    return settings
+
+
+def token_rules(environment: Mapping[str, str] = os.environ) -> TokenRules | None:
+    """Which tokens are believed, if any; raises SettingsError as from_environment does."""
+    jwks_url = _url(environment, "ORDERLY_TOKEN_JWKS_URL")
+    secret = environment.get("ORDERLY_TOKEN_SECRET") or None
+    issuer = environment.get("ORDERLY_TOKEN_ISSUER") or None
+    if jwks_url is None and secret is None:
+        return None
+    if jwks_url is not None and secret is not None:
+        raise SettingsError(
+            "Set ORDERLY_TOKEN_JWKS_URL, or ORDERLY_TOKEN_SECRET for development, not both."
+        )
+    if jwks_url is not None and issuer is None:
+        raise SettingsError(
+            "Set ORDERLY_TOKEN_ISSUER to what the tokens of ORDERLY_TOKEN_JWKS_URL have as iss."
+        )
+    if secret is not None and len(secret.encode()) < TOKEN_SECRET_BYTES_MIN:
+        raise SettingsError(
+            f"ORDERLY_TOKEN_SECRET must have at least {TOKEN_SECRET_BYTES_MIN} bytes."
+        )
+    return TokenRules(
+        issuer=issuer or "orderly",
+        audience=environment.get("ORDERLY_TOKEN_AUDIENCE") or "orderly",
+        jwks_url=jwks_url,
+        secret=secret,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _url(environment: Mapping[str, str], name: str) -> str | None:

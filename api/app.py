@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
@@ -15,7 +16,9 @@ import telemetry
 from api import callbacks, commands, customers, feed, health, problems, queries
 from api.edge import Edge
 from api.gateway import Gateway
+from api.permissions import SCHEMES
 from api.streams import Streams
+from api.tokens import Verifier
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
@@ -24,6 +27,15 @@ from workflows.client import connect
 
 CONNECTIONS_MAX = 10
 DRAIN_SECONDS_MAX = 10
+
+
+class Api(FastAPI):
+    """FastAPI, with a document that also says how callers show who they are."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["securitySchemes"] = SCHEMES
+        return document
 
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
@@ -40,10 +52,17 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         app.state.gateway = Gateway(client, pool, settings.task_queue)
         app.state.freshness = Freshness(pool, settings.postgres_dsn)
         app.state.streams = Streams(pool, settings.postgres_dsn)
-        async with pool, app.state.freshness.listening(), app.state.streams.listening():
+        async with (
+            pool,
+            app.state.freshness.listening(),
+            app.state.streams.listening(),
+            httpx.AsyncClient() as http,
+        ):
+            rules = settings.tokens
+            app.state.verifier = Verifier(rules, http) if rules else None
             yield
 
-    app = FastAPI(
+    app = Api(
         title="orderly",
         version="1",
         description="Orders take commands that carry intent, and never forget what happened.",
@@ -53,6 +72,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(queries.router)
     app.include_router(feed.router)
+    app.include_router(feed.schemas)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
     app.include_router(health.router)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.customers import customer_of
+from api.callers import needing
 from api.door import (
     OPEN_TYPES,
     AnyOpenCommand,
@@ -20,6 +20,8 @@ from api.door import (
 )
 from api.errors import refused
 from api.gateway import Gateway, Mail
+from api.owners import customer_of
+from api.permissions import WRITE, assert_may_send
 from api.problems import PROBLEMS
 from api.requests import Terms, context_of, given_request_id, payload_of, short_hash, terms
 from orders.commands import (
@@ -43,7 +45,7 @@ from privacy.sealing import keyed_hash
 from workflows.deciding import Refused
 from workflows.messages import COMMANDS_MAX, Answer, Instruction
 
-router = APIRouter(prefix="/v1/orders")
+router = APIRouter(prefix="/v1/orders", route_class=needing(WRITE))
 
 LINES_MAX = 500
 
@@ -253,6 +255,7 @@ async def _mail(
 ) -> Mail:
     """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
+    assert_may_send(context, [command.type for command in commands], opener)
     command_id = short_hash(context.actor, terms.key)
     safe, payload_hash = await _through_the_door(request, order_id, commands, opener)
     return Mail(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -31,6 +31,7 @@ class Problem(Exception):
         *,
         errors: Sequence[FieldError] = (),
         retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
         current_version: int | None = None,
         allowed_commands: list[str] | None = None,
     ) -> None:
@@ -39,9 +40,29 @@ class Problem(Exception):
         self.code = code
         self.detail = detail
         self.errors = list(errors)
-        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
         self.current_version = current_version
         self.allowed_commands = allowed_commands
+
+
+def unauthenticated(wrong: str | None = None) -> Problem:
+    """For a request without a token, or with one of which something is wrong (RFC 6750)."""
+    challenge, detail = "Bearer", "Send a token, as Authorization: Bearer and the token."
+    if wrong is not None:
+        challenge = f'Bearer error="invalid_token", error_description="{wrong}"'
+        detail = f"The token cannot be believed: {wrong}."
+    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": challenge})
+
+
+def insufficient_scope(scope: str) -> Problem:
+    return Problem(
+        403,
+        "insufficient-scope",
+        f"This takes a token with the scope {scope}.",
+        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+    )
 
 
 def unknown_order(order_id: str) -> Problem:

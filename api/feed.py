@@ -11,10 +11,13 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
 
+from api.callers import assert_own, needing
 from api.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event, cursor, place_of
 from api.door import is_sealed, unsealed
 from api.errors import FieldError, Problem
+from api.permissions import READ
 from api.problems import PROBLEMS
+from api.requests import context_of
 from api.streams import EventStream, Streams
 from eventlog import feed
 from eventlog.feed import Page, Wanted
@@ -25,7 +28,9 @@ from orders.events import BY_TAG
 
 log = logging.getLogger("orderly.api")
 
-router = APIRouter(tags=["events"], responses=PROBLEMS)
+router = APIRouter(tags=["events"], responses=PROBLEMS, route_class=needing(READ))
+# What events look like is nobody's secret.
+schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["events"], responses=PROBLEMS)
 
 LIMIT_MAX = 1_000
 RECONNECT_MS = 1_000
@@ -74,28 +79,31 @@ async def get_events(
     accept: Annotated[str, Header(description=f"`{SSE}`: a stream")] = "application/json",
     last_event_id: Annotated[str | None, Header(description="where a stream goes on")] = None,
 ) -> Response:
-    """Every event of every order, at least once, in the order in which it was committed.
+    """Every event of every order that the caller may see, at least once, in commit order.
 
     Follow `next` for ever. If it is the `after` that you sent, you have seen all there is so far.
     """
-    pool, wanted = request.app.state.pool, Wanted(tuple(sorted(type)) if type else None, order_id)
+    if order_id is not None:
+        await assert_own(request, order_id)
+    types = tuple(sorted(type)) if type else None
+    wanted = Wanted(types, order_id, context_of(request).customer_id)
     place = await _place(request, after, last_event_id)
     if SSE in accept:
         return EventStream(request.app.state.streams, _sent(request, place, wanted))
-    page = await feed.read(pool, place, wanted, limit)
+    page = await feed.read(request.app.state.pool, place, wanted, limit)
     items = ",".join(await _shown(request, _events(request, page)))
     body = f'{{"items":[{items}],"next":"{cursor(page.end)}"}}'
     # The next request may find more, and erasing changes what is shown.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-@router.get(SCHEMAS_PATH, summary="The schemas of all events", response_model=SchemaList)
+@schemas.get("", summary="The schemas of all events", response_model=SchemaList)
 async def get_schemas() -> SchemaList:
     """The names of the schemas that the `dataschema` of events may lead to."""
     return SchemaList(items=list(SCHEMAS))
 
 
-@router.get(f"{SCHEMAS_PATH}/{{type}}", summary="The schema of one type of events")
+@schemas.get("/{type}", summary="The schema of one type of events")
 async def get_schema(type: str) -> Response:
     """The JSON Schema of the `data` of events of a type, such as orderly.order.item-added.v1."""
     if type not in SCHEMAS:

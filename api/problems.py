@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from api.errors import FieldError, Problem, storage_unavailable
+from api.permissions import allowed_to
 from api.requests import BODY_BYTES_MAX, context_of
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
@@ -96,7 +97,7 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
 
 
 def respond(request: Request, problem: Problem) -> JSONResponse:
-    context = context_of(request)
+    context, allowed = context_of(request), problem.allowed_commands
     document = ProblemDocument(
         type=f"urn:orderly:problem:{problem.code}",
         title=problem.code.replace("-", " ").capitalize(),
@@ -108,13 +109,12 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
         request_id=context.request_id,
         trace_id=context.trace_id,
         current_version=problem.current_version,
-        allowed_commands=problem.allowed_commands,
+        allowed_commands=allowed and allowed_to(context, allowed),
     )
-    headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after else None
     return JSONResponse(
         document.model_dump(exclude_none=True),
         status_code=problem.status,
-        headers=headers,
+        headers=problem.headers,
         media_type=MEDIA_TYPE,
     )
 

@@ -12,11 +12,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 import telemetry
+from api.callers import listed, needing
 from api.door import OPEN_TYPES, Erased, is_sealed, unsealed
 from api.errors import not_ours, unknown_order, unserved_sort
 from api.past import AsOfInstant, AsOfVersion, order_as_of
+from api.permissions import READ, allowed_to, shown_to
 from api.problems import PROBLEMS
 from api.recency import AsRecent, Recency
+from api.requests import context_of
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.commands import Id, Name, type_of
@@ -24,7 +27,9 @@ from privacy.address import Address
 from readside import order_lists
 from readside.order_document import OrderDocument, document
 
-router = APIRouter(prefix="/v1/orders", tags=["reads"], responses=PROBLEMS)
+router = APIRouter(
+    prefix="/v1/orders", tags=["reads"], responses=PROBLEMS, route_class=needing(READ)
+)
 
 HISTORY_MAX = 1_000
 # What a version says never changes; how we word it may, with a release.
@@ -154,9 +159,10 @@ async def get_history(
 
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
 async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Response:
-    """The commands that the order's status admits now, each with its address and its schema."""
+    """The commands that the order admits now and you may send, each with its schema."""
     row = await _found(request.app.state.pool, order_id, recency)
     order = OrderDocument.model_validate_json(row.document)
+    permitted = allowed_to(context_of(request), order.allowed_commands)
     allowed = AllowedCommands(
         order_id=order_id,
         version=order.version,
@@ -168,7 +174,7 @@ async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Res
                 json_schema=command_type.model_json_schema(),
             )
             for command_type in OPEN_TYPES
-            if type_of(command_type) in order.allowed_commands
+            if type_of(command_type) in permitted
         ],
     )
     return _json(allowed.model_dump_json(), {"ETag": f'"{row.version}"', **recency.headers()})
@@ -200,7 +206,7 @@ async def list_orders(
     """
     pool = request.app.state.pool
     wanted = order_lists.Filter(
-        customer_id=customer_id,
+        customer_id=listed(request, customer_id),
         status=status,
         needs_attention=needs_attention,
         sku=sku,
@@ -277,7 +283,8 @@ def _after(cursor: str, sort: str) -> tuple[datetime | int, str]:
 
 
 async def _shown(request: Request, body: str, headers: dict[str, str]) -> Response:
-    """The body, with its personal data unsealed if it has any."""
+    """The body as the caller may see it, with its personal data unsealed if it has any."""
+    body = shown_to(context_of(request), body)
     if is_sealed(body):
         body = await unsealed(body, request.app.state.keys)
         headers["Cache-Control"] = "no-store"  # A copy elsewhere would outlive the key.

@@ -9,6 +9,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Header, Query, Request
 
+from api.callers import assert_own
 from api.errors import Problem, not_ours
 from api.requests import wait_seconds
 from readside import checkpoints, order_view
@@ -56,8 +57,10 @@ def recency_of(projection: str) -> Callable[..., Awaitable[Recency]]:
             str | None, Header(description="`wait=N`: the seconds to wait at most.")
         ] = None,
     ) -> Recency:
-        """Raises a Problem for a token that is none of ours."""
+        """Raises a Problem for a token that is not for the caller, or none of ours."""
         token = _token(consistency_token) if consistency_token else None
+        if token and token[0] != request.path_params.get("order_id"):
+            await assert_own(request, token[0])
         freshness = request.app.state.freshness
         return Recency(freshness, projection, min_version, token, wait_seconds(prefer))
 

@@ -30,6 +30,9 @@ class Context:
     """The caller's X-Request-Id, or else `attempt_id`."""
     traceparent: str
     actor: str = "anonymous"
+    """Who sends it, as its token says; also, what it names is told from what others name."""
+    customer_id: str | None = None
+    """Whose orders alone there are for the caller; None: everybody's."""
 
     @property
     def trace_id(self) -> str:

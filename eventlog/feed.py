@@ -19,6 +19,8 @@ class Wanted:
 
     types: tuple[str, ...] | None = None
     order_id: str | None = None
+    customer_id: str | None = None
+    """Of whoever opened the order."""
 
 
 class PublishedEvent(NamedTuple):
@@ -54,12 +56,16 @@ async def read(reader: Reader, after: Checkpoint, wanted: Wanted, limit: int) ->
         FROM order_events
         WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
           AND ($5::text[] IS NULL OR type = ANY($5)) AND ($6::text IS NULL OR order_id = $6)
-        ORDER BY transaction_id, position LIMIT $7
+          AND ($7::text IS NULL OR $7 = (
+              SELECT opening.data->>'customer_id' FROM order_events AS opening
+              WHERE opening.order_id = order_events.order_id AND opening.version = 1))
+        ORDER BY transaction_id, position LIMIT $8
         """,
         *after,
         *end,
         wanted.types,
         wanted.order_id,
+        wanted.customer_id,
         limit,
     )
     events = [

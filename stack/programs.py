@@ -148,6 +148,7 @@ def ours(addresses: Addresses, logs: Path, name: str, *command: str, **more: str
         "ORDERLY_TASK_QUEUE": addresses.task_queue,
         "ORDERLY_API_HOST": str(api.hostname),
         "ORDERLY_API_PORT": str(api.port),
+        "ORDERLY_OPEN_ON_LOOPBACK": "yes",
         "PAYMENTS_URL": f"{addresses.simulators_url}/payments",
         "STOCK_URL": f"{addresses.simulators_url}/stock",
         "SHIPPING_URL": f"{addresses.simulators_url}/shipping",

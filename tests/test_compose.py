@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from settings import from_environment
+from settings import TokenRules, api_from_environment, from_environment
 
 ROOT = Path(__file__).parent.parent
 OURS = ("api", "worker", "projector", "migrate")
@@ -44,6 +44,12 @@ def test_our_processes_can_use_their_settings(services: dict[str, Any], name: st
 
     assert settings.api_host == "0.0.0.0", "the port that is published leads to the container's own"
     assert settings.api_port == services["api"]["ports"][0]["target"]
+
+
+def test_the_api_asks_its_callers_for_tokens(services: dict[str, Any]) -> None:
+    environment = services["api"]["environment"]
+    tokens = api_from_environment(environment).tokens
+    assert tokens == TokenRules("orderly", "orderly", secret=environment["ORDERLY_TOKEN_SECRET"])
 
 
 def test_the_stand_ins_and_orderly_find_and_believe_each_other(services: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ import asyncpg
 import httpx
 import pytest
 
-from api.customers import customer_of
 from api.errors import Problem
+from api.owners import customer_of
 from api.requests import payload_of, short_hash
 from eventlog import log
 from settings import Settings

@@ -6,7 +6,13 @@ import pytest
 
 import webhooks
 from orders.policy import Policy
-from settings import Settings, SettingsError, from_environment
+from settings import (
+    Settings,
+    SettingsError,
+    TokenRules,
+    api_from_environment,
+    from_environment,
+)
 
 DSN = {"ORDERLY_POSTGRES_DSN": "postgresql://db/orderly"}
 
@@ -59,6 +65,8 @@ def test_the_world_outside_comes_from_the_environment() -> None:
         ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "3600"),
         ("ORDERLY_WEBHOOK_SECRET", "hunter2"),
         ("ORDERLY_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
+        ("ORDERLY_TOKEN_SECRET", "hunter2"),
+        ("ORDERLY_TOKEN_JWKS_URL", "issuer.example/jwks.json"),
         ("ORDERLY_POLICY_DRAFT_SECONDS", "7 days"),
         ("ORDERLY_POLICY_CAPTURE_SECONDS", "0"),
         ("ORDERLY_POLICY_RETURN_WINDOW_SECONDS", "1.5"),
@@ -72,3 +80,55 @@ def test_a_value_that_cannot_be_used_is_named_in_one_sentence(name: str, value: 
     assert name in sentence
     assert sentence.endswith(".") and "\n" not in sentence
     assert "SECRET" not in name or value not in sentence
+
+
+# Whose tokens the API believes
+
+SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
+JWKS = {"ORDERLY_TOKEN_JWKS_URL": "https://issuer.example/jwks.json"}
+ISSUER = {"ORDERLY_TOKEN_ISSUER": "https://issuer.example"}
+OPEN = {"ORDERLY_OPEN_ON_LOOPBACK": "yes"}
+
+
+def test_keys_of_tokens_are_behind_a_url_or_one_shared_secret() -> None:
+    by_secret = api_from_environment(DSN | SECRET)
+    secret = SECRET["ORDERLY_TOKEN_SECRET"]
+    assert by_secret.tokens == TokenRules("orderly", "orderly", secret=secret)
+    assert secret not in repr(by_secret)
+    by_url = api_from_environment(DSN | JWKS | ISSUER | {"ORDERLY_TOKEN_AUDIENCE": "shop"})
+    assert by_url.tokens == TokenRules("https://issuer.example", "shop", *JWKS.values())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_the_api_is_open_on_loopback_if_it_is_told_so(host: str) -> None:
+    settings = api_from_environment(DSN | OPEN | {"ORDERLY_API_HOST": host})
+    assert (settings.tokens, settings.api_host) == (None, host)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({}, "ORDERLY_TOKEN_JWKS_URL"),
+        ({"ORDERLY_OPEN_ON_LOOPBACK": ""}, "ORDERLY_TOKEN_JWKS_URL"),
+        ({"ORDERLY_OPEN_ON_LOOPBACK": "no"}, "ORDERLY_TOKEN_JWKS_URL"),
+        ({"ORDERLY_OPEN_ON_LOOPBACK": "true"}, "ORDERLY_OPEN_ON_LOOPBACK"),
+        (OPEN | {"ORDERLY_API_HOST": "0.0.0.0"}, "ORDERLY_API_HOST"),
+        (OPEN | {"ORDERLY_API_HOST": "::"}, "ORDERLY_API_HOST"),
+        (OPEN | {"ORDERLY_API_HOST": "orders.internal"}, "ORDERLY_API_HOST"),
+        (OPEN | SECRET, "ORDERLY_OPEN_ON_LOOPBACK"),
+        (JWKS, "ORDERLY_TOKEN_ISSUER"),
+        (JWKS | ISSUER | SECRET, "ORDERLY_TOKEN_SECRET"),
+    ],
+)
+def test_an_api_that_would_not_know_its_callers_does_not_start(
+    variables: dict[str, str], named: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        api_from_environment(DSN | variables)
+    sentence = str(refused.value)
+    assert named in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
+
+
+def test_only_the_api_needs_to_know_callers() -> None:
+    assert from_environment(DSN).tokens is None
