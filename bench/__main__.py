@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import catch_up, commands
+from bench import catch_up, commands, reads
 from bench.report import Json
 from cli import EXIT_INTERRUPTED, until_signal
 from stack import StackError
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 PARTS = {
     "commands": commands,
     "catch-up": catch_up,
+    "reads": reads,
 }
 
 
