@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import catch_up, commands, reads
+from bench import catch_up, commands, loss, reads
 from bench.report import Json
 from cli import EXIT_INTERRUPTED, until_signal
 from stack import StackError
@@ -23,6 +23,7 @@ PARTS = {
     "commands": commands,
     "catch-up": catch_up,
     "reads": reads,
+    "loss": loss,
 }
 
 

@@ -49,7 +49,7 @@ class Server:
         await child.start()
         return child
 
-    async def start_ours(self, name: str, dsn: str, port: int = 0) -> Child:
+    async def start_ours(self, command: str, dsn: str, port: int = 0, number: int = 1) -> Child:
         """Starts one of our own processes, without tracing, and with no Temporal to talk to."""
         nowhere = f"{LOOPBACK}:1"
         addresses = Addresses(
@@ -61,9 +61,9 @@ class Server:
             postgres_dsn=dsn,
             simulators_url=f"http://{nowhere}",
         )
-        off = {"OTEL_SDK_DISABLED": "true"}
+        name, off = f"{command}-{number}", {"OTEL_SDK_DISABLED": "true"}
         return await self.start(
-            programs.ours(addresses, self.folder, name, "cli.py", name, **off)
+            programs.ours(addresses, self.folder, name, "cli.py", command, **off)
         )
 
 
