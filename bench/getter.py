@@ -71,14 +71,16 @@ class Getter(asyncio.Protocol):
 async def load(url: str, connections: int, seconds: float, paths: list[str]) -> dict[str, float]:
     """Asks, and says what came of it; raises RuntimeError for an answer other than 200."""
     address = urlsplit(url)
+    assert address.hostname and address.port
     requests = cycle(
         [f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode() for path in paths]
     )
     began = perf_counter()
     getters = [Getter(requests, began + seconds) for _ in range(connections)]
     loop = asyncio.get_running_loop()
-    for getter in getters:
-        await loop.create_connection(lambda one=getter: one, address.hostname, address.port)
+    connecting = iter(getters)
+    for _ in getters:
+        await loop.create_connection(lambda: next(connecting), address.hostname, address.port)
     async with asyncio.timeout(seconds + ANSWER_S_MAX):
         await asyncio.gather(*(getter.ended for getter in getters))
     latencies = [s for getter in getters for s in getter.latencies_s]

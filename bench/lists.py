@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from random import Random
 from statistics import median
 from time import perf_counter
@@ -15,8 +15,225 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
-from bench import machine, ours
+from bench import limit, machine, ours
 from bench.report import Json, columns, counted, percentiles_ms, place
 from bench.servers import postgres
 from eventlog.postgres import connect
+from readside.order_view import SORTS
 
+ORDERS_PER_CUSTOMER = 10
+SKUS = 5_000
+BEGAN, DAYS = datetime(2025, 1, 1, microsecond=1, tzinfo=UTC), 720
+LONG_S = 1_200.0
+WARM_UPS = 6  # After so many, Postgres has made up its mind about a statement's plan.
+SECONDS_MAX = 0.5  # Of one size in a round of one kind of page; but for the first few samples.
+SAMPLES_MIN = 5
+SHOWN = 20
+RATIO_MAX = 1.5
+METHOD = (
+    "order_view.page, 25 orders and one more, as the API calls it; what is asked for is drawn anew"
+    " each time, at random like the orders themselves; the sizes take turns. Deep is the middle of"
+    " all orders by that sort, where a cursor would continue."
+)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A database with so many orders."""
+
+    orders: int
+    connection: asyncpg.Connection
+    middles: dict[str, list[Any]]
+    """By sort, values of it from orders about the middle."""
+
+    @property
+    def customers(self) -> int:
+        return max(self.orders // ORDERS_PER_CUSTOMER, 1)
+
+
+Wanted = Callable[[Random, Shelf], dict[str, Any]]
+"""Draws the values of a filter."""
+
+
+def _customer(dice: Random, shelf: Shelf) -> dict[str, Any]:
+    return {"customer_id": f"customer-{int(shelf.customers * dice.random() ** 3)}"}
+
+
+def _sku(dice: Random, _: Shelf) -> dict[str, Any]:
+    return {"sku": f"sku-{int(SKUS * dice.random() ** 4)}"}
+
+
+def _reference(dice: Random, shelf: Shelf) -> dict[str, Any]:
+    return {"external_reference": f"reference-{5 * dice.randint(1, max(shelf.orders // 5, 1))}"}
+
+
+def _status(*statuses: str) -> Wanted:
+    return lambda _dice, _shelf: {"status": statuses}
+
+
+def _placed(days: int) -> Wanted:
+    middle, half = BEGAN + timedelta(days=DAYS / 2), timedelta(days=days / 2)
+    between = {"placed_from": middle - half, "placed_before": middle + half}
+    return lambda _dice, _shelf: between
+
+
+def _both(one: Wanted, other: Wanted) -> Wanted:
+    return lambda dice, shelf: one(dice, shelf) | other(dice, shelf)
+
+
+FILTERS: dict[str, Wanted] = {
+    "all": lambda _dice, _shelf: {},
+    "customer": _customer,
+    "status, of most": _status("completed"),
+    "status, of few": _status("on_hold"),
+    "two statuses": _status("confirmed", "cancelled"),
+    "needs attention": lambda _dice, _shelf: {"needs_attention": True},
+    "SKU": _sku,
+    "external reference": _reference,
+    "placed in a month": _placed(30),
+    "placed in a year": _placed(365),
+    "total from": lambda _dice, _shelf: {"total_from": 1_000},
+    "total between": lambda _dice, _shelf: {"total_from": 1_000, "total_below": 1_200},
+    "customer, status": _both(_customer, _status("completed")),
+    "SKU, status": _both(_sku, _status("confirmed")),
+}
+
+_ORDERS = f"""
+INSERT INTO order_view (
+    order_id, version, status, customer_id, currency, external_reference, total, skus,
+    opened_at, placed_at, updated_at, state, document, needs_attention
+)
+SELECT order_id, 10, status, customer_id, 'USD', CASE WHEN n % 5 = 0 THEN 'reference-' || n END,
+    total, skus, opened_at,
+    CASE WHEN status NOT IN ('draft', 'expired') THEN opened_at + interval '1 hour' * a END,
+    opened_at + interval '30 days' * b * b, {
+    limit.json_like(limit.state(limit.DRAFT), customer_id=limit.quoted("customer_id"))
+}::json, {
+    limit.json_like(
+        limit.shown(limit.DRAFT).model_dump(),
+        order_id=limit.quoted("order_id"),
+        status=limit.quoted("status"),
+        customer_id=limit.quoted("customer_id"),
+        total="total",
+        opened_at=limit.time("opened_at"),
+    )
+}::json, random() < 0.001
+FROM (
+    SELECT n, md5(n::text) AS order_id, a, b,
+        'customer-' || floor($2 * random() ^ 3) AS customer_id,
+        CASE WHEN a < 0.80 THEN 'completed' WHEN a < 0.88 THEN 'cancelled'
+             WHEN a < 0.94 THEN 'confirmed' WHEN a < 0.97 THEN 'draft' WHEN a < 0.985 THEN 'placed'
+             WHEN a < 0.99 THEN 'awaiting_customer' WHEN a < 0.995 THEN 'on_hold'
+             WHEN a < 0.999 THEN 'expired' ELSE 'cancelling' END AS status,
+        floor(exp(4 + 6 * b))::bigint AS total,
+        ARRAY['sku-' || floor({SKUS} * random() ^ 4), 'sku-' || floor({SKUS} * random() ^ 4)]
+            AS skus,
+        $3::timestamptz + interval '{DAYS} days' * n / $1 AS opened_at
+    FROM (SELECT n, random() AS a, random() AS b FROM generate_series(1, $1) AS n) AS drawn
+) AS orders
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--few", type=counted, default=10_000, help="orders")
+    parser.add_argument("--many", type=counted, default=1_000_000, help="orders")
+    parser.add_argument("--samples", type=counted, default=200, help="of a kind of page in a round")
+    parser.add_argument("--rounds", type=counted, default=5, help="their medians are what counts")
+
+
+async def measured(options: argparse.Namespace, console: Console) -> Json:
+    """Makes the orders, and asks for pages of them."""
+    dice, pages = Random(5), list(product(FILTERS, _sorts(), (False, True)))
+    async with postgres() as server:
+        shelves = []
+        for name in ("few", "many"):
+            orders = getattr(options, name)
+            console.print(f"making {orders:,} orders …")
+            shelves.append(await _stocked(await server.database(name), orders))
+        console.print(f"asking for {len(pages)} kinds of pages …")
+        measured = []
+        for page in pages:
+            await _timed(shelves, *page, WARM_UPS, dice)
+            rounds = [
+                await _timed(shelves, *page, options.samples, dice) for _ in range(options.rounds)
+            ]
+            measured.append(_compared(*page, rounds))
+        for shelf in shelves:
+            await shelf.connection.close()
+    measured.sort(key=lambda page: -page["ratio"])
+    return {
+        "orders": [shelf.orders for shelf in shelves],
+        "samples": options.samples,
+        "worst_ratio": measured[0]["ratio"],
+        "pages": measured,
+        "machine": machine.description(),
+    }
+
+
+def _sorts() -> list[str]:
+    return [sign + sort for sort in SORTS for sign in ("-", "")]
+
+
+async def _stocked(dsn: str, orders: int) -> Shelf:
+    connection = await connect(dsn)
+    shelf = Shelf(orders, connection, {})
+    await connection.execute("SELECT setseed(0.5)")
+    await connection.execute(_ORDERS, orders, shelf.customers, BEGAN, timeout=LONG_S)
+    await connection.execute("VACUUM ANALYZE order_view", timeout=LONG_S)
+    about = [0.495 + 0.001 * n for n in range(11)]
+    for sort in SORTS:
+        shelf.middles[sort] = await connection.fetchval(
+            f"SELECT percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY {sort}) FROM order_view",
+            about,
+            timeout=LONG_S,
+        )
+    return shelf
+
+
+async def _timed(
+    shelves: list[Shelf], filter: str, sort: str, deep: bool, samples: int, dice: Random
+) -> list[dict[str, float]]:
+    """For each shelf, percentiles of what such pages took; the shelves take turns."""
+    took: list[list[float]] = [[] for _ in shelves]
+    for _ in range(samples):
+        for shelf, so_far in zip(shelves, took, strict=True):
+            if len(so_far) >= SAMPLES_MIN and sum(so_far) > SECONDS_MAX:
+                continue
+            wanted = FILTERS[filter](dice, shelf)
+            middle = dice.choice(shelf.middles[sort.removeprefix("-")])
+            began = perf_counter()
+            await ours.page(shelf.connection, wanted, sort, (middle, "8") if deep else None)
+            so_far.append(perf_counter() - began)
+    return [percentiles_ms(of_one) for of_one in took]
+
+
+def _compared(filter: str, sort: str, deep: bool, rounds: list[list[dict[str, float]]]) -> Json:
+    few, many = (
+        {p: round(median(one[p] for one in of_shelf), 3) for p in ("p50", "p99")}
+        for of_shelf in zip(*rounds, strict=True)
+    )
+    return {
+        "filter": filter,
+        "sort": sort,
+        "page": "deep" if deep else "first",
+        "few_ms": few,
+        "many_ms": many,
+        "ratio": round(many["p99"] / few["p99"], 2),
+        "ratio_p50": round(many["p50"] / few["p50"], 2),
+    }
+
+
+def show(console: Console, result: Json) -> None:
+    """Prints the worst."""
+    few, many = (f"{orders:,}" for orders in result["orders"])
+    table = columns("orders", *[f"{p} {n}" for p in ("p50", "p99") for n in (few, many)], "ratio")
+    for page in result["pages"][:SHOWN]:
+        times = [page[size][p] for p in ("p50", "p99") for size in ("few_ms", "many_ms")]
+        label = f"{page['filter']}; {page['sort']}; {page['page']}"
+        table.add_row(label, *[f"{ms:,.2f}" for ms in times], f"{page['ratio']:,}")
+    console.print(table)
+    under = sum(page["ratio"] < RATIO_MAX for page in result["pages"])
+    console.print(
+        f"The worst {SHOWN} of {len(result['pages'])} kinds of pages, in milliseconds; of {under}"
+        f" the p99 grows less than {RATIO_MAX} times.\n{place(result['machine'])}.\n{METHOD}\n"
+    )

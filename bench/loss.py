@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from random import Random
 
@@ -139,20 +139,25 @@ async def _read_by_position(pool: asyncpg.Pool, done: asyncio.Event) -> int:
 async def _kill_now_and_then(projectors: list[Child], done: asyncio.Event) -> int:
     """Kills one or the other, and starts it again; at least once. Returns how often."""
     dice = Random(1)
-    for kills in count(1):
+    kills = 0
+    while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(dice.uniform(*LIVES_S)):
                 await done.wait()
         victim = dice.choice(projectors)
         if victim.ending is not None:
             raise RuntimeError(f"{victim.name} {victim.ending}: {victim.program.log.read_text()}")
-        os.kill(victim.pid, signal.SIGKILL)
-        while victim.ending is None:
-            await asyncio.sleep(POLL_S)
+        await _kill(victim)
         await victim.start()
+        kills += 1
         if done.is_set():
             return kills
-    raise AssertionError
+
+
+async def _kill(projector: Child) -> None:
+    os.kill(projector.pid, signal.SIGKILL)
+    while projector.ending is None:
+        await asyncio.sleep(POLL_S)
 
 
 async def _projected(pool: asyncpg.Pool, expected: int) -> int:
@@ -162,14 +167,16 @@ async def _projected(pool: asyncpg.Pool, expected: int) -> int:
         async with asyncio.timeout(CATCH_UP_S_MAX):
             while projected < expected:
                 await asyncio.sleep(POLL_S)
-                projected = await pool.fetchval("SELECT coalesce(sum(version), 0)::int FROM order_view")
+                projected = await pool.fetchval(
+                    "SELECT coalesce(sum(version), 0)::int FROM order_view"
+                )
     return projected
 
 
 async def _differing(pool: asyncpg.Pool) -> int:
     async with pool.acquire() as connection:
         await connection.execute("CREATE TABLE by_sql (LIKE order_view INCLUDING ALL)")
-        await connection.execute(limit.statement("by_sql"), timeout=None)
+        await connection.execute(limit.statement("by_sql"), timeout=limit.LONG_S)
         return await limit.differing(connection, "order_view", "by_sql")
 
 

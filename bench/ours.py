@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from time import perf_counter
+from typing import Any
 
 import asyncpg
 import uvloop
 
-from eventlog.postgres import connect, connect_pool
-from readside import projector
+from eventlog.postgres import Connection, connect, connect_pool
+from readside import order_view, projector
 from readside.projector import ORDER_VIEW, Step
+
+ANNOUNCED = order_view.NAME  # The channel on which each commit of the read model is heard.
+PAGE = 25  # What the API answers if nobody asks for more.
 
 
 async def prepare(dsn: str) -> None:
@@ -38,6 +42,16 @@ async def rebuild(dsn: str) -> None:
     await connection.execute("UPDATE projections SET transaction_id = '0', position = 0")
     await connection.close()
     await catch_up(dsn)
+
+
+async def page(
+    connection: Connection, wanted: dict[str, Any], sort: str, after: tuple[Any, str] | None
+) -> int:
+    """Asks for a page as the API does; returns how many orders are on it."""
+    column, descending = sort.removeprefix("-"), sort.startswith("-")
+    filter = order_view.Filter(**wanted)
+    rows = await order_view.page(connection, filter, column, descending, after, PAGE + 1)
+    return len(rows)
 
 
 async def timed(name: str, dsn: str) -> float:

@@ -96,7 +96,9 @@ async def _started(server: Server, dsn: str) -> dict[str, Side]:
         for side, child in zip(sides, children, strict=True):
             while not await _answers(http, side.url):
                 if child.ending is not None:
-                    raise StackError(f"{child.name} {child.ending}: {child.program.log.read_text()}")
+                    raise StackError(
+                        f"{child.name} {child.ending}: {child.program.log.read_text()}"
+                    )
                 await asyncio.sleep(0.05)
     return dict(zip(("bare", "orderly"), sides, strict=True))
 
@@ -158,9 +160,7 @@ def show(console: Console, result: Json) -> None:
     for name, label in LABELS.items():
         table.add_row(label, *[f"{result[side][name]:,}" for side in ("bare", "orderly")])
     console.print(table)
-    console.print(
-        f"{place(result['machine'])}; {result['connections']} connections.\n{METHOD}\n"
-    )
+    console.print(f"{place(result['machine'])}; {result['connections']} connections.\n{METHOD}\n")
     rounds = ", ".join(map(str, result["ratio_rounds"]))
     console.print(
         f"Ratio of orderly to the bare route: [bold]{result['ratio']}[/bold] (by round: {rounds}),"
