@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 from random import Random
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-import asyncpg
 from rich.console import Console
 
-from bench import limit, machine, ours
+from bench import machine, ours
 from bench.report import Json, columns, counted, percentiles_ms, place
 from bench.servers import postgres
-from eventlog.postgres import connect
+from bench.shelves import BEGAN, DAYS, SKUS, Shelf, stocked
 from readside.order_view import SORTS
 
-ORDERS_PER_CUSTOMER = 10
-SKUS = 5_000
-BEGAN, DAYS = datetime(2025, 1, 1, microsecond=1, tzinfo=UTC), 720
-LONG_S = 1_200.0
 WARM_UPS = 6  # After so many, Postgres has made up its mind about a statement's plan.
-SECONDS_MAX = 0.5  # Of one size in a round of one kind of page; but for the first few samples.
-SAMPLES_MIN = 5
+SECONDS_MAX = 0.5  # Of one size in a round of one kind of page: what is slow is sampled less.
 SHOWN = 20
 RATIO_MAX = 1.5
 METHOD = (
@@ -35,20 +28,6 @@ METHOD = (
     " each time, at random like the orders themselves; the sizes take turns. Deep is the middle of"
     " all orders by that sort, where a cursor would continue."
 )
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """A database with so many orders."""
-
-    orders: int
-    connection: asyncpg.Connection
-    middles: dict[str, list[Any]]
-    """By sort, values of it from orders about the middle."""
-
-    @property
-    def customers(self) -> int:
-        return max(self.orders // ORDERS_PER_CUSTOMER, 1)
 
 
 Wanted = Callable[[Random, Shelf], dict[str, Any]]
@@ -98,41 +77,6 @@ FILTERS: dict[str, Wanted] = {
     "SKU, status": _both(_sku, _status("confirmed")),
 }
 
-_ORDERS = f"""
-INSERT INTO order_view (
-    order_id, version, status, customer_id, currency, external_reference, total, skus,
-    opened_at, placed_at, updated_at, state, document, needs_attention
-)
-SELECT order_id, 10, status, customer_id, 'USD', CASE WHEN n % 5 = 0 THEN 'reference-' || n END,
-    total, skus, opened_at,
-    CASE WHEN status NOT IN ('draft', 'expired') THEN opened_at + interval '1 hour' * a END,
-    opened_at + interval '30 days' * b * b, {
-    limit.json_like(limit.state(limit.DRAFT), customer_id=limit.quoted("customer_id"))
-}::json, {
-    limit.json_like(
-        limit.shown(limit.DRAFT).model_dump(),
-        order_id=limit.quoted("order_id"),
-        status=limit.quoted("status"),
-        customer_id=limit.quoted("customer_id"),
-        total="total",
-        opened_at=limit.time("opened_at"),
-    )
-}::json, random() < 0.001
-FROM (
-    SELECT n, md5(n::text) AS order_id, a, b,
-        'customer-' || floor($2 * random() ^ 3) AS customer_id,
-        CASE WHEN a < 0.80 THEN 'completed' WHEN a < 0.88 THEN 'cancelled'
-             WHEN a < 0.94 THEN 'confirmed' WHEN a < 0.97 THEN 'draft' WHEN a < 0.985 THEN 'placed'
-             WHEN a < 0.99 THEN 'awaiting_customer' WHEN a < 0.995 THEN 'on_hold'
-             WHEN a < 0.999 THEN 'expired' ELSE 'cancelling' END AS status,
-        floor(exp(4 + 6 * b))::bigint AS total,
-        ARRAY['sku-' || floor({SKUS} * random() ^ 4), 'sku-' || floor({SKUS} * random() ^ 4)]
-            AS skus,
-        $3::timestamptz + interval '{DAYS} days' * n / $1 AS opened_at
-    FROM (SELECT n, random() AS a, random() AS b FROM generate_series(1, $1) AS n) AS drawn
-) AS orders
-"""
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--few", type=counted, default=10_000, help="orders")
@@ -149,10 +93,12 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
         for name in ("few", "many"):
             orders = getattr(options, name)
             console.print(f"making {orders:,} orders …")
-            shelves.append(await _stocked(await server.database(name), orders))
+            shelves.append(await stocked(await server.database(name), orders))
         console.print(f"asking for {len(pages)} kinds of pages …")
         measured = []
-        for page in pages:
+        for number, page in enumerate(pages):
+            if number % (len(pages) // len(FILTERS)) == 0:
+                console.print(f"  {page[0]} …")
             await _timed(shelves, *page, WARM_UPS, dice)
             rounds = [
                 await _timed(shelves, *page, options.samples, dice) for _ in range(options.rounds)
@@ -174,22 +120,6 @@ def _sorts() -> list[str]:
     return [sign + sort for sort in SORTS for sign in ("-", "")]
 
 
-async def _stocked(dsn: str, orders: int) -> Shelf:
-    connection = await connect(dsn)
-    shelf = Shelf(orders, connection, {})
-    await connection.execute("SELECT setseed(0.5)")
-    await connection.execute(_ORDERS, orders, shelf.customers, BEGAN, timeout=LONG_S)
-    await connection.execute("VACUUM ANALYZE order_view", timeout=LONG_S)
-    about = [0.495 + 0.001 * n for n in range(11)]
-    for sort in SORTS:
-        shelf.middles[sort] = await connection.fetchval(
-            f"SELECT percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY {sort}) FROM order_view",
-            about,
-            timeout=LONG_S,
-        )
-    return shelf
-
-
 async def _timed(
     shelves: list[Shelf], filter: str, sort: str, deep: bool, samples: int, dice: Random
 ) -> list[dict[str, float]]:
@@ -197,7 +127,7 @@ async def _timed(
     took: list[list[float]] = [[] for _ in shelves]
     for _ in range(samples):
         for shelf, so_far in zip(shelves, took, strict=True):
-            if len(so_far) >= SAMPLES_MIN and sum(so_far) > SECONDS_MAX:
+            if sum(so_far) > SECONDS_MAX:
                 continue
             wanted = FILTERS[filter](dice, shelf)
             middle = dice.choice(shelf.middles[sort.removeprefix("-")])
