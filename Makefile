@@ -14,11 +14,11 @@ unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench docs schemas lock
+.PHONY: help install demo up test check format bench bench-loss docs schemas lock
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' \
-		| awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
+		| awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 install: $(INSTALLED) ## make .venv, with the locked dependencies and the orderly command
 
@@ -41,8 +41,12 @@ format: $(INSTALLED) ## format the code and mend what lint can mend
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-bench: $(INSTALLED) ## measure commands a second, beside the bare SDK
-	@$(PY) -m bench $(ARGS)
+bench: $(INSTALLED) ## measure everything, beside others (ARGS="catch-up" for one part)
+	@for part in $(if $(ARGS),"$(ARGS)",commands catch-up freshness lists reads loss); do \
+		$(PY) -m bench $$part || exit 1; done
+
+bench-loss: $(INSTALLED) ## lose nothing while writers are late and projectors are killed
+	@$(PY) -m bench loss $(ARGS)
 
 docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
 	@$(PY) -m docs.lifecycle

@@ -10,18 +10,38 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 
-from bench import catch_up, commands
+from bench import catch_up, commands, freshness, lists, loss, reads
 from bench.report import Json
 from exits import EXIT_INTERRUPTED, until_signal
 from stack import StackError
 
 ROOT = Path(__file__).parent.parent
-PARTS = {
+
+
+class Part(Protocol):
+    """What is measured by one module of this package."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Sizes, with defaults that a result to be quoted has."""
+
+    async def measured(self, options: argparse.Namespace, console: Console) -> Json:
+        """The result; what should not be is named in its `wrong`, if there is any."""
+
+    def show(self, console: Console, result: Json) -> None:
+        """Prints it as a table."""
+
+
+PARTS: dict[str, Part] = {
     "commands": commands,
     "catch-up": catch_up,
+    "freshness": freshness,
+    "lists": lists,
+    "reads": reads,
+    "loss": loss,
 }
 
 

@@ -37,13 +37,12 @@ Happened = tuple[str, Envelope]
 """The id of an order, and an event of it."""
 
 
-def happened(events: int) -> Iterator[Happened]:
+def happened(events: int, seed: int = 4) -> Iterator[Happened]:
     """So many events, in the order in which the shoppers cause them."""
-    return islice(_shopping(), events)
+    return islice(_shopping(Random(seed)), events)
 
 
-def _shopping() -> Iterator[Happened]:
-    dice = Random(4)
+def _shopping(dice: Random) -> Iterator[Happened]:
     orders = count()
     trolleys = [_life(next(orders), dice) for _ in range(SHOPPERS)]
     for number in count():

@@ -10,32 +10,35 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import asyncpg
 from pydantic import TypeAdapter
 
+from eventlog.postgres import Connection
 from orders.events import ItemAdded, OrderOpened, OrderPlaced
 from orders.evolve import fold
 from orders.order import Order
 from readside.order_document import OrderDocument, View, document
 from readside.order_view import PROJECTION
 
+LONG_S = 600.0  # A statement over the whole log may take so long.
 _ITEM = ItemAdded(line_id="", sku="", title="", quantity=1, unit_price=0, discount=0, tax=0)
-_DRAFT = fold([OrderOpened(customer_id="", currency=""), _ITEM])
-_PLACED = fold([OrderPlaced(total=0)], _DRAFT)
+DRAFT = fold([OrderOpened(customer_id="", currency=""), _ITEM])
+_PLACED = fold([OrderPlaced(total=0)], DRAFT)
 _TERMS = ("quantity", "unit_price", "discount", "tax")
 _LINE_TOTAL = "quantity * unit_price - discount + tax"
 
 
-def _json(order: Order) -> dict[str, Any]:
-    state: dict[str, Any] = TypeAdapter(Order).dump_python(order, mode="json")
-    return state
+def state(order: Order) -> dict[str, Any]:
+    """The order as order_view keeps it."""
+    kept: dict[str, Any] = TypeAdapter(Order).dump_python(order, mode="json")
+    return kept
 
 
-def _shown(order: Order) -> OrderDocument:
+def shown(order: Order) -> OrderDocument:
+    """The order as order_view shows it, but for its id and its times."""
     return document(View("", order))
 
 
-def _filled(shape: Mapping[str, Any], **values: str) -> str:
+def json_like(shape: Mapping[str, Any], **values: str) -> str:
     """SQL that makes compact JSON like `shape`, but with SQL expressions for some keys' values."""
     assert list(values) == sorted(values, key=list(shape).index), "format() takes them in order"
     text = json.dumps({**shape, **{key: f"<{key}>" for key in values}}, separators=(",", ":"))
@@ -45,60 +48,61 @@ def _filled(shape: Mapping[str, Any], **values: str) -> str:
     return f"format('{text}', {', '.join(values.values())})"
 
 
-def _quoted(column: str) -> str:
+def quoted(column: str) -> str:
     """SQL for a JSON string of what needs no escapes."""
     return f"""'"' || {column} || '"'"""
 
 
-def _time(column: str) -> str:
+def time(column: str) -> str:
+    """SQL for a time in JSON, with its microseconds."""
     utc = f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-    return _quoted(utc)
+    return quoted(utc)
 
 
 def _line(shape: Mapping[str, Any], **more: str) -> str:
-    names = {"line_id": _quoted("line_id"), "sku": _quoted("sku"), "title": "to_json(title)"}
-    return _filled(shape, **names, **{term: term for term in _TERMS}, **more)
+    names = {"line_id": quoted("line_id"), "sku": quoted("sku"), "title": "to_json(title)"}
+    return json_like(shape, **names, **{term: term for term in _TERMS}, **more)
 
 
 def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-_LINE = _line(_json(_DRAFT)["lines"][""])
-_SHOWN_LINE = _line(_shown(_DRAFT).lines[0].model_dump(), total=_LINE_TOTAL)
-_NOTE = f"""{_quoted("(data->>'note_id')")} || ':' || (data->'text')"""
-_SHOWN_NOTE = _filled({"note_id": 0, "text": 0}, note_id="data->'note_id'", text="data->'text'")
-_STATE = _filled(
-    _json(_DRAFT),
+_LINE = _line(state(DRAFT)["lines"][""])
+_SHOWN_LINE = _line(shown(DRAFT).lines[0].model_dump(), total=_LINE_TOTAL)
+_NOTE = f"""{quoted("(data->>'note_id')")} || ':' || (data->'text')"""
+_SHOWN_NOTE = json_like({"note_id": 0, "text": 0}, note_id="data->'note_id'", text="data->'text'")
+_STATE = json_like(
+    state(DRAFT),
     version="version",
-    status=_quoted("status"),
-    customer_id=_quoted("customer_id"),
-    currency=_quoted("currency"),
+    status=quoted("status"),
+    customer_id=quoted("customer_id"),
+    currency=quoted("currency"),
     lines="lines",
     notes="notes",
     shipping_charge="shipping_charge",
 )
-_DOCUMENT = _filled(
-    _shown(_DRAFT).model_dump(),
-    order_id=_quoted("order_id"),
+_DOCUMENT = json_like(
+    shown(DRAFT).model_dump(),
+    order_id=quoted("order_id"),
     version="version",
-    status=_quoted("status"),
-    customer_id=_quoted("customer_id"),
-    currency=_quoted("currency"),
+    status=quoted("status"),
+    customer_id=quoted("customer_id"),
+    currency=quoted("currency"),
     total="total",
     shipping_charge="shipping_charge",
     lines="shown_lines",
     notes="shown_notes",
-    opened_at=_time("opened_at"),
-    placed_at=f"coalesce({_time('placed_at')}, 'null')",
-    updated_at=_time("updated_at"),
+    opened_at=time("opened_at"),
+    placed_at=f"coalesce({time('placed_at')}, 'null')",
+    updated_at=time("updated_at"),
     allowed_commands=f"""CASE status
-        WHEN 'draft' THEN '{_compact(_shown(_DRAFT).allowed_commands)}'
-        ELSE '{_compact(_shown(_PLACED).allowed_commands)}' END""",
+        WHEN 'draft' THEN '{_compact(shown(DRAFT).allowed_commands)}'
+        ELSE '{_compact(shown(_PLACED).allowed_commands)}' END""",
 )
 
 
-async def prepare(connection: asyncpg.Connection, schema: str) -> None:
+async def prepare(connection: Connection, schema: str) -> None:
     """Makes an empty schema like order_view."""
     await connection.execute(
         f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema};"
@@ -134,7 +138,7 @@ WITH parts AS (  -- Each line of each order; what belongs to no line is a part o
         CASE WHEN max(placed_at) IS NULL THEN 'draft' ELSE 'placed' END AS status,
         coalesce(max(shipping_charge), 0) AS shipping_charge,
         coalesce(sum({_LINE_TOTAL}), 0) + coalesce(max(shipping_charge), 0) AS total,
-        '{{' || coalesce(string_agg({_quoted("line_id")} || ':' || {_LINE}, ',' ORDER BY first)
+        '{{' || coalesce(string_agg({quoted("line_id")} || ':' || {_LINE}, ',' ORDER BY first)
             FILTER (WHERE line_id IS NOT NULL), '') || '}}' AS lines,
         '[' || coalesce(string_agg({_SHOWN_LINE}, ',' ORDER BY first)
             FILTER (WHERE line_id IS NOT NULL), '') || ']' AS shown_lines,
@@ -155,12 +159,12 @@ FROM orders
 """
 
 
-async def differing(connection: asyncpg.Connection, one: str, other: str) -> int:
+async def differing(connection: Connection, one: str, other: str) -> int:
     """How many rows are in only one of two schemas like order_view."""
     return sum([await _differing(connection, one, other, t) for t in ("orders", "skus")])
 
 
-async def _differing(connection: asyncpg.Connection, one: str, other: str, table: str) -> int:
+async def _differing(connection: Connection, one: str, other: str, table: str) -> int:
     names = await connection.fetch(
         "SELECT column_name, data_type FROM information_schema.columns"
         " WHERE table_schema = $1 AND table_name = $2",
@@ -176,5 +180,7 @@ async def _differing(connection: asyncpg.Connection, one: str, other: str, table
         f"(SELECT {columns} FROM {a}.{table} EXCEPT SELECT {columns} FROM {b}.{table})"
         for a, b in [(one, other), (other, one)]
     )
-    found: int = await connection.fetchval(f"SELECT count(*) FROM ({query}) AS rows", timeout=None)
+    found: int = await connection.fetchval(
+        f"SELECT count(*) FROM ({query}) AS rows", timeout=LONG_S
+    )
     return found

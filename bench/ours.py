@@ -8,14 +8,19 @@ from __future__ import annotations
 import asyncio
 import sys
 from time import perf_counter
+from typing import Any
 
 import uvloop
 
-from readside import checkpoints, order_view, projector
+from eventlog.postgres import Connection
+from readside import checkpoints, order_lists, order_view, projector
 from readside import rebuild as rebuilding
 from readside.projector import Step
 
 ORDER_VIEW = order_view.PROJECTION
+
+ANNOUNCED = checkpoints.CHANNEL  # On which each commit of a read model is heard.
+PAGE = 25  # What the API answers if nobody asks for more.
 
 
 async def prepare(dsn: str) -> None:
@@ -33,6 +38,16 @@ async def catch_up(dsn: str) -> None:
 async def rebuild(dsn: str) -> None:
     """Projects the whole log anew, compares the result with the live one, and swaps them."""
     await rebuilding.rebuild(dsn, ORDER_VIEW)
+
+
+async def page(
+    connection: Connection, wanted: dict[str, Any], sort: str, after: tuple[Any, str] | None
+) -> int:
+    """Asks for a page as the API does; returns how many orders are on it."""
+    column, descending = sort.removeprefix("-"), sort.startswith("-")
+    filter = order_lists.Filter(**wanted)
+    rows = await order_lists.page(connection, filter, column, descending, after, PAGE + 1)
+    return len(rows)
 
 
 async def timed(name: str, dsn: str) -> float:

@@ -41,7 +41,7 @@ def columns(*names: str) -> Table:
 def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
     """The median and the 99th percentile, in milliseconds."""
     ordered = sorted(seconds)
-    return {f"p{n}": round(1000 * ordered[len(ordered) * n // 100], 2) for n in (50, 99)}
+    return {f"p{n}": round(1000 * ordered[len(ordered) * n // 100], 3) for n in (50, 99)}
 
 
 def place(machine: Json) -> str:

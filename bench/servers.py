@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -17,7 +16,8 @@ import psutil  # type: ignore[import-untyped]
 from bench import ours
 from stack import StackError, programs
 from stack.child import Child, Program
-from stack.claim import claim
+from stack.claim import LOOPBACK, claim
+from stack.programs import Addresses
 
 ROOT = Path(__file__).parent.parent
 READY_S_MAX = 60.0
@@ -49,11 +49,22 @@ class Server:
         await child.start()
         return child
 
-    async def start_python(self, name: str, *arguments: str, **environment: str) -> Child:
-        """Starts Python with these arguments, in the environment and this much more of it."""
-        command = [sys.executable, *arguments]
-        told = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-        return await self.start(Program(name, command, self.folder / f"{name}.log", told))
+    async def start_ours(self, command: str, dsn: str, port: int = 0, number: int = 1) -> Child:
+        """Starts one of our own processes, without tracing, and with no Temporal to talk to."""
+        nowhere = f"{LOOPBACK}:1"
+        addresses = Addresses(
+            api_url=f"http://{LOOPBACK}:{port}",
+            temporal_address=nowhere,
+            temporal_namespace="default",
+            task_queue="orders",
+            temporal_ui_url=f"http://{nowhere}",
+            postgres_dsn=dsn,
+            simulators_url=f"http://{nowhere}",
+        )
+        name, off = f"{command}-{number}", {"OTEL_SDK_DISABLED": "true"}
+        return await self.start(
+            programs.ours(addresses, self.folder, name, "cli.py", command, **off)
+        )
 
 
 @asynccontextmanager
@@ -93,19 +104,19 @@ class Ran:
     resident_mb: list[float]
 
 
-async def run_python(*arguments: str) -> Ran:
+async def run_python(*arguments: str, stdin: str = "") -> Ran:
     """Runs Python to its end; raises RuntimeError if it fails."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments),
         cwd=ROOT,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     samples: list[float] = []
     sampling = asyncio.create_task(_sample(process.pid, samples))
     try:
-        printed, errors = await process.communicate()
+        printed, errors = await process.communicate(stdin.encode())
     finally:
         sampling.cancel()
         if process.returncode is None:

@@ -5,14 +5,17 @@ each event to a materialised view, which folds it by our rules, makes our docume
 row of order_view in the transaction that notes how far the projection is.
 
 A process of its own: ``python -m bench.theirs catch_up DSN EVENTS`` saves so many events, then
-projects them, and prints how many seconds projecting took.
+projects them, and prints how many seconds projecting took; ``python -m bench.theirs freshness DSN
+RATE SECONDS`` prints percentiles of how long an event takes from its save until a wait for it ends.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import replace
-from datetime import datetime
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import islice
 from time import perf_counter, sleep
 from typing import Any
@@ -30,6 +33,7 @@ from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
 from bench.events import Happened, happened
+from bench.report import percentiles_ms
 from orders.events import ItemAdded, restored
 from orders.evolve import evolve
 from orders.order import Order
@@ -37,9 +41,12 @@ from readside.order_document import View, document
 
 SAVED_TOGETHER = 500
 POLL_S = 0.02
+WAITING_MAX = 15  # As many connections as the library's pool opens by default.
+WAIT_S_MAX = 60.0
 _ORDER = TypeAdapter(Order)
 
 
+@dataclass(frozen=True)
 class OrderEvent(DomainEvent):
     """An event of an order, with what ours holds."""
 
@@ -182,5 +189,27 @@ def catch_up(dsn: str, events: int) -> float:
         return perf_counter() - began
 
 
+def freshness(dsn: str, rate: int, seconds: int) -> dict[str, float]:
+    """Percentiles from saving an event until `wait` returns, in ms, at a steady rate."""
+    with running(dsn) as runner, ThreadPoolExecutor(WAITING_MAX) as waiting:
+        began = perf_counter()
+        waits: list[Future[float]] = []
+        for number, one in enumerate(happened(rate * seconds)):
+            sleep(max(began + number / rate - perf_counter(), 0))
+            saved_at = perf_counter()
+            recordings = runner.app.save(event_of(one, datetime.now(UTC)))
+            waits.append(waiting.submit(_wait, runner, recordings[-1].notification.id, saved_at))
+        return percentiles_ms(wait.result() for wait in waits)
+
+
+def _wait(runner: Runner, notification_id: int, saved_at: float) -> float:
+    runner.wait(notification_id, timeout=WAIT_S_MAX)
+    return perf_counter() - saved_at
+
+
 if __name__ == "__main__":
-    print(catch_up(sys.argv[2], int(sys.argv[3])))
+    part, dsn, *numbers = sys.argv[1:]
+    if part == "catch_up":
+        print(catch_up(dsn, *map(int, numbers)))
+    else:
+        print(json.dumps(freshness(dsn, *map(int, numbers))))

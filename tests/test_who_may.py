@@ -240,9 +240,9 @@ async def test_the_feed_shows_a_customer_what_happened_to_its_own_orders_alone(
     hers = (await ada.opens()).rpartition("/")[2]
 
     async def subjects(caller: Caller) -> set[str]:
-        seen, after = set[str](), None
+        seen, after = set[str](), ""
         while True:
-            params = {"after": after} if after else {}
+            params = {"after": after} if after else None
             page = (await caller.sends("GET", "/v1/events", params=params)).json()
             seen |= {event["subject"] for event in page["items"]}
             if page["next"] == after:

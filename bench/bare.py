@@ -1,0 +1,40 @@
+"""The bare route: FastAPI, one row by its key through asyncpg, its JSON as it is; nothing else.
+
+``python -m bench.bare DSN PORT`` serves it, with the server and the settings that our API has.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+QUERY = "SELECT document FROM order_view.orders WHERE order_id = $1"
+
+
+def create_app(dsn: str) -> FastAPI:
+    """The application with the one route."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with asyncpg.create_pool(dsn) as app.state.pool:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/v1/orders/{order_id}")
+    async def get_order(request: Request, order_id: str) -> Response:
+        document = await request.app.state.pool.fetchval(QUERY, order_id)
+        if document is None:
+            return Response(status_code=404)
+        return Response(document, media_type="application/json")
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(create_app(sys.argv[1]), port=int(sys.argv[2]), access_log=False, log_config=None)

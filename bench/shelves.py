@@ -1,0 +1,92 @@
+"""Shelves of made-up orders, written straight into order_view: as many as one likes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from bench import limit
+from eventlog.postgres import connect
+from readside.order_lists import SORTS
+
+ORDERS_PER_CUSTOMER = 10
+SKUS = 5_000
+BEGAN, DAYS = datetime(2025, 1, 1, microsecond=1, tzinfo=UTC), 720
+STOCKING_S_MAX = 1_200.0
+MIDDLE = [0.495 + 0.001 * n for n in range(11)]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A database with so many orders."""
+
+    orders: int
+    connection: asyncpg.Connection
+    middles: dict[str, list[Any]]
+    """By sort, values of it from orders about the middle."""
+
+    @property
+    def customers(self) -> int:
+        return max(self.orders // ORDERS_PER_CUSTOMER, 1)
+
+
+_ORDERS = f"""
+WITH drawn AS MATERIALIZED (
+    SELECT n, md5(n::text) AS order_id, a, b,
+        'customer-' || floor($2 * random() ^ 3) AS customer_id,
+        CASE WHEN a < 0.80 THEN 'completed' WHEN a < 0.88 THEN 'cancelled'
+             WHEN a < 0.94 THEN 'confirmed' WHEN a < 0.97 THEN 'draft' WHEN a < 0.985 THEN 'placed'
+             WHEN a < 0.99 THEN 'awaiting_customer' WHEN a < 0.995 THEN 'on_hold'
+             WHEN a < 0.999 THEN 'expired' ELSE 'cancelling' END AS status,
+        floor(exp(4 + 6 * b))::bigint AS total,
+        ARRAY['sku-' || floor({SKUS} * random() ^ 4), 'sku-' || floor({SKUS} * random() ^ 4)]
+            AS skus,
+        $3::timestamptz + interval '{DAYS} days' * n / $1 AS opened_at
+    FROM (SELECT n, random() AS a, random() AS b FROM generate_series(1, $1) AS n) AS numbers
+), shelved AS (
+    INSERT INTO order_view.skus
+    SELECT DISTINCT sku, opened_at, order_id FROM drawn, unnest(skus) AS sku
+)
+INSERT INTO order_view.orders (
+    order_id, version, status, customer_id, currency, external_reference, total,
+    opened_at, placed_at, updated_at, state, document, needs_attention
+)
+SELECT order_id, 10, status, customer_id, 'USD', CASE WHEN n % 5 = 0 THEN 'reference-' || n END,
+    total, opened_at,
+    CASE WHEN status NOT IN ('draft', 'expired') THEN opened_at + interval '1 hour' * a END,
+    opened_at + interval '30 days' * b * b, {
+    limit.json_like(limit.state(limit.DRAFT), customer_id=limit.quoted("customer_id"))
+}::json, {
+    limit.json_like(
+        limit.shown(limit.DRAFT).model_dump(),
+        order_id=limit.quoted("order_id"),
+        status=limit.quoted("status"),
+        customer_id=limit.quoted("customer_id"),
+        total="total",
+        opened_at=limit.time("opened_at"),
+    )
+}::json, random() < 0.001
+FROM drawn
+"""
+
+
+async def stocked(dsn: str, orders: int) -> Shelf:
+    """Fills an empty order_view, with some customers, SKUs and statuses far above the others."""
+    connection = await connect(dsn)
+    shelf = Shelf(orders, connection, {})
+    await connection.execute("SELECT setseed(0.5)")
+    await connection.execute(_ORDERS, orders, shelf.customers, BEGAN, timeout=STOCKING_S_MAX)
+    await connection.execute(
+        "VACUUM ANALYZE order_view.orders, order_view.skus", timeout=STOCKING_S_MAX
+    )
+    for sort in SORTS:
+        shelf.middles[sort] = await connection.fetchval(
+            f"SELECT percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY {sort})"
+            " FROM order_view.orders",
+            MIDDLE,
+            timeout=STOCKING_S_MAX,
+        )
+    return shelf
