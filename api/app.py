@@ -22,6 +22,7 @@ from api.tokens import Verifier
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
+from readside.lookup import Lookup
 from settings import Settings
 from workflows.client import connect
 
@@ -50,6 +51,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         app.state.policy = settings.policy
         app.state.webhook_secret = settings.webhook_secret
         app.state.gateway = Gateway(client, pool, settings.task_queue)
+        app.state.lookup = Lookup(pool)
         app.state.freshness = Freshness(pool, settings.postgres_dsn)
         app.state.streams = Streams(pool, settings.postgres_dsn)
         async with (
@@ -69,8 +71,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    app.include_router(queries.router)  # First, as the most is asked of it.
     app.include_router(commands.router)
-    app.include_router(queries.router)
     app.include_router(feed.router)
     app.include_router(feed.schemas)
     app.include_router(customers.router)

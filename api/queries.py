@@ -8,23 +8,24 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import asyncpg
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 import telemetry
+from api.asked import asked, documented
 from api.callers import listed, needing
 from api.door import OPEN_TYPES, Erased, is_sealed, unsealed
 from api.errors import not_ours, unknown_order, unserved_sort
 from api.past import AsOfInstant, AsOfVersion, order_as_of
 from api.permissions import READ, allowed_to, shown_to
 from api.problems import PROBLEMS
-from api.recency import AsRecent, Recency
+from api.recency import PREFER, AsRecent, ConsistencyToken, MinVersion, Recency, wanted
 from api.requests import context_of
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.commands import Id, Name, type_of
 from privacy.address import Address
-from readside import order_lists
+from readside import order_lists, order_view
 from readside.order_document import OrderDocument, document
 
 router = APIRouter(
@@ -113,24 +114,44 @@ class AllowedCommands(BaseModel):
     commands: list[AllowedCommand]
 
 
-@router.get("/{order_id}", summary="One order", response_model=ShownOrder)
-async def get_order(
-    request: Request,
-    order_id: Id,
-    recency: AsRecent,
-    version: AsOfVersion = None,
-    at: AsOfInstant = None,
-    if_none_match: Annotated[str | None, Header(description="an ETag you have: 304")] = None,
-) -> Response:
+class OrderAsked(BaseModel):
+    """What may be asked of one order, beside which one."""
+
+    min_version: MinVersion = None
+    consistency_token: ConsistencyToken = None
+    version: AsOfVersion = None
+    at: AsOfInstant = None
+
+
+_HEADERS = {"If-None-Match": "an ETag you have: 304", "Prefer": PREFER}
+
+
+@router.get(
+    "/{order_id}",
+    summary="One order",
+    response_model=ShownOrder,
+    openapi_extra=documented(OrderAsked, _HEADERS),
+)
+async def get_order(request: Request, order_id: Id) -> Response:
     """The order as the read model last saw it, or as it was; the ETag is the version shown."""
+    wants = asked(request, OrderAsked)
+    version, at = wants.version, wants.at
+    recency = await wanted(
+        request,
+        order_view.PROJECTION.name,
+        wants.min_version,
+        wants.consistency_token,
+        request.headers.get("prefer"),
+    )
     if version is None and at is None:
-        row = await _found(request.app.state.pool, order_id, recency)
+        row = await _found(request, order_id, recency)
     else:
         row = await _as_of(request.app.state.pool, order_id, recency, version, at)
     headers = {"ETag": f'"{row.version}"', **recency.headers()}
     if version is not None:
         headers["Cache-Control"] = PAST_STAYS
-    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    if_none_match = request.headers.get("if-none-match", "")
+    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     # Erasing a customer changes what is shown, but no version: then only all of it will do.
     if (headers["ETag"] in known or "*" in known) and not is_sealed(row.document):
         return Response(status_code=304, headers=headers)
@@ -160,7 +181,7 @@ async def get_history(
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
 async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Response:
     """The commands that the order admits now and you may send, each with its schema."""
-    row = await _found(request.app.state.pool, order_id, recency)
+    row = await _found(request, order_id, recency)
     order = OrderDocument.model_validate_json(row.document)
     permitted = allowed_to(context_of(request), order.allowed_commands)
     allowed = AllowedCommands(
@@ -205,7 +226,7 @@ async def list_orders(
     With a range, the list is sorted by what the range is of; with a SKU, by the time of opening.
     """
     pool = request.app.state.pool
-    wanted = order_lists.Filter(
+    filter = order_lists.Filter(
         customer_id=listed(request, customer_id),
         status=status,
         needs_attention=needs_attention,
@@ -216,22 +237,22 @@ async def list_orders(
         total_from=total_from,
         total_below=total_below,
     )
-    by = sort or f"-{wanted.sorts[0]}"
+    by = sort or f"-{filter.sorts[0]}"
     column, descending = by.removeprefix("-"), by.startswith("-")
-    if column not in wanted.sorts:
-        raise unserved_sort(wanted.sorts)
+    if column not in filter.sorts:
+        raise unserved_sort(filter.sorts)
     after = _after(cursor, by) if cursor else None
     await recency.reach(pool)
-    rows = await order_lists.page(pool, wanted, column, descending, after, limit + 1)
+    rows = await order_lists.page(pool, filter, column, descending, after, limit + 1)
     next_ = _cursor(rows[limit - 1], by) if len(rows) > limit else None
     items = ",".join(row.document for row in rows[:limit])
     page = f'{{"items":[{items}],"next":{json.dumps(next_)}}}'
     return await _shown(request, page, recency.headers())
 
 
-async def _found(pool: asyncpg.Pool, order_id: str, recency: Recency) -> order_lists.Row:
-    await recency.reach(pool, order_id)
-    row = await order_lists.find(pool, order_id)
+async def _found(request: Request, order_id: str, recency: Recency) -> order_lists.Row:
+    await recency.reach(request.app.state.pool, order_id)
+    row: order_lists.Row | None = await request.app.state.lookup.find(order_id)
     if row is None:
         raise unknown_order(order_id)
     return row

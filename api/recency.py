@@ -15,6 +15,14 @@ from api.requests import wait_seconds
 from readside import checkpoints, order_view
 from readside.freshness import Freshness
 
+MinVersion = Annotated[
+    int | None, Query(ge=0, description="Wait until the order has come this far.")
+]
+ConsistencyToken = Annotated[
+    str | None, Query(description="Wait until what a command answered is visible.")
+]
+PREFER = "`wait=N`: the seconds to wait at most."
+
 
 @dataclass(frozen=True)
 class Recency:
@@ -42,27 +50,32 @@ class Recency:
         }
 
 
+async def wanted(
+    request: Request,
+    projection: str,
+    min_version: int | None,
+    consistency_token: str | None,
+    prefer: str | None,
+) -> Recency:
+    """What the caller says of recency, understood; raises a Problem for a token not for them."""
+    token = _token(consistency_token) if consistency_token else None
+    if token and token[0] != request.path_params.get("order_id"):
+        await assert_own(request, token[0])
+    freshness = request.app.state.freshness
+    return Recency(freshness, projection, min_version, token, wait_seconds(prefer))
+
+
 def recency_of(projection: str) -> Callable[..., Awaitable[Recency]]:
     """What reads what the caller says of the recency of one read model."""
 
     async def recency(
         request: Request,
-        min_version: Annotated[
-            int | None, Query(ge=0, description="Wait until the order has come this far.")
-        ] = None,
-        consistency_token: Annotated[
-            str | None, Query(description="Wait until what a command answered is visible.")
-        ] = None,
-        prefer: Annotated[
-            str | None, Header(description="`wait=N`: the seconds to wait at most.")
-        ] = None,
+        min_version: MinVersion = None,
+        consistency_token: ConsistencyToken = None,
+        prefer: Annotated[str | None, Header(description=PREFER)] = None,
     ) -> Recency:
         """Raises a Problem for a token that is not for the caller, or none of ours."""
-        token = _token(consistency_token) if consistency_token else None
-        if token and token[0] != request.path_params.get("order_id"):
-            await assert_own(request, token[0])
-        freshness = request.app.state.freshness
-        return Recency(freshness, projection, min_version, token, wait_seconds(prefer))
+        return await wanted(request, projection, min_version, consistency_token, prefer)
 
     return recency
 

@@ -8,6 +8,7 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Header, Request
@@ -28,11 +29,16 @@ class Context:
     """Ours, new for each request: tells a first answer from a repeated one."""
     request_id: str
     """The caller's X-Request-Id, or else `attempt_id`."""
-    traceparent: str
+    given_traceparent: str | None = None
     actor: str = "anonymous"
     """Who sends it, as its token says; also, what it names is told from what others name."""
     customer_id: str | None = None
     """Whose orders alone there are for the caller; None: everybody's."""
+
+    @cached_property
+    def traceparent(self) -> str:
+        """The trace to hand on; made when it is first needed, as most reads never do."""
+        return telemetry.traceparent(self.given_traceparent)
 
     @property
     def trace_id(self) -> str:
@@ -46,7 +52,7 @@ def context_of(request: Request) -> Context:
         request.state.context = Context(
             attempt_id=attempt_id,
             request_id=given_request_id(request) or attempt_id,
-            traceparent=telemetry.traceparent(request.headers.get("traceparent")),
+            given_traceparent=request.headers.get("traceparent"),
         )
     context: Context = request.state.context
     return context

@@ -50,10 +50,16 @@ class Row:
 
 async def find(connection: Reader, order_id: str) -> Row | None:
     """One order as the projection last saw it."""
-    row = await connection.fetchrow(
-        "SELECT order_id, version, document FROM order_view.orders WHERE order_id = $1", order_id
+    return (await find_all(connection, [order_id])).get(order_id)
+
+
+async def find_all(connection: Reader, order_ids: Sequence[str]) -> dict[str, Row]:
+    """Those of the orders that there are, by id, as the projection last saw them."""
+    rows = await connection.fetch(
+        "SELECT order_id, version, document FROM order_view.orders WHERE order_id = ANY($1)",
+        order_ids,
     )
-    return Row(*row) if row else None
+    return {row[0]: Row(*row) for row in rows}
 
 
 async def page(

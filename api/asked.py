@@ -1,0 +1,46 @@
+"""Query parameters that are looked for only in a request that has a query.
+
+FastAPI looks for each parameter in each request; for a route that is read much more often than
+anything is asked of it, that would cost as much as finding the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+Q = TypeVar("Q", bound=BaseModel)
+
+
+def asked(request: Request, shape: type[Q]) -> Q:
+    """What the query asks for; raises what FastAPI raises where it cannot be understood."""
+    if not request.scope["query_string"]:
+        return shape()
+    try:
+        return shape.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        places = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(places) from None
+
+
+def documented(shape: type[BaseModel], headers: Mapping[str, str]) -> dict[str, Any]:
+    """For `openapi_extra`: the parameters of `shape`, and headers with their descriptions."""
+    schema = shape.model_json_schema()
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "description": of_it.pop("description", ""),
+            "schema": of_it,
+        }
+        for name, of_it in schema["properties"].items()
+    ]
+    parameters += [
+        {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
+        for name, said in headers.items()
+    ]
+    return {"parameters": parameters}
