@@ -37,7 +37,7 @@ class Recency:
     async def reach(self, pool: asyncpg.Pool, order_id: str | None = None) -> None:
         """Waits until the read model is as recent as asked; raises a Problem if it is late."""
         wanted = [self.token] if self.token else []
-        if order_id is not None and self.min_version is not None:
+        if order_id is not None and self.min_version:  # Version 0 is reached before anything is.
             wanted.append((order_id, self.min_version))
         for wanted_id, version in wanted:
             if not await self.freshness.reach(self.projection, wanted_id, version, self.seconds):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -81,27 +81,10 @@ async def page(
 
     direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
     source, place = "order_view.orders AS o", f"o.{sort}, o.order_id"
-    clauses = [
-        condition.format(value(wanted))
-        for condition, wanted in {
-            "o.customer_id = {}": filter.customer_id,
-            "o.needs_attention = {}": filter.needs_attention,
-            "o.external_reference = {}": filter.external_reference,
-            "o.placed_at >= {}": filter.placed_from,
-            "o.placed_at < {}": filter.placed_before,
-            "o.total >= {}": filter.total_from,
-            "o.total < {}": filter.total_below,
-        }.items()
-        if wanted is not None
-    ]
-    if sort == "placed_at":
-        clauses.append("o.placed_at IS NOT NULL")
     if filter.sku is not None:
-        source, place = (
-            f"order_view.skus AS s JOIN {source} USING (order_id)",
-            "s.opened_at, s.order_id",
-        )
-        clauses.append(f"s.sku = {value(filter.sku)}")
+        source = f"order_view.skus AS s JOIN {source} USING (order_id)"
+        place = "s.opened_at, s.order_id"
+    clauses = _clauses(_without_passed_bound(filter, sort, descending, after), sort, value)
     if after is not None:
         clauses.append(f"({place}) {beyond} ({value(after[0])}, {value(after[1])})")
     most = value(limit)
@@ -116,11 +99,52 @@ async def page(
         query = found()
     else:
         # One by one: an index has the orders of one status in order, but not those of several.
-        parts = [
-            f"({found(f'o.status = {value(status)}')})" for status in dict.fromkeys(filter.status)
-        ]
+        statuses = [f"o.status = {value(status)}" for status in dict.fromkeys(filter.status)]
         query = (
-            f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS found"
+            f"SELECT * FROM ({' UNION ALL '.join(f'({found(one)})' for one in statuses)}) AS found"
             f" ORDER BY sort_value {direction}, order_id {direction} LIMIT {most}"
         )
     return [Row(*row) for row in await connection.fetch(query, *values)]
+
+
+def _without_passed_bound(
+    filter: Filter, sort: str, descending: bool, after: tuple[Any, str] | None
+) -> Filter:
+    """The filter less the bound that a cursor has passed: a scan would begin there, not here."""
+    passed = _BOUNDS.get((sort, descending))
+    if passed is None or after is None:
+        return filter
+    bound = getattr(filter, passed)
+    if bound is None or not (after[0] < bound if descending else after[0] >= bound):
+        return filter
+    return replace(filter, **{passed: None})
+
+
+_BOUNDS = {
+    ("placed_at", False): "placed_from",
+    ("placed_at", True): "placed_before",
+    ("total", False): "total_from",
+    ("total", True): "total_below",
+}
+
+
+def _clauses(filter: Filter, sort: str, value: Callable[[object], str]) -> list[str]:
+    """SQL for all that restricts a list but its statuses."""
+    clauses = [
+        condition.format(value(wanted))
+        for condition, wanted in {
+            "s.sku = {}": filter.sku,
+            "o.customer_id = {}": filter.customer_id,
+            "o.external_reference = {}": filter.external_reference,
+            "o.placed_at >= {}": filter.placed_from,
+            "o.placed_at < {}": filter.placed_before,
+            "o.total >= {}": filter.total_from,
+            "o.total < {}": filter.total_below,
+        }.items()
+        if wanted is not None
+    ]
+    if filter.needs_attention is not None:  # In words: a parameter would hide the index.
+        clauses.append("o.needs_attention" if filter.needs_attention else "NOT o.needs_attention")
+    if sort == "placed_at":
+        clauses.append("o.placed_at IS NOT NULL")
+    return clauses

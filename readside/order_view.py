@@ -49,11 +49,16 @@ CREATE INDEX ON orders (placed_at, order_id) WHERE placed_at IS NOT NULL;
 CREATE INDEX ON orders (customer_id, opened_at, order_id);
 CREATE INDEX ON orders (customer_id, updated_at, order_id);
 CREATE INDEX ON orders (customer_id, total, order_id);
+CREATE INDEX ON orders (customer_id, placed_at, order_id) WHERE placed_at IS NOT NULL;
 CREATE INDEX ON orders (status, opened_at, order_id);
 CREATE INDEX ON orders (status, updated_at, order_id);
 CREATE INDEX ON orders (status, total, order_id);
+CREATE INDEX ON orders (status, placed_at, order_id) WHERE placed_at IS NOT NULL;
 CREATE INDEX ON orders (external_reference) WHERE external_reference IS NOT NULL;
 CREATE INDEX ON orders (opened_at, order_id) WHERE needs_attention;
+CREATE INDEX ON orders (updated_at, order_id) WHERE needs_attention;
+CREATE INDEX ON orders (total, order_id) WHERE needs_attention;
+CREATE INDEX ON orders (placed_at, order_id) WHERE needs_attention AND placed_at IS NOT NULL;
 CREATE UNIQUE INDEX ON skus (sku, opened_at, order_id);
 CREATE INDEX ON skus (order_id);
 """

@@ -1,4 +1,4 @@
-"""Those who ask for orders at the same time share queries, and each gets its own, and the newest."""
+"""Those who ask for orders at the same time share queries; each gets its own, and the newest."""
 
 from __future__ import annotations
 
