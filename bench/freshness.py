@@ -7,9 +7,11 @@ import asyncio
 import json
 import tempfile
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import asyncpg
 from rich.console import Console
@@ -24,6 +26,12 @@ from stack import Stack, StackOptions, running_stack
 CLIENTS = 30  # More than are ever under way at once: a command is never sent late.
 SEEN_S_MAX = 60.0
 WARM_UP_S = 3
+LABELS = {
+    "seen": "orderly: decided to seen",
+    "published": "  decided to published",
+    "projected": "  published to seen",
+    "pyeventsourcing": "pyeventsourcing: save to wait",
+}
 LOOKS_BACK = timedelta(seconds=3)
 METHOD = (
     "Ours: a command in every slot of a steady clock, to the embedded stack. An event is seen when"
@@ -36,7 +44,8 @@ METHOD = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=counted, default=30, help="commands a second")
-    parser.add_argument("--seconds", type=counted, default=60, help="for each side")
+    parser.add_argument("--seconds", type=counted, default=20, help="that each turn takes")
+    parser.add_argument("--rounds", type=counted, default=5, help="so often the sides take turns")
 
 
 class Reader:
@@ -84,72 +93,92 @@ class Client:
         self._commands += 1
 
 
+class Ours:
+    """Our side: clients of a running stack whose log is still empty, and what they have sent."""
+
+    def __init__(self, stack: Stack, postgres: asyncpg.Connection) -> None:
+        self._connections = [Connection(stack.api_url) for _ in range(CLIENTS)]
+        self._clients = deque(Client(Shop(connection)) for connection in self._connections)
+        self._postgres = postgres
+        self._reader = Reader()
+        self._sent = 0
+
+    @asynccontextmanager
+    async def watched(self, dsn: str) -> AsyncIterator[None]:
+        """Inside the `async with`, a reader looks."""
+        listener = await asyncpg.connect(dsn)
+        looking = asyncio.create_task(self._reader.look(listener))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await listener.close()
+            for one in self._connections:
+                one.close()
+
+    async def take_turn(self, rate: int, seconds: int) -> Json:
+        """Sends commands; percentiles of what their events took. TimeoutError if one is unseen."""
+        await _send(self._clients, rate, WARM_UP_S)
+        since = datetime.now(UTC)
+        await _send(self._clients, rate, seconds)
+        self._sent += rate * (WARM_UP_S + seconds)
+        async with asyncio.timeout(SEEN_S_MAX):
+            while len(self._reader.seen_at) < self._sent:
+                await asyncio.sleep(0.05)
+        rows = await self._postgres.fetch(
+            "SELECT order_id, version, occurred_at, recorded_at FROM order_events"
+            " WHERE occurred_at > $1",
+            since,
+        )
+        times = [(decided, at, self._reader.seen_at[o, v]) for o, v, decided, at in rows]
+        return {
+            "published": percentiles_ms((at - decided).total_seconds() for decided, at, _ in times),
+            "projected": percentiles_ms((seen - at).total_seconds() for _, at, seen in times),
+            "seen": percentiles_ms((seen - decided).total_seconds() for decided, _, seen in times),
+        }
+
+
 async def measured(options: argparse.Namespace, console: Console) -> Json:
-    """Runs the whole stack, and both sides one after the other."""
+    """Runs the whole stack, and lets both sides take turns."""
+    rounds: list[Json] = []
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as folder:
         console.print("starting the embedded stack …")
         async with running_stack(StackOptions(Path(folder), 0, 0, 0)) as stack:
-            connection = await asyncpg.connect(stack.postgres_dsn)
-            console.print(f"{options.rate} commands a second, for {options.seconds} s …")
-            mine, unseen = await _ours(stack, connection, options)
-            console.print("the same in pyeventsourcing …")
-            await connection.execute("CREATE DATABASE theirs")
-            await connection.close()
+            postgres = await asyncpg.connect(stack.postgres_dsn)
+            await postgres.execute("CREATE DATABASE theirs")
             dsn = stack.postgres_dsn.replace("/postgres?", "/theirs?")
             await ours.prepare(dsn)
-            arguments = (dsn, str(options.rate), str(options.seconds))
-            ran = await run_python("-m", "bench.theirs", "freshness", *arguments)
-            theirs: dict[str, float] = json.loads(ran.printed)
+            mine = Ours(stack, postgres)
+            async with mine.watched(stack.postgres_dsn):
+                for number in range(options.rounds):
+                    turn = await mine.take_turn(options.rate, options.seconds)
+                    numbers = (options.rate, options.seconds, number)
+                    arguments = ("-m", "bench.theirs", "freshness", dsn, *map(str, numbers))
+                    turn["pyeventsourcing"] = json.loads((await run_python(*arguments)).printed)
+                    rounds.append(turn)
+                    console.print(f"round {number + 1}: {_p50(turn)}")
+            await postgres.close()
             about = machine.description() | await machine.temporal(stack.temporal_address)
+    ms = {
+        name: {p: median(turn[name][p] for turn in rounds) for p in rounds[0][name]}
+        for name in LABELS
+    }
     return {
         "rate": options.rate,
-        "seconds": options.seconds,
-        "pyeventsourcing_ms": theirs,
-        **mine,
-        "ratio": {p: round(mine["seen_ms"][p] / theirs[p], 3) for p in theirs},
-        "wrong": [f"{unseen} events were never seen"] if unseen else [],
+        "events": options.rate * options.seconds * options.rounds,
+        "ms": ms,
+        "ms_rounds": rounds,
+        "ratio": {p: round(ms["seen"][p] / ms["pyeventsourcing"][p], 3) for p in ms["seen"]},
+        "ratio_rounds": {
+            p: [round(turn["seen"][p] / turn["pyeventsourcing"][p], 3) for turn in rounds]
+            for p in ms["seen"]
+        },
         "machine": about,
     }
 
 
-async def _ours(
-    stack: Stack, connection: asyncpg.Connection, options: argparse.Namespace
-) -> tuple[Json, int]:
-    """What our events took, and how many of them were never seen."""
-    connections = [Connection(stack.api_url) for _ in range(CLIENTS)]
-    clients = deque(Client(Shop(connection)) for connection in connections)
-    reader, listener = Reader(), await asyncpg.connect(stack.postgres_dsn)
-    looking = asyncio.create_task(reader.look(listener))
-    try:
-        await _send(clients, options.rate, WARM_UP_S)
-        since = datetime.now(UTC)
-        await _send(clients, options.rate, options.seconds)
-        expected = options.rate * (WARM_UP_S + options.seconds)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SEEN_S_MAX):
-                while len(reader.seen_at) < expected:
-                    await asyncio.sleep(0.05)
-    finally:
-        looking.cancel()
-        await listener.close()
-        for one in connections:
-            one.close()
-    rows = await connection.fetch(
-        "SELECT order_id, version, occurred_at, recorded_at FROM order_events"
-        " WHERE occurred_at > $1",
-        since,
-    )
-    times = [
-        (decided, at, reader.seen_at[order_id, version])
-        for order_id, version, decided, at in rows
-        if (order_id, version) in reader.seen_at
-    ]
-    return {
-        "events": len(times),
-        "published_ms": percentiles_ms((at - decided).total_seconds() for decided, at, _ in times),
-        "projected_ms": percentiles_ms((seen - at).total_seconds() for _, at, seen in times),
-        "seen_ms": percentiles_ms((seen - decided).total_seconds() for decided, _, seen in times),
-    }, expected - len(reader.seen_at)
+def _p50(turn: Json) -> str:
+    return f"orderly {turn['seen']['p50']}, pyeventsourcing {turn['pyeventsourcing']['p50']} ms"
 
 
 async def _send(clients: deque[Client], rate: int, seconds: int) -> None:
@@ -170,18 +199,15 @@ async def _send_one(client: Client, clients: deque[Client]) -> None:
 
 def show(console: Console, result: Json) -> None:
     """Prints the result."""
-    table = columns("ms", "p50", "p99")
-    labels = {
-        "seen_ms": "orderly: decided to seen",
-        "published_ms": "  decided to published",
-        "projected_ms": "  published to seen",
-        "pyeventsourcing_ms": "pyeventsourcing: save to wait",
-    }
-    for name, label in labels.items():
-        table.add_row(label, *[f"{result[name][p]:,.1f}" for p in ("p50", "p99")])
-    table.add_row("ratio", *[str(result["ratio"][p]) for p in ("p50", "p99")])
+    table = columns("ms, medians of the rounds", "p50", "p99")
+    for name, label in LABELS.items():
+        table.add_row(label, *[f"{ms:,.1f}" for ms in result["ms"][name].values()])
+    table.add_row("ratio", *map(str, result["ratio"].values()))
     console.print(table)
+    by_round = "; ".join(
+        f"{p} {', '.join(map(str, ratios))}" for p, ratios in result["ratio_rounds"].items()
+    )
     console.print(
-        f"{place(result['machine'])}; {result['events']:,} events at {result['rate']} a second."
-        f"\n{METHOD}\n"
+        f"Ratio by round: {by_round}.\n{place(result['machine'])}; {result['events']:,} events at"
+        f" {result['rate']} a second.\n{METHOD}\n"
     )

@@ -6,7 +6,7 @@ row of order_view in the transaction that notes how far the projection is.
 
 A process of its own: ``python -m bench.theirs catch_up DSN EVENTS`` saves so many events, then
 projects them, and prints how many seconds projecting took; ``python -m bench.theirs freshness DSN
-RATE SECONDS`` prints percentiles of how long an event takes from its save until a wait for it ends.
+RATE SECONDS SEED`` prints percentiles of the time from an event's save to the end of a wait for it.
 """
 
 from __future__ import annotations
@@ -189,12 +189,12 @@ def catch_up(dsn: str, events: int) -> float:
         return perf_counter() - began
 
 
-def freshness(dsn: str, rate: int, seconds: int) -> dict[str, float]:
+def freshness(dsn: str, rate: int, seconds: int, seed: int) -> dict[str, float]:
     """Percentiles from saving an event until `wait` returns, in ms, at a steady rate."""
     with running(dsn) as runner, ThreadPoolExecutor(WAITING_MAX) as waiting:
         began = perf_counter()
         waits: list[Future[float]] = []
-        for number, one in enumerate(happened(rate * seconds)):
+        for number, one in enumerate(happened(rate * seconds, seed)):
             sleep(max(began + number / rate - perf_counter(), 0))
             saved_at = perf_counter()
             recordings = runner.app.save(event_of(one, datetime.now(UTC)))
