@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 import telemetry
-from api import callbacks, commands, customers, health, problems, queries, stats
+from api import callbacks, commands, customers, health, metrics, problems, queries, stats
 from api.edge import Edge
 from api.gateway import Gateway
 from eventlog.postgres import connect_pool
@@ -52,6 +52,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(customers.router)
     app.include_router(callbacks.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.add_middleware(Edge)
     if telemetry.is_tracing():
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
