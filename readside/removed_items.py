@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from itertools import groupby
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -142,23 +143,30 @@ async def most(
     """The SKUs of which the most pieces were taken out, both days included; or one of them."""
     rows = await connection.fetch(
         """
-        WITH days AS (
-            SELECT sku, day, sum(times)::bigint AS times, sum(pieces)::bigint AS pieces
-            FROM removed_items.daily
+        WITH most AS (
+            SELECT sku, sum(pieces) AS of_it FROM removed_items.daily
             WHERE day BETWEEN $1 AND $2 AND ($3::text IS NULL OR sku = $3)
-            GROUP BY sku, day
+            GROUP BY sku ORDER BY of_it DESC, sku LIMIT $4
         )
-        SELECT sku, sum(times) AS times, sum(pieces) AS pieces,
-               jsonb_agg(jsonb_build_object('day', day, 'times', times, 'pieces', pieces)
-                         ORDER BY day) AS days
-        FROM days GROUP BY sku ORDER BY sum(pieces) DESC, sku LIMIT $4
+        SELECT sku, day, sum(times) AS times, sum(pieces) AS pieces
+        FROM most JOIN removed_items.daily USING (sku) WHERE day BETWEEN $1 AND $2
+        GROUP BY of_it, sku, day ORDER BY of_it DESC, sku, day
         """,
         first,
         last,
         sku,
         limit,
     )
-    return [RemovedItem(**row) for row in rows]
+    return [
+        RemovedItem(
+            sku=sku,
+            times=sum(day.times for day in days),
+            pieces=sum(day.pieces for day in days),
+            days=days,
+        )
+        for sku, group in groupby(rows, key=lambda row: row["sku"])
+        if (days := [RemovedOnDay(**row) for row in group])
+    ]
 
 
 PROJECTION = Projection(
