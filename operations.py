@@ -56,6 +56,7 @@ def erase(customer: Annotated[str, typer.Argument(help="Whom to forget: a custom
 @app.command()
 def rebuild(name: ReadModel) -> None:
     """Make a read model anew beside the live one, and swap them; readers notice nothing."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
@@ -65,7 +66,14 @@ def rebuild(name: ReadModel) -> None:
 
     async def perform() -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TextColumn("events"), Remaining()) as progress:
+        screen = Console(stderr=True)
+        with Progress(
+            *columns,
+            TextColumn("events"),
+            Remaining(),
+            console=screen,
+            disable=not screen.is_terminal,
+        ) as progress:
             task = progress.add_task(f"filling a new {name}")
 
             def tell(come: rebuild.Progress) -> None:

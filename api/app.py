@@ -13,7 +13,17 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 import telemetry
-from api import callbacks, commands, customers, feed, health, problems, queries
+from api import (
+    callbacks,
+    commands,
+    customers,
+    feed,
+    health,
+    metrics,
+    problems,
+    queries,
+    stats,
+)
 from api.edge import Edge
 from api.gateway import Gateway
 from api.permissions import SCHEMES
@@ -75,9 +85,11 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(feed.router)
     app.include_router(feed.schemas)
+    app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.add_middleware(Edge)
     if telemetry.is_tracing():
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor

@@ -68,7 +68,7 @@ async def _readside(pool: asyncpg.Pool, freshness: Freshness) -> tuple[str, str,
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
             stopped = await checkpoints.stopped(pool)
-            parked = len(await parking.parked(pool))
+            parked = len({one.order_id for one in await parking.parked(pool)})
     except UNAVAILABLE as error:
         return f"unreachable: {str(error) or type(error).__name__}", "unknown", None
     except asyncpg.UndefinedTableError:

@@ -168,6 +168,21 @@ async def settled_head(connection: Reader) -> Checkpoint:
     return Checkpoint(row["transaction_id"], row["position"]) if row else START
 
 
+async def watermark_age_seconds(connection: Reader) -> float:
+    """For how long the oldest transaction that holds the watermark back has run; 0 without one.
+
+    Those of other roles count only if ours is a member of `pg_read_all_stats`.
+    """
+    age: float = await connection.fetchval(
+        """
+        SELECT coalesce(extract(epoch FROM clock_timestamp() - min(began)), 0)::float8
+        FROM (SELECT xact_start FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+              UNION ALL SELECT prepared FROM pg_prepared_xacts) AS writing (began)
+        """
+    )
+    return age
+
+
 async def read_order(
     connection: Reader, order_id: str, after: int, types: Sequence[str] | None = None
 ) -> list[LoggedEvent]:

@@ -120,8 +120,9 @@ async def create(connection: Connection, projection: Projection, generation: Gen
 
 
 async def index(connection: Connection, projection: Projection, generation: Generation) -> None:
-    """Makes the indexes of a generation."""
-    await _run_in(generation.schema(projection.name), connection, projection.indexes)
+    """Makes the indexes of a generation, if it has any."""
+    if projection.indexes:
+        await _run_in(generation.schema(projection.name), connection, projection.indexes)
 
 
 async def drop(connection: Connection, projection: str, generation: Generation) -> None:

@@ -13,7 +13,7 @@ from orders.events import OrderEvent, OrderPlaced, UnreadableEvent
 from orders.evolve import evolve
 from orders.order import Order
 from readside.order_document import View, document
-from readside.projection import Projection, Streams, Undigestible
+from readside.projection import Projection, Streams, Undigestible, columns
 
 _TABLES = """
 CREATE TABLE orders (
@@ -169,21 +169,17 @@ async def _save_skus(
         await connection.execute(
             "DELETE FROM skus USING unnest($1::text[], $2::text[]) AS gone (sku, order_id)"
             " WHERE (skus.sku, skus.order_id) = (gone.sku, gone.order_id)",
-            *_columns(removed),
+            *columns(removed),
         )
     if added:
         await connection.execute(
             "INSERT INTO skus SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[])",
-            *_columns(added),
+            *columns(added),
         )
 
 
 def _skus(view: View | None) -> set[str]:
     return {line.sku for line in view.order.lines.values()} if view else set()
-
-
-def _columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 PROJECTION = Projection(

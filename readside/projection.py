@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eventlog.log import LoggedEvent
@@ -36,14 +36,19 @@ class Projection:
     """Raised with every change of what the tables hold; `orderly rebuild` then fills new ones."""
     tables: str
     """SQL that makes them, in an empty schema."""
-    indexes: str
-    """SQL that makes the rest, once a rebuild has filled the tables."""
     project: Callable[[Connection, Streams], Awaitable[None]]
     """Digests events with a few statements, in the caller's transaction.
 
     What it raises parks an order: raise Undigestible, or whatever a bug raises.
     """
+    indexes: str = ""
+    """SQL that makes the rest, once a rebuild has filled the tables."""
     types: tuple[str, ...] | None = None
     """The types of event that it wants; without, it wants all, and none may be missing."""
     pause_seconds: float = 0.0
     """How long it gathers events before it digests them, where nobody needs them at once."""
+
+
+def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+    """Rows, of which there must be some, as `unnest` takes them: a list for each column."""
+    return [list(column) for column in zip(*rows, strict=True)]

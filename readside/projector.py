@@ -188,8 +188,10 @@ async def _follow(
             await _first_of(stopped, seconds=POLL_SECONDS_UNSETTLED)
         elif found is Step.CAUGHT_UP:
             pause = min(PAUSE_FACTOR * (clock() - began), PAUSE_SECONDS_MAX)
-            await _first_of(stopped, seconds=max(pause, projection.pause_seconds))
-            await _first_of(woken, stopped, seconds=POLL_SECONDS_IDLE)
+            pause = max(pause, projection.pause_seconds)
+            await _first_of(stopped, seconds=pause)
+            # Not a second one on top of the pause: readers must hear of it before they worry.
+            await _first_of(woken, stopped, seconds=max(POLL_SECONDS_IDLE - pause, 0))
 
 
 async def _show_life(connection: Connection, projection: Projection, slices: Sequence[int]) -> None:

@@ -8,13 +8,22 @@ import re
 import shutil
 from pathlib import Path
 from random import Random
+from types import ModuleType
 
+import asyncpg
 import pytest
 
 from docs import lifecycle
-from tests.conftest import Running
+from orders.events import OrderPlaced
+from readside import parking, projector, rebuild
+from readside.projection import Projection
+from readside.projections import PROJECTIONS
+from tests.conftest import Running, run_projector
 from tests.lives import Life
+from tests.mail import new_order_id
 from tests.test_api import BAGELS
+from tests.test_projector import BAGELS as BAGELS_ADDED
+from tests.test_projector import OPENED, publish
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -100,6 +109,38 @@ def test_every_way_that_a_random_life_takes_is_drawn() -> None:
 
 def shell_blocks(text: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
+async def test_the_projection_of_the_page_is_complete(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "read-side.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    customer_orders = ModuleType("customer_orders")
+    exec(code, customer_orders.__dict__)
+    added: Projection = customer_orders.PROJECTION
+    monkeypatch.setattr(projector, "PROJECTIONS", (*PROJECTIONS, added))
+    assert await projector.prepare(dsn) == ["projection customer_orders"]
+
+    for _ in range(3):
+        await publish(pool, new_order_id(), 1, OPENED, BAGELS_ADDED, OrderPlaced(total=90))
+    await publish(pool, new_order_id(), 1, OPENED, BAGELS_ADDED)
+    async with run_projector(dsn), asyncio.timeout(60):
+        while await customer_orders.placed_by(pool, OPENED.customer_id) < 3:
+            await asyncio.sleep(0.05)
+    await rebuild.rebuild(dsn, added)
+    assert await customer_orders.placed_by(pool, OPENED.customer_id) == 3
+    assert await customer_orders.placed_by(pool, "nobody") == 0
+    assert await parking.parked(pool) == []
+
+
+def test_the_page_names_every_projection_and_every_metric() -> None:
+    page = (ROOT / "docs" / "read-side.md").read_text()
+    assert [p.name for p in PROJECTIONS if f"| `{p.name}` |" not in page] == []
+    code = (ROOT / "api" / "metrics.py").read_text()
+    metrics = re.findall(r'"(orderly_\w+)"', code)
+    assert metrics
+    assert [metric for metric in metrics if f"| `{metric}` |" not in page] == []
 
 
 async def shell(orderly: Running, command: str) -> str:

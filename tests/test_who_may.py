@@ -41,7 +41,7 @@ def every_route() -> list[tuple[str, str]]:
 # They need no token: nothing of an order is in them, or a signature says who sends them.
 WITHOUT_TOKEN = {
     *(("GET", path) for path in ("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")),
-    *(("GET", path) for path in ("/healthz", "/readyz")),
+    *(("GET", path) for path in ("/healthz", "/readyz", "/metrics")),
     *(("GET", path) for path in ("/v1/schemas", "/v1/schemas/{type}")),
     *(("POST", f"/v1/callbacks/{party}") for party in ("payments", "stock", "shipping")),
 }
@@ -50,6 +50,8 @@ NOT_OF_ONE_ORDER = {
     ("POST", "/v1/orders"),
     ("GET", "/v1/orders"),
     ("GET", "/v1/events"),
+    *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times")),
+    *(("GET", f"/v1/stats/{what}") for what in ("abandoned-drafts", "removed-items")),
     ("DELETE", "/v1/customers/{customer_id}/personal-data"),
 }
 GUARDED = [route for route in every_route() if route not in WITHOUT_TOKEN]
@@ -348,6 +350,13 @@ async def test_a_customer_opens_orders_for_itself_and_without_amounts(api: Guard
     assert (await ada.sends("GET", "/v1/orders")).json()["items"] == []
     await ada.opens(shipping_address=ADDRESS)
     await api.operator().opens(ada, lines=BASKET["lines"], place=True)
+
+
+async def test_statistics_are_for_operators(api: Guarded) -> None:
+    for what in ("orders", "lead-times", "abandoned-drafts", "removed-items"):
+        path = f"/v1/stats/{what}"
+        problem(await api.customer().sends("GET", path), 403, "insufficient-scope")
+        assert (await api.operator().sends("GET", path)).status_code == 200
 
 
 async def test_a_customer_forgets_nobody(api: Guarded) -> None:
