@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from statistics import median
 from time import perf_counter
 
@@ -16,8 +17,8 @@ from bench.servers import Ran, postgres, run_python
 
 METHOD = (
     "One Postgres server. Catching up: the projector's own steps, in a process of their own, over a"
-    " log that is there already; a rebuild starts from that again. pyeventsourcing: its Postgres"
-    " recorders and ProjectionRunner, with the same fold, document and row for each event, over the"
+    " log that is there already, and by two processes that share it; a rebuild starts from that"
+    " again. pyeventsourcing: its Postgres recorders and ProjectionRunner, with the same fold, document and row for each event, over the"
     " first of the same events. SQL: one INSERT … SELECT … GROUP BY over the same log, into a table"
     " with the same indexes. The rows of all are compared, letter for letter."
 )
@@ -43,12 +44,18 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
             wrong, sql_s = await _compared(ours, options.rounds)
             if wrong:
                 break
+        console.print("catch up with two processes …")
+        two = await server.database("two")
+        await write_log(two, events)
+        two_s = await _by_two(two)
+        wrong += (await _compared(two, 1))[0]
         console.print("pyeventsourcing …")
         other = await server.database("theirs")
         their = await run_python("-m", "bench.theirs", "catch_up", other, str(theirs))
         await write_log(other, theirs)
         wrong += (await _compared(other, 1))[0]
     rates = {name: events / float(one.printed) for name, one in ran.items()}
+    rates["by_two"] = events / two_s
     their_rate, sql_rate = theirs / float(their.printed), events / sql_s
     return {
         "events": events,
@@ -63,6 +70,13 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
         "wrong": [f"{wrong} rows of order_view are not those that SQL makes"] if wrong else [],
         "machine": machine.description(),
     }
+
+
+async def _by_two(dsn: str) -> float:
+    """The seconds that two processes take which share the slices."""
+    both = (run_python("-m", "bench.ours", "catch_up_half", dsn) for _ in range(2))
+    times = [[float(at) for at in one.printed.split()] for one in await asyncio.gather(*both)]
+    return max(ended for _, ended in times) - min(began for began, _ in times)
 
 
 async def _compared(dsn: str, rounds: int) -> tuple[int, float]:

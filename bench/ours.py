@@ -1,6 +1,7 @@
 """Our projector as the benchmarks call it: a process of its own that catches up, and is timed.
 
-``python -m bench.ours catch_up DSN`` prints how many seconds it took, without those of its start.
+``python -m bench.ours catch_up DSN`` prints how many seconds it took, without those of its start;
+``catch_up_half``, of which there must be two, when it began and when it ended.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 
 import uvloop
 
+from eventlog.log import SLICES
 from eventlog.postgres import Connection
 from readside import checkpoints, order_lists, order_view, projector
 from readside import rebuild as rebuilding
 from readside.projector import Step
+from readside.slices import Slices
 
 ORDER_VIEW = order_view.PROJECTION
 
@@ -35,6 +38,19 @@ async def catch_up(dsn: str) -> None:
             pass
 
 
+async def catch_up_half(dsn: str) -> None:
+    """Projects the slices that are this process's share, once there is a second one like it."""
+    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+        slices = Slices(connection, ORDER_VIEW.name)
+        while len(slices.owned) != SLICES // 2:
+            await slices.share()
+            await asyncio.sleep(0.02)
+        print(perf_counter())
+        while await projector.step(connection, ORDER_VIEW, slices.owned) is not Step.CAUGHT_UP:
+            pass
+        print(perf_counter())
+
+
 async def rebuild(dsn: str) -> None:
     """Projects the whole log anew, compares the result with the live one, and swaps them."""
     await rebuilding.rebuild(dsn, ORDER_VIEW)
@@ -50,14 +66,17 @@ async def page(
     return len(rows)
 
 
-async def timed(name: str, dsn: str) -> float:
-    """The seconds that one of the above takes."""
+async def main(name: str, dsn: str) -> None:
+    """Does one of the above, and prints the seconds it took."""
+    if name == "catch_up_half":
+        await catch_up_half(dsn)
+        return
     work = {"catch_up": catch_up, "rebuild": rebuild}[name]
     began = perf_counter()
     await work(dsn)
-    return perf_counter() - began
+    print(perf_counter() - began)
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(runner.run(timed(*sys.argv[1:])))
+        runner.run(main(*sys.argv[1:]))

@@ -55,7 +55,7 @@ def test_a_tiny_bench_accounts_for_every_command(tmp_path: Path) -> None:
 
 def test_catching_up_makes_the_rows_that_sql_and_pyeventsourcing_make(tmp_path: Path) -> None:
     result = bench(tmp_path, "catch-up", "--events", "1200", "--theirs", "300", "--rounds", "1")
-    assert set(result["per_second"]) == {"catch_up", "rebuild", "pyeventsourcing", "sql"}
+    assert set(result["per_second"]) == {"catch_up", "rebuild", "by_two", "pyeventsourcing", "sql"}
     for ours in ("catch_up", "rebuild"):
         assert result["to_pyeventsourcing"][ours] > 0
         assert result["to_sql"][ours] > 0
