@@ -18,9 +18,10 @@ from bench.servers import Ran, postgres, run_python
 METHOD = (
     "One Postgres server. Catching up: the projector's own steps, in a process of their own, over a"
     " log that is there already, and by two processes that share it; a rebuild starts from that"
-    " again. pyeventsourcing: its Postgres recorders and ProjectionRunner, with the same fold, document and row for each event, over the"
-    " first of the same events. SQL: one INSERT … SELECT … GROUP BY over the same log, into a table"
-    " with the same indexes. The rows of all are compared, letter for letter."
+    " again. pyeventsourcing: its Postgres recorders and ProjectionRunner, with the same fold,"
+    " document and row for each event, over the first of the same events. SQL: one INSERT … SELECT"
+    " … GROUP BY over the same log, into a table with the same indexes. The rows of all are"
+    " compared, letter for letter."
 )
 
 
