@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from temporalio.client import Client
 
 from eventlog.postgres import UNAVAILABLE
-from readside import checkpoints, parking
+from readside import checkpoints, order_view, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.projections import PROJECTIONS
 
@@ -26,7 +26,8 @@ class Readiness(BaseModel):
     ready: bool
     temporal: str
     postgres: str
-    projector: str
+    projections: dict[str, str]
+    """Those of orders have to be ok; those of statistics are told, and no reason not to serve."""
     parked_orders: int | None
     """Orders that a read model waits with, as `orderly parked` lists them; the others go on."""
 
@@ -41,15 +42,15 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 if commands and reads can be served; else 503, with what cannot and why."""
     state = request.app.state
-    temporal, (postgres, projector, parked) = await asyncio.gather(
+    temporal, (postgres, projections, parked) = await asyncio.gather(
         _temporal(state.client), _readside(state.pool, state.freshness)
     )
-    ready = temporal == postgres == projector == "ok"
+    ready = temporal == postgres == projections.get(order_view.PROJECTION.name) == "ok"
     body = Readiness(
         ready=ready,
         temporal=temporal,
         postgres=postgres,
-        projector=projector,
+        projections=projections,
         parked_orders=parked,
     )
     return JSONResponse(body.model_dump(), 200 if ready else 503)
@@ -64,19 +65,25 @@ async def _temporal(client: Client) -> str:
         return f"unreachable: {str(error) or type(error).__name__}"
 
 
-async def _readside(pool: asyncpg.Pool, freshness: Freshness) -> tuple[str, str, int | None]:
+async def _readside(
+    pool: asyncpg.Pool, freshness: Freshness
+) -> tuple[str, dict[str, str], int | None]:
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
             stopped = await checkpoints.stopped(pool)
             parked = len({one.order_id for one in await parking.parked(pool)})
     except UNAVAILABLE as error:
-        return f"unreachable: {str(error) or type(error).__name__}", "unknown", None
+        return f"unreachable: {str(error) or type(error).__name__}", {}, None
     except asyncpg.UndefinedTableError:
-        return "not migrated: run `orderly migrate`", "unknown", None
-    troubles = [f"{projection} has stopped: {reason}" for projection, reason in stopped.items()]
-    for projection in PROJECTIONS:
-        silence = freshness.silence_seconds(projection.name)
-        if projection.name not in stopped and silence > HEARTBEAT_SECONDS_MAX:
-            lag = f"{projection.name} is not up to date since {silence:.0f} seconds"
-            troubles.append(lag)
-    return "ok", "; ".join(troubles) or "ok", parked
+        return "not migrated: run `orderly migrate`", {}, None
+    names = [projection.name for projection in PROJECTIONS]
+    return "ok", {name: _state_of(name, stopped, freshness) for name in names}, parked
+
+
+def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> str:
+    if projection in stopped:
+        return f"stopped: {stopped[projection]}"
+    silence = freshness.silence_seconds(projection)
+    if silence > HEARTBEAT_SECONDS_MAX:
+        return f"not up to date for {silence:.0f} seconds"
+    return "ok"

@@ -281,7 +281,8 @@ async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
                     await asyncio.sleep(0.05)
             seen = await http.get("/readyz")
             assert (seen.status_code, seen.json()["ready"]) == (503, False)
-            assert "order_view has stopped: more than 3 orders" in seen.json()["projector"]
+            told = seen.json()["projections"]
+            assert told["order_view"].startswith("stopped: more than 3 orders")
             assert (seen.json()["temporal"], seen.json()["postgres"]) == ("ok", "ok")
         monkeypatch.setattr(parking, "PARKED_MAX", 9)
         async with run_projector(dsn):
@@ -304,6 +305,23 @@ async def test_tables_of_another_version_of_the_software_are_left_alone(
         while says not in (await checkpoints.stopped(pool)).get(ORDER_VIEW.name, ""):
             await asyncio.sleep(0.05)
     assert await order_lists.find(pool, order_id) is None
+
+
+async def test_statistics_that_have_stopped_are_told_and_no_reason_not_to_serve(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    await pool.execute(
+        "UPDATE projection_checkpoints SET version = 9 WHERE projection = 'lead_times'"
+    )
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http, run_projector(dsn):
+        async with asyncio.timeout(60):
+            while "lead_times" not in await checkpoints.stopped(pool):
+                await asyncio.sleep(0.05)
+            while (seen := await http.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+    told = seen.json()["projections"]
+    assert told["lead_times"].startswith("stopped: ")
+    assert told["order_view"] == "ok"
 
 
 # Freshness
