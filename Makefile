@@ -28,8 +28,8 @@ demo: $(INSTALLED) ## replay 1,000 real baskets and check every cent (ARGS=--kee
 up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 	@exec $(VENV)/bin/orderly up $(ARGS)
 
-test: $(INSTALLED) ## run the tests (ARGS="-k name" for some)
-	@$(PY) -m pytest $(ARGS)
+test: $(INSTALLED) ## run the tests, several at a time (ARGS="-k name" for some, one at a time)
+	@$(PY) -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
 
 check: $(INSTALLED) ## formatting, lint, strict types and the import rules
 	@$(PY) -m ruff format --check .

@@ -8,7 +8,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from workflows import recorded
 from workflows.order import OrderWorkflow
@@ -42,5 +42,12 @@ async def assert_replays(histories: list[WorkflowHistory]) -> None:
         for history in histories:
             yield history
 
-    replayer = Replayer(workflows=[OrderWorkflow], data_converter=pydantic_data_converter)
+    # The sandbox has seen it run. Here it would only take time; and a task that takes two seconds,
+    # as on a busy machine, would be called a deadlock, but for debug mode.
+    replayer = Replayer(
+        workflows=[OrderWorkflow],
+        data_converter=pydantic_data_converter,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        debug_mode=True,
+    )
     await replayer.replay_workflows(one_by_one())

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.envelope import Envelope
 from orders.events import DiscountApplied, ItemAdded, ItemQuantityChanged, OrderEvent
 from orders.evolve import fold
 from orders.order import Order
@@ -55,27 +54,6 @@ def test_a_view_is_the_fold_of_the_events_and_knows_their_times() -> None:
 @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
 def test_a_view_goes_on_from_where_it_was(cut: int) -> None:
     assert digested(digested(NOTHING, STREAM[:cut]), STREAM[cut:]) == digested(NOTHING, STREAM)
-
-
-@pytest.mark.parametrize(
-    ("known", "stream", "version", "expected"),
-    [
-        (0, STREAM[1:], 2, 1),
-        (0, [*STREAM[:2], *STREAM[3:]], 4, 3),
-        (3, STREAM[4:], 5, 4),
-        (3, STREAM[2:], 3, 4),
-        (0, [STREAM[0], *STREAM], 1, 2),
-    ],
-    ids=["no beginning", "a hole", "a hole after what is known", "seen before", "twice"],
-)
-def test_a_gap_stops_the_projection_where_it_is(
-    known: int, stream: list[Envelope], version: int, expected: int
-) -> None:
-    with pytest.raises(
-        Undigestible, match=f"^order ord_1, version {version}: expected version {expected}$"
-    ) as stopped:
-        digested(digested(NOTHING, STREAM[:known]), stream)
-    assert (stopped.value.order_id, stopped.value.version) == ("ord_1", version)
 
 
 @pytest.mark.parametrize(

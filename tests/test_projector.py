@@ -217,6 +217,30 @@ async def test_a_gap_parks_its_order_and_the_others_go_on(pool: asyncpg.Pool, ds
     await assert_views_equal_folds(pool)
 
 
+async def test_an_order_without_a_beginning_waits_for_it(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 2, BAGELS)
+    await project_all(dsn)
+    (parked,) = await parking.parked(pool)
+    assert (parked.version, parked.error) == (2, "expected version 1")
+    assert await order_lists.find(pool, order_id) is None
+    await publish(pool, order_id, 1, OPENED)
+    await retried(pool, dsn, order_id)
+    await assert_views_equal_folds(pool)
+
+
+async def test_events_that_come_again_are_passed_over(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED, BAGELS)
+    await project_all(dsn)
+    await publish(pool, order_id, 3, NoteAdded(note_id="n", text="new among the old"))
+    await pool.execute("UPDATE projection_checkpoints SET transaction_id = '0', position = 0")
+    await project_all(dsn)
+    assert (await shown(pool, order_id)).version == 3
+    await assert_views_equal_folds(pool)
+    assert await parking.parked(pool) == []
+
+
 async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
     pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -308,7 +308,11 @@ async def test_streams_end_when_the_api_is_to_stop_so_that_it_can(
     await append(pool, order_id, note(1))
     (port,) = free_ports({"--api-port": 0})
     command = [str(Path(sys.executable).with_name("orderly")), "api"]
-    settings = {"ORDERLY_POSTGRES_DSN": dsn, "ORDERLY_API_PORT": str(port)}
+    settings = {
+        "ORDERLY_POSTGRES_DSN": dsn,
+        "ORDERLY_API_PORT": str(port),
+        "ORDERLY_OPEN_ON_LOOPBACK": "yes",
+    }
     running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **settings})
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
