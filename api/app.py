@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 import telemetry
-from api import callbacks, commands, customers, health, problems, queries
+from api import callbacks, commands, customers, health, problems, queries, sent
 from api.edge import Edge
 from api.gateway import Gateway
 from eventlog.postgres import connect_pool
@@ -47,6 +47,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     )
     problems.install(app)
     app.include_router(commands.router)
+    app.include_router(sent.router)
     app.include_router(queries.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)

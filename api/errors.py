@@ -48,6 +48,15 @@ def unknown_order(order_id: str) -> Problem:
     return Problem(404, "unknown-order", f"There is no order {order_id}.")
 
 
+def unknown_command(order_id: str) -> Problem:
+    return Problem(
+        404,
+        "unknown-command",
+        f"Order {order_id} knows no such command: it was never sent, or it was refused so long ago "
+        "that this is forgotten. Nothing of it has happened.",
+    )
+
+
 def key_reused() -> Problem:
     return Problem(
         422,

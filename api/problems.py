@@ -95,9 +95,9 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Problem(500, "internal-error", detail))
 
 
-def respond(request: Request, problem: Problem) -> JSONResponse:
+def document_of(request: Request, problem: Problem) -> ProblemDocument:
     context = context_of(request)
-    document = ProblemDocument(
+    return ProblemDocument(
         type=f"urn:orderly:problem:{problem.code}",
         title=problem.code.replace("-", " ").capitalize(),
         status=problem.status,
@@ -110,9 +110,12 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
         current_version=problem.current_version,
         allowed_commands=problem.allowed_commands,
     )
+
+
+def respond(request: Request, problem: Problem) -> JSONResponse:
     headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after else None
     return JSONResponse(
-        document.model_dump(exclude_none=True),
+        document_of(request, problem).model_dump(exclude_none=True),
         status_code=problem.status,
         headers=headers,
         media_type=MEDIA_TYPE,

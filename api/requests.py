@@ -63,6 +63,8 @@ class Terms:
     """The idempotency key, or one of our own for a caller that does without retries."""
     expected_version: int | None
     wait_seconds: float
+    respond_async: bool
+    """Whether the answer need not be waited for."""
 
 
 async def terms(
@@ -74,7 +76,10 @@ async def terms(
         str | None, Header(description='The ETag you decided on, such as `"5"`; stale: 412.')
     ] = None,
     prefer: Annotated[
-        str | None, Header(description="`wait=N`: the seconds to wait for an answer.")
+        str | None,
+        Header(
+            description="`wait=N`: the seconds to wait for an answer; `respond-async`: do not wait."
+        ),
     ] = None,
 ) -> Terms:
     """Reads the headers of a command; raises a Problem that names the header to change."""
@@ -82,6 +87,7 @@ async def terms(
         key=_key(idempotency_key),
         expected_version=_version(if_match),
         wait_seconds=wait_seconds(prefer),
+        respond_async=re.search(r"(?:^|[,;\s])respond-async(?![\w=-])", prefer or "") is not None,
     )
 
 
@@ -107,6 +113,9 @@ def wait_seconds(prefer: str | None) -> float:
     """How long the caller would wait for an answer (RFC 7240)."""
     match = re.search(r"(?:^|[,;\s])wait=(\d{1,4})", prefer or "")
     return min(float(match[1]), WAIT_SECONDS_MAX) if match else WAIT_SECONDS
+
+
+SHORT_HASH = "[A-Za-z0-9_-]{16}"
 
 
 def short_hash(*parts: str) -> str:
