@@ -10,7 +10,16 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 import telemetry
-from api import callbacks, commands, customers, health, problems, queries, sent
+from api import (
+    callbacks,
+    commands,
+    customers,
+    health,
+    problem_pages,
+    problems,
+    queries,
+    sent,
+)
 from api.edge import Edge
 from api.gateway import Gateway
 from eventlog.postgres import connect_pool
@@ -44,6 +53,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         version="1",
         description="Orders take commands that carry intent, and never forget what happened.",
         lifespan=lifespan,
+        # It would lead wherever the Host header says.
+        redirect_slashes=False,
     )
     problems.install(app)
     app.include_router(commands.router)
@@ -51,6 +62,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(queries.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
+    app.include_router(problem_pages.router)
     app.include_router(health.router)
     app.add_middleware(Edge)
     if telemetry.is_tracing():

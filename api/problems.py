@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from api import problem_pages
 from api.errors import FieldError, Problem, storage_unavailable
 from api.requests import BODY_BYTES_MAX, context_of
 from eventlog.postgres import UNAVAILABLE
@@ -23,7 +24,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457, with a stable `code` for programs."""
+    """RFC 9457, with a stable `code` for programs; `type` is where it is explained."""
 
     type: str
     title: str
@@ -81,7 +82,7 @@ def _problem_of(request: Request, status: int) -> Problem:
             detail = f"A body may have at most {BODY_BYTES_MAX:,} bytes."
             return Problem(413, "body-too-large", detail)
         case _:
-            return Problem(status, f"http-{status}", HTTPStatus(status).phrase)
+            return Problem(status, "http-error", f"{HTTPStatus(status).phrase}.")
 
 
 async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -98,8 +99,8 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
 def document_of(request: Request, problem: Problem) -> ProblemDocument:
     context = context_of(request)
     return ProblemDocument(
-        type=f"urn:orderly:problem:{problem.code}",
-        title=problem.code.replace("-", " ").capitalize(),
+        type=problem_pages.type_of(problem.code),
+        title=problem_pages.title_of(problem.code),
         status=problem.status,
         detail=problem.detail,
         instance=request.url.path,
