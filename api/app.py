@@ -22,6 +22,7 @@ from api import (
 )
 from api.edge import Edge
 from api.gateway import Gateway
+from api.protocol import Protocol
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
@@ -78,6 +79,7 @@ async def serve(settings: Settings) -> None:
         create_app(settings, await connect(lazy=True)),
         host=settings.api_host,
         port=settings.api_port,
+        http=Protocol,
         access_log=False,
         proxy_headers=False,
         log_config=None,

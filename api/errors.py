@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
 from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Refusal
+
+# A caller can make thousands of mistakes in one body, and needs to be told of some.
+ERRORS_MAX = 100
+STEP_CHARACTERS_MAX = 100
 
 
 class FieldError(BaseModel):
@@ -96,6 +100,18 @@ def storage_unavailable() -> Problem:
     return Problem(
         503, "storage-unavailable", "The event log cannot be read right now.", retry_after=1
     )
+
+
+def malformed(errors: Sequence[FieldError]) -> Problem:
+    count = "One thing" if len(errors) == 1 else f"{len(errors)} things"
+    detail = f"{count} in the request cannot be understood; `errors` says what to change."
+    return Problem(422, "malformed-request", detail, errors=errors[:ERRORS_MAX])
+
+
+def pointer(path: Iterable[object]) -> str:
+    """A JSON pointer into the body, as a URI fragment."""
+    steps = (str(step)[:STEP_CHARACTERS_MAX] for step in path)
+    return "/".join(["#", *(step.replace("~", "~0").replace("/", "~1") for step in steps)])
 
 
 def malformed_header(header: str, detail: str) -> Problem:

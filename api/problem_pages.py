@@ -36,6 +36,31 @@ PAGES: dict[str, Page] = {
         "The body has more bytes than any command needs.",
         "Send less in one request: fewer lines at first, and the others with add-item-to-order.",
     ),
+    "unsupported-media-type": Page(
+        "Unsupported media type",
+        "The body is declared to be something else than JSON.",
+        "Send JSON, with Content-Type: application/json and without a Content-Encoding.",
+    ),
+    "body-too-slow": Page(
+        "Body too slow",
+        "The body did not arrive in the time that there is for it; nothing of it was carried out.",
+        "Repeat the request with the same Idempotency-Key, over a better connection.",
+    ),
+    "invalid-http": Page(
+        "Invalid HTTP",
+        "What came is no HTTP request, or contradicts itself about where it ends.",
+        "Use a client that keeps to RFC 9112; look at what stands between it and the service.",
+    ),
+    "head-too-large": Page(
+        "Head too large",
+        "The request has more or longer headers than any request needs.",
+        "Send fewer headers; `detail` says how many there may be.",
+    ),
+    "head-too-slow": Page(
+        "Head too slow",
+        "The head of the request did not arrive in the time that there is for it.",
+        "Repeat the request, over a better connection.",
+    ),
     "invalid-cursor": Page(
         "Invalid cursor",
         "The cursor is none that a page answered, or it belongs to another sort.",

@@ -15,7 +15,6 @@ from fastapi import Header, Request
 import telemetry
 from api.errors import malformed_header
 
-BODY_BYTES_MAX = 256 * 1024
 WAIT_SECONDS = 10.0
 WAIT_SECONDS_MAX = 30.0
 
@@ -39,14 +38,21 @@ class Context:
 def context_of(request: Request) -> Context:
     """The context of a request; made once, by whoever asks first."""
     if not hasattr(request.state, "context"):
-        attempt_id = secrets.token_urlsafe(9)
-        request.state.context = Context(
-            attempt_id=attempt_id,
-            request_id=given_request_id(request) or attempt_id,
-            traceparent=telemetry.traceparent(request.headers.get("traceparent")),
+        request.state.context = new_context(
+            given_request_id(request), request.headers.get("traceparent")
         )
     context: Context = request.state.context
     return context
+
+
+def new_context(request_id: str | None = None, traceparent: str | None = None) -> Context:
+    """The context of a request that brings this along."""
+    attempt_id = secrets.token_urlsafe(9)
+    return Context(
+        attempt_id=attempt_id,
+        request_id=request_id or attempt_id,
+        traceparent=telemetry.traceparent(traceparent),
+    )
 
 
 def given_request_id(request: Request) -> str | None:

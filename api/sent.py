@@ -11,7 +11,7 @@ from api.errors import key_reused, refused, unknown_command
 from api.gateway import Mail
 from api.outcomes import outcome
 from api.problems import PROBLEMS, ProblemDocument, document_of
-from api.requests import SHORT_HASH
+from api.requests import SHORT_HASH, context_of
 from orders.commands import Id
 from workflows.answers import Outcome
 from workflows.messages import Answer
@@ -111,7 +111,7 @@ def _told(request: Request, order_id: str, known: Outcome, payload_hash: str) ->
         refusal = known.refused.refusal
         problem = refused(refusal, known.refused.place.format(refusal.index))
     if problem is not None:
-        document = document_of(request, problem)
+        document = document_of(problem, context_of(request), request.url.path)
         return sent.model_copy(update={"state": "refused", "problem": document})
     if known.answer is not None:
         body = _body(order_id, known.answer)
