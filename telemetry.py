@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from temporalio import workflow
 from temporalio.worker import (
+    HandleSignalInput,
     HandleUpdateInput,
     Interceptor,
     WorkflowInboundInterceptor,
@@ -111,7 +112,7 @@ def _is_wanted(environment: Mapping[str, str]) -> bool:
 
 
 class TraceUpdates(Interceptor):
-    """Shows each update as a span of the request that sent it.
+    """Shows each update and signal as a span of the request that sent it.
 
     The SDK's own interceptor would put it under the request that opened the order.
     """
@@ -124,11 +125,20 @@ class TraceUpdates(Interceptor):
 
 class _TraceUpdates(WorkflowInboundInterceptor):
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        if workflow.unsafe.is_replaying():
+        with _handling(input.update, input.args[0]):
             return await super().handle_update_handler(input)
-        context = continued(input.args[0].traceparent)
-        with TRACER.start_as_current_span(
-            f"OrderWorkflow.{input.update}", context, kind=trace.SpanKind.SERVER
-        ) as span:
-            span.set_attribute("orderly.order_id", workflow.info().workflow_id)
-            return await super().handle_update_handler(input)
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        with _handling(input.signal, input.args[0].instruction):
+            await super().handle_signal(input)
+
+
+def _handling(name: str, instruction: Any) -> AbstractContextManager[Any]:
+    if workflow.unsafe.is_replaying():
+        return nullcontext()
+    return TRACER.start_as_current_span(
+        f"OrderWorkflow.{name}",
+        continued(instruction.traceparent),
+        kind=trace.SpanKind.SERVER,
+        attributes={"orderly.order_id": workflow.info().workflow_id},
+    )

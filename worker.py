@@ -49,7 +49,7 @@ def activities_for(
     carrier = Service(http, "the shipping service", "SHIPPING_URL", settings.shipping_url)
     shipping = Shipping(carrier, unseal)
     return [
-        *(publishing.publish_events, publishing.head_of_log),
+        *(publishing.publish_events, publishing.head_of_log, publishing.log_after),
         *(payments.authorise_payment, payments.capture_payment),
         *(payments.void_payment, payments.refund_payment),
         *(stock.reserve_stock, stock.release_stock, stock.withdraw_stock, stock.restock),

@@ -14,7 +14,7 @@ from eventlog.log import ConflictingEvent
 
 
 class Publishing:
-    """Activities over one pool of connections to the log; both may be repeated at will."""
+    """Activities over one pool of connections to the log; all may be repeated at will."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -38,3 +38,10 @@ class Publishing:
         """The version of the last event of an order that the log holds; 0 if there is none."""
         async with self._pool.acquire() as connection:
             return await log.head(connection, order_id)
+
+    @activity.defn
+    async def log_after(self, order_id: str, version: int) -> Batch:
+        """The events of an order that the log holds after a version."""
+        async with self._pool.acquire() as connection:
+            events = await log.read_stream(connection, order_id, after=version)
+        return Batch(order_id=order_id, events=events)

@@ -20,13 +20,16 @@ from api import (
     feed,
     health,
     metrics,
+    problem_pages,
     problems,
     queries,
+    sent,
     stats,
 )
 from api.edge import Edge
 from api.gateway import Gateway
 from api.permissions import SCHEMES
+from api.protocol import Protocol
 from api.streams import Streams
 from api.tokens import Verifier
 from eventlog.postgres import connect_pool
@@ -79,15 +82,19 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         version="1",
         description="Orders take commands that carry intent, and never forget what happened.",
         lifespan=lifespan,
+        # It would lead wherever the Host header says.
+        redirect_slashes=False,
     )
     problems.install(app)
     app.include_router(queries.router)  # First, as the most is asked of it.
     app.include_router(commands.router)
+    app.include_router(sent.router)
     app.include_router(feed.router)
     app.include_router(feed.schemas)
     app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
+    app.include_router(problem_pages.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.add_middleware(Edge)
@@ -113,6 +120,7 @@ async def serve(settings: Settings) -> None:
         create_app(settings, await connect(lazy=True)),
         host=settings.api_host,
         port=settings.api_port,
+        http=Protocol,
         access_log=False,
         proxy_headers=False,
         log_config=None,

@@ -76,7 +76,7 @@ def _verified(request: Request, body: bytes) -> str:
     secret: str | None = request.app.state.webhook_secret
     if secret is None:
         detail = "No callback can be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
-        raise Problem(503, "callbacks-not-configured", detail)
+        raise Problem(503, "callbacks-not-configured", detail, retry_after=60)
     try:
         return webhooks.verified(secret, request.headers, time.time(), body)
     except webhooks.BadSignature as bad:

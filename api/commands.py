@@ -24,6 +24,7 @@ from api.owners import customer_of
 from api.permissions import WRITE, assert_may_send
 from api.problems import PROBLEMS
 from api.requests import Terms, context_of, given_request_id, payload_of, short_hash, terms
+from api.sent import ANSWERS, CommandAnswer, accepted, answered
 from orders.commands import (
     AddItemToOrder,
     AmendOrder,
@@ -43,7 +44,7 @@ from privacy.address import Address
 from privacy.keys import CustomerKeys
 from privacy.sealing import keyed_hash
 from workflows.deciding import Refused
-from workflows.messages import COMMANDS_MAX, Answer, Instruction
+from workflows.messages import COMMANDS_MAX, Instruction
 
 router = APIRouter(prefix="/v1/orders", route_class=needing(WRITE))
 
@@ -113,25 +114,6 @@ class Commands(BaseModel):
     commands: list[AnyOpenCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
 
 
-class EventRef(BaseModel):
-    """An event that a request caused."""
-
-    version: int
-    type: str
-
-
-class CommandAnswer(BaseModel):
-    """What an order became by what was asked of it. `events` is empty if it was already so."""
-
-    order_id: str
-    version: int
-    status: str
-    total: int = Field(description="integer minor units of `currency`")
-    currency: str
-    events: list[EventRef]
-    consistency_token: str = Field(description="give it to a read to see this change there")
-
-
 AsTold = Annotated[Terms, Depends(terms)]
 
 
@@ -140,7 +122,7 @@ AsTold = Annotated[Terms, Depends(terms)]
     status_code=201,
     summary="Open an order",
     response_model=CommandAnswer,
-    responses=PROBLEMS,
+    responses=ANSWERS,
     tags=["commands"],
 )
 async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Response:
@@ -164,18 +146,18 @@ async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Respon
     "/{order_id}/commands",
     summary="Send several commands to an order, all or nothing",
     response_model=CommandAnswer,
-    responses=PROBLEMS,
+    responses=ANSWERS,
     tags=["commands"],
 )
 async def send_commands(
     request: Request, order_id: Id, commands: Commands, terms: AsTold
 ) -> Response:
     """Carries out all of the commands or none; each decides on what the ones before it did."""
-    mail = await _mail(request, order_id, commands.commands, terms)
+    mail = await _mail(request, order_id, commands.commands, terms, place="#/commands/{}")
     try:
         return await _carry_out(request, mail, terms)
     except Refused as no:
-        raise refused(no.refusal, f"#/commands/{no.refusal.index}") from no
+        raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
 
 
 class Preview(BaseModel):
@@ -241,7 +223,7 @@ for _command_type in OPEN_TYPES:
         description=_command_type.__doc__,
         operation_id=type_of(_command_type),
         response_model=CommandAnswer,
-        responses=PROBLEMS,
+        responses=ANSWERS,
         tags=["commands"],
     )
 
@@ -252,6 +234,7 @@ async def _mail(
     commands: Sequence[OpenCommand],
     terms: Terms,
     opener: str | None = None,
+    place: str = "#",
 ) -> Mail:
     """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
@@ -262,6 +245,7 @@ async def _mail(
         order_id=order_id,
         command_id=command_id,
         opens=opener is not None,
+        place=place,
         instruction=Instruction(
             commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)],
             expected_version=terms.expected_version,
@@ -289,24 +273,7 @@ async def _through_the_door(
 
 async def _carry_out(request: Request, mail: Mail, terms: Terms, status: int = 200) -> Response:
     gateway: Gateway = request.app.state.gateway
-    answer = await gateway.send(mail, terms.wait_seconds)
-    headers = {"ETag": f'"{answer.version}"'}
-    if answer.attempt_id != mail.instruction.attempt_id:
-        headers["Idempotent-Replayed"] = "true"
-    if status == 201:
-        headers["Location"] = f"/v1/orders/{mail.order_id}"
-    body = _body(mail.order_id, answer).model_dump_json()
-    return Response(body, status, headers, media_type="application/json")
-
-
-def _body(order_id: str, answer: Answer) -> CommandAnswer:
-    first = answer.version - len(answer.event_types) + 1
-    return CommandAnswer(
-        order_id=order_id,
-        version=answer.version,
-        status=answer.status,
-        total=answer.total,
-        currency=answer.currency,
-        events=[EventRef(version=v, type=t) for v, t in enumerate(answer.event_types, first)],
-        consistency_token=f"{order_id}@{answer.version}",
-    )
+    if not terms.respond_async:
+        return answered(mail, await gateway.send(mail, terms.wait_seconds), status)
+    answer = await gateway.post(mail)
+    return accepted(mail) if answer is None else answered(mail, answer, status)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
 
 from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Refusal
+
+# A caller can make thousands of mistakes in one body, and needs to be told of some.
+ERRORS_MAX = 100
+STEP_CHARACTERS_MAX = 100
 
 
 class FieldError(BaseModel):
@@ -69,6 +73,15 @@ def unknown_order(order_id: str) -> Problem:
     return Problem(404, "unknown-order", f"There is no order {order_id}.")
 
 
+def unknown_command(order_id: str) -> Problem:
+    return Problem(
+        404,
+        "unknown-command",
+        f"Order {order_id} knows no such command: it was never sent, or it was refused so long ago "
+        "that this is forgotten. Nothing of it has happened.",
+    )
+
+
 def key_reused() -> Problem:
     return Problem(
         422,
@@ -108,6 +121,18 @@ def storage_unavailable() -> Problem:
     return Problem(
         503, "storage-unavailable", "The event log cannot be read right now.", retry_after=1
     )
+
+
+def malformed(errors: Sequence[FieldError]) -> Problem:
+    count = "One thing" if len(errors) == 1 else f"{len(errors)} things"
+    detail = f"{count} in the request cannot be understood; `errors` says what to change."
+    return Problem(422, "malformed-request", detail, errors=errors[:ERRORS_MAX])
+
+
+def pointer(path: Iterable[object]) -> str:
+    """A JSON pointer into the body, as a URI fragment."""
+    steps = (str(step)[:STEP_CHARACTERS_MAX] for step in path)
+    return "/".join(["#", *(step.replace("~", "~0").replace("/", "~1") for step in steps)])
 
 
 def malformed_header(header: str, detail: str) -> Problem:

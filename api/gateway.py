@@ -1,8 +1,12 @@
-"""The one way to Temporal: takes an instruction to its order, open or ended, exactly once."""
+"""The one way to Temporal: takes an instruction to its order, open or ended, exactly once.
+
+Who sends waits for the answer; who posts waits only until the instruction cannot be lost any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -35,10 +39,32 @@ from orders.order import Order
 from workflows import answers as memory
 from workflows.deciding import Refused, decide_instruction, foresee
 from workflows.details import summary
-from workflows.messages import REOPENING, Answer, Foreseen, Instruction, Refusal, Snapshot
+from workflows.messages import (
+    REOPENING,
+    TAKE,
+    Answer,
+    Foreseen,
+    Instruction,
+    Posted,
+    Refusal,
+    Snapshot,
+)
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
 
 PAUSE_SECONDS = 0.05
+POST_SECONDS = 5.0
+
+# What no worker takes gathers in the order's history, which Temporal ends by force at 50 MB; that
+# of an order which is looked after stays near 4,096 events or 4 MB.
+HISTORY_EVENTS_MAX = 8_000
+HISTORY_BYTES_MAX = 16_000_000
+
+# CANCELLED is what the client itself says when its time is up.
+_NO_ANSWER = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+)
 
 # The server's name for an update whose workflow ended before it was answered.
 _ENDED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
@@ -53,6 +79,12 @@ class Mail:
     instruction: Instruction
     opens: bool = False
     """Whether the order may begin with it."""
+    place: str = "#"
+    """Where in the caller's request its command number {} is."""
+
+    @property
+    def posted(self) -> Posted:
+        return Posted(command_id=self.command_id, instruction=self.instruction, place=self.place)
 
 
 class _NotNow(Exception):
@@ -80,16 +112,31 @@ class Gateway:
         with telemetry.TRACER.start_as_current_span("send", kind=trace.SpanKind.CLIENT):
             mail = _traced(mail)
             deadline = asyncio.get_running_loop().time() + wait_seconds
-            while True:
-                left = max(deadline - asyncio.get_running_loop().time(), 0.001)
-                try:
-                    answer = await self._ask(mail, left) or await self._ask_ended(mail)
-                    if answer is not None:
-                        return _checked(answer, mail)
-                except _NotNow as busy:
-                    if left < PAUSE_SECONDS:
-                        raise busy.problem from busy
-                    await asyncio.sleep(PAUSE_SECONDS)
+
+            async def ask(left: float) -> Answer | None:
+                return await self._ask(mail, left) or await self._ask_ended(mail)
+
+            while (answer := await _persistently(ask, deadline)) is None:
+                pass  # It had to be reopened, and answers now as any open order.
+            return _checked(answer, mail)
+
+    async def post(self, mail: Mail) -> Answer | None:
+        """Leaves an instruction with its order for good, even if there is no worker; returns None.
+
+        Only an order that has ended may answer at once, by what the log has. Raises Refused if an
+        ended or a new order says no, and a Problem if the instruction could not be left.
+        """
+        with telemetry.TRACER.start_as_current_span("post", kind=trace.SpanKind.PRODUCER):
+            mail = _traced(mail)
+            deadline = asyncio.get_running_loop().time() + POST_SECONDS
+
+            async def leave(left: float) -> Answer | None:
+                if await self._leave(mail, left):
+                    return None
+                return await self._ask_ended(mail, mail.posted)
+
+            answer = await _persistently(leave, deadline)
+            return _checked(answer, mail) if answer is not None else None
 
     async def preview(self, mail: Mail, wait_seconds: float) -> Foreseen:
         """What an instruction would do to its order now; nothing of it happens."""
@@ -128,7 +175,7 @@ class Gateway:
                 OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
             )
         except WorkflowUpdateFailedError as error:
-            _unless_refused(error)
+            _unless_refused(error, mail)
         except WorkflowAlreadyStartedError:
             pass
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
@@ -137,10 +184,40 @@ class Gateway:
             _unless_unreachable(error)
         return None
 
-    async def _ask_ended(self, mail: Mail) -> Answer | None:
+    async def _leave(self, mail: Mail, seconds: float) -> bool:
+        """Whether the order's workflow has the instruction now; not if none is running."""
+        timeout = timedelta(seconds=seconds)
+        try:
+            await self._check_room(mail.order_id, seconds)
+            if mail.opens:
+                reuse, after = WorkflowIDReusePolicy.REJECT_DUPLICATE, _opened(mail)
+                await self._start(mail.order_id, Snapshot(), reuse, after, mail.posted)
+            else:
+                handle = self._client.get_workflow_handle(mail.order_id)
+                await handle.signal(TAKE, mail.posted, rpc_timeout=timeout)
+        except WorkflowAlreadyStartedError:
+            return False
+        except RPCError as error:
+            _unless_unreachable(error)
+            return False
+        return True
+
+    async def _check_room(self, order_id: str, seconds: float) -> None:
+        """Raises too-busy if so much waits for a worker that Temporal might end the order."""
+        handle = self._client.get_workflow_handle(order_id)
+        try:
+            running = await handle.describe(rpc_timeout=timedelta(seconds=seconds))
+        except RPCError as error:
+            _unless_unreachable(error)
+            return
+        size = running.raw_description.workflow_execution_info.history_size_bytes
+        if running.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
+            raise errors.too_busy()
+
+    async def _ask_ended(self, mail: Mail, posted: Posted | None = None) -> Answer | None:
         """The answer of an order that has ended, from the log; None if it had to be reopened.
 
-        Asked again, the reopened order answers as any open one.
+        Asked again, the reopened order answers as any open one. What is posted it has already.
         """
         stream = await self._stream(mail.order_id)
         if not stream and not mail.opens:
@@ -153,7 +230,7 @@ class Gateway:
         if not events:
             told = mail.instruction
             return memory.answer_of(after, events, told.payload_hash, told.attempt_id)
-        await self._reopen(mail.order_id, order, memory.packed(answers, now))
+        await self._reopen(mail.order_id, order, memory.packed(answers, now), posted)
         return None
 
     async def _stream(self, order_id: str) -> list[Envelope]:
@@ -164,25 +241,45 @@ class Gateway:
         except UNAVAILABLE as error:
             raise errors.storage_unavailable() from error
 
-    async def _reopen(self, order_id: str, order: Order, answers: str) -> None:
+    async def _reopen(
+        self, order_id: str, order: Order, answers: str, posted: Posted | None = None
+    ) -> None:
         """Starts the order again where the log has it; of two who do, one finds it done."""
+        snapshot = Snapshot(order=order, answers=answers, reopened=True)
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            await self._client.start_workflow(
-                OrderWorkflow.run,
-                Snapshot(order=order, answers=answers, reopened=True),
-                id=order_id,
-                task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                static_summary=summary(order),
-                search_attributes=_search_attributes(order),
-            )
+            await self._start(order_id, snapshot, reuse, order, posted)
         except RPCError as error:
             _unless_unreachable(error)
 
+    async def _start(
+        self,
+        order_id: str,
+        snapshot: Snapshot,
+        reuse: WorkflowIDReusePolicy,
+        shown: Order,
+        posted: Posted | None,
+    ) -> None:
+        """Starts the workflow, if it does not run, and leaves with it in one step what is posted.
+
+        `shown` is what the Web UI lists it as.
+        """
+        await self._client.start_workflow(
+            OrderWorkflow.run,
+            snapshot,
+            id=order_id,
+            task_queue=self._task_queue,
+            id_reuse_policy=reuse,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=summary(shown),
+            search_attributes=_search_attributes(shown),
+            start_signal=TAKE if posted else None,
+            start_signal_args=[posted] if posted else [],
+        )
+
     def _opening(self, mail: Mail) -> WithStartWorkflowOperation[OrderWorkflow, str]:
         """Starts the workflow; raises Refused, and starts none, if the order would refuse."""
-        _, after = decide_instruction(mail.instruction, Order(), mail.command_id, datetime.now(UTC))
+        after = _opened(mail)
         return WithStartWorkflowOperation(
             OrderWorkflow.run,
             Snapshot(),
@@ -195,13 +292,33 @@ class Gateway:
         )
 
 
+async def _persistently(
+    attempt: Callable[[float], Awaitable[Answer | None]], deadline: float
+) -> Answer | None:
+    """What an attempt with so many seconds left comes to; made again while it is too soon."""
+    while True:
+        left = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        try:
+            return await attempt(left)
+        except _NotNow as busy:
+            if left < PAUSE_SECONDS:
+                raise busy.problem from busy
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _opened(mail: Mail) -> Order:
+    """What the order becomes by its opening; raises Refused if it would refuse."""
+    now = datetime.now(UTC)
+    return decide_instruction(mail.instruction, Order(), mail.command_id, now)[1]
+
+
 def _checked(answer: Answer, mail: Mail) -> Answer:
     if answer.payload_hash != mail.instruction.payload_hash:
         raise errors.key_reused()
     return answer
 
 
-def _unless_refused(error: WorkflowUpdateFailedError) -> None:
+def _unless_refused(error: WorkflowUpdateFailedError, mail: Mail) -> None:
     """Returns if the order has ended meanwhile; raises what else an update's failure means."""
     cause = error.cause
     if not isinstance(cause, ApplicationError):
@@ -213,6 +330,8 @@ def _unless_refused(error: WorkflowUpdateFailedError) -> None:
     refusal = Refusal.model_validate(cause.details[0])
     if refusal.code == REOPENING:
         raise _NotNow(errors.outcome_unknown()) from error
+    if refusal.payload_hash not in (None, mail.instruction.payload_hash):
+        raise errors.key_reused() from error  # It is remembered of another request.
     raise Refused(refusal) from error
 
 
@@ -225,7 +344,7 @@ def _unless_unreachable(error: RPCError) -> None:
     if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
         # Continue-as-new is under way.
         raise _NotNow(errors.engine_unavailable()) from error
-    if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+    if error.status in _NO_ANSWER:
         raise errors.engine_unavailable() from error
     raise error
 

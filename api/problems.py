@@ -12,9 +12,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from api.errors import FieldError, Problem, storage_unavailable
+from api import problem_pages
+from api.bodies import BodyRefused
+from api.errors import FieldError, Problem, malformed, pointer, storage_unavailable
 from api.permissions import allowed_to
-from api.requests import BODY_BYTES_MAX, context_of
+from api.requests import Context, context_of
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 
@@ -24,7 +26,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457, with a stable `code` for programs."""
+    """RFC 9457, with a stable `code` for programs; `type` is where it is explained."""
 
     type: str
     title: str
@@ -55,14 +57,13 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     errors = [_field_error(e) for e in cast(RequestValidationError, error).errors()]
-    count = "One thing" if len(errors) == 1 else f"{len(errors)} things"
-    detail = f"{count} in the request cannot be understood; `errors` says what to change."
-    return respond(request, Problem(422, "malformed-request", detail, errors=errors))
+    return respond(request, malformed(errors))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     http = cast(HTTPException, error)
-    response = respond(request, _problem_of(request, http.status_code))
+    known = http.problem if isinstance(http, BodyRefused) else None
+    response = respond(request, known or _problem_of(request, http.status_code))
     response.headers.update(http.headers or {})
     return response
 
@@ -71,18 +72,12 @@ def _problem_of(request: Request, status: int) -> Problem:
     """What an error of the framework's own means to a caller."""
     path = request.url.path
     match status:
-        case 400:  # It says so of a body that its JSON parser does not survive.
-            unread = FieldError(pointer="#", code="json-invalid", detail="not JSON")
-            return Problem(422, "malformed-request", "The body is not JSON.", errors=[unread])
         case 404:
             return Problem(404, "not-found", f"There is nothing at {path}.")
         case 405:
             return Problem(405, "method-not-allowed", f"{path} does not take {request.method}.")
-        case 413:
-            detail = f"A body may have at most {BODY_BYTES_MAX:,} bytes."
-            return Problem(413, "body-too-large", detail)
         case _:
-            return Problem(status, f"http-{status}", HTTPStatus(status).phrase)
+            return Problem(status, "http-error", f"{HTTPStatus(status).phrase}.")
 
 
 async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -96,14 +91,15 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Problem(500, "internal-error", detail))
 
 
-def respond(request: Request, problem: Problem) -> JSONResponse:
-    context, allowed = context_of(request), problem.allowed_commands
-    document = ProblemDocument(
-        type=f"urn:orderly:problem:{problem.code}",
-        title=problem.code.replace("-", " ").capitalize(),
+def document_of(problem: Problem, context: Context, instance: str) -> ProblemDocument:
+    """The problem as it befell one request; `instance` is the path of that."""
+    allowed = problem.allowed_commands
+    return ProblemDocument(
+        type=problem_pages.type_of(problem.code),
+        title=problem_pages.title_of(problem.code),
         status=problem.status,
         detail=problem.detail,
-        instance=request.url.path,
+        instance=instance,
         code=problem.code,
         errors=problem.errors,
         request_id=context.request_id,
@@ -111,6 +107,10 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
         current_version=problem.current_version,
         allowed_commands=allowed and allowed_to(context, allowed),
     )
+
+
+def respond(request: Request, problem: Problem) -> JSONResponse:
+    document = document_of(problem, context_of(request), request.url.path)
     return JSONResponse(
         document.model_dump(exclude_none=True),
         status_code=problem.status,
@@ -136,9 +136,6 @@ def _field_error(error: Any) -> FieldError:
     steps = [str(part) for part in path if part not in _TAGS]
     code, detail = error["type"].replace("_", "-"), error["msg"]
     if where == "body":
-        if code == "json-invalid":
-            return FieldError(pointer="#", code=code, detail=f"not JSON: {error['ctx']['error']}")
-        pointer = "/".join(["#", *(s.replace("~", "~0").replace("/", "~1") for s in steps)])
-        return FieldError(pointer=pointer, code=code, detail=detail)
+        return FieldError(pointer=pointer(steps), code=code, detail=detail)
     place = "header" if where == "header" else "parameter"
     return FieldError.model_validate({place: ".".join(steps), "code": code, "detail": detail})

@@ -16,7 +16,6 @@ from fastapi import Header, Request
 import telemetry
 from api.errors import malformed_header
 
-BODY_BYTES_MAX = 256 * 1024
 WAIT_SECONDS = 10.0
 WAIT_SECONDS_MAX = 30.0
 
@@ -48,14 +47,21 @@ class Context:
 def context_of(request: Request) -> Context:
     """The context of a request; made once, by whoever asks first."""
     if not hasattr(request.state, "context"):
-        attempt_id = secrets.token_urlsafe(9)
-        request.state.context = Context(
-            attempt_id=attempt_id,
-            request_id=given_request_id(request) or attempt_id,
-            given_traceparent=request.headers.get("traceparent"),
+        request.state.context = new_context(
+            given_request_id(request), request.headers.get("traceparent")
         )
     context: Context = request.state.context
     return context
+
+
+def new_context(request_id: str | None = None, traceparent: str | None = None) -> Context:
+    """The context of a request that brings this along."""
+    attempt_id = secrets.token_urlsafe(9)
+    return Context(
+        attempt_id=attempt_id,
+        request_id=request_id or attempt_id,
+        given_traceparent=traceparent,
+    )
 
 
 def given_request_id(request: Request) -> str | None:
@@ -72,6 +78,8 @@ class Terms:
     """The idempotency key, or one of our own for a caller that does without retries."""
     expected_version: int | None
     wait_seconds: float
+    respond_async: bool
+    """Whether the answer need not be waited for."""
 
 
 async def terms(
@@ -83,7 +91,10 @@ async def terms(
         str | None, Header(description='The ETag you decided on, such as `"5"`; stale: 412.')
     ] = None,
     prefer: Annotated[
-        str | None, Header(description="`wait=N`: the seconds to wait for an answer.")
+        str | None,
+        Header(
+            description="`wait=N`: the seconds to wait for an answer; `respond-async`: do not wait."
+        ),
     ] = None,
 ) -> Terms:
     """Reads the headers of a command; raises a Problem that names the header to change."""
@@ -91,6 +102,7 @@ async def terms(
         key=_key(idempotency_key),
         expected_version=_version(if_match),
         wait_seconds=wait_seconds(prefer),
+        respond_async=re.search(r"(?:^|[,;\s])respond-async(?![\w=-])", prefer or "") is not None,
     )
 
 
@@ -116,6 +128,9 @@ def wait_seconds(prefer: str | None) -> float:
     """How long the caller would wait for an answer (RFC 7240)."""
     match = re.search(r"(?:^|[,;\s])wait=(\d{1,4})", prefer or "")
     return min(float(match[1]), WAIT_SECONDS_MAX) if match else WAIT_SECONDS
+
+
+SHORT_HASH = "[A-Za-z0-9_-]{16}"
 
 
 def short_hash(*parts: str) -> str:

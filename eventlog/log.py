@@ -122,6 +122,19 @@ async def head(connection: Reader, order_id: str) -> int:
     return found or 0
 
 
+async def version_by(connection: Reader, order_id: str, command_id: str) -> int | None:
+    """The version that an instruction brought its order to; None if the log has nothing of it."""
+    version: int | None = await connection.fetchval(
+        """
+        SELECT max(version) FROM order_events
+        WHERE order_id = $1 AND metadata->>'command_id' = $2
+        """,
+        order_id,
+        command_id,
+    )
+    return version
+
+
 async def read_settled(
     connection: Reader,
     after: Checkpoint,

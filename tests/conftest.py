@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -27,6 +28,7 @@ import webhooks
 from activities.calling import connected
 from api.app import create_app
 from api.gateway import Gateway
+from api.protocol import Protocol
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside import projector
@@ -258,12 +260,12 @@ async def run_projector(dsn: str) -> AsyncIterator[asyncio.Task[None]]:
 @asynccontextmanager
 async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The API behind a real socket, on a free port."""
-    async with serving(create_app(settings, client)) as http:
+    async with serving(create_app(settings, client), http=Protocol) as http:
         yield http
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """An application behind a real socket, on a free port."""
     config = uvicorn.Config(
         app,
@@ -273,6 +275,7 @@ async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         # Longer than clients do: one that hangs up just as they write would fail the test.
         timeout_keep_alive=60,
         timeout_graceful_shutdown=1,
+        **options,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())

@@ -127,7 +127,33 @@ async def fulfilled(running: Running) -> list[str]:
     return [kept.order_id, called_off.order_id, cancelled.order_id]
 
 
-LIVES = {"draft-to-cancelled": draft_to_cancelled, "fulfilled": fulfilled}
+async def left(running: Running) -> list[str]:
+    """Nobody waits for anything, and some of it is refused."""
+    gateway = running.gateway
+    await gateway.post(opening(ORDER_ID, bagels()))
+    for number, commands in enumerate(LIFE):
+        await gateway.post(mail(ORDER_ID, *commands, key=str(number)))
+        await gateway.post(mail(ORDER_ID, RemoveItemFromOrder(line_id="none")))
+        await asyncio.sleep(0.2)
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    return [ORDER_ID]
+
+
+async def reopened(running: Running) -> list[str]:
+    """The run of an order that had ended, until somebody left something with it."""
+    await running.gateway.send(opening(ORDER_ID, CancelOrder()), 30)
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    await running.gateway.post(mail(ORDER_ID, AddNote(text="one more thing")))
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    return [ORDER_ID]
+
+
+LIVES = {
+    "left": left,
+    "reopened": reopened,
+    "draft-to-cancelled": draft_to_cancelled,
+    "fulfilled": fulfilled,
+}
 
 if __name__ == "__main__":
     asyncio.run(record(sys.argv[1]))

@@ -9,22 +9,26 @@ from random import Random
 import pytest
 
 from eventlog.envelope import Envelope
-from orders.commands import OrderCommand
+from orders.commands import COMMAND_TYPES, OrderCommand, type_of
 from orders.order import Order
 from tests.given import add_bagels, add_note, apply_welcome, but, cancel, open_order, place
 from workflows.answers import (
+    REFUSALS_AT_MOST,
     REMEMBER_AT_LEAST,
     REMEMBER_AT_MOST,
     REMEMBER_FOR,
     Remembered,
+    RememberedRefusal,
     answer_of,
     from_stream,
     packed,
+    packed_refusals,
     recent,
     unpacked,
+    unpacked_refusals,
 )
 from workflows.deciding import Refused, decide_instruction
-from workflows.messages import Answer, Instruction
+from workflows.messages import Answer, Instruction, Refusal
 
 NOW = datetime(2017, 1, 2, 12, 0, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -128,6 +132,42 @@ def test_answers_of_huge_instructions_still_fit_and_the_newest_are_kept() -> Non
     kept = list(unpacked(text).values())
     assert len(text) < 300_000
     assert kept == [OPENING, *huge[-len(kept) + 1 :]]
+
+
+def refusals(count: int, characters: int) -> list[RememberedRefusal]:
+    """Refusals whose messages are that long, and unlike one another."""
+    allowed = [type_of(command_type) for command_type in COMMAND_TYPES]
+    return [
+        RememberedRefusal(
+            command_id=token(12),
+            place="#/commands/{}",
+            refusal=Refusal(
+                code="unknown-id",
+                message=f"the order has no line {token(characters)[:characters]}",
+                version=number,
+                allowed_commands=RANDOM.sample(allowed, 9),
+                payload_hash=token(12),
+            ),
+        )
+        for number in range(count)
+    ]
+
+
+def test_all_refusals_worth_remembering_fit_and_can_be_unpacked() -> None:
+    named = {no.command_id: no for no in refusals(REFUSALS_AT_MOST, characters=64)}
+    text = packed_refusals(named)
+    assert len(text) < 30_000
+    assert unpacked_refusals(text) == named
+    assert unpacked_refusals(packed_refusals({})) == unpacked_refusals("") == {}
+
+
+def test_of_refusals_that_are_too_long_the_newest_are_kept() -> None:
+    huge = refusals(REFUSALS_AT_MOST, characters=2_000)
+    text = packed_refusals({no.command_id: no for no in huge})
+    kept = list(unpacked_refusals(text).values())
+    assert len(text) < 30_000
+    assert kept
+    assert kept == huge[-len(kept) :]
 
 
 # Deciding on instructions, and remembering the answers from what they left in the log

@@ -11,7 +11,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.requests import BODY_BYTES_MAX
+from api.bodies import BYTES_MAX
 from settings import Settings
 from tests.conftest import Running, run_api
 from tests.test_api import BAGELS, BASKET, http, opened, problem, shown
@@ -107,7 +107,7 @@ async def test_a_body_of_a_megabyte_is_refused_before_it_is_read_to_its_end(
 
     async def endless() -> Any:
         nonlocal sent
-        while sent < 100 * BODY_BYTES_MAX:
+        while sent < 100 * BYTES_MAX:
             sent += 65_536
             yield b"x" * 65_536
             await asyncio.sleep(0)
@@ -119,7 +119,7 @@ async def test_a_body_of_a_megabyte_is_refused_before_it_is_read_to_its_end(
         problem(response, 413, "body-too-large")
     except httpx.TransportError:
         pass  # It was cut off while still sending.
-    assert sent < 50 * BODY_BYTES_MAX
+    assert sent < 50 * BYTES_MAX
     assert (await shown(http, path, 3))["notes"] == []
 
 

@@ -49,6 +49,7 @@ async def tell(
     """Sends a signed event; `changes` replace headers, or leave them out where they are None."""
     message_id = message_id or f"msg_{secrets.token_hex(6)}"
     headers = webhooks.signed(orderly.webhook_secret, message_id, time.time(), body)
+    headers["Content-Type"] = "application/json"
     headers |= {f"webhook-{name}": value for name, value in changes.items() if value is not None}
     for name, value in changes.items():
         if value is None:
@@ -112,12 +113,14 @@ async def test_what_is_not_signed_is_not_believed(
 async def test_a_stale_message_is_not_believed_however_well_it_is_signed(orderly: Running) -> None:
     body = event("capture.done", NOT_AN_ORDER)
     recorded = webhooks.signed(orderly.webhook_secret, "m", time.time() - 301, body)
+    recorded["Content-Type"] = "application/json"
     stale = await orderly.http.post("/v1/callbacks/payments", content=body, headers=recorded)
     assert "5 minutes" in problem(stale, 401, "bad-signature")["detail"]
 
 
 async def test_a_changed_body_is_not_believed(orderly: Running) -> None:
     headers = webhooks.signed(orderly.webhook_secret, "m", time.time(), b"{}")
+    headers["Content-Type"] = "application/json"
     changed = await orderly.http.post("/v1/callbacks/stock", content=b"{ }", headers=headers)
     problem(changed, 401, "bad-signature")
 

@@ -25,7 +25,7 @@ from tests.histories import assert_replays
 from tests.mail import OPENING, bagels, mail, new_order_id, opening
 from tests.test_durable_shell import decide_dearer
 from worker import worker_for
-from workflows.messages import Instruction
+from workflows.messages import Instruction, Posted
 from workflows.order import PastRewritten
 
 WAIT_SECONDS = 30.0
@@ -41,6 +41,10 @@ def test_the_golden_histories_show_every_command() -> None:
         command.type for history in golden_histories() for command in commands_in(history)
     )
     assert set(shown) >= {type_of(command_type) for command_type in COMMAND_TYPES}
+
+
+def test_the_golden_histories_show_commands_that_nobody_waited_for() -> None:
+    assert sum(len(posted_in(history)) for history in golden_histories()) > 10
 
 
 async def test_a_golden_history_does_not_replay_under_a_changed_rule(
@@ -95,6 +99,13 @@ def commands_in(history: WorkflowHistory) -> list[Message]:
         for payload in accepted.accepted_request.input.args.payloads:
             commands += converter.from_payload(payload, Instruction).commands
     return commands
+
+
+def posted_in(history: WorkflowHistory) -> list[Posted]:
+    """What was left with an order by those who did not wait, refused or not."""
+    signals = (event.workflow_execution_signaled_event_attributes for event in history.events)
+    payloads = [payload for signal in signals for payload in signal.input.payloads]
+    return [pydantic_data_converter.payload_converter.from_payload(p, Posted) for p in payloads]
 
 
 async def make_current(temporal: WorkflowEnvironment, deployment: str, build_id: str) -> None:

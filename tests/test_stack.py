@@ -184,10 +184,11 @@ def test_one_secret_of_its_own_is_shared_by_those_who_need_it(up: Up) -> None:
     file = up.data_dir / "webhook.secret"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     body = b'{"type": "payout.sent", "timestamp": "2026-01-01T00:00:00Z", "data": {}}'
-    signed = webhooks.signed(file.read_text(), "msg_1", time.time(), body)
+    json = {"Content-Type": "application/json"}
+    signed = webhooks.signed(file.read_text(), "msg_1", time.time(), body) | json
     url = f"{up.info['api_url']}/v1/callbacks/payments"
     assert httpx.post(url, content=body, headers=signed).json() == {"outcome": "ignored"}
-    assert httpx.post(url, content=body).status_code == 401
+    assert httpx.post(url, content=body, headers=json).status_code == 401
 
 
 @pytest.mark.parametrize("name", PROCESSES)

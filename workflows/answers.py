@@ -1,4 +1,8 @@
-"""The memory that makes commands exactly-once: recent answers by the id of their instruction."""
+"""The memory that makes commands exactly-once: recent answers by the id of their instruction.
+
+Refusals are remembered only of instructions that nobody waited for, and apart: however many there
+are, they push out no answer.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,23 @@ import zlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from eventlog.envelope import Envelope, Stored
 from orders.evolve import fold
 from orders.order import Order
-from workflows.messages import Answer
+from workflows.messages import Answer, Refusal
 
 REMEMBER_AT_LEAST = 1_000
 REMEMBER_FOR = timedelta(hours=24)
 REMEMBER_AT_MOST = 3_000
-PACKED_BYTES_MAX = 300_000  # The snapshot has to stay under Temporal's 2 MB.
+REFUSALS_AT_MOST = 100
+
+# The snapshot has to stay under Temporal's 2 MB.
+PACKED_BYTES_MAX = 300_000
+PACKED_REFUSALS_BYTES_MAX = 30_000
 
 
 class Remembered(Stored):
@@ -29,7 +38,35 @@ class Remembered(Stored):
     answer: Answer
 
 
+class RememberedRefusal(Stored):
+    """One refusal, for whoever asks later what became of the instruction."""
+
+    command_id: str
+    place: str
+    """Of the commands in the caller's request, as it was posted."""
+    refusal: Refusal
+
+
+class Outcome(Stored):
+    """What became of an instruction; with neither answer nor refusal, it still waits."""
+
+    answer: Answer | None = None
+    refused: RememberedRefusal | None = None
+
+    @property
+    def payload_hash(self) -> str | None:
+        """Of what was carried out or refused; None while it waits."""
+        if self.answer is not None:
+            return self.answer.payload_hash
+        return self.refused.refusal.payload_hash if self.refused is not None else None
+
+
+Answers = dict[str, Remembered]
+Refusals = dict[str, RememberedRefusal]
+
+_UNOPENED = Order()
 _LIST = TypeAdapter(list[Remembered])
+_REFUSALS = TypeAdapter(list[RememberedRefusal])
 
 
 def answer_of(
@@ -47,25 +84,51 @@ def answer_of(
     )
 
 
-def packed(answers: dict[str, Remembered], now: datetime) -> str:
+def outcome(command_id: str, answers: Answers, refusals: Refusals) -> Outcome | None:
+    """What is remembered of an instruction; None if nothing is."""
+    if command_id in answers:
+        return Outcome(answer=answers[command_id].answer)
+    if command_id in refusals:
+        return Outcome(refused=refusals[command_id])
+    return None
+
+
+def packed(answers: Answers, now: datetime) -> str:
     """The answers worth keeping, compressed: they are the bulk of an old order's snapshot.
 
     Where even so they are too many bytes, as only huge instructions make them, the older half goes.
     """
     kept = recent(list(answers.values()), now)
-    while True:
-        text = base64.b64encode(zlib.compress(_LIST.dump_json(kept))).decode()
-        if len(text) <= PACKED_BYTES_MAX:
-            return text
+    while len(text := _pack(_LIST, kept)) > PACKED_BYTES_MAX:
         kept = kept[:1] + kept[1 + len(kept) // 2 :]
+    return text
 
 
-def unpacked(text: str) -> dict[str, Remembered]:
+def unpacked(text: str) -> Answers:
     """What `packed` packed, by the id of the instruction, oldest first."""
-    if not text:
-        return {}
-    kept = _LIST.validate_json(zlib.decompress(base64.b64decode(text)))
+    kept: list[Remembered] = _unpack(_LIST, text)
     return {remembered.command_id: remembered for remembered in kept}
+
+
+def packed_refusals(refusals: Refusals) -> str:
+    """The last of the refusals, compressed; those that all together are too many bytes go."""
+    kept = list(refusals.values())
+    while len(text := _pack(_REFUSALS, kept)) > PACKED_REFUSALS_BYTES_MAX:
+        kept = kept[len(kept) // 2 + 1 :]
+    return text
+
+
+def unpacked_refusals(text: str) -> Refusals:
+    kept: list[RememberedRefusal] = _unpack(_REFUSALS, text)
+    return {remembered.command_id: remembered for remembered in kept}
+
+
+def _pack(shape: TypeAdapter[Any], kept: list[Any]) -> str:
+    return base64.b64encode(zlib.compress(shape.dump_json(kept))).decode()
+
+
+def _unpack(shape: TypeAdapter[Any], text: str) -> Any:
+    return shape.validate_json(zlib.decompress(base64.b64decode(text))) if text else []
 
 
 def recent(answers: list[Remembered], now: datetime) -> list[Remembered]:
@@ -75,12 +138,13 @@ def recent(answers: list[Remembered], now: datetime) -> list[Remembered]:
     return opening + later[len(old) :]
 
 
-def from_stream(stream: Iterable[Envelope]) -> tuple[Order, dict[str, Remembered]]:
+def from_stream(stream: Iterable[Envelope], order: Order = _UNOPENED) -> tuple[Order, Answers]:
     """An order that has ended and the answers it gave, folded from all its published events.
 
-    An instruction that changed nothing left no event: asked again, it is decided again.
+    Or from those that came after `order`. An instruction that changed nothing left no event: asked
+    again, it is decided again.
     """
-    order, answers = Order(), dict[str, Remembered]()
+    answers: Answers = {}
     for command_id, caused in groupby(stream, key=lambda e: e.metadata.command_id):
         events = list(caused)
         order = fold((e.event() for e in events), order)

@@ -12,6 +12,7 @@ from orders.order import Order
 from orders.outside import Result
 
 TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
+TAKE = "take"  # The signal that posts an instruction, no less a part of it.
 COMMANDS_MAX = 600
 
 
@@ -32,6 +33,17 @@ class Instruction(BaseModel):
     """Of the one HTTP request that carries it: tells the first answer from a repeated one."""
     request_id: str | None = None
     traceparent: str | None = None
+
+
+class Posted(BaseModel):
+    """An instruction that nobody waits for, with the id under which it counts once."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    command_id: str
+    instruction: Instruction
+    place: str
+    """Where the caller's request has the command number {}, for a refusal to point to."""
 
 
 class Answer(Stored):
@@ -60,6 +72,8 @@ class Refusal(Stored):
     """The place of the refused command in its instruction."""
     field: str | None = None
     """The field of that command to change, where it is one."""
+    payload_hash: str | None = None
+    """Of the instruction, where the refusal is remembered."""
 
 
 class Foreseen(Stored):
@@ -93,6 +107,8 @@ class Snapshot(Stored):
     unpublished: list[Envelope] = Field(default_factory=list)
     answers: str = ""
     """The remembered answers, packed: see workflows/answers.py."""
+    refusals: str = ""
+    """The remembered refusals, packed alike."""
     traces: dict[str, str] = Field(default_factory=dict)
     """By step id, the trace of the request that led to the step."""
     reopened: bool = False

@@ -8,8 +8,8 @@ keeps deadlines. So nothing is told or asked before it is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -29,10 +29,12 @@ from workflows.messages import (
     LOG_BEHIND,
     ORDER_TOO_LARGE,
     REOPENING,
+    TAKE,
     TASK,
     Answer,
     Foreseen,
     Instruction,
+    Posted,
     Snapshot,
 )
 from workflows.steps import (
@@ -40,6 +42,7 @@ from workflows.steps import (
     AFTER_A_FAILURE,
     FOR_EVER,
     HEAD_OF_LOG,
+    LOG_AFTER,
     ONE_CALL,
     ONE_TRY,
     PUBLISH_EVENTS,
@@ -79,8 +82,10 @@ class OrderWorkflow:
         self.order = snapshot.order
         self.unpublished = list(snapshot.unpublished)
         self.answers = memory.unpacked(snapshot.answers)
+        self.refusals = memory.unpacked_refusals(snapshot.refusals)
         self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
+        self.waiting: list[Posted] = []  # For the order to be reopened.
         self.troubles: dict[str, str] = {}  # What a person should know of, by where it comes from.
         self.unpublished_bytes = _size(self.unpublished)
         self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
@@ -125,10 +130,44 @@ class OrderWorkflow:
     @workflow.update
     def execute(self, instruction: Instruction) -> Answer:
         """Decides and records; never awaits. An instruction seen before gets its answer again."""
-        command_id = _command_id()
+        with _refusals_told():
+            return self._carry(_command_id(), instruction)
+
+    @execute.validator
+    def check(self, instruction: Instruction) -> None:
+        """Refuses before anything enters history: a refused instruction leaves no trace."""
+        with _refusals_told():
+            if _command_id() not in self.answers:
+                self._decide(_command_id(), instruction)
+
+    @workflow.signal(name=TAKE)
+    def take(self, posted: Posted) -> None:
+        """Does as `execute`, for nobody who waits: what comes of it is there for who asks later."""
+        if self.reopening:
+            self.waiting.append(posted)
+            return
+        try:
+            self._carry(posted.command_id, posted.instruction)
+        except Refused as no:
+            self._remember(no, posted)
+
+    @workflow.query
+    def outcome(self, command_id: str) -> memory.Outcome | None:
+        """What became of an instruction; None if the order does not know it, or not any more."""
+        if any(posted.command_id == command_id for posted in self.waiting):
+            return memory.Outcome()
+        return memory.outcome(command_id, self.answers, self.refusals)
+
+    @workflow.query
+    def preview(self, instruction: Instruction) -> Foreseen:
+        """What an instruction would do now; a query, so it changes nothing."""
+        return foresee(instruction, self.order, workflow.now())
+
+    def _carry(self, command_id: str, instruction: Instruction) -> Answer:
+        """Carries out an instruction once, and answers it ever again; raises Refused."""
         if command_id in self.answers:
             return self.answers[command_id].answer
-        events, order = self._decide(instruction)
+        events, order = self._decide(command_id, instruction)
         self._record(events, order, instruction.traceparent)
         answer = memory.answer_of(
             self.order, events, instruction.payload_hash, instruction.attempt_id
@@ -138,32 +177,26 @@ class OrderWorkflow:
         )
         return answer
 
-    @execute.validator
-    def check(self, instruction: Instruction) -> None:
-        """Refuses before anything enters history: a refused instruction leaves no trace."""
-        if _command_id() not in self.answers:
-            self._decide(instruction)
-
-    @workflow.query
-    def preview(self, instruction: Instruction) -> Foreseen:
-        """What an instruction would do now; a query, so it changes nothing."""
-        return foresee(instruction, self.order, workflow.now())
-
-    def _decide(self, instruction: Instruction) -> tuple[list[Envelope], Order]:
+    def _decide(self, command_id: str, instruction: Instruction) -> tuple[list[Envelope], Order]:
         """The events of an instruction and the order after them; changes nothing itself."""
-        try:
-            if self.reopening:
-                raise refused(self.order, REOPENING, "the order is being reopened; try again")
-            events, order = decide_instruction(
-                instruction, self.order, _command_id(), workflow.now()
-            )
-            self._check_room(events, order)
-        except Refused as no:
-            refusal = no.refusal
-            raise ApplicationError(
-                refusal.message, refusal.model_dump(), type=refusal.code, non_retryable=True
-            ) from no
+        if self.reopening:
+            raise refused(self.order, REOPENING, "the order is being reopened; try again")
+        known = self.refusals.get(command_id)
+        if known is not None and known.refusal.code != LOG_BEHIND:
+            raise Refused(known.refusal)
+        events, order = decide_instruction(instruction, self.order, command_id, workflow.now())
+        self._check_room(events, order)
         return events, order
+
+    def _remember(self, no: Refused, posted: Posted) -> None:
+        if no.refusal.payload_hash is not None:
+            return  # It is one that we remember.
+        told = no.refusal.model_copy(update={"payload_hash": posted.instruction.payload_hash})
+        self.refusals[posted.command_id] = memory.RememberedRefusal(
+            command_id=posted.command_id, place=posted.place, refusal=told
+        )
+        if len(self.refusals) > memory.REFUSALS_AT_MOST:
+            del self.refusals[next(iter(self.refusals))]
 
     def _check_room(self, events: list[Envelope], order: Order) -> None:
         if self.unpublished_bytes + _size(events) > UNPUBLISHED_BYTES_MAX:
@@ -314,8 +347,11 @@ class OrderWorkflow:
                 summary=f"may the order go on after version {self.order.version}?",
             )
             if head != self.order.version:
-                return "not reopened: the log has gone on since"
+                await self._catch_up()
             self.reopening = False
+            for posted in self.waiting:
+                self.take(posted)
+            self.waiting.clear()
         try:
             await workflow.wait_condition(
                 lambda: bool(self.unpublished),
@@ -325,6 +361,22 @@ class OrderWorkflow:
         except TimeoutError:
             return "nothing was asked of it"
         return None
+
+    async def _catch_up(self) -> None:
+        """Another run went on and ended after our snapshot was made; nobody writes beside us."""
+        later: Batch = await workflow.execute_activity(
+            LOG_AFTER,
+            args=[workflow.info().workflow_id, self.order.version],
+            result_type=Batch,
+            start_to_close_timeout=ONE_TRY,
+            retry_policy=FOR_EVER,
+            summary=f"what became of the order after version {self.order.version}?",
+        )
+        self.order, answers = memory.from_stream(later.events, self.order)
+        self.answers |= answers
+        self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
+        self.deadline = next_deadline(self.order)
+        self._show()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Waits even if the workflow is cancelled: an order is called off by CancelOrder only."""
@@ -347,12 +399,25 @@ class OrderWorkflow:
             order=self.order,
             unpublished=self.unpublished,
             answers=memory.packed(self.answers, workflow.now()),
+            refusals=memory.packed_refusals(self.refusals),
             traces=self.traces,
         )
 
     def _show(self) -> None:
         troubles = list(self.troubles.values())
         workflow.set_current_details(details(self.order, len(self.unpublished), troubles))
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Lets a refusal cross the border with its code and its reasons."""
+    try:
+        yield
+    except Refused as no:
+        refusal = no.refusal
+        raise ApplicationError(
+            refusal.message, refusal.model_dump(), type=refusal.code, non_retryable=True
+        ) from no
 
 
 def _command_id() -> str:

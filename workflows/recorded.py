@@ -1,4 +1,4 @@
-"""What an order's Temporal history says: the events that it decided and handed on to the log."""
+"""What an order's Temporal history says: the events for the log, and what was posted to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from eventlog.envelope import Batch, Envelope
+from workflows import answers as memory
+from workflows.messages import Posted, Snapshot
 from workflows.steps import PUBLISH_EVENTS
 
 
@@ -43,3 +45,28 @@ async def recorded(history: WorkflowHistory, converter: DataConverter) -> list[E
             (batch,) = await converter.decode(task.input.payloads, [Batch])
             events |= {envelope.version: envelope for envelope in batch.events}
     return [events[version] for version in sorted(events)]
+
+
+async def outcome(
+    history: WorkflowHistory, converter: DataConverter, command_id: str
+) -> memory.Outcome | None:
+    """What one run says of a posted instruction without any worker; None if it never came.
+
+    What the run decided itself only a worker can say: to this it waits.
+    """
+    started = history.events[0].workflow_execution_started_event_attributes
+    (snapshot,) = await converter.decode(started.input.payloads, [Snapshot])
+    known = memory.outcome(
+        command_id,
+        memory.unpacked(snapshot.answers),
+        memory.unpacked_refusals(snapshot.refusals),
+    )
+    if known is not None:
+        return known
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+            payloads = event.workflow_execution_signaled_event_attributes.input.payloads
+            (posted,) = await converter.decode(payloads, [Posted])
+            if posted.command_id == command_id:
+                return memory.Outcome()
+    return None

@@ -13,6 +13,7 @@ from orders.money import formatted
 # Activities are called by name: the workflow knows what is owed, not who does it.
 PUBLISH_EVENTS = "publish_events"
 HEAD_OF_LOG = "head_of_log"
+LOG_AFTER = "log_after"
 
 # The log: until it is done.
 ONE_TRY = timedelta(seconds=5)  # Also how long a batch waits whose worker died.

@@ -1,0 +1,65 @@
+"""What became of a posted instruction, by whoever can say: its order, the log, or its history."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import asyncpg
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api import errors
+from eventlog import log
+from eventlog.postgres import UNAVAILABLE
+from workflows import answers as memory
+from workflows import recorded
+from workflows.answers import Outcome
+from workflows.order import OrderWorkflow
+
+ASK_AT_MOST = timedelta(seconds=2)
+
+
+async def outcome(
+    client: Client, pool: asyncpg.Pool, order_id: str, command_id: str
+) -> Outcome | None:
+    """What became of it; None if nobody posted it, or it is long forgotten.
+
+    The order knows best. The log has what it has forgotten, or what it was before it ended. Without
+    a worker nobody can ask the order: then its history still shows what waits for it. Raises a
+    Problem if the one that may know cannot be asked.
+    """
+    handle = client.get_workflow_handle_for(OrderWorkflow.run, order_id)
+    is_asked, known = True, None
+    try:
+        known = await handle.query(OrderWorkflow.outcome, command_id, rpc_timeout=ASK_AT_MOST)
+    except RPCError as error:
+        is_asked = error.status is RPCStatusCode.NOT_FOUND
+    except (WorkflowQueryFailedError, RuntimeError):  # The latter without any connection yet.
+        is_asked = False
+    if known is None:
+        known = await _published(pool, order_id, command_id)
+    if known is None and not is_asked:
+        known = await _waiting(client, order_id, command_id)
+    return known
+
+
+async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Outcome | None:
+    try:
+        version = await log.version_by(pool, order_id, command_id)
+        if version is None:
+            return None
+        stream = await log.read_stream(pool, order_id, limit=version)
+    except UNAVAILABLE as error:
+        raise errors.storage_unavailable() from error
+    _, answers = memory.from_stream(stream)
+    return Outcome(answer=answers[command_id].answer)
+
+
+async def _waiting(client: Client, order_id: str, command_id: str) -> Outcome | None:
+    try:
+        async for run in recorded.runs_of(client, order_id):
+            # The newest run was told of the older ones, and has all that is not yet taken in.
+            return await recorded.outcome(run, client.data_converter, command_id)
+    except (RPCError, RuntimeError) as error:
+        raise errors.engine_unavailable() from error
+    return None
