@@ -110,6 +110,7 @@ async def get_schemas() -> SchemaList:
     "/{type}",
     summary="The schema of one type of events",
     response_class=Response,
+    response_description="A JSON Schema",
     responses={200: {"content": {SCHEMA: {"schema": {"type": "object"}}}}},
 )
 async def get_schema(type: str) -> Response:

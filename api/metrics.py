@@ -59,7 +59,12 @@ class _Read(Collector):
         return self._families
 
 
-@router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    summary="For Prometheus",
+    response_class=PlainTextResponse,
+    response_description="In Prometheus' text format",
+)
 async def get_metrics(request: Request) -> Response:
     """Requests of this process, and the read side's state: the same from every process.
 

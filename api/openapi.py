@@ -74,7 +74,7 @@ _PARAMETERS = {
 
 def described(document: Json) -> Json:
     """The framework's document made complete; it is changed in place."""
-    examples = json.loads(EXAMPLES.read_text()) if EXAMPLES.exists() else {}
+    examples = json.loads(EXAMPLES.read_text())
     components = document["components"]
     schemas = components["schemas"]
     for named_only in (ProblemDocument, Envelope):  # Which the framework did not see.
@@ -155,7 +155,8 @@ def _complete(path: str, operation: Json, schemas: Json) -> None:
 
 def _plain(parameter: Json) -> Json:
     """A parameter as it is sent: it may be left out, but nothing in a URL or a header is null."""
-    name, schema = parameter["name"], {**parameter["schema"]}
+    name = parameter["name"]
+    schema = {k: v for k, v in parameter["schema"].items() if k not in ("title", "description")}
     if parameter["in"] == "header" and name.islower():
         name = "-".join(word.capitalize() for word in name.split("-"))
     (present, *more) = [s for s in schema.pop("anyOf", [{}]) if s.get("type") != "null"]
