@@ -14,7 +14,7 @@ unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench bench-loss docs schemas lock
+.PHONY: help install demo up test check format bench bench-loss docs schemas openapi lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -53,6 +53,10 @@ docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
 
 schemas: $(INSTALLED) ## write schemas/, the contracts of events; refuses to break one
 	@$(PY) -m schemas.contracts
+
+openapi: $(INSTALLED) ## record api/examples.json, write docs/openapi.json; refuses to break it
+	@$(PY) -m tests.examples
+	@$(PY) -m docs.openapi
 
 lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -20,15 +20,16 @@ from api import (
     feed,
     health,
     metrics,
+    openapi,
     problem_pages,
     problems,
     queries,
+    reference,
     sent,
     stats,
 )
 from api.edge import Edge
 from api.gateway import Gateway
-from api.permissions import SCHEMES
 from api.protocol import Protocol
 from api.streams import Streams
 from api.tokens import Verifier
@@ -44,12 +45,12 @@ DRAIN_SECONDS_MAX = 10
 
 
 class Api(FastAPI):
-    """FastAPI, with a document that also says how callers show who they are."""
+    """FastAPI, with a document that says all."""
 
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document["components"]["securitySchemes"] = SCHEMES
-        return document
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.described(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
@@ -81,6 +82,9 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         title="orderly",
         version="1",
         description="Orders take commands that carry intent, and never forget what happened.",
+        generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan,
         # It would lead wherever the Host header says.
         redirect_slashes=False,
@@ -97,6 +101,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(problem_pages.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    reference.install(app)
     app.add_middleware(Edge)
     if telemetry.is_tracing():
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor

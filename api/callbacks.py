@@ -58,6 +58,17 @@ def _route_for(sender: str) -> Callable[[Request], Awaitable[Taken]]:
     return take_event
 
 
+_SIGNED = {
+    "parameters": [
+        {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+        for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}},
+    },
+}
+
 for _sender, _events in EVENTS.items():
     router.add_api_route(
         f"/{_sender}",
@@ -65,9 +76,10 @@ for _sender, _events in EVENTS.items():
         methods=["POST"],
         summary=f"What {_sender} has to tell",
         description=f"Signed as Standard Webhooks has it. Events: {', '.join(_events)}.",
-        operation_id=f"callback-{_sender}",
+        operation_id=f"take_{_sender}_event",
         response_model=Taken,
         response_model_exclude_none=True,
+        openapi_extra=_SIGNED,
     )
 
 

@@ -54,28 +54,7 @@ LINES_MAX = 500
 class NewOrder(BaseModel):
     """A new order, alone or with its lines, as a draft or placed at once. All or nothing."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "customer_id": "900",
-                    "currency": "USD",
-                    "lines": [
-                        {
-                            "sku": "1095275",
-                            "title": "ROLLS: BAGELS",
-                            "quantity": 2,
-                            "unit_price": 50,
-                            "discount": 10,
-                        }
-                    ],
-                    "place": True,
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     customer_id: Id
     currency: Currency
@@ -221,7 +200,7 @@ for _command_type in OPEN_TYPES:
         methods=["POST"],
         summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
         description=_command_type.__doc__,
-        operation_id=type_of(_command_type),
+        operation_id=type_of(_command_type).replace("-", "_"),
         response_model=CommandAnswer,
         responses=ANSWERS,
         tags=["commands"],

@@ -49,7 +49,10 @@ OpenCommand = OrderCommand | SetShippingAddress | SetBillingAddress
 if TYPE_CHECKING:  # A type checker cannot follow the exchange: to it the sealed forms remain.
     AnyOpenCommand = OpenCommand
 else:
-    AnyOpenCommand = Annotated[Union[OPEN_TYPES], Field(discriminator="type")]  # noqa: UP007
+    AnyOpenCommand = Annotated[
+        Union[OPEN_TYPES],  # noqa: UP007
+        Field(discriminator="type", json_schema_extra={"required": ["type"]}),
+    ]
 
 
 def without_personal_data(commands: Sequence[OpenCommand]) -> TypeGuard[Sequence[OrderCommand]]:

@@ -35,6 +35,7 @@ schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["events"], responses=PROBLEMS)
 LIMIT_MAX = 1_000
 RECONNECT_MS = 1_000
 SSE = "text/event-stream"
+SCHEMA = "application/schema+json"
 SCHEMAS = {
     file.stem: file.read_bytes()
     for file in sorted((Path(__file__).parent.parent / "schemas").glob("*.json"))
@@ -77,7 +78,9 @@ async def get_events(
     order_id: Id | None = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="of a page")] = 100,
     accept: Annotated[str, Header(description=f"`{SSE}`: a stream")] = "application/json",
-    last_event_id: Annotated[str | None, Header(description="where a stream goes on")] = None,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="where a stream goes on")
+    ] = None,
 ) -> Response:
     """Every event of every order that the caller may see, at least once, in commit order.
 
@@ -103,13 +106,19 @@ async def get_schemas() -> SchemaList:
     return SchemaList(items=list(SCHEMAS))
 
 
-@schemas.get("/{type}", summary="The schema of one type of events")
+@schemas.get(
+    "/{type}",
+    summary="The schema of one type of events",
+    response_class=Response,
+    response_description="A JSON Schema",
+    responses={200: {"content": {SCHEMA: {"schema": {"type": "object"}}}}},
+)
 async def get_schema(type: str) -> Response:
     """The JSON Schema of the `data` of events of a type, such as orderly.order.item-added.v1."""
     if type not in SCHEMAS:
         detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."
         raise Problem(404, "unknown-schema", detail)
-    return Response(SCHEMAS[type], media_type="application/schema+json")
+    return Response(SCHEMAS[type], media_type=SCHEMA)
 
 
 async def _place(request: Request, after: str | None, last_event_id: str | None) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import asyncpg
 from fastapi import APIRouter, Request
@@ -20,6 +21,12 @@ router = APIRouter(tags=["health"])
 CHECK_SECONDS_MAX = 2
 
 
+class Liveness(BaseModel):
+    """The process lives."""
+
+    status: Literal["alive"] = "alive"
+
+
 class Readiness(BaseModel):
     """Each part that serving needs, with "ok" or with what is wrong with it."""
 
@@ -33,13 +40,18 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz", summary="Does the process live?")
-async def healthz() -> dict[str, str]:
+async def get_health() -> Liveness:
     """Answers as long as the process does."""
-    return {"status": "alive"}
+    return Liveness()
 
 
-@router.get("/readyz", summary="Can it serve?", response_model=Readiness)
-async def readyz(request: Request) -> JSONResponse:
+@router.get(
+    "/readyz",
+    summary="Can it serve?",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "It cannot, and which part is why"}},
+)
+async def get_readiness(request: Request) -> JSONResponse:
     """200 if commands and reads can be served; else 503, with what cannot and why."""
     state = request.app.state
     temporal, (postgres, projections, parked) = await asyncio.gather(

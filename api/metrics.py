@@ -9,6 +9,7 @@ from itertools import accumulate
 
 import asyncpg
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -58,8 +59,13 @@ class _Read(Collector):
         return self._families
 
 
-@router.get("/metrics", summary="For Prometheus", response_class=Response)
-async def metrics(request: Request) -> Response:
+@router.get(
+    "/metrics",
+    summary="For Prometheus",
+    response_class=PlainTextResponse,
+    response_description="In Prometheus' text format",
+)
+async def get_metrics(request: Request) -> Response:
     """Requests of this process, and the read side's state: the same from every process.
 
     It answers without Postgres, too; then `orderly_postgres_up` is 0, and the rest is missing.

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.errors import Problem
 
-router = APIRouter(prefix="/v1/problems", tags=["problems"])
+router = APIRouter(prefix="/v1/problems", tags=["problems"], responses={"default": {}})
 
 
 class Page(NamedTuple):
@@ -336,6 +336,8 @@ class ProblemPage(BaseModel):
 
 
 class ProblemPages(BaseModel):
+    """Every code that there is."""
+
     items: list[ProblemPage]
 
 

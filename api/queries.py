@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import asyncpg
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
+from typing_extensions import TypeAliasType
 
 import telemetry
 from api.asked import asked, documented
@@ -35,27 +36,43 @@ router = APIRouter(
 HISTORY_MAX = 1_000
 # What a version says never changes; how we word it may, with a release.
 PAST_STAYS = "private, max-age=3600, immutable"
-OrderStatus = Literal[
-    "draft",
-    "placed",
-    "awaiting_customer",
-    "confirmed",
-    "on_hold",
-    "cancelling",
-    "completed",
-    "cancelled",
-    "expired",
+_SORT_NAMES: JsonValue = [
+    f"{column}_{way}"
+    for column in ("OPENED_AT", "PLACED_AT", "UPDATED_AT", "TOTAL")
+    for way in ("UP", "DOWN")
 ]
-Sort = Literal[
-    "opened_at",
-    "-opened_at",
-    "placed_at",
-    "-placed_at",
-    "updated_at",
-    "-updated_at",
-    "total",
-    "-total",
-]
+# Named, for the document.
+OrderStatus = TypeAliasType(
+    "OrderStatus",
+    Literal[
+        "draft",
+        "placed",
+        "awaiting_customer",
+        "confirmed",
+        "on_hold",
+        "cancelling",
+        "completed",
+        "cancelled",
+        "expired",
+    ],
+)
+Sort = TypeAliasType(
+    "Sort",
+    Annotated[
+        Literal[
+            "opened_at",
+            "-opened_at",
+            "placed_at",
+            "-placed_at",
+            "updated_at",
+            "-updated_at",
+            "total",
+            "-total",
+        ],
+        # In most languages a name has no minus sign.
+        Field(json_schema_extra={"x-enum-varnames": _SORT_NAMES}),
+    ],
+)
 
 
 class ShownOrder(OrderDocument):

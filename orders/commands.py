@@ -290,7 +290,8 @@ class ChangeShippingCharge(BaseModel):
 
 
 Change = Annotated[
-    AddLine | ChangeLine | RemoveLine | ChangeShippingCharge, Field(discriminator="type")
+    AddLine | ChangeLine | RemoveLine | ChangeShippingCharge,
+    Field(discriminator="type", json_schema_extra={"required": ["type"]}),
 ]
 
 

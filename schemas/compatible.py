@@ -1,13 +1,17 @@
-"""What a changed schema would break for those who read by the old one; pure."""
+"""What a changed schema would break for those who write or read by the old one; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Schema = dict[str, Any]
+Schemas = Mapping[str, Schema]
 
 _ANYTHING: Schema = {}
+_FEW = 3
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
@@ -15,44 +19,62 @@ def breaking_changes(old: Schema, new: Schema) -> list[str]:
 
     To add what is not required, to allow another value, to describe otherwise: none of these does.
     """
-    return list(_changes(old, new, old.get("$defs", {}), new.get("$defs", {}), ""))
+    between = Between(old.get("$defs", {}), new.get("$defs", {}))
+    return list(between.changes(old, new, ""))
 
 
-def _changes(
-    old: Schema,
-    new: Schema,
-    old_defs: Mapping[str, Schema],
-    new_defs: Mapping[str, Schema],
-    at: str,
-) -> Iterator[str]:
-    old, new = _resolved(old, old_defs), _resolved(new, new_defs)
-    name = f"`{at}`" if at else "the data"
-    if _kind(old) != _kind(new):
-        yield f"{name} is {_kind(new)}, and was {_kind(old)}"
-        return
-    yield from _values(old, new, name)
-    yield from _presence(old, new, at)
-    for key, was in old.get("properties", {}).items():
-        if key in new.get("properties", {}):
-            yield from _changes(was, new["properties"][key], old_defs, new_defs, _path(at, key))
-    for was, is_ in zip(old.get("anyOf", []), new.get("anyOf", []), strict=True):
-        yield from _changes(was, is_, old_defs, new_defs, at)
-    if "items" in old or "items" in new:
-        inside = old.get("items", _ANYTHING), new.get("items", _ANYTHING)
-        yield from _changes(*inside, old_defs, new_defs, f"{at}[]")
+@dataclass(frozen=True)
+class Between:
+    """Compares an old schema with a new one, each with what its references lead to.
 
+    Who writes by the old one needs all that it allows to be allowed still, and who reads by it
+    needs all that it promises to be there still. Events are written and read, requests written, and
+    responses read.
+    """
 
-def _presence(old: Schema, new: Schema, at: str) -> Iterator[str]:
-    """Fields that are gone, or must be there and need not, or the reverse."""
-    before, now = old.get("properties", {}), new.get("properties", {})
-    for key in before:
-        if key not in now:
-            yield f"`{_path(at, key)}` is gone"
-    for key in sorted({*new.get("required", [])} - {*old.get("required", [])}):
-        yield f"`{_path(at, key)}` is required, and events without it are stored"
-    for key in sorted({*old.get("required", [])} - {*new.get("required", [])}):
-        if key in now:
-            yield f"`{_path(at, key)}` may be missing, and was always there"
+    old_schemas: Schemas
+    new_schemas: Schemas
+    written: bool = True
+    read: bool = True
+
+    def changes(self, old: Schema, new: Schema, at: str) -> Iterator[str]:
+        """A phrase for each breaking change; `at` is the place in the data, such as "lines[]"."""
+        name = f"`{at}`" if at else "the data"
+        before = _alternatives(_resolved(old, self.old_schemas), self.old_schemas)
+        now = _alternatives(_resolved(new, self.new_schemas), self.new_schemas)
+        gone, come = before.keys() - now.keys(), now.keys() - before.keys()
+        if (self.written and gone) or (self.read and come):
+            yield f"{name} is {_difference(before, now)}"
+            return
+        for kind in before:
+            if kind in now:
+                yield from self._one(before[kind], now[kind], name, at)
+
+    def _one(self, old: Schema, new: Schema, name: str, at: str) -> Iterator[str]:
+        """The changes of one alternative, which has kept its kind."""
+        if self.written:
+            yield from _values(old, new, name)
+        yield from self._presence(old, new, at)
+        for key, was in old.get("properties", {}).items():
+            if key in new.get("properties", {}):
+                yield from self.changes(was, new["properties"][key], _path(at, key))
+        if "items" in old or "items" in new:
+            inside = old.get("items", _ANYTHING), new.get("items", _ANYTHING)
+            yield from self.changes(*inside, f"{at}[]")
+
+    def _presence(self, old: Schema, new: Schema, at: str) -> Iterator[str]:
+        """Fields that are gone, or must be there and need not, or the reverse."""
+        before, now = old.get("properties", {}), new.get("properties", {})
+        must, had_to = {*new.get("required", [])}, {*old.get("required", [])}
+        for key in before:
+            if key not in now:
+                yield f"`{_path(at, key)}` is gone"
+        if self.written:
+            for key in sorted(must - had_to):
+                yield f"`{_path(at, key)}` is required, and was not"
+        if self.read:
+            for key in sorted((had_to - must) & now.keys()):
+                yield f"`{_path(at, key)}` may be missing, and was always there"
 
 
 def _values(old: Schema, new: Schema, name: str) -> Iterator[str]:
@@ -69,17 +91,36 @@ def _allowed(schema: Schema) -> set[str] | None:
     return {repr(value) for value in schema["enum"]} if "enum" in schema else None
 
 
+def _alternatives(schema: Schema, schemas: Schemas) -> dict[str, Schema]:
+    """What a value may be, each by its tag, or else by what sort of value it is."""
+    tagged = schema.get("discriminator", {}).get("mapping")
+    if tagged:
+        return {tag: _resolved({"$ref": ref}, schemas) for tag, ref in tagged.items()}
+    found: dict[str, Schema] = {}
+    counted: Counter[str] = Counter()
+    for one in schema.get("anyOf") or schema.get("oneOf") or [schema]:
+        one = _resolved(one, schemas)
+        kind = _kind(one)
+        counted[kind] += 1
+        found[kind if counted[kind] == 1 else f"{kind} {counted[kind]}"] = one
+    return found
+
+
 def _kind(schema: Schema) -> str:
     """What sort of value it is, in a word or two."""
-    if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"])
-    if "$ref" in schema:
-        return "object"
     return " ".join(str(schema[key]) for key in ("format", "type") if key in schema) or "anything"
 
 
-def _resolved(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
-    return defs[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+def _difference(before: Collection[str], now: Collection[str]) -> str:
+    """What is other than it was; where there were many, only what is gone."""
+    gone = [kind for kind in before if kind not in now]
+    if gone and len(before) > _FEW:
+        return f"no longer {' or '.join(gone)}"
+    return f"{' or '.join(now)}, and was {' or '.join(before)}"
+
+
+def _resolved(schema: Schema, schemas: Schemas) -> Schema:
+    return schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
 def _path(at: str, key: str) -> str:

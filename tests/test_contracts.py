@@ -66,7 +66,7 @@ def changed(path: str, value: Any = None) -> Schema:
         ),
         (
             changed("required", ["line_id", "goods", "pieces", "at"]),
-            "`at` is required, and events without it are stored",
+            "`at` is required, and was not",
         ),
         (
             changed("required", ["line_id", "goods"]),
@@ -82,7 +82,7 @@ def changed(path: str, value: Any = None) -> Schema:
         ),
         (
             changed("$defs/Piece/required", ["sku", "quantity"]),
-            "`pieces[].quantity` is required, and events without it are stored",
+            "`pieces[].quantity` is required, and was not",
         ),
         (
             changed("properties/pieces", {"type": "array", "items": {"type": "string"}}),

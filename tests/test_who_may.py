@@ -40,7 +40,7 @@ def every_route() -> list[tuple[str, str]]:
 
 # They need no token: nothing of an order is in them, or a signature says who sends them.
 WITHOUT_TOKEN = {
-    *(("GET", path) for path in ("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")),
+    *(("GET", path) for path in ("/docs", "/openapi.json")),
     *(("GET", path) for path in ("/healthz", "/readyz", "/metrics")),
     *(("GET", path) for path in ("/v1/schemas", "/v1/schemas/{type}")),
     *(("GET", path) for path in ("/v1/problems", "/v1/problems/{code}")),
