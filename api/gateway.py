@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 from opentelemetry import trace
@@ -27,7 +29,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 import telemetry
 from api import errors
+from api.engine import answered
 from api.errors import Problem
+from api.places import Places
 from eventlog import log
 from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
@@ -66,10 +70,13 @@ class _NotNow(Exception):
 class Gateway:
     """Sends instructions through one client; reads the log for orders that have ended."""
 
-    def __init__(self, client: Client, pool: asyncpg.Pool, task_queue: str) -> None:
+    def __init__(
+        self, client: Client, pool: asyncpg.Pool, task_queue: str, at_once: int | None = None
+    ) -> None:
         self._client = client
         self._pool = pool
         self._task_queue = task_queue
+        self._places = Places(at_once)
 
     async def send(self, mail: Mail, wait_seconds: float) -> Answer:
         """The order's answer, once it is durable.
@@ -96,11 +103,10 @@ class Gateway:
         timeout = timedelta(seconds=wait_seconds)
         handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
         try:
-            description = await handle.describe(rpc_timeout=timeout)
+            description = await answered(self._client, handle.describe(rpc_timeout=timeout))
             if description.status is WorkflowExecutionStatus.RUNNING:
-                return await handle.query(
-                    OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout
-                )
+                asking = handle.query(OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout)
+                return await answered(self._client, asking)
         except WorkflowQueryFailedError as error:
             raise errors.engine_unavailable() from error
         except RPCError as error:
@@ -112,21 +118,10 @@ class Gateway:
 
     async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
         """The answer of the order's workflow; None if none is running."""
-        timeout = timedelta(seconds=seconds)
+        opening = self._opening(mail) if mail.opens else None
         try:
-            if mail.opens:
-                return await self._client.execute_update_with_start_workflow(
-                    OrderWorkflow.execute,
-                    mail.instruction,
-                    id=mail.command_id,
-                    start_workflow_operation=self._opening(mail),
-                    rpc_timeout=timeout,
-                )
-            return await self._client.get_workflow_handle_for(
-                OrderWorkflow.run, mail.order_id
-            ).execute_update(
-                OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
-            )
+            with self._places.place():
+                return await answered(self._client, self._asking(mail, opening, seconds))
         except WorkflowUpdateFailedError as error:
             _unless_refused(error)
         except WorkflowAlreadyStartedError:
@@ -136,6 +131,27 @@ class Gateway:
         except RPCError as error:
             _unless_unreachable(error)
         return None
+
+    def _asking(
+        self,
+        mail: Mail,
+        opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
+        seconds: float,
+    ) -> Coroutine[Any, Any, Answer]:
+        timeout = timedelta(seconds=seconds)
+        if opening is not None:
+            return self._client.execute_update_with_start_workflow(
+                OrderWorkflow.execute,
+                mail.instruction,
+                id=mail.command_id,
+                start_workflow_operation=opening,
+                rpc_timeout=timeout,
+            )
+        return self._client.get_workflow_handle_for(
+            OrderWorkflow.run, mail.order_id
+        ).execute_update(
+            OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
+        )
 
     async def _ask_ended(self, mail: Mail) -> Answer | None:
         """The answer of an order that has ended, from the log; None if it had to be reopened.
@@ -167,7 +183,7 @@ class Gateway:
     async def _reopen(self, order_id: str, order: Order, answers: str) -> None:
         """Starts the order again where the log has it; of two who do, one finds it done."""
         try:
-            await self._client.start_workflow(
+            starting = self._client.start_workflow(
                 OrderWorkflow.run,
                 Snapshot(order=order, answers=answers, reopened=True),
                 id=order_id,
@@ -177,6 +193,7 @@ class Gateway:
                 static_summary=summary(order),
                 search_attributes=_search_attributes(order),
             )
+            await answered(self._client, starting)
         except RPCError as error:
             _unless_unreachable(error)
 
