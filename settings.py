@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ import webhooks
 from orders.policy import Policy
 
 OUTSIDE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/steps.py.
+RATE_PER_SECOND = 100
 TOKEN_SECRET_BYTES_MIN = 32  # As many as its hash has.
 
 
@@ -28,6 +30,14 @@ class TokenRules:
     audience: str
     jwks_url: str | None = None
     secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many requests each caller may send: so many a second, and so many at once."""
+
+    per_second: float
+    burst: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,13 @@ class Settings:
     webhook_secret: str | None = field(default=None, repr=False)
     # Without them the API is open to whoever reaches it.
     tokens: TokenRules | None = None
+    # Of each API process; None: no limit.
+    rate: Rate | None = None
+    # So many it serves at once; None: as many as it finds to be good.
+    commands_at_once: int | None = None
+    reads_at_once: int = 32
+    # The balancers whose X-Forwarded-For says who calls: addresses or networks, with commas.
+    proxies: str | None = None
     policy: Policy = field(default_factory=Policy)
 
 
@@ -87,6 +104,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         outside_timeout_seconds=_timeout(environment),
         webhook_secret=_secret(environment),
         tokens=token_rules(environment),
+        rate=_rate(environment),
+        commands_at_once=_number(environment, "ORDERLY_COMMANDS_AT_ONCE") or None,
+        reads_at_once=_number(environment, "ORDERLY_READS_AT_ONCE") or Settings.reads_at_once,
+        proxies=_proxies(environment),
         policy=_policy(environment),
     )
 
@@ -168,6 +189,35 @@ def _timeout(environment: Mapping[str, str]) -> float:
             f" not {value!r}."
         )
     return seconds
+
+
+def _rate(environment: Mapping[str, str]) -> Rate | None:
+    """The limit for each caller; without tokens there are no callers to tell apart, so none."""
+    per_second = _number(environment, "ORDERLY_RATE_PER_SECOND")
+    if per_second is None:
+        per_second = RATE_PER_SECOND if token_rules(environment) else 0
+    burst = _number(environment, "ORDERLY_RATE_BURST")
+    return Rate(per_second, burst or 2 * per_second) if per_second else None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    value = environment.get(name)
+    if value and not re.fullmatch("[0-9]{1,6}", value):
+        raise SettingsError(f"{name} must be a whole number below a million, not {value!r}.")
+    return int(value) if value else None
+
+
+def _proxies(environment: Mapping[str, str]) -> str | None:
+    proxies = environment.get("ORDERLY_PROXIES") or None
+    try:
+        for proxy in proxies.split(",") if proxies else []:
+            ip_network(proxy.strip())
+    except ValueError:
+        raise SettingsError(
+            "ORDERLY_PROXIES must be addresses or networks such as 10.0.0.5,10.1.0.0/16,"
+            f" not {proxies!r}."
+        ) from None
+    return proxies
 
 
 def _secret(environment: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import telemetry
 from api import (
@@ -30,7 +31,9 @@ from api import (
 )
 from api.edge import Edge
 from api.gateway import Gateway
+from api.limits import Limits
 from api.protocol import Protocol
+from api.shedding import Shedding
 from api.streams import Streams
 from api.tokens import Verifier
 from eventlog.postgres import connect_pool
@@ -64,7 +67,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         app.state.client = client
         app.state.policy = settings.policy
         app.state.webhook_secret = settings.webhook_secret
-        app.state.gateway = Gateway(client, pool, settings.task_queue)
+        app.state.gateway = Gateway(client, pool, settings.task_queue, settings.commands_at_once)
         app.state.lookup = Lookup(pool)
         app.state.freshness = Freshness(pool, settings.postgres_dsn)
         app.state.streams = Streams(pool, settings.postgres_dsn)
@@ -102,7 +105,12 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     reference.install(app)
+    app.add_middleware(Shedding, reads_at_once=settings.reads_at_once)
+    if settings.rate is not None:
+        app.add_middleware(Limits, rate=settings.rate)
     app.add_middleware(Edge)
+    if settings.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     if telemetry.is_tracing():
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 import webhooks
 from api.errors import Problem, refused
 from api.gateway import Gateway, Mail
+from api.limits import charge
 from api.problems import PROBLEMS
 from api.requests import WAIT_SECONDS, context_of, payload_of, short_hash
 from api.told import EVENTS, AnyData, Envelope
@@ -41,6 +42,7 @@ def _route_for(sender: str) -> Callable[[Request], Awaitable[Taken]]:
     async def take_event(request: Request) -> Taken:
         body = await request.body()
         message_id = _verified(request, body)
+        charge(request, sender)
         event = _read(Envelope, body)
         shape = EVENTS[sender].get(event.type)
         if shape is None:

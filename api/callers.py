@@ -16,9 +16,11 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
 from api.errors import Problem, insufficient_scope, unauthenticated, unknown_order
+from api.limits import charge
 from api.owners import assert_owned
 from api.permissions import OPERATE
 from api.requests import context_of
+from api.shedding import waiting
 from api.tokens import PAUSE_SECONDS, BadToken, KeysAway, Token, Verifier
 from orders.commands import Id
 
@@ -89,13 +91,15 @@ async def _admit(request: Request, scope: str) -> None:
     if scheme.lower() != "bearer":
         raise unauthenticated()
     try:
-        token = await verifier.verified(given.strip())
+        with waiting(request):  # Its key may have to be fetched.
+            token = await verifier.verified(given.strip())
         who = identified(token)
     except BadToken as bad:
         raise unauthenticated(str(bad)) from None
     except KeysAway:
         detail = "The keys that tokens are signed with cannot be had right now."
         raise Problem(503, "keys-unavailable", detail, retry_after=PAUSE_SECONDS) from None
+    charge(request, who["actor"])
     if scope not in token.scopes:
         raise insufficient_scope(scope)
     request.state.context = replace(context_of(request), **who)

@@ -117,6 +117,16 @@ def too_busy() -> Problem:
     )
 
 
+def overloaded() -> Problem:
+    detail = "More is asked of this process than it can do. Nothing has happened; repeat it later."
+    return Problem(503, "overloaded", detail, retry_after=1)
+
+
+def rate_limited(seconds: int) -> Problem:
+    detail = f"You ask too often. Nothing has happened; repeat it in {seconds} s, and ask slower."
+    return Problem(429, "rate-limited", detail, retry_after=seconds)
+
+
 def storage_unavailable() -> Problem:
     return Problem(
         503, "storage-unavailable", "The event log cannot be read right now.", retry_after=1

@@ -6,9 +6,10 @@ Who sends waits for the answer; who posts waits only until the instruction canno
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 from opentelemetry import trace
@@ -31,7 +32,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 import telemetry
 from api import errors
+from api.engine import answered
 from api.errors import Problem
+from api.places import Places
 from eventlog import log
 from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
@@ -98,10 +101,13 @@ class _NotNow(Exception):
 class Gateway:
     """Sends instructions through one client; reads the log for orders that have ended."""
 
-    def __init__(self, client: Client, pool: asyncpg.Pool, task_queue: str) -> None:
+    def __init__(
+        self, client: Client, pool: asyncpg.Pool, task_queue: str, at_once: int | None = None
+    ) -> None:
         self._client = client
         self._pool = pool
         self._task_queue = task_queue
+        self._places = Places(at_once)
 
     async def send(self, mail: Mail, wait_seconds: float) -> Answer:
         """The order's answer, once it is durable.
@@ -131,7 +137,7 @@ class Gateway:
             deadline = asyncio.get_running_loop().time() + POST_SECONDS
 
             async def leave(left: float) -> Answer | None:
-                if await self._leave(mail, left):
+                if await answered(self._client, self._leave(mail, left)):
                     return None
                 return await self._ask_ended(mail, mail.posted)
 
@@ -143,11 +149,10 @@ class Gateway:
         timeout = timedelta(seconds=wait_seconds)
         handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
         try:
-            description = await handle.describe(rpc_timeout=timeout)
+            description = await answered(self._client, handle.describe(rpc_timeout=timeout))
             if description.status is WorkflowExecutionStatus.RUNNING:
-                return await handle.query(
-                    OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout
-                )
+                asking = handle.query(OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout)
+                return await answered(self._client, asking)
         except WorkflowQueryFailedError as error:
             raise errors.engine_unavailable() from error
         except RPCError as error:
@@ -159,21 +164,10 @@ class Gateway:
 
     async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
         """The answer of the order's workflow; None if none is running."""
-        timeout = timedelta(seconds=seconds)
+        opening = self._opening(mail) if mail.opens else None
         try:
-            if mail.opens:
-                return await self._client.execute_update_with_start_workflow(
-                    OrderWorkflow.execute,
-                    mail.instruction,
-                    id=mail.command_id,
-                    start_workflow_operation=self._opening(mail),
-                    rpc_timeout=timeout,
-                )
-            return await self._client.get_workflow_handle_for(
-                OrderWorkflow.run, mail.order_id
-            ).execute_update(
-                OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
-            )
+            with self._places.place():
+                return await answered(self._client, self._asking(mail, opening, seconds))
         except WorkflowUpdateFailedError as error:
             _unless_refused(error, mail)
         except WorkflowAlreadyStartedError:
@@ -183,6 +177,27 @@ class Gateway:
         except RPCError as error:
             _unless_unreachable(error)
         return None
+
+    def _asking(
+        self,
+        mail: Mail,
+        opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
+        seconds: float,
+    ) -> Coroutine[Any, Any, Answer]:
+        timeout = timedelta(seconds=seconds)
+        if opening is not None:
+            return self._client.execute_update_with_start_workflow(
+                OrderWorkflow.execute,
+                mail.instruction,
+                id=mail.command_id,
+                start_workflow_operation=opening,
+                rpc_timeout=timeout,
+            )
+        return self._client.get_workflow_handle_for(
+            OrderWorkflow.run, mail.order_id
+        ).execute_update(
+            OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
+        )
 
     async def _leave(self, mail: Mail, seconds: float) -> bool:
         """Whether the order's workflow has the instruction now; not if none is running."""
@@ -248,7 +263,8 @@ class Gateway:
         snapshot = Snapshot(order=order, answers=answers, reopened=True)
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            await self._start(order_id, snapshot, reuse, order, posted)
+            starting = self._start(order_id, snapshot, reuse, order, posted)
+            await answered(self._client, starting)
         except RPCError as error:
             _unless_unreachable(error)
 

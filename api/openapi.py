@@ -180,14 +180,13 @@ def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
         yield from (401, 404)
     if asked & {"order_id", "type", "consistency_token"}:
         yield 404
+    yield 429  # Who asks too much, or while too much is asked.
     if is_command or is_callback:
-        yield from (409, 429)
+        yield 409
     if "If-Match" in asked:
         yield 412
     if "requestBody" in operation:
         yield from (408, 413, 415)
-    if "Last-Event-ID" in asked:
-        yield 429
     if "security" in operation or is_callback:
         yield from (422, 503)
 

@@ -8,6 +8,7 @@ import asyncpg
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.engine import answered
 from api.errors import engine_unavailable, storage_unavailable, unknown_order
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
@@ -50,11 +51,10 @@ async def _published(order_id: str, pool: asyncpg.Pool) -> str | None:
 async def _running(order_id: str, client: Client) -> str | None:
     """What an order's workflow says for certain, before anything of it has been published."""
     try:
-        workflow = await client.get_workflow_handle(order_id).describe(rpc_timeout=ASK_AT_MOST)
+        asking = client.get_workflow_handle(order_id).describe(rpc_timeout=ASK_AT_MOST)
+        workflow = await answered(client, asking)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
-        raise engine_unavailable() from error
-    except RuntimeError as error:  # What a client says that has never had a connection.
         raise engine_unavailable() from error
     return workflow.typed_search_attributes.get(CUSTOMER)

@@ -284,6 +284,16 @@ PAGES: dict[str, Page] = {
         "More commands are under way than can be taken, over all or to this one order.",
         _AGAIN,
     ),
+    "overloaded": Page(
+        "Overloaded",
+        "As much is under way as this process can do well; nothing of this request was done.",
+        _AGAIN,
+    ),
+    "rate-limited": Page(
+        "Rate limited",
+        "The caller sends more requests than its share; RateLimit says what is left of that.",
+        "Wait for the time in Retry-After, and spread requests more evenly.",
+    ),
     "log-behind": Page(
         "Log behind",
         "So much of the order is not yet published that it takes nothing more for now.",

@@ -12,6 +12,7 @@ from fastapi import Depends, Header, Query, Request
 from api.callers import assert_own
 from api.errors import Problem, not_ours
 from api.requests import wait_seconds
+from api.shedding import waiting
 from readside import checkpoints, order_view
 from readside.freshness import Freshness
 
@@ -28,6 +29,7 @@ PREFER = "`wait=N`: the seconds to wait at most."
 class Recency:
     """How recent the caller needs an answer to be, and how long it would wait for that."""
 
+    request: Request
     freshness: Freshness
     projection: str
     min_version: int | None
@@ -40,7 +42,11 @@ class Recency:
         if order_id is not None and self.min_version:  # Version 0 is reached before anything is.
             wanted.append((order_id, self.min_version))
         for wanted_id, version in wanted:
-            if not await self.freshness.reach(self.projection, wanted_id, version, self.seconds):
+            with waiting(self.request):
+                is_reached = await self.freshness.reach(
+                    self.projection, wanted_id, version, self.seconds
+                )
+            if not is_reached:
                 raise await _behind(pool, self.projection, wanted_id, version)
 
     def headers(self) -> dict[str, str]:
@@ -62,7 +68,7 @@ async def wanted(
     if token and token[0] != request.path_params.get("order_id"):
         await assert_own(request, token[0])
     freshness = request.app.state.freshness
-    return Recency(freshness, projection, min_version, token, wait_seconds(prefer))
+    return Recency(request, freshness, projection, min_version, token, wait_seconds(prefer))
 
 
 def recency_of(projection: str) -> Callable[..., Awaitable[Recency]]:

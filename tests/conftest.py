@@ -175,6 +175,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
         task_queue=queue,
         webhook_secret=secret,
         outside_timeout_seconds=OUTSIDE_TIMEOUT_SECONDS,
+        commands_at_once=1_000,  # Tests send many, and are not in a hurry.
     )
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
         async with (
@@ -272,6 +273,7 @@ async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClie
         port=0,
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         # Longer than clients do: one that hangs up just as they write would fail the test.
         timeout_keep_alive=60,
         timeout_graceful_shutdown=1,

@@ -1,0 +1,63 @@
+"""Calls to the engine: one that is away or hangs is told, within a second, from a slow order.
+
+A call may take as long as its order does, so how long it takes says nothing of the engine. Whoever
+has waited for a moment asks whether the engine itself still answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from api.errors import engine_unavailable
+
+T = TypeVar("T")
+
+# Together less than a second: so soon a caller is told.
+PATIENCE_SECONDS = 0.25
+ANSWER_SECONDS = 0.65
+
+
+async def answered(client: Client, asking: Coroutine[Any, Any, T]) -> T:
+    """What a call comes to; raises the Problem of an engine that is away as soon as it is.
+
+    What was asked may have been heard all the same: it has to be such that it can be repeated.
+    """
+    call = asyncio.create_task(asking)
+    try:
+        while not (await asyncio.wait([call], timeout=PATIENCE_SECONDS))[0]:
+            await _assert_alive(client, call)
+        return call.result()
+    except RuntimeError as error:  # What a client says that has never had a connection.
+        raise engine_unavailable() from error
+    finally:
+        await _ended(call)
+
+
+async def _assert_alive(client: Client, call: asyncio.Task[Any]) -> None:
+    """Raises a Problem if neither the engine nor the call answers in time."""
+    asking = asyncio.create_task(_is_alive(client))
+    await asyncio.wait([call, asking], timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    is_alive = call.done() or (asking.done() and asking.result())
+    await _ended(asking)
+    if not is_alive:
+        raise engine_unavailable()
+
+
+async def _is_alive(client: Client) -> bool:
+    try:
+        return await client.service_client.check_health(timeout=timedelta(seconds=ANSWER_SECONDS))
+    except (RPCError, RuntimeError):
+        return False
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Lets a task end that nobody waits for any more, and nobody hears how."""
+    task.cancel()
+    await asyncio.wait([task])
+    task.cancelled() or task.exception()

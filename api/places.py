@@ -1,0 +1,65 @@
+"""Places for those that are served at the same time: who would have to wait for one is sent away.
+
+What waits inside makes all that is inside slower, until nobody is answered in time any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from api.errors import overloaded
+
+FEW = 2  # So many at once are never too many.
+START = 4
+TOLERATED = 2.0  # So much slower than few at once, on average, all may be.
+STEP_UP, STEP_DOWN = 0.05, 0.2
+WEIGHT = 1 / 16
+
+
+class Pace:
+    """How many can be served at once without making each other slow: found by measuring.
+
+    Few at once show how fast it can go. While all are not much slower than that on average, there
+    may be more; else there may be fewer, in the end so few that they show anew how fast it can go.
+    """
+
+    def __init__(self) -> None:
+        self.number: float = START
+        self._few_s: float | None = None
+        self._all_s = 0.0
+
+    def measured(self, seconds: float, at_once: int) -> None:
+        """Takes in how long one took that came in as one of so many."""
+        if self._few_s is None:
+            self._few_s = self._all_s = seconds
+        if at_once <= FEW:
+            self._few_s += (seconds - self._few_s) * WEIGHT
+        self._all_s += (seconds - self._all_s) * WEIGHT
+        if self._all_s > self._few_s * TOLERATED:
+            self.number = max(self.number - STEP_DOWN, FEW)
+        elif at_once > self.number / 2:
+            self.number += STEP_UP
+
+
+class Places:
+    """A fixed number of places, or as many as their own pace says."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self._number = number
+        self._pace = Pace()
+        self._taken = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place inside the `with`; raises a Problem if all are taken."""
+        if self._taken >= (self._number or self._pace.number):
+            raise overloaded()
+        self._taken += 1
+        at_once, began = self._taken, monotonic()
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._pace.measured(monotonic() - began, at_once)

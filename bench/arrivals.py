@@ -1,0 +1,146 @@
+"""Requests that arrive as strangers' do: at their own rate, whether or not the last was answered.
+
+``python -m bench.arrivals URL RATE`` reads requests from standard input, one a line (a method, a
+path and, for a POST, a body), and sends RATE of them a second on average, at random moments. It
+prints a JSON list with one ``Outcome`` for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import sys
+from random import Random
+from time import perf_counter
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+ANSWER_S_MAX = 60.0
+
+
+class Outcome(NamedTuple):
+    """What became of one request."""
+
+    at_s: float
+    """When it arrived, since the first did."""
+    latency_s: float
+    """From its arrival to the end of its answer."""
+    status: int
+    """0: the connection was lost."""
+    retry_after: str | None
+    said: str | None
+    """The order's id, or the code of the problem."""
+
+
+class Client(asyncio.Protocol):
+    """One connection, with one request at a time on it."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._answer: asyncio.Future[bytes] | None = None
+        self.is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name.
+        self.is_open = True
+
+    async def ask(self, request: bytes) -> bytes:
+        """Sends a request; returns the whole answer, or nothing if the connection is lost."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._data = b""
+        self._transport.write(request)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, separator, body = self._data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        if separator and length and len(body) >= int(length[1]):
+            self._end(self._data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.is_open = False
+        self._end(b"")
+
+    def _end(self, answer: bytes) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+
+
+class Front:
+    """As many connections as it takes: each arrival has one to itself until it is answered."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        assert address.hostname and address.port
+        self._host, self._port = address.hostname, address.port
+        self._idle: list[Client] = []
+
+    async def ask(self, line: str) -> bytes:
+        """The answer to one request; nothing if there is none."""
+        try:
+            client = await self._client()
+        except OSError:
+            return b""
+        answer = await client.ask(self._request(line))
+        if client.is_open:
+            self._idle.append(client)
+        return answer
+
+    async def _client(self) -> Client:
+        while self._idle:
+            if (client := self._idle.pop()).is_open:
+                return client
+        loop = asyncio.get_running_loop()
+        return (await loop.create_connection(Client, self._host, self._port))[1]
+
+    def _request(self, line: str) -> bytes:
+        method, path, *body = line.split(" ", 2)
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}:{self._port}"]
+        if body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body[0])}"]
+            lines += [f"Idempotency-Key: {secrets.token_hex(16)}"]
+        return "\r\n".join([*lines, "", *(body or [""])]).encode()
+
+
+async def arrive(url: str, rate: float, lines: list[str]) -> list[Outcome]:
+    """Sends the requests, and says what became of each."""
+    front, dice, asking = Front(url), Random(1), []
+    began = due = perf_counter()
+
+    async def ask(line: str, due: float) -> Outcome:
+        answer = await front.ask(line)
+        return _outcome(due - began, perf_counter() - due, answer)
+
+    for line in lines:
+        due += dice.expovariate(rate)
+        await asyncio.sleep(max(due - perf_counter(), 0))
+        asking.append(asyncio.create_task(ask(line, perf_counter())))
+    async with asyncio.timeout(ANSWER_S_MAX):
+        return list(await asyncio.gather(*asking))
+
+
+def _outcome(at_s: float, latency_s: float, answer: bytes) -> Outcome:
+    if not answer:
+        return Outcome(at_s, latency_s, 0, None, None)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    retry_after = re.search(rb"(?i)\r\nretry-after: *(\d+)", head)
+    told = json.loads(body)
+    return Outcome(
+        at_s,
+        latency_s,
+        int(head.split(None, 2)[1]),
+        retry_after[1].decode() if retry_after else None,
+        told.get("code") or told.get("order_id"),
+    )
+
+
+if __name__ == "__main__":
+    url, rate = sys.argv[1:]
+    arriving = arrive(url, float(rate), sys.stdin.read().splitlines())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(arriving)))
