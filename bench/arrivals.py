@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     """What became of one request."""
 
     at_s: float
-    """When it arrived, since the first did."""
+    """When it arrived, by this machine's clock."""
     latency_s: float
     """From its arrival to the end of its answer."""
     status: int
@@ -80,8 +80,13 @@ class Front:
         self._host, self._port = address.hostname, address.port
         self._idle: list[Client] = []
 
-    async def ask(self, line: str) -> bytes:
-        """The answer to one request; nothing if there is none."""
+    async def ask(self, line: str) -> Outcome:
+        """Sends one request, and says what became of it."""
+        began = perf_counter()
+        answer = await self._answer(line)
+        return _outcome(began, perf_counter() - began, answer)
+
+    async def _answer(self, line: str) -> bytes:
         try:
             client = await self._client()
         except OSError:
@@ -110,16 +115,11 @@ class Front:
 async def arrive(url: str, rate: float, lines: list[str]) -> list[Outcome]:
     """Sends the requests, and says what became of each."""
     front, dice, asking = Front(url), Random(1), []
-    began = due = perf_counter()
-
-    async def ask(line: str, due: float) -> Outcome:
-        answer = await front.ask(line)
-        return _outcome(due - began, perf_counter() - due, answer)
-
+    due = perf_counter()
     for line in lines:
         due += dice.expovariate(rate)
         await asyncio.sleep(max(due - perf_counter(), 0))
-        asking.append(asyncio.create_task(ask(line, perf_counter())))
+        asking.append(asyncio.create_task(front.ask(line)))
     async with asyncio.timeout(ANSWER_S_MAX):
         return list(await asyncio.gather(*asking))
 
