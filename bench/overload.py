@@ -23,8 +23,8 @@ from bench.report import Json, columns, counted, percentiles_ms, place
 from bench.servers import run_python
 from stack import StackOptions, running_stack
 
-LEVELS = (0.1, 0.5, 1.0, 2.0)
-CLIENTS = {"commands": 4, "reads": 16}  # Whose number does most in a second.
+LEVELS = (0.25, 0.5, 1.0, 2.0)
+CLIENTS = {"commands": 8, "reads": 16}  # Whose number does most in a second.
 PAUSE_S = 2.0  # What still happens after one level must not be the next one's.
 RECOVERED = 5  # So many in a row, each as fast as the slowest without load.
 RECOVER_S_MAX = 60.0

@@ -101,7 +101,7 @@ def test_what_is_too_much_is_shed_and_what_was_acknowledged_is_in_the_log(tmp_pa
     result = bench(tmp_path, "load", "--seconds", "2")
     for what in ("commands", "reads"):
         levels = result[what]["levels"]
-        assert [level["part"] for level in levels] == [0.1, 0.5, 1.0, 2.0]
+        assert [level["part"] for level in levels] == [0.25, 0.5, 1.0, 2.0]
         for level in levels:
             assert level["accepted"] > 0
             assert level["accepted"] + level["shed"] == level["offered"]
