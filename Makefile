@@ -42,7 +42,7 @@ format: $(INSTALLED) ## format the code and mend what lint can mend
 	@$(PY) -m ruff check --fix .
 
 bench: $(INSTALLED) ## measure everything, beside others (ARGS="catch-up" for one part)
-	@for part in $(if $(ARGS),"$(ARGS)",commands catch-up freshness lists reads loss); do \
+	@for part in $(if $(ARGS),"$(ARGS)",commands catch-up freshness lists reads loss load); do \
 		$(PY) -m bench $$part || exit 1; done
 
 bench-loss: $(INSTALLED) ## lose nothing while writers are late and projectors are killed

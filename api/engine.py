@@ -58,6 +58,8 @@ async def _is_alive(client: Client) -> bool:
 
 async def _ended(task: asyncio.Task[Any]) -> None:
     """Lets a task end that nobody waits for any more, and nobody hears how."""
-    task.cancel()
-    await asyncio.wait([task])
-    task.cancelled() or task.exception()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # It has been looked at: nobody logs it.

@@ -12,9 +12,8 @@ from time import monotonic
 from api.errors import overloaded
 
 FEW = 2  # So many at once are never too many.
-START = 4
 TOLERATED = 2.0  # So much slower than few at once, on average, all may be.
-STEP_UP, STEP_DOWN = 0.05, 0.2
+STEP_UP, STEP_DOWN = 0.1, 0.3
 WEIGHT = 1 / 16
 
 
@@ -26,7 +25,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.number: float = START
+        self.number: float = FEW
         self._few_s: float | None = None
         self._all_s = 0.0
 
@@ -37,6 +36,7 @@ class Pace:
         if at_once <= FEW:
             self._few_s += (seconds - self._few_s) * WEIGHT
         self._all_s += (seconds - self._all_s) * WEIGHT
+        self._few_s = min(self._few_s, self._all_s)
         if self._all_s > self._few_s * TOLERATED:
             self.number = max(self.number - STEP_DOWN, FEW)
         elif at_once > self.number / 2:

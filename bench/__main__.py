@@ -14,7 +14,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from bench import catch_up, commands, freshness, lists, loss, reads
+from bench import catch_up, commands, freshness, lists, loss, overload, reads
 from bench.report import Json
 from exits import EXIT_INTERRUPTED, until_signal
 from stack import StackError
@@ -42,6 +42,7 @@ PARTS: dict[str, Part] = {
     "lists": lists,
     "reads": reads,
     "loss": loss,
+    "load": overload,
 }
 
 

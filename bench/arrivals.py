@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import sys
+from contextlib import suppress
 from random import Random
 from time import perf_counter
 from typing import NamedTuple, cast
@@ -19,18 +20,18 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-ANSWER_S_MAX = 60.0
+ANSWER_S_MAX = 30.0
 
 
 class Outcome(NamedTuple):
     """What became of one request."""
 
     at_s: float
-    """When it arrived, since the first did."""
+    """When it arrived, by this machine's clock."""
     latency_s: float
     """From its arrival to the end of its answer."""
     status: int
-    """0: the connection was lost."""
+    """0: there was no answer."""
     retry_after: str | None
     said: str | None
     """The order's id, or the code of the problem."""
@@ -80,8 +81,16 @@ class Front:
         self._host, self._port = address.hostname, address.port
         self._idle: list[Client] = []
 
-    async def ask(self, line: str) -> bytes:
-        """The answer to one request; nothing if there is none."""
+    async def ask(self, line: str) -> Outcome:
+        """Sends one request, and says what became of it."""
+        began = perf_counter()
+        answer = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S_MAX):
+                answer = await self._answer(line)
+        return _outcome(began, perf_counter() - began, answer)
+
+    async def _answer(self, line: str) -> bytes:
         try:
             client = await self._client()
         except OSError:
@@ -110,18 +119,12 @@ class Front:
 async def arrive(url: str, rate: float, lines: list[str]) -> list[Outcome]:
     """Sends the requests, and says what became of each."""
     front, dice, asking = Front(url), Random(1), []
-    began = due = perf_counter()
-
-    async def ask(line: str, due: float) -> Outcome:
-        answer = await front.ask(line)
-        return _outcome(due - began, perf_counter() - due, answer)
-
+    due = perf_counter()
     for line in lines:
         due += dice.expovariate(rate)
         await asyncio.sleep(max(due - perf_counter(), 0))
-        asking.append(asyncio.create_task(ask(line, perf_counter())))
-    async with asyncio.timeout(ANSWER_S_MAX):
-        return list(await asyncio.gather(*asking))
+        asking.append(asyncio.create_task(front.ask(line)))
+    return list(await asyncio.gather(*asking))
 
 
 def _outcome(at_s: float, latency_s: float, answer: bytes) -> Outcome:

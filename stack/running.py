@@ -36,6 +36,8 @@ class StackOptions:
     ui_port: int = 8233
     info_file: Path | None = None
     simulators_port: int = 0
+    commands_at_once: int | None = None
+    """A fixed number, for clients that wait for each other rather than be sent away."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,18 @@ async def running_stack(
             ),
             (ours("projector", "cli.py", "projector"), readiness.api_is_ready),
             (ours("worker", "worker.py"), readiness.worker_polls),
-            (ours("api", "cli.py", "api", ORDERLY_WEBHOOK_SECRET=secret), readiness.api_is_ready),
+            (ours("api", "cli.py", "api", **_of_the_api(options, secret)), readiness.api_is_ready),
         )
         infos = [data_dir / INFO_FILE, *([options.info_file] if options.info_file else [])]
         launch.keep_alive(held.enter_context(_info_files(stack, infos)))
         yield stack
+
+
+def _of_the_api(options: StackOptions, secret: str) -> dict[str, str]:
+    return {
+        "ORDERLY_WEBHOOK_SECRET": secret,
+        "ORDERLY_COMMANDS_AT_ONCE": str(options.commands_at_once or ""),
+    }
 
 
 def _socket_folder(data_dir: Path, held: AsyncExitStack) -> Path:

@@ -95,3 +95,19 @@ def test_only_the_naive_reader_loses_events(tmp_path: Path) -> None:
     assert result["lost"] == 0
     assert result["naive_lost"] > 0
     assert result["kills"] > 0
+
+
+def test_what_is_too_much_is_shed_and_what_was_acknowledged_is_in_the_log(tmp_path: Path) -> None:
+    result = bench(tmp_path, "load", "--seconds", "2")
+    for what in ("commands", "reads"):
+        levels = result[what]["levels"]
+        assert [level["part"] for level in levels] == [0.25, 0.5, 1.0, 2.0]
+        for level in levels:
+            assert level["accepted"] > 0
+            assert level["accepted"] + level["shed"] == level["offered"]
+    assert result["acknowledged"] > 0
+    assert result["lost"] == 0
+    assert result["away"].keys() == {"stopped", "killed"}
+    for away in result["away"].values():
+        assert away["status"] == 503
+        assert away["reads"] > 0

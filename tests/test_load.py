@@ -1,3 +1,223 @@
-"""More than can be served is sent away unharmed, and an engine that is away is told at once."""
+"""What is too much is sent away unharmed, and an engine that is away is told from a slow order."""
 
 from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from api.places import FEW, Pace
+from eventlog import log
+from settings import Settings
+from stack.claim import LOOPBACK, free_ports
+from tests.conftest import TEMPORAL, Running, run_api, run_projector, run_worker
+from tests.test_api import BASKET, problem, shown
+from workflows.client import connect
+
+# How many at once
+
+
+class Served:
+    """Somebody who serves so many at once as fast as one, and more of them slower."""
+
+    def __init__(self, at_once: int, seconds: float) -> None:
+        self.at_once = at_once
+        self.seconds = seconds
+
+    def seconds_of(self, at_once: int) -> float:
+        return self.seconds * max(1.0, at_once / self.at_once)
+
+
+def crowd(pace: Pace, served: Served, requests: int = 3_000) -> None:
+    """There are always as many inside as may be."""
+    for _ in range(requests):
+        pace.measured(served.seconds_of(int(pace.number)), int(pace.number))
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 20, 100])
+@pytest.mark.parametrize("seconds", [0.001, 0.1])
+def test_a_pace_lets_in_as_many_as_do_not_slow_each_other_down_much(
+    at_once: int, seconds: float
+) -> None:
+    pace = Pace()
+    crowd(pace, Served(at_once, seconds))
+    assert at_once <= pace.number <= max(3 * at_once, 2 * FEW + 1)
+
+
+def test_a_pace_follows_who_serves_both_ways() -> None:
+    pace = Pace()
+    for _ in range(2):
+        crowd(pace, Served(20, 0.01))
+        assert 20 <= pace.number <= 60
+        crowd(pace, Served(20, 0.1))  # Few at once take longer, too: no reason for fewer.
+        assert 20 <= pace.number <= 60
+        crowd(pace, Served(2, 0.1))
+        assert pace.number <= 6
+
+
+def test_a_pace_does_not_rise_for_those_that_do_not_come() -> None:
+    pace = Pace()
+    for _ in range(1_000):
+        pace.measured(0.01, 1)
+    assert pace.number == FEW
+
+
+# More than can be served
+
+
+async def test_shed_commands_have_changed_nothing_and_are_told_when_to_come_again(
+    orderly: Running,
+) -> None:
+    keys = [secrets.token_hex(8) for _ in range(30)]
+    settings = Settings(orderly.dsn, orderly.task_queue, commands_at_once=2)
+    async with run_api(orderly.client, settings) as http:
+
+        async def opens(key: str) -> httpx.Response:
+            body = {**BASKET, "external_reference": key}
+            return await http.post("/v1/orders", json=body, headers={"Idempotency-Key": key})
+
+        answers = dict(zip(keys, await asyncio.gather(*map(opens, keys)), strict=True))
+        shed = {key for key, answer in answers.items() if answer.status_code == 503}
+        assert 0 < len(shed) < len(keys)
+        for key in shed:
+            problem(answers[key], 503, "overloaded")
+            assert answers[key].headers["Retry-After"] == "1"
+        for key in keys:
+            again = await opens(key)
+            assert again.status_code == 201
+            # What was answered is not done again; what was shed is done for the first time.
+            assert ("Idempotent-Replayed" in again.headers) == (key not in shed)
+
+
+async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_place(
+    orderly: Running,
+) -> None:
+    opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
+    path = f"/v1/orders/{opened['order_id']}"
+    await shown(orderly.http, path, opened["version"])
+    settings = Settings(orderly.dsn, orderly.task_queue, reads_at_once=2)
+    async with run_api(orderly.client, settings) as http:
+        # Three wait for what has not happened yet, one follows the feed: there are places left.
+        coming = {"min_version": opened["version"] + 1}
+        waiting = [asyncio.create_task(http.get(path, params=coming)) for _ in range(3)]
+        async with http.stream(
+            "GET", "/v1/events", headers={"Accept": "text/event-stream"}
+        ) as feed:
+            assert feed.status_code == 200
+            for _ in range(10):
+                assert (await http.get(path)).status_code == 200
+            assert not any(task.done() for task in waiting)
+        note = await http.post(f"{path}/commands/add-note", json={"text": "here it is"})
+        assert note.status_code == 200
+        assert [(await task).status_code for task in waiting] == [200] * 3
+
+        answers = await asyncio.gather(*(http.get("/v1/orders") for _ in range(50)))
+        shed = [answer for answer in answers if answer.status_code != 200]
+        assert 0 < len(shed) < len(answers)
+        for answer in shed:
+            problem(answer, 503, "overloaded")
+            assert answer.headers["Retry-After"] == "1"
+        assert (await http.get(path)).status_code == 200
+
+
+# The engine away
+
+
+@dataclass
+class Engine:
+    """A Temporal server of the test's own."""
+
+    process: Process
+    address: str
+
+
+@asynccontextmanager
+async def engine(port: int) -> AsyncIterator[Engine]:
+    command = ["server", "start-dev", "--headless", "--ip", LOOPBACK, "--port", str(port)]
+    for attribute in ("CustomerId=Keyword", "OrderStatus=Keyword"):
+        command += ["--search-attribute", attribute]
+    process = await asyncio.create_subprocess_exec(
+        TEMPORAL, *command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+    )
+    try:
+        yield Engine(process, f"{LOOPBACK}:{port}")
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def answers(http: httpx.AsyncClient, key: str) -> httpx.Response:
+    """The first answer to opening an order that is not that the engine is away."""
+    async with asyncio.timeout(120):
+        while True:
+            answer = await opens(http, key)
+            if answer.status_code == 201:
+                return answer
+            assert answer.json()["code"] in ("engine-unavailable", "outcome-unknown"), answer.text
+            await asyncio.sleep(0.1)
+
+
+async def opens(http: httpx.AsyncClient, key: str, wait: int = 30) -> httpx.Response:
+    headers = {"Idempotency-Key": key, "Prefer": f"wait={wait}"}
+    return await http.post("/v1/orders", json=BASKET, headers=headers)
+
+
+async def is_told(http: httpx.AsyncClient, key: str) -> None:
+    """With the engine away, commands are answered long before their wait ends, and reads go on."""
+    answered = asyncio.create_task(opens(http, key))
+    reads = 0
+    while not answered.done():
+        assert (await http.get("/v1/orders")).status_code == 200
+        reads += 1
+    assert reads > 0
+    problem(await answered, 503, "engine-unavailable")
+    assert (await answered).headers["Retry-After"] == "1"
+
+
+async def test_an_engine_that_is_stopped_or_killed_is_told_at_once_while_reads_go_on(
+    dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports({"engine": 0})
+    monkeypatch.setenv("TEMPORAL_ADDRESS", f"{LOOPBACK}:{port}")
+    client = await connect(lazy=True)  # As the API has it.
+    async with run_projector(dsn), run_api(client, Settings(dsn)) as http:
+        # It has never been there.
+        await is_told(http, "first")
+        async with engine(port) as server:
+            async with run_worker(await connected(), "orders", pool):
+                assert "Idempotent-Replayed" not in (await answers(http, "first")).headers
+                server.process.send_signal(signal.SIGSTOP)
+                await is_told(http, "second")
+                server.process.send_signal(signal.SIGCONT)
+                order_id = (await answers(http, "second")).json()["order_id"]
+                assert len(await log.read_stream(pool, order_id)) <= 3
+            server.process.kill()
+            await server.process.wait()
+            await is_told(http, "third")
+
+
+async def connected() -> Client:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(ConnectionError):
+                return await connect()
+            await asyncio.sleep(0.1)
+
+
+async def test_a_slow_order_is_waited_for_as_long_as_the_caller_wants(
+    temporal: WorkflowEnvironment, dsn: str
+) -> None:
+    """There is no worker, so no order answers; but the engine does."""
+    async with run_api(temporal.client, Settings(dsn, secrets.token_hex(4))) as http:
+        problem(await opens(http, "slow", wait=3), 503, "outcome-unknown")

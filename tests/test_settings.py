@@ -7,6 +7,7 @@ import pytest
 import webhooks
 from orders.policy import Policy
 from settings import (
+    Rate,
     Settings,
     SettingsError,
     TokenRules,
@@ -63,6 +64,13 @@ def test_the_world_outside_comes_from_the_environment() -> None:
         ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "soon"),
         ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "nan"),
         ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "3600"),
+        ("ORDERLY_RATE_PER_SECOND", "-1"),
+        ("ORDERLY_RATE_PER_SECOND", "1e3"),
+        ("ORDERLY_RATE_BURST", "many"),
+        ("ORDERLY_COMMANDS_AT_ONCE", "2.5"),
+        ("ORDERLY_READS_AT_ONCE", "9" * 20),
+        ("ORDERLY_PROXIES", "balancer.internal"),
+        ("ORDERLY_PROXIES", "10.0.0.1,"),
         ("ORDERLY_WEBHOOK_SECRET", "hunter2"),
         ("ORDERLY_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
         ("ORDERLY_TOKEN_SECRET", "hunter2"),
@@ -97,6 +105,21 @@ def test_keys_of_tokens_are_behind_a_url_or_one_shared_secret() -> None:
     assert secret not in repr(by_secret)
     by_url = api_from_environment(DSN | JWKS | ISSUER | {"ORDERLY_TOKEN_AUDIENCE": "shop"})
     assert by_url.tokens == TokenRules("https://issuer.example", "shop", *JWKS.values())
+
+
+@pytest.mark.parametrize(
+    ("variables", "rate"),
+    [
+        (OPEN, None),
+        (SECRET, Rate(100, 200)),
+        (SECRET | {"ORDERLY_RATE_PER_SECOND": "0"}, None),
+        (SECRET | {"ORDERLY_RATE_PER_SECOND": "5"}, Rate(5, 10)),
+        (SECRET | {"ORDERLY_RATE_BURST": "50"}, Rate(100, 50)),
+        (OPEN | {"ORDERLY_RATE_PER_SECOND": "5", "ORDERLY_RATE_BURST": "1"}, Rate(5, 1)),
+    ],
+)
+def test_callers_that_are_known_have_a_rate(variables: dict[str, str], rate: Rate | None) -> None:
+    assert api_from_environment(DSN | variables).rate == rate
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

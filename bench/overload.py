@@ -1,0 +1,240 @@
+"""More than it can take: what is shed, how the rest is served, and an engine that is away."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from time import perf_counter
+
+import asyncpg
+from rich.console import Console
+
+from bench import machine
+from bench.arrivals import Front, Outcome
+from bench.load import ITEM
+from bench.report import Json, columns, counted, percentiles_ms, place
+from bench.servers import run_python
+from stack import StackOptions, running_stack
+
+LEVELS = (0.25, 0.5, 1.0, 2.0)
+CLIENTS = {"commands": 8, "reads": 16}  # Whose number does most in a second.
+PAUSE_S = 2.0  # What still happens after one level must not be the next one's.
+RECOVERED = 5  # So many in a row, each as fast as the slowest without load.
+RECOVER_S_MAX = 60.0
+NEW_ORDER = json.dumps({"customer_id": "900", "currency": "USD", "lines": [ITEM]})
+OPENING = f"POST /v1/orders {NEW_ORDER}"
+EVENTS_PER_ORDER = 2
+ACCEPTED, UNKNOWN = (200, 201), ("outcome-unknown", "engine-unavailable", None)
+METHOD = (
+    "Requests arrive at random, at their own rate, from a process of its own, and are not repeated:"
+    " commands that each open an order with a line, then reads of one order each. The capacity is"
+    " what clients get that each send one after the other. Loads are parts of it; the first is"
+    " “unloaded”."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=counted, default=15, help="that each load takes")
+
+
+async def measured(options: argparse.Namespace, console: Console) -> Json:
+    """Runs the whole stack, and asks too much of it."""
+    with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
+        console.print("starting the embedded stack …")
+        async with running_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack:
+            crowd = Crowd(stack.api_url, options.seconds, console)
+            commands = await crowd.loads("commands", [OPENING])
+            recovered_s = await crowd.recovered_s(commands["levels"][0]["p99"] / 1000)
+            reads = await crowd.loads("reads", [f"GET /v1/orders/{one}" for one in crowd.opened])
+            away = {
+                name: await crowd.away(stack.pids["temporal"], how)
+                for name, how in {"stopped": signal.SIGSTOP, "killed": signal.SIGKILL}.items()
+            }
+            log = await _orders(stack.postgres_dsn)
+            described = machine.description() | await machine.temporal(stack.temporal_address)
+    lost = sum(log.get(order_id) != EVENTS_PER_ORDER for order_id in crowd.opened)
+    unexplained = len(log) - len(set(crowd.opened))
+    checks = {
+        f"{lost} acknowledged orders are not in the log, once": lost,
+        "two requests got the same order": len(set(crowd.opened)) < len(crowd.opened),
+        f"{unexplained} orders that nobody knows of": unexplained > crowd.unknown,
+        f"{crowd.unadvised} were sent away and not told when to come again": crowd.unadvised,
+        "a command was not told that the engine is away": any(
+            one["status"] != 503 for one in away.values()
+        ),
+        "reads did not go on without the engine": any(
+            one["reads_failed"] or not one["reads"] for one in away.values()
+        ),
+    }
+    return {
+        "commands": commands,
+        "reads": reads,
+        "recovered_s": recovered_s,
+        "away": away,
+        "acknowledged": len(crowd.opened),
+        "lost": lost,
+        "wrong": [words for words, is_so in checks.items() if is_so],
+        "machine": described,
+    }
+
+
+class Crowd:
+    """Callers that do not care how the others are served, and what they were told."""
+
+    def __init__(self, url: str, seconds: int, console: Console) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._console = console
+        self.opened: list[str] = []
+        self.unknown = 0
+        self.unadvised = 0
+
+    async def loads(self, what: str, lines: Sequence[str]) -> Json:
+        """The capacity for requests of this kind, and how it is under parts of it."""
+        clients = CLIENTS[what]
+        for seconds in (min(self._seconds, 3), self._seconds):  # The first is to warm up.
+            capacity = await self._capacity(lines, clients, seconds)
+        self._console.print(f"{what}: {capacity:.1f} a second for {clients} clients")
+        levels: list[Json] = []
+        for part in LEVELS:
+            await asyncio.sleep(PAUSE_S)
+            outcomes = await self._arrive(lines, part * capacity)
+            levels.append({"part": part, **_numbers(outcomes)})
+            self._console.print(f"{what}: {part} × capacity: {levels[-1]}")
+        unloaded = levels[0]["p99"]
+        for level in levels:
+            level["ratio"] = round(level["p99"] / unloaded, 2)
+        return {"capacity": round(capacity, 1), "clients": clients, "levels": levels}
+
+    async def _capacity(self, lines: Sequence[str], clients: int, seconds: float) -> float:
+        front, line, until = Front(self._url), cycle(lines), perf_counter() + seconds
+
+        async def ask() -> int:
+            accepted = 0
+            while perf_counter() < until:
+                outcome = await front.ask(next(line))
+                self._note([outcome])
+                if outcome.status in ACCEPTED:
+                    accepted += 1
+                else:
+                    await asyncio.sleep(0.1)
+            return accepted
+
+        return sum(await asyncio.gather(*(ask() for _ in range(clients)))) / seconds
+
+    async def _arrive(self, lines: Sequence[str], rate: float) -> list[Outcome]:
+        some = islice(cycle(lines), max(round(rate * self._seconds), 1))
+        ran = await run_python(
+            *("-m", "bench.arrivals", self._url, str(rate)), stdin="\n".join(some)
+        )
+        outcomes = [Outcome(*one) for one in json.loads(ran.printed)]
+        self._note(outcomes)
+        return outcomes
+
+    async def recovered_s(self, fast_s: float) -> float:
+        """How long after the worst load commands are answered within `fast_s` again, in a row."""
+        front, began, fast = Front(self._url), perf_counter(), list[Outcome]()
+        async with asyncio.timeout(RECOVER_S_MAX):
+            while len(fast) < RECOVERED:
+                outcome = await front.ask(OPENING)
+                self._note([outcome])
+                is_fast = outcome.status in ACCEPTED and outcome.latency_s <= fast_s
+                fast = [*fast, outcome] if is_fast else []
+        return round(fast[0].at_s - began, 3)
+
+    async def away(self, temporal: int, how: signal.Signals) -> Json:
+        """What is answered while Temporal is stopped, or just killed."""
+        front, reads = Front(self._url), list[Outcome]()
+        await self._until_it_serves(front)
+        os.kill(temporal, how)
+        try:
+            command = asyncio.create_task(front.ask(OPENING))
+            while not command.done():
+                reads.append(await front.ask(f"GET /v1/orders/{self.opened[0]}"))
+        finally:
+            if how is signal.SIGSTOP:
+                os.kill(temporal, signal.SIGCONT)
+        outcome = await command
+        self._note([outcome])
+        return {
+            "status": outcome.status,
+            "code": outcome.said,
+            "told_s": round(outcome.latency_s, 3),
+            "reads": sum(one.status in ACCEPTED for one in reads),
+            "reads_failed": sum(one.status not in ACCEPTED for one in reads),
+            **percentiles_ms(one.latency_s for one in reads),
+        }
+
+    async def _until_it_serves(self, front: Front) -> None:
+        async with asyncio.timeout(RECOVER_S_MAX):
+            while (outcome := await front.ask(OPENING)).status not in ACCEPTED:
+                self._note([outcome])
+                await asyncio.sleep(0.1)
+        self._note([outcome])
+
+    def _note(self, outcomes: Sequence[Outcome]) -> None:
+        self.opened += [str(one.said) for one in outcomes if one.status == 201]
+        self.unknown += sum(one.status not in ACCEPTED and one.said in UNKNOWN for one in outcomes)
+        self.unadvised += sum(
+            one.status not in (0, *ACCEPTED) and one.retry_after is None for one in outcomes
+        )
+
+
+def _numbers(outcomes: Sequence[Outcome]) -> Json:
+    accepted = [one.latency_s for one in outcomes if one.status in ACCEPTED]
+    shed = [one.latency_s for one in outcomes if one.status not in ACCEPTED]
+    arrivals = [one.at_s for one in outcomes]
+    span_s = max(arrivals) - min(arrivals) or 1.0
+    return {
+        "offered_per_second": round(len(outcomes) / span_s, 1),
+        "accepted_per_second": round(len(accepted) / span_s, 1),
+        "offered": len(outcomes),
+        "accepted": len(accepted),
+        "shed": len(shed),
+        **percentiles_ms(accepted),
+        "shed_p99": percentiles_ms(shed)["p99"] if shed else None,
+    }
+
+
+async def _orders(dsn: str) -> dict[str, int]:
+    """How many events the log has of each order."""
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch("SELECT order_id, count(*) FROM order_events GROUP BY 1")
+    await connection.close()
+    return {row["order_id"]: row["count"] for row in rows}
+
+
+def show(console: Console, result: Json) -> None:
+    """Prints the result."""
+    table = columns("load", "offered/s", "accepted/s", "shed", "p50 ms", "p99 ms", "to unloaded")
+    for what in ("commands", "reads"):
+        table.add_section()
+        for level in result[what]["levels"]:
+            table.add_row(
+                f"{what}, {level['part']} × capacity",
+                f"{level['offered_per_second']:,}",
+                f"{level['accepted_per_second']:,}",
+                f"{level['shed']:,}",
+                f"{level['p50']:,}",
+                f"{level['p99']:,}",
+                f"{level['ratio']:.2f}",
+            )
+    console.print(table)
+    for how, away in result["away"].items():
+        console.print(
+            f"Temporal {how}: a command is told after {away['told_s']} s ({away['code']});"
+            f" meanwhile {away['reads']:,} reads, p99 {away['p99']} ms"
+        )
+    capacity = ", ".join(f"{result[what]['capacity']} {what}" for what in CLIENTS)
+    console.print(
+        f"{result['acknowledged']:,} orders acknowledged, {result['lost']} lost; after the worst"
+        f" load commands were as fast as before within {result['recovered_s']} s"
+    )
+    console.print(f"{place(result['machine'])}; capacity {capacity} a second.\n{METHOD}")
