@@ -87,13 +87,12 @@ def described(document: Json) -> Json:
         for key, (name, said) in _PARAMETERS.items()
     }
     components["responses"] = {
-        name: _problem(status, examples.get("problems", {}))
-        for status, (name, _) in _PROBLEMS.items()
+        name: _problem(status, examples["problems"]) for status, (name, _) in _PROBLEMS.items()
     }
     document["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
     for path, operation in operations(document):
         _complete(path, operation, schemas)
-        _illustrate(operation, examples.get("operations", {}).get(operation["operationId"], {}))
+        _illustrate(operation, examples["operations"].get(operation["operationId"], {}))
     components["schemas"] = dict(sorted(schemas.items()))
     return document
 
@@ -178,7 +177,7 @@ def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
         yield from (401, 403)
     if is_callback:
         yield from (401, 404)
-    if asked & {"order_id", "type", "consistency_token"}:
+    if asked & {"order_id", "type"} or "reads" in operation["tags"]:
         yield 404
     yield 429  # Who asks too much, or while too much is asked.
     if is_command or is_callback:

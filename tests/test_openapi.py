@@ -70,7 +70,7 @@ def test_reads_say_how_fresh_they_are_and_what_is_known_already() -> None:
         assert {"consistency_token", "min_version", "Prefer"} <= names(operation)
         fresh = operation["responses"]["200"]["headers"]
         assert {"Projection-Position", "Projection-Lag-Ms"} <= {*fresh}
-        assert {"400", "401", "403", "404", "422", "503"} <= {*operation["responses"]}
+        assert {"400", "401", "403", "422", "503"} <= {*operation["responses"]}
     order = OPERATIONS["get_order"]
     assert {"If-None-Match", "version", "at"} <= names(order)
     assert "ETag" in order["responses"]["200"]["headers"] and "304" in order["responses"]
