@@ -55,6 +55,8 @@ _HEADERS = {
     "Projection-Position": "how far the read model has come in the log",
     "Projection-Lag-Ms": "for how many milliseconds it may not have heard of news",
     "Retry-After": "after so many seconds it is worth another try",
+    "RateLimit": "of the caller's share: requests left (`r`), seconds until there are more (`t`)",
+    "RateLimit-Policy": "the caller's share, where there is one",
     "WWW-Authenticate": "what token is asked for (RFC 6750)",
     "X-Request-Id": "the request's own X-Request-Id, or one made for it; logs have it too",
 }
@@ -62,7 +64,7 @@ _NUMBERS = ("Projection-Position", "Projection-Lag-Ms", "Retry-After")
 _PROBLEM_HEADERS = {
     401: ["WWW-Authenticate"],
     403: ["WWW-Authenticate"],
-    429: ["Retry-After"],
+    429: ["Retry-After", "RateLimit", "RateLimit-Policy"],
     503: ["Retry-After"],
 }
 

@@ -45,13 +45,14 @@ class Victim:
 
     async def state(self) -> tuple[int, list[int]]:
         """What the order itself says its version is, and the versions that the log has."""
-        amendment = {"changes": [{"type": "change-shipping-charge", "amount": 0}]}
-        preview = await self.running.http.post(
-            f"{self.path}/commands/amend-order/preview", json=amendment
+        stale = await self.running.http.post(
+            f"{self.path}/commands/add-note",
+            json={"text": "a"},
+            headers={"If-Match": '"999"', "Prefer": "wait=30"},
         )
         stream = await log.read_stream(self.running.pool, self.order_id)
-        document = preview.json()
-        return document.get("version") or document["current_version"], [e.version for e in stream]
+        version = problem(stale, 412, "version-conflict")["current_version"]
+        return version, [envelope.version for envelope in stream]
 
     async def logged(self) -> int:
         """How many events the log has of all orders: none was opened either."""
@@ -69,8 +70,10 @@ async def victim(orderly: Running) -> AsyncIterator[Victim]:
     assert before == (3, [1, 2, 3])
     yield victim
     assert await victim.state() == before
-    shown = await orderly.http.get(victim.path, params={"min_version": 3})
-    assert shown.json()["version"] == 3
+    read = await orderly.http.get(
+        victim.path, params={"min_version": 3}, headers={"Prefer": "wait=30"}
+    )
+    assert read.json()["version"] == 3
     assert (await orderly.http.get("/readyz")).status_code == 200
 
 
