@@ -35,13 +35,14 @@ ACCEPTED, UNKNOWN = (200, 201), ("outcome-unknown", "engine-unavailable", None)
 METHOD = (
     "Requests arrive at random, at their own rate, from a process of its own, and are not repeated:"
     " commands that each open an order with a line, then reads of one order each. The capacity is"
-    " what clients get that each send one after the other. Loads are parts of it; the first is"
-    " “unloaded”."
+    " what clients get that each send one after the other; the loads are parts of it, by turns, and"
+    " the smallest is “unloaded”."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=counted, default=15, help="that each load takes")
+    parser.add_argument("--seconds", type=counted, default=5, help="that each load takes")
+    parser.add_argument("--rounds", type=counted, default=4, help="so often the loads take turns")
 
 
 async def measured(options: argparse.Namespace, console: Console) -> Json:
@@ -49,7 +50,8 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
         console.print("starting the embedded stack …")
         async with running_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack:
-            crowd = Crowd(stack.api_url, options.seconds, console)
+            temporal = await machine.temporal(stack.temporal_address)
+            crowd = Crowd(stack.api_url, options.seconds, options.rounds, console)
             commands = await crowd.loads("commands", [OPENING])
             recovered_s = await crowd.recovered_s(commands["levels"][0]["p99"] / 1000)
             reads = await crowd.loads("reads", [f"GET /v1/orders/{one}" for one in crowd.opened])
@@ -58,7 +60,6 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
                 for name, how in {"stopped": signal.SIGSTOP, "killed": signal.SIGKILL}.items()
             }
             log = await _orders(stack.postgres_dsn)
-            described = machine.description() | await machine.temporal(stack.temporal_address)
     lost = sum(log.get(order_id) != EVENTS_PER_ORDER for order_id in crowd.opened)
     unexplained = len(log) - len(set(crowd.opened))
     checks = {
@@ -81,16 +82,17 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
         "acknowledged": len(crowd.opened),
         "lost": lost,
         "wrong": [words for words, is_so in checks.items() if is_so],
-        "machine": described,
+        "machine": machine.description() | temporal,
     }
 
 
 class Crowd:
     """Callers that do not care how the others are served, and what they were told."""
 
-    def __init__(self, url: str, seconds: int, console: Console) -> None:
+    def __init__(self, url: str, seconds: int, rounds: int, console: Console) -> None:
         self._url = url
         self._seconds = seconds
+        self._rounds = rounds
         self._console = console
         self.opened: list[str] = []
         self.unknown = 0
@@ -102,16 +104,24 @@ class Crowd:
         for seconds in (min(self._seconds, 3), self._seconds):  # The first is to warm up.
             capacity = await self._capacity(lines, clients, seconds)
         self._console.print(f"{what}: {capacity:.1f} a second for {clients} clients")
-        levels: list[Json] = []
-        for part in LEVELS:
-            await asyncio.sleep(PAUSE_S)
-            outcomes = await self._arrive(lines, part * capacity)
-            levels.append({"part": part, **_numbers(outcomes)})
-            self._console.print(f"{what}: {part} × capacity: {levels[-1]}")
-        unloaded = levels[0]["p99"]
-        for level in levels:
-            level["ratio"] = round(level["p99"] / unloaded, 2)
-        return {"capacity": round(capacity, 1), "clients": clients, "levels": levels}
+        outcomes: dict[float, list[Outcome]] = {part: [] for part in LEVELS}
+        for number in range(self._rounds):  # What disturbs a round disturbs all its loads.
+            for part, of_part in outcomes.items():
+                await asyncio.sleep(PAUSE_S)
+                some = await self._arrive(lines, part * capacity)
+                of_part += some
+                accepted = sum(one.status in ACCEPTED for one in some)
+                self._console.print(
+                    f"round {number + 1}: {what}, {part} × capacity: {accepted} of {len(some)}"
+                )
+        levels = [{"part": part, **_numbers(of_part)} for part, of_part in outcomes.items()]
+        return {
+            "capacity": round(capacity, 1),
+            "clients": clients,
+            "levels": [
+                {**level, "ratio": round(level["p99"] / levels[0]["p99"], 2)} for level in levels
+            ],
+        }
 
     async def _capacity(self, lines: Sequence[str], clients: int, seconds: float) -> float:
         front, line, until = Front(self._url), cycle(lines), perf_counter() + seconds
@@ -190,11 +200,7 @@ class Crowd:
 def _numbers(outcomes: Sequence[Outcome]) -> Json:
     accepted = [one.latency_s for one in outcomes if one.status in ACCEPTED]
     shed = [one.latency_s for one in outcomes if one.status not in ACCEPTED]
-    arrivals = [one.at_s for one in outcomes]
-    span_s = max(arrivals) - min(arrivals) or 1.0
     return {
-        "offered_per_second": round(len(outcomes) / span_s, 1),
-        "accepted_per_second": round(len(accepted) / span_s, 1),
         "offered": len(outcomes),
         "accepted": len(accepted),
         "shed": len(shed),
@@ -213,19 +219,13 @@ async def _orders(dsn: str) -> dict[str, int]:
 
 def show(console: Console, result: Json) -> None:
     """Prints the result."""
-    table = columns("load", "offered/s", "accepted/s", "shed", "p50 ms", "p99 ms", "to unloaded")
+    table = columns("", "offered", "accepted", "shed", "p50 ms", "p99 ms", "× unloaded")
     for what in ("commands", "reads"):
         table.add_section()
         for level in result[what]["levels"]:
-            table.add_row(
-                f"{what}, {level['part']} × capacity",
-                f"{level['offered_per_second']:,}",
-                f"{level['accepted_per_second']:,}",
-                f"{level['shed']:,}",
-                f"{level['p50']:,}",
-                f"{level['p99']:,}",
-                f"{level['ratio']:.2f}",
-            )
+            counts = [f"{level[name]:,}" for name in ("offered", "accepted", "shed")]
+            times = [f"{level[name]:,.1f}" for name in ("p50", "p99")]
+            table.add_row(f"{what} × {level['part']}", *counts, *times, f"{level['ratio']:.1f}")
     console.print(table)
     for how, away in result["away"].items():
         console.print(
