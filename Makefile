@@ -14,7 +14,7 @@ unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench bench-loss docs schemas openapi lock
+.PHONY: help install demo up test check audit format bench bench-loss docs schemas openapi lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -36,6 +36,9 @@ check: $(INSTALLED) ## formatting, lint, strict types and the import rules
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
+
+audit: $(INSTALLED) ## look up known vulnerabilities of all that is locked; needs the network
+	@$(PY) requirements/audit.py
 
 format: $(INSTALLED) ## format the code and mend what lint can mend
 	@$(PY) -m ruff format .

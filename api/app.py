@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from temporalio.client import Client
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -34,6 +35,7 @@ from api.gateway import Gateway
 from api.limits import Limits
 from api.protocol import Protocol
 from api.shedding import Shedding
+from api.spans import Spans
 from api.streams import Streams
 from api.tokens import Verifier
 from eventlog.postgres import connect_pool
@@ -91,6 +93,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         lifespan=lifespan,
         # It would lead wherever the Host header says.
         redirect_slashes=False,
+        # It would tell addresses, queries and what was malformed; see api/spans.py.
+        telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
     problems.install(app)
     app.include_router(queries.router)  # First, as the most is asked of it.
@@ -112,9 +116,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     if telemetry.is_tracing():
-        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-        FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
+        app.add_middleware(Spans)
     return app
 
 

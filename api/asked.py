@@ -1,4 +1,4 @@
-"""Query parameters that are looked for only in a request that has a query.
+"""Query parameters: what moments look like, and how to look for any only where there is a query.
 
 FastAPI looks for each parameter in each request; for a route that is read much more often than
 anything is asked of it, that would cost as much as finding the order.
@@ -6,14 +6,26 @@ anything is asked of it, that would cost as much as finding the order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from datetime import date
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ValidationError
 
 Q = TypeVar("Q", bound=BaseModel)
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
+        raise ValueError("must be written as in RFC 3339: 2017-01-01, or 2017-01-01T11:53:26Z")
+    return value  # A bare number would be taken for seconds since 1970.
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+Day = Annotated[date, BeforeValidator(_written_out)]
 
 
 def asked(request: Request, shape: type[Q]) -> Q:

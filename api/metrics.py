@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
+from api.requests import method_of, route_of
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from readside.checkpoints import FRESHNESS_MS
@@ -25,7 +26,6 @@ from readside.projections import PROJECTIONS
 router = APIRouter(tags=["health"])
 
 READ_SECONDS_MAX = 5
-METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 _SERVED = CollectorRegistry()
 _DURATIONS = Histogram(
@@ -38,10 +38,8 @@ _DURATIONS = Histogram(
 
 
 def served(scope: Scope, status: int, seconds: float) -> None:
-    """Counts an answered request: by route, not by path, which callers can think up."""
-    route = getattr(scope.get("route"), "path", "none")
-    method = scope["method"] if scope["method"] in METHODS else "other"
-    _durations(route, method, status).observe(seconds)
+    """Counts an answered request."""
+    _durations(route_of(scope), method_of(scope), status).observe(seconds)
 
 
 @cache  # Finding them takes longer than counting does.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated
 
 import asyncpg
 from fastapi import Query
-from pydantic import AwareDatetime, BeforeValidator
 
+from api.asked import Instant
 from api.errors import FieldError, Problem, unknown_order
 from eventlog import log
 from readside import past
@@ -18,18 +17,11 @@ from readside.order_document import View
 VERSION_MAX = 2**31 - 1
 
 
-def _with_a_date(value: object) -> object:
-    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
-        raise ValueError("must be an instant of RFC 3339, such as 2017-01-01T11:53:26Z")
-    return value  # A bare number would be taken for seconds since 1970.
-
-
 AsOfVersion = Annotated[
     int | None, Query(ge=1, le=VERSION_MAX, description="the order as this version left it")
 ]
 AsOfInstant = Annotated[
-    AwareDatetime | None,
-    BeforeValidator(_with_a_date),
+    Instant | None,
     Query(description="the order as it was then: RFC 3339, with an offset"),
 ]
 

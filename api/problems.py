@@ -9,8 +9,10 @@ from typing import Any, cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api import problem_pages
 from api.bodies import BodyRefused
@@ -65,7 +67,16 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     known = http.problem if isinstance(http, BodyRefused) else None
     response = respond(request, known or _problem_of(request, http.status_code))
     response.headers.update(http.headers or {})
+    if http.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods_at(request))
     return response
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods that a path takes, whichever of its routes each of them has."""
+    routes = iter_route_contexts(request.app.routes)
+    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in route.methods or ()})
 
 
 def _problem_of(request: Request, status: int) -> Problem:
@@ -135,6 +146,8 @@ def _field_error(error: Any) -> FieldError:
     # A discriminated union names its chosen member in the path, which is not in the body.
     steps = [str(part) for part in path if part not in _TAGS]
     code, detail = error["type"].replace("_", "-"), error["msg"]
+    if code == "union-tag-invalid":  # The only message that quotes what was sent.
+        detail = f"must be one of {error['ctx']['expected_tags']}"
     if where == "body":
         return FieldError(pointer=pointer(steps), code=code, detail=detail)
     place = "header" if where == "header" else "parameter"

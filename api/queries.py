@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, JsonValue
 from typing_extensions import TypeAliasType
 
 import telemetry
-from api.asked import asked, documented
+from api.asked import Instant, asked, documented
 from api.callers import listed, needing
 from api.door import OPEN_TYPES, Erased, is_sealed, unsealed
 from api.errors import not_ours, unknown_order, unserved_sort
@@ -227,8 +227,8 @@ async def list_orders(
     needs_attention: Annotated[bool | None, Query(description="a step does not get on")] = None,
     sku: Annotated[Name | None, Query(description="a line has this SKU")] = None,
     external_reference: Name | None = None,
-    placed_from: datetime | None = None,
-    placed_before: datetime | None = None,
+    placed_from: Instant | None = None,
+    placed_before: Instant | None = None,
     total_from: Annotated[int | None, Query(ge=0, description="minor units")] = None,
     total_below: Annotated[int | None, Query(ge=0, description="minor units")] = None,
     sort: Annotated[

@@ -12,12 +12,14 @@ from functools import cached_property
 from typing import Annotated
 
 from fastapi import Header, Request
+from starlette.types import Scope
 
 import telemetry
 from api.errors import malformed_header
 
 WAIT_SECONDS = 10.0
 WAIT_SECONDS_MAX = 30.0
+METHODS = frozenset("GET HEAD OPTIONS POST PUT PATCH DELETE".split())
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,17 @@ def given_request_id(request: Request) -> str | None:
     """The caller's own id for this request, if it can be trusted to go into a log line."""
     given = request.headers.get("x-request-id", "")
     return given if re.fullmatch(r"[\x21-\x7e]{1,64}", given) else None
+
+
+def route_of(scope: Scope) -> str:
+    """The route of a request, not its path, which callers can think up; known once it is found."""
+    return getattr(scope.get("route"), "path", "none")
+
+
+def method_of(scope: Scope) -> str:
+    """The method of a request, if it is one that HTTP has."""
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
+from api.asked import Day
 from api.callers import needing
 from api.errors import FieldError, Problem
 from api.permissions import OPERATE
@@ -38,9 +39,9 @@ class Period(NamedTuple):
 
 async def period(
     from_: Annotated[
-        date | None, Query(alias="from", description=f"the first day; usually {DAYS} days in all")
+        Day | None, Query(alias="from", description=f"the first day; usually {DAYS} days in all")
     ] = None,
-    to: Annotated[date | None, Query(description="the last day, included; usually today")] = None,
+    to: Annotated[Day | None, Query(description="the last day, included; usually today")] = None,
 ) -> Period:
     """Reads the days that are asked for; raises a Problem if there are none, or too many."""
     last = to or datetime.now(UTC).date()

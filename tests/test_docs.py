@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -18,7 +19,9 @@ from orders.events import OrderPlaced
 from readside import parking, projector, rebuild
 from readside.projection import Projection
 from readside.projections import PROJECTIONS
-from tests.conftest import Running, run_projector
+from settings import Settings
+from tests.conftest import Running, run_api, run_projector
+from tests.issuer import ec_key, issuing
 from tests.lives import Life
 from tests.mail import new_order_id
 from tests.test_api import BAGELS
@@ -28,6 +31,7 @@ from tests.test_projector import OPENED, publish
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EVENTS = (ROOT / "docs" / "events.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples use curl")
@@ -65,6 +69,54 @@ async def test_the_commands_for_consumers_of_events_do_what_they_say(orderly: Ru
     names, schema = schemas.splitlines()
     assert "orderly.order.item-added.v1" in json.loads(await shell(orderly, names))["items"]
     assert "unit_price" in json.loads(await shell(orderly, schema))["properties"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_the_commands_of_the_api_s_page_get_the_answers_that_it_tells(
+    orderly: Running,
+) -> None:
+    commands, *others = map(lines_of, shell_blocks(API))
+    opened = await shell(orderly, commands[0])
+    path = re.search(r"location: (\S+)", opened, re.IGNORECASE)
+    assert path is not None and "201 Created" in opened
+    order = f"http://127.0.0.1:8080{path[1]}"
+
+    async def said(command: str) -> str:
+        return await shell(orderly, command.replace("ORDER", order))
+
+    await orderly.http.get(path[1], params={"min_version": 2})
+    assert "change-item-quantity" in await said(commands[1])
+    assert '"item-quantity-changed"' in await said(commands[2])
+    (several,), (note,), (wait,), (stale,), (malformed, refused), (trace,), reads, *more = others
+    assert '"order-placed"' in await said(several)
+    assert "replayed" not in await said(note)
+    assert "idempotent-replayed: true" in (await said(note)).lower()
+    assert "200 OK" in await said(wait)
+    assert "412" in (told := await said(stale)) and '"current_version"' in told
+    assert "422" in (told := await said(malformed)) and '"#/texxt"' in told
+    assert '"allowed_commands"' in await said(refused)
+    assert "x-request-id: mine-1" in (await said(trace)).lower()
+    assert "projection-lag-ms" in (await said(reads[0])).lower()
+    assert "304 Not Modified" in await said(reads[1])
+    (version, at, history), (chosen, by_total), (feed, live), _ = more
+    assert '"version":1' in await said(version)
+    assert '"order_id"' in await said(at)
+    assert '"actor":"anonymous"' in await said(history)
+    assert json.loads(await said(chosen))["items"]
+    assert json.loads(await said(by_total))["next"]
+    assert "orderly.order.order-opened.v1" in await said(feed)
+    assert "id: " in await said(live)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_the_token_of_the_api_s_page_is_asked_for(orderly: Running) -> None:
+    (with_token,) = lines_of(shell_blocks(API)[-1])
+    async with issuing(ec_key()) as issuer:
+        settings = Settings(orderly.dsn, orderly.task_queue, tokens=issuer.rules)
+        async with run_api(orderly.client, settings) as http:
+            guarded = replace(orderly, http=http)
+            assert "200 OK" in await shell(guarded, f"TOKEN={issuer.token()}; {with_token}")
+            assert "401 Unauthorized" in await shell(guarded, with_token)
 
 
 def test_the_docs_name_only_files_that_are_there() -> None:
@@ -109,6 +161,11 @@ def test_every_way_that_a_random_life_takes_is_drawn() -> None:
 
 def shell_blocks(text: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
+def lines_of(block: str) -> list[str]:
+    """The commands of a block, each of which begins with curl."""
+    return re.findall(r"^curl .*?(?=^curl |\Z)", block, re.DOTALL | re.MULTILINE)
 
 
 async def test_the_projection_of_the_page_is_complete(

@@ -61,9 +61,8 @@ def summary(step: o.AnyStep, currency: str) -> str:
             return f"reserve {_pieces(lines)}"
         case o.Release(held=held) | o.Withdraw(held=held) | o.Restock(held=held):
             return f"{step.type} {_pieces(held)}"
-        case o.Authorise(amount=amount, method=method):
-            by = f" by {method}" if method else ""
-            return f"authorise {formatted(amount, currency)}{by}"
+        case o.Authorise(amount=amount):
+            return f"authorise {formatted(amount, currency)}"
         case o.Capture(amount=amount) | o.Refund(amount=amount):
             what = "of" if isinstance(step, o.Capture) else "from"
             return f"{step.type} {formatted(amount, currency)} {what} {step.authorisation_id}"
