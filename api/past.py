@@ -10,12 +10,10 @@ from fastapi import Query
 
 from api.asked import Instant
 from api.errors import FieldError, Problem, unknown_order
+from api.requests import VERSION_MAX
 from eventlog import log
 from readside import past
 from readside.order_document import View
-
-VERSION_MAX = 2**31 - 1
-
 
 AsOfVersion = Annotated[
     int | None, Query(ge=1, le=VERSION_MAX, description="the order as this version left it")

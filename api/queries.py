@@ -21,10 +21,11 @@ from api.past import AsOfInstant, AsOfVersion, order_as_of
 from api.permissions import READ, allowed_to, shown_to
 from api.problems import PROBLEMS
 from api.recency import PREFER, AsRecent, ConsistencyToken, MinVersion, Recency, wanted
-from api.requests import context_of
+from api.requests import VERSION_MAX, context_of
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.commands import Id, Name, type_of
+from orders.money import TOTAL_MAX
 from privacy.address import Address
 from readside import order_lists, order_view
 from readside.order_document import OrderDocument, document
@@ -73,6 +74,9 @@ Sort = TypeAliasType(
         Field(json_schema_extra={"x-enum-varnames": _SORT_NAMES}),
     ],
 )
+
+
+Total = Annotated[int | None, Query(ge=0, le=TOTAL_MAX, description="minor units")]
 
 
 class ShownOrder(OrderDocument):
@@ -147,6 +151,7 @@ _HEADERS = {"If-None-Match": "an ETag you have: 304", "Prefer": PREFER}
     "/{order_id}",
     summary="One order",
     response_model=ShownOrder,
+    responses={304: {"description": "Nothing of it is newer than what you have"}},
     openapi_extra=documented(OrderAsked, _HEADERS),
 )
 async def get_order(request: Request, order_id: Id) -> Response:
@@ -180,7 +185,9 @@ async def get_history(
     request: Request,
     order_id: Id,
     recency: AsRecent,
-    after: Annotated[int, Query(ge=0, description="the version to continue after")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=VERSION_MAX, description="the version to continue after")
+    ] = 0,
     limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = HISTORY_MAX,
 ) -> Response:
     """Every event from the log: what happened, when, who asked for it, and in which trace."""
@@ -229,8 +236,8 @@ async def list_orders(
     external_reference: Name | None = None,
     placed_from: Instant | None = None,
     placed_before: Instant | None = None,
-    total_from: Annotated[int | None, Query(ge=0, description="minor units")] = None,
-    total_below: Annotated[int | None, Query(ge=0, description="minor units")] = None,
+    total_from: Total = None,
+    total_below: Total = None,
     sort: Annotated[
         Sort | None,
         Query(description="a minus sign: greatest or latest first; usually `-opened_at`"),

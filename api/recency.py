@@ -11,13 +11,14 @@ from fastapi import Depends, Header, Query, Request
 
 from api.callers import assert_own
 from api.errors import Problem, not_ours
-from api.requests import wait_seconds
+from api.requests import VERSION_MAX, wait_seconds
 from api.shedding import waiting
 from readside import checkpoints, order_view
 from readside.freshness import Freshness
 
 MinVersion = Annotated[
-    int | None, Query(ge=0, description="Wait until the order has come this far.")
+    int | None,
+    Query(ge=0, le=VERSION_MAX, description="Wait until the order has come this far."),
 ]
 ConsistencyToken = Annotated[
     str | None, Query(description="Wait until what a command answered is visible.")

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Annotated
 
 from fastapi import Header, Request
+from pydantic import WithJsonSchema
 from starlette.types import Scope
 
 import telemetry
@@ -19,6 +20,8 @@ from api.errors import malformed_header
 
 WAIT_SECONDS = 10.0
 WAIT_SECONDS_MAX = 30.0
+KEY_CHARACTERS_MAX = 255
+VERSION_MAX = 2**31 - 1
 METHODS = frozenset("GET HEAD OPTIONS POST PUT PATCH DELETE".split())
 
 
@@ -98,10 +101,13 @@ class Terms:
 async def terms(
     idempotency_key: Annotated[
         str | None,
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS_MAX}),
         Header(description="Your name for this request: repeat it and it is carried out once."),
     ] = None,
     if_match: Annotated[
-        str | None, Header(description='The ETag you decided on, such as `"5"`; stale: 412.')
+        str | None,
+        WithJsonSchema({"type": "string", "pattern": r'^(\*|"[0-9]{1,9}")$'}),
+        Header(description='The ETag you decided on, such as `"5"`; stale: 412.'),
     ] = None,
     prefer: Annotated[
         str | None,
@@ -123,8 +129,9 @@ def _key(header: str | None) -> str:
     if header is None:
         return secrets.token_urlsafe(16)
     key = header[1:-1] if re.fullmatch(r'".*"', header) else header
-    if not 0 < len(key) <= 255:
-        raise malformed_header("Idempotency-Key", "must have between 1 and 255 characters")
+    if not 0 < len(key) <= KEY_CHARACTERS_MAX:
+        detail = f"must have between 1 and {KEY_CHARACTERS_MAX} characters"
+        raise malformed_header("Idempotency-Key", detail)
     return key
 
 

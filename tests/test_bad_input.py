@@ -160,6 +160,11 @@ async def test_a_malformed_header_is_named(
         ({"status": "lost"}, 422, "malformed-request", "status.0"),
         ({"sort": "colour"}, 422, "malformed-request", "sort"),
         ({"placed_from": "yesterday"}, 422, "malformed-request", "placed_from"),
+        ({"placed_from": "0.5"}, 422, "malformed-request", "placed_from"),
+        ({"placed_before": "2026-01-01T00:00:00"}, 422, "malformed-request", "placed_before"),
+        ({"total_from": str(2**63)}, 422, "malformed-request", "total_from"),
+        ({"total_below": str(2**80)}, 422, "malformed-request", "total_below"),
+        ({"min_version": str(2**63)}, 422, "malformed-request", "min_version"),
         ({"cursor": "!"}, 400, "invalid-cursor", "cursor"),
         ({"cursor": "WyJ0b3RhbCIsIDEsICJhIl0="}, 400, "invalid-cursor", "cursor"),
         ({"consistency_token": "mine"}, 400, "invalid-consistency-token", "consistency_token"),
@@ -170,6 +175,36 @@ async def test_a_list_that_is_asked_for_wrongly_says_by_which_parameter(
 ) -> None:
     response = await http.get("/v1/orders", params=query)
     assert problem(response, status, code)["errors"][0]["parameter"] == parameter
+
+
+async def test_no_version_is_beyond_all_that_there_can_be(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    for where, name in (("", "version"), ("", "min_version"), ("/history", "after")):
+        answer = await http.get(f"{path}{where}", params={name: str(2**31)})
+        assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == name
+
+
+@pytest.mark.parametrize("day", ["0", "1e9", "yesterday"])
+async def test_a_day_is_written_as_one(http: httpx.AsyncClient, day: str) -> None:
+    answer = await http.get("/v1/stats/orders", params={"to": day})
+    assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == "to"
+
+
+async def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_takes(
+    http: httpx.AsyncClient,
+) -> None:
+    for path, methods in (("/v1/orders", "GET, POST"), ("/v1/orders/ord_x/commands", "GET, POST")):
+        assert (await http.put(path)).headers["Allow"] == methods
+    assert (await http.put("/healthz")).headers["Allow"] == "GET"
+
+
+async def test_an_unknown_type_is_told_of_without_being_quoted(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    batch = {"commands": [{"type": "my-secret"}]}
+    answer = await http.post(f"{path}/commands", json=batch)
+    (error,) = problem(answer, 422, "malformed-request")["errors"]
+    assert "my-secret" not in answer.text
+    assert "'place-order'" in error["detail"]
 
 
 async def test_the_caller_s_request_id_and_trace_come_back(http: httpx.AsyncClient) -> None:

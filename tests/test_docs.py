@@ -87,7 +87,8 @@ async def test_the_commands_of_the_api_s_page_get_the_answers_that_it_tells(
     await orderly.http.get(path[1], params={"min_version": 2})
     assert "change-item-quantity" in await said(commands[1])
     assert '"item-quantity-changed"' in await said(commands[2])
-    (several,), (note,), (wait,), (stale,), (malformed, refused), (trace,), reads, *more = others
+    (several,), (note,), (wait,), (stale,), (kept,), problems, (trace,), reads, *more = others
+    malformed, refused, all_codes, one_code = problems
     assert '"order-placed"' in await said(several)
     assert "replayed" not in await said(note)
     assert "idempotent-replayed: true" in (await said(note)).lower()
@@ -95,6 +96,9 @@ async def test_the_commands_of_the_api_s_page_get_the_answers_that_it_tells(
     assert "412" in (told := await said(stale)) and '"current_version"' in told
     assert "422" in (told := await said(malformed)) and '"#/texxt"' in told
     assert '"allowed_commands"' in await said(refused)
+    assert "202 Accepted" in (told := await said(kept)) and '"state":"pending"' in told
+    assert '"no-lines"' in await said(all_codes)
+    assert '"remedy"' in await said(one_code)
     assert "x-request-id: mine-1" in (await said(trace)).lower()
     assert "projection-lag-ms" in (await said(reads[0])).lower()
     assert "304 Not Modified" in await said(reads[1])

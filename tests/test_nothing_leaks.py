@@ -239,7 +239,7 @@ async def every_address(out: Out, path: str) -> None:
         shown = route.replace("{order_id}", path.rpartition("/")[2])
         shown = shown.replace("{customer_id}", "nobody").replace("{type}", "none")
         parameters = document["paths"].get(route, {}).get(method.lower(), {}).get("parameters", [])
-        for name in (*(p["name"] for p in parameters if p["in"] == "query"), "unknown"):
+        for name in (*(p["name"] for p in parameters if p.get("in") == "query"), "unknown"):
             await out.sends(method, shown, params={name: out.markers.secret(name)})
         await out.sends("PUT", shown, params={"unknown": out.markers.secret("unknown")})
     await out.sends("GET", "/nowhere", params={"unknown": out.markers.secret("unknown")})
