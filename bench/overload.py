@@ -9,6 +9,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,8 @@ CLIENTS = {"commands": 8, "reads": 16}  # Whose number does most in a second.
 PAUSE_S = 2.0  # What still happens after one level must not be the next one's.
 RECOVERED = 5  # So many in a row, each as fast as the slowest without load.
 RECOVER_S_MAX = 60.0
+PUBLISHED_S_MAX = 60.0  # Temporal has been killed: what it goes on with may take a while.
+POLL_S = 0.1
 NEW_ORDER = json.dumps({"customer_id": "900", "currency": "USD", "lines": [ITEM]})
 OPENING = f"POST /v1/orders {NEW_ORDER}"
 EVENTS_PER_ORDER = 2
@@ -59,7 +62,7 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
                 name: await crowd.away(stack.pids["temporal"], how)
                 for name, how in {"stopped": signal.SIGSTOP, "killed": signal.SIGKILL}.items()
             }
-            log = await _orders(stack.postgres_dsn)
+            log = await _published(stack.postgres_dsn, crowd.opened)
     lost = sum(log.get(order_id) != EVENTS_PER_ORDER for order_id in crowd.opened)
     unexplained = len(log) - len(set(crowd.opened))
     checks = {
@@ -209,12 +212,20 @@ def _numbers(outcomes: Sequence[Outcome]) -> Json:
     }
 
 
-async def _orders(dsn: str) -> dict[str, int]:
-    """How many events the log has of each order."""
+async def _published(dsn: str, order_ids: Sequence[str]) -> dict[str, int]:
+    """How many events the log has of each order, once it has all of these, or time is up."""
     connection = await asyncpg.connect(dsn)
-    rows = await connection.fetch("SELECT order_id, count(*) FROM order_events GROUP BY 1")
+    log: dict[str, int] = {}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PUBLISHED_S_MAX):
+            while not log.keys() >= set(order_ids):
+                rows = await connection.fetch(
+                    "SELECT order_id, count(*) FROM order_events GROUP BY 1"
+                )
+                log = {row["order_id"]: row["count"] for row in rows}
+                await asyncio.sleep(POLL_S)
     await connection.close()
-    return {row["order_id"]: row["count"] for row in rows}
+    return log
 
 
 def show(console: Console, result: Json) -> None:

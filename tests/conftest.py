@@ -82,6 +82,9 @@ TEMPORAL = Path(sys.executable).with_name("temporal")
 # every test of some length crosses from one run of an order's workflow to the next.
 HISTORY_EVENTS_SUGGESTED_MAX = 300
 
+# Tests send many at once, and would rather wait than be sent away.
+COMMANDS_AT_ONCE = 1_000
+
 # Shorter than in production: tests wait for it wherever a service does not answer.
 OUTSIDE_TIMEOUT_SECONDS = 1.5
 
@@ -140,7 +143,7 @@ class Running:
 
     @property
     def gateway(self) -> Gateway:
-        return Gateway(self.client, self.pool, self.task_queue)
+        return Gateway(self.client, self.pool, self.task_queue, COMMANDS_AT_ONCE)
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +178,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
         task_queue=queue,
         webhook_secret=secret,
         outside_timeout_seconds=OUTSIDE_TIMEOUT_SECONDS,
-        commands_at_once=1_000,  # Tests send many, and are not in a hurry.
+        commands_at_once=COMMANDS_AT_ONCE,
     )
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
         async with (
