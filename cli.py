@@ -30,7 +30,6 @@ from exits import (
 if TYPE_CHECKING:
     from settings import Settings
 
-DEMO_AT_ONCE = 100
 PACKAGED_BASKETS = Path(__file__).parent / "demo" / "baskets.jsonl"
 
 app = typer.Typer(
@@ -95,8 +94,7 @@ def demo(
     async def perform(data_dir: str) -> int:
         screen = Screen()
         # A place and ports of its own: it neither needs nor disturbs an `orderly up`.
-        # Its shoppers would rather wait for each other than be sent away.
-        options = StackOptions(Path(data_dir), 0, 0, 0, commands_at_once=DEMO_AT_ONCE)
+        options = StackOptions(Path(data_dir), 0, 0, 0)
         async with running_stack(options, screen.report) as stack:
             code = await replay.run(stack, wanted)
             if keep:

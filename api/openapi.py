@@ -179,7 +179,7 @@ def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
         yield from (401, 403)
     if is_callback:
         yield from (401, 404)
-    if asked & {"order_id", "type"} or "reads" in operation["tags"]:
+    if asked & {"order_id", "type", "code"} or "reads" in operation["tags"]:
         yield 404
     yield 429  # Who asks too much, or while too much is asked.
     if is_command or is_callback:

@@ -36,7 +36,7 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
         console.print("starting the embedded stack …")
         at_once = 2 * options.clients  # None is sent away: what is measured is how many get done.
         async with (
-            running_stack(StackOptions(Path(data_dir), 0, 0, 0, commands_at_once=at_once)) as stack,
+            running_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack,
             yardstick(stack, options.clients) as theirs,
             orderly(stack, options.clients) as ours,
         ):

@@ -52,7 +52,9 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
     """Runs the whole stack, and asks too much of it."""
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
         console.print("starting the embedded stack …")
-        async with running_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack:
+        async with running_stack(
+            StackOptions(Path(data_dir), 0, 0, 0, commands_at_once=None)
+        ) as stack:
             temporal = await machine.temporal(stack.temporal_address)
             crowd = Crowd(stack.api_url, options.seconds, options.rounds, console)
             commands = await crowd.loads("commands", [OPENING])

@@ -36,8 +36,8 @@ class StackOptions:
     ui_port: int = 8233
     info_file: Path | None = None
     simulators_port: int = 0
-    commands_at_once: int | None = None
-    """A fixed number, for clients that wait for each other rather than be sent away."""
+    commands_at_once: int | None = 100
+    """On a machine of one's own, clients would rather wait for each other than be sent away."""
 
 
 @dataclass(frozen=True)
