@@ -34,7 +34,6 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
     """Runs the whole stack, and measures."""
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
         console.print("starting the embedded stack …")
-        at_once = 2 * options.clients  # None is sent away: what is measured is how many get done.
         async with (
             running_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack,
             yardstick(stack, options.clients) as theirs,
