@@ -14,7 +14,7 @@ unexport $(filter-out $(PIP_KEEP),$(filter PIP_%,$(.VARIABLES))) PYTHONHOME PYTH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check audit format bench bench-loss docs schemas openapi lock
+.PHONY: help install demo up test check audit format bench bench-loss fuzz docs schemas openapi lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -50,6 +50,9 @@ bench: $(INSTALLED) ## measure everything, beside others (ARGS="catch-up" for on
 
 bench-loss: $(INSTALLED) ## lose nothing while writers are late and projectors are killed
 	@$(PY) -m bench loss $(ARGS)
+
+fuzz: $(INSTALLED) ## send the API requests made up from its document
+	@$(PY) -m pytest -m fuzz tests/test_fuzzed.py $(ARGS)
 
 docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
 	@$(PY) -m docs.lifecycle
