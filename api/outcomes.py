@@ -24,23 +24,29 @@ async def outcome(
 ) -> Outcome | None:
     """What became of it; None if nobody posted it, or it is long forgotten.
 
-    The order knows best. The log has what it has forgotten, or what it was before it ended. Without
-    a worker nobody can ask the order: then its history still shows what waits for it. Raises a
-    Problem if the one that may know cannot be asked.
+    The order knows best. The log has what it has forgotten, or what it was before it ended. What
+    still waits for the order, or for any worker at all, is in its history. Raises a Problem if the
+    one that may know cannot be asked.
     """
+    for _ in range(2):  # It may be heard just between our question and our look at the history.
+        is_asked, known = await _told(client, order_id, command_id)
+        known = known or await _published(pool, order_id, command_id)
+        known = known or await _waiting(client, order_id, command_id, unheard=is_asked)
+        if known is not None or not is_asked:
+            return known
+    return None
+
+
+async def _told(client: Client, order_id: str, command_id: str) -> tuple[bool, Outcome | None]:
+    """Whether the order could be asked, and what it said; nothing, if it does not run."""
     handle = client.get_workflow_handle_for(OrderWorkflow.run, order_id)
-    is_asked, known = True, None
     try:
         known = await handle.query(OrderWorkflow.outcome, command_id, rpc_timeout=ASK_AT_MOST)
     except RPCError as error:
-        is_asked = error.status is RPCStatusCode.NOT_FOUND
+        return error.status is RPCStatusCode.NOT_FOUND, None
     except (WorkflowQueryFailedError, RuntimeError):  # The latter without any connection yet.
-        is_asked = False
-    if known is None:
-        known = await _published(pool, order_id, command_id)
-    if known is None and not is_asked:
-        known = await _waiting(client, order_id, command_id)
-    return known
+        return False, None
+    return True, known
 
 
 async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Outcome | None:
@@ -55,11 +61,13 @@ async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Outc
     return Outcome(answer=answers[command_id].answer)
 
 
-async def _waiting(client: Client, order_id: str, command_id: str) -> Outcome | None:
+async def _waiting(
+    client: Client, order_id: str, command_id: str, *, unheard: bool
+) -> Outcome | None:
     try:
         async for run in recorded.runs_of(client, order_id):
             # The newest run was told of the older ones, and has all that is not yet taken in.
-            return await recorded.outcome(run, client.data_converter, command_id)
+            return await recorded.outcome(run, client.data_converter, command_id, unheard=unheard)
     except (RPCError, RuntimeError) as error:
         raise errors.engine_unavailable() from error
     return None

@@ -26,6 +26,7 @@ from temporalio.worker import Worker
 
 import webhooks
 from activities.calling import connected
+from api import engine
 from api.app import create_app
 from api.gateway import Gateway
 from api.protocol import Protocol
@@ -67,6 +68,19 @@ def postgres_server() -> Iterator[PostgresServer]:
 def postgres() -> Iterator[PostgresServer]:
     with postgres_server() as server:
         yield server
+
+
+# A machine that is busy with tests may be silent for longer than an engine that is well.
+ENGINE_SILENT_SECONDS = 20.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience_with_the_engine() -> Iterator[float]:
+    """How soon, in production, an engine that does not answer is taken to be away."""
+    usual = engine.ANSWER_SECONDS
+    engine.ANSWER_SECONDS = ENGINE_SILENT_SECONDS
+    yield usual
+    engine.ANSWER_SECONDS = usual
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from api import engine
 from api.places import LEAST, Pace
 from eventlog import log
 from settings import Settings
@@ -23,6 +24,12 @@ from stack.claim import LOOPBACK, free_ports
 from tests.conftest import TEMPORAL, Running, run_api, run_projector, run_worker
 from tests.test_api import BASKET, problem, shown
 from workflows.client import connect
+
+
+@pytest.fixture(autouse=True)
+def no_patience(patience_with_the_engine: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ANSWER_SECONDS", patience_with_the_engine)
+
 
 # How many at once
 

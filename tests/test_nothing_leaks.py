@@ -275,6 +275,7 @@ async def running(
             ORDERLY_TASK_QUEUE=f"leaks-{port}",
             ORDERLY_API_PORT=port,
             ORDERLY_TOKEN_SECRET=SECRET,
+            ORDERLY_RATE_PER_SECOND="0",
             ORDERLY_WEBHOOK_SECRET=secret,
             TEMPORAL_ADDRESS=str(client.service_client.config.target_host),
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,

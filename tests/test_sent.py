@@ -425,7 +425,8 @@ async def test_across_continue_as_new_nothing_is_lost_and_refusals_stay_known(
     assert sorted(int(e.data["text"]) for e in stream[3:]) == list(range(400))
     await refusal(http, refused, 409, "unknown-id")
     runs = await runs_of(orderly.client, id_of(path))
-    assert len(runs) > 2
+    # How many depends on how many signals a task happens to take in.
+    assert len(runs) > 1
     await assert_replays(runs)
 
 

@@ -412,7 +412,7 @@ async def test_without_a_period_it_is_of_the_last_thirty_days(
         ({"from": "2026-01-02", "to": "2026-01-01"}, "from", "must not be after 2026-01-01"),
         ({"from": "2025-01-01", "to": "2026-01-02"}, "from", "must be 2025-01-02 or later"),
         ({"from": "9999-12-31"}, "from", "must not be after"),
-        ({"to": "yesterday"}, "to", "valid date"),
+        ({"to": "yesterday"}, "to", "RFC 3339"),
         ({"from": "2026-02-30"}, "from", "valid date"),
     ],
 )

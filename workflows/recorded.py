@@ -48,11 +48,12 @@ async def recorded(history: WorkflowHistory, converter: DataConverter) -> list[E
 
 
 async def outcome(
-    history: WorkflowHistory, converter: DataConverter, command_id: str
+    history: WorkflowHistory, converter: DataConverter, command_id: str, *, unheard: bool
 ) -> memory.Outcome | None:
     """What one run says of a posted instruction without any worker; None if it never came.
 
-    What the run decided itself only a worker can say: to this it waits.
+    What the run decided itself only a worker can say: to this it waits. With `unheard`, only what
+    the run has not heard yet: of all else it has been asked.
     """
     started = history.events[0].workflow_execution_started_event_attributes
     (snapshot,) = await converter.decode(started.input.payloads, [Snapshot])
@@ -61,12 +62,28 @@ async def outcome(
         memory.unpacked(snapshot.answers),
         memory.unpacked_refusals(snapshot.refusals),
     )
-    if known is not None:
+    if known is not None and not unheard:
         return known
+    heard = _heard(history) if unheard else 0
     for event in history.events:
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+        if (
+            event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+            and event.event_id > heard
+        ):
             payloads = event.workflow_execution_signaled_event_attributes.input.payloads
             (posted,) = await converter.decode(payloads, [Posted])
             if posted.command_id == command_id:
                 return memory.Outcome()
     return None
+
+
+def _heard(history: WorkflowHistory) -> int:
+    """The id of the last event that a completed workflow task has seen."""
+    return max(
+        (
+            event.workflow_task_completed_event_attributes.started_event_id
+            for event in history.events
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+        ),
+        default=0,
+    )
