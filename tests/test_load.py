@@ -16,7 +16,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from api import engine
+import api.engine
 from api.places import LEAST, Pace
 from eventlog import log
 from settings import Settings
@@ -28,7 +28,7 @@ from workflows.client import connect
 
 @pytest.fixture(autouse=True)
 def no_patience(patience_with_the_engine: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "ANSWER_SECONDS", patience_with_the_engine)
+    monkeypatch.setattr(api.engine, "ANSWER_SECONDS", patience_with_the_engine)
 
 
 # How many at once
