@@ -77,7 +77,7 @@ def worker_for(client: Client, settings: Settings, activities: Activities) -> Wo
         task_queue=settings.task_queue,
         workflows=[OrderWorkflow],
         activities=activities,
-        # The tests run the same workflow in the strict sandbox: docs/decisions/0009-sandbox.md.
+        # The tests replay what it did in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
         deployment_config=_deployment(settings),

@@ -7,20 +7,26 @@ has waited for a moment asks whether the engine itself still answers.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.errors import engine_unavailable
+
+log = logging.getLogger("orderly.api")
 
 T = TypeVar("T")
 
 # Together less than a second: so soon a caller is told.
 PATIENCE_SECONDS = 0.25
 ANSWER_SECONDS = 0.65
+
+# Whatever else it answers, it answers.
+SILENT = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE)
 
 
 async def answered(client: Client, asking: Coroutine[Any, Any, T]) -> T:
@@ -41,19 +47,26 @@ async def answered(client: Client, asking: Coroutine[Any, Any, T]) -> T:
 
 async def _assert_alive(client: Client, call: asyncio.Task[Any]) -> None:
     """Raises a Problem if neither the engine nor the call answers in time."""
-    asking = asyncio.create_task(_is_alive(client))
-    await asyncio.wait([call, asking], timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    is_alive = call.done() or (asking.done() and asking.result())
+    asking = asyncio.create_task(_silence(client))
+    await asyncio.wait([call, asking], return_when=asyncio.FIRST_COMPLETED)
+    silence = None if call.done() else asking.result()
     await _ended(asking)
-    if not is_alive:
+    if silence is not None:
+        log.warning("Temporal is taken to be away: %s", silence)
         raise engine_unavailable()
 
 
-async def _is_alive(client: Client) -> bool:
+async def _silence(client: Client) -> str | None:
+    """What is wrong with the engine; None if it answers."""
+    # The client's own threads keep the time: a loop that is late says nothing of the engine.
+    patience = timedelta(seconds=ANSWER_SECONDS)
     try:
-        return await client.service_client.check_health(timeout=timedelta(seconds=ANSWER_SECONDS))
-    except (RPCError, RuntimeError):
-        return False
+        serves = await client.service_client.check_health(timeout=patience)
+    except RPCError as error:
+        return f"{error.status.name}: {error}" if error.status in SILENT else None
+    except RuntimeError as error:
+        return str(error)
+    return None if serves else "it says that it does not serve"
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import webhooks
 from activities.calling import connected
@@ -215,15 +215,17 @@ def run_worker(
     activities: Activities | None = None,
     **options: object,
 ) -> Worker:
-    """The product's workflow and activities, in the SDK's strict sandbox.
+    """The product's workflow and activities, run as in production.
 
-    Without `activities` there is nobody outside whom it could reach.
+    The strict sandbox sees them when their histories are replayed. Without `activities` there is
+    nobody outside whom it could reach.
     """
     return Worker(
         client,
         task_queue=queue,
         workflows=[OrderWorkflow],
         activities=activities or cut_off(pool),
+        workflow_runner=UnsandboxedWorkflowRunner(),
         **options,  # type: ignore[arg-type]  # They are Worker's own.
     )
 

@@ -8,7 +8,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+from temporalio.worker import Replayer
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import recorded
 from workflows.order import OrderWorkflow
@@ -36,18 +37,22 @@ def assert_explained(histories: list[WorkflowHistory]) -> None:
 
 
 async def assert_replays(histories: list[WorkflowHistory]) -> None:
-    """Replays each run from its beginning, as a worker does that has nothing in its cache."""
+    """Replays each run from its beginning, as a worker does that has nothing in its cache.
+
+    In the strict sandbox, with nothing of ours passed through: a clock, chance or a shared state in
+    the workflow fails here.
+    """
 
     async def one_by_one() -> AsyncIterator[WorkflowHistory]:
         for history in histories:
             yield history
 
-    # The sandbox has seen it run. Here it would only take time; and a task that takes two seconds,
-    # as on a busy machine, would be called a deadlock, but for debug mode.
+    # It imports everything anew for each run. On a busy machine that may take two seconds, which
+    # would be called a deadlock, but for debug mode.
     replayer = Replayer(
         workflows=[OrderWorkflow],
         data_converter=pydantic_data_converter,
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=SandboxedWorkflowRunner(),
         debug_mode=True,
     )
     await replayer.replay_workflows(one_by_one())

