@@ -164,7 +164,7 @@ def token(
     if rules is None or rules.secret is None:
         fail("Set ORDERLY_TOKEN_SECRET to the secret that the API has.", EXIT_USAGE)
     try:
-        identified(Token(sub, frozenset(wanted)))
+        identified(Token(sub, frozenset(wanted), good_until=expires_in))
     except BadToken as bad:
         fail(f"Nobody would believe this token: {bad}.", EXIT_USAGE)
     print(minted(rules, sub, " ".join(wanted), expires_in))

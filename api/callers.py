@@ -102,7 +102,7 @@ async def _admit(request: Request, scope: str) -> None:
     charge(request, who["actor"])
     if scope not in token.scopes:
         raise insufficient_scope(scope)
-    request.state.context = replace(context_of(request), **who)
+    request.state.context = replace(context_of(request), good_until=token.good_until, **who)
     if (order_id := request.path_params.get("order_id")) is not None:
         await assert_own(request, order_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from time import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -143,11 +144,17 @@ def _bad_cursor(named: dict[str, str], detail: str) -> Problem:
 
 
 async def _sent(request: Request, place: Checkpoint, wanted: Wanted) -> AsyncIterator[bytes]:
-    """The stream, piece by piece; ends when the log is away, and then the reader comes back."""
+    """The stream, piece by piece; ends when the log is away, and then the reader comes back.
+
+    It ends with the token that it began with, too: who comes back must bring a new one.
+    """
     streams: Streams = request.app.state.streams
+    good_until = context_of(request).good_until
     yield format_sse_event(retry=RECONNECT_MS)
     try:
         async for page in streams.follow(place, wanted):
+            if time() >= good_until:
+                break
             yield b"".join(await _pieces(request, page))
     except UNAVAILABLE as error:
         log.warning("a stream ends, Postgres is away: %r", error)

@@ -9,6 +9,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Annotated
 
 from fastapi import Header, Request
@@ -38,6 +39,8 @@ class Context:
     """Who sends it, as its token says; also, what it names is told from what others name."""
     customer_id: str | None = None
     """Whose orders alone there are for the caller; None: everybody's."""
+    good_until: float = inf
+    """When its token ends, in seconds since 1970: nothing is sent to it any more."""
 
     @cached_property
     def traceparent(self) -> str:

@@ -38,6 +38,8 @@ class Token:
 
     subject: str
     scopes: frozenset[str]
+    good_until: float
+    """In seconds since 1970."""
 
 
 class BadToken(Exception):
@@ -146,7 +148,7 @@ def _token(claims: dict[str, Any]) -> Token:
     scope = claims.get("scope", "")
     if not isinstance(scope, str):
         raise BadToken("its scope is not a text of words with spaces between them")
-    return Token(claims["sub"], frozenset(scope.split()))
+    return Token(claims["sub"], frozenset(scope.split()), int(claims["exp"]) + LEEWAY_SECONDS)
 
 
 def _usable(document: Any) -> dict[str, PyJWK]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,10 +15,12 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from temporalio.client import Client
 
+import api.streams as api_streams
 from api.app import create_app
 from api.door import OPEN_TYPES
 from api.permissions import CUSTOMERS, OPERATE, OPERATORS, READ, WHO_MAY, WRITE, shown_to
 from api.requests import Context
+from api.tokens import LEEWAY_SECONDS
 from orders.commands import COMMAND_TYPES, type_of
 from settings import Settings
 from tests.conftest import Running, run_api
@@ -265,6 +269,19 @@ async def test_the_feed_shows_a_customer_what_happened_to_its_own_orders_alone(
             if line.startswith("data:"):
                 assert hers in line
                 break
+
+
+async def test_a_stream_ends_with_the_token_that_it_began_with(
+    api: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_streams, "HEARTBEAT_SECONDS", 0.2)
+    soon = api.issuer.token(exp=int(time.time()) - LEEWAY_SECONDS + 3)
+    headers = {"Authorization": f"Bearer {soon}", "Accept": "text/event-stream"}
+    async with asyncio.timeout(20):
+        async with api.http.stream("GET", "/v1/events", headers=headers) as stream:
+            assert stream.status_code == 200
+            assert [line async for line in stream.aiter_lines()]
+        problem(await api.http.get("/v1/events", headers=headers), 401, "unauthenticated")
 
 
 async def test_a_consistency_token_of_anothers_order_tells_nothing_of_it(
