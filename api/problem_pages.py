@@ -268,6 +268,11 @@ PAGES: dict[str, Page] = {
         "The order was opened after the instant that was asked for; `detail` says when.",
         "Ask for an instant from then on.",
     ),
+    "event-unreadable": Page(
+        "Event unreadable",
+        "The order has an event that this version of the service does not know yet.",
+        "Ask again once all of the service is up to date, or read the order as it is now.",
+    ),
     "unknown-schema": Page(
         "Unknown schema",
         "No type and version of events has this name.",

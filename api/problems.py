@@ -21,6 +21,7 @@ from api.permissions import allowed_to
 from api.requests import Context, context_of
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
+from orders.events import UnreadableEvent
 
 log = logging.getLogger("orderly.api")
 
@@ -50,6 +51,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_storage_unavailable)
+    app.add_exception_handler(UnreadableEvent, _on_unreadable)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -94,6 +96,12 @@ def _problem_of(request: Request, status: int) -> Problem:
 async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:
     log.warning("Postgres is away: %r", error)
     return respond(request, storage_unavailable())
+
+
+async def _on_unreadable(request: Request, error: Exception) -> JSONResponse:
+    log.warning("an event of %s cannot be read here: %s", request.url.path, error)
+    detail = "An event of this order was written by a later version of the service than this."
+    return respond(request, Problem(503, "event-unreadable", detail, retry_after=60))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

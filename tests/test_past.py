@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
 from eventlog import log
 from orders.evolve import fold
 from readside.order_document import View, document
-from tests.conftest import Running
+from settings import Settings
+from tests.conftest import Running, run_api
 from tests.mail import new_order_id
 from tests.shop import MILK, Shop
 from tests.test_api import http, opened, problem, shown
 from tests.test_personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.test_projector import OPENED, publish, publish_unreadable
 
 __all__ = ["http"]  # A fixture.
 
@@ -106,6 +110,21 @@ async def test_a_version_that_is_acknowledged_but_not_published_yet_is_waited_fo
         path, params={"version": 3, "min_version": 99}, headers={"Prefer": "wait=0"}
     )
     problem(late, 503, "projection-behind")
+
+
+@pytest.mark.parametrize("moment", [{"version": 2}, {"at": "2999-01-01T00:00:00Z"}])
+async def test_an_event_of_a_later_version_of_the_service_is_no_bug_of_this_one(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, dsn: str, moment: dict[str, Any]
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await publish_unreadable(pool, order_id, 2)
+    async with run_api(temporal.client, Settings(dsn, "unused")) as http:
+        path = f"/v1/orders/{order_id}"
+        answer = await http.get(path, params=moment)
+        problem(answer, 503, "event-unreadable")
+        assert answer.headers["Retry-After"] == "60"
+        assert (await as_of(http, path, version=1))["version"] == 1
 
 
 @pytest.mark.parametrize("moment", [{"version": 1}, {"at": "2999-01-01T00:00:00Z"}])
