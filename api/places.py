@@ -11,8 +11,7 @@ from time import monotonic
 
 from api.errors import overloaded
 
-LEAST = 4  # So many at once are never too many: bursts of a light load.
-FEW = 2  # So many show how fast it can go.
+FEW = 2  # So many at once are never too many, and show how fast it can go.
 TOLERATED = 2.0  # So much slower than few at once, on average, all may be.
 STEP_UP, STEP_DOWN = 0.1, 0.3
 WEIGHT = 1 / 16
@@ -22,11 +21,11 @@ class Pace:
     """How many can be served at once without making each other slow: found by measuring.
 
     Few at once show how fast it can go. While all are not much slower than that on average, there
-    may be more; else there may be fewer. Once there are no more than the least, they show it anew.
+    may be more; else there may be fewer, until they are few and show it anew.
     """
 
     def __init__(self) -> None:
-        self.number: float = LEAST
+        self.number: float = 2 * FEW
         self._few_s: float | None = None
         self._all_s = 0.0
 
@@ -34,12 +33,12 @@ class Pace:
         """Takes in how long one took that came in as one of so many."""
         if self._few_s is None:
             self._few_s = self._all_s = seconds
-        if at_once <= FEW or self.number <= LEAST:
+        if at_once <= FEW:
             self._few_s += (seconds - self._few_s) * WEIGHT
         self._all_s += (seconds - self._all_s) * WEIGHT
         self._few_s = min(self._few_s, self._all_s)
         if self._all_s > self._few_s * TOLERATED:
-            self.number = max(self.number - STEP_DOWN, LEAST)
+            self.number = max(self.number - STEP_DOWN, FEW)
         elif at_once > self.number / 2:
             self.number += STEP_UP
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -68,8 +68,8 @@ class Server:
 
 
 @asynccontextmanager
-async def postgres() -> AsyncIterator[Server]:
-    """A Postgres server of our own, set up as the embedded stack does it."""
+async def postgres(*settings: str) -> AsyncIterator[Server]:
+    """A Postgres server of our own, set up as the embedded stack does it, but for the settings."""
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as name:
         folder = Path(name)
         async with AsyncExitStack() as held:
@@ -77,7 +77,9 @@ async def postgres() -> AsyncIterator[Server]:
             sockets.mkdir(mode=0o700)
             dsn = f"postgresql://postgres@/postgres?host={sockets}&port=5432"
             server = Server(dsn, folder, await claim(folder, held), held)
-            child = await server.start(await programs.postgres(folder, folder, sockets))
+            program = await programs.postgres(folder, folder, sockets)
+            options = [word for setting in settings for word in ("-c", setting)]
+            child = await server.start(replace(program, command=[*program.command, *options]))
             await _until_it_answers(child, dsn)
             yield server
 

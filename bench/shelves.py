@@ -13,7 +13,7 @@ from eventlog.postgres import connect
 from readside.order_lists import SORTS
 
 ORDERS_PER_CUSTOMER = 10
-SKUS = 5_000
+SKUS = 200
 BEGAN, DAYS = datetime(2025, 1, 1, microsecond=1, tzinfo=UTC), 720
 STOCKING_S_MAX = 1_200.0
 MIDDLE = [0.495 + 0.001 * n for n in range(11)]
@@ -68,13 +68,16 @@ SELECT order_id, 10, status, customer_id, 'USD', CASE WHEN n % 5 = 0 THEN 'refer
         total="total",
         opened_at=limit.time("opened_at"),
     )
-}::json, random() < 0.001
+}::json, random() < 0.01
 FROM drawn
 """
 
 
 async def stocked(dsn: str, orders: int) -> Shelf:
-    """Fills an empty order_view, with some customers, SKUs and statuses far above the others."""
+    """Fills an empty order_view, with some customers, SKUs and statuses far above the others.
+
+    Of what most pages are asked for, there is a page in 10,000 orders: short ones would be fast.
+    """
     connection = await connect(dsn)
     shelf = Shelf(orders, connection, {})
     await connection.execute("SELECT setseed(0.5)")

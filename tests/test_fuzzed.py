@@ -19,7 +19,6 @@ from tests.test_who_may import ALL
 CONFIGURED = Path(__file__).with_name("schemathesis.toml")
 
 
-@pytest.mark.fuzz
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("sub", "scope", "phases"),
