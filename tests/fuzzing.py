@@ -11,16 +11,19 @@ _KNOWN = {"currency": "USD", "country": "US"}
 
 
 @schemathesis.hook
-def map_body(context: Any, body: Any) -> Any:
-    """Countries and currencies are those that there are, and an integer is written as one."""
-    return _understood(body)
-
-
-@schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """A key names one request: with another payload it would be refused, and rightly so."""
-    if case.headers and "idempotency-key" in case.headers and case.meta.generation.mode.is_positive:
-        case.headers["idempotency-key"] = secrets.token_hex(8)
+    """Makes a request that is meant to be good as good as its sender would who reads our docs.
+
+    Countries and currencies are those that there are, and an integer is written as one. A key names
+    one request: with another payload it would be refused. Any version will do.
+    """
+    if not case.meta.generation.mode.is_positive:
+        return
+    if isinstance(case.body, dict):  # What is set counts as a body, even if it is none.
+        case.body = _understood(case.body)
+    for name, value in (("idempotency-key", secrets.token_hex(8)), ("if-match", "*")):
+        if case.headers and name in case.headers:
+            case.headers[name] = value
 
 
 def _understood(value: Any, name: str = "") -> Any:
