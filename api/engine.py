@@ -58,15 +58,22 @@ async def _assert_alive(client: Client, call: asyncio.Task[Any]) -> None:
 
 async def _silence(client: Client) -> str | None:
     """What is wrong with the engine; None if it answers."""
-    # The client's own threads keep the time: a loop that is late says nothing of the engine.
-    patience = timedelta(seconds=ANSWER_SECONDS)
-    try:
-        serves = await client.service_client.check_health(timeout=patience)
-    except RPCError as error:
-        return f"{error.status.name}: {error}" if error.status in SILENT else None
-    except RuntimeError as error:
-        return str(error)
-    return None if serves else "it says that it does not serve"
+    now = asyncio.get_running_loop().time
+    deadline = now() + ANSWER_SECONDS
+    while True:
+        # The client's own threads keep the time: a loop that is late says nothing of the engine.
+        left = timedelta(seconds=max(deadline - now(), 0.001))
+        try:
+            serves = await client.service_client.check_health(timeout=left)
+        except RPCError as error:
+            # Before the time is up: the engine renews each connection now and then, and what was
+            # just begun on the old one is called off.
+            if error.status is RPCStatusCode.CANCELLED and now() < deadline:
+                continue
+            return f"{error.status.name}: {error}" if error.status in SILENT else None
+        except RuntimeError as error:
+            return str(error)
+        return None if serves else "it says that it does not serve"
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

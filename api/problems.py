@@ -22,6 +22,7 @@ from api.requests import Context, context_of
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 from orders.events import UnreadableEvent
+from readside.projection import Undigestible
 
 log = logging.getLogger("orderly.api")
 
@@ -51,7 +52,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_storage_unavailable)
-    app.add_exception_handler(UnreadableEvent, _on_unreadable)
+    app.add_exception_handler(Undigestible, _on_undigestible)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -98,8 +99,10 @@ async def _on_storage_unavailable(request: Request, error: Exception) -> JSONRes
     return respond(request, storage_unavailable())
 
 
-async def _on_unreadable(request: Request, error: Exception) -> JSONResponse:
-    log.warning("an event of %s cannot be read here: %s", request.url.path, error)
+async def _on_undigestible(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error.__cause__, UnreadableEvent):
+        return await _on_bug(request, error)
+    log.warning("an event cannot be read here: %s", error)
     detail = "An event of this order was written by a later version of the service than this."
     return respond(request, Problem(503, "event-unreadable", detail, retry_after=60))
 

@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
     """When it arrived, by this machine's clock."""
     latency_s: float
     """From its arrival to the end of its answer."""
+    late_s: float
+    """How much later it was sent than it should have been: the sender was too busy."""
     status: int
     """0: there was no answer."""
     retry_after: str | None
@@ -81,14 +83,15 @@ class Front:
         self._host, self._port = address.hostname, address.port
         self._idle: list[Client] = []
 
-    async def ask(self, line: str) -> Outcome:
-        """Sends one request, and says what became of it."""
+    async def ask(self, line: str, due: float | None = None) -> Outcome:
+        """Sends one request, which was due then or is now, and says what became of it."""
         began = perf_counter()
         answer = b""
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S_MAX):
                 answer = await self._answer(line)
-        return _outcome(began, perf_counter() - began, answer)
+        late_s = began - due if due is not None else 0.0
+        return _outcome(began, perf_counter() - began, late_s, answer)
 
     async def _answer(self, line: str) -> bytes:
         try:
@@ -123,19 +126,20 @@ async def arrive(url: str, rate: float, lines: list[str]) -> list[Outcome]:
     for line in lines:
         due += dice.expovariate(rate)
         await asyncio.sleep(max(due - perf_counter(), 0))
-        asking.append(asyncio.create_task(front.ask(line)))
+        asking.append(asyncio.create_task(front.ask(line, due)))
     return list(await asyncio.gather(*asking))
 
 
-def _outcome(at_s: float, latency_s: float, answer: bytes) -> Outcome:
+def _outcome(at_s: float, latency_s: float, late_s: float, answer: bytes) -> Outcome:
     if not answer:
-        return Outcome(at_s, latency_s, 0, None, None)
+        return Outcome(at_s, latency_s, late_s, 0, None, None)
     head, _, body = answer.partition(b"\r\n\r\n")
     retry_after = re.search(rb"(?i)\r\nretry-after: *(\d+)", head)
     told = json.loads(body)
     return Outcome(
         at_s,
         latency_s,
+        late_s,
         int(head.split(None, 2)[1]),
         retry_after[1].decode() if retry_after else None,
         told.get("code") or told.get("order_id"),

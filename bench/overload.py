@@ -39,7 +39,8 @@ METHOD = (
     "Requests arrive at random, at their own rate, from a process of its own, and are not repeated:"
     " commands that each open an order with a line, then reads of one order each. The capacity is"
     " what clients get that each send one after the other; the loads are parts of it, by turns, and"
-    " the smallest is “unloaded”."
+    " the smallest is “unloaded”. Late is by how many ms, p99, requests were sent too late, as that"
+    " process had to wait for a processor: then this machine is too small to tell how it would be."
 )
 
 
@@ -211,6 +212,7 @@ def _numbers(outcomes: Sequence[Outcome]) -> Json:
         "shed": len(shed),
         **percentiles_ms(accepted),
         "shed_p99": percentiles_ms(shed)["p99"] if shed else None,
+        "late_p99": percentiles_ms(one.late_s for one in outcomes)["p99"],
     }
 
 
@@ -232,13 +234,14 @@ async def _published(dsn: str, order_ids: Sequence[str]) -> dict[str, int]:
 
 def show(console: Console, result: Json) -> None:
     """Prints the result."""
-    table = columns("", "offered", "accepted", "shed", "p50 ms", "p99 ms", "× unloaded")
+    table = columns("", "offered", "accepted", "shed", "p50 ms", "p99 ms", "× unloaded", "late")
     for what in ("commands", "reads"):
         table.add_section()
         for level in result[what]["levels"]:
             counts = [f"{level[name]:,}" for name in ("offered", "accepted", "shed")]
             times = [f"{level[name]:,.1f}" for name in ("p50", "p99")]
-            table.add_row(f"{what} × {level['part']}", *counts, *times, f"{level['ratio']:.1f}")
+            times += [f"{level['ratio']:.1f}", f"{level['late_p99']:,.1f}"]
+            table.add_row(f"{what} × {level['part']}", *counts, *times)
     console.print(table)
     for how, away in result["away"].items():
         console.print(
