@@ -268,7 +268,7 @@ async def list_orders(
     after = _after(cursor, by) if cursor else None
     await recency.reach(pool)
     rows = await order_lists.page(pool, filter, column, descending, after, limit + 1)
-    next_ = _cursor(rows[limit - 1], by) if len(rows) > limit else None
+    next_ = cursor_after(rows[limit - 1], by) if len(rows) > limit else None
     items = ",".join(row.document for row in rows[:limit])
     page = f'{{"items":[{items}],"next":{json.dumps(next_)}}}'
     return await _shown(request, page, recency.headers())
@@ -310,7 +310,8 @@ def _past(envelope: Envelope) -> PastEvent:
     )
 
 
-def _cursor(last: order_lists.Row, sort: str) -> str:
+def cursor_after(last: order_lists.Row, sort: str) -> str:
+    """Where the page after the one that ends with this row begins."""
     value = last.sort_value
     place = [sort, value.isoformat() if isinstance(value, datetime) else value, last.order_id]
     return urlsafe_b64encode(json.dumps(place).encode()).decode()

@@ -146,7 +146,7 @@ WITH parts AS (  -- Each line of each order; what belongs to no line is a part o
         '[' || coalesce(max(shown_notes), '') || ']' AS shown_notes
     FROM parts GROUP BY 1
 ), with_skus AS (
-    INSERT INTO {schema}.skus SELECT DISTINCT sku, opened_at, order_id
+    INSERT INTO {schema}.skus SELECT DISTINCT sku, status, opened_at, order_id
     FROM parts JOIN orders USING (order_id) WHERE sku IS NOT NULL
 )
 INSERT INTO {schema}.orders (

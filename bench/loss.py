@@ -56,7 +56,9 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
     written = Written()
     async with postgres() as server:
         dsn = await server.database("ours")
-        projectors = [await server.start_ours("projector", dsn, number=n) for n in (1, 2)]
+        projectors = [
+            await server.start_ours("projector", dsn, name=f"projector-{n}") for n in (1, 2)
+        ]
         async with await connect_pool(dsn, options.writers + 2) as pool:
             done = asyncio.Event()
             naive = asyncio.create_task(_read_by_position(pool, done))

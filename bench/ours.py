@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import datetime
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlencode
 
 import uvloop
 
+from api import queries
 from eventlog.log import SLICES
-from eventlog.postgres import Connection
-from readside import checkpoints, order_lists, order_view, projector
+from readside import checkpoints, order_view, projector
 from readside import rebuild as rebuilding
+from readside.order_lists import Row
 from readside.projector import Step
 from readside.slices import Slices
 
 ORDER_VIEW = order_view.PROJECTION
 
 ANNOUNCED = checkpoints.CHANNEL  # On which each commit of a read model is heard.
-PAGE = 25  # What the API answers if nobody asks for more.
 
 
 async def prepare(dsn: str) -> None:
@@ -56,14 +58,12 @@ async def rebuild(dsn: str) -> None:
     await rebuilding.rebuild(dsn, ORDER_VIEW)
 
 
-async def page(
-    connection: Connection, wanted: dict[str, Any], sort: str, after: tuple[Any, str] | None
-) -> int:
-    """Asks for a page as the API does; returns how many orders are on it."""
-    column, descending = sort.removeprefix("-"), sort.startswith("-")
-    filter = order_lists.Filter(**wanted)
-    rows = await order_lists.page(connection, filter, column, descending, after, PAGE + 1)
-    return len(rows)
+def page(wanted: dict[str, Any], sort: str, middle: datetime | int | None) -> str:
+    """Where the API has a page: the first, or one that begins in the middle."""
+    cursor = queries.cursor_after(Row("8", 1, "", middle), sort) if middle is not None else None
+    asked = {**wanted, "sort": sort, "cursor": cursor}
+    words = {name: str(v).lower() if isinstance(v, bool) else v for name, v in asked.items() if v}
+    return f"/v1/orders?{urlencode(words, doseq=True)}"
 
 
 async def main(name: str, dsn: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -18,8 +17,7 @@ from rich.console import Console
 from bench import machine, ours
 from bench.events import EVENTS_PER_ORDER, write_log
 from bench.report import Json, columns, counted, place
-from bench.servers import READY_S_MAX, ROOT, Server, postgres, run_python
-from stack import StackError
+from bench.servers import ROOT, Server, postgres, run_python, until_it_answers
 from stack.child import Program
 from stack.claim import LOOPBACK, free_ports
 
@@ -81,34 +79,14 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
 
 
 async def _started(server: Server, dsn: str) -> dict[str, Side]:
-    ports = free_ports({"bare": 0, "orderly": 0})
-    bare = [sys.executable, "-m", "bench.bare", dsn, str(ports[0])]
+    [port] = free_ports({"bare": 0})
+    command = [sys.executable, "-m", "bench.bare", dsn, str(port)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    children = [
-        await server.start(Program("bare", bare, server.folder / "bare.log", environment)),
-        await server.start_ours("api", dsn, ports[1]),
-    ]
-    sides = [
-        Side(f"http://{LOOPBACK}:{port}", child.pid)
-        for port, child in zip(ports, children, strict=True)
-    ]
-    async with httpx.AsyncClient() as http, asyncio.timeout(READY_S_MAX):
-        for side, child in zip(sides, children, strict=True):
-            while not await _answers(http, side.url):
-                if child.ending is not None:
-                    raise StackError(
-                        f"{child.name} {child.ending}: {child.program.log.read_text()}"
-                    )
-                await asyncio.sleep(0.05)
-    return dict(zip(("bare", "orderly"), sides, strict=True))
-
-
-async def _answers(http: httpx.AsyncClient, url: str) -> bool:
-    try:
-        await http.get(f"{url}/v1/orders/none")
-    except httpx.TransportError:
-        return False
-    return True
+    child = await server.start(Program("bare", command, server.folder / "bare.log", environment))
+    bare = Side(f"http://{LOOPBACK}:{port}", child.pid)
+    await until_it_answers(child, bare.url)
+    url, api = await server.start_api(dsn)
+    return {"bare": bare, "orderly": Side(url, api.pid)}
 
 
 async def _is_same(sides: dict[str, Side], path: str) -> bool:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
+import httpx
 import psutil  # type: ignore[import-untyped]
 
 from bench import ours
 from stack import StackError, programs
 from stack.child import Child, Program
-from stack.claim import LOOPBACK, claim
+from stack.claim import LOOPBACK, claim, free_ports
 from stack.programs import Addresses
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +50,15 @@ class Server:
         await child.start()
         return child
 
-    async def start_ours(self, command: str, dsn: str, port: int = 0, number: int = 1) -> Child:
+    async def start_api(self, dsn: str, name: str = "api") -> tuple[str, Child]:
+        """Starts an API process, and waits until it answers at the URL that is returned."""
+        [port] = free_ports({name: 0})
+        child = await self.start_ours("api", dsn, port, name)
+        url = f"http://{LOOPBACK}:{port}"
+        await until_it_answers(child, url)
+        return url, child
+
+    async def start_ours(self, command: str, dsn: str, port: int = 0, name: str = "") -> Child:
         """Starts one of our own processes, without tracing, and with no Temporal to talk to."""
         nowhere = f"{LOOPBACK}:1"
         addresses = Addresses(
@@ -61,7 +70,7 @@ class Server:
             postgres_dsn=dsn,
             simulators_url=f"http://{nowhere}",
         )
-        name, off = f"{command}-{number}", {"OTEL_SDK_DISABLED": "true"}
+        name, off = name or command, {"OTEL_SDK_DISABLED": "true"}
         return await self.start(
             programs.ours(addresses, self.folder, name, "cli.py", command, **off)
         )
@@ -80,21 +89,36 @@ async def postgres(*settings: str) -> AsyncIterator[Server]:
             program = await programs.postgres(folder, folder, sockets)
             options = [word for setting in settings for word in ("-c", setting)]
             child = await server.start(replace(program, command=[*program.command, *options]))
-            await _until_it_answers(child, dsn)
+            await _until_it_connects(child, dsn)
             yield server
 
 
-async def _until_it_answers(child: Child, dsn: str) -> None:
+async def _until_it_connects(child: Child, dsn: str) -> None:
+    async def connects() -> None:
+        await (await asyncpg.connect(dsn)).close()
+
+    await _until_it_succeeds(child, connects, (OSError, asyncpg.PostgresError))
+
+
+async def until_it_answers(child: Child, url: str) -> None:
+    """Returns once an HTTP server answers, whatever it is; raises StackError if it ends before."""
+    async with httpx.AsyncClient() as http:
+        await _until_it_succeeds(child, lambda: http.get(url), (httpx.TransportError,))
+
+
+async def _until_it_succeeds(
+    child: Child, attempt: Callable[[], Awaitable[object]], failures: tuple[type[Exception], ...]
+) -> None:
     async with asyncio.timeout(READY_S_MAX):
         while True:
             try:
-                connection = await asyncpg.connect(dsn)
-            except (OSError, asyncpg.PostgresError):
+                await attempt()
+            except failures:
                 if child.ending is not None:
-                    raise StackError(f"postgres {child.ending} during the start") from None
+                    log = child.program.log.read_text()
+                    raise StackError(f"{child.name} {child.ending}: {log}") from None
                 await asyncio.sleep(0.05)
             else:
-                await connection.close()
                 return
 
 

@@ -1,4 +1,4 @@
-"""Shelves of made-up orders, written straight into order_view: as many as one likes."""
+"""Shelves of made-up orders, written straight into order_view, each with an API in front."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
-
 from bench import limit
+from bench.arrivals import Front
+from bench.servers import Server
 from eventlog.postgres import connect
 from readside.order_lists import SORTS
 
@@ -24,13 +24,17 @@ class Shelf:
     """A database with so many orders."""
 
     orders: int
-    connection: asyncpg.Connection
+    front: Front
     middles: dict[str, list[Any]]
     """By sort, values of it from orders about the middle."""
 
     @property
     def customers(self) -> int:
-        return max(self.orders // ORDERS_PER_CUSTOMER, 1)
+        return _customers(self.orders)
+
+
+def _customers(orders: int) -> int:
+    return max(orders // ORDERS_PER_CUSTOMER, 1)
 
 
 _ORDERS = f"""
@@ -48,7 +52,7 @@ WITH drawn AS MATERIALIZED (
     FROM (SELECT n, random() AS a, random() AS b FROM generate_series(1, $1) AS n) AS numbers
 ), shelved AS (
     INSERT INTO order_view.skus
-    SELECT DISTINCT sku, opened_at, order_id FROM drawn, unnest(skus) AS sku
+    SELECT DISTINCT sku, status, opened_at, order_id FROM drawn, unnest(skus) AS sku
 )
 INSERT INTO order_view.orders (
     order_id, version, status, customer_id, currency, external_reference, total,
@@ -73,23 +77,27 @@ FROM drawn
 """
 
 
-async def stocked(dsn: str, orders: int) -> Shelf:
-    """Fills an empty order_view, with some customers, SKUs and statuses far above the others.
+async def stocked(server: Server, name: str, orders: int) -> Shelf:
+    """Fills a new database's order_view; some customers, SKUs and statuses are far above others.
 
     Of what most pages are asked for, there is a page in 10,000 orders: short ones would be fast.
     """
+    dsn = await server.database(name)
     connection = await connect(dsn)
-    shelf = Shelf(orders, connection, {})
     await connection.execute("SELECT setseed(0.5)")
-    await connection.execute(_ORDERS, orders, shelf.customers, BEGAN, timeout=STOCKING_S_MAX)
+    await connection.execute(_ORDERS, orders, _customers(orders), BEGAN, timeout=STOCKING_S_MAX)
     await connection.execute(
         "VACUUM ANALYZE order_view.orders, order_view.skus", timeout=STOCKING_S_MAX
     )
-    for sort in SORTS:
-        shelf.middles[sort] = await connection.fetchval(
+    middles = {
+        sort: await connection.fetchval(
             f"SELECT percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY {sort})"
             " FROM order_view.orders",
             MIDDLE,
             timeout=STOCKING_S_MAX,
         )
-    return shelf
+        for sort in SORTS
+    }
+    await connection.close()
+    url, _ = await server.start_api(dsn, name)
+    return Shelf(orders, Front(url), middles)

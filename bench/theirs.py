@@ -68,18 +68,21 @@ class OrderView(PostgresTrackingRecorder):
             view = _load(cursor, str(event.originator_id))
             happened = restored(event.type, ItemAdded.schema_version, event.data)
             at = event.timestamp
+            before = view.order
             view = replace(
                 view,
-                order=evolve(view.order, happened),
+                order=evolve(before, happened),
                 opened_at=view.opened_at or at,
                 placed_at=at if event.type == "order-placed" else view.placed_at,
                 updated_at=at,
             )
             cursor.execute(_SAVE, _row(view), prepare=True)
             if isinstance(happened, ItemAdded):
-                cursor.execute(
-                    _SAVE_SKU, (happened.sku, view.opened_at, view.order_id), prepare=True
-                )
+                sku = (happened.sku, str(view.order.status), view.opened_at, view.order_id)
+                cursor.execute(_SAVE_SKU, sku, prepare=True)
+            elif view.order.status != before.status:
+                changed = (str(view.order.status), view.order_id)
+                cursor.execute(_CHANGE_STATUS, changed, prepare=True)
 
 
 def _load(cursor: Cursor[DictRow], order_id: str) -> View:
@@ -120,7 +123,8 @@ _SAVE = (
     f" ON CONFLICT (order_id) DO UPDATE SET"
     f" {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
 )
-_SAVE_SKU = "INSERT INTO order_view.skus VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+_SAVE_SKU = "INSERT INTO order_view.skus VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+_CHANGE_STATUS = "UPDATE order_view.skus SET status = %s WHERE order_id = %s"
 
 
 class OrderViewProjection(Projection[OrderView]):

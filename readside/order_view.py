@@ -32,9 +32,10 @@ CREATE TABLE orders (
     document           json        NOT NULL   -- what the API answers, letter for letter
 );
 -- Which orders have a line of a SKU. Nothing in it changes with each event, so that an order of
--- many lines costs no more than one of few.
+-- many lines costs no more than one of few; a status changes a few times in an order's life.
 CREATE TABLE skus (
     sku       text        NOT NULL,
+    status    text        NOT NULL,
     opened_at timestamptz NOT NULL,
     order_id  text        NOT NULL
 );
@@ -60,6 +61,7 @@ CREATE INDEX ON orders (updated_at, order_id) WHERE needs_attention;
 CREATE INDEX ON orders (total, order_id) WHERE needs_attention;
 CREATE INDEX ON orders (placed_at, order_id) WHERE needs_attention AND placed_at IS NOT NULL;
 CREATE UNIQUE INDEX ON skus (sku, opened_at, order_id);
+CREATE INDEX ON skus (sku, status, opened_at, order_id);
 CREATE INDEX ON skus (order_id);
 """
 
@@ -159,21 +161,32 @@ async def _save(connection: Connection, views: Sequence[View]) -> None:
 async def _save_skus(
     connection: Connection, before: dict[str, View], views: Sequence[View]
 ) -> None:
-    added: list[tuple[str, datetime | None, str]] = []
+    added: list[tuple[str, str, datetime | None, str]] = []
     removed: list[tuple[str, str]] = []
+    changed: list[tuple[str, str]] = []
     for view in views:
-        known, now = _skus(before.get(view.order_id)), _skus(view)
-        added += [(sku, view.opened_at, view.order_id) for sku in now - known]
+        old, status = before.get(view.order_id), str(view.order.status)
+        known, now = _skus(old), _skus(view)
+        added += [(sku, status, view.opened_at, view.order_id) for sku in now - known]
         removed += [(sku, view.order_id) for sku in known - now]
+        if old and known & now and old.order.status != view.order.status:
+            changed.append((status, view.order_id))
     if removed:
         await connection.execute(
             "DELETE FROM skus USING unnest($1::text[], $2::text[]) AS gone (sku, order_id)"
             " WHERE (skus.sku, skus.order_id) = (gone.sku, gone.order_id)",
             *columns(removed),
         )
+    if changed:
+        await connection.execute(
+            "UPDATE skus SET status = new.status FROM unnest($1::text[], $2::text[])"
+            " AS new (status, order_id) WHERE skus.order_id = new.order_id",
+            *columns(changed),
+        )
     if added:
         await connection.execute(
-            "INSERT INTO skus SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[])",
+            "INSERT INTO skus SELECT *"
+            " FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[])",
             *columns(added),
         )
 
@@ -183,5 +196,5 @@ def _skus(view: View | None) -> set[str]:
 
 
 PROJECTION = Projection(
-    name="order_view", version=1, tables=_TABLES, indexes=_INDEXES, project=project
+    name="order_view", version=2, tables=_TABLES, indexes=_INDEXES, project=project
 )

@@ -60,8 +60,8 @@ async def kept(pool: asyncpg.Pool, orders: Sequence[Made]) -> None:
         [list(vars(order).values())[:9] for order in orders],
     )
     await pool.executemany(
-        "INSERT INTO order_view.skus VALUES ($1, $2, $3)",
-        [(sku, order.opened_at, order.order_id) for order in orders for sku in order.skus],
+        "INSERT INTO order_view.skus VALUES ($1, $2, $3, $4)",
+        [(sku, o.status, o.opened_at, o.order_id) for o in orders for sku in o.skus],
     )
 
 

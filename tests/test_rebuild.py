@@ -162,11 +162,16 @@ async def test_readers_under_load_see_no_error_and_no_step_back(
 async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
     pool: asyncpg.Pool, dsn: str, orders: list[str]
 ) -> None:
-    newer = replace(ORDER_VIEW, version=2, tables=f"{ORDER_VIEW.tables} CREATE TABLE more (x int);")
+    made_by = ORDER_VIEW.version
+    newer = replace(
+        ORDER_VIEW,
+        version=made_by + 1,
+        tables=f"{ORDER_VIEW.tables} CREATE TABLE more (x int);",
+    )
     await rebuild.rebuild(dsn, newer)
     async with pool.acquire() as connection:
-        assert await checkpoints.version_of(connection, ORDER_VIEW.name, LIVE) == 2
-        assert await checkpoints.version_of(connection, ORDER_VIEW.name, PREVIOUS) == 1
+        assert await checkpoints.version_of(connection, ORDER_VIEW.name, LIVE) == made_by + 1
+        assert await checkpoints.version_of(connection, ORDER_VIEW.name, PREVIOUS) == made_by
     assert await pool.fetchval("SELECT count(*) FROM order_view.more") == 0
     with pytest.raises(RebuildError, match="with the software that made it"):
         await rebuild.rollback(dsn, newer)
