@@ -21,11 +21,14 @@ from readside.order_lists import Filter
 WARM_UPS = 6  # After so many, Postgres has made up its mind about a statement's plan.
 SECONDS_MAX = 1.0  # Of one size in a round of one kind of page: what is slow is sampled less.
 RATIO_MAX = 1.5
+SECOND_LOOK = 3
 METHOD = (
     "GET /v1/orders, 25 orders, over a connection that is kept, from an API process for each size;"
     " no tracing, no authentication. What is asked for is drawn anew each time, at random like the"
     " orders themselves; the sizes take turns. Deep is the middle of all orders by that sort, where"
-    " a cursor would continue. Postgres has room for all of them in its memory."
+    " a cursor would continue. Postgres has room for all of them in its memory. Numbers are medians"
+    f" of rounds; a kind that is not under {RATIO_MAX} gets {SECOND_LOOK} times as many rounds, and"
+    " all count."
 )
 
 
@@ -81,7 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--few", type=counted, default=10_000, help="orders")
     parser.add_argument("--many", type=counted, default=1_000_000, help="orders")
     parser.add_argument("--samples", type=counted, default=300, help="of a kind of page in a round")
-    parser.add_argument("--rounds", type=counted, default=5, help="their medians are what counts")
+    parser.add_argument("--rounds", type=counted, default=5, help="at least, of each kind")
 
 
 async def measured(options: argparse.Namespace, console: Console) -> Json:
@@ -102,10 +105,14 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
             if page[0] != before[0]:
                 console.print(f"  {page[0]} …")
             await _timed(shelves, *page, WARM_UPS, dice)
-            rounds = [
-                await _timed(shelves, *page, options.samples, dice) for _ in range(options.rounds)
-            ]
-            measured.append(_compared(*page, rounds))
+            rounds: list[list[dict[str, float]]] = []
+            for most in (options.rounds, SECOND_LOOK * options.rounds):
+                while len(rounds) < most:
+                    rounds.append(await _timed(shelves, *page, options.samples, dice))
+                compared = _compared(*page, rounds)
+                if compared["ratio"] < RATIO_MAX:
+                    break
+            measured.append(compared)
     measured.sort(key=lambda page: -page["ratio"])
     return {
         "orders": [shelf.orders for shelf in shelves],
