@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -197,6 +198,7 @@ def serve_traced(
 
     import telemetry
 
+    gc.freeze()  # What was imported stays: no pause to look at it again.
     telemetry.start_logging()
     known = settings(read)
     flush_traces = telemetry.start_tracing(name)

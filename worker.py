@@ -6,6 +6,7 @@ Start it with `python worker.py`, as many as there are machines for. README.md n
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,9 @@ from workflows.order import OrderWorkflow
 
 log = logging.getLogger("orderly.worker")
 
+# So many orders are kept ready for what comes next; others are read from their history again. Each
+# is some 300 objects, and all stands still while Python looks for garbage among them.
+ORDERS_KEPT_MAX = 300
 
 Activities = Sequence[Callable[..., Any]]
 
@@ -79,6 +83,7 @@ def worker_for(client: Client, settings: Settings, activities: Activities) -> Wo
         activities=activities,
         # The tests replay what it did in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
+        max_cached_workflows=ORDERS_KEPT_MAX,
         interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
         deployment_config=_deployment(settings),
     )
@@ -120,6 +125,7 @@ def main() -> int:
         print(f"orderly worker: {error}", file=sys.stderr)
         return 2
     flush_traces = telemetry.start_tracing("orderly-worker")
+    gc.freeze()  # What was imported stays: no pause to look at it again.
     try:
         uvloop.run(run(settings))
     except ConnectionError as error:

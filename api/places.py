@@ -12,8 +12,8 @@ from time import monotonic
 from api.errors import overloaded
 
 FEW = 2  # So many at once are never too many, and show how fast it can go.
-TOLERATED = 2.0  # So much slower than few at once, on average, all may be.
-STEP_UP, STEP_DOWN = 0.1, 0.3
+TOLERATED = 1.5  # So much slower than few at once, on average, all may be.
+STEP_UP, STEP_DOWN = 0.05, 0.15
 WEIGHT = 1 / 16
 
 
@@ -61,5 +61,6 @@ class Places:
         try:
             yield
         finally:
+            at_once = max(at_once, self._taken)
             self._taken -= 1
             self._pace.measured(monotonic() - began, at_once)
