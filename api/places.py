@@ -11,8 +11,8 @@ from time import monotonic
 
 from api.errors import overloaded
 
-FEW = 2  # So many at once are never too many, and show how fast it can go.
-TOLERATED = 1.5  # So much slower than few at once, on average, all may be.
+BEGIN_WITH = 4
+TOLERATED = 2.0  # So much slower than one alone, on average, all may be.
 STEP_UP, STEP_DOWN = 0.05, 0.15
 WEIGHT = 1 / 16
 
@@ -20,25 +20,25 @@ WEIGHT = 1 / 16
 class Pace:
     """How many can be served at once without making each other slow: found by measuring.
 
-    Few at once show how fast it can go. While all are not much slower than that on average, there
-    may be more; else there may be fewer, until they are few and show it anew.
+    One alone shows how fast it can go. While all are not much slower than that on average, there
+    may be more; else there may be fewer, down to one, which shows it anew.
     """
 
     def __init__(self) -> None:
-        self.number: float = 2 * FEW
-        self._few_s: float | None = None
+        self.number: float = BEGIN_WITH
+        self._alone_s: float | None = None
         self._all_s = 0.0
 
     def measured(self, seconds: float, at_once: int) -> None:
-        """Takes in how long one took that came in as one of so many."""
-        if self._few_s is None:
-            self._few_s = self._all_s = seconds
-        if at_once <= FEW:
-            self._few_s += (seconds - self._few_s) * WEIGHT
+        """Takes in how long one took that was one of so many."""
+        if self._alone_s is None:
+            self._alone_s = self._all_s = seconds
+        if at_once == 1:
+            self._alone_s += (seconds - self._alone_s) * WEIGHT
         self._all_s += (seconds - self._all_s) * WEIGHT
-        self._few_s = min(self._few_s, self._all_s)
-        if self._all_s > self._few_s * TOLERATED:
-            self.number = max(self.number - STEP_DOWN, FEW)
+        self._alone_s = min(self._alone_s, self._all_s)
+        if self._all_s > self._alone_s * TOLERATED:
+            self.number = max(self.number - STEP_DOWN, 1)
         elif at_once > self.number / 2:
             self.number += STEP_UP
 
