@@ -33,8 +33,8 @@ from api import (
 from api.edge import Edge
 from api.gateway import Gateway
 from api.limits import Limits
-from api.protocol import Protocol
-from api.shedding import Shedding
+from api.protocol import READS, Protocol
+from api.shedding import Reads, Shedding
 from api.spans import Spans
 from api.streams import Streams
 from api.tokens import Verifier
@@ -47,6 +47,9 @@ from workflows.client import connect
 
 CONNECTIONS_MAX = 10
 DRAIN_SECONDS_MAX = 10
+# uvloop takes one connection from each listening socket in a turn: when turns are long, those that
+# come would wait for seconds until anybody could tell them that it is too much.
+ACCEPTED_AT_ONCE = 16
 
 
 class Api(FastAPI):
@@ -60,9 +63,10 @@ class Api(FastAPI):
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
     """The application; it starts, and says so on /readyz, even while its servers are away."""
+    reads = Reads(settings.reads_at_once)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX)
         app.state.pool = pool
         app.state.keys = PostgresKeys(pool)
@@ -81,7 +85,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         ):
             rules = settings.tokens
             app.state.verifier = Verifier(rules, http) if rules else None
-            yield
+            yield {READS: reads}
 
     app = Api(
         title="orderly",
@@ -109,7 +113,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     reference.install(app)
-    app.add_middleware(Shedding, reads_at_once=settings.reads_at_once)
+    app.add_middleware(Shedding, reads=reads)
     if settings.rate is not None:
         app.add_middleware(Limits, rate=settings.rate)
     app.add_middleware(Edge)
@@ -141,4 +145,5 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )
-    await Server(config).serve()
+    listening = config.bind_socket()
+    await Server(config).serve([listening, *(listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])

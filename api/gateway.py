@@ -65,9 +65,12 @@ POST_SECONDS = 5.0
 HISTORY_EVENTS_MAX = 8_000
 HISTORY_BYTES_MAX = 16_000_000
 
-# Continue-as-new is under way; or, and both are CANCELLED to the client, the time is up or the
-# connection was just renewed.
-_SOON = (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED, RPCStatusCode.CANCELLED)
+# Continue-as-new is under way; or the connection was just renewed or cut, or the time is up, which
+# the client calls CANCELLED, or UNKNOWN once it has tried in vain a few times.
+_SOON = (
+    *(RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED),
+    *(RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN),
+)
 _AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
 
 # The server's name for an update whose workflow ended before it was answered.

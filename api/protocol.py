@@ -1,18 +1,24 @@
-"""The server's HTTP protocol, with a limit on how long the head of a request may take and be."""
+"""The server's HTTP protocol: what is to be no request is answered here, and costs little."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.errors import Problem
+from api.errors import Problem, overloaded
+from api.metrics import served
 from api.problems import MEDIA_TYPE, document_of
-from api.requests import new_context
+from api.requests import Context, context_of, new_context
+from api.shedding import Reads
 
 HEAD_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 100
 HEAD_SECONDS_MAX = 10.0
+
+READS = "reads"  # Under which the application's state has its Reads.
 
 _INVALID = Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it.")
 _TOO_LARGE = Problem(
@@ -24,9 +30,13 @@ _TOO_SLOW = Problem(408, "head-too-slow", "The head of the request was not there
 
 
 class Protocol(HttpToolsProtocol):
-    """Answers what never becomes a request by a problem document, and hangs up."""
+    """Refuses by a problem document what is no request, and hangs up; and reads that are too many.
+
+    A head may be so large, and takes so long at most.
+    """
 
     _head_bytes = 0
+    _is_shed = False
     _is_in_head = True
     _patience: asyncio.TimerHandle | None = None
 
@@ -48,6 +58,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._is_shed = False
         self._expect_head()
 
     def on_headers_complete(self) -> None:
@@ -56,7 +67,18 @@ class Protocol(HttpToolsProtocol):
         if size > HEAD_BYTES_MAX or len(self.headers) > HEADERS_MAX:
             self._refuse(_TOO_LARGE)
             raise ValueError("head too large")  # Stops the parser.
-        super().on_headers_complete()
+        if self._is_too_much():
+            self._shed()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_shed:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_shed:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(_INVALID)
@@ -78,15 +100,46 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _is_too_much(self) -> bool:
+        """Whether this is a read for which there is no place, and can be told so at once."""
+        reads: Reads | None = self.app_state.get(READS)
+        return (
+            reads is not None
+            and reads.free <= 0
+            and self.parser.get_method() == b"GET"
+            and self.url.startswith(b"/v1/")
+            # What is answered before it goes first, and is read first.
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+        )
+
+    def _shed(self) -> None:
+        self._is_shed = True
+        scope: Any = {**self.scope, "method": "GET"}
+        path = self.url.partition(b"?")[0].decode("ascii", "replace")
+        self._answer(overloaded(), context_of(Request(scope)), path)
+        served(scope, 503, 0.0)
+        if self.parser.should_keep_alive():
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            self.transport.close()
+
     def _refuse(self, problem: Problem) -> None:
-        if self.transport.is_closing():
-            return
-        body = document_of(problem, new_context(), "*").model_dump_json(exclude_none=True)
+        if not self.transport.is_closing():
+            self._answer(problem, new_context(), "*", "Connection: close")
+            self.transport.close()
+
+    def _answer(self, problem: Problem, context: Context, instance: str, *more: str) -> None:
+        body = document_of(problem, context, instance).model_dump_json(exclude_none=True).encode()
         head = (
             f"HTTP/1.1 {problem.status} {problem.code}",
             f"Content-Type: {MEDIA_TYPE}",
             f"Content-Length: {len(body)}",
-            "Connection: close",
+            f"X-Request-Id: {context.request_id}",
+            *(f"{name}: {value}" for name, value in problem.headers.items()),
+            *more,
         )
-        self.transport.write("\r\n".join([*head, "", body]).encode())
-        self.transport.close()
+        self.transport.write("\r\n".join([*head, "", ""]).encode() + body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,21 +13,28 @@ from api.errors import overloaded
 from api.problems import respond
 
 
+@dataclass
+class Reads:
+    """How many more reads can be served at once; the server's protocol looks at it, too."""
+
+    free: int
+
+
 class Shedding:
     """Counts reads under way, each until the head of its answer: a stream may go on for hours."""
 
-    def __init__(self, app: ASGIApp, reads_at_once: int) -> None:
+    def __init__(self, app: ASGIApp, reads: Reads) -> None:
         self._app = app
-        self.free = reads_at_once
+        self._reads = reads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET" or scope["path"][:4] != "/v1/":
             await self._app(scope, receive, send)
             return
-        if self.free <= 0:
+        if self._reads.free <= 0:
             await respond(Request(scope), overloaded())(scope, receive, send)
             return
-        place = scope["state"]["place"] = _Place(self)
+        place = scope["state"]["place"] = _Place(self._reads)
 
         async def send_and_leave(message: Message) -> None:
             place.leave()
@@ -41,18 +49,18 @@ class Shedding:
 class _Place:
     """One of the places, taken until it is left for good."""
 
-    def __init__(self, shedding: Shedding) -> None:
-        self._shedding = shedding
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
         self._is_taken = True
-        shedding.free -= 1
+        reads.free -= 1
 
     def leave(self) -> None:
         if self._is_taken:
-            self._shedding.free += 1
+            self._reads.free += 1
         self._is_taken = False
 
     def come_back(self) -> None:
-        self._shedding.free -= 1
+        self._reads.free -= 1
         self._is_taken = True
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import secrets
 import signal
 from asyncio.subprocess import DEVNULL, Process
@@ -17,7 +19,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 import api.engine
-from api.places import FEW, Pace
+from api.places import BEGIN_WITH, Pace
 from eventlog import log
 from settings import Settings
 from stack.claim import LOOPBACK, free_ports
@@ -58,7 +60,7 @@ def test_a_pace_lets_in_as_many_as_do_not_slow_each_other_down_much(
 ) -> None:
     pace = Pace()
     crowd(pace, Served(at_once, seconds))
-    assert at_once <= pace.number <= max(3 * at_once, 4 * FEW + 1)
+    assert at_once <= pace.number <= max(3 * at_once, 2 * BEGIN_WITH + 2)
 
 
 def test_a_pace_follows_who_serves_both_ways() -> None:
@@ -69,14 +71,14 @@ def test_a_pace_follows_who_serves_both_ways() -> None:
         crowd(pace, Served(20, 0.1))  # Few at once take longer, too: no reason for fewer.
         assert 20 <= pace.number <= 60
         crowd(pace, Served(2, 0.1))
-        assert pace.number <= 4 * FEW + 1
+        assert pace.number <= 2 * BEGIN_WITH + 2
 
 
 def test_a_pace_does_not_rise_for_those_that_do_not_come() -> None:
     pace = Pace()
     for _ in range(1_000):
-        pace.measured(0.01, FEW)
-    assert pace.number == pytest.approx(2 * FEW)
+        pace.measured(0.01, 2)
+    assert pace.number == pytest.approx(BEGIN_WITH)
 
 
 # More than can be served
@@ -135,6 +137,45 @@ async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_plac
             problem(answer, 503, "overloaded")
             assert answer.headers["Retry-After"] == "1"
         assert (await http.get(path)).status_code == 200
+
+
+async def test_a_read_that_is_shed_leaves_its_connection_as_it_was(
+    temporal: WorkflowEnvironment, dsn: str
+) -> None:
+    async with run_api(temporal.client, Settings(dsn, reads_at_once=0)) as http:
+        reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+
+        def send(path: str, *headers: str, body: str = "") -> None:
+            head = [f"GET {path} HTTP/1.1", "Host: here", *headers, "", body]
+            writer.write("\r\n".join(head).encode())
+
+        async def answer() -> tuple[str, dict[str, str], bytes]:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            status, *lines = head.strip().split("\r\n")
+            headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
+            return status, headers, await reader.readexactly(int(headers["content-length"]))
+
+        async with asyncio.timeout(30):
+            # Four at once, one with a body: each gets its own answer, in turn.
+            send("/v1/orders?limit=1", "X-Request-Id: first")
+            send("/v1/orders/x", "X-Request-Id: second", "Content-Length: 2", body="{}")
+            send("/healthz")
+            send("/v1/events", "X-Request-Id: last", "Connection: close")
+            for request_id, path in (("first", "/v1/orders"), ("second", "/v1/orders/x")):
+                status, headers, body = await answer()
+                assert " 503 " in status
+                assert headers["retry-after"] == "1"
+                assert headers["x-request-id"] == request_id
+                document = json.loads(body)
+                assert document["code"] == "overloaded"
+                assert (document["request_id"], document["instance"]) == (request_id, path)
+                assert document["trace_id"]
+            assert " 200 " in (await answer())[0]
+            assert (await answer())[1]["x-request-id"] == "last"
+            assert await reader.read() == b"", "it was asked to hang up"
+        writer.close()
+        metrics = (await http.get("/metrics")).text
+        assert re.search(r'_count\{method="GET",route="none",status="503"\} \d', metrics)
 
 
 # The engine away
