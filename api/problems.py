@@ -19,7 +19,7 @@ from api.bodies import BodyRefused
 from api.errors import FieldError, Problem, malformed, pointer, storage_unavailable
 from api.permissions import allowed_to
 from api.requests import Context, context_of
-from eventlog.postgres import UNAVAILABLE
+from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 from orders.events import UnreadableEvent
 from readside.projection import Undigestible
@@ -52,6 +52,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_storage_unavailable)
+    for other in OTHER_TABLES:
+        app.add_exception_handler(other, _on_other_tables)
     app.add_exception_handler(Undigestible, _on_undigestible)
     app.add_exception_handler(Exception, _on_bug)
 
@@ -97,6 +99,12 @@ def _problem_of(request: Request, status: int) -> Problem:
 async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:
     log.warning("Postgres is away: %r", error)
     return respond(request, storage_unavailable())
+
+
+async def _on_other_tables(request: Request, error: Exception) -> JSONResponse:
+    log.error("These are not the tables of this software (orderly migrate, or rebuild): %s", error)
+    detail = "This service is being upgraded, and what it reads is not there yet."
+    return respond(request, Problem(503, "storage-unavailable", detail, retry_after=10))
 
 
 async def _on_undigestible(request: Request, error: Exception) -> JSONResponse:

@@ -95,3 +95,6 @@ UNAVAILABLE = (
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
 )
+
+# What it says of tables that another version of the software has made.
+OTHER_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)

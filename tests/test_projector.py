@@ -24,7 +24,7 @@ from orders.events import (
     OrderOpened,
     OrderPlaced,
 )
-from readside import checkpoints, order_lists, order_view, parking, projector
+from readside import checkpoints, order_lists, order_view, parking, projector, rebuild
 from readside.checkpoints import ALL_SLICES, LIVE, Group, Overtaken
 from readside.freshness import Freshness
 from readside.order_document import OrderDocument, View, document
@@ -359,6 +359,20 @@ async def test_tables_of_another_version_of_the_software_are_left_alone(
         while says not in (await checkpoints.stopped(pool)).get(ORDER_VIEW.name, ""):
             await asyncio.sleep(0.05)
     assert await order_lists.find(pool, order_id) is None
+
+
+async def test_reads_that_need_the_tables_of_this_software_are_to_be_repeated_until_there_are_any(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    await pool.execute("ALTER TABLE order_view.skus DROP COLUMN status CASCADE")
+    filters = {"sku": BAGELS.sku, "status": "draft"}
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        answer = await http.get("/v1/orders", params=filters)
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
+        assert answer.headers["Retry-After"] == "10"
+        assert (await http.get("/v1/orders", params={"sku": BAGELS.sku})).status_code == 200
+        await rebuild.rebuild(dsn, ORDER_VIEW)
+        assert (await http.get("/v1/orders", params=filters)).status_code == 200
 
 
 async def test_statistics_that_have_stopped_are_told_and_no_reason_not_to_serve(
