@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise, product
 from random import Random
 from statistics import median
 from typing import Any
+from urllib.parse import urlencode
 
 from rich.console import Console
 
-from bench import machine, ours
+from api import queries
+from bench import machine
 from bench.report import Json, columns, counted, percentiles_ms, place
 from bench.servers import postgres
 from bench.shelves import BEGAN, DAYS, SKUS, Shelf, stocked
-from readside.order_lists import Filter
+from readside.order_lists import Filter, Row
 
 WARM_UPS = 6  # After so many, Postgres has made up its mind about a statement's plan.
 SECONDS_MAX = 1.0  # Of one size in a round of one kind of page: what is slow is sampled less.
@@ -144,12 +146,20 @@ async def _timed(
                 continue
             wanted = FILTERS[filter](dice, shelf)
             middle = dice.choice(shelf.middles[sort.removeprefix("-")])
-            path = ours.page(wanted, sort, middle if deep else None)
+            path = _path(wanted, sort, middle if deep else None)
             outcome = await shelf.front.ask(f"GET {path}")
             if outcome.status != 200:
                 raise RuntimeError(f"GET {path}: {outcome.status} {outcome.said}")
             so_far.append(outcome.latency_s)
     return [percentiles_ms(of_one) for of_one in took]
+
+
+def _path(wanted: dict[str, Any], sort: str, middle: datetime | int | None) -> str:
+    """Where the API has a page: the first, or one that begins in the middle."""
+    cursor = queries.cursor_after(Row("8", 1, "", middle), sort) if middle is not None else None
+    asked = {**wanted, "sort": sort, "cursor": cursor}
+    words = {name: str(v).lower() if isinstance(v, bool) else v for name, v in asked.items() if v}
+    return f"/v1/orders?{urlencode(words, doseq=True)}"
 
 
 def _compared(filter: str, sort: str, deep: bool, rounds: list[list[dict[str, float]]]) -> Json:

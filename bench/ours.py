@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import datetime
 from time import perf_counter
-from typing import Any
-from urllib.parse import urlencode
 
 import uvloop
 
-from api import queries
 from eventlog.log import SLICES
 from readside import checkpoints, order_view, projector
 from readside import rebuild as rebuilding
-from readside.order_lists import Row
 from readside.projector import Step
 from readside.slices import Slices
 
@@ -56,14 +51,6 @@ async def catch_up_half(dsn: str) -> None:
 async def rebuild(dsn: str) -> None:
     """Projects the whole log anew, compares the result with the live one, and swaps them."""
     await rebuilding.rebuild(dsn, ORDER_VIEW)
-
-
-def page(wanted: dict[str, Any], sort: str, middle: datetime | int | None) -> str:
-    """Where the API has a page: the first, or one that begins in the middle."""
-    cursor = queries.cursor_after(Row("8", 1, "", middle), sort) if middle is not None else None
-    asked = {**wanted, "sort": sort, "cursor": cursor}
-    words = {name: str(v).lower() if isinstance(v, bool) else v for name, v in asked.items() if v}
-    return f"/v1/orders?{urlencode(words, doseq=True)}"
 
 
 async def main(name: str, dsn: str) -> None:
