@@ -319,7 +319,7 @@ PAGES: dict[str, Page] = {
     ),
     "storage-unavailable": Page(
         "Storage unavailable",
-        "Postgres, which has the log and the read models, cannot be reached.",
+        "Postgres, which has the log and the read models, cannot be reached or is being upgraded.",
         "Repeat the request after the time in Retry-After.",
     ),
     "projection-behind": Page(

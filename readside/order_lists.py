@@ -80,10 +80,10 @@ async def page(
         return f"${len(values)}"
 
     direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
-    source, place, status_ = "order_view.orders AS o", f"o.{sort}, o.order_id", "o.status"
+    source, place, status_column = "order_view.orders AS o", f"o.{sort}, o.order_id", "o.status"
     if filter.sku is not None:
         source = f"order_view.skus AS s JOIN {source} USING (order_id)"
-        place, status_ = "s.opened_at, s.order_id", "s.status"
+        place, status_column = "s.opened_at, s.order_id", "s.status"
     clauses = _clauses(_without_passed_bound(filter, sort, descending, after), sort, value)
     if after is not None:
         clauses.append(f"({place}) {beyond} ({value(after[0])}, {value(after[1])})")
@@ -99,7 +99,7 @@ async def page(
         query = found()
     else:
         # One by one: an index has the orders of one status in order, but not those of several.
-        statuses = [f"{status_} = {value(status)}" for status in dict.fromkeys(filter.status)]
+        statuses = [f"{status_column} = {value(status)}" for status in dict.fromkeys(filter.status)]
         query = (
             f"SELECT * FROM ({' UNION ALL '.join(f'({found(one)})' for one in statuses)}) AS found"
             f" ORDER BY sort_value {direction}, order_id {direction} LIMIT {most}"

@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 import api.engine
-from api.places import BEGIN_WITH, Pace
+from api.places import BEGIN_WITH, STEP_UP, Pace
 from eventlog import log
 from settings import Settings
 from stack.claim import LOOPBACK, free_ports
@@ -60,7 +60,7 @@ def test_a_pace_lets_in_as_many_as_do_not_slow_each_other_down_much(
 ) -> None:
     pace = Pace()
     crowd(pace, Served(at_once, seconds))
-    assert at_once <= pace.number <= max(3 * at_once, 2 * BEGIN_WITH + 2)
+    assert at_once <= pace.number <= max(3 * at_once, 2 * BEGIN_WITH + 1 + STEP_UP)
 
 
 def test_a_pace_follows_who_serves_both_ways() -> None:
@@ -71,7 +71,7 @@ def test_a_pace_follows_who_serves_both_ways() -> None:
         crowd(pace, Served(20, 0.1))  # Few at once take longer, too: no reason for fewer.
         assert 20 <= pace.number <= 60
         crowd(pace, Served(2, 0.1))
-        assert pace.number <= 2 * BEGIN_WITH + 2
+        assert pace.number <= 2 * BEGIN_WITH + 1
 
 
 def test_a_pace_does_not_rise_for_those_that_do_not_come() -> None:
