@@ -38,7 +38,7 @@ log = logging.getLogger("orderly.worker")
 
 # So many orders are kept ready for what comes next; others are read from their history again. Each
 # is some 300 objects, and all stands still while Python looks for garbage among them.
-ORDERS_KEPT_MAX = 300
+ORDERS_KEPT_MAX = 100
 
 Activities = Sequence[Callable[..., Any]]
 

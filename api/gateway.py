@@ -172,9 +172,9 @@ class Gateway:
 
     async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
         """The answer of the order's workflow; None if none is running."""
-        opening = self._opening(mail) if mail.opens else None
         try:
             with self._places.place():
+                opening = self._opening(mail) if mail.opens else None
                 return await answered(self._client, self._asking(mail, opening, seconds))
         except WorkflowUpdateFailedError as error:
             _unless_refused(error, mail)

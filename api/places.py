@@ -12,7 +12,7 @@ from time import monotonic
 from api.errors import overloaded
 
 BEGIN_WITH = 4
-TOLERATED = 2.0  # So much slower than one alone, on average, all may be.
+TOLERATED = 1.8  # So much slower than one alone, on average, all may be.
 STEP_UP, STEP_DOWN = 0.05, 0.15
 WEIGHT = 1 / 16
 
