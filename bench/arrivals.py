@@ -8,6 +8,7 @@ prints a JSON list with one ``Outcome`` for each.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import secrets
@@ -21,6 +22,9 @@ from urllib.parse import urlsplit
 import uvloop
 
 ANSWER_S_MAX = 30.0
+
+
+_HEAD = re.compile(rb"(?is)HTTP/.*?\r\ncontent-length: *(\d+)(?:\r\n.*?)?\r\n\r\n")
 
 
 class Outcome(NamedTuple):
@@ -43,7 +47,8 @@ class Client(asyncio.Protocol):
     """One connection, with one request at a time on it."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self._parts: list[bytes] = []
+        self._awaited = 0  # Bytes that are still to come, once the head is there.
         self._answer: asyncio.Future[bytes] | None = None
         self.is_open = False
 
@@ -54,22 +59,27 @@ class Client(asyncio.Protocol):
     async def ask(self, request: bytes) -> bytes:
         """Sends a request; returns the whole answer, or nothing if the connection is lost."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._data = b""
         self._transport.write(request)
         return await self._answer
 
     def data_received(self, data: bytes) -> None:
-        self._data += data
-        head, separator, body = self._data.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-        if separator and length and len(body) >= int(length[1]):
-            self._end(self._data)
+        self._parts.append(data)
+        if not self._awaited:
+            data = b"".join(self._parts)
+            head = _HEAD.match(data)
+            if head is None:
+                return
+            self._parts, self._awaited = [data], head.end() + int(head[1])
+        self._awaited -= len(data)
+        if not self._awaited:
+            self._end(b"".join(self._parts))
 
     def connection_lost(self, _: Exception | None) -> None:
         self.is_open = False
         self._end(b"")
 
     def _end(self, answer: bytes) -> None:
+        self._parts = []
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
@@ -83,15 +93,18 @@ class Front:
         self._host, self._port = address.hostname, address.port
         self._idle: list[Client] = []
 
-    async def ask(self, line: str, due: float | None = None) -> Outcome:
-        """Sends one request, which was due then or is now, and says what became of it."""
+    async def ask(self, line: str) -> Outcome:
+        """Sends one request now, and says what became of it."""
+        return _outcome(*await self.timed(line, perf_counter()))
+
+    async def timed(self, line: str, due: float) -> tuple[float, float, float, bytes]:
+        """When a request that was due then began, how long it took and was late, and its answer."""
         began = perf_counter()
         answer = b""
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S_MAX):
                 answer = await self._answer(line)
-        late_s = began - due if due is not None else 0.0
-        return _outcome(began, perf_counter() - began, late_s, answer)
+        return began, perf_counter() - began, began - due, answer
 
     async def _answer(self, line: str) -> bytes:
         try:
@@ -126,8 +139,9 @@ async def arrive(url: str, rate: float, lines: list[str]) -> list[Outcome]:
     for line in lines:
         due += dice.expovariate(rate)
         await asyncio.sleep(max(due - perf_counter(), 0))
-        asking.append(asyncio.create_task(front.ask(line, due)))
-    return list(await asyncio.gather(*asking))
+        asking.append(asyncio.create_task(front.timed(line, due)))
+    # Not earlier: what reads answers cannot send in time.
+    return [_outcome(*one) for one in await asyncio.gather(*asking)]
 
 
 def _outcome(at_s: float, latency_s: float, late_s: float, answer: bytes) -> Outcome:
@@ -148,6 +162,7 @@ def _outcome(at_s: float, latency_s: float, late_s: float, answer: bytes) -> Out
 
 if __name__ == "__main__":
     url, rate = sys.argv[1:]
+    gc.disable()  # Its pauses would be taken for those of who is measured.
     arriving = arrive(url, float(rate), sys.stdin.read().splitlines())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(arriving)))

@@ -25,7 +25,7 @@ from bench.servers import run_python
 from stack import StackOptions, running_stack
 
 LEVELS = (0.25, 0.5, 1.0, 2.0)
-CLIENTS = {"commands": 8, "reads": 16}  # Whose number does most in a second.
+CLIENTS = {"commands": 8, "reads": 16, "lists": 16}  # Whose number does most in a second.
 PAUSE_S = 2.0  # What still happens after one level must not be the next one's.
 RECOVERED = 5  # So many in a row, none of them slow.
 SLOW = 2  # Times the p99 without load: of few samples, by chance a small one.
@@ -34,14 +34,16 @@ PUBLISHED_S_MAX = 60.0  # Temporal has been killed: what it goes on with may tak
 POLL_S = 0.1
 NEW_ORDER = json.dumps({"customer_id": "900", "currency": "USD", "lines": [ITEM]})
 OPENING = f"POST /v1/orders {NEW_ORDER}"
+LISTING = "GET /v1/orders?customer_id=900&limit=50"
 EVENTS_PER_ORDER = 2
 ACCEPTED, UNKNOWN = (200, 201), ("outcome-unknown", "engine-unavailable", None)
 METHOD = (
     "Requests arrive at random, at their own rate, from a process of its own, and are not repeated:"
-    " commands that each open an order with a line, then reads of one order each. The capacity is"
-    " what clients get that each send one after the other; the loads are parts of it, by turns, and"
-    " the smallest is “unloaded”. Late is by how many ms, p99, requests were sent too late, as that"
-    " process had to wait for a processor: then this machine is too small to tell how it would be."
+    " commands that each open an order with a line, then reads of one order each, then of lists of"
+    " fifty. The capacity is what clients get that each send one after the other; the loads are"
+    " parts of it, by turns, and the smallest is “unloaded”. Late is by how many ms, p99, requests"
+    " were sent too late, as that process had to wait for a processor: then this machine is too"
+    " small to tell how it would be."
 )
 
 
@@ -62,6 +64,7 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
             commands = await crowd.loads("commands", [OPENING])
             recovered_s = await crowd.recovered_s(SLOW * commands["levels"][0]["p99"] / 1000)
             reads = await crowd.loads("reads", [f"GET /v1/orders/{one}" for one in crowd.opened])
+            lists = await crowd.loads("lists", [LISTING])
             away = {
                 name: await crowd.away(stack.pids["temporal"], how)
                 for name, how in {"stopped": signal.SIGSTOP, "killed": signal.SIGKILL}.items()
@@ -84,6 +87,7 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
     return {
         "commands": commands,
         "reads": reads,
+        "lists": lists,
         "recovered_s": recovered_s,
         "away": away,
         "acknowledged": len(crowd.opened),
@@ -237,7 +241,7 @@ async def _published(dsn: str, order_ids: Sequence[str]) -> dict[str, int]:
 def show(console: Console, result: Json) -> None:
     """Prints the result."""
     table = columns("", "offered", "accepted", "shed", "p50 ms", "p99 ms", "× unloaded", "late")
-    for what in ("commands", "reads"):
+    for what in CLIENTS:
         table.add_section()
         for level in result[what]["levels"]:
             counts = [f"{level[name]:,}" for name in ("offered", "accepted", "shed")]
