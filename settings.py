@@ -69,7 +69,7 @@ class Settings:
     rate: Rate | None = None
     # So many it serves at once; None: as many as it finds to be good.
     commands_at_once: int | None = None
-    reads_at_once: int = 32
+    reads_at_once: int = 24
     # The balancers whose X-Forwarded-For says who calls: addresses or networks, with commas.
     proxies: str | None = None
     policy: Policy = field(default_factory=Policy)

@@ -113,10 +113,10 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     reference.install(app)
-    app.add_middleware(Shedding, reads=reads)
     if settings.rate is not None:
         app.add_middleware(Limits, rate=settings.rate)
     app.add_middleware(Edge)
+    app.add_middleware(Shedding, reads=reads)
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     if telemetry.is_tracing():

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import json
 
-from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.errors import Problem, overloaded
 from api.metrics import served
 from api.problems import MEDIA_TYPE, document_of
-from api.requests import Context, context_of, new_context
-from api.shedding import Reads
+from api.requests import Context, new_context, trusted_request_id
+from api.shedding import PLACE, Place
 
 HEAD_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 100
@@ -20,13 +19,44 @@ HEAD_SECONDS_MAX = 10.0
 
 READS = "reads"  # Under which the application's state has its Reads.
 
-_INVALID = Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it.")
-_TOO_LARGE = Problem(
-    431,
-    "head-too-large",
-    f"A head may have at most {HEAD_BYTES_MAX:,} bytes and {HEADERS_MAX} headers.",
+
+class _Refusal:
+    """An answer that is ready, but for what it says of the one request."""
+
+    def __init__(self, problem: Problem, *headers: str) -> None:
+        document = document_of(problem, new_context(), "")
+        self._document = document.model_dump(mode="json", exclude_none=True)
+        head = [f"HTTP/1.1 {problem.status} {problem.code}", f"Content-Type: {MEDIA_TYPE}"]
+        head += [f"{name}: {value}" for name, value in problem.headers.items()]
+        self._head = "\r\n".join([*head, *headers])
+        self.status = problem.status
+
+    def answer(self, context: Context, instance: str) -> bytes:
+        """The whole answer; `instance` is the path that was asked for."""
+        own = {"request_id": context.request_id, "trace_id": context.trace_id}
+        body = json.dumps(self._document | {"instance": instance} | own)
+        return (
+            f"{self._head}\r\nX-Request-Id: {context.request_id}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
+        ).encode()
+
+
+_OVERLOADED = _Refusal(overloaded())
+_INVALID = _Refusal(
+    Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it."), "Connection: close"
 )
-_TOO_SLOW = Problem(408, "head-too-slow", "The head of the request was not there in time.")
+_TOO_LARGE = _Refusal(
+    Problem(
+        431,
+        "head-too-large",
+        f"A head may have at most {HEAD_BYTES_MAX:,} bytes and {HEADERS_MAX} headers.",
+    ),
+    "Connection: close",
+)
+_TOO_SLOW = _Refusal(
+    Problem(408, "head-too-slow", "The head of the request was not there in time."),
+    "Connection: close",
+)
 
 
 class Protocol(HttpToolsProtocol):
@@ -67,10 +97,13 @@ class Protocol(HttpToolsProtocol):
         if size > HEAD_BYTES_MAX or len(self.headers) > HEADERS_MAX:
             self._refuse(_TOO_LARGE)
             raise ValueError("head too large")  # Stops the parser.
-        if self._is_too_much():
-            self._shed()
-        else:
-            super().on_headers_complete()
+        if self._decides_here():
+            place: Place | None = self.app_state[READS].take()
+            if place is None:
+                self._shed()
+                return
+            self.scope["state"][PLACE] = place
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if not self._is_shed:
@@ -100,14 +133,13 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _is_too_much(self) -> bool:
-        """Whether this is a read for which there is no place, and can be told so at once."""
-        reads: Reads | None = self.app_state.get(READS)
+    def _decides_here(self) -> bool:
+        """Whether this is a read that can be told at once that it is too much."""
         return (
-            reads is not None
-            and reads.free <= 0
-            and self.parser.get_method() == b"GET"
+            self.parser.get_method() == b"GET"
             and self.url.startswith(b"/v1/")
+            and READS in self.app_state
+            and not self.parser.should_upgrade()
             # What is answered before it goes first, and is read first.
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
@@ -115,10 +147,12 @@ class Protocol(HttpToolsProtocol):
 
     def _shed(self) -> None:
         self._is_shed = True
-        scope: Any = {**self.scope, "method": "GET"}
+        given = {name: value.decode("latin-1") for name, value in self.headers}
+        request_id = trusted_request_id(given.get(b"x-request-id", ""))
         path = self.url.partition(b"?")[0].decode("ascii", "replace")
-        self._answer(overloaded(), context_of(Request(scope)), path)
-        served(scope, 503, 0.0)
+        context = new_context(request_id, given.get(b"traceparent"))
+        self.transport.write(_OVERLOADED.answer(context, path))
+        served({"method": "GET"}, _OVERLOADED.status, 0.0)
         if self.parser.should_keep_alive():
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -127,19 +161,7 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, problem: Problem) -> None:
+    def _refuse(self, refusal: _Refusal) -> None:
         if not self.transport.is_closing():
-            self._answer(problem, new_context(), "*", "Connection: close")
+            self.transport.write(refusal.answer(new_context(), "*"))
             self.transport.close()
-
-    def _answer(self, problem: Problem, context: Context, instance: str, *more: str) -> None:
-        body = document_of(problem, context, instance).model_dump_json(exclude_none=True).encode()
-        head = (
-            f"HTTP/1.1 {problem.status} {problem.code}",
-            f"Content-Type: {MEDIA_TYPE}",
-            f"Content-Length: {len(body)}",
-            f"X-Request-Id: {context.request_id}",
-            *(f"{name}: {value}" for name, value in problem.headers.items()),
-            *more,
-        )
-        self.transport.write("\r\n".join([*head, "", ""]).encode() + body)

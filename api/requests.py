@@ -73,8 +73,12 @@ def new_context(request_id: str | None = None, traceparent: str | None = None) -
 
 
 def given_request_id(request: Request) -> str | None:
-    """The caller's own id for this request, if it can be trusted to go into a log line."""
-    given = request.headers.get("x-request-id", "")
+    """The caller's own id for this request, if there is one to trust."""
+    return trusted_request_id(request.headers.get("x-request-id", ""))
+
+
+def trusted_request_id(given: str) -> str | None:
+    """What was given, if it can go into a log line."""
     return given if re.fullmatch(r"[\x21-\x7e]{1,64}", given) else None
 
 

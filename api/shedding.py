@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import overloaded
 from api.problems import respond
+from api.requests import context_of
+
+PLACE = "place"  # Under which a request's state has its Place.
 
 
-@dataclass
 class Reads:
-    """How many more reads can be served at once; the server's protocol looks at it, too."""
+    """The places for reads that are served at once.
 
-    free: int
+    Many may come at the same time, such as all that a page shows. If even more do, there are only
+    few places, as each waits for all that are served with it: until many in a row found one.
+    """
+
+    def __init__(self, many: int) -> None:
+        self._many = many
+        self._few = math.ceil(many / 5)
+        self._in_a_row = many
+        self.taken = 0
+
+    def take(self) -> Place | None:
+        """A place, if there is one; who takes it has to leave it."""
+        is_calm = self._in_a_row >= self._many
+        if self.taken >= (self._many if is_calm else self._few):
+            self._in_a_row = 0
+            return None
+        self._in_a_row += 1
+        return Place(self)
+
+
+class Place:
+    """One of the places, taken until it is left for good."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+        self._is_taken = True
+        reads.taken += 1
+
+    def leave(self) -> None:
+        if self._is_taken:
+            self._reads.taken -= 1
+        self._is_taken = False
+
+    def come_back(self) -> None:
+        self._reads.taken += 1
+        self._is_taken = True
 
 
 class Shedding:
-    """Counts reads under way, each until the head of its answer: a stream may go on for hours."""
+    """Leaves each read's place at the head of its answer, as a stream may go on for hours.
+
+    Where the server has not decided on it yet, it is done here.
+    """
 
     def __init__(self, app: ASGIApp, reads: Reads) -> None:
         self._app = app
@@ -31,10 +71,14 @@ class Shedding:
         if scope["type"] != "http" or scope["method"] != "GET" or scope["path"][:4] != "/v1/":
             await self._app(scope, receive, send)
             return
-        if self._reads.free <= 0:
-            await respond(Request(scope), overloaded())(scope, receive, send)
+        place = scope["state"].get(PLACE) or self._reads.take()
+        if place is None:
+            request = Request(scope)
+            refusal = respond(request, overloaded())
+            refusal.headers["X-Request-Id"] = context_of(request).request_id
+            await refusal(scope, receive, send)
             return
-        place = scope["state"]["place"] = _Place(self._reads)
+        scope["state"][PLACE] = place
 
         async def send_and_leave(message: Message) -> None:
             place.leave()
@@ -46,31 +90,13 @@ class Shedding:
             place.leave()
 
 
-class _Place:
-    """One of the places, taken until it is left for good."""
-
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
-        self._is_taken = True
-        reads.free -= 1
-
-    def leave(self) -> None:
-        if self._is_taken:
-            self._reads.free += 1
-        self._is_taken = False
-
-    def come_back(self) -> None:
-        self._reads.free -= 1
-        self._is_taken = True
-
-
 @contextmanager
 def waiting(request: Request) -> Iterator[None]:
     """Inside the `with`, a read costs nothing and needs no place.
 
     It is let back in even if all are taken meanwhile: what it has waited for is there.
     """
-    place: _Place | None = getattr(request.state, "place", None)
+    place: Place | None = getattr(request.state, PLACE, None)
     if place is None:
         yield
         return

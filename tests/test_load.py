@@ -20,8 +20,9 @@ from temporalio.testing import WorkflowEnvironment
 
 import api.engine
 from api.places import BEGIN_WITH, STEP_UP, Pace
+from api.shedding import Reads
 from eventlog import log
-from settings import Settings
+from settings import Rate, Settings
 from stack.claim import LOOPBACK, free_ports
 from tests.conftest import TEMPORAL, Running, run_api, run_projector, run_worker
 from tests.test_api import BASKET, problem, shown
@@ -81,6 +82,31 @@ def test_a_pace_does_not_rise_for_those_that_do_not_come() -> None:
     assert pace.number == pytest.approx(BEGIN_WITH)
 
 
+def test_many_reads_come_at_once_but_after_too_many_only_few_until_many_in_a_row_had_a_place() -> (
+    None
+):
+    reads = Reads(10)
+    places = [reads.take() for _ in range(12)]
+    assert sum(place is not None for place in places) == 10
+
+    def leave() -> None:
+        for place in filter(None, places):
+            place.leave()
+            place.leave()  # That it is left twice frees no other.
+        assert reads.taken == 0
+
+    for _ in range(3):
+        leave()
+        places = [reads.take() for _ in range(10)]
+        assert sum(place is not None for place in places) == 2
+    leave()
+    for _ in range(10):
+        places = [reads.take()]
+        leave()
+    places = [reads.take() for _ in range(10)]
+    assert None not in places
+
+
 # More than can be served
 
 
@@ -114,7 +140,7 @@ async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_plac
     opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
     path = f"/v1/orders/{opened['order_id']}"
     await shown(orderly.http, path, opened["version"])
-    settings = Settings(orderly.dsn, orderly.task_queue, reads_at_once=2)
+    settings = Settings(orderly.dsn, orderly.task_queue, reads_at_once=4)
     async with run_api(orderly.client, settings) as http:
         # Three wait for what has not happened yet, one follows the feed: there are places left.
         coming = {"min_version": opened["version"] + 1}
@@ -176,6 +202,40 @@ async def test_a_read_that_is_shed_leaves_its_connection_as_it_was(
         writer.close()
         metrics = (await http.get("/metrics")).text
         assert re.search(r'_count\{method="GET",route="none",status="503"\} \d', metrics)
+
+
+async def test_every_read_leaves_its_place_however_it_ends(orderly: Running) -> None:
+    opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
+    path = f"/v1/orders/{opened['order_id']}"
+    await shown(orderly.http, path, opened["version"])
+    settings = Settings(orderly.dsn, orderly.task_queue, reads_at_once=1, rate=Rate(0.01, 20))
+    async with run_api(orderly.client, settings) as http:
+
+        async def says(head: str, *, waits: bool = True) -> bytes:
+            reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+            writer.write(f"{head}\r\nHost: here\r\nConnection: close\r\n\r\n".encode("latin-1"))
+            await writer.drain()
+            answer = await reader.read() if waits else b""
+            writer.close()
+            return answer.partition(b"\r\n")[0]
+
+        async def says_in_the_end(head: str) -> bytes:
+            while b" 503 " in (answer := await says(head)):
+                await asyncio.sleep(0.01)  # Who has hung up may still be served.
+            return answer
+
+        async with asyncio.timeout(60):
+            assert b" 400 " in await says("GET /v1/orders/\xff HTTP/1.1")
+            upgrade = "Connection: upgrade\r\nUpgrade: websocket"
+            await says(f"GET {path} HTTP/1.1\r\n{upgrade}", waits=False)
+            await says(f"GET {path}?min_version=99 HTTP/1.1", waits=False)  # It hangs up.
+            assert b" 404 " in await says_in_the_end("GET /v1/nothing HTTP/1.1")
+            assert b" 422 " in await says("GET /v1/orders?limit=x HTTP/1.1")
+            assert b" 405 " in await says("GET /v1/orders/x/commands/add-note HTTP/1.1")
+            while (answer := await http.get(path)).status_code != 429:
+                assert answer.status_code == 200, "the one place is not free again"
+            for _ in range(3):  # What is refused further in leaves its place, too.
+                assert (await http.get(path)).status_code == 429
 
 
 # The engine away
