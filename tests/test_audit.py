@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from requirements.audit import verdict
+from requirements.audit import LOCKS, verdict
 from tests.test_cli import run
 
 SOUND: dict[str, Any] = {"name": "sound", "version": "1.0", "vulns": []}
@@ -40,3 +46,62 @@ def test_where_the_service_cannot_be_reached_it_says_so_and_fails(tmp_path: Path
     assert (audit.returncode, audit.stdout) == (2, "")
     assert audit.stderr.startswith("make audit: the vulnerability service answered for nothing (")
     assert audit.stderr.count("\n") == 1
+
+
+@contextmanager
+def advisories(known: dict[str, Any]) -> Iterator[tuple[str, set[tuple[str, str]]]]:
+    """A service that knows this of packages, by name; where it is, and what it has been asked."""
+    asked: set[tuple[str, str]] = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            name = query["package"]["name"]
+            asked.add((name, query["version"]))
+            body = json.dumps({"vulns": [known[name]]} if name in known else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", asked
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_path: Path) -> None:
+    """The whole run, with an OSV service of the test's own in place of the public ones."""
+    text = "\n".join(lock.read_text() for lock in LOCKS)
+    locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;]+)", text, re.MULTILINE))
+    assert len(locked) > 30
+    flaw = {
+        "id": "PYSEC-2026-1",
+        "affected": [
+            {
+                "package": {"name": "fastapi", "ecosystem": "PyPI"},
+                "ranges": [{"type": "ECOSYSTEM", "events": [{"fixed": "9999.0"}]}],
+            }
+        ],
+    }
+    for known, code in (({}, 0), ({"fastapi": flaw}, 1)):
+        with advisories(known) as (url, asked):
+            service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
+            audit = run("requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service)
+        assert audit.returncode == code, audit.stderr
+        lines = (audit.stdout or audit.stderr).splitlines()
+        assert lines[-1] == f"{len(asked)} packages, {code} known vulnerabilities"
+        assert (
+            lines[:-1]
+            == ["fastapi " + locked["fastapi"] + ": PYSEC-2026-1, mended in 9999.0"] * code
+        )
+        # Some are only for other machines than this.
+        assert {name for name, _ in asked} <= locked.keys()
+        assert len(asked) > len(locked) * 0.8
