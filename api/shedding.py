@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import overloaded
+from api.metrics import served
 from api.problems import respond
 from api.requests import context_of
 
@@ -76,6 +77,7 @@ class Shedding:
             request = Request(scope)
             refusal = respond(request, overloaded())
             refusal.headers["X-Request-Id"] = context_of(request).request_id
+            served(scope, refusal.status_code, 0.0)
             await refusal(scope, receive, send)
             return
         scope["state"][PLACE] = place

@@ -134,6 +134,39 @@ async def test_shed_commands_have_changed_nothing_and_are_told_when_to_come_agai
             assert ("Idempotent-Replayed" in again.headers) == (key not in shed)
 
 
+async def test_commands_that_nobody_waits_for_are_shed_as_well(orderly: Running) -> None:
+    reference = secrets.token_hex(8)
+    settings = Settings(orderly.dsn, orderly.task_queue, commands_at_once=2)
+    async with run_api(orderly.client, settings) as http:
+
+        async def opens(key: str) -> httpx.Response:
+            body = {**BASKET, "external_reference": reference}
+            headers = {"Idempotency-Key": f"{reference} {key}", "Prefer": "respond-async"}
+            return await http.post("/v1/orders", json=body, headers=headers)
+
+        keys = [str(number) for number in range(30)]
+        answers = await asyncio.gather(*map(opens, keys))
+        shed = [key for key, one in zip(keys, answers, strict=True) if one.status_code != 202]
+        assert 0 < len(shed) < len(keys)
+        for key in shed:
+            answer = answers[int(key)]
+            problem(answer, 503, "overloaded")
+            assert answer.headers["Retry-After"] == "1"
+
+        async def found() -> int:
+            query: dict[str, str | int] = {"external_reference": reference, "limit": 100}
+            return len((await http.get("/v1/orders", params=query)).json()["items"])
+
+        async with asyncio.timeout(60):
+            while await found() < len(keys) - len(shed):
+                await asyncio.sleep(0.1)
+            for key in shed:
+                assert (await opens(key)).status_code == 202
+            while await found() < len(keys):
+                await asyncio.sleep(0.1)
+        assert await found() == len(keys)
+
+
 async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_place(
     orderly: Running,
 ) -> None:
