@@ -26,7 +26,7 @@ from stack import StackOptions, running_stack
 
 LEVELS = (0.25, 0.5, 1.0, 2.0)
 CLIENTS = {"commands": 8, "reads": 16, "lists": 16}  # Whose number does most in a second.
-PAUSE_S = 2.0  # What still happens after one level must not be the next one's.
+PAUSE_S_MAX = 2.0  # What still happens after one level must not be the next one's.
 RECOVERED = 5  # So many in a row, none of them slow.
 SLOW = 2  # Times the p99 without load: of few samples, by chance a small one.
 RECOVER_S_MAX = 60.0
@@ -118,7 +118,7 @@ class Crowd:
         outcomes: dict[float, list[Outcome]] = {part: [] for part in LEVELS}
         for number in range(self._rounds):  # What disturbs a round disturbs all its loads.
             for part, of_part in outcomes.items():
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(min(PAUSE_S_MAX, self._seconds))
                 some = await self._arrive(lines, part * capacity)
                 of_part += some
                 accepted = sum(one.status in ACCEPTED for one in some)
