@@ -174,9 +174,10 @@ class Gateway:
 
     async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
         """The answer of the order's workflow; None if none is running."""
+        # Before there is a place: what is refused here must not be taken for a fast command.
+        opening = self._opening(mail) if mail.opens else None
         try:
             with self._places.place():
-                opening = self._opening(mail) if mail.opens else None
                 return await answered(self._client, self._asking(mail, opening, seconds))
         except WorkflowUpdateFailedError as error:
             _unless_refused(error, mail)
