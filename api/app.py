@@ -33,8 +33,8 @@ from api import (
 from api.edge import Edge
 from api.gateway import Gateway
 from api.limits import Limits
-from api.protocol import READS, Protocol
-from api.shedding import Reads, Shedding
+from api.protocol import Protocol
+from api.shedding import READS, Reads, Shedding
 from api.spans import Spans
 from api.streams import Streams
 from api.tokens import Verifier
@@ -63,7 +63,6 @@ class Api(FastAPI):
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
     """The application; it starts, and says so on /readyz, even while its servers are away."""
-    reads = Reads(settings.reads_at_once)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -85,7 +84,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         ):
             rules = settings.tokens
             app.state.verifier = Verifier(rules, http) if rules else None
-            yield {READS: reads}
+            yield {READS: Reads(settings.reads_at_once)}
 
     app = Api(
         title="orderly",
@@ -115,8 +114,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     reference.install(app)
     if settings.rate is not None:
         app.add_middleware(Limits, rate=settings.rate)
+    app.add_middleware(Shedding)
     app.add_middleware(Edge)
-    app.add_middleware(Shedding, reads=reads)
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     if telemetry.is_tracing():

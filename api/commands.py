@@ -231,7 +231,7 @@ async def _mail(
             actor=context.actor,
             payload_hash=payload_hash,
             attempt_id=context.attempt_id,
-            request_id=given_request_id(request),
+            request_id=given_request_id(request.headers),
             traceparent=context.traceparent,
         ),
     )

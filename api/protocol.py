@@ -5,30 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.errors import Problem, overloaded
 from api.metrics import served
 from api.problems import MEDIA_TYPE, document_of
-from api.requests import Context, new_context, trusted_request_id
-from api.shedding import PLACE, Place
+from api.requests import Context, new_context
+from api.shedding import PLACE, READS, Place
 
 HEAD_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 100
 HEAD_SECONDS_MAX = 10.0
 
-READS = "reads"  # Under which the application's state has its Reads.
+_HANGS_UP = {"Connection": "close"}
 
 
 class _Refusal:
     """An answer that is ready, but for what it says of the one request."""
 
-    def __init__(self, problem: Problem, *headers: str) -> None:
-        document = document_of(problem, new_context(), "")
+    def __init__(self, problem: Problem) -> None:
+        document = document_of(problem, new_context({}), "")
         self._document = document.model_dump(mode="json", exclude_none=True)
         head = [f"HTTP/1.1 {problem.status} {problem.code}", f"Content-Type: {MEDIA_TYPE}"]
         head += [f"{name}: {value}" for name, value in problem.headers.items()]
-        self._head = "\r\n".join([*head, *headers])
+        self._head = "\r\n".join(head)
         self.status = problem.status
 
     def answer(self, context: Context, instance: str) -> bytes:
@@ -43,19 +44,20 @@ class _Refusal:
 
 _OVERLOADED = _Refusal(overloaded())
 _INVALID = _Refusal(
-    Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it."), "Connection: close"
+    Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it.", headers=_HANGS_UP)
 )
 _TOO_LARGE = _Refusal(
     Problem(
         431,
         "head-too-large",
         f"A head may have at most {HEAD_BYTES_MAX:,} bytes and {HEADERS_MAX} headers.",
-    ),
-    "Connection: close",
+        headers=_HANGS_UP,
+    )
 )
 _TOO_SLOW = _Refusal(
-    Problem(408, "head-too-slow", "The head of the request was not there in time."),
-    "Connection: close",
+    Problem(
+        408, "head-too-slow", "The head of the request was not there in time.", headers=_HANGS_UP
+    )
 )
 
 
@@ -147,10 +149,8 @@ class Protocol(HttpToolsProtocol):
 
     def _shed(self) -> None:
         self._is_shed = True
-        given = {name: value.decode("latin-1") for name, value in self.headers}
-        request_id = trusted_request_id(given.get(b"x-request-id", ""))
         path = self.url.partition(b"?")[0].decode("ascii", "replace")
-        context = new_context(request_id, given.get(b"traceparent"))
+        context = new_context(Headers(raw=self.headers))
         self.transport.write(_OVERLOADED.answer(context, path))
         served({"method": "GET"}, _OVERLOADED.status, 0.0)
         if self.parser.should_keep_alive():
@@ -163,5 +163,5 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: _Refusal) -> None:
         if not self.transport.is_closing():
-            self.transport.write(refusal.answer(new_context(), "*"))
+            self.transport.write(refusal.answer(new_context({}), "*"))
             self.transport.close()

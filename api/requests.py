@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -55,30 +56,24 @@ class Context:
 def context_of(request: Request) -> Context:
     """The context of a request; made once, by whoever asks first."""
     if not hasattr(request.state, "context"):
-        request.state.context = new_context(
-            given_request_id(request), request.headers.get("traceparent")
-        )
+        request.state.context = new_context(request.headers)
     context: Context = request.state.context
     return context
 
 
-def new_context(request_id: str | None = None, traceparent: str | None = None) -> Context:
-    """The context of a request that brings this along."""
+def new_context(headers: Mapping[str, str]) -> Context:
+    """The context of a request that brings these headers along."""
     attempt_id = secrets.token_urlsafe(9)
     return Context(
         attempt_id=attempt_id,
-        request_id=request_id or attempt_id,
-        given_traceparent=traceparent,
+        request_id=given_request_id(headers) or attempt_id,
+        given_traceparent=headers.get("traceparent"),
     )
 
 
-def given_request_id(request: Request) -> str | None:
-    """The caller's own id for this request, if there is one to trust."""
-    return trusted_request_id(request.headers.get("x-request-id", ""))
-
-
-def trusted_request_id(given: str) -> str | None:
-    """What was given, if it can go into a log line."""
+def given_request_id(headers: Mapping[str, str]) -> str | None:
+    """The caller's own id for this request, if it can be trusted to go into a log line."""
+    given = headers.get("x-request-id", "")
     return given if re.fullmatch(r"[\x21-\x7e]{1,64}", given) else None
 
 

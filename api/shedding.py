@@ -10,11 +10,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import overloaded
-from api.metrics import served
 from api.problems import respond
-from api.requests import context_of
 
-PLACE = "place"  # Under which a request's state has its Place.
+# Under which a request's state has the Reads of the application, and its own Place.
+READS, PLACE = "reads", "place"
 
 
 class Reads:
@@ -61,26 +60,22 @@ class Place:
 class Shedding:
     """Leaves each read's place at the head of its answer, as a stream may go on for hours.
 
-    Where the server has not decided on it yet, it is done here.
+    Where the server's protocol has not decided on it yet, it is done here. All that may answer in
+    place of a route has to be further in: else a place would be kept for good.
     """
 
-    def __init__(self, app: ASGIApp, reads: Reads) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._reads = reads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET" or scope["path"][:4] != "/v1/":
             await self._app(scope, receive, send)
             return
-        place = scope["state"].get(PLACE) or self._reads.take()
+        state = scope["state"]
+        place = state[PLACE] = state.get(PLACE) or state[READS].take()
         if place is None:
-            request = Request(scope)
-            refusal = respond(request, overloaded())
-            refusal.headers["X-Request-Id"] = context_of(request).request_id
-            served(scope, refusal.status_code, 0.0)
-            await refusal(scope, receive, send)
+            await respond(Request(scope), overloaded())(scope, receive, send)
             return
-        scope["state"][PLACE] = place
 
         async def send_and_leave(message: Message) -> None:
             place.leave()
