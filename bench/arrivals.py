@@ -22,8 +22,6 @@ from urllib.parse import urlsplit
 import uvloop
 
 ANSWER_S_MAX = 30.0
-
-
 _HEAD = re.compile(rb"(?is)HTTP/.*?\r\ncontent-length: *(\d+)(?:\r\n.*?)?\r\n\r\n")
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI, Request
+
 from requirements.audit import LOCKS, verdict
+from tests.conftest import serving
 from tests.test_cli import run
 
 SOUND: dict[str, Any] = {"name": "sound", "version": "1.0", "vulns": []}
@@ -48,36 +49,22 @@ def test_where_the_service_cannot_be_reached_it_says_so_and_fails(tmp_path: Path
     assert audit.stderr.count("\n") == 1
 
 
-@contextmanager
-def advisories(known: dict[str, Any]) -> Iterator[tuple[str, set[tuple[str, str]]]]:
-    """A service that knows this of packages, by name; where it is, and what it has been asked."""
-    asked: set[tuple[str, str]] = set()
+@asynccontextmanager
+async def advisories(known: dict[str, Any]) -> AsyncIterator[tuple[str, set[str]]]:
+    """A service that knows this of packages, by name; where it is, and of which it was asked."""
+    app, asked = FastAPI(), set[str]()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            name = query["package"]["name"]
-            asked.add((name, query["version"]))
-            body = json.dumps({"vulns": [known[name]]} if name in known else {}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    @app.post("/")
+    async def query(request: Request) -> dict[str, Any]:
+        name = (await request.json())["package"]["name"]
+        asked.add(name)
+        return {"vulns": [known[name]]} if name in known else {}
 
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/", asked
-        finally:
-            server.shutdown()
-            serving.join()
+    async with serving(app) as http:
+        yield str(http.base_url), asked
 
 
-def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_path: Path) -> None:
+async def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_path: Path) -> None:
     """The whole run, with an OSV service of the test's own in place of the public ones."""
     text = "\n".join(lock.read_text() for lock in LOCKS)
     locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;]+)", text, re.MULTILINE))
@@ -92,16 +79,16 @@ def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_path: P
         ],
     }
     for known, code in (({}, 0), ({"fastapi": flaw}, 1)):
-        with advisories(known) as (url, asked):
+        async with advisories(known) as (url, asked):
             service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
-            audit = run("requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service)
+            audit = await asyncio.to_thread(
+                run, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
+            )
         assert audit.returncode == code, audit.stderr
         lines = (audit.stdout or audit.stderr).splitlines()
         assert lines[-1] == f"{len(asked)} packages, {code} known vulnerabilities"
-        assert (
-            lines[:-1]
-            == ["fastapi " + locked["fastapi"] + ": PYSEC-2026-1, mended in 9999.0"] * code
-        )
+        told = f"fastapi {locked['fastapi']}: PYSEC-2026-1, mended in 9999.0"
+        assert lines[:-1] == [told] * code
         # Some are only for other machines than this.
-        assert {name for name, _ in asked} <= locked.keys()
+        assert asked <= locked.keys()
         assert len(asked) > len(locked) * 0.8
