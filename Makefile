@@ -47,23 +47,23 @@ format: $(INSTALLED) ## format the code and mend what lint can mend
 
 bench: $(INSTALLED) ## measure everything, beside others (ARGS="catch-up" for one part)
 	@for part in $(if $(ARGS),"$(ARGS)",commands catch-up freshness lists reads loss load); do \
-		$(PY) -m bench $$part || exit 1; done
+		$(PY) -m dev.bench $$part || exit 1; done
 
 bench-loss: $(INSTALLED) ## lose nothing while writers are late and projectors are killed
-	@$(PY) -m bench loss $(ARGS)
+	@$(PY) -m dev.bench loss $(ARGS)
 
 fuzz: $(INSTALLED) ## send the API requests made up from its document
-	@$(PY) -m pytest tests/test_fuzzed.py $(ARGS)
+	@$(PY) -m pytest tests/integration/api/test_fuzzing.py $(ARGS)
 
 docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
-	@$(PY) -m docs.lifecycle
+	@$(PY) -m contracts.lifecycle
 
 schemas: $(INSTALLED) ## write schemas/, the contracts of events; refuses to break one
-	@$(PY) -m schemas.contracts
+	@$(PY) -m contracts.event_schemas
 
 openapi: $(INSTALLED) ## record api/examples.json, write docs/openapi.json; refuses to break it
-	@$(PY) -m tests.examples
-	@$(PY) -m docs.openapi
+	@$(PY) -m contracts.record_examples
+	@$(PY) -m contracts.openapi_document
 
 lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

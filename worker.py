@@ -22,9 +22,9 @@ from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 import telemetry
-from activities.calling import Service, connected, refused_step
 from activities.payments import Payments
 from activities.publishing import Publishing
+from activities.service_client import Service, connected, refused_step
 from activities.shipping import Shipping, Unseal
 from activities.stock import Stock
 from eventlog.postgres import connect_pool

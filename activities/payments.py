@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from activities.calling import Body, Refusal, Service, in_path
-from orders.outside import (
+from activities.service_client import Body, Refusal, Service, in_path
+from orders.steps import (
     Authorise,
     Capture,
     Errand,

@@ -7,8 +7,8 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.calling import Body, Reply, Service, in_path, refused_step
-from orders.outside import Book, BookingAccepted, Errand, Piece, ShipmentGone, StepDone, Stop
+from activities.service_client import Body, Reply, Service, in_path, refused_step
+from orders.steps import Book, BookingAccepted, Errand, Piece, ShipmentGone, StepDone, Stop
 
 Unseal = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 """From a customer's id and a sealed address to the address; None if the customer was erased."""

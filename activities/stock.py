@@ -7,8 +7,8 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.calling import Body, Service, refused_step
-from orders.outside import (
+from activities.service_client import Body, Service, refused_step
+from orders.steps import (
     Errand,
     Held,
     Piece,

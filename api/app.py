@@ -15,33 +15,29 @@ from temporalio.client import Client
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import telemetry
-from api import (
-    callbacks,
-    commands,
-    customers,
-    feed,
-    health,
-    metrics,
-    openapi,
-    problem_pages,
-    problems,
-    queries,
-    reference,
-    sent,
-    stats,
-)
-from api.edge import Edge
-from api.gateway import Gateway
-from api.limits import Limits
-from api.protocol import Protocol
-from api.shedding import READS, Reads, Shedding
-from api.spans import Spans
-from api.streams import Streams
-from api.tokens import Verifier
+from api import customers, openapi
+from api import docs_page as reference
+from api.auth.tokens import Verifier
+from api.commands import routes as commands
+from api.commands import status_routes as sent
+from api.events import routes as feed
+from api.events.stream import Streams
+from api.gateway.gateway import Gateway
+from api.limits.load_shedding import READS, Reads, Shedding
+from api.limits.rate_limit import Limits
+from api.limits.request_body import Edge
+from api.monitoring import health, metrics
+from api.monitoring.tracing import Spans
+from api.problems import catalog as problem_pages
+from api.problems import handlers as problems
+from api.reads import orders as queries
+from api.reads import statistics as stats
+from api.server import Protocol
+from api.webhooks import routes as callbacks
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
-from readside.lookup import Lookup
+from readside.order_view.loader import Lookup
 from settings import Settings
 from workflows.client import connect
 

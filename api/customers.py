@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from api.callers import needing
-from api.permissions import OPERATE
-from api.problems import PROBLEMS
+from api.auth.authentication import needing
+from api.auth.permissions import OPERATE
+from api.problems.handlers import PROBLEMS
 from orders.commands import Id
 from privacy.keys import CustomerKeys
 

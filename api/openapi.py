@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from api.permissions import SCHEMES
-from api.problems import MEDIA_TYPE, ProblemDocument
-from api.told import Envelope
+from api.auth.permissions import SCHEMES
+from api.problems.handlers import MEDIA_TYPE, ProblemDocument
+from api.webhooks.payloads import Envelope
 
 Json = dict[str, Any]
 
-EXAMPLES = Path(__file__).with_name("examples.json")
+EXAMPLES = Path(__file__).parents[1] / "contracts" / "examples.json"
 METHODS = ("get", "put", "post", "delete", "patch")
 
 TAGS = {

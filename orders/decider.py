@@ -7,16 +7,16 @@ from datetime import datetime
 
 from orders import commands as c
 from orders.commands import OWN_IDS, OrderCommand
-from orders.drafting import drafted
 from orders.events import OrderEvent
 from orders.evolve import fold
-from orders.fulfilling import fulfilled
 from orders.money import TOTAL_MAX, formatted
 from orders.order import Discount, Line, Order, Status
-from orders.outcomes import outcome
-from orders.outside import Result
-from orders.process import follow_ups
-from orders.rejection import CommandRejected, fingerprint
+from orders.rules.checks import CommandRejected, fingerprint
+from orders.rules.draft import drafted
+from orders.rules.fulfilment import fulfilled
+from orders.rules.process import follow_ups
+from orders.rules.results import outcome
+from orders.steps import Result
 
 Message = OrderCommand | Result
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from orders.outside import Held
 from orders.policy import Policy
+from orders.steps import Held
 
 
 class UnreadableEvent(ValueError):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from orders import events as e
 from orders import ledger
-from orders import outside as o
+from orders import steps as o
 from orders.events import LineCount, OrderEvent
 from orders.order import (
     ENDED,

@@ -14,8 +14,8 @@ from pydantic import Field
 from orders.commands import AddItemToOrder, AddLine
 from orders.events import ItemAdded
 from orders.money import allocate
-from orders.outside import AnyStep, Book, Stop
 from orders.policy import Policy
+from orders.steps import AnyStep, Book, Stop
 
 
 class Status(StrEnum):

@@ -12,7 +12,7 @@ import asyncpg
 
 from eventlog.log import SLICE
 from eventlog.postgres import UNAVAILABLE, listening
-from readside.checkpoints import ALL_SLICES, CHANNEL, LIVE
+from readside.engine.checkpoints import ALL_SLICES, CHANNEL, LIVE
 
 # A projector announces every commit, and once a second that it is up to date.
 HEARTBEAT_SECONDS_MAX = 3.0

@@ -25,19 +25,19 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import webhooks
-from activities.calling import connected
-from api import engine
+from activities.service_client import connected
 from api.app import create_app
-from api.gateway import Gateway
-from api.protocol import Protocol
+from api.gateway import availability as engine
+from api.gateway.gateway import Gateway
+from api.server import Protocol
+from dev.simulators.app import Options
+from dev.simulators.app import create_app as create_simulators
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
-from readside import projector
+from readside.engine import projector
 from settings import Settings
-from simulators.app import Options
-from simulators.app import create_app as create_simulators
-from tests.histories import assert_explained, assert_replays, runs_of
-from tests.shop import Shop
+from tests.support.histories import assert_explained, assert_replays, runs_of
+from tests.support.shop import Shop
 from worker import Activities, activities_for, unsealing
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
 

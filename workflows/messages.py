@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from eventlog.envelope import Envelope, Stored
 from orders.commands import OrderCommand
 from orders.order import Order
-from orders.outside import Result
+from orders.steps import Result
 
 TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
 TAKE = "take"  # The signal that posts an instruction, no less a part of it.

@@ -20,24 +20,10 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from eventlog.envelope import Batch, Envelope, digest
 from orders.order import Order
-from orders.outside import AnyStep, DeadlinePassed, Errand, Result, StepFailed
-from orders.process import Deadline, is_over, next_deadline, next_steps
-from workflows import answers as memory
-from workflows.deciding import Refused, decide_instruction, foresee, refused
-from workflows.details import details
-from workflows.messages import (
-    LOG_BEHIND,
-    ORDER_TOO_LARGE,
-    REOPENING,
-    TAKE,
-    TASK,
-    Answer,
-    Foreseen,
-    Instruction,
-    Posted,
-    Snapshot,
-)
-from workflows.steps import (
+from orders.rules.process import Deadline, is_over, next_deadline, next_steps
+from orders.steps import AnyStep, DeadlinePassed, Errand, Result, StepFailed
+from workflows import idempotency as memory
+from workflows.activity_options import (
     AFTER_A_CONFLICT,
     AFTER_A_FAILURE,
     FOR_EVER,
@@ -50,6 +36,20 @@ from workflows.steps import (
     UNTIL_IT_IS_A_TROUBLE,
     summary,
 )
+from workflows.command_handler import Refused, decide_instruction, foresee, refused
+from workflows.messages import (
+    LOG_BEHIND,
+    ORDER_TOO_LARGE,
+    REOPENING,
+    TAKE,
+    TASK,
+    Answer,
+    Foreseen,
+    Instruction,
+    Posted,
+    Snapshot,
+)
+from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")

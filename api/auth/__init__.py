@@ -1,0 +1,1 @@
+"""Authentication by bearer token, and authorization by scope, role and ownership."""

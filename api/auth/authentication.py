@@ -1,0 +1,115 @@
+"""Who calls: known by a bearer token, let in by its scopes, and to one's own orders alone.
+
+An operator's token is for all orders. The subject of a customer's is the customer id, and to it
+there are no orders but that customer's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
+
+from api.auth.ownership import assert_owned
+from api.auth.permissions import OPERATE
+from api.auth.tokens import PAUSE_SECONDS, BadToken, KeysAway, Token, Verifier
+from api.context import context_of
+from api.limits.load_shedding import waiting
+from api.limits.rate_limit import charge
+from api.problems.problem import Problem, insufficient_scope, unauthenticated, unknown_order
+from orders.commands import Id
+
+_ID = TypeAdapter(Id)
+
+
+def needing(scope: str) -> type[APIRoute]:
+    """The class of routes that let in who has a scope, and to one order only whose it is.
+
+    Both are looked at before anything of the request's body is.
+    """
+
+    class Guarded(APIRoute):
+        def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+            security = {"security": [{"bearer": [scope]}]}
+            options["openapi_extra"] = {**(options.get("openapi_extra") or {}), **security}
+            super().__init__(path, endpoint, **options)
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_admitted(request: Request) -> Response:
+                if request.app.state.verifier is not None:  # Else it is open, on loopback.
+                    await _admit(request, scope)
+                return await handle(request)
+
+            return handle_admitted
+
+    return Guarded
+
+
+async def assert_own(request: Request, order_id: str) -> None:
+    """Raises the Problem of an order that there is not, if the order is not the caller's to see."""
+    customer_id = context_of(request).customer_id
+    if customer_id is None:
+        return
+    if not _is_id(order_id):
+        raise unknown_order(order_id)
+    await assert_owned(order_id, customer_id, request.app.state.pool, request.app.state.client)
+
+
+def listed(request: Request, customer_id: str | None) -> str | None:
+    """Whose orders a list shows to who asks for those of `customer_id`; None: everybody's.
+
+    A customer who asks for another's gets those that match both: none.
+    """
+    own = context_of(request).customer_id
+    if own is None:
+        return customer_id
+    return own if customer_id in (None, own) else ""  # Nobody has that id.
+
+
+def identified(token: Token) -> dict[str, str]:
+    """The fields of a Context that say whose token it is; raises BadToken if it names nobody."""
+    if OPERATE in token.scopes:
+        # It goes into every event.
+        if not re.fullmatch(r"[\x21-\x7e]{1,255}", token.subject):
+            raise BadToken("its subject (sub) is not a word of 1 to 255 plain characters")
+        return {"actor": f"operator:{token.subject}"}
+    if not _is_id(token.subject):
+        raise BadToken("its subject (sub) is not a customer id")
+    return {"actor": f"customer:{token.subject}", "customer_id": token.subject}
+
+
+async def _admit(request: Request, scope: str) -> None:
+    verifier: Verifier = request.app.state.verifier
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise unauthenticated()
+    try:
+        with waiting(request):  # Its key may have to be fetched.
+            token = await verifier.verified(given.strip())
+        who = identified(token)
+    except BadToken as bad:
+        raise unauthenticated(str(bad)) from None
+    except KeysAway:
+        detail = "The keys that tokens are signed with cannot be had right now."
+        raise Problem(503, "keys-unavailable", detail, retry_after=PAUSE_SECONDS) from None
+    charge(request, who["actor"])
+    if scope not in token.scopes:
+        raise insufficient_scope(scope)
+    request.state.context = replace(context_of(request), good_until=token.good_until, **who)
+    if (order_id := request.path_params.get("order_id")) is not None:
+        await assert_own(request, order_id)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        _ID.validate_python(text)
+    except ValidationError:
+        return False
+    return True

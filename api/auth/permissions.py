@@ -1,0 +1,107 @@
+"""Who may do what: a scope for each route, and for customers a table of commands.
+
+A token with the scope `orders:operate` is an operator's, and any other a customer's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from api.context import Context
+from api.problems.problem import FieldError, Problem
+
+READ, WRITE, OPERATE = "orders:read", "orders:write", "orders:operate"
+SCOPES = {
+    READ: "see orders: a customer its own, an operator all",
+    WRITE: "send commands: a customer those for customers, to its own orders, an operator all",
+    OPERATE: "makes the token an operator's",
+}
+
+CUSTOMERS, OPERATORS = "customers too", "operators alone"
+
+# An amount is the shop's to say. So is how many pieces a draft has: a line's discount and tax are
+# for its whole quantity, and a discount of the draft is for all of its lines.
+WHO_MAY: Mapping[str, str] = {
+    "open-order": CUSTOMERS,  # For themselves.
+    "add-item-to-order": OPERATORS,
+    "change-item-quantity": OPERATORS,
+    "remove-item-from-order": OPERATORS,
+    "apply-discount": OPERATORS,
+    "remove-discount": OPERATORS,
+    "set-shipping-charge": OPERATORS,
+    "set-shipping-address": CUSTOMERS,
+    "set-billing-address": CUSTOMERS,
+    "add-note": CUSTOMERS,
+    "place-order": CUSTOMERS,
+    "hold-order": OPERATORS,
+    "release-order": OPERATORS,
+    "cancel-order": CUSTOMERS,
+    "cancel-lines": CUSTOMERS,
+    "accept-shortfall": CUSTOMERS,
+    "retry-payment": CUSTOMERS,
+    "capture-payment": OPERATORS,
+    "refund-payment": OPERATORS,
+    "create-shipment": OPERATORS,
+    "dispatch-shipment": OPERATORS,
+    "confirm-delivery": OPERATORS,  # It opens the return window and may complete the order.
+    "report-delivery-failure": OPERATORS,  # It pays back.
+    "amend-order": OPERATORS,
+    "request-return": CUSTOMERS,
+    "approve-return": OPERATORS,
+    "reject-return": OPERATORS,
+    "receive-return": OPERATORS,
+    "retry-step": OPERATORS,
+}
+
+SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "Scopes: " + "; ".join(f"`{name}`: {use}" for name, use in SCOPES.items()),
+    }
+}
+
+# In a document as we write it, and never within one of its texts: see `door`.
+_ALLOWED = re.compile(r'(?<=[{,]"allowed_commands":)\[([^]]*)\]')
+
+
+def assert_may_send(context: Context, commands: Iterable[str], opener: str | None) -> None:
+    """Raises a Problem if one of the commands is none for the caller, by type; or the opening."""
+    own = context.customer_id
+    if own is None:
+        return
+    if opener not in (None, own):
+        raise Problem(
+            403,
+            "not-for-customers",
+            "A customer's token opens orders for that customer alone: customer_id must be its sub.",
+            errors=[FieldError(pointer="#/customer_id", code="not-own", detail="is another's")],
+        )
+    for command in commands:
+        if WHO_MAY.get(command) != CUSTOMERS:
+            raise Problem(
+                403,
+                "not-for-customers",
+                f"{command} is not for customers: it takes a token with the scope {OPERATE}.",
+            )
+
+
+def allowed_to(context: Context, commands: list[str]) -> list[str]:
+    """Those of the commands that the caller may send."""
+    if context.customer_id is None:
+        return commands
+    return [command for command in commands if WHO_MAY.get(command) == CUSTOMERS]
+
+
+def shown_to(context: Context, document: str) -> str:
+    """A document of orders with only the caller's commands in it; all else letter for letter."""
+    if context.customer_id is None:
+        return document
+
+    def permitted(match: re.Match[str]) -> str:
+        commands = [text.strip('"') for text in match[1].split(",")]
+        return "[" + ",".join(f'"{command}"' for command in allowed_to(context, commands)) + "]"
+
+    return _ALLOWED.sub(permitted, document)

@@ -1,0 +1,1 @@
+"""Routes that accept commands, synchronous and asynchronous, and report their status."""

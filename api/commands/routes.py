@@ -1,0 +1,258 @@
+"""Intent in: every route here takes commands to one order and answers once they are durable."""
+
+# No `from __future__ import annotations` here: FastAPI could not resolve the typed routes' types.
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth.authentication import needing
+from api.auth.ownership import customer_of
+from api.auth.permissions import WRITE, assert_may_send
+from api.commands.status_routes import ANSWERS, CommandAnswer, accepted, answered
+from api.context import Terms, context_of, given_request_id, payload_of, short_hash, terms
+from api.gateway.gateway import Gateway, Mail
+from api.personal_data import (
+    OPEN_TYPES,
+    AnyOpenCommand,
+    OpenCommand,
+    SetBillingAddress,
+    SetShippingAddress,
+    sealed,
+    without_personal_data,
+)
+from api.problems.handlers import PROBLEMS
+from api.problems.problem import refused
+from orders.commands import (
+    AddItemToOrder,
+    AmendOrder,
+    Id,
+    Name,
+    OpenOrder,
+    OrderCommand,
+    PaymentMethod,
+    PlaceOrder,
+    SetShippingCharge,
+    named,
+    type_of,
+)
+from orders.money import Amount, Currency
+from orders.policy import Policy
+from privacy.address import Address
+from privacy.keys import CustomerKeys
+from privacy.sealing import keyed_hash
+from workflows.command_handler import Refused
+from workflows.messages import COMMANDS_MAX, Instruction
+
+router = APIRouter(prefix="/v1/orders", route_class=needing(WRITE))
+
+LINES_MAX = 500
+
+
+class NewOrder(BaseModel):
+    """A new order, alone or with its lines, as a draft or placed at once. All or nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    customer_id: Id
+    currency: Currency
+    external_reference: Name | None = None
+    lines: list[AddItemToOrder] = Field(default_factory=list, max_length=LINES_MAX)
+    shipping_address: Address | None = None
+    billing_address: Address | None = None
+    shipping_charge: Amount = 0
+    place: bool = False
+    payment_method: PaymentMethod | None = Field(None, description="to place the order with")
+
+    def commands(self, policy: Policy) -> list[OpenCommand]:
+        opening = OpenOrder(
+            customer_id=self.customer_id,
+            currency=self.currency,
+            external_reference=self.external_reference,
+            policy=policy,
+        )
+        commands: list[OpenCommand] = [opening, *self.lines]
+        if self.shipping_charge:
+            commands.append(SetShippingCharge(amount=self.shipping_charge))
+        if self.shipping_address:
+            commands.append(SetShippingAddress(address=self.shipping_address))
+        if self.billing_address:
+            commands.append(SetBillingAddress(address=self.billing_address))
+        if self.place:
+            commands.append(PlaceOrder(payment_method=self.payment_method))
+        return commands
+
+
+class Commands(BaseModel):
+    """Several commands to one order, carried out together or not at all."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    commands: list[AnyOpenCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+
+
+AsTold = Annotated[Terms, Depends(terms)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Open an order",
+    response_model=CommandAnswer,
+    responses=ANSWERS,
+    tags=["commands"],
+)
+async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Response:
+    """Opens an order, alone or with its lines, and places it if `place` is true: all or nothing.
+
+    The order's id follows from the Idempotency-Key: repeated, the request finds the same order.
+    """
+    order_id = f"ord_{short_hash(context_of(request).actor, terms.key)}"
+    mail = await _mail(
+        request, order_id, order.commands(request.app.state.policy), terms, opener=order.customer_id
+    )
+    try:
+        return await _carry_out(request, mail, terms, status=201)
+    except Refused as no:
+        line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
+        is_a_line = 0 <= line < len(order.lines)
+        raise refused(no.refusal, f"#/lines/{line}" if is_a_line else "#") from no
+
+
+@router.post(
+    "/{order_id}/commands",
+    summary="Send several commands to an order, all or nothing",
+    response_model=CommandAnswer,
+    responses=ANSWERS,
+    tags=["commands"],
+)
+async def send_commands(
+    request: Request, order_id: Id, commands: Commands, terms: AsTold
+) -> Response:
+    """Carries out all of the commands or none; each decides on what the ones before it did."""
+    mail = await _mail(request, order_id, commands.commands, terms, place="#/commands/{}")
+    try:
+        return await _carry_out(request, mail, terms)
+    except Refused as no:
+        raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
+
+
+class Preview(BaseModel):
+    """What an amendment would come to, were it sent now. Amounts are minor units of `currency`."""
+
+    order_id: str
+    version: int = Field(description="send it back as If-Match, so that nothing comes between")
+    currency: str
+    total_before: int
+    total_after: int
+    to_authorise: int = Field(description="beyond what is authorised already")
+    to_refund: int = Field(description="of what is captured already")
+    event_types: list[str]
+
+
+@router.post(
+    "/{order_id}/commands/amend-order/preview",
+    summary="See what an amendment would come to",
+    response_model=Preview,
+    responses=PROBLEMS,
+    tags=["commands"],
+)
+async def preview_amendment(
+    request: Request, order_id: Id, amendment: AmendOrder, terms: AsTold
+) -> Response:
+    """Decides on the amendment as if it were sent now, and changes nothing."""
+    mail = await _mail(request, order_id, [amendment], terms)
+    gateway: Gateway = request.app.state.gateway
+    foreseen = await gateway.preview(mail, terms.wait_seconds)
+    if foreseen.refusal is not None:
+        raise refused(foreseen.refusal, "#")
+    body = Preview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
+    headers = {"ETag": f'"{foreseen.version}"'}
+    return Response(body.model_dump_json(), 200, headers, media_type="application/json")
+
+
+def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
+    """One typed route for one command, so that a log of URLs reads as intent."""
+    required = any(field.is_required() for field in command_type.model_fields.values())
+    command_in_body = Body() if required else Body(default_factory=command_type)
+
+    async def send_command(
+        request: Request,
+        order_id: Id,
+        terms: AsTold,
+        command: Annotated[command_type, command_in_body],
+    ) -> Response:
+        mail = await _mail(request, order_id, [command], terms)
+        try:
+            return await _carry_out(request, mail, terms)
+        except Refused as no:
+            raise refused(no.refusal, "#") from no
+
+    return send_command
+
+
+for _command_type in OPEN_TYPES:
+    router.add_api_route(
+        f"/{{order_id}}/commands/{type_of(_command_type)}",
+        _route_for(_command_type),
+        methods=["POST"],
+        summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
+        description=_command_type.__doc__,
+        operation_id=type_of(_command_type).replace("-", "_"),
+        response_model=CommandAnswer,
+        responses=ANSWERS,
+        tags=["commands"],
+    )
+
+
+async def _mail(
+    request: Request,
+    order_id: str,
+    commands: Sequence[OpenCommand],
+    terms: Terms,
+    opener: str | None = None,
+    place: str = "#",
+) -> Mail:
+    """What is sent for a request; `opener` is whose order begins with it, if one does."""
+    context = context_of(request)
+    assert_may_send(context, [command.type for command in commands], opener)
+    command_id = short_hash(context.actor, terms.key)
+    safe, payload_hash = await _through_the_door(request, order_id, commands, opener)
+    return Mail(
+        order_id=order_id,
+        command_id=command_id,
+        opens=opener is not None,
+        place=place,
+        instruction=Instruction(
+            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)],
+            expected_version=terms.expected_version,
+            actor=context.actor,
+            payload_hash=payload_hash,
+            attempt_id=context.attempt_id,
+            request_id=given_request_id(request.headers),
+            traceparent=context.traceparent,
+        ),
+    )
+
+
+async def _through_the_door(
+    request: Request, order_id: str, commands: Sequence[OpenCommand], opener: str | None
+) -> tuple[Sequence[OrderCommand], str]:
+    """The commands without any open personal data, and a hash of them as they were received."""
+    payload = payload_of(request.url.path, await request.body())
+    if without_personal_data(commands):
+        return commands, short_hash(payload)
+    state = request.app.state
+    keys: CustomerKeys = state.keys
+    key = await keys.current(opener or await customer_of(order_id, state.pool, state.client))
+    return [sealed(command, key) for command in commands], keyed_hash(payload, key)
+
+
+async def _carry_out(request: Request, mail: Mail, terms: Terms, status: int = 200) -> Response:
+    gateway: Gateway = request.app.state.gateway
+    if not terms.respond_async:
+        return answered(mail, await gateway.send(mail, terms.wait_seconds), status)
+    answer = await gateway.post(mail)
+    return accepted(mail) if answer is None else answered(mail, answer, status)

@@ -1,0 +1,142 @@
+"""What a command came to: the answer, at once or, for who did not wait, at an address to poll."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, Field
+
+from api.auth.authentication import needing
+from api.auth.permissions import READ
+from api.context import SHORT_HASH, context_of
+from api.gateway.command_status import outcome
+from api.gateway.gateway import Mail
+from api.problems.handlers import PROBLEMS, ProblemDocument, document_of
+from api.problems.problem import key_reused, refused, unknown_command
+from orders.commands import Id
+from workflows.idempotency import Outcome
+from workflows.messages import Answer
+
+router = APIRouter(
+    prefix="/v1/orders", tags=["commands"], responses=PROBLEMS, route_class=needing(READ)
+)
+
+POLL_SECONDS = 1
+
+
+class EventRef(BaseModel):
+    """An event that a request caused."""
+
+    version: int
+    type: str
+
+
+class CommandAnswer(BaseModel):
+    """What an order became by what was asked of it. `events` is empty if it was already so."""
+
+    order_id: str
+    version: int
+    status: str
+    total: int = Field(description="integer minor units of `currency`")
+    currency: str
+    events: list[EventRef]
+    consistency_token: str = Field(description="give it to a read to see this change there")
+
+
+class SentCommand(BaseModel):
+    """A command that nobody waits for, and what has become of it."""
+
+    order_id: str
+    href: str = Field(description="where to ask what has become of it")
+    state: Literal["pending", "done", "refused"]
+    answer: CommandAnswer | None = Field(None, description="once it is done")
+    problem: ProblemDocument | None = Field(None, description="why it was refused")
+
+
+# Of a route that takes commands: with `Prefer: respond-async` it may answer 202.
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
+    202: {"model": SentCommand, "description": "Kept, and carried out later: poll `Location`"},
+}
+
+# The command's id and its payload's hash: another payload under the same key is another address.
+SentId = Annotated[str, Path(pattern=f"^{SHORT_HASH}{SHORT_HASH}$")]
+
+
+@router.get(
+    "/{order_id}/commands/sent/{sent_id}",
+    summary="What has become of a command that was sent with respond-async",
+    response_model=SentCommand,
+    response_model_exclude_none=True,
+)
+async def get_sent_command(request: Request, order_id: Id, sent_id: SentId) -> Response:
+    """Poll it until it is no longer `pending`, as often as `Retry-After` says.
+
+    What was done stays known for ever; what was refused, while the order runs and among its last
+    hundred refusals.
+    """
+    state = request.app.state
+    half = len(sent_id) // 2
+    command_id, payload_hash = sent_id[:half], sent_id[half:]
+    known = await outcome(state.client, state.pool, order_id, command_id)
+    if known is None:
+        raise unknown_command(order_id)
+    return _shown(_told(request, order_id, known, payload_hash))
+
+
+def accepted(mail: Mail) -> Response:
+    """202: the instruction cannot be lost any more, and what becomes of it is to be asked for."""
+    href = f"/v1/orders/{mail.order_id}/commands/sent/"
+    href += f"{mail.command_id}{mail.instruction.payload_hash}"
+    sent = SentCommand(order_id=mail.order_id, href=href, state="pending")
+    response = _shown(sent, status=202)
+    response.headers.update({"Location": href, "Preference-Applied": "respond-async"})
+    return response
+
+
+def answered(mail: Mail, answer: Answer, status: int) -> Response:
+    """200 or 201: the instruction was carried out, and this came of it."""
+    headers = {"ETag": f'"{answer.version}"'}
+    if answer.attempt_id != mail.instruction.attempt_id:
+        headers["Idempotent-Replayed"] = "true"
+    if status == 201:
+        headers["Location"] = f"/v1/orders/{mail.order_id}"
+    body = _body(mail.order_id, answer).model_dump_json()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _told(request: Request, order_id: str, known: Outcome, payload_hash: str) -> SentCommand:
+    sent = SentCommand(order_id=order_id, href=request.url.path, state="pending")
+    problem = None
+    if known.payload_hash not in (None, payload_hash):
+        problem = key_reused()
+    elif known.refused is not None:
+        refusal = known.refused.refusal
+        problem = refused(refusal, known.refused.place.format(refusal.index))
+    if problem is not None:
+        document = document_of(problem, context_of(request), request.url.path)
+        return sent.model_copy(update={"state": "refused", "problem": document})
+    if known.answer is not None:
+        body = _body(order_id, known.answer)
+        return sent.model_copy(update={"state": "done", "answer": body})
+    return sent
+
+
+def _shown(sent: SentCommand, status: int = 200) -> Response:
+    headers = {"Retry-After": str(POLL_SECONDS)} if sent.state == "pending" else {}
+    body = sent.model_dump_json(exclude_none=True)
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _body(order_id: str, answer: Answer) -> CommandAnswer:
+    first = answer.version - len(answer.event_types) + 1
+    return CommandAnswer(
+        order_id=order_id,
+        version=answer.version,
+        status=answer.status,
+        total=answer.total,
+        currency=answer.currency,
+        events=[EventRef(version=v, type=t) for v, t in enumerate(answer.event_types, first)],
+        consistency_token=f"{order_id}@{answer.version}",
+    )

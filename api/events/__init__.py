@@ -1,0 +1,1 @@
+"""The public event feed: pages, and a stream of server-sent events."""

@@ -1,0 +1,186 @@
+"""The public feed: every event as a CloudEvent, page by page or as a stream, and its schema."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from time import time
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import format_sse_event
+from pydantic import AfterValidator, BaseModel
+
+from api.auth.authentication import assert_own, needing
+from api.auth.permissions import READ
+from api.context import context_of
+from api.events.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event, cursor, place_of
+from api.events.stream import EventStream, Streams
+from api.personal_data import is_sealed, unsealed
+from api.problems.handlers import PROBLEMS
+from api.problems.problem import FieldError, Problem
+from eventlog import feed
+from eventlog.feed import Page, Wanted
+from eventlog.log import START, Checkpoint
+from eventlog.postgres import UNAVAILABLE
+from orders.commands import Id
+from orders.events import BY_TAG
+
+log = logging.getLogger("orderly.api")
+
+router = APIRouter(tags=["events"], responses=PROBLEMS, route_class=needing(READ))
+# What events look like is nobody's secret.
+schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["events"], responses=PROBLEMS)
+
+LIMIT_MAX = 1_000
+RECONNECT_MS = 1_000
+SSE = "text/event-stream"
+SCHEMA = "application/schema+json"
+SCHEMAS = {
+    file.stem: file.read_bytes()
+    for file in sorted((Path(__file__).parents[2] / "contracts" / "events").glob("*.json"))
+}
+
+
+class FeedPage(BaseModel):
+    """Some events; `next` is the `after` of the following page, and never null."""
+
+    items: list[CloudEvent]
+    next: str
+
+
+class SchemaList(BaseModel):
+    """The names of the schemas, one for each type and version of events; `next` is null."""
+
+    items: list[str]
+    next: None = None
+
+
+def _known(tag: str) -> str:
+    if tag not in BY_TAG:
+        raise ValueError("no event has this type: name one as in item-added")
+    return tag
+
+
+Tag = Annotated[str, AfterValidator(_known)]
+
+
+@router.get(
+    "/v1/events",
+    summary="What happened to all orders",
+    response_model=FeedPage,
+    responses={200: {"content": {SSE: {"schema": {"type": "string"}}}}},
+)
+async def get_events(
+    request: Request,
+    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    type: Annotated[list[Tag] | None, Query(description="any of these, as item-added")] = None,
+    order_id: Id | None = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="of a page")] = 100,
+    accept: Annotated[str, Header(description=f"`{SSE}`: a stream")] = "application/json",
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="where a stream goes on")
+    ] = None,
+) -> Response:
+    """Every event of every order that the caller may see, at least once, in commit order.
+
+    Follow `next` for ever. If it is the `after` that you sent, you have seen all there is so far.
+    """
+    if order_id is not None:
+        await assert_own(request, order_id)
+    types = tuple(sorted(type)) if type else None
+    wanted = Wanted(types, order_id, context_of(request).customer_id)
+    place = await _place(request, after, last_event_id)
+    if SSE in accept:
+        return EventStream(request.app.state.streams, _sent(request, place, wanted))
+    page = await feed.read(request.app.state.pool, place, wanted, limit)
+    items = ",".join(await _shown(request, _events(request, page)))
+    body = f'{{"items":[{items}],"next":"{cursor(page.end)}"}}'
+    # The next request may find more, and erasing changes what is shown.
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+@schemas.get("", summary="The schemas of all events", response_model=SchemaList)
+async def get_schemas() -> SchemaList:
+    """The names of the schemas that the `dataschema` of events may lead to."""
+    return SchemaList(items=list(SCHEMAS))
+
+
+@schemas.get(
+    "/{type}",
+    summary="The schema of one type of events",
+    response_class=Response,
+    response_description="A JSON Schema",
+    responses={200: {"content": {SCHEMA: {"schema": {"type": "object"}}}}},
+)
+async def get_schema(type: str) -> Response:
+    """The JSON Schema of the `data` of events of a type, such as orderly.order.item-added.v1."""
+    if type not in SCHEMAS:
+        detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."
+        raise Problem(404, "unknown-schema", detail)
+    return Response(SCHEMAS[type], media_type=SCHEMA)
+
+
+async def _place(request: Request, after: str | None, last_event_id: str | None) -> Checkpoint:
+    """Where to go on. A stream that reconnects knows better than its address, which is old."""
+    text = last_event_id or after
+    if text is None:
+        return START
+    named = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "after"}
+    try:
+        place = place_of(text)
+    except ValueError as error:
+        raise _bad_cursor(named, "is not one that this feed handed out") from error
+    if not await feed.can_have_been_reached(request.app.state.pool, place):
+        raise _bad_cursor(named, "leads beyond the log, which may have been restored: begin anew")
+    return place
+
+
+def _bad_cursor(named: dict[str, str], detail: str) -> Problem:
+    (name,) = named.values()
+    error = FieldError(**named, code="invalid", detail=detail)
+    return Problem(400, "invalid-cursor", f"The cursor in {name} {detail}.", errors=[error])
+
+
+async def _sent(request: Request, place: Checkpoint, wanted: Wanted) -> AsyncIterator[bytes]:
+    """The stream, piece by piece; ends when the log is away, and then the reader comes back.
+
+    It ends with the token that it began with, too: who comes back must bring a new one.
+    """
+    streams: Streams = request.app.state.streams
+    good_until = context_of(request).good_until
+    yield format_sse_event(retry=RECONNECT_MS)
+    try:
+        async for page in streams.follow(place, wanted):
+            if time() >= good_until:
+                break
+            yield b"".join(await _pieces(request, page))
+    except UNAVAILABLE as error:
+        log.warning("a stream ends, Postgres is away: %r", error)
+
+
+async def _pieces(request: Request, page: Page) -> list[bytes]:
+    events = _events(request, page)
+    shown = zip(page.events, events, await _shown(request, events), strict=True)
+    return [
+        *(
+            format_sse_event(id=cursor(logged.checkpoint), event=event.type, data_str=data)
+            for logged, event, data in shown
+        ),
+        # An id without data is no event to the reader, but moves the place where it would go on.
+        format_sse_event(id=cursor(page.end), comment=""),
+    ]
+
+
+def _events(request: Request, page: Page) -> list[CloudEvent]:
+    return [cloud_event(logged, str(request.base_url)) for logged in page.events]
+
+
+async def _shown(request: Request, events: Sequence[CloudEvent]) -> list[str]:
+    """Each event as one line of JSON, with its personal data unsealed if it has any."""
+    lines = [as_json(event) for event in events]
+    if any(map(is_sealed, lines)):
+        # All at once, for one look at the keys. Within JSON there is no bare line feed.
+        lines = (await unsealed("\n".join(lines), request.app.state.keys)).split("\n")
+    return lines

@@ -1,0 +1,394 @@
+"""The one way to Temporal: takes an instruction to its order, open or ended, exactly once.
+
+Who sends waits for the answer; who posts waits only until the instruction cannot be lost any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import asyncpg
+from opentelemetry import trace
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+import telemetry
+from api.gateway.availability import answered
+from api.limits.concurrency import Places
+from api.problems import problem as errors
+from api.problems.problem import Problem
+from eventlog import log
+from eventlog.envelope import Envelope
+from eventlog.postgres import UNAVAILABLE
+from orders.order import Order
+from workflows import idempotency as memory
+from workflows.command_handler import Refused, decide_instruction, foresee
+from workflows.messages import (
+    REOPENING,
+    TAKE,
+    Answer,
+    Foreseen,
+    Instruction,
+    Posted,
+    Refusal,
+    Snapshot,
+)
+from workflows.order import CUSTOMER, STATUS, OrderWorkflow
+from workflows.web_ui import summary
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.05
+POST_SECONDS = 5.0
+
+# What no worker takes gathers in the order's history, which Temporal ends by force at 50 MB; that
+# of an order which is looked after stays near 4,096 events or 4 MB.
+HISTORY_EVENTS_MAX = 8_000
+HISTORY_BYTES_MAX = 16_000_000
+
+# Continue-as-new is under way; or the connection was just renewed or cut, or the time is up, which
+# the client calls CANCELLED, or UNKNOWN once it has tried in vain a few times.
+_SOON = (
+    *(RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED),
+    *(RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN),
+)
+_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
+
+# The server's name for an update whose workflow ended before it was answered.
+_ENDED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
+
+
+@dataclass(frozen=True)
+class Mail:
+    """An instruction, addressed: the order it goes to and the id under which it counts once."""
+
+    order_id: str
+    command_id: str
+    instruction: Instruction
+    opens: bool = False
+    """Whether the order may begin with it."""
+    place: str = "#"
+    """Where in the caller's request its command number {} is."""
+
+    @property
+    def posted(self) -> Posted:
+        return Posted(command_id=self.command_id, instruction=self.instruction, place=self.place)
+
+
+class _NotNow(Exception):
+    """Worth asking again in a moment; `problem` is for a caller who cannot wait that long."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class Gateway:
+    """Sends instructions through one client; reads the log for orders that have ended."""
+
+    def __init__(
+        self, client: Client, pool: asyncpg.Pool, task_queue: str, at_once: int | None = None
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._task_queue = task_queue
+        self._places = Places(at_once)
+        self._places_to_post = Places(at_once)  # Leaving goes faster than being answered.
+
+    async def send(self, mail: Mail, wait_seconds: float) -> Answer:
+        """The order's answer, once it is durable.
+
+        The same mail again gets the same answer, whoever sends it and whatever happened between.
+        Raises Refused if the order says no, and a Problem if nobody can say in time.
+        """
+        with telemetry.TRACER.start_as_current_span("send", kind=trace.SpanKind.CLIENT):
+            mail = _traced(mail)
+            deadline = asyncio.get_running_loop().time() + wait_seconds
+
+            async def ask(left: float) -> Answer | None:
+                return await self._ask(mail, left) or await self._ask_ended(mail)
+
+            while (answer := await _persistently(ask, deadline)) is None:
+                pass  # It had to be reopened, and answers now as any open order.
+            return _checked(answer, mail)
+
+    async def post(self, mail: Mail) -> Answer | None:
+        """Leaves an instruction with its order for good, even if there is no worker; returns None.
+
+        Only an order that has ended may answer at once, by what the log has. Raises Refused if an
+        ended or a new order says no, and a Problem if the instruction could not be left.
+        """
+        with telemetry.TRACER.start_as_current_span("post", kind=trace.SpanKind.PRODUCER):
+            mail = _traced(mail)
+            deadline = asyncio.get_running_loop().time() + POST_SECONDS
+
+            async def leave(left: float) -> Answer | None:
+                with self._places_to_post.place():
+                    if await answered(self._client, self._leave(mail, left)):
+                        return None
+                return await self._ask_ended(mail, mail.posted)
+
+            answer = await _persistently(leave, deadline)
+            return _checked(answer, mail) if answer is not None else None
+
+    async def preview(self, mail: Mail, wait_seconds: float) -> Foreseen:
+        """What an instruction would do to its order now; nothing of it happens."""
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        return await _persistently(lambda left: self._preview(mail, left), deadline)
+
+    async def _preview(self, mail: Mail, seconds: float) -> Foreseen:
+        timeout = timedelta(seconds=seconds)
+        handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
+        try:
+            description = await answered(self._client, handle.describe(rpc_timeout=timeout))
+            if description.status is WorkflowExecutionStatus.RUNNING:
+                asking = handle.query(OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout)
+                return await answered(self._client, asking)
+        except WorkflowQueryFailedError as error:
+            raise errors.engine_unavailable() from error
+        except RPCError as error:
+            _unless_unreachable(error)
+        stream = await self._stream(mail.order_id)
+        if not stream:
+            raise errors.unknown_order(mail.order_id)
+        return foresee(mail.instruction, memory.from_stream(stream)[0], datetime.now(UTC))
+
+    async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
+        """The answer of the order's workflow; None if none is running."""
+        # Before there is a place: what is refused here must not be taken for a fast command.
+        opening = self._opening(mail) if mail.opens else None
+        try:
+            with self._places.place():
+                return await answered(self._client, self._asking(mail, opening, seconds))
+        except WorkflowUpdateFailedError as error:
+            _unless_refused(error, mail)
+        except WorkflowAlreadyStartedError:
+            pass
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise _NotNow(errors.outcome_unknown()) from error
+        except RPCError as error:
+            _unless_unreachable(error)
+        return None
+
+    async def _asking(
+        self,
+        mail: Mail,
+        opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
+        seconds: float,
+    ) -> Answer:
+        timeout = timedelta(seconds=seconds)
+        if opening is None:
+            handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
+            return await handle.execute_update(
+                OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
+            )
+        try:
+            return await self._client.execute_update_with_start_workflow(
+                OrderWorkflow.execute,
+                mail.instruction,
+                id=mail.command_id,
+                start_workflow_operation=opening,
+                rpc_timeout=timeout,
+            )
+        except Exception:
+            # It has failed in two places. Where nobody looks, it would be logged as a bug.
+            with suppress(Exception):
+                async with asyncio.timeout(0):
+                    await opening.workflow_handle()
+            raise
+
+    async def _leave(self, mail: Mail, seconds: float) -> bool:
+        """Whether the order's workflow has the instruction now; not if none is running."""
+        timeout = timedelta(seconds=seconds)
+        try:
+            await self._check_room(mail.order_id, seconds)
+            if mail.opens:
+                reuse, after = WorkflowIDReusePolicy.REJECT_DUPLICATE, _opened(mail)
+                await self._start(mail.order_id, Snapshot(), reuse, after, mail.posted)
+            else:
+                handle = self._client.get_workflow_handle(mail.order_id)
+                await handle.signal(TAKE, mail.posted, rpc_timeout=timeout)
+        except WorkflowAlreadyStartedError:
+            return False
+        except RPCError as error:
+            _unless_unreachable(error)
+            return False
+        return True
+
+    async def _check_room(self, order_id: str, seconds: float) -> None:
+        """Raises too-busy if so much waits for a worker that Temporal might end the order."""
+        handle = self._client.get_workflow_handle(order_id)
+        try:
+            running = await handle.describe(rpc_timeout=timedelta(seconds=seconds))
+        except RPCError as error:
+            _unless_unreachable(error)
+            return
+        size = running.raw_description.workflow_execution_info.history_size_bytes
+        if running.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
+            raise errors.too_busy()
+
+    async def _ask_ended(self, mail: Mail, posted: Posted | None = None) -> Answer | None:
+        """The answer of an order that has ended, from the log; None if it had to be reopened.
+
+        Asked again, the reopened order answers as any open one. What is posted it has already.
+        """
+        stream = await self._stream(mail.order_id)
+        if not stream and not mail.opens:
+            raise errors.unknown_order(mail.order_id)
+        order, answers = memory.from_stream(stream)
+        if mail.command_id in answers:
+            return answers[mail.command_id].answer
+        now = datetime.now(UTC)
+        events, after = decide_instruction(mail.instruction, order, mail.command_id, now)
+        if not events:
+            told = mail.instruction
+            return memory.answer_of(after, events, told.payload_hash, told.attempt_id)
+        await self._reopen(mail.order_id, order, memory.packed(answers, now), posted)
+        return None
+
+    async def _stream(self, order_id: str) -> list[Envelope]:
+        """All events of an order that are published."""
+        try:
+            async with self._pool.acquire() as connection:
+                return await log.read_stream(connection, order_id)
+        except UNAVAILABLE as error:
+            raise errors.storage_unavailable() from error
+
+    async def _reopen(
+        self, order_id: str, order: Order, answers: str, posted: Posted | None = None
+    ) -> None:
+        """Starts the order again where the log has it; of two who do, one finds it done."""
+        snapshot = Snapshot(order=order, answers=answers, reopened=True)
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+        try:
+            starting = self._start(order_id, snapshot, reuse, order, posted)
+            await answered(self._client, starting)
+        except RPCError as error:
+            _unless_unreachable(error)
+
+    async def _start(
+        self,
+        order_id: str,
+        snapshot: Snapshot,
+        reuse: WorkflowIDReusePolicy,
+        shown: Order,
+        posted: Posted | None,
+    ) -> None:
+        """Starts the workflow, if it does not run, and leaves with it in one step what is posted.
+
+        `shown` is what the Web UI lists it as.
+        """
+        await self._client.start_workflow(
+            OrderWorkflow.run,
+            snapshot,
+            id=order_id,
+            task_queue=self._task_queue,
+            id_reuse_policy=reuse,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=summary(shown),
+            search_attributes=_search_attributes(shown),
+            start_signal=TAKE if posted else None,
+            start_signal_args=[posted] if posted else [],
+        )
+
+    def _opening(self, mail: Mail) -> WithStartWorkflowOperation[OrderWorkflow, str]:
+        """Starts the workflow; raises Refused, and starts none, if the order would refuse."""
+        after = _opened(mail)
+        return WithStartWorkflowOperation(
+            OrderWorkflow.run,
+            Snapshot(),
+            id=mail.order_id,
+            task_queue=self._task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=summary(after),
+            search_attributes=_search_attributes(after),
+        )
+
+
+async def _persistently(attempt: Callable[[float], Awaitable[T]], deadline: float) -> T:
+    """What an attempt with so many seconds left comes to; made again while it is too soon."""
+    now = asyncio.get_running_loop().time
+    while True:
+        try:
+            return await attempt(max(deadline - now(), 0.001))
+        except _NotNow as busy:
+            if deadline - now() < PAUSE_SECONDS:
+                raise busy.problem from busy
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _opened(mail: Mail) -> Order:
+    """What the order becomes by its opening; raises Refused if it would refuse."""
+    now = datetime.now(UTC)
+    return decide_instruction(mail.instruction, Order(), mail.command_id, now)[1]
+
+
+def _checked(answer: Answer, mail: Mail) -> Answer:
+    if answer.payload_hash != mail.instruction.payload_hash:
+        raise errors.key_reused()
+    return answer
+
+
+def _unless_refused(error: WorkflowUpdateFailedError, mail: Mail) -> None:
+    """Returns if the order has ended meanwhile; raises what else an update's failure means."""
+    cause = error.cause
+    if not isinstance(cause, ApplicationError):
+        raise error
+    if cause.type == _ENDED_MEANWHILE:
+        return
+    if not cause.details:
+        raise error  # Not a refusal, whatever it looks like: those bring their reasons along.
+    refusal = Refusal.model_validate(cause.details[0])
+    if refusal.code == REOPENING:
+        raise _NotNow(errors.outcome_unknown()) from error
+    if refusal.payload_hash not in (None, mail.instruction.payload_hash):
+        raise errors.key_reused() from error  # It is remembered of another request.
+    raise Refused(refusal) from error
+
+
+def _unless_unreachable(error: RPCError) -> None:
+    """Returns if no workflow of the order is running; raises what else a call's failure means."""
+    if error.status is RPCStatusCode.NOT_FOUND:
+        return
+    if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
+        raise _NotNow(errors.too_busy()) from error
+    if error.status in _SOON:
+        raise _NotNow(errors.engine_unavailable()) from error
+    if error.status in _AWAY:
+        raise errors.engine_unavailable() from error
+    raise error
+
+
+def _search_attributes(order: Order) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(CUSTOMER, order.customer_id),
+            SearchAttributePair(STATUS, str(order.status)),
+        ]
+    )
+
+
+def _traced(mail: Mail) -> Mail:
+    """The mail with the current span, if there is one, as what its order's spans belong under."""
+    carried = telemetry.traceparent(mail.instruction.traceparent)
+    return replace(mail, instruction=mail.instruction.model_copy(update={"traceparent": carried}))

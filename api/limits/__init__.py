@@ -1,0 +1,1 @@
+"""Rate limits, load shedding, concurrency limits and request-body limits."""

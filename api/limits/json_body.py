@@ -1,0 +1,128 @@
+"""What a body may look like before anybody asks what it means: JSON that has one reading only."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from email.message import Message
+from itertools import islice
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+from api.problems.problem import ERRORS_MAX, FieldError, Problem, malformed, pointer
+
+BYTES_MAX = 256 * 1024
+SECONDS_MAX = 10.0
+DEPTH_MAX = 32
+VALUES_MAX = 20_000  # Three times what the largest instruction has; looking at each takes time.
+DIGITS_MAX = 20  # Of any number within 64 bits, its sign included; Python's own limit is higher.
+
+
+class BodyRefused(HTTPException):
+    """A body that is not read any further; `problem` says why.
+
+    The framework hands on no other exception while it reads a body.
+    """
+
+    def __init__(self, problem: Problem, *, closes: bool = False) -> None:
+        super().__init__(problem.status, headers={"Connection": "close"} if closes else None)
+        self.problem = problem
+
+
+class _Object(list[tuple[str, Any]]):
+    """An object as it was sent, with each of its keys."""
+
+
+def too_large() -> BodyRefused:
+    detail = f"A body may have at most {BYTES_MAX:,} bytes."
+    return BodyRefused(Problem(413, "body-too-large", detail), closes=True)
+
+
+def too_slow() -> BodyRefused:
+    detail = f"The body was not there after {SECONDS_MAX:.0f} seconds."
+    return BodyRefused(Problem(408, "body-too-slow", detail), closes=True)
+
+
+def check_type(headers: Headers) -> None:
+    """Raises BodyRefused if a body is declared as anything but plain JSON."""
+    declared = Message()
+    declared["content-type"] = headers.get("content-type", "none")
+    kind = declared.get_content_type()
+    if kind != "application/json" and not kind.endswith("+json"):
+        refuse("Content-Type", "must be application/json")
+    if headers.get("content-encoding", "identity") != "identity":
+        refuse("Content-Encoding", "must be left out: send the body as it is")
+
+
+def refuse(header: str, detail: str) -> None:
+    error = FieldError(header=header, code="unsupported", detail=detail)
+    detail = f"The {header} header {detail}."
+    raise BodyRefused(Problem(415, "unsupported-media-type", detail, errors=[error]))
+
+
+def check(body: bytes) -> None:
+    """Raises BodyRefused for what is not JSON, or is JSON that two readers may read differently."""
+    try:
+        text = body.decode()
+        if sum(text.count(mark) for mark in ",[{") > VALUES_MAX:
+            raise BodyRefused(malformed([_too_many()]))
+        document = json.loads(
+            text,
+            object_pairs_hook=_Object,
+            parse_int=lambda text: int(text) if len(text) <= DIGITS_MAX else math.inf,
+        )
+    except UnicodeDecodeError:
+        errors = [FieldError(pointer="#", code="json-invalid", detail="not UTF-8")]
+    except json.JSONDecodeError as error:
+        wrong = f"not JSON: {error.msg}, after {error.pos:,} characters"
+        errors = [FieldError(pointer="#", code="json-invalid", detail=wrong)]
+    except RecursionError:
+        errors = [_too_deep(())]
+    else:
+        errors = list(islice(_faults(document, ()), ERRORS_MAX))
+    if errors:
+        raise BodyRefused(malformed(errors))
+
+
+def _faults(value: Any, place: tuple[object, ...]) -> Iterator[FieldError]:
+    match value:
+        case list() if len(place) == DEPTH_MAX:
+            yield _too_deep(place)
+        case _Object():
+            seen = set[str]()
+            for key, inner in value:
+                if key in seen:
+                    yield _fault((*place, key), "duplicate-key", "comes twice; send it once")
+                elif not _is_text(key):
+                    yield _fault(place, "not-unicode", "has a key with half a surrogate pair")
+                else:
+                    yield from _faults(inner, (*place, key))
+                seen.add(key)
+        case list():
+            for number, inner in enumerate(value):
+                yield from _faults(inner, (*place, number))
+        case str() if not _is_text(value):
+            yield _fault(place, "not-unicode", "has half a surrogate pair")
+        case int() if not -(2**63) <= value < 2**63:
+            yield _fault(place, "number-too-large", "is beyond 64 bits")
+        case float() if not math.isfinite(value):
+            yield _fault(place, "number-too-large", "is beyond 64 bits, or no number")
+
+
+def _too_many() -> FieldError:
+    return _fault((), "too-many-values", f"has more than {VALUES_MAX:,} values")
+
+
+def _too_deep(place: tuple[object, ...]) -> FieldError:
+    return _fault(place, "too-deep", f"is nested deeper than {DEPTH_MAX} levels")
+
+
+def _fault(place: tuple[object, ...], code: str, detail: str) -> FieldError:
+    return FieldError(pointer=pointer(place), code=code, detail=detail)
+
+
+def _is_text(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,102 @@
+"""Whether this process lives, and whether it can serve; for orchestrators and for people."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import asyncpg
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from temporalio.client import Client
+
+from eventlog.postgres import UNAVAILABLE
+from readside.engine import checkpoints, parking
+from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
+from readside.order_view import projection as order_view
+from readside.registry import PROJECTIONS
+
+router = APIRouter(tags=["health"])
+
+CHECK_SECONDS_MAX = 2
+
+
+class Liveness(BaseModel):
+    """The process lives."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """Each part that serving needs, with "ok" or with what is wrong with it."""
+
+    ready: bool
+    temporal: str
+    postgres: str
+    projections: dict[str, str]
+    """Those of orders have to be ok; those of statistics are told, and no reason not to serve."""
+    parked_orders: int | None
+    """Orders that a read model waits with, as `orderly parked` lists them; the others go on."""
+
+
+@router.get("/healthz", summary="Does the process live?")
+async def get_health() -> Liveness:
+    """Answers as long as the process does."""
+    return Liveness()
+
+
+@router.get(
+    "/readyz",
+    summary="Can it serve?",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "It cannot, and which part is why"}},
+)
+async def get_readiness(request: Request) -> JSONResponse:
+    """200 if commands and reads can be served; else 503, with what cannot and why."""
+    state = request.app.state
+    temporal, (postgres, projections, parked) = await asyncio.gather(
+        _temporal(state.client), _readside(state.pool, state.freshness)
+    )
+    ready = temporal == postgres == projections.get(order_view.PROJECTION.name) == "ok"
+    body = Readiness(
+        ready=ready,
+        temporal=temporal,
+        postgres=postgres,
+        projections=projections,
+        parked_orders=parked,
+    )
+    return JSONResponse(body.model_dump(), 200 if ready else 503)
+
+
+async def _temporal(client: Client) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS_MAX):
+            healthy = await client.service_client.check_health()
+        return "ok" if healthy else "not serving"
+    except Exception as error:  # Whatever it is, it is the answer.
+        return f"unreachable: {str(error) or type(error).__name__}"
+
+
+async def _readside(
+    pool: asyncpg.Pool, freshness: Freshness
+) -> tuple[str, dict[str, str], int | None]:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS_MAX):
+            stopped = await checkpoints.stopped(pool)
+            parked = len({one.order_id for one in await parking.parked(pool)})
+    except UNAVAILABLE as error:
+        return f"unreachable: {str(error) or type(error).__name__}", {}, None
+    except asyncpg.UndefinedTableError:
+        return "not migrated: run `orderly migrate`", {}, None
+    names = [projection.name for projection in PROJECTIONS]
+    return "ok", {name: _state_of(name, stopped, freshness) for name in names}, parked
+
+
+def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> str:
+    if projection in stopped:
+        return f"stopped: {stopped[projection]}"
+    silence = freshness.silence_seconds(projection)
+    if silence > HEARTBEAT_SECONDS_MAX:
+        return f"not up to date for {silence:.0f} seconds"
+    return "ok"

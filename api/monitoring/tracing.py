@@ -1,0 +1,51 @@
+"""One span for each request: its method, route and status, and nothing that a caller made up."""
+
+from __future__ import annotations
+
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import telemetry
+from api.context import method_of, route_of
+
+
+class Spans:
+    """Continues the caller's trace, if it sent one.
+
+    Addresses, queries, headers and what exceptions say stay out: any of them may hold what is
+    nobody's business.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method = method_of(scope)
+        with telemetry.TRACER.start_as_current_span(
+            method,
+            telemetry.continued(Request(scope).headers.get("traceparent")),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+
+            async def send_noted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.update_name(f"{method} {route_of(scope)}")
+                    span.set_attribute("http.route", route_of(scope))
+                    span.set_attribute("http.response.status_code", message["status"])
+                    if message["status"] >= 500:
+                        span.set_status(StatusCode.ERROR)
+                await send(message)
+
+            try:
+                await self._app(scope, receive, send_noted)
+            except Exception as error:  # A bug, which is answered further out.
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.set_status(StatusCode.ERROR)
+                raise

@@ -1,0 +1,1 @@
+"""Routes that serve the read models."""

@@ -1,0 +1,158 @@
+"""What the history of all orders answers; each question has a read model of its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, NamedTuple
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel
+
+from api.auth.authentication import needing
+from api.auth.permissions import OPERATE
+from api.problems.handlers import PROBLEMS
+from api.problems.problem import FieldError, Problem
+from api.reads.consistency import Recency, recency_of
+from api.reads.query_params import Day
+from orders.commands import Name
+from orders.money import Currency
+from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
+from readside.statistics.abandoned_drafts import DraftsOfDay, IdleDraft
+from readside.statistics.lead_times import LeadsOfDay
+from readside.statistics.order_stats import OrdersOfDay
+from readside.statistics.removed_items import RemovedItem
+
+router = APIRouter(
+    prefix="/v1/stats", tags=["stats"], responses=PROBLEMS, route_class=needing(OPERATE)
+)
+
+DAYS = 30
+DAYS_MAX = 366
+
+
+class Period(NamedTuple):
+    """Days in UTC, both included."""
+
+    first: date
+    last: date
+
+
+async def period(
+    from_: Annotated[
+        Day | None, Query(alias="from", description=f"the first day; usually {DAYS} days in all")
+    ] = None,
+    to: Annotated[Day | None, Query(description="the last day, included; usually today")] = None,
+) -> Period:
+    """Reads the days that are asked for; raises a Problem if there are none, or too many."""
+    last = to or datetime.now(UTC).date()
+    first = from_ or date.fromordinal(max(last.toordinal() - DAYS + 1, 1))
+    if first > last:
+        raise _unserved(f"must not be after {last}, the last day")
+    if (last - first).days >= DAYS_MAX:
+        earliest = last - timedelta(days=DAYS_MAX - 1)
+        raise _unserved(f"must be {earliest} or later: {last} is the last day")
+    return Period(first, last)
+
+
+def _unserved(detail: str) -> Problem:
+    return Problem(
+        422,
+        "malformed-request",
+        f"The first day, `from`, {detail}. At most {DAYS_MAX} days can be asked for at once.",
+        errors=[FieldError(parameter="from", code="not-with-this-to", detail=detail)],
+    )
+
+
+InPeriod = Annotated[Period, Depends(period)]
+
+
+class OrderStats(BaseModel):
+    """By day and currency, the days without any left out."""
+
+    items: list[OrdersOfDay]
+
+
+class RemovedItems(BaseModel):
+    """By SKU, those of which most was taken out first."""
+
+    items: list[RemovedItem]
+
+
+class AbandonedDrafts(BaseModel):
+    """By day, those without any left out; and the drafts of now, the longest untouched first."""
+
+    items: list[DraftsOfDay]
+    open: int
+    longest_idle: list[IdleDraft]
+
+
+class LeadTimes(BaseModel):
+    """By day of placing, the days without any left out."""
+
+    items: list[LeadsOfDay]
+
+
+@router.get("/orders", summary="What happened to orders, day by day", response_model=OrderStats)
+async def get_order_stats(
+    request: Request,
+    days: InPeriod,
+    recency: Annotated[Recency, Depends(recency_of(order_stats.PROJECTION.name))],
+    currency: Annotated[Currency | None, Query(description="only orders in this one")] = None,
+) -> Response:
+    """How many orders went through each stage of their lives on a day, and the money of it."""
+    pool = request.app.state.pool
+    await recency.reach(pool)
+    items = await order_stats.by_day(pool, *days, currency)
+    return _json(OrderStats(items=items), recency)
+
+
+@router.get("/removed-items", summary="What was taken out of drafts", response_model=RemovedItems)
+async def get_removed_items(
+    request: Request,
+    days: InPeriod,
+    recency: Annotated[Recency, Depends(recency_of(removed_items.PROJECTION.name))],
+    sku: Annotated[Name | None, Query(description="only this one")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+) -> Response:
+    """The SKUs that were put into drafts and most often taken out again before placing."""
+    pool = request.app.state.pool
+    await recency.reach(pool)
+    items = await removed_items.most(pool, *days, sku, limit)
+    return _json(RemovedItems(items=items), recency)
+
+
+@router.get(
+    "/abandoned-drafts", summary="Drafts that came to nothing", response_model=AbandonedDrafts
+)
+async def get_abandoned_drafts(
+    request: Request,
+    days: InPeriod,
+    recency: Annotated[Recency, Depends(recency_of(abandoned_drafts.PROJECTION.name))],
+    limit: Annotated[int, Query(ge=0, le=100, description="of `longest_idle`")] = 25,
+) -> Response:
+    """Drafts that expired or were cancelled, by day; and how long those of now lie untouched."""
+    pool = request.app.state.pool
+    await recency.reach(pool)
+    found = AbandonedDrafts(
+        items=await abandoned_drafts.by_day(pool, *days),
+        open=await abandoned_drafts.count_open(pool),
+        longest_idle=await abandoned_drafts.longest_idle(pool, limit),
+    )
+    return _json(found, recency)
+
+
+@router.get("/lead-times", summary="From placing to the parcel", response_model=LeadTimes)
+async def get_lead_times(
+    request: Request,
+    days: InPeriod,
+    recency: Annotated[Recency, Depends(recency_of(lead_times.PROJECTION.name))],
+) -> Response:
+    """How long orders that were placed on a day waited for their first parcel."""
+    pool = request.app.state.pool
+    await recency.reach(pool)
+    return _json(LeadTimes(items=await lead_times.by_day(pool, *days)), recency)
+
+
+def _json(body: BaseModel, recency: Recency) -> Response:
+    headers = recency.headers()
+    return Response(body.model_dump_json(), headers=headers, media_type="application/json")

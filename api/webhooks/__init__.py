@@ -1,0 +1,1 @@
+"""Inbound webhooks from the payment, stock and shipping services."""

@@ -1,0 +1,136 @@
+"""What other services tell unasked: signed events in, each of which counts once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+
+import webhooks
+from api.context import WAIT_SECONDS, context_of, payload_of, short_hash
+from api.gateway.gateway import Gateway, Mail
+from api.limits.rate_limit import charge
+from api.problems.handlers import PROBLEMS
+from api.problems.problem import Problem, refused
+from api.webhooks.payloads import EVENTS, AnyData, Envelope
+from workflows.command_handler import Refused
+from workflows.messages import LOG_BEHIND, Instruction
+
+log = logging.getLogger("orderly.api")
+
+router = APIRouter(prefix="/v1/callbacks", tags=["callbacks"], responses=PROBLEMS)
+
+T = TypeVar("T", bound=BaseModel)
+
+PATIENCE = timedelta(minutes=10)
+
+
+class Taken(BaseModel):
+    """What became of an event; whichever it is, it need not be sent again."""
+
+    outcome: Literal["taken", "refused", "ignored"]
+    code: str | None = Field(None, description="why it was refused")
+
+
+def _route_for(sender: str) -> Callable[[Request], Awaitable[Taken]]:
+    async def take_event(request: Request) -> Taken:
+        body = await request.body()
+        message_id = _verified(request, body)
+        charge(request, sender)
+        event = _read(Envelope, body)
+        shape = EVENTS[sender].get(event.type)
+        if shape is None:
+            return Taken(outcome="ignored")  # A service has more to tell than orders ask for.
+        data = _read(shape, event.data, "data")
+        try:
+            await _send(request, sender, message_id, data, body)
+        except Refused as no:
+            _unless_final(no, event.timestamp)
+            code = no.refusal.code
+            log.warning("%s of order %s is refused: %s", event.type, data.order_id, code)
+            return Taken(outcome="refused", code=code)
+        return Taken(outcome="taken")
+
+    return take_event
+
+
+_SIGNED = {
+    "parameters": [
+        {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+        for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}},
+    },
+}
+
+for _sender, _events in EVENTS.items():
+    router.add_api_route(
+        f"/{_sender}",
+        _route_for(_sender),
+        methods=["POST"],
+        summary=f"What {_sender} has to tell",
+        description=f"Signed as Standard Webhooks has it. Events: {', '.join(_events)}.",
+        operation_id=f"take_{_sender}_event",
+        response_model=Taken,
+        response_model_exclude_none=True,
+        openapi_extra=_SIGNED,
+    )
+
+
+def _verified(request: Request, body: bytes) -> str:
+    """The id of the message, if its sender is who we think."""
+    secret: str | None = request.app.state.webhook_secret
+    if secret is None:
+        detail = "No callback can be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
+        raise Problem(503, "callbacks-not-configured", detail, retry_after=60)
+    try:
+        return webhooks.verified(secret, request.headers, time.time(), body)
+    except webhooks.BadSignature as bad:
+        raise Problem(401, "bad-signature", f"The callback cannot be believed: {bad}.") from bad
+
+
+def _read(shape: type[T], content: bytes | dict[str, Any], *place: str) -> T:
+    try:
+        if isinstance(content, bytes):
+            return shape.model_validate_json(content)
+        return shape.model_validate(content)
+    except ValidationError as error:
+        wrong = [{**e, "loc": ("body", *place, *e["loc"])} for e in error.errors()]
+        raise RequestValidationError(wrong) from None
+
+
+async def _send(request: Request, sender: str, message_id: str, data: AnyData, body: bytes) -> None:
+    context = context_of(request)
+    gateway: Gateway = request.app.state.gateway
+    mail = Mail(
+        order_id=data.order_id,
+        command_id=short_hash(sender, message_id),  # A repeated delivery counts once.
+        instruction=Instruction(
+            commands=[data.message()],
+            actor=sender,
+            payload_hash=short_hash(payload_of(request.url.path, body)),
+            attempt_id=context.attempt_id,
+            traceparent=context.traceparent,
+        ),
+    )
+    await gateway.send(mail, WAIT_SECONDS)
+
+
+def _unless_final(no: Refused, happened_at: datetime) -> None:
+    """Raises a Problem, upon which the event is sent again, if that may help.
+
+    Events overtake one another, so a delivery can come before we know that the shipment has left:
+    while an event is young, its refusal may be only a matter of time. Later it never succeeds, and
+    sending it for ever would only hold up what comes after it.
+    """
+    is_young = datetime.now(happened_at.tzinfo) - happened_at < PATIENCE
+    if is_young or no.refusal.code == LOG_BEHIND:
+        raise refused(no.refusal, "#/data") from no

@@ -1,0 +1,5 @@
+"""Runs the command line as `python -m cli`, where the `orderly` script is not installed."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""What clients and event consumers rely on, and the checks that refuse to break it."""

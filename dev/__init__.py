@@ -1,0 +1,1 @@
+"""Tools for developers: embedded stack, simulators, scenarios, demo and benchmarks."""

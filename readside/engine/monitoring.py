@@ -1,0 +1,59 @@
+"""What an operator must know of the read side, in numbers, read from the database at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from eventlog.log import SLICE
+from eventlog.postgres import Reader
+from readside.engine.checkpoints import LIVE
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How a live projection gets on."""
+
+    projection: str
+    freshness: Sequence[int]
+    """How many events were how late, by the classes of FRESHNESS_MS and the open one above."""
+    lag_seconds: float
+    """For how long the first event that it has not come to has been in the log; 0 without one."""
+    parked_orders: int
+    is_stopped: bool
+
+
+async def measure(connection: Reader, projections: Sequence[str]) -> list[Measures]:
+    """How these projections get on, in the order of their names."""
+    rows = await connection.fetch(
+        f"""
+        SELECT projection, freshness, stopped_by IS NOT NULL AS is_stopped,
+               coalesce(extract(epoch FROM clock_timestamp() - next.recorded_at), 0)::float8
+                   AS lag_seconds,
+               (SELECT count(*) FROM parked_orders AS p
+                WHERE (p.projection, p.generation) = (c.projection, c.generation)) AS parked_orders
+        FROM projection_checkpoints AS c LEFT JOIN LATERAL (
+            SELECT recorded_at FROM order_events
+            WHERE (transaction_id, position) > (c.transaction_id, c.position) AND {SLICE} = c.slice
+            ORDER BY transaction_id, position LIMIT 1
+        ) AS next ON true
+        WHERE generation = $1 AND projection = ANY($2) ORDER BY projection
+        """,
+        LIVE,
+        projections,
+    )
+    measures = []
+    for projection, group in groupby(rows, key=lambda row: row["projection"]):
+        slices = list(group)
+        counts = [row["freshness"] for row in slices if row["freshness"]]
+        measures.append(
+            Measures(
+                projection=projection,
+                freshness=[sum(of_class) for of_class in zip(*counts, strict=True)],
+                lag_seconds=max(row["lag_seconds"] for row in slices),
+                parked_orders=slices[0]["parked_orders"],
+                is_stopped=any(row["is_stopped"] for row in slices),
+            )
+        )
+    return measures

@@ -1,0 +1,1 @@
+"""The read model of single orders and order lists."""

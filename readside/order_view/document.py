@@ -1,0 +1,261 @@
+"""An order as the API shows it, made from the order as its events say it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from orders import ledger
+from orders import statuses as derived
+from orders.decider import allowed_commands
+from orders.order import Line, Order, Return, Shipment
+from orders.rules.process import next_deadline
+
+
+class LineDocument(BaseModel):
+    """One line. Amounts are integer minor units of the order's currency; counters are pieces."""
+
+    line_id: str
+    sku: str
+    title: str
+    quantity: int
+    unit_price: int
+    discount: int
+    tax: int
+    total: int
+    share_of_discounts: int
+    """The line's part of the discounts on the whole order; the parts sum to them exactly."""
+    reserved: int
+    shipped: int
+    delivered: int
+    cancelled: int
+    returned: int
+
+
+class DiscountDocument(BaseModel):
+    """An amount off the whole order."""
+
+    discount_id: str
+    amount: int
+    reason: str | None
+
+
+class NoteDocument(BaseModel):
+    """Something that somebody wrote down about the order."""
+
+    note_id: str
+    text: str
+
+
+class PaymentDocument(BaseModel):
+    """The order's money so far, in minor units of its currency."""
+
+    status: derived.PaymentStatus
+    method: str | None
+    authorised: int
+    """In all, whatever has become of it."""
+    captured: int
+    refunded: int
+    voided: int
+    due: int
+    """What should be captured and not refunded by now."""
+
+
+class PiecesDocument(BaseModel):
+    """So many pieces of a line."""
+
+    line_id: str
+    quantity: int
+
+
+class ShipmentDocument(BaseModel):
+    """Pieces that travel together, from one stock location."""
+
+    shipment_id: str
+    status: str
+    location: str
+    tracking: str | None
+    lines: list[PiecesDocument]
+
+
+class ReturnDocument(BaseModel):
+    """Pieces that a customer sends back, and how many of them have come."""
+
+    return_id: str
+    status: str
+    reason: str | None
+    lines: list[PiecesDocument]
+    received: list[PiecesDocument]
+
+
+class DeadlineDocument(BaseModel):
+    """What happens by itself at some time if nobody acts before."""
+
+    name: str
+    at: datetime
+
+
+class StepDocument(BaseModel):
+    """Something that another service still owes; `reason` says why it does not get on."""
+
+    step_id: str
+    type: str
+    reason: str | None
+
+
+class OrderDocument(BaseModel):
+    """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
+
+    order_id: str
+    version: int
+    status: str
+    customer_id: str
+    currency: str
+    external_reference: str | None
+    total: int
+    """Of all that is not called off piece by piece, with the shipping charge."""
+    shipping_charge: int
+    lines: list[LineDocument]
+    discounts: list[DiscountDocument]
+    notes: list[NoteDocument]
+    shipping_address: str | None
+    billing_address: str | None
+    payment: PaymentDocument
+    fulfilment_status: derived.FulfilmentStatus
+    return_status: derived.ReturnStatus
+    shipments: list[ShipmentDocument]
+    returns: list[ReturnDocument]
+    awaits: str | None
+    """What the customer has to decide on: "payment" or "shortfall"."""
+    missing: list[PiecesDocument]
+    """Pieces of a placed order that are still to leave and that no stock is held for."""
+    deadline: DeadlineDocument | None
+    pending: list[StepDocument]
+    """What other services still owe."""
+    needs_attention: list[StepDocument]
+    """Those of them that do not get on; `retry-step` asks again."""
+    cancel_reason: str | None
+    opened_at: datetime | None
+    placed_at: datetime | None
+    updated_at: datetime | None
+    allowed_commands: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An order and what its events' times tell of it."""
+
+    order_id: str
+    order: Order = field(default_factory=Order)
+    opened_at: datetime | None = None
+    placed_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+def document(view: View) -> OrderDocument:
+    """The document of a view."""
+    order = view.order
+    pending = [
+        StepDocument(step_id=key, type=step.type, reason=order.troubles.get(key))
+        for key, step in order.steps.items()
+    ]
+    deadline = next_deadline(order)
+    return OrderDocument(
+        order_id=view.order_id,
+        version=order.version,
+        status=order.status,
+        customer_id=order.customer_id,
+        currency=order.currency,
+        external_reference=order.external_reference,
+        total=order.total,
+        shipping_charge=order.shipping_charge,
+        lines=_lines(order),
+        discounts=[
+            DiscountDocument(discount_id=d.discount_id, amount=d.amount, reason=d.reason)
+            for d in order.discounts.values()
+        ],
+        notes=[NoteDocument(note_id=key, text=text) for key, text in order.notes.items()],
+        shipping_address=order.shipping_address,
+        billing_address=order.billing_address,
+        payment=_payment(order),
+        fulfilment_status=derived.fulfilment_status(order),
+        return_status=derived.return_status(order),
+        shipments=[_shipment(shipment) for shipment in order.shipments.values()],
+        returns=[_return(back) for back in order.returns.values()],
+        awaits=order.awaits,
+        missing=_pieces(order.missing()) if order.is_priced else [],
+        deadline=DeadlineDocument(name=deadline.name, at=deadline.at) if deadline else None,
+        pending=pending,
+        needs_attention=[step for step in pending if step.reason is not None],
+        cancel_reason=order.cancel_reason,
+        opened_at=view.opened_at,
+        placed_at=view.placed_at,
+        updated_at=view.updated_at,
+        allowed_commands=allowed_commands(order),
+    )
+
+
+def _lines(order: Order) -> list[LineDocument]:
+    shares = order.discount_shares()
+    return [
+        _line(line, shares[key], derived.cancelled_pieces(order, key))
+        for key, line in order.lines.items()
+    ]
+
+
+def _line(line: Line, share_of_discounts: int, cancelled: int) -> LineDocument:
+    return LineDocument(
+        line_id=line.line_id,
+        sku=line.sku,
+        title=line.title,
+        quantity=line.quantity,
+        unit_price=line.unit_price,
+        discount=line.discount,
+        tax=line.tax,
+        total=line.total,
+        share_of_discounts=share_of_discounts,
+        reserved=line.reserved,
+        shipped=line.shipped,
+        delivered=line.delivered,
+        cancelled=cancelled,
+        returned=line.returned,
+    )
+
+
+def _payment(order: Order) -> PaymentDocument:
+    return PaymentDocument(
+        status=derived.payment_status(order),
+        method=order.payment_method,
+        authorised=ledger.authorised(order),
+        captured=ledger.captured(order),
+        refunded=ledger.refunded(order),
+        voided=ledger.voided(order),
+        due=ledger.due(order) if order.is_priced else 0,
+    )
+
+
+def _shipment(shipment: Shipment) -> ShipmentDocument:
+    return ShipmentDocument(
+        shipment_id=shipment.shipment_id,
+        status=shipment.status,
+        location=shipment.location,
+        tracking=shipment.tracking,
+        lines=_pieces(shipment.lines),
+    )
+
+
+def _return(back: Return) -> ReturnDocument:
+    return ReturnDocument(
+        return_id=back.return_id,
+        status=back.status,
+        reason=back.reason,
+        lines=_pieces(back.lines),
+        received=_pieces(back.received),
+    )
+
+
+def _pieces(counts: Mapping[str, int]) -> list[PiecesDocument]:
+    return [PiecesDocument(line_id=key, quantity=n) for key, n in counts.items()]

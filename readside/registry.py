@@ -1,0 +1,15 @@
+"""All projections there are: a new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from readside.engine.projection import Projection
+from readside.order_view import projection as order_view
+from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
+
+PROJECTIONS: tuple[Projection, ...] = (
+    order_view.PROJECTION,
+    order_stats.PROJECTION,
+    removed_items.PROJECTION,
+    abandoned_drafts.PROJECTION,
+    lead_times.PROJECTION,
+)

@@ -1,0 +1,1 @@
+"""Read models that count and sum over all orders."""

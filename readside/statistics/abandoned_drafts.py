@@ -1,0 +1,166 @@
+"""Drafts that came to nothing, by day; and those that are open, by how long nobody touched them."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from eventlog.log import SLICE, LoggedEvent
+from eventlog.postgres import Connection, Reader
+from readside.engine.projection import Projection, Streams, Undigestible, columns
+
+_TABLES = """
+CREATE TABLE orders (
+    order_id   text        PRIMARY KEY,
+    version    integer     NOT NULL,
+    is_draft   boolean     NOT NULL,
+    opened_at  timestamptz NOT NULL,
+    touched_at timestamptz NOT NULL  -- while it was a draft
+);
+-- With the slice in its key, a row has one process that adds to it, and none waits for another.
+CREATE TABLE daily (
+    day    date    NOT NULL,         -- in UTC
+    type   text    NOT NULL,         -- of event
+    slice  integer NOT NULL,
+    drafts bigint  NOT NULL,
+    PRIMARY KEY (day, type, slice)
+);
+"""
+_INDEXES = "CREATE INDEX ON orders (touched_at, order_id) WHERE is_draft;"
+
+_OPENED = "order-opened"
+_LAST = ("order-placed", "order-expired", "order-cancelled")
+_TOUCHED = (
+    "item-added",
+    "item-quantity-changed",
+    "item-removed",
+    "discount-applied",
+    "discount-removed",
+    "note-added",
+    "shipping-charge-set",
+    "shipping-address-set",
+    "billing-address-set",
+)
+
+
+class DraftsOfDay(BaseModel):
+    """How many drafts were opened on a day (UTC), and how many ended: placed, or abandoned."""
+
+    day: date
+    opened: int
+    placed: int
+    expired: int
+    cancelled: int
+
+
+class IdleDraft(BaseModel):
+    """A draft that is open now, and how long nothing has happened to it."""
+
+    order_id: str
+    opened_at: datetime
+    last_event_at: datetime
+    idle_seconds: int
+
+
+class _Draft(NamedTuple):
+    version: int
+    is_draft: bool
+    opened_at: datetime
+    touched_at: datetime
+
+
+async def project(connection: Connection, streams: Streams) -> None:
+    """Follows drafts until they end, and counts how; raises Undigestible."""
+    rows = await connection.fetch("SELECT * FROM orders WHERE order_id = ANY($1)", list(streams))
+    drafts = {row["order_id"]: _Draft(*row[1:]) for row in rows}
+    counted = []
+    for order_id, stream in streams.items():
+        for logged in stream:
+            before = drafts.get(order_id)
+            drafts[order_id] = now = _after(logged, before)
+            if before is None or before.is_draft != now.is_draft:
+                counted.append((order_id, logged.occurred_at.date(), logged.type))
+    await connection.execute(
+        """
+        INSERT INTO orders SELECT * FROM unnest(
+            $1::text[], $2::int[], $3::boolean[], $4::timestamptz[], $5::timestamptz[])
+            AS new (order_id, version, is_draft, opened_at, touched_at)
+        ON CONFLICT (order_id) DO UPDATE SET version = excluded.version,
+            is_draft = excluded.is_draft, touched_at = excluded.touched_at
+        """,
+        *columns((order_id, *draft) for order_id, draft in drafts.items()),
+    )
+    if counted:
+        await connection.execute(
+            f"""
+            INSERT INTO daily SELECT day, type, {SLICE}, count(*)
+            FROM unnest($1::text[], $2::date[], $3::text[]) AS counted (order_id, day, type)
+            GROUP BY 1, 2, 3
+            ON CONFLICT (day, type, slice) DO UPDATE SET drafts = daily.drafts + excluded.drafts
+            """,
+            *columns(counted),
+        )
+
+
+def _after(logged: LoggedEvent, draft: _Draft | None) -> _Draft:
+    """The draft after one more event, which is its last or may come when it has long ended."""
+    at = logged.occurred_at
+    if logged.type == _OPENED:
+        return _Draft(logged.version, True, at, at)
+    if draft is None:
+        raise Undigestible(logged.order_id, logged.version, "its opening is missing")
+    if not draft.is_draft:
+        return draft._replace(version=logged.version)
+    return _Draft(logged.version, logged.type not in _LAST, draft.opened_at, at)
+
+
+async def by_day(connection: Reader, first: date, last: date) -> list[DraftsOfDay]:
+    """The days on which drafts were opened or ended, both bounds included, in order."""
+    rows = await connection.fetch(
+        """
+        SELECT day, coalesce(sum(drafts) FILTER (WHERE type = 'order-opened'), 0) AS opened,
+               coalesce(sum(drafts) FILTER (WHERE type = 'order-placed'), 0) AS placed,
+               coalesce(sum(drafts) FILTER (WHERE type = 'order-expired'), 0) AS expired,
+               coalesce(sum(drafts) FILTER (WHERE type = 'order-cancelled'), 0) AS cancelled
+        FROM abandoned_drafts.daily WHERE day BETWEEN $1 AND $2 GROUP BY day ORDER BY day
+        """,
+        first,
+        last,
+    )
+    return [DraftsOfDay(**row) for row in rows]
+
+
+async def count_open(connection: Reader) -> int:
+    """How many drafts there are now: all that were opened, but for those that have ended."""
+    open_: int = await connection.fetchval(
+        "SELECT coalesce(sum(CASE type WHEN $1 THEN drafts ELSE -drafts END), 0)::bigint"
+        " FROM abandoned_drafts.daily",
+        _OPENED,
+    )
+    return open_
+
+
+async def longest_idle(connection: Reader, limit: int) -> list[IdleDraft]:
+    """The open drafts to which nothing has happened for longest."""
+    rows = await connection.fetch(
+        """
+        SELECT order_id, opened_at, touched_at AS last_event_at,
+               greatest(extract(epoch FROM now() - touched_at)::bigint, 0) AS idle_seconds
+        FROM abandoned_drafts.orders WHERE is_draft ORDER BY touched_at, order_id LIMIT $1
+        """,
+        limit,
+    )
+    return [IdleDraft(**row) for row in rows]
+
+
+PROJECTION = Projection(
+    name="abandoned_drafts",
+    version=1,
+    tables=_TABLES,
+    indexes=_INDEXES,
+    project=project,
+    types=(_OPENED, *_TOUCHED, *_LAST),
+    pause_seconds=1,
+)

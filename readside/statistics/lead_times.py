@@ -1,0 +1,133 @@
+"""How long placed orders wait until their first parcel leaves, and until the first arrives."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import NamedTuple
+
+import asyncpg
+from pydantic import BaseModel
+
+from eventlog.log import LoggedEvent
+from eventlog.postgres import Connection, Reader
+from readside.engine.projection import Projection, Streams, Undigestible, columns
+
+_TABLES = """
+CREATE TABLE orders (
+    order_id          text        PRIMARY KEY,
+    version           integer     NOT NULL,
+    placed_at         timestamptz NOT NULL,
+    shipped_seconds   integer,  -- from placing until its first parcel left; NULL until then
+    delivered_seconds integer   -- until a first one arrived
+);
+"""
+_INDEXES = "CREATE INDEX ON orders (placed_at);"
+
+_PLACED, _SHIPPED, _DELIVERED = "order-placed", "shipment-dispatched", "shipment-delivered"
+
+
+class Lead(BaseModel):
+    """How long it took, in whole seconds, over the orders that have come so far; null for none."""
+
+    orders: int
+    p50_seconds: int | None
+    p90_seconds: int | None
+    longest_seconds: int | None
+
+
+class LeadsOfDay(BaseModel):
+    """The orders that were placed on a day (UTC): how many, and how long they waited.
+
+    `shipped` is until the first parcel left, `delivered` until the first arrived.
+    """
+
+    day: date
+    placed: int
+    shipped: Lead
+    delivered: Lead
+
+
+class _Times(NamedTuple):
+    version: int
+    placed_at: datetime
+    shipped_seconds: int | None = None
+    delivered_seconds: int | None = None
+
+
+async def project(connection: Connection, streams: Streams) -> None:
+    """Takes the time of what happens first of its kind; raises Undigestible."""
+    rows = await connection.fetch("SELECT * FROM orders WHERE order_id = ANY($1)", list(streams))
+    times = {row["order_id"]: _Times(*row[1:]) for row in rows}
+    for order_id, stream in streams.items():
+        for logged in stream:
+            times[order_id] = _after(logged, times.get(order_id))
+    await connection.execute(
+        """
+        INSERT INTO orders
+        SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::int[], $5::int[])
+            AS new (order_id, version, placed_at, shipped_seconds, delivered_seconds)
+        ON CONFLICT (order_id) DO UPDATE SET version = excluded.version,
+            shipped_seconds = excluded.shipped_seconds,
+            delivered_seconds = excluded.delivered_seconds
+        """,
+        *columns((order_id, *known) for order_id, known in times.items()),
+    )
+
+
+def _after(logged: LoggedEvent, times: _Times | None) -> _Times:
+    if logged.type == _PLACED:
+        return _Times(logged.version, logged.occurred_at)
+    if times is None:
+        raise Undigestible(logged.order_id, logged.version, "its placing is missing")
+    times = times._replace(version=logged.version)
+    seconds = int((logged.occurred_at - times.placed_at).total_seconds())
+    if logged.type == _SHIPPED and times.shipped_seconds is None:
+        return times._replace(shipped_seconds=seconds)
+    if logged.type == _DELIVERED and times.delivered_seconds is None:
+        return times._replace(delivered_seconds=seconds)
+    return times
+
+
+async def by_day(connection: Reader, first: date, last: date) -> list[LeadsOfDay]:
+    """The days on which orders were placed, both bounds included, in order."""
+    rows = await connection.fetch(
+        """
+        SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, count(*) AS placed,
+               count(shipped_seconds) AS shipped, count(delivered_seconds) AS delivered,
+               percentile_disc(ARRAY[0.5, 0.9, 1]) WITHIN GROUP (ORDER BY shipped_seconds)
+                   AS shipped_seconds,
+               percentile_disc(ARRAY[0.5, 0.9, 1]) WITHIN GROUP (ORDER BY delivered_seconds)
+                   AS delivered_seconds
+        FROM lead_times.orders
+        WHERE placed_at >= $1::date::timestamp AT TIME ZONE 'UTC'
+          AND placed_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'
+        GROUP BY day ORDER BY day
+        """,
+        first,
+        last,
+    )
+    return [
+        LeadsOfDay(
+            day=row["day"],
+            placed=row["placed"],
+            shipped=_lead(row, "shipped"),
+            delivered=_lead(row, "delivered"),
+        )
+        for row in rows
+    ]
+
+
+def _lead(row: asyncpg.Record, stage: str) -> Lead:
+    p50, p90, longest = row[f"{stage}_seconds"] or (None, None, None)
+    return Lead(orders=row[stage], p50_seconds=p50, p90_seconds=p90, longest_seconds=longest)
+
+
+PROJECTION = Projection(
+    name="lead_times",
+    version=1,
+    tables=_TABLES,
+    indexes=_INDEXES,
+    project=project,
+    types=(_PLACED, _SHIPPED, _DELIVERED),
+    pause_seconds=1,
+)

@@ -1,0 +1,179 @@
+"""An order as of any version and any instant is the fold of what had happened to it by then."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from eventlog import log
+from orders.evolve import fold
+from readside.order_view.document import View, document
+from settings import Settings
+from tests.conftest import Running, run_api
+from tests.integration.api.test_orders import http, opened, problem, shown
+from tests.integration.api.test_personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.integration.readside.test_projector import OPENED, publish, publish_unreadable
+from tests.support.command_builders import new_order_id
+from tests.support.shop import MILK, Shop
+
+__all__ = ["http"]  # A fixture.
+
+
+async def as_of(http: httpx.AsyncClient, path: str, **moment: Any) -> dict[str, Any]:
+    response = await http.get(path, params=moment)
+    assert response.status_code == 200, response.text
+    document: dict[str, Any] = response.json()
+    assert response.headers["ETag"] == f'"{document["version"]}"'
+    return document
+
+
+async def test_the_order_as_of_each_version_is_the_fold_of_its_history_up_to_it(
+    shop: Shop, orderly: Running
+) -> None:
+    sale = await shop.sells(MILK)
+    await sale.leaves()
+    await sale.arrives()
+    now = await sale.document()
+    stream = await log.read_stream(orderly.pool, sale.order_id)
+    assert (len(stream), now["version"] > 8) == (now["version"], True)
+
+    for event in stream:
+        past = await as_of(shop.http, sale.path, version=event.version)
+        order = fold(e.event() for e in stream[: event.version])
+        placed = [e.occurred_at for e in stream[: event.version] if e.type == "order-placed"]
+        view = View(
+            sale.order_id,
+            order,
+            opened_at=stream[0].occurred_at,
+            placed_at=placed[0] if placed else None,
+            updated_at=event.occurred_at,
+        )
+        assert past == document(view).model_dump(mode="json")
+    assert past == now
+
+
+async def test_the_order_as_of_an_instant_has_all_that_had_happened_by_then(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http)
+    await http.post(f"{path}/commands/add-note", json={"text": "ring twice"})
+    await http.post(f"{path}/commands/cancel-order")
+    await shown(http, path, 5)
+    history = (await http.get(f"{path}/history")).json()["items"]
+    noted, cancelled = (datetime.fromisoformat(item["occurred_at"]) for item in history[3:])
+
+    assert (await as_of(http, path, at=noted.isoformat()))["version"] == 4
+    just_before = noted - timedelta(microseconds=1)
+    assert (await as_of(http, path, at=just_before.isoformat()))["version"] == 3
+    elsewhere = cancelled.isoformat().replace("+00:00", "Z")
+    assert (await as_of(http, path, at=elsewhere))["status"] == "cancelled"
+    assert (await as_of(http, path, at="2999-01-01T00:00:00+02:00"))["version"] == 5
+
+
+async def test_an_instant_before_the_order_was_opened_is_answered_with_when_it_was(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http)
+    opened_at = (await shown(http, path, 3))["opened_at"]
+    early = await http.get(path, params={"at": "2017-01-01T00:00:00Z"})
+    detail = problem(early, 404, "not-open-yet")["detail"]
+    assert opened_at.rstrip("Z") in detail
+
+
+async def test_a_version_beyond_the_last_is_answered_with_which_that_is(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http)
+    await shown(http, path, 3)
+    beyond = problem(await http.get(path, params={"version": 4}), 404, "unknown-version")
+    assert beyond["current_version"] == 3
+    assert "at version 3" in beyond["detail"]
+
+
+async def test_a_version_that_is_acknowledged_but_not_published_yet_is_waited_for(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http)
+    for version in range(4, 9):
+        answer = (await http.post(f"{path}/commands/add-note", json={"text": "x"})).json()
+        token = answer["consistency_token"]
+        past = await as_of(http, path, version=version, consistency_token=token)
+        assert past["version"] == version
+        past = await as_of(http, path, at="2999-01-01T00:00:00Z", min_version=version)
+        assert past["version"] == version
+    late = await http.get(
+        path, params={"version": 3, "min_version": 99}, headers={"Prefer": "wait=0"}
+    )
+    problem(late, 503, "projection-behind")
+
+
+@pytest.mark.parametrize("moment", [{"version": 2}, {"at": "2999-01-01T00:00:00Z"}])
+async def test_an_event_of_a_later_version_of_the_service_is_no_bug_of_this_one(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, dsn: str, moment: dict[str, Any]
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await publish_unreadable(pool, order_id, 2)
+    async with run_api(temporal.client, Settings(dsn, "unused")) as http:
+        path = f"/v1/orders/{order_id}"
+        answer = await http.get(path, params=moment)
+        problem(answer, 503, "event-unreadable")
+        assert answer.headers["Retry-After"] == "60"
+        assert (await as_of(http, path, version=1))["version"] == 1
+
+
+@pytest.mark.parametrize("moment", [{"version": 1}, {"at": "2999-01-01T00:00:00Z"}])
+async def test_there_is_no_past_of_an_order_that_nobody_opened(
+    http: httpx.AsyncClient, moment: dict[str, Any]
+) -> None:
+    problem(await http.get(f"/v1/orders/{new_order_id()}", params=moment), 404, "unknown-order")
+
+
+@pytest.mark.parametrize(
+    ("moment", "parameters"),
+    [
+        ({"version": 2, "at": "2999-01-01T00:00:00Z"}, {"version", "at"}),
+        ({"version": 0}, {"version"}),
+        ({"version": -1}, {"version"}),
+        ({"version": 2**31}, {"version"}),
+        ({"version": "last"}, {"version"}),
+        ({"at": "yesterday"}, {"at"}),
+        ({"at": "1500000000"}, {"at"}),
+        ({"at": "2017-01-01"}, {"at"}),
+        ({"at": "2017-01-01T11:53:26"}, {"at"}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+async def test_a_moment_that_is_none_is_refused_by_name(
+    http: httpx.AsyncClient, moment: dict[str, Any], parameters: set[str]
+) -> None:
+    path = await opened(http)
+    refused = problem(await http.get(path, params=moment), 422, "malformed-request")
+    assert {error["parameter"] for error in refused["errors"]} == parameters
+
+
+async def test_a_past_version_may_be_kept_unless_there_is_personal_data_in_it(
+    http: httpx.AsyncClient,
+) -> None:
+    customer = new_customer()
+    path = await opened(http, customer_id=customer, shipping_address=ADA)
+    await shown(http, path, 4)
+    without = await http.get(path, params={"version": 3})
+    assert "immutable" in without.headers["Cache-Control"]
+    known = {"If-None-Match": without.headers["ETag"]}
+    assert (await http.get(path, params={"version": 3}, headers=known)).status_code == 304
+
+    with_it = await http.get(path, params={"version": 4})
+    assert with_it.json()["shipping_address"] == whole(ADA)
+    assert with_it.headers["Cache-Control"] == "no-store"
+    await erase(http, customer)
+    known = {"If-None-Match": with_it.headers["ETag"]}
+    erased = await http.get(path, params={"version": 4}, headers=known)
+    assert (erased.status_code, erased.json()["shipping_address"]) == (200, ERASED)
+    now = await http.get(path, params={"at": "2999-01-01T00:00:00Z"})
+    assert (now.json()["shipping_address"], now.headers["Cache-Control"]) == (ERASED, "no-store")

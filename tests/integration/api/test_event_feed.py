@@ -1,0 +1,295 @@
+"""The public feed tells every event, in order and as CloudEvents, whoever begins anew."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from api.events.cloudevents import cursor
+from eventlog import feed, log
+from eventlog.log import Checkpoint
+from orders.events import BY_TAG
+from settings import Settings
+from tests.conftest import Running, run_api
+from tests.integration.api.test_orders import http, opened, problem, shown
+from tests.integration.api.test_personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.integration.eventlog.test_log import append, note
+from tests.support.command_builders import new_order_id
+from tests.support.shop import MILK, Shop
+
+__all__ = ["http"]  # A fixture.
+
+
+async def page(http: httpx.AsyncClient, after: str | None = None, **more: Any) -> dict[str, Any]:
+    query = {**({"after": after} if after else {}), **more}
+    response = await http.get("/v1/events", params=query)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def read_on(
+    http: httpx.AsyncClient, after: str | None = None, **more: Any
+) -> tuple[list[dict[str, Any]], str]:
+    """All there is after a cursor, as a consumer reads it, and the cursor to go on from."""
+    items: list[dict[str, Any]] = []
+    while True:
+        found = await page(http, after, **more)
+        items += found["items"]
+        here, after = after, str(found["next"])
+        if after == here:
+            return items, after
+
+
+def places(items: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    return [(item["subject"], int(item["sequence"])) for item in items]
+
+
+async def test_an_event_says_in_the_words_of_cloudevents_what_happened_and_why(
+    http: httpx.AsyncClient,
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traceparent = f"00-{trace}-00f067aa0ba902b7-01"
+    path = await opened(http)
+    order_id = path.rpartition("/")[2]
+    await http.post(
+        f"{path}/commands/cancel-order",
+        json={"reason": "changed my mind"},
+        headers={"traceparent": traceparent},
+    )
+    await shown(http, path, 4)
+    history = (await http.get(f"{path}/history")).json()["items"]
+
+    items, _ = await read_on(http, order_id=order_id)
+    assert places(items) == [(order_id, version) for version in (1, 2, 3, 4)]
+    assert items[-1] == {
+        "specversion": "1.0",
+        "id": f"{order_id}@4",
+        "source": f"/orders/{order_id}",
+        "type": "orderly.order.order-cancelled.v1",
+        "subject": order_id,
+        "time": history[3]["occurred_at"],
+        "datacontenttype": "application/json",
+        "dataschema": f"{http.base_url}/v1/schemas/orderly.order.order-cancelled.v1",
+        "partitionkey": order_id,
+        "sequence": "0000000004",
+        "correlationid": trace,
+        "causationid": history[3]["command_id"],
+        "traceparent": traceparent,
+        "actor": "anonymous",
+        "data": {"reason": "changed my mind"},
+    }
+    assert [item["data"] for item in items] == [item["data"] for item in history]
+
+
+async def test_the_feed_goes_on_where_it_was_though_client_and_service_begin_anew(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    settings, orders = Settings(postgres_dsn=dsn), [new_order_id() for _ in range(7)]
+    for order_id in orders[:4]:
+        await append(pool, order_id, note(1), note(2), note(3))
+    async with run_api(temporal.client, settings) as http:
+        first = await page(http, limit=5)
+        assert len(first["items"]) == 5
+        rest, at_the_end = await read_on(http, first["next"], limit=5)
+        assert await read_on(http, at_the_end) == ([], at_the_end)
+    for order_id in orders[4:]:
+        await append(pool, order_id, note(1), note(2), note(3))
+    async with run_api(temporal.client, settings) as http:
+        new, _ = await read_on(http, at_the_end, limit=2)
+        again, _ = await read_on(http, first["next"])
+    seen = places(first["items"] + rest + new)
+    assert seen == [(order_id, version) for order_id in orders for version in (1, 2, 3)]
+    assert places(again) == places(rest + new), "what was read once is read again alike"
+    assert [e["id"] for e in again] == [e["id"] for e in rest + new]
+
+
+async def test_an_empty_log_gives_a_cursor_too(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        empty = await page(http)
+        assert empty["items"] == []
+        order_id = new_order_id()
+        await append(pool, order_id, note(1))
+        assert places((await page(http, empty["next"]))["items"]) == [(order_id, 1)]
+
+
+async def test_a_late_commit_is_not_skipped(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    early, late = new_order_id(), new_order_id()
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        async with pool.acquire() as slow:
+            holding = slow.transaction()
+            await holding.start()
+            await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
+            await append(pool, late, note(1))
+            items, after = await read_on(http)
+            assert items == [], "what is after it in the log must wait for it"
+            await holding.commit()
+        items, _ = await read_on(http, after)
+    assert places(items) == [(early, 1), (late, 1)]
+
+
+async def test_filters_choose_by_types_and_order(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    order_id = path.rpartition("/")[2]
+    await http.post(f"{path}/commands/add-note", json={"text": "ring twice"})
+    await shown(http, path, 4)
+    assert (await read_on(http, order_id=new_order_id()))[0] == []
+    items, _ = await read_on(http, order_id=order_id, type=["note-added", "order-opened"])
+    assert places(items) == [(order_id, 1), (order_id, 4)]
+    items, _ = await read_on(http, type="order-opened", limit=3)
+    assert {item["type"] for item in items} == {"orderly.order.order-opened.v1"}
+    assert (order_id, 1) in places(items)
+    everything, _ = await read_on(http)
+    assert items == [e for e in everything if e["type"] == "orderly.order.order-opened.v1"]
+
+
+async def test_a_rare_type_is_looked_for_in_bounded_steps_that_pass_over_the_rest(
+    pool: asyncpg.Pool,
+    dsn: str,
+    temporal: WorkflowEnvironment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed, "ROWS_LOOKED_AT_MAX", 10)
+    common, rare = new_order_id(), new_order_id()
+    await append(pool, common, *(note(version) for version in range(1, 26)))
+    await append(pool, rare, note(1))
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        pages = [await page(http, order_id=rare)]
+        for _ in range(3):
+            pages.append(await page(http, pages[-1]["next"], order_id=rare))
+    assert [places(found["items"]) for found in pages] == [[], [], [(rare, 1)], []]
+    assert len({found["next"] for found in pages}) == 3, "only at the end it is the same again"
+
+
+async def test_personal_data_is_open_in_the_feed_until_it_is_erased(
+    http: httpx.AsyncClient,
+) -> None:
+    customer = new_customer()
+    path = await opened(http, customer_id=customer, shipping_address=ADA)
+    order_id = path.rpartition("/")[2]
+    await shown(http, path, 4)
+
+    async def addresses() -> list[Any]:
+        items, _ = await read_on(http, order_id=order_id, type="shipping-address-set")
+        return [item["data"]["address"] for item in items]
+
+    assert await addresses() == [whole(ADA)]
+    await erase(http, customer)
+    assert await addresses() == [ERASED]
+    response = await http.get("/v1/events")
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_what_people_write_breaks_neither_page_nor_stream(
+    http: httpx.AsyncClient,
+) -> None:
+    text = 'one\u2028two\u2029three\nfour\tfive \\n größer, 注文 "sealed.1.k.AAAA" data: id: '
+    path = await opened(http, shipping_address=ADA)
+    order_id = path.rpartition("/")[2]
+    noted = await http.post(f"{path}/commands/add-note", json={"text": text})
+    assert noted.status_code == 200, noted.text
+    await shown(http, path, 5)
+    items, _ = await read_on(http, order_id=order_id)
+    assert [item["data"].get("text") for item in items[3:]] == [None, text]
+    query = {"order_id": order_id, "type": "note-added"}
+    async with http.stream(
+        "GET", "/v1/events", params=query, headers={"Accept": "text/event-stream"}
+    ) as stream:
+        received = b""
+        async for chunk in stream.aiter_bytes():
+            received += chunk
+            if b"\n: \nid" in received:
+                break
+    (data,) = (line for line in received.split(b"\n") if line.startswith(b"data: "))
+    assert json.loads(data.removeprefix(b"data: ")) == items[-1]
+
+
+def forged(place: Checkpoint) -> str:
+    text = cursor(place)
+    return ("B" if text[0] == "A" else "A") + text[1:]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "no cursor",
+        "größer",
+        "AAAA",
+        "A" * 28,
+        "A" * 10_000,
+        urlsafe_b64encode(json.dumps([1, 2]).encode()).decode(),
+        cursor(Checkpoint(1, 1)) + "AAAA",
+        cursor(Checkpoint(1, 1))[:-1],
+        "!" + cursor(Checkpoint(1, 1)),
+        forged(Checkpoint(1, 1)),
+        cursor(Checkpoint(-1, 1)),
+        cursor(Checkpoint(2**62, 1)),
+    ],
+)
+async def test_a_cursor_that_was_tampered_with_is_refused(
+    http: httpx.AsyncClient, bad: str
+) -> None:
+    refused = problem(await http.get("/v1/events", params={"after": bad}), 400, "invalid-cursor")
+    assert refused["errors"][0]["parameter"] == "after"
+
+
+async def test_a_cursor_of_another_log_is_refused_and_says_what_to_do(
+    http: httpx.AsyncClient, orderly: Running
+) -> None:
+    """A log restored from a dump has other transaction ids: a reader would wait for ever."""
+    ahead = await orderly.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
+    refused = await http.get("/v1/events", params={"after": cursor(Checkpoint(ahead + 99, 1))})
+    assert "begin anew" in problem(refused, 400, "invalid-cursor")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"type": "order-teleported"}, "type"),
+        ({"type": "orderly.order.item-added.v1"}, "type"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"order_id": ""}, "order_id"),
+    ],
+)
+async def test_a_filter_that_is_none_is_refused_by_name(
+    http: httpx.AsyncClient, query: dict[str, Any], parameter: str
+) -> None:
+    refused = problem(await http.get("/v1/events", params=query), 422, "malformed-request")
+    assert refused["errors"][0]["parameter"].startswith(parameter)
+
+
+async def test_every_event_of_a_life_leads_to_a_schema_that_it_keeps_to(shop: Shop) -> None:
+    sale = await shop.sells(MILK, shipping_address=ADA)
+    await sale.leaves()
+    await sale.arrives()
+    await sale.comes_back("milk", 1)
+    await sale.settles()
+    items, _ = await read_on(shop.http, order_id=sale.order_id)
+    assert len(items) > 20
+    for item in items:
+        answer = await shop.http.get(item["dataschema"])
+        assert answer.headers["content-type"] == "application/schema+json"
+        schema = answer.json()
+        required, allowed = schema.get("required", []), schema["properties"]
+        assert {*required} <= {*item["data"]} <= {*allowed}, item["type"]
+
+
+async def test_the_schemas_are_listed(http: httpx.AsyncClient) -> None:
+    names = (await http.get("/v1/schemas")).json()["items"]
+    types = {f"orderly.order.{tag}.v{event.schema_version}" for tag, event in BY_TAG.items()}
+    assert types <= {*names}
+    for name in names:
+        assert (await http.get(f"/v1/schemas/{name}")).status_code == 200
+    problem(await http.get("/v1/schemas/orderly.order.item-added.v9"), 404, "unknown-schema")

@@ -1,0 +1,435 @@
+"""Whatever a hostile caller sends, it is refused by name, nothing breaks, and no order changes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from api import server as protocol
+from api.limits import json_body as bodies
+from eventlog import log
+from tests.conftest import Running
+from tests.integration.api.test_orders import opened, problem
+
+PATIENCE_SECONDS = 60
+JSON = {"Content-Type": "application/json"}
+MALFORMED, MEDIA_TYPE = (422, "malformed-request"), (415, "unsupported-media-type")
+
+# {} is an order. All that take a body, and one that can do without.
+ROUTES = (
+    "/v1/orders",
+    "{}/commands",
+    "{}/commands/add-note",
+    "{}/commands/place-order",
+    "{}/commands/amend-order/preview",
+    "/v1/callbacks/payments",
+)
+
+
+@dataclass
+class Victim:
+    """An order that nothing of all this may change."""
+
+    running: Running
+    path: str
+
+    @property
+    def order_id(self) -> str:
+        return self.path.split("/")[-1]
+
+    async def state(self) -> tuple[int, list[int]]:
+        """What the order itself says its version is, and the versions that the log has."""
+        stale = await self.running.http.post(
+            f"{self.path}/commands/add-note",
+            json={"text": "a"},
+            headers={"If-Match": '"999"', "Prefer": "wait=30"},
+        )
+        stream = await log.read_stream(self.running.pool, self.order_id)
+        version = problem(stale, 412, "version-conflict")["current_version"]
+        return version, [envelope.version for envelope in stream]
+
+    async def logged(self) -> int:
+        """How many events the log has of all orders: none was opened either."""
+        count: int = await self.running.pool.fetchval("SELECT count(*) FROM order_events")
+        return count
+
+
+@pytest.fixture
+async def victim(orderly: Running) -> AsyncIterator[Victim]:
+    victim = Victim(orderly, await opened(orderly.http))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await log.head(orderly.pool, victim.order_id) < 3:
+            await asyncio.sleep(0.02)
+    before = await victim.state()
+    assert before == (3, [1, 2, 3])
+    yield victim
+    assert await victim.state() == before
+    read = await orderly.http.get(
+        victim.path, params={"min_version": 3}, headers={"Prefer": "wait=30"}
+    )
+    assert read.json()["version"] == 3
+    assert (await orderly.http.get("/readyz")).status_code == 200
+
+
+BODIES: dict[str, tuple[bytes, str, str]] = {
+    # What is sent, the code and the place of the first thing that is wrong with it.
+    "a key twice": (b'{"text": "a", "text": "b"}', "duplicate-key", "#/text"),
+    "a key twice, deep inside": (
+        b'{"commands": [{"type": "add-note", "text": "a", "text": "b"}]}',
+        "duplicate-key",
+        "#/commands/0/text",
+    ),
+    "a key twice, once escaped": (b'{"text": "a", "te\\u0078t": "b"}', "duplicate-key", "#/text"),
+    "NaN": (b'{"quantity": NaN}', "number-too-large", "#/quantity"),
+    "Infinity": (b'{"quantity": Infinity}', "number-too-large", "#/quantity"),
+    "-Infinity": (b'{"quantity": [-Infinity]}', "number-too-large", "#/quantity/0"),
+    "1e999": (b'{"quantity": 1e999}', "number-too-large", "#/quantity"),
+    "2^63": (b'{"quantity": 9223372036854775808}', "number-too-large", "#/quantity"),
+    "-2^63-1": (b'{"quantity": -9223372036854775809}', "number-too-large", "#/quantity"),
+    "5,000 digits": (b'{"quantity": ' + b"7" * 5_000 + b"}", "number-too-large", "#/quantity"),
+    "20,001 values": (b"[" + b"1," * 20_000 + b"1]", "too-many-values", "#"),
+    "33 levels": (b"[" * 33 + b"]" * 33, "too-deep", "#" + "/0" * 32),
+    "10,000 levels": (b"[" * 10_000 + b"]" * 10_000, "too-deep", "#"),
+    "10,000 objects in one another": (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "too-deep", "#"),
+    "100,000 levels": (b"[" * 100_000 + b"]" * 100_000, "too-many-values", "#"),
+    "half a surrogate pair": (b'{"text": "\\ud800"}', "not-unicode", "#/text"),
+    "the other half": (b'{"text": "a\\udfffb"}', "not-unicode", "#/text"),
+    "half a pair in a key": (b'{"\\ud800": 1}', "not-unicode", "#"),
+    "half a pair as bytes": (b'{"text": "\xed\xa0\x80"}', "json-invalid", "#"),
+    "not UTF-8": (b'{"text": "\xff"}', "json-invalid", "#"),
+    "UTF-16": ('{"text": "a"}'.encode("utf-16"), "json-invalid", "#"),
+    "a byte order mark": (b'\xef\xbb\xbf{"text": "a"}', "json-invalid", "#"),
+    "a line break in a text": (b'{"text": "a\nb"}', "json-invalid", "#"),
+    "half an object": (b'{"text": ', "json-invalid", "#"),
+    "more after the end": (b'{"text": "a"} {"text": "b"}', "json-invalid", "#"),
+    "a comment": (b'{"text": "a"} // ring twice', "json-invalid", "#"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_body_that_has_no_one_meaning_is_refused_on_every_route(
+    victim: Victim, name: str
+) -> None:
+    body, code, place = BODIES[name]
+    for response in await sent_everywhere(victim, body, JSON):
+        first = problem(response, *MALFORMED)["errors"][0]
+        assert (first["code"], first["pointer"]) == (code, place)
+        assert first["detail"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({}, "Content-Type"),
+        ({"Content-Type": ""}, "Content-Type"),
+        ({"Content-Type": "text/plain"}, "Content-Type"),
+        ({"Content-Type": "text/json"}, "Content-Type"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "Content-Type"),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, "Content-Type"),
+        ({"Content-Type": "application/jsonp"}, "Content-Type"),
+        ({"Content-Type": "application/json, text/plain"}, "Content-Type"),
+        ({**JSON, "Content-Encoding": "gzip"}, "Content-Encoding"),
+    ],
+)
+async def test_what_is_not_declared_to_be_json_is_not_looked_at(
+    victim: Victim, headers: dict[str, str], named: str
+) -> None:
+    body = b'{"text": "a"}' if named == "Content-Type" else gzip.compress(b'{"text": "a"}')
+    for response in await sent_everywhere(victim, body, headers):
+        assert problem(response, *MEDIA_TYPE)["errors"][0]["header"] == named
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/merge-patch+json"]
+)
+async def test_json_by_other_names_is_json(orderly: Running, kind: str) -> None:
+    path = await opened(orderly.http)
+    response = await orderly.http.post(
+        f"{path}/commands/add-note", content=NOTE, headers={"Content-Type": kind}
+    )
+    assert response.status_code == 200
+
+
+async def test_the_greatest_numbers_and_depths_are_left_to_the_rules(victim: Victim) -> None:
+    number = json.dumps({"amount": 2**63 - 1}).encode()
+    deep = b'{"amount": ' + b"[" * 31 + b"]" * 31 + b"}"
+    for body in (number, deep):
+        response = await victim.running.http.post(
+            f"{victim.path}/commands/set-shipping-charge", content=body, headers=JSON
+        )
+        errors = problem(response, *MALFORMED)["errors"]
+        assert [error["pointer"] for error in errors] == ["#/amount"]
+        assert errors[0]["code"] not in {"too-deep", "number-too-large"}
+
+
+async def test_of_thousands_of_mistakes_some_are_told(victim: Victim) -> None:
+    long_key = "k" * 5_000
+    many = b'{"%s": [%s]}' % (long_key.encode(), b",".join([b"NaN"] * 15_000))
+    for response in await sent_everywhere(victim, many, JSON):
+        assert len(problem(response, *MALFORMED)["errors"]) == 100
+        assert len(response.content) < 50_000
+    lines = [{"": 1} for _ in range(500)]
+    response = await victim.running.http.post(
+        "/v1/orders", json={"customer_id": "1", "currency": "USD", "lines": lines}
+    )
+    assert len(problem(response, *MALFORMED)["errors"]) == 100
+
+
+async def test_a_body_that_is_too_large_is_refused_on_every_route(victim: Victim) -> None:
+    body = b'{"text": "%s"}' % (b"x" * bodies.BYTES_MAX)
+    for response in await sent_everywhere(victim, body, JSON):
+        problem(response, 413, "body-too-large")
+
+
+async def sent_everywhere(
+    victim: Victim, body: bytes, headers: dict[str, str]
+) -> list[httpx.Response]:
+    """The same to every route; together they must not have left an event anywhere."""
+    before = await victim.logged()
+    responses = [
+        await victim.running.http.post(route.format(victim.path), content=body, headers=headers)
+        for route in ROUTES
+    ]
+    assert await victim.logged() == before
+    return responses
+
+
+# Ids and headers
+
+TRICKS = (
+    "..%2f..%2fetc%2fpasswd",
+    "%2e%2e",
+    "%00",
+    "ord_%0d%0aSet-Cookie:%20a=b",
+    "ord_x%2fcommands",
+    "%c0%ae%c0%ae",
+    "%ed%a0%80",
+    "%F0%9F%A5%AF",
+    "ord_x;a=b",
+    "ord_x%3fversion=1",
+    "'%20OR%201=1--",
+    "$%7bjndi:ldap:x%7d",
+    "x" * 5_000,
+)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+async def test_an_id_is_an_id_and_nothing_else(victim: Victim, trick: str) -> None:
+    http = victim.running.http
+    note = {"text": "a"}
+    responses = [
+        await http.get(f"/v1/orders/{trick}"),
+        await http.get(f"/v1/orders/{trick}/history"),
+        await http.post(f"/v1/orders/{trick}/commands/add-note", json=note),
+        await http.post(f"{victim.path}/commands/{trick}", json=note),
+        await http.get(f"{victim.path}/commands/sent/{trick}"),
+        await http.get(f"/v1/problems/{trick}"),
+    ]
+    for response in responses:
+        assert response.status_code in (404, 405, 422), response.text
+        assert "set-cookie" not in response.headers
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Request-Id": "a b"},
+        {"X-Request-Id": "x" * 65},
+        {"X-Request-Id": b"\xff\xfe"},
+        {"traceparent": "00-zz-zz-zz"},
+        {"traceparent": b"\xff" * 100},
+        {"tracestate": b"\xff" * 100},
+        {"Accept": b"\xff"},
+        {"Host": "evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "gopher"},
+    ],
+)
+async def test_what_a_header_says_is_not_said_back(victim: Victim, headers: dict[str, Any]) -> None:
+    response = await victim.running.http.get("/v1/orders/ord_x/", headers=headers)
+    problem(response, 404, "not-found")
+    assert response.headers["X-Request-Id"] not in headers.values()
+    assert "evil" not in str(response.headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-Match": b"\xff"},
+        {"If-Match": '"' + "9" * 5_000 + '"'},
+        {"Idempotency-Key": b""},
+        {"Idempotency-Key": b"\xff" * 256},
+    ],
+)
+async def test_a_header_that_cannot_be_understood_is_named(
+    victim: Victim, headers: dict[str, Any]
+) -> None:
+    response = await victim.running.http.post(
+        f"{victim.path}/commands/add-note", json={"text": "a"}, headers=headers
+    )
+    (named,) = headers
+    assert problem(response, *MALFORMED)["errors"][0]["header"] == named
+
+
+# What is hardly HTTP any more
+
+
+def request(*headers: str, route: str = "/v1/orders", body: bytes = b"") -> bytes:
+    lines = [f"POST {route} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+NOTE = b'{"text": "a"}'
+LIES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
+    # What is sent, and the answers; after the last of them the server hangs up.
+    "two lengths": (
+        request("Content-Length: 13", "Content-Length: 12", body=NOTE),
+        [(400, "invalid-http")],
+    ),
+    "a length and chunks": (
+        request("Content-Length: 13", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        [(400, "invalid-http")],
+    ),
+    "a negative length": (request("Content-Length: -1", body=NOTE), [(400, "invalid-http")]),
+    "a length in words": (request("Content-Length: all", body=NOTE), [(400, "invalid-http")]),
+    "a length beyond 64 bits": (request(f"Content-Length: {10**30}"), [(400, "invalid-http")]),
+    "a length of too little": (
+        request("Content-Length: 3", body=NOTE),
+        [(400, "invalid-http")],
+    ),
+    "chunks of no number": (
+        request("Transfer-Encoding: chunked", body=b"many\r\n"),
+        [(400, "invalid-http")],
+    ),
+    "a NUL in a header": (request("X-Request-Id: a\0b"), [(400, "invalid-http")]),
+    "a header without a name": (request(": a"), [(400, "invalid-http")]),
+    "a line break in a header": (
+        request("X-Request-Id: a\nSet-Cookie: b", "Content-Length: 2", body=b"{}"),
+        [(400, "invalid-http")],
+    ),
+    "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [(400, "invalid-http")]),
+    "1,000 headers": (
+        request(*(f"X-{n}: a" for n in range(1_000))),
+        [(431, "head-too-large")],
+    ),
+    "a path of 70 kilobytes": (request(route="/v1/" + "a" * 70_000), [(431, "head-too-large")]),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_what_contradicts_itself_is_refused_and_hung_up_on(victim: Victim, name: str) -> None:
+    sent, answers = LIES[name]
+    before = await victim.logged()
+    assert await talk(victim, [sent]) == answers
+    assert await victim.logged() == before
+
+
+async def test_a_body_or_a_head_without_an_end_is_cut_off_wherever_it_is_sent(
+    victim: Victim,
+) -> None:
+    chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+    endless = dict.fromkeys(ROUTES, (413, "body-too-large"))
+    endless |= {"{}/commands/teleport": (404, "not-found"), "/nowhere": (404, "not-found")}
+    for route, answer in endless.items():
+        begun = request("Transfer-Encoding: chunked", route=route.format(victim.path))
+        assert await cut_off(victim, [begun, *[chunk] * 1_000]) in ([answer], [])
+    header = [request()[:-2], *[b"X-A: " + b"a" * 65_536] * 1_000]
+    assert await cut_off(victim, header) in ([(431, "head-too-large")], [])
+
+
+async def cut_off(victim: Victim, parts: list[bytes]) -> list[tuple[int, str]]:
+    """The answers; none is seen if the end of the connection overtakes it."""
+    rest = iter(parts)
+    answers = await talk(victim, rest)
+    assert len([*rest]) > len(parts) / 2, "it was read to its end"
+    return answers
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "SECONDS_MAX", 0.2)
+    for route in ROUTES:
+        sent = request("Content-Length: 1000", route=route.format(victim.path), body=NOTE)
+        assert await talk(victim, [sent], hangs_up=False) == [(408, "body-too-slow")]
+    # Drop by drop makes no difference: the time is for all of it.
+    drops = [request("Content-Length: 1000"), *[b" "] * 100]
+    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "body-too-slow")]
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS_MAX", 0.2)
+    half = request()[:-2]
+    assert await talk(victim, [half], hangs_up=False) == [(408, "head-too-slow")]
+    drops = [half, *[b"X-A: b\r\n"] * 100]
+    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "head-too-slow")]
+    assert await talk(victim, [], hangs_up=False) == []
+
+
+async def test_who_goes_on_after_an_answer_is_heard(victim: Victim) -> None:
+    """A refusal is no reason to hang up on a caller who keeps to HTTP."""
+    good = request("Content-Length: 2", body=b"{}")
+    nowhere = request("Content-Length: 13", route="/nowhere", body=NOTE)
+    assert await talk(victim, [nowhere, good, nowhere, good]) == [
+        *[(404, "not-found"), MALFORMED] * 2
+    ]
+
+
+async def talk(
+    victim: Victim, parts: Iterable[bytes], pause: float = 0, hangs_up: bool = True
+) -> list[tuple[int, str]]:
+    """Status and code of each answer until the server hangs up, or has answered all.
+
+    `hangs_up`: whether the caller says that it sends nothing more.
+    """
+    url = victim.running.http.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    answers = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        sending = asyncio.create_task(send(writer, parts, pause, hangs_up))
+        try:
+            while head := await head_of(reader):
+                length = int(head["content-length"])
+                document = json.loads(await reader.readexactly(length))
+                assert head["content-type"] == "application/problem+json"
+                assert "set-cookie" not in head
+                answers.append((document["status"], document["code"]))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # It was cut off while still sending.
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+            writer.close()
+    return answers
+
+
+async def send(
+    writer: asyncio.StreamWriter, parts: Iterable[bytes], pause: float, hangs_up: bool
+) -> None:
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        if hangs_up:
+            writer.write_eof()
+    except (ConnectionError, RuntimeError):
+        pass  # The server has hung up.
+
+
+async def head_of(reader: asyncio.StreamReader) -> dict[str, str]:
+    """The headers of the next answer, in lower case; none when the server hangs up."""
+    try:
+        _, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    except asyncio.IncompleteReadError:
+        return {}
+    return dict(line.lower().split(": ", 1) for line in lines if line)

@@ -1,0 +1,259 @@
+"""Whatever commands are sent over HTTP, the answers and the order are those of the pure decider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import httpx
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from orders import commands as c
+from orders.commands import OrderCommand
+from orders.decider import allowed_commands, decide_all
+from orders.events import OrderEvent, restored, stored
+from orders.evolve import evolve, fold
+from orders.order import ENDED, Order
+from orders.policy import Policy
+from orders.rules.checks import CommandRejected
+from orders.rules.process import follow_ups
+from privacy.address import Address
+from readside.order_view.document import View, document
+from tests.conftest import Running
+from tests.support.random_orders import Life, a_line, some_command
+
+PATIENTLY = {"Prefer": "wait=30"}
+OF_OTHERS = {"payments", "stock", "shipping"}
+
+
+def nobody(*_: object) -> None:
+    pass
+
+
+def refused_or_decided(
+    commands: list[OrderCommand], order: Order
+) -> CommandRejected | tuple[list[str], Order]:
+    """What the rules say to the commands: the types of the events, and the order after them."""
+    try:
+        decided, after = decide_all(commands, order, datetime.now(UTC))
+    except CommandRejected as no:
+        return no
+    return [event.type for _, event in decided], after
+
+
+@dataclass
+class Sent:
+    """A request that changed something or was already so, and what it was answered."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    answer: httpx.Response
+    before: Order
+    commands: list[OrderCommand]
+
+
+@dataclass
+class Pair:
+    """An order behind HTTP, and the model of it: the same order, decided on here."""
+
+    http: httpx.AsyncClient
+    dice: Random
+    path: str = ""
+    life: Life = field(default_factory=lambda: Life(nobody, nobody))
+    addresses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sent: list[Sent] = field(default_factory=list)
+
+    @property
+    def order(self) -> Order:
+        return self.life.order
+
+    async def open(self) -> None:
+        """A draft or a placed order, in one request."""
+        opening = c.OpenOrder(customer_id="900", currency="USD", policy=Policy())
+        lines: list[c.AddItemToOrder] = []
+        while not lines or isinstance(refused_or_decided([opening, *lines], Order()), Exception):
+            count = self.dice.randint(1, 3)
+            lines = [a_line(f"line-{number}", self.dice) for number in range(count)]
+        place = [c.PlaceOrder()] if self.dice.random() < 0.5 else []
+        body = {
+            "customer_id": "900",
+            "currency": "USD",
+            "lines": [line.model_dump(exclude={"type"}, exclude_none=True) for line in lines],
+            "place": bool(place),
+        }
+        await self._send("/v1/orders", body, [opening, *lines, *place], {}, 201)
+        self.path = self.sent[0].answer.headers["Location"]
+
+    async def go_on(self) -> None:
+        """One more request: a new one, or one that was sent before."""
+        await self._settle()
+        if self.dice.random() < 0.2:
+            await self._repeat(self.dice.choice(self.sent))
+            return
+        count = self.dice.choice([1, 1, 1, 2, 3])
+        commands = [self._unsealed(some_command(self.life, self.dice)) for _ in range(count)]
+        bodies = [self._body(command) for command in commands]
+        headers = {}
+        if self.dice.random() < 0.4:
+            version = self.order.version - self.dice.choice([0, 0, 1])
+            headers["If-Match"] = f'"{version}"'
+        if count > 1:
+            await self._send(f"{self.path}/commands", {"commands": bodies}, commands, headers)
+        else:
+            path = f"{self.path}/commands/{commands[0].type}"
+            await self._send(path, bodies[0], commands, headers)
+
+    async def _send(
+        self,
+        path: str,
+        body: Any,
+        commands: list[OrderCommand],
+        headers: dict[str, str],
+        status: int = 200,
+    ) -> None:
+        headers = {**headers, **PATIENTLY, "Idempotency-Key": secrets.token_hex(8)}
+        answer = await self.http.post(path, json=body, headers=headers)
+        told, before = answer.json(), self.order
+        decided = refused_or_decided(commands, before)
+        if headers.get("If-Match", f'"{before.version}"') != f'"{before.version}"':
+            assert (answer.status_code, told.get("code")) == (412, "version-conflict"), answer.text
+        elif isinstance(decided, CommandRejected):
+            assert (answer.status_code, told.get("code")) == (409, decided.code), answer.text
+            place = f"#/commands/{decided.index}" if "commands" in body else "#"
+            place += f"/{decided.field}" if decided.field else ""
+            assert told["errors"][0]["pointer"] == place
+        else:
+            types, after = decided
+            assert answer.status_code == status, answer.text
+            assert [event["type"] for event in told["events"]] == types
+            assert (told["version"], told["status"]) == (after.version, after.status)
+            assert (told["total"], told["currency"]) == (after.total, after.currency)
+            assert answer.headers["ETag"] == f'"{after.version}"'
+            self.sent.append(Sent(path, headers, body, answer, before, commands))
+            self.life.order = after
+            return
+        assert told["current_version"] == before.version
+        assert told["allowed_commands"] == allowed_commands(before)
+
+    async def _repeat(self, sent: Sent) -> None:
+        """The same under its key is answered the same; anything else under it is refused."""
+        if self.order.status in ENDED and not sent.answer.json()["events"]:
+            return  # An order that has ended is known by its events, and this left none.
+        again = await self.http.post(sent.path, json=sent.body, headers=sent.headers)
+        assert (again.status_code, again.json()) == (sent.answer.status_code, sent.answer.json())
+        assert again.headers["Idempotent-Replayed"] == "true"
+        other = await self.http.post(
+            f"{self.path}/commands/add-note",
+            json={"text": "another"},
+            headers={"Idempotency-Key": sent.headers["Idempotency-Key"], **PATIENTLY},
+        )
+        if sent is not self.sent[0]:  # A key opens, and is then free for the order's commands.
+            assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+    async def _settle(self) -> None:
+        """Waits until the others have answered all that they owe, and takes in what they said."""
+        async with asyncio.timeout(60):
+            while self.order.steps or follow_ups(self.order)[0]:
+                await asyncio.sleep(0.02)
+                for item in await self._history(after=self.order.version):
+                    assert item["actor"] in OF_OTHERS, item
+                    event = restored(item["type"], item["schema_version"], item["data"])
+                    self.life.order = evolve(self.order, event)
+
+    async def _history(self, after: int = 0) -> list[dict[str, Any]]:
+        params = {"after": str(after)}
+        answer = await self.http.get(f"{self.path}/history", params=params)
+        if answer.status_code == 404:
+            return []  # It has not come to the log yet.
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    async def assert_same(self) -> None:
+        """The history, the document, and the document of each version are those of the model."""
+        await self._settle()
+        shown = await self.http.get(self.path, params={"min_version": self.order.version})
+        history = await self._history()
+        assert [item["version"] for item in history] == list(range(1, self.order.version + 1))
+        predicted = self._predicted(history)
+        view = View(self.path.rpartition("/")[2])
+        for event, item in zip(predicted, history, strict=True):
+            assert self._opened(stored(event)) == item["data"], item
+            at = datetime.fromisoformat(item["occurred_at"])
+            view = View(
+                view.order_id,
+                evolve(view.order, event),
+                view.opened_at or at,
+                at if event.type == "order-placed" else view.placed_at,
+                at,
+            )
+            params = {"version": item["version"]}
+            past = await self.http.get(self.path, params=params)
+            assert past.json() == self._document(view), item
+        assert shown.json() == self._document(view)
+
+    def _predicted(self, history: list[dict[str, Any]]) -> list[OrderEvent]:
+        """What the model decides, had it decided when the order did; and what the others told."""
+        by_version = {
+            sent.before.version: sent for sent in self.sent if sent.answer.json()["events"]
+        }
+        events: list[OrderEvent] = []
+        while len(events) < len(history):
+            item = history[len(events)]
+            if (sent := by_version.get(len(events))) is None:
+                assert item["actor"] in OF_OTHERS
+                events.append(restored(item["type"], item["schema_version"], item["data"]))
+                continue
+            at = datetime.fromisoformat(item["occurred_at"])
+            decided, _ = decide_all(sent.commands, fold(events), at)
+            events += [event for _, event in decided]
+        return events
+
+    def _unsealed(self, command: OrderCommand) -> OrderCommand:
+        """Addresses are sealed anew each time: to the model, under a number."""
+        if not isinstance(command, c.SetShippingAddress | c.SetBillingAddress):
+            return command
+        number = len(self.addresses) + 1
+        address = Address(
+            name=f"Customer {number}", line1="1 Road", postal_code="1", city="X", country="US"
+        )
+        self.addresses[f"sealed.{number}"] = address.model_dump(mode="json")
+        return command.model_copy(update={"address": f"sealed.{number}"})
+
+    def _body(self, command: OrderCommand) -> dict[str, Any]:
+        return self._opened(command.model_dump(mode="json", exclude_none=True))
+
+    def _opened(self, data: dict[str, Any]) -> dict[str, Any]:
+        address = data.get("address")
+        return {**data, "address": self.addresses[address]} if address in self.addresses else data
+
+    def _document(self, view: View) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(document(view).model_dump_json())
+        for kind in ("shipping_address", "billing_address"):
+            if shown[kind] is not None:
+                shown[kind] = self.addresses[shown[kind]]
+        return shown
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # The seed and the length say it all; to shorten them takes minutes.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32), length=st.integers(1, 30))
+async def test_over_http_an_order_is_what_the_decider_says(
+    orderly: Running, seed: int, length: int
+) -> None:
+    pair = Pair(orderly.http, Random(seed))
+    await pair.open()
+    for _ in range(length):
+        await pair.go_on()
+    await pair.assert_same()

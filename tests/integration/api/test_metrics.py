@@ -1,0 +1,172 @@
+"""`/metrics` says how the read side gets on and what was served, and names nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+from temporalio.testing import WorkflowEnvironment
+
+from readside.engine import checkpoints, parking
+from readside.engine.checkpoints import FRESHNESS_MS
+from readside.registry import PROJECTIONS
+from settings import Settings
+from tests.conftest import Running, run_api, run_projector
+from tests.integration.readside.test_projector import (
+    BAGELS,
+    OPENED,
+    ORDER_VIEW,
+    project_all,
+    publish,
+)
+from tests.support.command_builders import new_order_id
+from tests.system.test_cli import NOBODY
+
+NAMES = {projection.name for projection in PROJECTIONS}
+REQUESTS = "orderly_http_request_duration_seconds_count"
+
+
+@pytest.fixture
+async def http(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The API alone, on a database where nobody projects."""
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        yield http
+
+
+async def scraped(http: httpx.AsyncClient) -> list[Sample]:
+    answer = await http.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    families = list(text_string_to_metric_families(answer.text))
+    assert all(family.documentation for family in families)
+    return [sample for family in families for sample in family.samples]
+
+
+async def measured(http: httpx.AsyncClient, name: str, **labels: str) -> float:
+    """The one sample of this name with these labels among its own; 0 if there is none."""
+    values = [
+        sample.value
+        for sample in await scraped(http)
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    assert len(values) <= 1
+    return values[0] if values else 0
+
+
+async def of_projections(http: httpx.AsyncClient, name: str) -> dict[str, float]:
+    name = f"orderly_projection_{name}"
+    return {s.labels["projection"]: s.value for s in await scraped(http) if s.name == name}
+
+
+async def until(http: httpx.AsyncClient, name: str, holds: Callable[[float], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds(await measured(http, name)):
+            await asyncio.sleep(0.05)
+
+
+async def test_every_projection_says_how_it_gets_on(
+    http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
+) -> None:
+    assert await of_projections(http, "lag_seconds") == dict.fromkeys(NAMES, 0)
+    await publish(pool, new_order_id(), 1, OPENED, BAGELS)
+    waiting = await of_projections(http, "lag_seconds")
+    assert waiting.keys() == NAMES
+    assert all(seconds > 0 for seconds in waiting.values())
+    assert (await of_projections(http, "lag_seconds"))["order_view"] > waiting["order_view"]
+    await project_all(dsn)
+    projected = await of_projections(http, "lag_seconds")
+    assert projected["order_view"] == 0
+    assert projected["order_stats"] > 0
+    async with run_projector(dsn), asyncio.timeout(60):
+        while any((await of_projections(http, "lag_seconds")).values()):
+            await asyncio.sleep(0.05)
+
+
+async def test_how_late_events_became_visible_is_a_histogram(
+    http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
+) -> None:
+    async def buckets() -> dict[str, float]:
+        name = "orderly_projection_freshness_seconds_bucket"
+        found = [sample for sample in await scraped(http) if sample.name == name]
+        return {s.labels["le"]: s.value for s in found if s.labels["projection"] == ORDER_VIEW.name}
+
+    bounds = [*(f"{ms / 1000}" for ms in FRESHNESS_MS), "+Inf"]
+    assert await buckets() == dict.fromkeys(bounds, 0)
+    for _ in range(3):
+        await publish(pool, new_order_id(), 1, OPENED, BAGELS)
+        await project_all(dsn)
+    assert await buckets() == {**dict.fromkeys(bounds, 0), "+Inf": 6}, "they are of long ago"
+    await pool.execute(
+        "UPDATE projection_checkpoints SET freshness = '{1,2,0,0,0,0,0,0,0,0,0,0,0}'"
+        " WHERE projection = $1 AND slice = 7",
+        ORDER_VIEW.name,
+    )
+    seen = await buckets()
+    assert (seen["0.005"], seen["0.01"], seen["60.0"], seen["+Inf"]) == (1, 3, 3, 9)
+
+
+async def test_parked_orders_and_a_projection_that_has_stopped_are_seen(
+    http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
+) -> None:
+    assert await of_projections(http, "parked_orders") == dict.fromkeys(NAMES, 0)
+    assert await of_projections(http, "stopped") == dict.fromkeys(NAMES, 0)
+    for _ in range(2):
+        await publish(pool, new_order_id(), 2, BAGELS)
+    await project_all(dsn)
+    await checkpoints.record_stop(dsn, "lead_times", "it cannot go on")
+    assert len(await parking.parked(pool)) == 2
+    nothing = dict.fromkeys(NAMES, 0)
+    assert await of_projections(http, "parked_orders") == {**nothing, ORDER_VIEW.name: 2}
+    assert await of_projections(http, "stopped") == {**nothing, "lead_times": 1}
+
+
+async def test_a_transaction_that_holds_the_watermark_back_is_seen(
+    http: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    age = "orderly_watermark_age_seconds"
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_current_xact_id()")
+        await until(http, age, lambda seconds: seconds > 1)
+    await until(http, age, lambda seconds: seconds < 1)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT 1")
+        began = await connection.fetchval("SELECT now()")
+        while (await pool.fetchval("SELECT clock_timestamp()") - began).total_seconds() < 1:
+            await asyncio.sleep(0.05)
+        assert await measured(http, age) < 1, "who only reads holds nobody back"
+
+
+async def test_requests_are_counted_by_route_and_nobody_is_named(orderly: Running) -> None:
+    http, order_id = orderly.http, new_order_id()
+
+    async def counts() -> list[float]:
+        order = "/v1/orders/{order_id}"
+        return [
+            await measured(http, REQUESTS, route=order, method="GET", status="404"),
+            await measured(http, REQUESTS, route=order, method="other", status="405"),
+            await measured(http, REQUESTS, route="none", method="GET", status="404"),
+            await measured(http, REQUESTS, route="/v1/orders", method="POST", status="422"),
+        ]
+
+    before = await counts()
+    await http.get(f"/v1/orders/{order_id}")
+    await http.request("PROPFIND", f"/v1/orders/{order_id}")
+    await http.get(f"/v2/{order_id}")
+    await http.post("/v1/orders", json={"customer_id": order_id, "currency": "none"})
+    assert await counts() == [count + 1 for count in before]
+    assert order_id not in (await http.get("/metrics")).text
+
+
+async def test_without_postgres_it_says_so_and_still_answers(temporal: WorkflowEnvironment) -> None:
+    async with run_api(temporal.client, Settings(postgres_dsn=NOBODY)) as http:
+        answer = await http.get("/v1/stats/orders")
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
+        assert await measured(http, "orderly_postgres_up") == 0
+        failed = {"route": "/v1/stats/orders", "status": "503"}
+        assert await measured(http, REQUESTS, **failed) >= 1
+        assert await of_projections(http, "stopped") == {}

@@ -1,0 +1,137 @@
+"""The document says all of every route, in examples that are what the API answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from temporalio.testing import WorkflowEnvironment
+
+from api.openapi import EXAMPLES, operations
+from contracts import record_examples as examples
+from contracts.openapi_document import document
+from tests.integration.api.test_orders import http
+
+__all__ = ["http"]  # A fixture.
+
+Json = dict[str, Any]
+
+DOCUMENT = document()
+OPERATIONS = {operation["operationId"]: operation for _, operation in operations(DOCUMENT)}
+COMMANDS = [o for o in OPERATIONS.values() if "commands" in o["tags"] and "requestBody" in o]
+
+
+def names(operation: Json) -> set[str]:
+    return {p["name"] for p in operation.get("parameters", []) if "name" in p}
+
+
+def test_the_document_is_valid() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+    assert not {"HTTPValidationError", "ValidationError"} & DOCUMENT["components"]["schemas"].keys()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+def test_an_operation_says_what_it_is_and_has_a_name_that_a_program_can_have(
+    operation: Json,
+) -> None:
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)+", operation["operationId"])
+    assert operation["summary"] and operation["description"]
+    assert {*operation["tags"]} <= {tag["name"] for tag in DOCUMENT["tags"]}
+    for response in operation["responses"].values():
+        assert response.get("description", "") != "Successful Response"
+
+
+def test_no_two_operations_have_one_name() -> None:
+    assert len(OPERATIONS) == len(list(operations(DOCUMENT)))
+
+
+def test_commands_say_how_they_are_retried_and_refused() -> None:
+    assert len(COMMANDS) > 28
+    for operation in COMMANDS:
+        assert {"Idempotency-Key", "If-Match", "Prefer"} <= names(operation)
+        assert {"401", "403", "409", "412", "413", "422", "429", "503"} <= {*operation["responses"]}
+        done = operation["responses"].get("201") or operation["responses"]["200"]
+        assert {"ETag", "Idempotent-Replayed"} <= {*done["headers"]}
+    assert "Location" in OPERATIONS["open_order"]["responses"]["201"]["headers"]
+    responses = DOCUMENT["components"]["responses"]
+    assert "Retry-After" in responses["Unavailable"]["headers"]
+    assert "Retry-After" in responses["TooMany"]["headers"]
+
+
+def test_reads_say_how_fresh_they_are_and_what_is_known_already() -> None:
+    for name in ("get_order", "get_history", "list_orders", "get_order_stats"):
+        operation = OPERATIONS[name]
+        assert {"consistency_token", "min_version", "Prefer"} <= names(operation)
+        fresh = operation["responses"]["200"]["headers"]
+        assert {"Projection-Position", "Projection-Lag-Ms"} <= {*fresh}
+        assert {"400", "401", "403", "422", "503"} <= {*operation["responses"]}
+    order = OPERATIONS["get_order"]
+    assert {"If-None-Match", "version", "at"} <= names(order)
+    assert "ETag" in order["responses"]["200"]["headers"] and "304" in order["responses"]
+
+
+def test_no_parameter_can_be_null() -> None:
+    """Neither a URL nor a header can say so."""
+    for operation in OPERATIONS.values():
+        for parameter in operation.get("parameters", []):
+            assert "null" not in json.dumps(parameter.get("schema", {}))
+
+
+def test_commands_are_told_apart_by_their_type() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    union = schemas["Commands"]["properties"]["commands"]["items"]
+    mapping = union["discriminator"]["mapping"]
+    assert union["discriminator"]["propertyName"] == "type" and union["required"] == ["type"]
+    assert {one["$ref"] for one in union["oneOf"]} == {*mapping.values()}
+    for tag, reference in mapping.items():
+        name = reference.rpartition("/")[2]
+        assert name == "".join(word.capitalize() for word in tag.split("-"))
+        assert schemas[name]["properties"]["type"]["const"] == tag
+
+
+async def test_the_examples_are_what_the_api_answers(
+    temporal: WorkflowEnvironment, dsn: str
+) -> None:
+    recorded = await examples.exchanges(temporal.client, dsn)
+    assert recorded == json.loads(EXAMPLES.read_text()), "run `make openapi`"
+
+
+def shown(place: Json) -> list[tuple[Json, Any]]:
+    """The schema and the value of each example of a request or a response."""
+    return [
+        (content["schema"], example["value"])
+        for content in place.get("content", {}).values()
+        for example in content.get("examples", {}).values()
+    ]
+
+
+def test_every_example_keeps_to_its_schema() -> None:
+    places = [*DOCUMENT["components"]["responses"].values()]
+    for operation in OPERATIONS.values():
+        places += [operation.get("requestBody", {}), *operation["responses"].values()]
+    pairs = [pair for place in places for pair in shown(place)]
+    assert len(pairs) > 20
+    for schema, value in pairs:
+        whole = {**schema, "components": DOCUMENT["components"]}
+        OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).validate(value)
+
+
+async def test_the_page_asks_nobody_else_for_anything(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+    assert page.status_code == 200
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "http" not in policy
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text).replace("<!DOCTYPE html>", "")
+    asked = re.findall(r"(?:src|href)=\"(/[^\"]+)\"|url: '(/[^']+)'", page.text)
+    paths = [first or second for first, second in asked]
+    assert len(paths) == 3
+    for path in paths:
+        assert (await http.get(path)).status_code == 200
+    style = (await http.get(next(path for path in paths if path.endswith(".css")))).text
+    assert set(re.findall(r"url\(['\"]?(\w+:)", style)) <= {"data:"} and "@import" not in style

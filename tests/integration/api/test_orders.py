@@ -1,0 +1,312 @@
+"""The API as its callers meet it: intent in, read models out, and an error for every mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from typing import Any
+
+import httpx
+import pytest
+
+from orders.commands import COMMAND_TYPES, type_of
+from readside.order_view.document import OrderDocument
+from tests.conftest import Running
+
+BAGELS = {"sku": "1095275", "title": "ROLLS: BAGELS", "quantity": 2, "unit_price": 50}
+TUNA = {"sku": "1053875", "title": "TUNA", "quantity": 2, "unit_price": 179, "discount": 80}
+BASKET = {"customer_id": "900", "currency": "USD", "lines": [BAGELS, TUNA]}
+BAGELS_CENTS, TUNA_CENTS = 100, 278
+
+
+@pytest.fixture
+def http(orderly: Running) -> httpx.AsyncClient:
+    return orderly.http
+
+
+async def opened(http: httpx.AsyncClient, **changes: Any) -> str:
+    """The path of a new draft."""
+    response = await http.post("/v1/orders", json={**BASKET, **changes})
+    assert response.status_code == 201, response.text
+    path: str = response.headers["Location"]
+    return path
+
+
+async def shown(http: httpx.AsyncClient, path: str, version: int) -> dict[str, Any]:
+    response = await http.get(path, params={"min_version": version})
+    assert response.status_code == 200, response.text
+    document: dict[str, Any] = response.json()
+    return document
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document, which is complete and says what is wrong in `status` and `code`."""
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert (response.status_code, document["code"]) == (status, code), response.text
+    assert document["status"] == status
+    assert document["instance"] == response.request.url.path
+    assert all(document[field] for field in ("type", "title", "detail", "request_id", "trace_id"))
+    return document
+
+
+# Commands
+
+
+async def test_a_basket_is_placed_in_one_request(http: httpx.AsyncClient) -> None:
+    response = await http.post(
+        "/v1/orders", json={**BASKET, "external_reference": "31198570044", "place": True}
+    )
+    answer = response.json()
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"/v1/orders/{answer['order_id']}"
+    assert response.headers["ETag"] == '"5"'
+    assert (answer["version"], answer["status"]) == (5, "placed")
+    assert (answer["total"], answer["currency"]) == (BAGELS_CENTS + TUNA_CENTS, "USD")
+    assert answer["events"] == [
+        {"version": 1, "type": "order-opened"},
+        {"version": 2, "type": "item-added"},
+        {"version": 3, "type": "item-added"},
+        {"version": 4, "type": "order-placed"},
+        {"version": 5, "type": "stock-requested"},  # What an order does by itself comes along.
+    ]
+    document = await shown(http, response.headers["Location"], 4)
+    OrderDocument.model_validate(document, strict=False)
+    assert [line["total"] for line in document["lines"]] == [BAGELS_CENTS, TUNA_CENTS]
+    assert document["external_reference"] == "31198570044"
+
+
+async def test_every_command_has_a_route_of_its_own(http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    assert {f"/v1/orders/{{order_id}}/commands/{type_of(c)}" for c in COMMAND_TYPES[1:]} <= {*paths}
+
+
+async def test_a_draft_takes_its_commands_one_by_one(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    address = {"name": "Zoe", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "US"}
+    sent: list[tuple[str, dict[str, Any], str]] = [
+        ("add-item-to-order", {**BAGELS, "line_id": "more"}, "item-added"),
+        ("change-item-quantity", {"line_id": "more", "quantity": 3}, "item-quantity-changed"),
+        ("remove-item-from-order", {"line_id": "more"}, "item-removed"),
+        ("apply-discount", {"discount_id": "d", "amount": 78}, "discount-applied"),
+        ("remove-discount", {"discount_id": "d"}, "discount-removed"),
+        ("set-shipping-charge", {"amount": 500}, "shipping-charge-set"),
+        ("set-shipping-address", {"address": address}, "shipping-address-set"),
+        ("set-billing-address", {"address": address}, "billing-address-set"),
+        ("add-note", {"text": "ring twice"}, "note-added"),
+        ("cancel-order", {"reason": "changed my mind"}, "order-cancelled"),
+    ]
+    for version, (command, body, event) in enumerate(sent, start=4):
+        response = await http.post(f"{path}/commands/{command}", json=body)
+        assert response.status_code == 200, response.text
+        assert response.json()["events"] == [{"version": version, "type": event}]
+        assert response.headers["ETag"] == f'"{version}"'
+
+
+async def test_several_commands_are_carried_out_together_or_not_at_all(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http)
+    add, place = {"type": "add-item-to-order", **BAGELS}, {"type": "place-order"}
+    unknown = {"type": "remove-item-from-order", "line_id": "none"}
+    refused = await http.post(f"{path}/commands", json={"commands": [add, unknown, place]})
+    assert problem(refused, 409, "unknown-id")["errors"][0]["pointer"] == "#/commands/1/line_id"
+
+    response = await http.post(f"{path}/commands", json={"commands": [add, place]})
+    assert [event["version"] for event in response.json()["events"]] == [4, 5, 6]
+
+
+async def test_asking_for_what_is_already_so_changes_nothing(http: httpx.AsyncClient) -> None:
+    path = await opened(http, place=True)
+    response = await http.post(f"{path}/commands/place-order")
+    assert (response.status_code, response.json()["events"]) == (200, [])
+
+
+async def test_what_is_allowed_now_is_listed_with_its_schema(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    version = (await http.post(f"{path}/commands/cancel-order")).json()["version"]
+    await shown(http, path, version)
+    listed = (await http.get(f"{path}/commands")).json()
+    assert [command["type"] for command in listed["commands"]] == ["add-note"]
+    note = listed["commands"][0]
+    assert note["href"] == f"{path}/commands/add-note"
+    assert note["json_schema"]["required"] == ["text"]
+
+
+# Retries
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+async def test_a_repeated_request_gets_the_first_answer_again(
+    http: httpx.AsyncClient, quoted: bool
+) -> None:
+    key = secrets.token_hex(8)
+    headers = {"Idempotency-Key": f'"{key}"' if quoted else key}
+    first = await http.post("/v1/orders", json=BASKET, headers=headers)
+    again = await http.post("/v1/orders", json=BASKET, headers={"Idempotency-Key": key})
+    assert (again.status_code, again.text) == (201, first.text)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+    path = first.headers["Location"]
+    note = {"text": "hi"}
+    headers = {"Idempotency-Key": secrets.token_hex(8)}
+    first = await http.post(f"{path}/commands/add-note", json=note, headers=headers)
+    reordered = json.dumps(note, indent=4)
+    again = await http.post(
+        f"{path}/commands/add-note",
+        content=reordered,
+        headers={**headers, "If-Match": '"1"', "Content-Type": "application/json"},
+    )
+    assert (again.status_code, again.text) == (200, first.text), "a replay comes before If-Match"
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_a_key_with_another_payload_is_refused(http: httpx.AsyncClient) -> None:
+    headers = {"Idempotency-Key": secrets.token_hex(8)}
+    path = (await http.post("/v1/orders", json=BASKET, headers=headers)).headers["Location"]
+    other = await http.post("/v1/orders", json={**BASKET, "place": True}, headers=headers)
+    named = problem(other, 422, "idempotency-key-reused")
+    assert named["errors"][0]["header"] == "Idempotency-Key"
+    assert (await shown(http, path, 3))["status"] == "draft"
+
+
+async def test_without_a_key_each_request_counts(http: httpx.AsyncClient) -> None:
+    assert await opened(http) != await opened(http)
+
+
+async def test_a_refused_command_may_be_tried_again_under_its_key(http: httpx.AsyncClient) -> None:
+    path = await opened(http, lines=[])
+    headers = {"Idempotency-Key": "place"}
+    refused = await http.post(f"{path}/commands/place-order", headers=headers)
+    problem(refused, 409, "no-lines")
+    await http.post(f"{path}/commands/add-item-to-order", json=BAGELS)
+    response = await http.post(f"{path}/commands/place-order", headers=headers)
+    assert (response.status_code, response.json()["status"]) == (200, "placed")
+
+
+# Conditions and waiting
+
+
+async def test_a_stale_version_is_refused_by_the_order_itself(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    stale = await http.post(f"{path}/commands/place-order", headers={"If-Match": '"2"'})
+    document = problem(stale, 412, "version-conflict")
+    assert document["current_version"] == 3
+    assert "place-order" in document["allowed_commands"]
+    of_many = await asyncio.gather(
+        *(
+            http.post(f"{path}/commands/add-note", json={"text": "x"}, headers={"If-Match": '"3"'})
+            for _ in range(5)
+        )
+    )
+    assert sorted(response.status_code for response in of_many) == [200, 412, 412, 412, 412]
+
+
+async def test_a_read_knows_what_the_caller_has_seen(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    await shown(http, path, 3)
+    response = await http.get(path)
+    assert response.headers["ETag"] == '"3"'
+    assert int(response.headers["Projection-Lag-Ms"]) >= 0
+    assert int(response.headers["Projection-Position"]) > 0
+    same = await http.get(path, headers={"If-None-Match": '"2", W/"3"'})
+    assert (same.status_code, same.content) == (304, b"")
+    changed = await http.get(path, headers={"If-None-Match": '"2"'})
+    assert changed.status_code == 200
+
+
+async def test_a_read_waits_for_a_command_s_token(http: httpx.AsyncClient) -> None:
+    for _ in range(5):
+        answer = (await http.post("/v1/orders", json=BASKET)).json()
+        token = {"consistency_token": answer["consistency_token"]}
+        one = await http.get(f"/v1/orders/{answer['order_id']}", params=token)
+        assert one.json()["version"] == answer["version"]
+        listed = await http.get("/v1/orders", params={**token, "limit": 1})
+        assert listed.json()["items"][0]["order_id"] == answer["order_id"]
+
+
+async def test_a_read_that_waits_in_vain_says_how_far_the_view_is(http: httpx.AsyncClient) -> None:
+    path = await opened(http)
+    await shown(http, path, 3)
+    late = await http.get(path, params={"min_version": 4}, headers={"Prefer": "wait=0"})
+    assert problem(late, 503, "projection-behind")["current_version"] == 3
+    assert late.headers["Retry-After"] == "1"
+
+
+# Reads
+
+
+async def test_the_history_says_what_happened_when_and_who_asked(http: httpx.AsyncClient) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    path = await opened(http)
+    await http.post(
+        f"{path}/commands/cancel-order",
+        json={"reason": "changed my mind"},
+        headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-Id": "req-7"},
+    )
+    history = (await http.get(f"{path}/history", params={"min_version": 4})).json()
+    assert [item["version"] for item in history["items"]] == [1, 2, 3, 4]
+    last = history["items"][-1]
+    assert (last["type"], last["data"]) == ("order-cancelled", {"reason": "changed my mind"})
+    assert (last["actor"], last["command"]) == ("anonymous", "cancel-order")
+    assert (last["trace_id"], last["request_id"]) == (trace, "req-7")
+    assert history["next"] is None
+
+    page = (await http.get(f"{path}/history", params={"after": 1, "limit": 2})).json()
+    assert ([item["version"] for item in page["items"]], page["next"]) == ([2, 3], 3)
+
+
+async def awaiting_customer(http: httpx.AsyncClient, path: str) -> None:
+    """Returns when the order has come to rest: its payment was declined."""
+    async with asyncio.timeout(30):
+        while (await http.get(path)).json()["status"] != "awaiting_customer":
+            await asyncio.sleep(0.05)
+
+
+async def test_lists_filter_sort_and_page_without_skipping_or_repeating(
+    http: httpx.AsyncClient,
+) -> None:
+    customer = f"c-{secrets.token_hex(4)}"
+    paths = [
+        await opened(http, customer_id=customer, lines=[{**BAGELS, "quantity": n % 3 + 1}])
+        for n in range(7)
+    ]
+    await http.post(f"{paths[0]}/commands/place-order", json={"payment_method": "pm_declined"})
+    await awaiting_customer(http, paths[0])
+    await shown(http, paths[-1], 2)
+
+    for sort in ("opened_at", "-opened_at", "updated_at", "-updated_at", "total", "-total"):
+        items: list[dict[str, Any]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            query = {"customer_id": customer, "sort": sort, "limit": "2", **cursor}
+            page = (await http.get("/v1/orders", params=query)).json()
+            items += page["items"]
+            if page["next"] is None:
+                break
+            cursor = {"cursor": page["next"]}
+        assert len({item["order_id"] for item in items}) == len(items) == 7
+        keys = [(item[sort.removeprefix("-")], item["order_id"]) for item in items]
+        assert keys == sorted(keys, reverse=sort.startswith("-"))
+
+    async def count(**filters: Any) -> int:
+        response = await http.get("/v1/orders", params={"customer_id": customer, **filters})
+        return len(response.json()["items"])
+
+    assert await count(status="awaiting_customer") == 1
+    assert await count(status=["awaiting_customer", "draft"]) == 7
+    assert await count(needs_attention=True) == 0
+    assert await count(sku="1095275") == 7
+    assert await count(sku="unheard-of") == 0
+    assert await count(total_from=100, total_below=150) == 2
+    assert await count(placed_from="2020-01-01T00:00:00Z") == 1
+    assert await count(placed_before="2020-01-01T00:00:00Z") == 0
+    assert await count(external_reference="none") == 0
+
+
+async def test_the_service_says_whether_it_lives_and_can_serve(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/healthz")).json() == {"status": "alive"}
+    ready = await http.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)

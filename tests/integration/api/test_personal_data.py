@@ -1,0 +1,366 @@
+"""Personal data through the API: sealed inside, open outside, gone when a customer is erased."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import subprocess
+import sys
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from api.auth.ownership import customer_of
+from api.context import payload_of, short_hash
+from api.problems.problem import Problem
+from eventlog import log
+from settings import Settings
+from tests.conftest import Running, new_database, postgres_server, run_api, run_orderly
+from tests.integration.api.test_orders import BASKET, http, problem, shown
+from tests.support.shop import Sale, Shop
+
+__all__ = ["http"]  # A fixture.
+
+ADA: dict[str, Any] = {
+    "name": "Ada Lovelace",
+    "line1": "12 St James's Square",
+    "postal_code": "SW1Y 4JH",
+    "city": "London",
+    "country": "GB",
+    "email": "ada@example.org",
+    "phone": "+44 20 7946 0000",
+}
+BOB: dict[str, Any] = {**ADA, "name": "Bob Noyce", "company": "Analytical Engines"}
+NOTHING_SAID: dict[str, Any] = {
+    "line2": None,
+    "region": None,
+    "company": None,
+    "email": None,
+    "phone": None,
+}
+ERASED = {"erased": True}
+FORGED = "sealed.1.k.AAAA"
+SET_SHIPPING = "commands/set-shipping-address"
+
+
+def whole(address: dict[str, Any]) -> dict[str, Any]:
+    """An address as reads show it."""
+    return {**NOTHING_SAID, **address}
+
+
+def new_customer() -> str:
+    return f"c-{secrets.token_hex(6)}"
+
+
+def new_key() -> dict[str, str]:
+    return {"Idempotency-Key": secrets.token_hex(8)}
+
+
+async def opened(http: httpx.AsyncClient, customer: str, **changes: Any) -> str:
+    """The path of a new order with two lines, whose last version is 5 or later."""
+    body = {**BASKET, "customer_id": customer, "shipping_address": ADA, "billing_address": BOB}
+    response = await http.post("/v1/orders", json={**body, **changes})
+    assert response.status_code == 201, response.text
+    path: str = response.headers["Location"]
+    return path
+
+
+async def erase(http: httpx.AsyncClient, customer: str) -> int:
+    response = await http.delete(f"/v1/customers/{customer}/personal-data")
+    assert (response.status_code, response.json()["customer_id"]) == (200, customer)
+    deleted: int = response.json()["keys_deleted"]
+    return deleted
+
+
+async def addresses_in_history(http: httpx.AsyncClient, path: str) -> list[Any]:
+    history = (await http.get(f"{path}/history")).json()["items"]
+    return [item["data"]["address"] for item in history if "address" in item["data"]]
+
+
+# In and out
+
+
+async def test_an_order_s_addresses_come_back_as_they_were_given(http: httpx.AsyncClient) -> None:
+    customer = new_customer()
+    path = await opened(http, customer)
+    document = await shown(http, path, 5)
+    assert document["shipping_address"] == whole(ADA)
+    assert document["billing_address"] == whole(BOB)
+    listed = (await http.get("/v1/orders", params={"customer_id": customer})).json()["items"]
+    assert listed == [document]
+    assert await addresses_in_history(http, path) == [whole(ADA), whole(BOB)]
+
+
+async def test_an_address_is_set_by_a_command_alone_or_among_others(
+    http: httpx.AsyncClient,
+) -> None:
+    path = await opened(http, new_customer(), shipping_address=None, billing_address=None)
+    alone = await http.post(f"{path}/{SET_SHIPPING}", json={"address": ADA})
+    assert alone.json()["events"] == [{"version": 4, "type": "shipping-address-set"}]
+    several = [
+        {"type": "set-shipping-address", "address": BOB},
+        {"type": "set-billing-address", "address": ADA},
+        {"type": "add-note", "text": "ring twice"},
+    ]
+    among = await http.post(f"{path}/commands", json={"commands": several})
+    assert among.status_code == 200, among.text
+    document = await shown(http, path, 7)
+    assert document["shipping_address"] == whole(BOB)
+    assert document["billing_address"] == whole(ADA)
+
+
+async def test_callers_are_told_the_open_form(http: httpx.AsyncClient) -> None:
+    path = await opened(http, new_customer())
+    await shown(http, path, 5)
+    listed = (await http.get(f"{path}/commands")).json()["commands"]
+    schema = next(c for c in listed if c["type"] == "set-shipping-address")["json_schema"]
+    assert schema["properties"]["address"] == {"$ref": "#/$defs/Address"}
+    assert "postal_code" in schema["$defs"]["Address"]["properties"]
+
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    for command in ("SetShippingAddress", "SetBillingAddress"):
+        address = {"$ref": "#/components/schemas/Address"}
+        assert schemas[command]["properties"]["address"] == address
+    read = schemas["ShownOrder"]["properties"]["shipping_address"]["anyOf"]
+    assert [s.get("$ref", s.get("type")).split("/")[-1] for s in read] == [
+        *("Address", "Erased", "null")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "pointer"),
+    [
+        (SET_SHIPPING, {"address": FORGED}, "#/address"),
+        (
+            "commands",
+            {"commands": [{"type": "set-billing-address", "address": FORGED}]},
+            "#/commands/0/address",
+        ),
+        (None, {**BASKET, "shipping_address": FORGED}, "#/shipping_address"),
+    ],
+    ids=["command", "commands", "order"],
+)
+async def test_a_token_from_outside_is_refused(
+    http: httpx.AsyncClient, route: str | None, body: dict[str, Any], pointer: str
+) -> None:
+    path = f"{await opened(http, new_customer())}/{route}" if route else "/v1/orders"
+    response = await http.post(path, json=body)
+    errors = problem(response, 422, "malformed-request")["errors"]
+    assert [error["pointer"] for error in errors] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "Ada\u0007"),
+        ("name", ["Ada"]),
+        ("line1", "Ada" * 50),
+        ("country", "Ada"),
+        ("email", "Ada"),
+        ("phone", "Ada"),
+        ("postal_code", "Ada\n"),
+        ("planet", "Ada"),
+    ],
+)
+async def test_a_mistake_in_an_address_is_named_and_not_repeated(
+    http: httpx.AsyncClient, field: str, value: Any
+) -> None:
+    body: dict[str, Any] = {**BASKET, "billing_address": {**ADA, field: value}}
+    response = await http.post("/v1/orders", json=body)
+    errors = problem(response, 422, "malformed-request")["errors"]
+    assert [error["pointer"] for error in errors] == [f"#/billing_address/{field}"]
+    assert "Ada" not in response.text
+
+
+async def test_what_only_looks_sealed_is_left_alone(http: httpx.AsyncClient) -> None:
+    path = await opened(http, new_customer())
+    text = f'"address":"{FORGED}" {FORGED}'
+    await http.post(f"{path}/commands/add-note", json={"text": text, "note_id": FORGED})
+    document = await shown(http, path, 6)
+    assert document["notes"] == [{"note_id": FORGED, "text": text}]
+    assert document["shipping_address"] == whole(ADA)
+    history = (await http.get(f"{path}/history")).json()["items"]
+    assert history[-1]["data"]["text"] == text
+
+
+# Retries
+
+
+async def test_a_repeated_request_gets_the_first_answer_although_it_is_sealed_anew(
+    http: httpx.AsyncClient,
+) -> None:
+    customer, key = new_customer(), new_key()
+    body: dict[str, Any] = {**BASKET, "customer_id": customer, "shipping_address": ADA}
+    first = await http.post("/v1/orders", json=body, headers=key)
+    again = await http.post("/v1/orders", json=dict(reversed(body.items())), headers=key)
+    assert (again.status_code, again.text) == (201, first.text)
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+    path = first.headers["Location"]
+    command, key = {"address": BOB}, new_key()
+    first = await http.post(f"{path}/{SET_SHIPPING}", json=command, headers=key)
+    again = await http.post(f"{path}/{SET_SHIPPING}", json=command, headers=key)
+    assert (again.status_code, again.text) == (200, first.text)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (await shown(http, path, 5))["version"] == 5
+
+
+async def test_another_address_under_the_same_key_is_refused(http: httpx.AsyncClient) -> None:
+    customer, key = new_customer(), new_key()
+    body: dict[str, Any] = {**BASKET, "customer_id": customer, "shipping_address": ADA}
+    path = (await http.post("/v1/orders", json=body, headers=key)).headers["Location"]
+    for other in (
+        {**body, "shipping_address": BOB},
+        {**body, "customer_id": new_customer()},
+        {**body, "shipping_address": None},
+    ):
+        refused = await http.post("/v1/orders", json=other, headers=key)
+        problem(refused, 422, "idempotency-key-reused")
+    key = new_key()
+    await http.post(f"{path}/{SET_SHIPPING}", json={"address": ADA}, headers=key)
+    refused = await http.post(f"{path}/{SET_SHIPPING}", json={"address": BOB}, headers=key)
+    problem(refused, 422, "idempotency-key-reused")
+    assert (await shown(http, path, 5))["shipping_address"] == whole(ADA)
+
+
+async def test_what_the_log_knows_of_a_request_cannot_be_guessed(orderly: Running) -> None:
+    path = await opened(orderly.http, new_customer())
+    body = json.dumps({"address": ADA}).encode()
+    await orderly.http.post(
+        f"{path}/{SET_SHIPPING}", content=body, headers={"Content-Type": "application/json"}
+    )
+    await shown(orderly.http, path, 6)
+    stream = await log.read_stream(orderly.pool, path.rpartition("/")[2])
+    guess = short_hash(payload_of(f"{path}/{SET_SHIPPING}", body))
+    assert stream[-1].metadata.payload_hash != guess
+    assert len(stream[-1].metadata.payload_hash) == len(guess)
+
+
+# Whose order it is
+
+
+async def test_an_order_that_nobody_knows_is_not_found(http: httpx.AsyncClient) -> None:
+    response = await http.post(f"/v1/orders/ord_x/{SET_SHIPPING}", json={"address": ADA})
+    problem(response, 404, "unknown-order")
+
+
+async def test_temporal_says_whose_order_it_is_before_the_log_can(
+    orderly: Running, pool: asyncpg.Pool
+) -> None:
+    customer = new_customer()
+    path = await opened(orderly.http, customer)
+    order_id = path.rpartition("/")[2]
+    await shown(orderly.http, path, 5)
+    nothing_published_yet = pool
+    for known in (orderly.pool, nothing_published_yet):
+        assert await customer_of(order_id, known, orderly.client) == customer
+    with pytest.raises(Problem, match="no order ord_x"):
+        await customer_of("ord_x", pool, orderly.client)
+
+
+async def test_while_keys_cannot_be_had_nothing_is_taken_in_the_open(orderly: Running) -> None:
+    settings = Settings("postgresql://orderly@127.0.0.1:1/orderly", orderly.task_queue)
+    body = {**BASKET, "shipping_address": ADA}
+    async with run_api(orderly.client, settings) as http:
+        refused = await http.post("/v1/orders", json=body)
+        problem(refused, 503, "storage-unavailable")
+        assert refused.headers["Retry-After"] == "1"
+        assert (await http.post("/v1/orders", json=BASKET)).status_code == 201
+
+
+async def test_who_sends_no_personal_data_needs_no_key(orderly: Running) -> None:
+    with postgres_server() as server:
+        async with run_orderly(orderly.client, await new_database(server)) as own:
+            await own.pool.execute("DROP TABLE customer_keys")
+            path = (await own.http.post("/v1/orders", json=BASKET)).headers["Location"]
+            await own.http.post(f"{path}/commands/add-note", json={"text": "ring twice"})
+            document = await shown(own.http, path, 4)
+            assert document["shipping_address"] is document["billing_address"] is None
+            assert (await own.http.get("/v1/orders")).json()["items"] == [document]
+            same = await own.http.get(path, headers={"If-None-Match": '"4"'})
+            assert same.status_code == 304
+            history = await own.http.get(f"{path}/history")
+            assert (history.status_code, len(history.json()["items"])) == (200, 4)
+            assert "Cache-Control" not in history.headers
+
+
+# Erasing
+
+
+async def test_an_erased_customer_reads_as_erased_everywhere_and_nothing_else_changes(
+    orderly: Running,
+) -> None:
+    http, customer, other = orderly.http, new_customer(), new_customer()
+    paths = [await opened(http, customer, place=place) for place in (True, False)]
+    bystander = await opened(http, other)
+    placed = Sale(Shop(http, orderly.simulators), paths[0].rpartition("/")[2])
+    # Once it has come as far as it comes by itself, nothing but erasing changes it.
+    before = [await placed.settles(status="confirmed"), await shown(http, paths[1], 5)]
+    seen = await http.get(paths[0])
+    assert seen.headers["Cache-Control"] == "no-store"
+
+    assert await erase(http, customer) == 1
+    assert await erase(http, customer) == 0
+
+    gone = {"shipping_address": ERASED, "billing_address": ERASED}
+    for path, document in zip(paths, before, strict=True):
+        assert await shown(http, path, 5) == {**document, **gone}
+        assert await addresses_in_history(http, path) == [ERASED, ERASED]
+    listed = (await http.get("/v1/orders", params={"customer_id": customer})).json()["items"]
+    assert [item["shipping_address"] for item in listed] == [ERASED, ERASED]
+    again = await http.get(paths[0], headers={"If-None-Match": seen.headers["ETag"]})
+    assert (again.status_code, again.json()["billing_address"]) == (200, ERASED)
+    assert (await shown(http, bystander, 5))["shipping_address"] == whole(ADA)
+
+
+async def test_orders_of_an_erased_customer_go_on_and_a_new_address_can_be_read(
+    http: httpx.AsyncClient,
+) -> None:
+    customer = new_customer()
+    path = await opened(http, customer)
+    await erase(http, customer)
+    await http.post(f"{path}/{SET_SHIPPING}", json={"address": BOB})
+    document = await shown(http, path, 6)
+    assert document["shipping_address"] == whole(BOB)
+    assert document["billing_address"] == ERASED
+    assert await addresses_in_history(http, path) == [ERASED, ERASED, whole(BOB)]
+
+
+async def test_a_malformed_customer_id_is_refused(http: httpx.AsyncClient) -> None:
+    response = await http.delete("/v1/customers/a%20b/personal-data")
+    problem(response, 422, "malformed-request")
+
+
+async def test_the_command_line_erases_too(orderly: Running) -> None:
+    customer = new_customer()
+    path = await opened(orderly.http, customer)
+    await shown(orderly.http, path, 5)
+    for answer in (f"Customer {customer} is erased.\n", f"Nothing to erase of {customer}.\n"):
+        ended = await asyncio.to_thread(orderly_erase, customer, orderly.dsn)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, answer, "")
+    assert (await shown(orderly.http, path, 5))["shipping_address"] == ERASED
+
+    for customer, dsn, code in (
+        ("a b", orderly.dsn, 2),
+        ("900", "", 2),
+        ("900", "postgresql://orderly:secret@127.0.0.1:1/orderly", 1),
+    ):
+        ended = await asyncio.to_thread(orderly_erase, customer, dsn)
+        assert (ended.returncode, ended.stdout) == (code, "")
+        assert ended.stderr.startswith("orderly: ") and ended.stderr.count("\n") == 1
+        assert "secret" not in ended.stderr
+
+
+def orderly_erase(customer: str, dsn: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", "erase", customer],
+        env={**os.environ, "ORDERLY_POSTGRES_DSN": dsn},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,503 @@
+"""The stand-ins keep the contract that they are: once for each key, durably, and with magic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+
+import webhooks
+from dev.simulators import fault_injection as magic
+from dev.simulators import idempotent_service as desk
+from dev.stack.claim import free_ports
+from tests.conftest import OUTSIDE_TIMEOUT_SECONDS, run_simulators, serving
+from tests.support.paths import ROOT
+from tests.support.simulator_client import (
+    MILK,
+    authorise,
+    authorised,
+    book,
+    books,
+    move,
+    post,
+    reserve,
+)
+
+SECRET = webhooks.new_secret()
+
+
+# One effect for each key
+
+
+async def test_the_same_key_gets_the_first_answer_again(simulators: httpx.AsyncClient) -> None:
+    first = await authorise(simulators, "o")
+    again = await authorise(simulators, "o")
+    assert (again.status_code, again.text) == (first.status_code, first.text) == (201, first.text)
+
+    path = first.json()["reference"]
+    for _ in range(2):
+        captured = await move(
+            simulators, f"/payments/authorisations/{path}/captures", "o", "c", 400
+        )
+        assert captured.status_code == 201
+    assert await books(simulators, "payments", "o") == {
+        "currency": "USD",
+        "authorised": 600,
+        "captured": 400,
+        "refunded": 0,
+        "captures": 1,
+        "refunds": 0,
+    }
+
+
+async def test_a_refusal_is_an_answer_and_stays_the_same(simulators: httpx.AsyncClient) -> None:
+    path = await authorised(simulators, "o", amount=100)
+    for _ in range(2):
+        refused = await move(simulators, f"{path}/captures", "o", "c1", 101)
+        assert (refused.status_code, refused.json()["code"]) == (402, "declined")
+
+
+async def test_a_key_with_another_body_is_refused(simulators: httpx.AsyncClient) -> None:
+    await authorise(simulators, "o", amount=1)
+    other = await authorise(simulators, "o", amount=2)
+    assert (other.status_code, other.json()["code"]) == (422, "key-reused")
+
+
+async def test_a_key_is_required_and_a_mistake_quotes_nothing(
+    simulators: httpx.AsyncClient,
+) -> None:
+    without = await simulators.post("/payments/authorisations", json={"customer_id": "Ada"})
+    assert (without.status_code, without.json()["code"]) == (422, "malformed")
+    assert "idempotency-key" in without.json()["reason"]
+    assert "Ada" not in without.text
+
+
+async def test_all_at_once_under_one_key_count_once(simulators: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(reserve(simulators, "o", MILK) for _ in range(10)))
+    assert len({answer.text for answer in answers}) == 1
+    assert (await books(simulators, "stock", "o"))["held"] == {"MILK": 2}
+
+
+# Payments
+
+
+async def test_money_moves_only_as_far_as_there_is_any(simulators: httpx.AsyncClient) -> None:
+    path = await authorised(simulators, "o", amount=1000)
+    assert (await move(simulators, f"{path}/captures", "o", "c1", 700)).status_code == 201
+    assert (await move(simulators, f"{path}/captures", "o", "c2", 301)).status_code == 402
+    assert (await move(simulators, f"{path}/refunds", "o", "r1", 701)).status_code == 422
+    assert (await move(simulators, f"{path}/refunds", "o", "r2", 700)).status_code == 201
+    assert (await move(simulators, f"{path}/refunds", "o", "r3", 1)).status_code == 422
+    assert (await move(simulators, f"{path}/void", "o", "v")).status_code == 200
+    assert (await move(simulators, f"{path}/captures", "o", "c3", 1)).status_code == 402
+    unknown = await move(simulators, "/payments/authorisations/none/void", "o", "v2")
+    assert unknown.status_code == 404
+    assert await books(simulators, "payments", "o") == {
+        "currency": "USD",
+        "authorised": 0,
+        "captured": 700,
+        "refunded": 700,
+        "captures": 1,
+        "refunds": 1,
+    }
+
+
+# Stock
+
+
+async def test_no_piece_is_held_twice_however_many_want_it(simulators: httpx.AsyncClient) -> None:
+    wanted = {"line_id": "1", "sku": "SHORT-7-MILK", "quantity": 2}
+    answers = await asyncio.gather(
+        *(reserve(simulators, f"o{n}", wanted, step_id="r") for n in range(10))
+    )
+    held = [sum(part["quantity"] for part in answer.json()["held"]) for answer in answers]
+    assert sorted(held, reverse=True) == [2, 2, 2, 1, 0, 0, 0, 0, 0, 0]
+
+
+async def test_pieces_are_held_moved_and_returned(simulators: httpx.AsyncClient) -> None:
+    held = (await reserve(simulators, "o", MILK)).json()["held"]
+
+    async def moved(path: str, pieces: int, step_id: str) -> int:
+        parts = [held[0] | {"quantity": pieces}]
+        body = {"order_id": "o", "step_id": step_id, "held": parts}
+        return (await post(simulators, f"/stock/{path}", body, step_id)).status_code
+
+    assert await moved("withdrawals", 1, "w") == 200
+    assert await moved("releases", 2, "l1") == 422, "only one is still held"
+    assert await moved("releases", 1, "l2") == 200
+    assert await moved("returns", 2, "t1") == 422, "only one has left"
+    assert await moved("returns", 1, "t2") == 200
+    document = (await simulators.get("/stock/control/books")).json()
+    assert document["orders"]["o"] == {
+        "held": {},
+        "withdrawn": {"MILK": 1},
+        "returned": {"MILK": 1},
+        "lost": {},
+    }
+    (shelf,) = document["shelves"]["MILK"].values()
+    assert shelf == {"free": magic.PLENTY, "on_hand": magic.PLENTY}
+
+
+async def test_what_is_refused_moves_nothing_of_it(simulators: httpx.AsyncClient) -> None:
+    held = (await reserve(simulators, "o", MILK)).json()["held"]
+    body = {"order_id": "o", "step_id": "w", "held": [*held, held[0]]}
+    refused = await post(simulators, "/stock/withdrawals", body, "w")
+    assert (refused.status_code, refused.json()["code"]) == (422, "not-held")
+    assert (await books(simulators, "stock", "o"))["held"] == {"MILK": 2}
+
+
+async def test_stock_is_at_two_locations_and_can_be_set(simulators: httpx.AsyncClient) -> None:
+    many = [{"line_id": str(n), "sku": f"SKU-{n}", "quantity": 1} for n in range(20)]
+    held = (await reserve(simulators, "o1", *many)).json()["held"]
+    assert {part["location"] for part in held} == set(magic.LOCATIONS)
+
+    for location in magic.LOCATIONS:
+        path = f"/stock/control/shelves/MILK/{location}"
+        assert (await simulators.put(path, json={"free": 1})).status_code == 204
+    held = (await reserve(simulators, "o2", MILK | {"quantity": 3})).json()["held"]
+    assert [(part["location"], part["quantity"]) for part in held] == [("EAST", 1), ("WEST", 1)]
+
+
+# Shipping
+
+
+async def test_the_newest_booking_counts(simulators: httpx.AsyncClient) -> None:
+    assert (await book(simulators, "o/s", revision=2)).status_code == 200
+    late = await book(simulators, "o/s", revision=1)
+    assert late.status_code == 200, "the answer is what is known"
+    shipment = (await books(simulators, "shipping", "o"))["s"]
+    assert (shipment["revision"], shipment["lines"][0]["quantity"]) == (2, 2)
+    assert late.json()["tracking"] == shipment["tracking"]
+
+
+async def test_a_shipment_leaves_or_is_stopped_but_never_both(
+    simulators: httpx.AsyncClient,
+) -> None:
+    await book(simulators, "o/s")
+    stop = {"step_id": "x"}
+    outcomes = await asyncio.gather(
+        simulators.post("/shipping/control/shipments/o/s/leave"),
+        post(simulators, "/shipping/shipments/o/s/stop", stop),
+    )
+    assert sorted(o.status_code // 100 for o in outcomes) == [2, 4]
+
+    await book(simulators, "o/left")
+    await simulators.post("/shipping/control/shipments/o/left/leave")
+    for gone in (
+        await post(simulators, "/shipping/shipments/o/left/stop", stop, "k2"),
+        await book(simulators, "o/left", revision=2),
+    ):
+        assert (gone.status_code, gone.json()["code"]) == (409, "gone")
+        assert gone.json()["lines"] == [MILK | {"quantity": 1}]
+        assert gone.json()["tracking"].startswith("TRACK-")
+
+
+async def test_a_stop_holds_for_a_booking_that_comes_later(simulators: httpx.AsyncClient) -> None:
+    stopped = await post(simulators, "/shipping/shipments/o/s/stop", {"step_id": "x"})
+    assert stopped.status_code == 200
+    late = await book(simulators, "o/s")
+    assert (late.status_code, late.json()["code"]) == (409, "stopped")
+
+
+async def test_no_address_is_kept(simulators: httpx.AsyncClient, tmp_path: Path) -> None:
+    assert (await book(simulators, "o/s", postal_code="SW1Y 4JH")).status_code == 200
+    assert (await books(simulators, "shipping", "o"))["s"]["has_address"]
+    kept = "".join(sqlite3.connect(tmp_path / "simulators.db").iterdump())
+    assert "TRACK-" in kept
+    assert "Lovelace" not in kept
+    assert "SW1Y" not in kept
+
+
+# Magic
+
+
+@pytest.mark.parametrize(
+    ("method", "statuses"),
+    [
+        (None, [201]),
+        ("pm_card", [201]),
+        ("pm_declined", [402, 402]),
+        ("pm_flapping", [503, 503, 201]),
+        ("pm_busy", [429, 201]),
+        ("pm_down", [503, 503, 503]),
+    ],
+)
+async def test_payment_methods(
+    simulators: httpx.AsyncClient, method: str | None, statuses: list[int]
+) -> None:
+    answers = [await authorise(simulators, "o", method=method) for _ in statuses]
+    assert [answer.status_code for answer in answers] == statuses
+    assert all(a.headers["Retry-After"] == "1" for a in answers if a.status_code == 429)
+
+
+async def test_the_first_card_is_declined_and_the_second_is_not(
+    simulators: httpx.AsyncClient,
+) -> None:
+    answers = [await authorise(simulators, "o", method="pm_declined_once", n=n) for n in (1, 2)]
+    assert [answer.status_code for answer in answers] == [402, 201]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "amount"),
+    [("pm_timeout_after_charging", 201, 1000), ("pm_declined_late", 402, 0)],
+)
+async def test_what_was_done_without_an_answer_is_done_once(
+    simulators: httpx.AsyncClient, method: str, status: int, amount: int
+) -> None:
+    patience, simulators.timeout = simulators.timeout, httpx.Timeout(OUTSIDE_TIMEOUT_SECONDS)
+    with pytest.raises(httpx.ReadTimeout):
+        await authorise(simulators, "o", method=method)
+    simulators.timeout = patience
+    assert (await books(simulators, "payments", "o"))["authorised"] == amount
+    assert (await authorise(simulators, "o", method=method)).status_code == status
+    assert (await books(simulators, "payments", "o"))["authorised"] == amount
+
+
+@pytest.mark.parametrize("whose", ["o", None])
+async def test_what_is_down_can_be_mended(simulators: httpx.AsyncClient, whose: str | None) -> None:
+    path = await authorised(simulators, "o", method="pm_refund_down")
+    assert (await move(simulators, f"{path}/captures", "o", "c", 500)).status_code == 201
+    assert (await move(simulators, f"{path}/refunds", "o", "r", 500)).status_code == 503
+    assert (await book(simulators, "o/s", postal_code="00000")).status_code == 503
+    for party in ("payments", "shipping"):
+        await simulators.post(f"/{party}/control/mend", json={"order_id": whose})
+    assert (await move(simulators, f"{path}/refunds", "o", "r", 500)).status_code == 201
+    assert (await book(simulators, "o/s", postal_code="00000")).status_code == 200
+    expected = 200 if whose is None else 503
+    assert (await book(simulators, "other/s", postal_code="00000")).status_code == expected
+
+
+async def test_captures_are_refused_of_what_was_approved(simulators: httpx.AsyncClient) -> None:
+    path = await authorised(simulators, "o", method="pm_capture_refused")
+    assert (await move(simulators, f"{path}/captures", "o", "c", 1)).status_code == 402
+
+
+async def test_slow_ones_are_slow_once(
+    simulators: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = time.monotonic()
+    slow = {"line_id": "1", "sku": "SLOWSTOCK-MILK", "quantity": 1}
+    answers = await asyncio.gather(
+        authorise(simulators, "o", method="pm_slow"), reserve(simulators, "o", slow)
+    )
+    assert all(answer.is_success for answer in answers)
+    assert time.monotonic() - started >= 2
+    monkeypatch.setattr(desk, "SLOW_S", 3600)
+    assert (await authorise(simulators, "o", method="pm_slow")).is_success
+
+
+@pytest.mark.parametrize(
+    ("sku", "statuses", "pieces"),
+    [
+        ("GONE-MILK", [201], 0),
+        ("SHORT-3-MILK", [201], 3),
+        ("FLAPSTOCK-MILK", [503, 503, 201], 5),
+        ("DOWNSTOCK-MILK", [503, 503, 503], None),
+    ],
+)
+async def test_skus(
+    simulators: httpx.AsyncClient, sku: str, statuses: list[int], pieces: int | None
+) -> None:
+    wanted = {"line_id": "1", "sku": sku, "quantity": 5}
+    answers = [await reserve(simulators, "o", wanted) for _ in statuses]
+    assert [answer.status_code for answer in answers] == statuses
+    if pieces is not None:
+        assert sum(part["quantity"] for part in answers[-1].json()["held"]) == pieces
+
+
+async def test_a_flapping_carrier(simulators: httpx.AsyncClient) -> None:
+    answers = [await book(simulators, "o/s", postal_code="00001") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+
+
+def test_the_docs_list_the_same_magic() -> None:
+    document = (ROOT / "docs" / "contracts.md").read_text()
+    listed = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", document, re.MULTILINE))
+    assert listed == magic.PAYMENT_METHODS | magic.SKU_PREFIXES | magic.POSTAL_CODES
+
+
+async def test_each_service_has_a_document_of_its_own(simulators: httpx.AsyncClient) -> None:
+    for party, paths in {
+        "payments": {"/authorisations", "/authorisations/{reference}/captures"},
+        "stock": {"/reservations", "/releases", "/withdrawals", "/returns"},
+        "shipping": {"/shipments/{order_id}/{shipment_id}"},
+    }.items():
+        document = (await simulators.get(f"/{party}/openapi.json")).json()
+        assert document["openapi"].startswith("3.")
+        assert paths <= set(document["paths"])
+        text = json.dumps(document)
+        for reference in re.findall(r'"\$ref": "#/([^"]+)"', text):
+            found: Any = document
+            for step in reference.split("/"):
+                found = found[step]
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                assert (operation.get("tags") == ["control"]) == path.startswith("/control/")
+
+
+# Memory
+
+
+async def test_a_killed_process_forgets_nothing(tmp_path: Path) -> None:
+    answers = []
+    for _ in range(2):
+        async with process(tmp_path) as http:
+            answers.append(
+                [
+                    await authorise(http, "o"),
+                    await reserve(http, "o", MILK),
+                    await book(http, "o/s"),
+                    await authorise(http, "flaps", method="pm_flapping"),
+                ]
+            )
+    before, after = ([(a.status_code, a.text) for a in some] for some in answers)
+    assert before == after
+    async with run_simulators(tmp_path) as http:
+        assert (await books(http, "payments", "o"))["authorised"] == 1000
+        assert (await books(http, "stock", "o"))["held"] == {"MILK": 2}
+        flapped = await authorise(http, "flaps", method="pm_flapping")
+        assert flapped.status_code == 201, "it counts attempts across restarts, too"
+
+
+@asynccontextmanager
+async def process(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """The stand-ins in a process of their own, which is killed at the end."""
+    (port,) = free_ports({"--port": 0})
+    command = [sys.executable, "-m", "dev.simulators", "--port", str(port)]
+    command += ["--database", str(folder / "simulators.db")]
+    running = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            async with asyncio.timeout(30):
+                while not await is_well(http):
+                    await asyncio.sleep(0.05)
+            yield http
+    finally:
+        running.kill()
+        await running.wait()
+
+
+async def is_well(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/healthz")).is_success
+    except httpx.TransportError:
+        return False
+
+
+# Callbacks
+
+
+class Listener:
+    """Whoever callbacks go to; refuses the first so many."""
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.app = FastAPI()
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.message_ids: list[str] = []
+        self._refuse = refuse
+
+        @self.app.post("/callbacks/{party}")
+        async def listen(request: Request, party: str) -> Response:
+            body = await request.body()
+            self.message_ids.append(webhooks.verified(SECRET, request.headers, time.time(), body))
+            if len(self.message_ids) <= self._refuse:
+                return Response(status_code=503)
+            self.seen.append((party, json.loads(body)))
+            return Response(status_code=204)
+
+    async def heard(self, count: int) -> list[tuple[str, dict[str, Any]]]:
+        async with asyncio.timeout(20):
+            while len(self.seen) < count:
+                await asyncio.sleep(0.02)
+        return self.seen
+
+
+@asynccontextmanager
+async def telling(listener: Listener, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        serving(listener.app) as http,
+        run_simulators(folder, f"{http.base_url}/callbacks", SECRET) as simulators,
+    ):
+        yield simulators
+
+
+async def test_callbacks_tell_what_happened_in_its_order(tmp_path: Path) -> None:
+    listener = Listener()
+    async with telling(listener, tmp_path) as simulators:
+        await book(simulators, "o/s")
+        for happening in ("leave", "deliver"):
+            path = f"/shipping/control/shipments/o/s/{happening}"
+            assert (await simulators.post(path)).status_code == 204
+        again = await simulators.post("/shipping/control/shipments/o/s/deliver")
+        assert again.status_code == 409
+        await book(simulators, "o2/s")
+        await simulators.post("/shipping/control/shipments/o2/s/leave")
+        failed = {"reason": "the river rose", "goods": "returned"}
+        await simulators.post("/shipping/control/shipments/o2/s/fail", json=failed)
+        held = (await reserve(simulators, "o", MILK)).json()["held"][0]
+        loss = {"order_id": "o", "loss_id": "l1", "line_id": "1", "quantity": 1}
+        loss["location"] = held["location"]
+        assert (await simulators.post("/stock/control/losses", json=loss)).status_code == 204
+        none = {**loss, "quantity": 2}
+        assert (await simulators.post("/stock/control/losses", json=none)).status_code == 422
+        await listener.heard(5)
+
+    told = {(party, body["type"], body["data"]["order_id"]): body for party, body in listener.seen}
+    assert len(told) == 5
+    dispatched = told["shipping", "shipment.dispatched", "o"]["data"]
+    assert dispatched.pop("tracking").startswith("TRACK-")
+    assert dispatched == {
+        "order_id": "o",
+        "shipment_id": "s",
+        "lines": [MILK | {"quantity": 1}],
+    }
+    assert told["shipping", "shipment.failed", "o2"]["data"] == {
+        "order_id": "o2",
+        "shipment_id": "s",
+        **failed,
+    }
+    assert told["stock", "stock.lost", "o"]["data"] == loss
+    types = [body["type"] for _, body in listener.seen if body["data"]["order_id"] == "o"]
+    assert types.index("shipment.dispatched") < types.index("shipment.delivered")
+
+
+async def test_a_callback_is_sent_until_it_is_taken_and_across_a_restart(tmp_path: Path) -> None:
+    async with run_simulators(tmp_path) as simulators:
+        await book(simulators, "o/s")
+        await simulators.post("/shipping/control/shipments/o/s/leave")
+    listener = Listener(refuse=2)
+    async with telling(listener, tmp_path):
+        await listener.heard(1)
+        await asyncio.sleep(0.5)
+    assert [body["type"] for _, body in listener.seen] == ["shipment.dispatched"]
+    assert len(listener.message_ids) == 3
+    assert len(set(listener.message_ids)) == 1, "it is the same message each time"
+
+
+async def test_a_callback_can_come_before_the_answer(tmp_path: Path) -> None:
+    listener = Listener()
+    async with telling(listener, tmp_path) as simulators:
+        path = await authorised(simulators, "o", method="pm_callback_first")
+        assert [body["type"] for _, body in listener.seen] == ["authorisation.approved"]
+        await move(simulators, f"{path}/captures", "o", "c", 400)
+        await move(simulators, f"{path}/captures", "o", "c2", 4000)
+        await move(simulators, f"{path}/refunds", "o", "r", 400)
+        await move(simulators, f"{path}/void", "o", "v")
+        await authorised(simulators, "o2", method="pm_card")
+    assert [(body["type"], body["data"].get("step_id")) for _, body in listener.seen[1:]] == [
+        ("capture.done", "c"),
+        ("capture.refused", "c2"),
+        ("refund.done", "r"),
+        ("void.done", "v"),
+    ]

@@ -1,0 +1,167 @@
+"""The log keeps every event, once, for ever; and a reader of it misses none."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from eventlog import log, migrate
+from eventlog.envelope import Envelope, Metadata, digest
+from eventlog.log import START, Checkpoint, ConflictingEvent
+from orders.events import NoteAdded, OrderEvent
+from tests.support.command_builders import new_order_id
+
+AT = datetime(2017, 1, 1, 11, 53, 26, 123456, tzinfo=UTC)
+ABOUT = Metadata(
+    actor="somebody", command="add-note", command_id="c", payload_hash="h", request_id="r"
+)
+
+
+def note(version: int, text: str = "hi") -> Envelope:
+    event: OrderEvent = NoteAdded(note_id=str(version), text=text)
+    return Envelope.of(event, version, AT, ABOUT)
+
+
+async def append(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, events)
+
+
+async def test_what_was_appended_is_read_back_as_it_was(pool: asyncpg.Pool) -> None:
+    order_id = new_order_id()
+    await append(pool, order_id, note(2, 'größer, 注文, "quoted"'), note(1))
+    assert await log.read_stream(pool, order_id) == [note(1), note(2, 'größer, 注文, "quoted"')]
+    assert await log.read_stream(pool, order_id, after=1, limit=5) == [
+        note(2, 'größer, 注文, "quoted"')
+    ]
+    assert await log.head(pool, order_id) == 2
+    assert await log.head(pool, new_order_id()) == 0
+
+
+async def test_the_same_events_again_change_nothing(pool: asyncpg.Pool) -> None:
+    order_id = new_order_id()
+    await append(pool, order_id, note(1), note(2))
+    await append(pool, order_id, note(1), note(2), note(3))
+    assert await log.read_stream(pool, order_id) == [note(1), note(2), note(3)]
+
+
+async def test_another_event_under_a_version_is_refused_with_all_its_batch(
+    pool: asyncpg.Pool,
+) -> None:
+    order_id = new_order_id()
+    await append(pool, order_id, note(1))
+    with pytest.raises(ConflictingEvent, match=f"{order_id} already has another event"):
+        await append(pool, order_id, note(1, "other"), note(2))
+    assert await log.read_stream(pool, order_id) == [note(1)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE order_events SET type = 'x'",
+        "UPDATE order_events SET recorded_at = now()",
+        "DELETE FROM order_events",
+        "TRUNCATE order_events",
+    ],
+)
+async def test_nothing_in_the_log_can_be_changed_or_removed(
+    pool: asyncpg.Pool, statement: str
+) -> None:
+    order_id = new_order_id()
+    await append(pool, order_id, note(1))
+    with pytest.raises(asyncpg.PostgresError):
+        await pool.execute(statement)
+    assert await log.read_stream(pool, order_id) == [note(1)]
+
+
+async def test_a_stale_and_a_retried_publish_commit_an_order_s_events_in_order(
+    pool: asyncpg.Pool,
+) -> None:
+    """A publish dies while its retry and a longer batch wait: whoever goes on, order is kept."""
+    at_once = asyncio.Semaphore(6)
+
+    async def race(order_id: str) -> None:
+        five, ten = ([note(version) for version in range(1, last + 1)] for last in (5, 10))
+        async with at_once, pool.acquire() as dying:
+            transaction = dying.transaction()
+            await transaction.start()
+            await log.append(dying, order_id, five)
+            longer = asyncio.create_task(append(pool, order_id, *ten))
+            await asyncio.sleep(0.05)  # The longer batch began first, and so would be older.
+            retried = asyncio.create_task(append(pool, order_id, *five))
+            await asyncio.sleep(0.05)
+            await transaction.rollback()
+            await asyncio.gather(longer, retried)
+
+    orders = [new_order_id() for _ in range(40)]
+    await asyncio.gather(*(race(order_id) for order_id in orders))
+    for order_id in orders:
+        rows = await pool.fetch(
+            "SELECT version FROM order_events WHERE order_id = $1"
+            " ORDER BY transaction_id, position",
+            order_id,
+        )
+        assert [row["version"] for row in rows] == list(range(1, 11))
+
+
+async def test_a_late_commit_is_not_skipped_though_a_reader_by_position_would_lose_it(
+    pool: asyncpg.Pool,
+) -> None:
+    """The classic loss: an early position is committed after later ones were read."""
+    early, late = new_order_id(), new_order_id()
+    async with pool.acquire() as slow:
+        holding = slow.transaction()
+        await holding.start()
+        await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
+        await append(pool, late, note(1))
+
+        naive = await pool.fetch("SELECT order_id, position FROM order_events ORDER BY position")
+        assert [row["order_id"] for row in naive] == [late]
+        naive_checkpoint = naive[-1]["position"]
+        ours = await read(pool, START)
+        assert ours.events == []
+        assert ours.unsettled, "the reader must know that there is more, which nobody announces"
+
+        await holding.commit()
+
+    lost = await pool.fetch("SELECT 1 FROM order_events WHERE position > $1", naive_checkpoint)
+    assert lost == [], "a reader by position alone believes that it has seen everything"
+    ours = await read(pool, START)
+    assert [event.order_id for event in ours.events] == [early, late]
+    assert not ours.unsettled
+    assert (await read(pool, ours.events[-1].checkpoint)).events == []
+
+
+async def test_a_reader_goes_on_exactly_after_its_checkpoint(pool: asyncpg.Pool) -> None:
+    orders = [new_order_id() for _ in range(7)]
+    for order_id in orders:
+        await append(pool, order_id, note(1), note(2), note(3))
+    seen, checkpoint = [], START
+    while events := (await read(pool, checkpoint, limit=4)).events:
+        assert len(events) <= 4
+        seen += [(event.order_id, event.version) for event in events]
+        checkpoint = events[-1].checkpoint
+    assert seen == [(order_id, version) for order_id in orders for version in (1, 2, 3)]
+
+
+async def test_migrating_again_or_by_two_at_once_changes_nothing(dsn: str) -> None:
+    again = await asyncio.gather(migrate.migrate(dsn), migrate.migrate(dsn))
+    assert list(again) == [[], []]
+
+
+def test_a_digest_tells_facts_apart_but_not_how_they_came_about() -> None:
+    told_otherwise = note(1).model_copy(
+        update={"metadata": ABOUT.model_copy(update={"actor": "b"})}
+    )
+    assert digest([note(1)]) == digest([told_otherwise])
+    assert digest([note(1)]) != digest([note(1, "other")])
+    assert digest([note(1)]) != digest([note(2)])
+    assert digest([note(1), note(2)]) != digest([note(1)])
+
+
+async def read(pool: asyncpg.Pool, after: Checkpoint, limit: int = 100) -> log.Reading:
+    async with pool.acquire() as connection:
+        return await log.read_settled(connection, after, limit)

@@ -1,0 +1,78 @@
+"""Those who ask for orders at the same time share queries; each gets its own, and the newest."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from eventlog.postgres import connect_pool
+from orders.events import NoteAdded
+from readside.order_view.loader import Lookup
+from tests.integration.readside.test_projector import OPENED, project_all, publish
+from tests.support.command_builders import new_order_id
+
+
+async def test_each_gets_its_own_order_and_who_asks_for_none_gets_none(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    orders = [new_order_id() for _ in range(20)]
+    for order_id in orders[:-1]:
+        await publish(pool, order_id, 1, OPENED)
+    await project_all(dsn)
+    lookup = Lookup(pool)
+    rows = await asyncio.gather(*(lookup.find(order_id) for order_id in [*orders, *orders]))
+    assert [row.order_id for row in rows if row] == [*orders[:-1], *orders[:-1]]
+    assert rows[19] is rows[39] is None
+
+
+async def test_an_answer_is_never_older_than_the_question(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await project_all(dsn)
+    lookup, done = Lookup(pool), asyncio.Event()
+
+    async def ask_all_the_time() -> None:
+        while not done.is_set():
+            await asyncio.gather(*(lookup.find(order_id) for _ in range(5)))
+
+    asking = [asyncio.create_task(ask_all_the_time()) for _ in range(3)]
+    for version in range(2, 30):
+        await publish(pool, order_id, version, NoteAdded(note_id=f"{version}", text="hi"))
+        await project_all(dsn)
+        row = await lookup.find(order_id)
+        assert row is not None
+        assert row.version == version
+    done.set()
+    await asyncio.gather(*asking)
+
+
+async def test_what_goes_wrong_is_told_to_all_who_asked_and_the_next_are_served(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await project_all(dsn)
+    async with await connect_pool(dsn) as own:
+        lookup = Lookup(own)
+        await pool.execute("ALTER TABLE order_view.orders RENAME TO hidden")
+        failed = await asyncio.gather(
+            *(lookup.find(order_id) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(one) for one in failed] == [asyncpg.UndefinedTableError] * 3
+        await pool.execute("ALTER TABLE order_view.hidden RENAME TO orders")
+        assert await lookup.find(order_id) is not None
+
+
+async def test_who_gives_up_takes_nobody_else_along(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await project_all(dsn)
+    lookup = Lookup(pool)
+    first, second = (asyncio.create_task(lookup.find(order_id)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await second is not None

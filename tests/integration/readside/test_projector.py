@@ -1,0 +1,458 @@
+"""The projector keeps the read models equal to the fold of the log, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from eventlog import log
+from eventlog.envelope import Envelope
+from eventlog.log import START, Checkpoint
+from eventlog.postgres import Connection
+from orders.events import (
+    ItemAdded,
+    ItemRemoved,
+    NoteAdded,
+    OrderEvent,
+    OrderExpired,
+    OrderOpened,
+    OrderPlaced,
+)
+from readside.engine import checkpoints, parking, projector, rebuild
+from readside.engine.checkpoints import ALL_SLICES, LIVE, Group, Overtaken
+from readside.engine.projector import Step
+from readside.engine.slices import Slices
+from readside.freshness import Freshness
+from readside.order_view import projection as order_view
+from readside.order_view import queries as order_lists
+from readside.order_view.document import OrderDocument, View, document
+from settings import Settings
+from tests.conftest import run_api, run_projector
+from tests.integration.eventlog.test_log import ABOUT, AT
+from tests.support.command_builders import new_order_id
+
+ORDER_VIEW = order_view.PROJECTION
+OPENED = OrderOpened(customer_id="900", currency="USD")
+BAGELS = ItemAdded(
+    line_id="1", sku="1095275", title="BAGELS", quantity=2, unit_price=50, discount=10, tax=0
+)
+UNREADABLE = "order-teleported"
+
+
+async def publish(pool: asyncpg.Pool, order_id: str, first: int, *events: OrderEvent) -> None:
+    envelopes = [Envelope.of(e, version, AT, ABOUT) for version, e in enumerate(events, first)]
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, envelopes)
+
+
+async def publish_unreadable(pool: asyncpg.Pool, order_id: str, version: int) -> None:
+    await pool.execute(
+        "INSERT INTO order_events (order_id, version, type, schema_version, occurred_at, data,"
+        " metadata) VALUES ($1, $2, $3, 1, now(), '{}', $4)",
+        order_id,
+        version,
+        UNREADABLE,
+        ABOUT.model_dump(),
+    )
+
+
+async def project_all(dsn: str, slices: Sequence[int] = ALL_SLICES) -> None:
+    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+        while await projector.step(connection, ORDER_VIEW, slices) is not Step.CAUGHT_UP:
+            pass
+
+
+async def shown(pool: asyncpg.Pool, order_id: str) -> OrderDocument:
+    row = await order_lists.find(pool, order_id)
+    assert row is not None
+    return OrderDocument.model_validate_json(row.document)
+
+
+async def test_the_view_is_the_fold_of_the_stream(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED, BAGELS)
+    await project_all(dsn)
+    await publish(pool, order_id, 3, OrderPlaced(total=90))
+    await project_all(dsn)
+    await assert_views_equal_folds(pool)
+    seen = await shown(pool, order_id)
+    assert (seen.version, seen.status, seen.total, seen.placed_at) == (3, "placed", 90, AT)
+
+
+async def test_the_view_keeps_the_lines_in_the_order_in_which_they_came(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    for version, line_id in enumerate(["zz", "b", "aaa"], start=2):
+        await publish(pool, order_id, version, BAGELS.model_copy(update={"line_id": line_id}))
+        await project_all(dsn)
+    assert [line.line_id for line in (await shown(pool, order_id)).lines] == ["zz", "b", "aaa"]
+    await assert_views_equal_folds(pool)
+
+
+async def test_lists_by_sku_follow_the_lines_and_the_status(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id, other = new_order_id(), new_order_id()
+    tuna = BAGELS.model_copy(update={"line_id": "2", "sku": "1053875"})
+
+    async def found(sku: str, status: str) -> list[str]:
+        await project_all(dsn)
+        filter = order_lists.Filter(sku=sku, status=[status])
+        rows = await order_lists.page(pool, filter, "opened_at", True, None, 9)
+        return sorted(row.order_id for row in rows)
+
+    await publish(pool, order_id, 1, OPENED, BAGELS)
+    await publish(pool, other, 1, OPENED, BAGELS)
+    assert await found(BAGELS.sku, "draft") == sorted([order_id, other])
+    await publish(pool, order_id, 3, tuna, ItemRemoved(line_id="1"), OrderPlaced(total=90))
+    assert await found(BAGELS.sku, "draft") == [other]
+    assert await found(tuna.sku, "placed") == [order_id]
+    assert await found(BAGELS.sku, "placed") == []
+    await publish(pool, order_id, 6, OrderExpired())
+    assert await found(tuna.sku, "placed") == []
+    assert await found(tuna.sku, "expired") == [order_id]
+
+
+async def test_projectors_that_fight_and_die_count_every_event_once(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    dice = random.Random(11)
+    orders = {new_order_id(): 0 for _ in range(30)}
+    done = asyncio.Event()
+
+    async def write() -> None:
+        for _ in range(300):
+            order_id = dice.choice(list(orders))
+            first = orders[order_id] + 1
+            notes = [NoteAdded(note_id=f"{first + i}", text="hi") for i in range(3)]
+            await publish(pool, order_id, first, *(notes if first > 1 else [OPENED, *notes[1:]]))
+            orders[order_id] += 3
+        done.set()
+
+    async def project_and_die() -> None:
+        while not done.is_set():
+            async with run_projector(dsn) as following:
+                await asyncio.sleep(dice.random() / 2)
+                following.cancel()
+
+    async def project_what_is_not_theirs() -> None:
+        async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+            while not done.is_set():
+                await projector.step(connection, ORDER_VIEW)
+                await asyncio.sleep(dice.random() / 50)
+
+    await asyncio.gather(
+        write(), project_and_die(), project_and_die(), project_what_is_not_theirs()
+    )
+    await project_all(dsn)
+    await assert_views_equal_folds(pool)
+
+
+async def test_a_checkpoint_that_another_projector_has_moved_is_left_alone(
+    pool: asyncpg.Pool,
+) -> None:
+    ours = Group(Checkpoint(1, 1), ALL_SLICES)
+    with pytest.raises(Overtaken):
+        async with pool.acquire() as connection, connection.transaction():
+            await checkpoints.move(connection, ORDER_VIEW.name, LIVE, ours, Checkpoint(9, 9))
+    async with pool.acquire() as connection:
+        assert await places(connection) == [(START, list(ALL_SLICES))]
+
+
+# Slices
+
+
+async def places(connection: Connection) -> list[tuple[Checkpoint, Sequence[int]]]:
+    groups = await checkpoints.groups(connection, ORDER_VIEW, LIVE, ALL_SLICES)
+    return [(group.at, sorted(group.slices)) for group in groups]
+
+
+async def test_slices_that_were_projected_apart_come_together_again(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    orders = [new_order_id() for _ in range(40)]
+    for order_id in orders:
+        await publish(pool, order_id, 1, OPENED)
+    await project_all(dsn, [1, 2])
+    for order_id in orders:
+        await publish(pool, order_id, 2, BAGELS)
+    await project_all(dsn, [2, 5])
+    async with pool.acquire() as connection:
+        assert len(await places(connection)) > 1
+    await project_all(dsn)
+    await assert_views_equal_folds(pool)
+    async with pool.acquire() as connection:
+        assert len(await places(connection)) == 1
+
+
+@asynccontextmanager
+async def claiming(dsn: str) -> AsyncIterator[Slices]:
+    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+        yield Slices(connection, ORDER_VIEW.name)
+
+
+async def test_processes_share_the_slices_and_one_that_ends_leaves_its_own_to_the_others(
+    dsn: str,
+) -> None:
+    async with claiming(dsn) as first:
+        await first.share()
+        assert sorted(first.owned) == list(ALL_SLICES)
+        async with claiming(dsn) as second:
+            await second.share()
+            assert second.owned == [], "nobody takes what another owns"
+            await first.share()
+            await second.share()
+            assert len(first.owned) == len(second.owned) == len(ALL_SLICES) // 2
+            assert sorted(first.owned + second.owned) == list(ALL_SLICES)
+        async with asyncio.timeout(30):
+            while len(first.owned) < len(ALL_SLICES):  # Once the server has seen it go.
+                await first.share()
+        assert sorted(first.owned) == list(ALL_SLICES)
+
+
+async def test_two_processes_project_what_one_would(pool: asyncpg.Pool, dsn: str) -> None:
+    async with run_projector(dsn), run_projector(dsn):
+        orders = [new_order_id() for _ in range(60)]
+        for order_id in orders:
+            await publish(pool, order_id, 1, OPENED, BAGELS)
+        async with asyncio.timeout(60):
+            while await pool.fetchval("SELECT count(*) FROM order_view.orders") < len(orders):
+                await asyncio.sleep(0.05)
+    await assert_views_equal_folds(pool)
+
+
+# Orders that cannot be digested
+
+
+async def test_a_gap_parks_its_order_and_the_others_go_on(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id, other = new_order_id(), new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await publish(pool, order_id, 3, BAGELS)
+    await publish(pool, other, 1, OPENED)
+    await project_all(dsn)
+    (parked,) = await parking.parked(pool)
+    assert (parked.order_id, parked.version) == (order_id, 3)
+    assert parked.error == "expected version 2"
+    assert (await shown(pool, other)).version == 1
+    await publish(pool, order_id, 2, NoteAdded(note_id="n", text="late, but here"))
+    await publish(pool, order_id, 4, NoteAdded(note_id="m", text="waits in line"))
+    await project_all(dsn)
+    assert (await shown(pool, order_id)).version == 1, "what came before the gap is there"
+    await retried(pool, dsn, order_id)
+    assert (await shown(pool, order_id)).version == 4
+    await assert_views_equal_folds(pool)
+
+
+async def test_an_order_without_a_beginning_waits_for_it(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 2, BAGELS)
+    await project_all(dsn)
+    (parked,) = await parking.parked(pool)
+    assert (parked.version, parked.error) == (2, "expected version 1")
+    assert await order_lists.find(pool, order_id) is None
+    await publish(pool, order_id, 1, OPENED)
+    await retried(pool, dsn, order_id)
+    await assert_views_equal_folds(pool)
+
+
+async def test_events_that_come_again_are_passed_over(pool: asyncpg.Pool, dsn: str) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED, BAGELS)
+    await project_all(dsn)
+    await publish(pool, order_id, 3, NoteAdded(note_id="n", text="new among the old"))
+    await pool.execute("UPDATE projection_checkpoints SET transaction_id = '0', position = 0")
+    await project_all(dsn)
+    assert (await shown(pool, order_id)).version == 3
+    await assert_views_equal_folds(pool)
+    assert await parking.parked(pool) == []
+
+
+async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await project_all(dsn)
+    await publish_unreadable(pool, order_id, 2)
+    await project_all(dsn)
+    (parked,) = await parking.parked(pool)
+    assert (parked.version, UNREADABLE in parked.error) == (2, True)
+    await retried(pool, dsn, order_id)
+    (parked,) = await parking.parked(pool)
+    assert parked.version == 2, "asked again before the fix, it stays parked"
+
+    with monkeypatch.context() as fixed:
+        readable = log.LoggedEvent.event
+        fixed.setattr(
+            log.LoggedEvent,
+            "event",
+            lambda self: BAGELS if self.type == UNREADABLE else readable(self),
+        )
+        await retried(pool, dsn, order_id)
+    assert await parking.parked(pool) == []
+    assert (await shown(pool, order_id)).version == 2
+
+
+async def test_a_projection_with_a_bug_parks_what_it_concerns_and_is_made_good_after_the_fix(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = [new_order_id() for _ in range(20)]
+    bad = set(orders[3:5])
+    for order_id in orders:
+        await publish(pool, order_id, 1, OPENED)
+    digested = order_view.digested
+    with monkeypatch.context() as buggy:
+
+        def divided(view: View, stream: Sequence[order_view.Happening]) -> View:
+            assert view.order_id not in bad, "a bug"
+            return digested(view, stream)
+
+        buggy.setattr(order_view, "digested", divided)
+        await project_all(dsn)
+    parked = await parking.parked(pool)
+    assert {one.order_id for one in parked} == bad
+    assert "a bug" in parked[0].error
+    await retried(pool, dsn)
+    await assert_views_equal_folds(pool)
+
+
+async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "PARKED_MAX", 3)
+    order_id = new_order_id()
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        async with run_projector(dsn):
+            assert (await http.get("/readyz")).status_code == 200
+            for _ in range(4):
+                await publish(pool, new_order_id(), 2, BAGELS)
+            async with asyncio.timeout(30):
+                while not (await checkpoints.stopped(pool)):
+                    await asyncio.sleep(0.05)
+            seen = await http.get("/readyz")
+            assert (seen.status_code, seen.json()["ready"]) == (503, False)
+            told = seen.json()["projections"]
+            assert told["order_view"].startswith("stopped: more than 3 orders")
+            assert (seen.json()["temporal"], seen.json()["postgres"]) == ("ok", "ok")
+        monkeypatch.setattr(parking, "PARKED_MAX", 9)
+        async with run_projector(dsn):
+            await publish(pool, order_id, 1, OPENED)
+            async with asyncio.timeout(60):
+                while (await http.get("/readyz")).status_code != 200:
+                    await asyncio.sleep(0.05)
+            assert (await http.get("/readyz")).json()["parked_orders"] == 4
+    assert (await shown(pool, order_id)).version == 1
+
+
+@pytest.mark.parametrize(("step", "says"), [(-1, "orderly rebuild"), (1, "newer software")])
+async def test_tables_of_another_version_of_the_software_are_left_alone(
+    pool: asyncpg.Pool, dsn: str, step: int, says: str
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await pool.execute("UPDATE projection_checkpoints SET version = version + $1", step)
+    async with run_projector(dsn), asyncio.timeout(30):
+        while says not in (await checkpoints.stopped(pool)).get(ORDER_VIEW.name, ""):
+            await asyncio.sleep(0.05)
+    assert await order_lists.find(pool, order_id) is None
+
+
+async def test_reads_that_need_the_tables_of_this_software_are_to_be_repeated_until_there_are_any(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    await pool.execute("ALTER TABLE order_view.skus DROP COLUMN status CASCADE")
+    filters = {"sku": BAGELS.sku, "status": "draft"}
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        answer = await http.get("/v1/orders", params=filters)
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
+        assert answer.headers["Retry-After"] == "10"
+        assert (await http.get("/v1/orders", params={"sku": BAGELS.sku})).status_code == 200
+        await rebuild.rebuild(dsn, ORDER_VIEW)
+        assert (await http.get("/v1/orders", params=filters)).status_code == 200
+
+
+async def test_statistics_that_have_stopped_are_told_and_no_reason_not_to_serve(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    await pool.execute(
+        "UPDATE projection_checkpoints SET version = 9 WHERE projection = 'lead_times'"
+    )
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http, run_projector(dsn):
+        async with asyncio.timeout(60):
+            while "lead_times" not in await checkpoints.stopped(pool):
+                await asyncio.sleep(0.05)
+            while (seen := await http.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+    told = seen.json()["projections"]
+    assert told["lead_times"].startswith("stopped: ")
+    assert told["order_view"] == "ok"
+
+
+# Freshness
+
+
+async def test_a_reader_can_wait_for_a_version_and_is_told_if_it_does_not_come(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    order_id, name = new_order_id(), ORDER_VIEW.name
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening(), run_projector(dsn):
+        waiting = asyncio.create_task(freshness.reach(name, order_id, 2, seconds=30))
+        await publish(pool, order_id, 1, OPENED)
+        assert await freshness.reach(name, order_id, 1, seconds=30)
+        assert not waiting.done()
+        await publish(pool, order_id, 2, BAGELS)
+        assert await waiting
+        assert not await freshness.reach(name, order_id, 3, seconds=0.05)
+        async with asyncio.timeout(30):
+            while not freshness.position(name):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_reader_of_a_parked_order_is_told_why_it_waits(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    await publish_unreadable(pool, order_id, 2)
+    await publish(pool, order_id, 3, BAGELS)
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http, run_projector(dsn):
+        async with asyncio.timeout(30):
+            while not await parking.parked(pool):
+                await asyncio.sleep(0.05)
+        params = {"min_version": "3"}
+        late = await http.get(f"/v1/orders/{order_id}", params=params, headers={"Prefer": "wait=1"})
+    assert (late.status_code, late.json()["code"]) == (503, "projection-behind")
+    assert UNREADABLE in late.json()["detail"]
+
+
+async def test_every_event_is_counted_by_how_late_it_was(pool: asyncpg.Pool, dsn: str) -> None:
+    for _ in range(3):
+        await publish(pool, new_order_id(), 1, OPENED, BAGELS)
+        await project_all(dsn)
+    counts = await pool.fetchval(
+        "SELECT freshness FROM projection_checkpoints WHERE slice = 0 AND projection = $1",
+        ORDER_VIEW.name,
+    )
+    assert sum(counts) == 6
+    assert counts[-1] == 6, "AT is long ago"
+
+
+async def retried(pool: asyncpg.Pool, dsn: str, order_id: str | None = None) -> None:
+    assert await parking.ask_to_retry(pool, order_id) > 0
+    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+        await parking.retry(connection, ORDER_VIEW, ALL_SLICES)
+
+
+async def assert_views_equal_folds(pool: asyncpg.Pool) -> None:
+    orders = await pool.fetch("SELECT DISTINCT order_id FROM order_events")
+    assert await pool.fetchval("SELECT count(*) FROM order_view.orders") == len(orders)
+    for (order_id,) in orders:
+        view = order_view.digested(View(order_id), await log.read_stream(pool, order_id))
+        assert await shown(pool, order_id) == document(view)

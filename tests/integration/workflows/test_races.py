@@ -1,0 +1,105 @@
+"""Requests and callbacks race, repeat and come late: one wins, and the books agree with it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import httpx
+import pytest
+
+from tests.conftest import Running
+from tests.integration.api.test_webhooks import event, tell
+from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Sale, Shop
+
+TOTAL = MILK_CENTS + SHIPPING
+RACES = 8
+
+
+async def test_two_refunds_at_once_do_not_race_past_the_limit(shop: Shop) -> None:
+    order = await shop.sells(MILK)
+    await order.leaves()
+    most_of_it = TOTAL - 100
+
+    answers = await asyncio.gather(
+        *(order.asks("refund-payment", amount=most_of_it) for _ in range(2))
+    )
+
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    await order.settles()
+    assert (await order.money())["refunded"] == most_of_it
+    await order.assert_books_agree()
+
+
+async def race(order: Sale, by_command: bool, leaves_s: float, cancels_s: float) -> int:
+    """Sends a shipment off while its order is cancelled; how the departure was answered."""
+    shipment = await order.shipment_from("EAST")
+
+    async def leave() -> httpx.Response:
+        await asyncio.sleep(leaves_s)
+        if by_command:
+            return await order.asks("dispatch-shipment", shipment_id=shipment)
+        return await order.carrier("leave", shipment)
+
+    async def cancel() -> httpx.Response:
+        await asyncio.sleep(cancels_s)
+        return await order.asks("cancel-order")
+
+    left, cancelled = await asyncio.gather(leave(), cancel())
+    assert cancelled.status_code in (200, 409), cancelled.text
+    return left.status_code
+
+
+# The earlier it leaves, the rather it wins; somewhere between it is a matter of luck.
+@pytest.mark.parametrize(
+    ("by_command", "pause_s", "cancels_s"), [(True, 0.005, 0.018), (False, 0.06, 0)]
+)
+async def test_a_cancellation_races_a_departure_and_exactly_one_wins(
+    shop: Shop, by_command: bool, pause_s: float, cancels_s: float
+) -> None:
+    orders = await asyncio.gather(*(shop.sells(MILK) for _ in range(RACES)))
+    await asyncio.gather(*(order.settles(status="confirmed") for order in orders))
+
+    answers = await asyncio.gather(
+        *(race(order, by_command, n * pause_s, cancels_s) for n, order in enumerate(orders))
+    )
+
+    async def end(order: Sale, answer: int) -> None:
+        if answer in (200, 204):
+            await order.settles(status="confirmed", fulfilment_status="shipped")
+            assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
+        else:
+            assert answer == 409
+            await order.settles(status="cancelled", fulfilment_status="none")
+            assert await order.money() == {"authorised": 0, "captured": 0, "refunded": 0}
+        await order.assert_books_agree()
+
+    await asyncio.gather(*(end(*race) for race in zip(orders, answers, strict=True)))
+
+
+async def test_callbacks_that_come_twice_or_late_change_nothing(
+    shop: Shop, orderly: Running
+) -> None:
+    order = await shop.sells(MILK)
+    await order.leaves()
+    before = await order.settles()
+    (authorised,) = await order.happened("payment-authorised")
+    (captured,) = await order.happened("payment-captured")
+    about = {"order_id": order.order_id}
+    approved = {"authorisation_id": authorised["step_id"], "reference": authorised["reference"]}
+    told = [
+        ("payments", "authorisation.approved", approved),
+        ("payments", "authorisation.declined", {**approved, "reason": "too late"}),
+        ("payments", "capture.done", {"step_id": captured["step_id"]}),
+        ("payments", "capture.refused", {"step_id": captured["step_id"], "reason": "too late"}),
+        ("payments", "refund.done", {"step_id": "refund-99"}),
+        ("shipping", "shipment.dispatched", {"shipment_id": await order.shipment_from("EAST")}),
+    ]
+
+    for party, type_, data in told * 2:
+        answer = await tell(orderly, party, event(type_, about | data), secrets.token_hex(8))
+        assert (answer.status_code, answer.json()) == (200, {"outcome": "taken"})
+
+    await order.does("add-note", text="nothing came before this")
+    assert order.version == before["version"] + 1
+    await order.assert_books_agree()

@@ -1,0 +1,184 @@
+"""When nothing more is owed an order's workflow ends; what comes later starts it from the log."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from eventlog import log
+from orders.policy import Policy
+from settings import Settings
+from tests.conftest import Running, run_api
+from tests.integration.api.test_webhooks import event, tell
+from tests.support.histories import runs_of
+from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, Sale, Shop
+
+TOTAL = MILK_CENTS + SHIPPING
+
+
+@pytest.fixture
+async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
+    """A shop with little patience: drafts expire, and returns are over, after a second."""
+    policy = Policy(draft=1, return_window=1)
+    settings = Settings(
+        orderly.dsn, orderly.task_queue, webhook_secret=orderly.webhook_secret, policy=policy
+    )
+    async with run_api(orderly.client, settings) as shop.http:
+        yield shop
+
+
+async def ends(orderly: Running, order: Sale) -> str:
+    """How the order's workflow ended; by then all that happened is published."""
+    async with asyncio.timeout(30):
+        ending = await orderly.client.get_workflow_handle(order.order_id).result()
+    head = await log.head(orderly.pool, order.order_id)
+    status, _, version = str(ending).partition(" at version ")
+    assert int(version) == head, "it ended before all was published"
+    order.version = head
+    assert (await order.document())["status"] == status
+    return status
+
+
+async def completed(orderly: Running, shop: Shop) -> Sale:
+    """An order that was delivered and whose return window is over."""
+    order = await shop.sells(MILK)
+    await order.leaves()
+    await order.arrives()
+    assert await ends(orderly, order) == "completed"
+    return order
+
+
+async def forget(client: Client, order: Sale) -> None:
+    """As retention does after some time: nothing is left of the order in Temporal."""
+    for run in await runs_of(client, order.order_id):
+        run_id = run.events[0].workflow_execution_started_event_attributes.original_execution_run_id
+        await client.workflow_service.delete_workflow_execution(
+            DeleteWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=order.order_id, run_id=run_id),
+            )
+        )
+    async with asyncio.timeout(30):
+        while await is_known(client, order):
+            await asyncio.sleep(0.05)
+
+
+async def is_known(client: Client, order: Sale) -> bool:
+    try:
+        await client.get_workflow_handle(order.order_id).describe()
+    except RPCError as error:
+        return error.status is not RPCStatusCode.NOT_FOUND
+    return True
+
+
+async def test_when_the_return_window_is_over_the_order_is_completed_and_its_workflow_ends(
+    brief: Shop, orderly: Running
+) -> None:
+    order = await completed(orderly, brief)
+
+    shown = await order.document()
+    assert (shown["payment"]["status"], shown["deadline"]) == ("captured", None)
+    assert shown["allowed_commands"] == ["add-note", "refund-payment", "retry-step"]
+    too_late = await order.asks("request-return", lines=[{"line_id": "milk", "quantity": 1}])
+    assert too_late.status_code == 409
+    await order.assert_books_agree()
+
+
+async def test_goodwill_after_a_year_reopens_an_order_that_only_the_log_remembers(
+    brief: Shop, orderly: Running
+) -> None:
+    order = await completed(orderly, brief)
+    await forget(orderly.client, order)
+    head, key = order.version, {"Idempotency-Key": secrets.token_hex(8)}
+
+    refund = await order.asks("refund-payment", headers=key, amount=500, reason="still sorry")
+
+    assert refund.status_code == 200, refund.text
+    assert [e["version"] for e in refund.json()["events"]] == [head + 1, head + 2]
+    assert await ends(orderly, order) == "completed"
+    assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 500}
+    assert [e["version"] for e in await order.history()] == list(range(1, head + 4))
+    again = await order.asks("refund-payment", headers=key, amount=500, reason="still sorry")
+    assert (again.status_code, again.json()["version"]) == (200, head + 2)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    await order.assert_books_agree()
+
+
+async def test_two_refunds_at_once_reopen_an_order_once_and_do_not_race_past_the_limit(
+    brief: Shop, orderly: Running
+) -> None:
+    order = await completed(orderly, brief)
+    await forget(orderly.client, order)
+
+    answers = await asyncio.gather(
+        *(order.asks("refund-payment", amount=TOTAL - 100) for _ in range(2))
+    )
+
+    assert sorted(answer.status_code for answer in answers) == [200, 409], answers
+    assert await ends(orderly, order) == "completed"
+    assert (await order.money())["refunded"] == TOTAL - 100
+    await order.assert_books_agree()
+
+
+async def test_a_refund_to_an_ended_order_that_fails_keeps_it_open_until_it_is_made(
+    brief: Shop, orderly: Running
+) -> None:
+    order = await brief.sells(MILK, payment_method="pm_refund_down")
+    await order.leaves()
+    await order.arrives()
+    assert await ends(orderly, order) == "completed"
+
+    await order.does("refund-payment", amount=1)
+    await order.becomes(status="completed", needs_attention=1)
+    await brief.mends("payments", order)
+    await order.does("retry-step")
+
+    assert await ends(orderly, order) == "completed"
+    assert (await order.money())["refunded"] == 1
+    await order.assert_books_agree()
+
+
+async def test_a_cancelled_order_ends(shop: Shop, orderly: Running) -> None:
+    order = await shop.sells(MILK, BREAD)
+    await order.settles(status="confirmed")
+
+    await order.does("cancel-order")
+
+    assert await ends(orderly, order) == "cancelled"
+    await order.assert_books_agree()
+
+
+async def test_a_draft_that_nobody_places_expires_and_ends(brief: Shop, orderly: Running) -> None:
+    order = await brief.sells(MILK, place=False)
+
+    assert await ends(orderly, order) == "expired"
+
+    late = await order.asks("place-order")
+    assert (late.status_code, late.json()["code"]) == (409, "not-allowed-now")
+    await order.assert_books_agree()
+
+
+async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
+    brief: Shop, orderly: Running
+) -> None:
+    order = await completed(orderly, brief)
+    (captured,) = await order.happened("payment-captured")
+    head = order.version
+
+    for type_, data in (
+        ("capture.done", {"step_id": captured["step_id"]}),
+        ("refund.done", {"step_id": "refund-99"}),
+    ):
+        told = event(type_, {"order_id": order.order_id, **data})
+        answer = await tell(orderly, "payments", told)
+        assert (answer.status_code, answer.json()) == (200, {"outcome": "taken"})
+
+    assert await ends(orderly, order) == "completed"
+    assert order.version == head

@@ -1,0 +1,1 @@
+"""Shared by the tests: fixtures, builders, fakes and clients."""

@@ -1,0 +1,51 @@
+"""Instructions as the API would make them, addressed to orders that no other test knows."""
+
+from __future__ import annotations
+
+import secrets
+
+from api.context import short_hash
+from api.gateway.gateway import Mail
+from orders.commands import AddItemToOrder, OpenOrder, OrderCommand, named
+from workflows.messages import Instruction
+
+OPENING = OpenOrder(customer_id="900", currency="USD")
+TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-00"
+
+
+def new_order_id() -> str:
+    return f"ord_{secrets.token_urlsafe(12)}"
+
+
+def opening(order_id: str, *more: OrderCommand, key: str = "open") -> Mail:
+    """Opens an order, and sends more along."""
+    return mail(order_id, OPENING, *more, key=key, opens=True)
+
+
+def bagels() -> AddItemToOrder:
+    """An item of 50 cents; its line gets an id of its own from the instruction."""
+    return AddItemToOrder(sku="1095275", title="ROLLS: BAGELS", quantity=1, unit_price=50)
+
+
+def mail(
+    order_id: str,
+    *commands: OrderCommand,
+    key: str | None = None,
+    expected_version: int | None = None,
+    opens: bool = False,
+) -> Mail:
+    """One instruction; the same key and commands make the same one, in an attempt of its own."""
+    command_id = short_hash("anonymous", key or secrets.token_hex(8))
+    return Mail(
+        order_id=order_id,
+        command_id=command_id,
+        opens=opens,
+        instruction=Instruction(
+            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(commands)],
+            expected_version=expected_version,
+            actor="anonymous",
+            payload_hash=short_hash(*(c.model_dump_json() for c in commands)),
+            attempt_id=secrets.token_urlsafe(9),
+            traceparent=TRACEPARENT,
+        ),
+    )

@@ -1,0 +1,159 @@
+"""Histories of whole orders, recorded once and replayed for ever.
+
+`python -m tests.golden NAME` records one from today's code; never record an existing one again:
+that would hide the very change which a replay is there to find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from orders.commands import (
+    AddNote,
+    ApplyDiscount,
+    CancelOrder,
+    ChangeItemQuantity,
+    PlaceOrder,
+    RemoveDiscount,
+    RemoveItemFromOrder,
+)
+from tests.conftest import TEMPORAL, Running, new_database, postgres_server, run_orderly
+from tests.support.command_builders import bagels, mail, opening
+from tests.support.histories import runs_of
+from tests.support.shop import BREAD, MILK, Shop, piece, scarce
+from workflows.order import CUSTOMER, STATUS
+
+FOLDER = Path(__file__).parent / "golden_histories"
+ORDER_ID = "ord_golden"
+IDENTITY = "recorder"
+LIFE = (
+    (ApplyDiscount(discount_id="welcome", amount=50), AddNote(note_id="bell", text="ring twice")),
+    (bagels().model_copy(update={"line_id": "more"}),),
+    (ChangeItemQuantity(line_id="more", quantity=3),),
+    (RemoveItemFromOrder(line_id="more"),),
+    (RemoveDiscount(discount_id="welcome"),),
+    (PlaceOrder(),),
+    (PlaceOrder(),),
+    (CancelOrder(reason="changed my mind"),),
+)
+
+
+def golden_histories() -> list[WorkflowHistory]:
+    return [WorkflowHistory.from_json(ORDER_ID, f.read_text()) for f in FOLDER.glob("*.json")]
+
+
+async def record(name: str) -> None:
+    """Plays a life that takes orders through many commands, over several runs."""
+    limit = "limit.historyCount.suggestContinueAsNew=40"
+    with postgres_server() as server:
+        async with (
+            await WorkflowEnvironment.start_local(
+                dev_server_existing_path=str(TEMPORAL),
+                dev_server_extra_args=["--dynamic-config-value", limit],
+                data_converter=pydantic_data_converter,
+                search_attributes=[CUSTOMER, STATUS],
+                identity=IDENTITY,
+            ) as environment,
+            run_orderly(environment.client, await new_database(server)) as running,
+        ):
+            for which, order_id in enumerate(await LIVES[name](running)):
+                runs = reversed(await runs_of(environment.client, order_id))
+                for number, run in enumerate(runs):
+                    (FOLDER / f"{name}-{which}-{number}.json").write_text(run.to_json())
+
+
+async def draft_to_cancelled(running: Running) -> list[str]:
+    gateway = running.gateway
+    await gateway.send(opening(ORDER_ID, bagels()), 30)
+    for number, commands in enumerate(LIFE):
+        await gateway.send(mail(ORDER_ID, *commands, key=str(number)), 30)
+        await asyncio.sleep(0.2)  # So that each is published on its own.
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    return [ORDER_ID]
+
+
+async def fulfilled(running: Running) -> list[str]:
+    """Two orders: one to its returns with all that can be done on the way, one called off."""
+    shop = Shop(running.http, running.simulators)
+    kept = await shop.sells(MILK, BREAD, place=False)
+    address = {"name": "Ada", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "GB"}
+    await kept.does("set-shipping-address", address=address)
+    await kept.does("set-shipping-charge", amount=300)
+    await kept.does("place-order", payment_method="pm_card")
+    await kept.settles(status="confirmed")
+    await kept.does("hold-order")
+    await kept.does("set-billing-address", address=address)
+    await kept.does("release-order")
+    await kept.does("capture-payment", amount=100)
+    dearer = {"type": "change-line", "line_id": "bread", "unit_price": 260}
+    await kept.does("amend-order", changes=[dearer])
+    await kept.settles(status="confirmed")
+    await kept.does("create-shipment", lines=[piece("milk", 1)])
+    await kept.settles(status="confirmed")
+    await kept.does("cancel-lines", lines=[piece("bread", 1)])
+    await kept.settles(status="confirmed")
+    *delivered, lost = await kept.shipments()
+    for shipment_id in (*delivered, lost):
+        await kept.does("dispatch-shipment", shipment_id=shipment_id)
+    for shipment_id in delivered:
+        await kept.does("confirm-delivery", shipment_id=shipment_id)
+    await kept.does("report-delivery-failure", shipment_id=lost)
+    back = next(line for line in (await kept.document())["lines"] if line["delivered"])["line_id"]
+    await kept.comes_back(back, 1)
+    await kept.does("refund-payment", amount=1)
+    await kept.does("retry-step")
+    await kept.assert_books_agree()
+
+    called_off = await shop.sells(MILK, scarce(1, 2), payment_method="pm_declined")
+    await called_off.settles(awaits="shortfall")
+    await called_off.does("accept-shortfall")
+    await called_off.settles(awaits="payment")
+    await called_off.does("retry-payment", method="pm_card")
+    await called_off.leaves()
+    await called_off.arrives()
+    await called_off.does("request-return", return_id="no", lines=[piece("milk", 1)])
+    await called_off.does("reject-return", return_id="no")
+
+    cancelled = await shop.sells(MILK)
+    await cancelled.settles(status="confirmed")
+    await cancelled.does("cancel-order")
+    await cancelled.settles(status="cancelled")
+    return [kept.order_id, called_off.order_id, cancelled.order_id]
+
+
+async def left(running: Running) -> list[str]:
+    """Nobody waits for anything, and some of it is refused."""
+    gateway = running.gateway
+    await gateway.post(opening(ORDER_ID, bagels()))
+    for number, commands in enumerate(LIFE):
+        await gateway.post(mail(ORDER_ID, *commands, key=str(number)))
+        await gateway.post(mail(ORDER_ID, RemoveItemFromOrder(line_id="none")))
+        await asyncio.sleep(0.2)
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    return [ORDER_ID]
+
+
+async def reopened(running: Running) -> list[str]:
+    """The run of an order that had ended, until somebody left something with it."""
+    await running.gateway.send(opening(ORDER_ID, CancelOrder()), 30)
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    await running.gateway.post(mail(ORDER_ID, AddNote(text="one more thing")))
+    await running.client.get_workflow_handle(ORDER_ID).result()
+    return [ORDER_ID]
+
+
+LIVES = {
+    "left": left,
+    "reopened": reopened,
+    "draft-to-cancelled": draft_to_cancelled,
+    "fulfilled": fulfilled,
+}
+
+if __name__ == "__main__":
+    asyncio.run(record(sys.argv[1]))

@@ -1,0 +1,94 @@
+"""The audit of dependencies says what is known, and never that all is well where nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from requirements.audit import LOCKS, verdict
+from tests.conftest import serving
+from tests.system.test_cli import run
+
+SOUND: dict[str, Any] = {"name": "sound", "version": "1.0", "vulns": []}
+KNOWN = {"id": "CVE-2026-1", "fix_versions": ["1.1"]}
+BROKEN = {"name": "broken", "version": "1.0", "vulns": [KNOWN, {"id": "X-2", "fix_versions": []}]}
+UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
+
+
+def test_nothing_is_known() -> None:
+    assert verdict({"dependencies": [SOUND]}) == (0, ["1 packages, 0 known vulnerabilities"])
+
+
+def test_what_is_known_is_named_with_what_mends_it() -> None:
+    code, lines = verdict({"dependencies": [SOUND, BROKEN]})
+    assert (code, lines[:2]) == (
+        1,
+        ["broken 1.0: CVE-2026-1, mended in 1.1", "broken 1.0: X-2, mended in no version yet"],
+    )
+
+
+def test_a_package_that_is_passed_over_is_a_failure() -> None:
+    code, lines = verdict({"dependencies": [SOUND, UNKNOWN]})
+    assert code == 2
+    assert "answered for 1 of 2 packages" in lines[-1]
+
+
+def test_where_the_service_cannot_be_reached_it_says_so_and_fails(tmp_path: Path) -> None:
+    nowhere = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
+    nowhere |= {name.lower(): address for name, address in nowhere.items()}
+    known_before = {"XDG_CACHE_HOME": str(tmp_path), "NO_PROXY": "", "no_proxy": ""}
+    audit = run("requirements/audit.py", **nowhere, **known_before)
+    assert (audit.returncode, audit.stdout) == (2, "")
+    assert audit.stderr.startswith("make audit: the vulnerability service answered for nothing (")
+    assert audit.stderr.count("\n") == 1
+
+
+@asynccontextmanager
+async def advisories(known: dict[str, Any]) -> AsyncIterator[tuple[str, set[str]]]:
+    """A service that knows this of packages, by name; where it is, and of which it was asked."""
+    app, asked = FastAPI(), set[str]()
+
+    @app.post("/")
+    async def query(request: Request) -> dict[str, Any]:
+        name = (await request.json())["package"]["name"]
+        asked.add(name)
+        return {"vulns": [known[name]]} if name in known else {}
+
+    async with serving(app) as http:
+        yield str(http.base_url), asked
+
+
+async def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_path: Path) -> None:
+    """The whole run, with an OSV service of the test's own in place of the public ones."""
+    text = "\n".join(lock.read_text() for lock in LOCKS)
+    locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;]+)", text, re.MULTILINE))
+    assert len(locked) > 30
+    flaw = {
+        "id": "PYSEC-2026-1",
+        "affected": [
+            {
+                "package": {"name": "fastapi", "ecosystem": "PyPI"},
+                "ranges": [{"type": "ECOSYSTEM", "events": [{"fixed": "9999.0"}]}],
+            }
+        ],
+    }
+    for known, code in (({}, 0), ({"fastapi": flaw}, 1)):
+        async with advisories(known) as (url, asked):
+            service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
+            audit = await asyncio.to_thread(
+                run, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
+            )
+        assert audit.returncode == code, audit.stderr
+        lines = (audit.stdout or audit.stderr).splitlines()
+        assert lines[-1] == f"{len(asked)} packages, {code} known vulnerabilities"
+        told = f"fastapi {locked['fastapi']}: PYSEC-2026-1, mended in 9999.0"
+        assert lines[:-1] == [told] * code
+        # Some are only for other machines than this.
+        assert asked <= locked.keys()
+        assert len(asked) > len(locked) * 0.8

@@ -1,0 +1,91 @@
+"""docker-compose.yml is sound, as far as can be told without an engine to run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settings import TokenRules, api_from_environment, from_environment
+from tests.support.paths import ROOT
+
+OURS = ("api", "worker", "projector", "migrate")
+
+
+def compose(*arguments: str) -> str:
+    command = [str(Path(sys.executable).with_name("docker-compose")), *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(compose("config", "--format", "json"))["services"]
+    return found
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    assert compose("config", "--quiet") == ""
+
+
+def test_it_describes_what_the_embedded_stack_runs(services: dict[str, Any]) -> None:
+    others = {"postgres", "temporal", "temporal-postgres", "temporal-ui", "simulators"}
+    assert set(OURS) | others <= set(services)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_processes_can_use_their_settings(services: dict[str, Any], name: str) -> None:
+    settings = from_environment(services[name]["environment"])
+
+    assert settings.api_host == "0.0.0.0", "the port that is published leads to the container's own"
+    assert settings.api_port == services["api"]["ports"][0]["target"]
+
+
+def test_the_api_asks_its_callers_for_tokens(services: dict[str, Any]) -> None:
+    environment = services["api"]["environment"]
+    tokens = api_from_environment(environment).tokens
+    assert tokens == TokenRules("orderly", "orderly", secret=environment["ORDERLY_TOKEN_SECRET"])
+
+
+def test_the_stand_ins_and_orderly_find_and_believe_each_other(services: dict[str, Any]) -> None:
+    settings = from_environment(services["worker"]["environment"])
+    simulators = services["simulators"]
+    assert "--port=8070" in simulators["command"]
+    for party in ("payments", "stock", "shipping"):
+        assert getattr(settings, f"{party}_url") == f"http://simulators:8070/{party}"
+    assert simulators["environment"] == {
+        "ORDERLY_CALLBACK_URL": f"http://api:{settings.api_port}/v1/callbacks",
+        "ORDERLY_WEBHOOK_SECRET": settings.webhook_secret,
+    }
+
+
+def test_ports_are_published_on_the_loopback_interface_alone(services: dict[str, Any]) -> None:
+    published = {
+        name: [port["host_ip"] for port in service["ports"]]
+        for name, service in services.items()
+        if "ports" in service
+    }
+    assert published == {"api": ["127.0.0.1"], "temporal-ui": ["127.0.0.1"]}
+
+
+def test_every_foreign_image_has_a_version(services: dict[str, Any]) -> None:
+    unversioned = [
+        name
+        for name, service in services.items()
+        if "build" not in service and ":" not in service["image"]
+    ]
+    assert unversioned == []
+
+
+def test_the_search_attributes_are_those_of_the_embedded_stack(services: dict[str, Any]) -> None:
+    from dev.stack.programs import SEARCH_ATTRIBUTES
+
+    script = " ".join(services["temporal-namespace"]["command"])
+    for attribute in SEARCH_ATTRIBUTES:
+        name, kind = attribute.split("=")
+        assert f"--name {name} --type {kind}" in script

@@ -1,0 +1,214 @@
+"""What README and docs tell people to type works as it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+from dataclasses import replace
+from random import Random
+from types import ModuleType
+
+import asyncpg
+import pytest
+
+from contracts import lifecycle
+from orders.events import OrderPlaced
+from readside.engine import parking, projector, rebuild
+from readside.engine.projection import Projection
+from readside.registry import PROJECTIONS
+from settings import Settings
+from tests.conftest import Running, run_api, run_projector
+from tests.integration.api.test_orders import BAGELS
+from tests.integration.readside.test_projector import BAGELS as BAGELS_ADDED
+from tests.integration.readside.test_projector import OPENED, publish
+from tests.support.command_builders import new_order_id
+from tests.support.paths import ROOT
+from tests.support.random_orders import Life
+from tests.support.token_issuer import ec_key, issuing
+
+README = (ROOT / "README.md").read_text()
+EVENTS = (ROOT / "docs" / "events.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples use curl")
+async def test_the_commands_of_the_readme_place_an_order_and_show_it(orderly: Running) -> None:
+    place, look = (block for block in shell_blocks(README) if "curl" in block)
+    placed = await shell(orderly, place)
+    assert "201 Created" in placed
+    order_id = re.search(r"/v1/orders/(ord_\S+)", placed)
+    assert order_id is not None
+    await orderly.http.get(f"/v1/orders/{order_id[1]}", params={"min_version": 3})
+
+    listed, history, past = (line for line in look.splitlines() if line.startswith("curl"))
+    assert order_id[1] in await shell(orderly, listed)
+    assert "order-placed" in await shell(orderly, history.replace("ORDER_ID", order_id[1]))
+    assert '"status":"draft"' in await shell(orderly, past.replace("ORDER_ID", order_id[1]))
+    assert "idempotent-replayed: true" in (await shell(orderly, place)).lower()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_the_commands_for_consumers_of_events_do_what_they_say(orderly: Running) -> None:
+    basket = {"customer_id": "900", "currency": "USD", "lines": [BAGELS], "place": True}
+    placed = (await orderly.http.post("/v1/orders", json=basket)).json()
+    await orderly.http.get(f"/v1/orders/{placed['order_id']}", params={"min_version": 3})
+
+    first, on, chosen, live, schemas = shell_blocks(EVENTS)
+    page = json.loads(await shell(orderly, first))
+    assert [item["sequence"] for item in page["items"]][:1] == ["0000000001"]
+    following = json.loads(await shell(orderly, on.replace("NEXT", page["next"])))["items"]
+    assert len(following) > 0
+    assert following[0]["id"] not in [item["id"] for item in page["items"]]
+    types = {item["type"] for item in json.loads(await shell(orderly, chosen))["items"]}
+    assert "orderly.order.order-placed.v1" in types
+    assert types <= {f"orderly.order.order-{what}.v1" for what in ("placed", "cancelled")}
+    assert "event: orderly.order.order-placed.v1\n" in await shell(orderly, live)
+    names, schema = schemas.splitlines()
+    assert "orderly.order.item-added.v1" in json.loads(await shell(orderly, names))["items"]
+    assert "unit_price" in json.loads(await shell(orderly, schema))["properties"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_the_commands_of_the_api_s_page_get_the_answers_that_it_tells(
+    orderly: Running,
+) -> None:
+    commands, *others = map(lines_of, shell_blocks(API))
+    opened = await shell(orderly, commands[0])
+    path = re.search(r"location: (\S+)", opened, re.IGNORECASE)
+    assert path is not None and "201 Created" in opened
+    order = f"http://127.0.0.1:8080{path[1]}"
+
+    async def said(command: str) -> str:
+        return await shell(orderly, command.replace("ORDER", order))
+
+    await orderly.http.get(path[1], params={"min_version": 2})
+    assert "change-item-quantity" in await said(commands[1])
+    assert '"item-quantity-changed"' in await said(commands[2])
+    (several,), (note,), (wait,), (stale,), (kept,), problems, (trace,), reads, *more = others
+    malformed, refused, all_codes, one_code = problems
+    assert '"order-placed"' in await said(several)
+    assert "replayed" not in await said(note)
+    assert "idempotent-replayed: true" in (await said(note)).lower()
+    assert "200 OK" in await said(wait)
+    assert "412" in (told := await said(stale)) and '"current_version"' in told
+    assert "422" in (told := await said(malformed)) and '"#/texxt"' in told
+    assert '"allowed_commands"' in await said(refused)
+    assert "202 Accepted" in (told := await said(kept)) and '"state":"pending"' in told
+    assert '"no-lines"' in await said(all_codes)
+    assert '"remedy"' in await said(one_code)
+    assert "x-request-id: mine-1" in (await said(trace)).lower()
+    assert "projection-lag-ms" in (await said(reads[0])).lower()
+    assert "304 Not Modified" in await said(reads[1])
+    (version, at, history), (chosen, by_total), (feed, live), _ = more
+    assert '"version":1' in await said(version)
+    assert '"order_id"' in await said(at)
+    assert '"actor":"anonymous"' in await said(history)
+    assert json.loads(await said(chosen))["items"]
+    assert json.loads(await said(by_total))["next"]
+    assert "orderly.order.order-opened.v1" in await said(feed)
+    assert "id: " in await said(live)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_the_token_of_the_api_s_page_is_asked_for(orderly: Running) -> None:
+    (with_token,) = lines_of(shell_blocks(API)[-1])
+    async with issuing(ec_key()) as issuer:
+        settings = Settings(orderly.dsn, orderly.task_queue, tokens=issuer.rules)
+        async with run_api(orderly.client, settings) as http:
+            guarded = replace(orderly, http=http)
+            assert "200 OK" in await shell(guarded, f"TOKEN={issuer.token()}; {with_token}")
+            assert "401 Unauthorized" in await shell(guarded, with_token)
+
+
+def test_the_docs_name_only_files_that_are_there() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = document.read_text()
+        linked = [document.parent / m for m in re.findall(r"\]\(((?!http)[^)#]+)\)", text)]
+        named = re.findall(r"`((?:tests|api|workflows|orders|eventlog|readside)/\w+\.py)`", text)
+        missing = [p for p in [*linked, *(ROOT / n for n in named)] if not p.exists()]
+        assert missing == [], document
+
+
+def test_the_readme_names_every_setting_and_every_target() -> None:
+    settings = re.findall(r'"((?:ORDERLY|TEMPORAL)_\w+)"', (ROOT / "settings.py").read_text())
+    assert [name for name in settings if name not in README] == []
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for_users = [t for t in targets if t not in ("help", "format", "lock")]
+    assert [target for target in for_users if f"make {target}" not in README] == []
+
+
+def test_the_life_of_an_order_is_drawn_as_the_rules_have_it() -> None:
+    assert lifecycle.PAGE.read_text() == lifecycle.page(), "run `make docs`"
+
+
+def test_every_way_that_a_random_life_takes_is_drawn() -> None:
+    ways = set[tuple[str, str, str]]()
+    for number in range(200):
+        life = Life(after_event=lambda order, event: None, after_message=lambda life: None)
+        life.begin(Random(number))
+        for move in range(80):
+            life.go_on(Random(f"{number}, {move}"))
+        life.end()
+        ways |= {(way[0], way[2], lifecycle.label(way[1])) for way in life.ways}
+    drawn = {
+        (before, after, cause)
+        for before, after, causes in re.findall(
+            r"(\w+) --> (\w+): (.*)", lifecycle.PAGE.read_text()
+        )
+        for cause in causes.split(", ")
+    }
+    assert ways - drawn == {("new", "draft", "open-order")}
+
+
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
+def lines_of(block: str) -> list[str]:
+    """The commands of a block, each of which begins with curl."""
+    return re.findall(r"^curl .*?(?=^curl |\Z)", block, re.DOTALL | re.MULTILINE)
+
+
+async def test_the_projection_of_the_page_is_complete(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "read-side.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    customer_orders = ModuleType("customer_orders")
+    exec(code, customer_orders.__dict__)
+    added: Projection = customer_orders.PROJECTION
+    monkeypatch.setattr(projector, "PROJECTIONS", (*PROJECTIONS, added))
+    assert await projector.prepare(dsn) == ["projection customer_orders"]
+
+    for _ in range(3):
+        await publish(pool, new_order_id(), 1, OPENED, BAGELS_ADDED, OrderPlaced(total=90))
+    await publish(pool, new_order_id(), 1, OPENED, BAGELS_ADDED)
+    async with run_projector(dsn), asyncio.timeout(60):
+        while await customer_orders.placed_by(pool, OPENED.customer_id) < 3:
+            await asyncio.sleep(0.05)
+    await rebuild.rebuild(dsn, added)
+    assert await customer_orders.placed_by(pool, OPENED.customer_id) == 3
+    assert await customer_orders.placed_by(pool, "nobody") == 0
+    assert await parking.parked(pool) == []
+
+
+def test_the_page_names_every_projection_and_every_metric() -> None:
+    page = (ROOT / "docs" / "read-side.md").read_text()
+    assert [p.name for p in PROJECTIONS if f"| `{p.name}` |" not in page] == []
+    code = (ROOT / "api" / "monitoring" / "metrics.py").read_text()
+    metrics = re.findall(r'"(orderly_\w+)"', code)
+    assert metrics
+    assert [metric for metric in metrics if f"| `{metric}` |" not in page] == []
+
+
+async def shell(orderly: Running, command: str) -> str:
+    """Runs a command as typed, against the API of the tests."""
+    command = command.replace("http://127.0.0.1:8080", str(orderly.http.base_url).rstrip("/"))
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()

@@ -1,0 +1,213 @@
+"""On the disk of a whole stack no byte of personal data is in the open, however it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import secrets
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.client import Client
+
+from dev.stack import Stack, StackOptions, running_stack
+from eventlog.postgres import connect
+from tests.integration.api.test_orders import BASKET, shown
+from tests.integration.api.test_personal_data import (
+    ERASED,
+    FORGED,
+    SET_SHIPPING,
+    erase,
+    new_customer,
+    whole,
+)
+
+NO_CARRIER_GOES_THERE = "00000"
+
+
+@dataclass
+class Planted:
+    """Addresses of which each part is found nowhere else in the world."""
+
+    markers: list[str] = field(default_factory=list)
+
+    def address(self, **changes: Any) -> dict[str, Any]:
+        parts = {
+            "name": f"name-{secrets.token_hex(8)}",
+            "line1": f"street-{secrets.token_hex(8)}",
+            "email": f"{secrets.token_hex(8)}@example.org",
+            "phone": f"+{10**17 + secrets.randbelow(9 * 10**17)}",
+        }
+        self.markers += parts.values()
+        return {**parts, "postal_code": "1234", "city": "Delft", "country": "NL", **changes}
+
+
+def forms_of(text: str) -> set[bytes]:
+    """All that `text` may look like on a disk: as it is, in hex, and inside of base64."""
+    plain = text.encode()
+    forms = {plain, plain.hex().encode(), text.encode("utf-16-le")}
+    for encoded in (b64encode, urlsafe_b64encode):
+        for before in range(3):
+            # What stands before and after it colours the first and the last characters.
+            first = (0, 2, 3)[before]
+            last = (before + len(plain)) // 3 * 4
+            forms.add(encoded(bytes(before) + plain)[first:last])
+    return forms
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
+def test_a_text_is_known_again_inside_of_base64(before: str) -> None:
+    inside = b64encode(f"{before}name-0123456789abcdef and more".encode())
+    assert [form for form in forms_of("name-0123456789abcdef") if form in inside]
+
+
+async def test_no_personal_data_is_in_the_open_before_or_after_erasing(tmp_path: Path) -> None:
+    options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
+    async with (
+        running_stack(options) as stack,
+        httpx.AsyncClient(base_url=stack.api_url, timeout=20) as http,
+    ):
+        customer, planted = new_customer(), Planted()
+        path = await sent_in_every_way(http, customer, planted)
+        assert len(planted.markers) > 20
+        await http.post(f"{path}/commands/place-order")
+        await until(http, path, lambda order: all(s["tracking"] for s in order["shipments"]))
+        nowhere = planted.address(postal_code=NO_CARRIER_GOES_THERE)
+        stuck = await placed_for(http, customer, nowhere)
+        await until(http, stuck, lambda order: order["needs_attention"])
+        await assert_sealed_everywhere(stack, options.data_dir, customer, planted.markers)
+
+        assert await erase(http, customer) == 1
+        assert (await shown(http, path, 8))["shipping_address"] == ERASED
+        # Whoever is erased is not shipped to; and that is said, not dropped.
+        await http.post(f"{stuck}/commands/retry-step")
+        await until(http, stuck, lambda order: "erased" in str(order["needs_attention"]))
+        await assert_sealed_everywhere(stack, options.data_dir, customer, planted.markers)
+
+
+async def placed_for(http: httpx.AsyncClient, customer: str, address: dict[str, Any]) -> str:
+    body = {**BASKET, "customer_id": customer, "shipping_address": address, "place": True}
+    path: str = (await http.post("/v1/orders", json=body)).headers["Location"]
+    return path
+
+
+async def until(
+    http: httpx.AsyncClient, path: str, condition: Callable[[dict[str, Any]], Any]
+) -> None:
+    """Returns when an order that is confirmed shows what it should."""
+    async with asyncio.timeout(60):
+        while True:
+            order = (await http.get(path)).json()
+            if order.get("status") == "confirmed" and condition(order):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def sent_in_every_way(http: httpx.AsyncClient, customer: str, planted: Planted) -> str:
+    """Sends addresses that are taken, refused and malformed; reads; returns an order's path."""
+    first = planted.address()
+    body = {**BASKET, "customer_id": customer, "shipping_address": first}
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    opened = await http.post(
+        "/v1/orders", json={**body, "billing_address": planted.address()}, headers=key
+    )
+    assert opened.status_code == 201, opened.text
+    path: str = opened.headers["Location"]
+    several = [
+        {"type": "set-billing-address", "address": planted.address()},
+        {"type": "set-shipping-address", "address": planted.address()},
+    ]
+    last = planted.address()
+    for route, sent in (("commands", {"commands": several}), (SET_SHIPPING, {"address": last})):
+        taken = await http.post(f"{path}/{route}", json=sent)
+        assert taken.status_code == 200, taken.text
+
+    malformed = planted.address(country="nowhere")
+    unread = f'{{"shipping_address": {json.dumps(planted.address())}'
+    refused = [
+        await http.post("/v1/orders", json={**body, "shipping_address": planted.address()}),
+        await http.post("/v1/orders", json=body, headers=key),
+        await http.post("/v1/orders", json={**body, "shipping_address": malformed}),
+        await http.post("/v1/orders", json={**body, "shipping_address": [planted.address()]}),
+        await http.post("/v1/orders", content=unread, headers={"Content-Type": "application/json"}),
+        await http.post("/v1/orders/ord_x/" + SET_SHIPPING, json={"address": planted.address()}),
+        await http.post(f"{path}/{SET_SHIPPING}", json={"address": [FORGED, planted.address()]}),
+        await http.post(
+            f"{path}/{SET_SHIPPING}", json={"address": last}, headers={"If-Match": '"1"'}
+        ),
+    ]
+    codes = [response.status_code for response in refused]
+    assert codes == [201, 422, 422, 422, 422, 404, 422, 412]
+
+    assert (await shown(http, path, 8))["shipping_address"] == whole(last)
+    listed = await http.get("/v1/orders", params={"customer_id": customer})
+    assert first["name"] not in listed.text and last["name"] in listed.text
+    assert first["name"] in (await http.get(f"{path}/history")).text
+    return path
+
+
+async def assert_sealed_everywhere(
+    stack: Stack, data_dir: Path, customer: str, markers: list[str]
+) -> None:
+    """Looks for the markers wherever there is anything, and shows by the customer that it sees."""
+    connection = await connect(stack.postgres_dsn)
+    try:
+        await connection.execute("CHECKPOINT")  # What is only in memory goes to the files.
+        tables = await every_table(connection)
+        orders = await connection.fetch("SELECT order_id FROM order_view.orders")
+    finally:
+        await connection.close()
+    places = {
+        **tables,
+        **await every_history(stack, [order["order_id"] for order in orders]),
+        **{str(file.relative_to(data_dir)): file.read_bytes() for file in files_in(data_dir)},
+    }
+    assert {
+        f"logs/{name}.log" for name in ("api", "worker", "temporal", "simulators")
+    } < places.keys()
+    # The id is no personal data, and is in all kinds of places: what is not seen is not there.
+    told = {place for place, content in places.items() if is_in(content, [customer])}
+    assert {"public.order_events", "order_view.orders", "public.customer_keys"} < told
+    for part in ("history of ord_", "temporal.db", "postgres/base/", "postgres/pg_wal/"):
+        assert any(place.startswith(part) for place in told), (part, sorted(told))
+    assert [place for place, content in places.items() if is_in(content, markers)] == []
+
+
+def is_in(content: bytes, texts: Iterable[str]) -> bool:
+    return any(form in content for text in texts for form in forms_of(text))
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+async def every_table(connection: asyncpg.Connection) -> dict[str, bytes]:
+    """All rows of all tables, as a dump would have them."""
+    names = await connection.fetch(
+        "SELECT schemaname, tablename FROM pg_tables"
+        " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    )
+    tables = {}
+    for schema, name in names:
+        rows = io.BytesIO()
+        await connection.copy_from_table(name, schema_name=schema, output=rows)
+        tables[f"{schema}.{name}"] = rows.getvalue()
+    return tables
+
+
+async def every_history(stack: Stack, order_ids: list[str]) -> dict[str, bytes]:
+    """What Temporal hands out of each order to whoever may ask."""
+    client = await Client.connect(stack.temporal_address)
+    return {
+        f"history of {order_id}": (
+            (await client.get_workflow_handle(order_id).fetch_history()).to_json().encode()
+        )
+        for order_id in order_ids
+    }

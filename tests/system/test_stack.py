@@ -1,0 +1,291 @@
+"""`orderly up`, for real: it serves, mends itself, stops cleanly, and continues where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import webhooks
+
+PROCESSES = ("api", "worker", "projector", "simulators", "temporal", "postgres")
+WAIT_SECONDS = 60
+BASKET = {
+    "customer_id": "900",
+    "currency": "USD",
+    "lines": [{"sku": "1095275", "title": "Bagels", "quantity": 2, "unit_price": 50}],
+    "place": True,
+}
+
+
+class Up:
+    """One `orderly up`, on ports of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.data_dir = folder / "data"
+        self.info_file = folder / "info.json"
+        self._output = folder / "output"
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                orderly_up(self.data_dir, "--info-file", str(self.info_file)),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Up:
+        try:
+            return self.ready()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.end()
+
+    def ready(self) -> Up:
+        until(lambda: self.info_file.exists() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.output
+        return self
+
+    @property
+    def info(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.info_file.read_text())
+        return found
+
+    @property
+    def pids(self) -> dict[str, int]:
+        pids: dict[str, int] = self.info["pids"]
+        return pids
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(signum)
+        return self.process.wait(WAIT_SECONDS)
+
+
+def orderly_up(data_dir: Path, *options: str) -> list[str]:
+    ports = ["--api-port", "0", "--temporal-port", "0", "--ui-port", "0"]
+    return [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *ports, *options]
+
+
+def refused(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+    )
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "this takes too long"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def is_free(data_dir: Path) -> bool:
+    """Whether no process of a stack lives there: each holds this lock for as long as it lives."""
+    with (data_dir / "processes.lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def place_order(api_url: str, key: str) -> str:
+    """Places an order as soon as that is possible; returns its path, once it can be read."""
+    placed = None
+
+    def answered() -> bool:
+        nonlocal placed
+        with suppress(httpx.TransportError):
+            placed = httpx.post(
+                f"{api_url}/v1/orders", json=BASKET, headers={"Idempotency-Key": key}
+            )
+        return placed is not None and placed.status_code < 500
+
+    until(answered)
+    assert placed is not None
+    assert placed.status_code == 201, placed.text
+    path = str(placed.headers["location"])
+    until(lambda: can_read(f"{api_url}{path}"))
+    return path
+
+
+def can_read(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    """A stack that the tests below share, for what does not end it."""
+    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder, Up(Path(folder)) as up:
+        yield up
+
+
+def test_it_says_where_everything_is_once_all_can_serve(up: Up) -> None:
+    assert httpx.get(f"{up.info['api_url']}/readyz").status_code == 200
+    assert httpx.get(f"{up.info['api_url']}/docs").status_code == 200
+    assert httpx.get(up.info["temporal_ui_url"]).status_code == 200
+    assert up.info["temporal_namespace"] == "default"
+    assert up.info["task_queue"] == "orders"
+    assert up.info["postgres_dsn"].startswith("postgresql://")
+    assert ":" in up.info["temporal_address"]
+    for party in ("payments", "stock", "shipping"):
+        contract = httpx.get(f"{up.info['simulators_url']}/{party}/openapi.json")
+        assert contract.json()["info"]["title"].lower() == party
+    assert sorted(up.pids) == sorted(PROCESSES)
+    assert all(is_alive(pid) for pid in up.pids.values())
+
+
+def test_it_prints_where_to_look_and_what_to_try(up: Up) -> None:
+    assert f"{up.info['api_url']}/docs" in up.output
+    assert up.info["temporal_ui_url"] in up.output
+    assert f"curl -i {up.info['api_url']}/v1/orders" in up.output
+
+
+def test_one_secret_of_its_own_is_shared_by_those_who_need_it(up: Up) -> None:
+    file = up.data_dir / "webhook.secret"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    body = b'{"type": "payout.sent", "timestamp": "2026-01-01T00:00:00Z", "data": {}}'
+    json = {"Content-Type": "application/json"}
+    signed = webhooks.signed(file.read_text(), "msg_1", time.time(), body) | json
+    url = f"{up.info['api_url']}/v1/callbacks/payments"
+    assert httpx.post(url, content=body, headers=signed).json() == {"outcome": "ignored"}
+    assert httpx.post(url, content=body, headers=json).status_code == 401
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_that_is_killed_comes_back_and_is_reported(up: Up, name: str) -> None:
+    killed = up.pids[name]
+
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: up.pids[name] != killed and is_alive(up.pids[name]))
+
+    assert f"{name} (pid {killed}) was killed by signal 9; restarting" in " ".join(
+        up.output.split()
+    )
+    place_order(up.info["api_url"], key=f"after the death of {name}")
+
+
+def test_the_data_directory_tells_where_its_stack_is(up: Up) -> None:
+    assert json.loads((up.data_dir / "stack.json").read_text()) == up.info
+
+
+def test_the_data_directory_has_one_owner(up: Up) -> None:
+    second = refused(orderly_up(up.data_dir))
+
+    assert second.returncode == 2
+    assert second.stderr == (
+        f"orderly: {up.data_dir.resolve()} is in use by another orderly up or demo.\n"
+    )
+
+
+def test_a_port_in_use_is_said_in_a_sentence(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = refused([*orderly_up(folder / "data"), "--api-port", str(port)])
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"orderly: Port {port} cannot be used")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_sigterm_stops_everything_and_the_next_up_continues(folder: Path) -> None:
+    with Up(folder) as first:
+        path, pids = place_order(first.info["api_url"], key="before the stop"), first.pids
+        assert first.end(signal.SIGTERM) == 0
+
+    assert not any(is_alive(pid) for pid in pids.values())
+    assert not first.info_file.exists()
+    assert not (first.data_dir / "stack.json").exists()
+    stops = [line.split()[0] for line in first.output.splitlines() if " stopped" in line]
+    assert stops == list(PROCESSES)
+
+    with Up(folder) as second:
+        assert can_read(f"{second.info['api_url']}{path}")
+        assert place_order(second.info["api_url"], key="before the stop") == path
+        assert second.end(signal.SIGINT) == 0
+
+
+def test_an_up_that_is_killed_is_not_in_the_way_of_the_next(folder: Path) -> None:
+    with Up(folder) as killed:
+        path, pids = place_order(killed.info["api_url"], key="before the kill"), killed.pids
+        killed.end(signal.SIGKILL)
+    killed.info_file.unlink()  # Nobody was left to remove it.
+
+    with Up(folder) as following:
+        until(lambda: not any(is_alive(pid) for pid in pids.values()))
+        assert can_read(f"{following.info['api_url']}{path}")
+
+
+def test_a_pid_that_a_power_cut_left_behind_is_no_hindrance(folder: Path) -> None:
+    with Up(folder):
+        pass
+    # The process that has this pid after the reboot is alive, but no Postgres.
+    (folder / "data" / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+
+    with Up(folder) as following:
+        assert is_alive(following.pids["postgres"])
+
+
+def test_a_start_that_fails_shows_why_and_leaves_nothing_running(folder: Path) -> None:
+    database = folder / "data" / "postgres"
+    database.mkdir(parents=True)
+    (database / "PG_VERSION").write_text("18\n")
+
+    ended = refused(orderly_up(folder / "data"))
+
+    assert ended.returncode == 1
+    assert "postgres ended with exit code" in ended.stderr
+    assert "postgresql.conf" in ended.stderr, "the end of its log says what is missing"
+    assert "Traceback" not in ended.stderr
+    assert is_free(folder / "data")
+
+
+def test_a_long_path_is_no_hindrance(folder: Path) -> None:
+    with Up(folder / ("x" * 100)) as up:
+        assert place_order(up.info["api_url"], key="far away")
+
+
+def test_ctrl_c_during_the_start_leaves_nothing_running(folder: Path) -> None:
+    starting = Up(folder)
+    until(lambda: (folder / "data" / "temporal.db").exists())
+
+    assert starting.end(signal.SIGINT) == 0
+    assert is_free(starting.data_dir)

@@ -1,0 +1,103 @@
+"""A token goes in and nowhere out: not into a log line, a span or an answer, good or bad."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import jwt
+from temporalio.testing import WorkflowEnvironment
+
+from api.auth.permissions import OPERATE, READ, WRITE
+from api.auth.tokens import SHARED, minted
+from settings import TokenRules
+from tests.conftest import Running
+from tests.integration.api.test_orders import BASKET
+from tests.support.paths import ROOT
+from tests.system.test_cli import environment
+from tests.system.test_trace import Collector, collector
+
+__all__ = ["collector"]  # A fixture.
+
+SECRET = secrets.token_urlsafe(32)
+RULES = TokenRules("orderly", "orderly", secret=SECRET)
+
+
+def markers(token: str) -> list[str]:
+    """The parts of a token that tell it from others: all but its header."""
+    return token.split(".")[-2:]
+
+
+def bad_tokens() -> list[str]:
+    good = minted(RULES, "ada", READ, 600)
+    claims = {"iss": "orderly", "aud": "orderly", "sub": "ada", "exp": 1}
+    return [
+        minted(RULES, "ada", "", 600),  # It allows nothing.
+        jwt.encode(claims, SECRET, SHARED),  # It has expired.
+        good[:-12] + secrets.token_urlsafe(9),  # Forged.
+        secrets.token_urlsafe(64),
+        f"x.{secrets.token_urlsafe(32)}.{secrets.token_urlsafe(32)}",
+    ]
+
+
+async def test_a_token_is_in_no_log_no_span_and_no_answer(
+    temporal: WorkflowEnvironment, orderly: Running, collector: Collector, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    url, log = f"http://127.0.0.1:{port}", tmp_path / "api.log"
+    variables = environment(
+        ORDERLY_POSTGRES_DSN=orderly.dsn,
+        ORDERLY_TASK_QUEUE=orderly.task_queue,
+        ORDERLY_API_PORT=port,
+        ORDERLY_TOKEN_SECRET=SECRET,
+        TEMPORAL_ADDRESS=str(temporal.client.service_client.config.target_host),
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="100",
+    )
+    good, bad = minted(RULES, "olga", f"{READ} {WRITE} {OPERATE}", 600), bad_tokens()
+    with log.open("wb") as errors:
+        api = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli", "api"), cwd=ROOT, env=variables, stderr=errors
+        )
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            await lives(http)
+            told = [await sent_everywhere(http, good, 200, 201, 404, 415, 422)]
+            told += [await sent_everywhere(http, token, 401, 403) for token in bad]
+    finally:
+        api.terminate()
+        assert await api.wait() == 0  # With its last span sent.
+    places = [str([seen.span for seen in collector.seen]), log.read_text(), *told]
+    assert "POST /v1/orders" in places[0], "or nothing could be found there"
+    for marker in (part for token in (good, *bad) for part in markers(token)):
+        assert [place for place in places if marker in place] == []
+
+
+async def lives(http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(httpx.TransportError):
+                if (await http.get("/healthz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def sent_everywhere(http: httpx.AsyncClient, token: str, *expected: int) -> str:
+    """All that routes of all kinds answer to who comes with a token."""
+    headers = {"Authorization": f"Bearer {token}"}
+    answers = [
+        await http.post("/v1/orders", json=BASKET, headers=headers),
+        await http.post("/v1/orders", content="{", headers=headers),
+        await http.post("/v1/orders/ord_x/commands/place-order", headers=headers),
+        await http.get("/v1/orders", headers=headers),
+        await http.get("/v1/orders/ord_x", headers=headers),
+        await http.delete("/v1/customers/nobody/personal-data", headers=headers),
+    ]
+    assert {answer.status_code for answer in answers} <= set(expected), answers
+    return str([(answer.headers, answer.text) for answer in answers])

@@ -1,0 +1,246 @@
+"""One request is one trace, from the API through Temporal to the read model, across processes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import Request, Response
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from temporalio.testing import WorkflowEnvironment
+
+import telemetry
+from activities.service_client import connected
+from api.gateway.gateway import Gateway
+from dev.simulators.app import Options
+from dev.simulators.app import create_app as create_simulators
+from dev.stack import StackOptions, running_stack
+from orders.commands import OpenOrder, PlaceOrder
+from orders.policy import Policy
+from privacy.keys import PostgresKeys
+from settings import Settings
+from tests.conftest import reaching, run_worker, serving
+from tests.integration.api.test_orders import BASKET
+from tests.support.command_builders import TRACEPARENT, bagels, mail, new_order_id
+from worker import activities_for, unsealing
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLER = "00f067aa0ba902b7"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A span, and the process that it comes from."""
+
+    service: str
+    span: Span
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes spans by OTLP over HTTP, as any tracing backend does."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receive)
+        self.seen: list[Seen] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Receive(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Collector)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Encoding"] == "gzip":
+            import gzip
+
+            body = gzip.decompress(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            names = {a.key: a.value.string_value for a in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.server.seen += [Seen(names["service.name"], span) for span in scope.spans]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield server
+        server.shutdown()
+        serving.join()
+
+
+@pytest.fixture
+async def http(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The API of a stack of real processes, all of which send their spans to the collector."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
+    async with (
+        running_stack(options) as stack,
+        httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
+    ):
+        yield http
+
+
+async def test_the_second_command_of_an_order_is_one_trace_to_the_commit_of_its_view(
+    collector: Collector, http: httpx.AsyncClient
+) -> None:
+    first = await http.post("/v1/orders", json=BASKET, timeout=30)
+    path = first.headers["Location"]
+    second = await http.post(
+        f"{path}/commands/add-note",
+        json={"text": "hi"},
+        headers={"traceparent": f"00-{TRACE}-{CALLER}-01"},
+    )
+    assert second.status_code == 200
+    await http.get(path, params={"min_version": second.json()["version"]})
+    await until(lambda: len(in_trace(collector.seen)) == 3)
+    await until(lambda: linked_to_trace(collector.seen, "publish events"))
+    await until(lambda: linked_to_trace(collector.seen, "project order_view"))
+
+    ours = {s.span.name: s for s in in_trace(collector.seen)}
+    request, sent, executed = (
+        ours[name]
+        for name in (
+            "POST /v1/orders/{order_id}/commands/add-note",
+            "send",
+            "OrderWorkflow.execute",
+        )
+    )
+    assert set(ours) == {request.span.name, "send", "OrderWorkflow.execute"}
+    assert request.span.parent_span_id.hex() == CALLER
+    assert sent.span.parent_span_id == request.span.span_id
+    assert executed.span.parent_span_id == sent.span.span_id
+    services = (request.service, sent.service, executed.service)
+    assert services == ("orderly-api", "orderly-api", "orderly-worker")
+
+    (published,) = linked_to_trace(collector.seen, "publish events")
+    (projected,) = linked_to_trace(collector.seen, "project order_view")
+    assert (published.service, projected.service) == ("orderly-worker", "orderly-projector")
+    for span in (published.span, projected.span):
+        assert span.trace_id.hex() != TRACE, "it may serve other requests, too"
+        assert sent.span.span_id in {link.span_id for link in span.links}
+    assert executed.span.start_time_unix_nano <= published.span.start_time_unix_nano
+    assert published.span.start_time_unix_nano <= projected.span.end_time_unix_nano
+
+
+async def test_all_that_placing_an_order_asks_of_other_services_is_in_the_trace_of_the_request(
+    collector: Collector, http: httpx.AsyncClient
+) -> None:
+    placed = await http.post(
+        "/v1/orders",
+        json={**BASKET, "place": True},
+        headers={"traceparent": f"00-{TRACE}-{CALLER}-01"},
+    )
+    assert placed.status_code == 201
+    await until(lambda: calls(collector.seen, "book"))
+    await until(lambda: "POST /v1/orders" in {s.span.name for s in in_trace(collector.seen)})
+
+    (request,) = (s.span for s in in_trace(collector.seen) if s.span.name == "POST /v1/orders")
+    assert request.parent_span_id.hex() == CALLER
+    (reserved,), (authorised,) = (calls(collector.seen, kind) for kind in ("reserve", "authorise"))
+    first_booked, *_ = calls(collector.seen, "book")
+    assert reserved.end_time_unix_nano <= authorised.start_time_unix_nano
+    assert authorised.end_time_unix_nano <= first_booked.start_time_unix_nano
+
+
+def calls(seen: list[Seen], kind: str) -> list[Span]:
+    """The worker's calls of a kind that are in the trace."""
+    spans = [s for s in in_trace(seen) if s.span.name.startswith(f"{kind} at the ")]
+    assert all(s.service == "orderly-worker" for s in spans)
+    assert all(s.span.kind == Span.SPAN_KIND_CLIENT for s in spans)
+    return [s.span for s in spans]
+
+
+async def test_the_other_services_hear_of_the_trace(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    services = create_simulators(Options(tmp_path / "simulators.db"))
+    heard: dict[str, str] = {}
+
+    @services.middleware("http")
+    async def listen(
+        request: Request, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        heard[request.headers["idempotency-key"]] = request.headers["traceparent"]
+        return await answer(request)
+
+    order_id, queue = new_order_id(), f"traced-{new_order_id()}"
+    placing = mail(
+        order_id,
+        OpenOrder(customer_id="900", currency="USD", policy=Policy()),
+        bagels(),
+        PlaceOrder(),
+        opens=True,
+    )
+    async with serving(services) as simulators, connected(5) as outside:
+        settings = reaching(simulators, Settings("unused"))
+        activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
+        async with run_worker(temporal.client, queue, pool, activities):
+            await Gateway(temporal.client, pool, queue).send(placing, 30)
+            await until(lambda: len(heard) == 3)
+
+    kinds = [key.removeprefix(f"{order_id}:").partition("-")[0] for key in heard]
+    assert kinds == ["reserve", "authorise", "book"]
+    assert set(heard.values()) == {TRACEPARENT}
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def in_trace(seen: list[Seen]) -> list[Seen]:
+    return [s for s in seen if s.span.trace_id.hex() == TRACE]
+
+
+def linked_to_trace(seen: list[Seen], name: str) -> list[Seen]:
+    return [
+        s
+        for s in seen
+        if s.span.name == name and TRACE in {link.trace_id.hex() for link in s.span.links}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, False),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "otlp"}, False),
+    ],
+)
+def test_spans_are_exported_only_if_the_environment_asks_for_it(
+    environment: dict[str, str], wanted: bool
+) -> None:
+    assert telemetry._is_wanted(environment) is wanted
+
+
+def test_a_trace_goes_on_even_if_nobody_traces_here() -> None:
+    incoming = f"00-{TRACE}-{CALLER}-01"
+    assert telemetry.traceparent(incoming) == incoming
+    for invalid in (None, "", "nonsense", f"00-{'0' * 32}-{CALLER}-01"):
+        assert telemetry.trace_id(telemetry.traceparent(invalid))

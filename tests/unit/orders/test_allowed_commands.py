@@ -1,0 +1,193 @@
+"""Which command an order allows when; and that no command, result or event is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from orders import commands as c
+from orders.commands import COMMAND_TYPES, Command, OrderCommand, type_of
+from orders.decider import ALLOWED, allowed_commands, decide
+from orders.events import EVENT_TYPES, Asked, Event
+from orders.order import Order, Status
+from orders.rules.checks import CommandRejected
+from orders.steps import RESULT_TYPES
+from tests.support.given import (
+    NOW,
+    Given,
+    bagels_added,
+    cancelled,
+    given,
+    opened,
+    placed,
+    tuna_added,
+)
+from tests.support.order_fixtures import (
+    BAGELS,
+    TUNA,
+    a_cancelled_order,
+    a_cancelling_order,
+    a_completed_order,
+    a_declined_order,
+    a_draft,
+    a_half_sent_order,
+    a_held_order,
+    a_placed_order,
+    a_short_order,
+    an_expired_order,
+    bagels,
+    tuna,
+)
+
+SCENES: dict[Status, Given] = {
+    Status.NEW: given(),
+    Status.DRAFT: a_draft.having(c.ApplyDiscount(discount_id="welcome", amount=1)),
+    Status.PLACED: a_placed_order,
+    Status.AWAITING_CUSTOMER: a_declined_order,
+    Status.CONFIRMED: a_half_sent_order,
+    Status.ON_HOLD: a_held_order,
+    Status.CANCELLING: a_cancelling_order,
+    Status.COMPLETED: a_completed_order,
+    Status.CANCELLED: a_cancelled_order,
+    Status.EXPIRED: an_expired_order,
+}
+# One of each kind, none of which has been asked in any of the scenes.
+NEWS: list[OrderCommand] = [
+    c.OpenOrder(customer_id="901", currency="USD"),
+    c.AddItemToOrder(line_id="milk", sku="995242", title="MILK", quantity=1, unit_price=100),
+    c.ChangeItemQuantity(line_id="bagels", quantity=3),
+    c.RemoveItemFromOrder(line_id="tuna"),
+    c.ApplyDiscount(discount_id="monday", amount=1),
+    c.RemoveDiscount(discount_id="welcome"),
+    c.SetShippingCharge(amount=99),
+    c.SetShippingAddress(address="sealed.2-OAK-STREET"),
+    c.SetBillingAddress(address="sealed.2-OAK-STREET"),
+    c.AddNote(note_id="bell", text="The bell is broken, knock."),
+    c.PlaceOrder(payment_method="pm_other"),
+    c.HoldOrder(),
+    c.ReleaseOrder(),
+    c.CancelOrder(),
+    c.CancelLines(cancellation_id="diet", lines=bagels(1)),
+    c.AcceptShortfall(),
+    c.RetryPayment(method="pm_other"),
+    c.CapturePayment(capture_id="early"),
+    c.RefundPayment(refund_id="sorry", amount=1),
+    c.CreateShipment(shipment_id="first", lines=tuna()),
+    c.DispatchShipment(shipment_id=TUNA),
+    c.ConfirmDelivery(shipment_id=BAGELS),
+    c.ReportDeliveryFailure(shipment_id=BAGELS),
+    c.AmendOrder(amendment_id="call", changes=[c.ChangeShippingCharge(amount=1)]),
+    c.RequestReturn(return_id="stale", lines=bagels(1)),
+    c.ApproveReturn(return_id="stale"),
+    c.RejectReturn(return_id="stale"),
+    c.ReceiveReturn(receipt_id="parcel", return_id="stale", lines=bagels(1), condition="damaged"),
+    c.RetryStep(step_id="capture-20"),
+]
+GOING_ON = ("hold-order", "cancel-order", "cancel-lines", "amend-order", "retry-step")
+SENT = (
+    *("refund-payment", "confirm-delivery", "report-delivery-failure"),
+    *("request-return", "approve-return", "reject-return", "receive-return"),
+)
+ALREADY_SO = {
+    (Status.PLACED, c.ReleaseOrder),
+    (Status.AWAITING_CUSTOMER, c.ReleaseOrder),
+    (Status.CONFIRMED, c.ReleaseOrder),
+    (Status.CANCELLING, c.ReleaseOrder),
+    (Status.COMPLETED, c.ReleaseOrder),
+    (Status.CANCELLED, c.ReleaseOrder),
+    (Status.ON_HOLD, c.HoldOrder),
+    (Status.CANCELLING, c.CancelOrder),
+    (Status.CANCELLED, c.CancelOrder),
+    (Status.COMPLETED, c.DispatchShipment),
+    (Status.COMPLETED, c.ConfirmDelivery),
+}
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("command", NEWS, ids=lambda command: type(command).__name__)
+def test_an_order_allows_what_it_says_and_nothing_else(
+    status: Status, command: OrderCommand
+) -> None:
+    order = SCENES[status].order
+    assert order.status is status
+    answer = answer_of(order, command)
+    if (status, type(command)) in ALREADY_SO:
+        assert answer == "already so"
+    elif type(command) in ALLOWED[status]:
+        # It may still break a rule of its own, and is told which.
+        assert answer not in ("already so", "not-allowed-now")
+    else:
+        assert answer == "not-allowed-now"
+
+
+def answer_of(order: Order, command: OrderCommand) -> str:
+    try:
+        return "accepted" if decide(command, order, NOW) else "already so"
+    except CommandRejected as no:
+        return no.code
+
+
+def test_what_is_allowed_is_what_the_table_says() -> None:
+    writing = ["add-note", "set-shipping-address", "set-billing-address"]
+    assert {status: sorted(map(type_of, commands)) for status, commands in ALLOWED.items()} == {
+        status: sorted(commands)
+        for status, commands in {
+            Status.NEW: ["open-order"],
+            Status.DRAFT: [
+                *writing,
+                *("add-item-to-order", "change-item-quantity", "remove-item-from-order"),
+                *("apply-discount", "remove-discount", "set-shipping-charge"),
+                *("place-order", "cancel-order"),
+            ],
+            Status.PLACED: [*writing, *GOING_ON],
+            Status.AWAITING_CUSTOMER: [
+                *(*writing, *GOING_ON, "accept-shortfall", "retry-payment", *SENT)
+            ],
+            Status.CONFIRMED: [
+                *(*writing, *GOING_ON, *SENT),
+                *("capture-payment", "create-shipment", "dispatch-shipment"),
+            ],
+            Status.ON_HOLD: [
+                *(*writing, *SENT),
+                *("release-order", "cancel-order", "cancel-lines", "retry-step"),
+            ],
+            Status.CANCELLING: ["add-note", "retry-step"],
+            Status.COMPLETED: ["add-note", "refund-payment", "retry-step"],
+            Status.CANCELLED: ["add-note"],
+            Status.EXPIRED: ["add-note"],
+        }.items()
+    }
+
+
+def test_an_answer_is_allowed_only_while_it_is_waited_for() -> None:
+    assert "accept-shortfall" in allowed_commands(a_short_order.order)
+    assert "retry-payment" not in allowed_commands(a_short_order.order)
+    assert "retry-payment" in allowed_commands(a_declined_order.order)
+    assert "accept-shortfall" not in allowed_commands(a_declined_order.order)
+
+
+def test_an_order_from_before_there_was_fulfilment_goes_on_as_it_began() -> None:
+    draft = given(opened, bagels_added, tuna_added)
+    for past, allowed in (
+        (draft, [type_of(k) for k in COMMAND_TYPES if k in ALLOWED[Status.DRAFT]]),
+        (
+            draft.having(c.PlaceOrder()),
+            ["set-shipping-address", "set-billing-address", "add-note", "cancel-order"],
+        ),
+        (given(opened, bagels_added, cancelled), ["add-note"]),
+    ):
+        assert sorted(allowed_commands(past.order)) == sorted(allowed)
+        assert past.order.steps == {}
+    given(opened, bagels_added, placed).when(c.HoldOrder()).then_rejected(
+        "hold-order: the order is placed", code="not-allowed-now"
+    )
+
+
+def test_nothing_is_forgotten() -> None:
+    assert {type(command) for command in NEWS} == set(COMMAND_TYPES)
+    own = {kind for kind in Command.__subclasses__() if kind.__module__ == Command.__module__}
+    assert set(COMMAND_TYPES) == own
+    assert len({type_of(command) for command in COMMAND_TYPES}) == len(COMMAND_TYPES)
+    assert set(EVENT_TYPES) | {Asked} == {*Event.__subclasses__(), *Asked.__subclasses__()}
+    assert set(ALLOWED) == set(SCENES) == set(Status)
+    tags = [kind.model_fields["type"].default for kind in (*RESULT_TYPES, *COMMAND_TYPES)]
+    assert len(set(tags)) == len(tags), "commands and results share one place in an instruction"

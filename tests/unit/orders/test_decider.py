@@ -1,0 +1,335 @@
+"""The rules of a draft. Of each command: what follows, when it says no, when it stays quiet."""
+
+from __future__ import annotations
+
+import pytest
+
+from orders.commands import (
+    ApplyDiscount,
+    ChangeItemQuantity,
+    RemoveDiscount,
+    RemoveItemFromOrder,
+    named,
+)
+from orders.decider import decide_all
+from orders.events import (
+    DiscountRemoved,
+    ItemQuantityChanged,
+    ItemRemoved,
+)
+from orders.evolve import fold
+from orders.money import AMOUNT_MAX, QUANTITY_MAX
+from orders.order import Order
+from orders.rules import draft as drafting
+from tests.support.given import (
+    NOW,
+    add_bagels,
+    add_note,
+    apply_welcome,
+    bagels_added,
+    but,
+    cancel,
+    cancelled,
+    given,
+    open_order,
+    opened,
+    place,
+    placed,
+    tuna_added,
+    welcome_applied,
+)
+
+three_bagels = ChangeItemQuantity(line_id="bagels", quantity=3)
+bagels_tripled = ItemQuantityChanged(line_id="bagels", quantity=3)
+remove_bagels = RemoveItemFromOrder(line_id="bagels")
+bagels_removed = ItemRemoved(line_id="bagels")
+remove_welcome = RemoveDiscount(discount_id="welcome")
+welcome_removed = DiscountRemoved(discount_id="welcome")
+
+a_draft = given(opened, bagels_added)
+a_draft_with_a_discount = given(opened, bagels_added, welcome_applied)
+a_placed_order = given(opened, bagels_added, placed)
+
+# OpenOrder
+
+
+def test_an_order_can_be_opened() -> None:
+    given().when(open_order).then(opened)
+
+
+@pytest.mark.parametrize(
+    "other", [{"customer_id": "901"}, {"currency": "EUR"}, {"external_reference": None}]
+)
+def test_an_order_cannot_be_opened_again_as_another(other: dict[str, object]) -> None:
+    given(opened).when(but(open_order, **other)).then_rejected(
+        "open-order: the order is draft", code="not-allowed-now"
+    )
+
+
+def test_opening_twice_changes_nothing() -> None:
+    given(opened).when(open_order).then()
+    given(opened, bagels_added, placed, cancelled).when(open_order).then()
+
+
+# AddItemToOrder
+
+
+def test_an_item_can_be_added_to_a_draft() -> None:
+    given(opened).when(add_bagels).then(bagels_added)
+
+
+def test_the_currency_of_an_item_may_be_said_aloud() -> None:
+    given(opened).when(but(add_bagels, currency="USD")).then(bagels_added)
+
+
+def test_an_item_in_another_currency_is_refused() -> None:
+    given(opened).when(but(add_bagels, currency="EUR")).then_rejected(
+        "the order is in USD, not EUR", code="other-currency", field="currency"
+    )
+
+
+def test_an_item_cannot_be_added_to_a_placed_order() -> None:
+    given(opened, tuna_added, placed).when(add_bagels).then_rejected(
+        "add-item-to-order: the order is placed", code="not-allowed-now"
+    )
+
+
+@pytest.mark.parametrize("field", ["sku", "title", "quantity", "unit_price", "discount", "tax"])
+def test_another_item_cannot_take_the_id_of_a_line(field: str) -> None:
+    other = "OTHER" if field in ("sku", "title") else 5
+    a_draft.when(but(add_bagels, **{field: other})).then_rejected(
+        "bagels is already there, with other content", code="id-already-used", field="line_id"
+    )
+
+
+def test_a_removed_line_does_not_come_back() -> None:
+    given(opened, bagels_added, bagels_removed).when(add_bagels).then_rejected(
+        "bagels was removed; an id is used once only", code="id-already-used", field="line_id"
+    )
+
+
+def test_a_line_cannot_cost_less_than_nothing() -> None:
+    given(opened).when(but(add_bagels, discount=365)).then(but(bagels_added, discount=365))
+    given(opened).when(but(add_bagels, discount=366)).then_rejected(
+        "the discount makes the line -0.01 USD; it cannot be negative",
+        code="discount-exceeds-price",
+        field="discount",
+    )
+
+
+def test_an_item_that_is_there_is_not_the_same_in_another_currency() -> None:
+    given(opened, bagels_added).when(but(add_bagels, currency="EUR")).then_rejected(
+        "the order is in USD, not EUR", code="other-currency", field="currency"
+    )
+
+
+def test_a_title_has_no_control_characters() -> None:
+    for character in "\x00\n\x7f\x85\u2028":
+        with pytest.raises(ValueError, match="title"):
+            but(add_bagels, title=f"a{character}b")
+
+
+def test_an_order_has_room_for_so_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafting, "LINES_MAX", 2)
+    given(opened, tuna_added).when(add_bagels).then(bagels_added)
+    given(opened, tuna_added, bagels_added).when(but(add_bagels, line_id="more")).then_rejected(
+        "an order holds at most 2 lines", code="too-many-lines"
+    )
+
+
+def test_an_order_cannot_cost_more_than_a_client_can_count() -> None:
+    dear = but(add_bagels, quantity=QUANTITY_MAX, unit_price=AMOUNT_MAX)
+    given(opened).when(dear).then_rejected(
+        "an order's lines come to 9,007,199,254,740,991 at most", code="total-too-large"
+    )
+
+
+def test_adding_an_item_twice_changes_nothing() -> None:
+    a_draft.when(add_bagels).then()
+    a_placed_order.when(add_bagels).then()
+
+
+# ChangeItemQuantity
+
+
+def test_the_quantity_of_a_line_can_be_changed() -> None:
+    a_draft.when(three_bagels).then(bagels_tripled)
+
+
+def test_the_quantity_of_a_placed_line_cannot_be_changed() -> None:
+    a_placed_order.when(three_bagels).then_rejected(
+        "change-item-quantity: the order is placed", code="not-allowed-now"
+    )
+
+
+def test_the_quantity_of_an_unknown_line_cannot_be_changed() -> None:
+    given(opened, tuna_added).when(three_bagels).then_rejected(
+        "the order has no line bagels", code="unknown-id", field="line_id"
+    )
+
+
+def test_fewer_pieces_must_still_be_worth_their_discount() -> None:
+    two_for_one = but(tuna_added, quantity=2, discount=101)
+    given(opened, two_for_one).when(ChangeItemQuantity(line_id="tuna", quantity=1)).then_rejected(
+        "the discount makes the line -0.01 USD; it cannot be negative",
+        code="discount-exceeds-price",
+        field="quantity",
+    )
+
+
+def test_fewer_pieces_must_still_be_worth_the_discounts_on_the_order() -> None:
+    half_off = but(welcome_applied, amount=158)
+    one_bagel = ChangeItemQuantity(line_id="bagels", quantity=1)
+    given(opened, bagels_added, half_off).when(one_bagel).then_rejected(
+        "the discounts make the order -0.01 USD; it cannot be negative",
+        code="discounts-exceed-total",
+    )
+
+
+def test_changing_a_quantity_twice_changes_nothing() -> None:
+    given(opened, bagels_added, bagels_tripled).when(three_bagels).then()
+    given(opened, bagels_added, bagels_tripled, placed).when(three_bagels).then()
+
+
+# RemoveItemFromOrder
+
+
+def test_an_item_can_be_removed_from_a_draft() -> None:
+    a_draft.when(remove_bagels).then(bagels_removed)
+
+
+def test_an_item_cannot_be_removed_from_a_placed_order() -> None:
+    a_placed_order.when(remove_bagels).then_rejected(
+        "remove-item-from-order: the order is placed", code="not-allowed-now"
+    )
+
+
+def test_an_unknown_item_cannot_be_removed() -> None:
+    given(opened, tuna_added).when(remove_bagels).then_rejected(
+        "the order has no line bagels", code="unknown-id", field="line_id"
+    )
+
+
+def test_the_lines_that_stay_must_be_worth_the_discounts() -> None:
+    given(opened, bagels_added, tuna_added, welcome_applied).when(remove_bagels).then_rejected(
+        "the discounts make the order -0.30 USD; it cannot be negative",
+        code="discounts-exceed-total",
+    )
+
+
+def test_removing_an_item_twice_changes_nothing() -> None:
+    given(opened, bagels_added, bagels_removed).when(remove_bagels).then()
+
+
+# ApplyDiscount
+
+
+def test_a_discount_can_be_applied_to_a_draft() -> None:
+    a_draft.when(apply_welcome).then(welcome_applied)
+
+
+def test_a_discount_cannot_be_applied_to_a_placed_order() -> None:
+    a_placed_order.when(apply_welcome).then_rejected(
+        "apply-discount: the order is placed", code="not-allowed-now"
+    )
+
+
+def test_a_discount_in_another_currency_is_refused() -> None:
+    a_draft.when(but(apply_welcome, currency="JPY")).then_rejected(
+        "the order is in USD, not JPY", code="other-currency", field="currency"
+    )
+
+
+@pytest.mark.parametrize("other", [{"amount": 51}, {"reason": "it is Monday"}])
+def test_another_discount_cannot_take_the_id_of_one(other: dict[str, object]) -> None:
+    a_draft_with_a_discount.when(but(apply_welcome, **other)).then_rejected(
+        "welcome is already there, with other content", code="id-already-used", field="discount_id"
+    )
+
+
+def test_a_removed_discount_does_not_come_back() -> None:
+    given(opened, bagels_added, welcome_applied, welcome_removed).when(apply_welcome).then_rejected(
+        "welcome was removed; an id is used once only", code="id-already-used", field="discount_id"
+    )
+
+
+def test_discounts_may_make_an_order_free_but_no_cheaper() -> None:
+    all_of_it = but(apply_welcome, amount=336)
+    a_draft.when(all_of_it).then(but(welcome_applied, amount=336))
+    a_draft.when(all_of_it, ApplyDiscount(discount_id="more", amount=1)).then_rejected(
+        "the discounts make the order -0.01 USD; it cannot be negative",
+        code="discounts-exceed-total",
+        field="amount",
+        index=1,
+    )
+
+
+def test_an_order_has_room_for_so_many_discounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafting, "DISCOUNTS_MAX", 1)
+    a_draft.when(apply_welcome).then(welcome_applied)
+    a_draft_with_a_discount.when(ApplyDiscount(discount_id="more", amount=1)).then_rejected(
+        "an order holds at most 1 discounts", code="too-many-discounts"
+    )
+
+
+def test_applying_a_discount_twice_changes_nothing() -> None:
+    a_draft_with_a_discount.when(apply_welcome).then()
+    given(opened, bagels_added, welcome_applied, placed).when(apply_welcome).then()
+
+
+# RemoveDiscount
+
+
+def test_a_discount_can_be_removed_from_a_draft() -> None:
+    a_draft_with_a_discount.when(remove_welcome).then(welcome_removed)
+
+
+def test_a_discount_cannot_be_removed_from_a_placed_order() -> None:
+    given(opened, bagels_added, welcome_applied, placed).when(remove_welcome).then_rejected(
+        "remove-discount: the order is placed", code="not-allowed-now"
+    )
+
+
+def test_an_unknown_discount_cannot_be_removed() -> None:
+    a_draft.when(remove_welcome).then_rejected(
+        "the order has no discount welcome", code="unknown-id", field="discount_id"
+    )
+
+
+def test_removing_a_discount_twice_changes_nothing() -> None:
+    given(opened, bagels_added, welcome_applied, welcome_removed).when(remove_welcome).then()
+
+
+# Several commands at once
+
+
+def test_each_command_decides_on_what_the_ones_before_it_did() -> None:
+    given().when(open_order, add_bagels, place, cancel).then(
+        opened, bagels_added, placed, cancelled
+    )
+
+
+def test_an_event_comes_beside_the_command_that_caused_it() -> None:
+    decided, order = decide_all([open_order, open_order, add_bagels], Order(), NOW)
+    assert decided == [(open_order, opened), (add_bagels, bagels_added)]
+    assert order == fold([opened, bagels_added])
+
+
+def test_one_refused_command_refuses_all_and_says_which() -> None:
+    an_empty_draft = given(opened)
+    an_empty_draft.when(add_bagels, add_note, remove_welcome, place).then_rejected(
+        "the order has no discount welcome", code="unknown-id", field="discount_id", index=2
+    )
+    assert an_empty_draft.order == fold([opened])
+
+
+def test_what_is_added_without_an_id_gets_one() -> None:
+    for command, field in (
+        (add_bagels, "line_id"),
+        (apply_welcome, "discount_id"),
+        (add_note, "note_id"),
+    ):
+        without = command.model_copy(update={field: ""})
+        assert named(without, "new") == command.model_copy(update={field: "new"})
+        assert named(command, "new") == command
+    assert named(place, "new") == place

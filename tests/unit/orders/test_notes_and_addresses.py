@@ -1,0 +1,149 @@
+"""What is written on an order: notes, addresses, and what shipping costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from orders import commands as c
+from orders import events as e
+from orders.commands import AddNote
+from orders.events import OrderEvent
+from orders.money import AMOUNT_MAX, TOTAL_MAX
+from orders.rules import draft as drafting
+from tests.support.given import (
+    Given,
+    add_note,
+    bagels_added,
+    but,
+    cancelled,
+    given,
+    note_added,
+    opened,
+    placed,
+)
+from tests.support.order_fixtures import (
+    a_booked_order,
+    a_cancelled_order,
+    a_cancelling_order,
+    a_completed_order,
+    a_draft,
+    a_held_order,
+    a_placed_order,
+    a_sent_order,
+    an_expired_order,
+)
+
+express = c.SetShippingCharge(amount=990)
+elm_street = c.SetShippingAddress(address="sealed.1-ELM-STREET")
+oak_street = c.SetShippingAddress(address="sealed.2-OAK-STREET")
+bill_oak_street = c.SetBillingAddress(address="sealed.2-OAK-STREET")
+
+# AddNote
+
+
+@pytest.mark.parametrize("past", [(), (bagels_added, placed), (cancelled,)])
+def test_a_note_can_be_added_whatever_the_status(past: tuple[OrderEvent, ...]) -> None:
+    given(opened, *past).when(add_note).then(note_added)
+
+
+def test_a_note_cannot_be_added_to_an_order_that_nobody_opened() -> None:
+    given().when(add_note).then_rejected("add-note: the order is new", code="not-allowed-now")
+
+
+def test_another_note_cannot_take_the_id_of_one() -> None:
+    given(opened, note_added).when(AddNote(note_id="bell", text="It rings.")).then_rejected(
+        "bell is already there, with other content", code="id-already-used", field="note_id"
+    )
+
+
+def test_an_order_has_room_for_so_many_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafting, "NOTES_MAX", 1)
+    given(opened).when(add_note).then(note_added)
+    given(opened, note_added).when(AddNote(note_id="more", text="Ring twice.")).then_rejected(
+        "an order holds at most 1 notes", code="too-many-notes"
+    )
+
+
+def test_adding_a_note_twice_changes_nothing() -> None:
+    given(opened, note_added).when(add_note).then()
+
+
+# SetShippingCharge
+
+
+def test_shipping_has_its_price() -> None:
+    a_draft.when(express).then(e.ShippingChargeSet(amount=990))
+    assert a_draft.having(express).order.total == 336 + 20 + 990
+    given(opened).when(express).then(e.ShippingChargeSet(amount=990))
+
+
+def test_the_price_of_shipping_is_fixed_when_the_order_is_placed() -> None:
+    a_placed_order.when(express).then_rejected(
+        "set-shipping-charge: the order is placed", code="not-allowed-now"
+    )
+    a_placed_order.when(c.SetShippingCharge(amount=44)).then_rejected(
+        "set-shipping-charge: the order is placed", code="not-allowed-now"
+    )
+
+
+def test_the_price_of_shipping_is_in_the_currency_of_the_order_and_counts_for_its_limit() -> None:
+    a_draft.when(but(express, currency="JPY")).then_rejected(
+        "the order is in USD, not JPY", code="other-currency", field="currency"
+    )
+    dear = c.AddItemToOrder(
+        line_id="yacht",
+        sku="1",
+        title="YACHTS",
+        quantity=TOTAL_MAX // AMOUNT_MAX,
+        unit_price=AMOUNT_MAX,
+    )
+    a_draft.having(dear).when(c.SetShippingCharge(amount=AMOUNT_MAX)).then_rejected(
+        "an order's lines come to 9,007,199,254,740,991 at most", code="total-too-large"
+    )
+
+
+def test_setting_the_price_of_shipping_twice_changes_nothing() -> None:
+    a_draft.having(express).when(express).then()
+    given(opened).when(c.SetShippingCharge(amount=0)).then()
+
+
+# SetShippingAddress and SetBillingAddress
+
+ONGOING = [a_draft, a_placed_order, a_held_order, a_sent_order]
+OVER = [a_cancelling_order, a_cancelled_order, a_completed_order, an_expired_order]
+
+
+@pytest.mark.parametrize("order", ONGOING)
+def test_addresses_can_be_set_while_an_order_goes_on(order: Given) -> None:
+    order.when(oak_street).then(e.ShippingAddressSet(address="sealed.2-OAK-STREET"))
+    order.when(bill_oak_street).then(e.BillingAddressSet(address="sealed.2-OAK-STREET"))
+
+
+def test_what_is_booked_already_is_booked_anew_with_a_new_address() -> None:
+    a_booked_order.when(oak_street).then(
+        e.ShippingAddressSet(address="sealed.2-OAK-STREET"),
+        e.ShipmentBookingRequested(shipment_id="shipment-12", step_id="book-19"),
+        e.ShipmentBookingRequested(shipment_id="shipment-14", step_id="book-20"),
+    )
+    a_booked_order.when(bill_oak_street).then(e.BillingAddressSet(address="sealed.2-OAK-STREET"))
+
+
+@pytest.mark.parametrize("order", OVER)
+def test_addresses_stay_as_they_are_when_an_order_ends(order: Given) -> None:
+    status = order.order.status
+    order.when(oak_street).then_rejected(
+        f"set-shipping-address: the order is {status}", code="not-allowed-now"
+    )
+    order.when(bill_oak_street).then_rejected(
+        f"set-billing-address: the order is {status}", code="not-allowed-now"
+    )
+
+
+@pytest.mark.parametrize("order", ONGOING + OVER)
+def test_setting_an_address_twice_changes_nothing(order: Given) -> None:
+    order.when(elm_street).then()
+
+
+def test_only_a_sealed_address_is_taken() -> None:
+    with pytest.raises(ValueError, match="address"):
+        c.SetShippingAddress(address="1 Elm Street")

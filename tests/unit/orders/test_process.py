@@ -1,0 +1,314 @@
+"""What an order does by itself: in which order, by which deadline, and until when."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from orders import commands as c
+from orders import events as e
+from orders import ledger
+from orders import steps as o
+from orders.decider import decide
+from orders.events import LineCount, OrderEvent
+from orders.order import Status
+from orders.policy import Policy
+from orders.rules import process
+from orders.rules.checks import CommandRejected
+from orders.rules.process import Deadline, is_over, next_deadline, next_steps
+from orders.steps import DeadlinePassed, ShipmentGone, StepDone
+from tests.support.given import NOW, Given, but, given, opened, placed, tuna_added
+from tests.support.order_fixtures import (
+    BAGELS,
+    LATER,
+    TUNA,
+    a_booked_order,
+    a_cancelled_order,
+    a_cancelling_order,
+    a_completed_order,
+    a_declined_order,
+    a_delivered_order,
+    a_draft,
+    a_half_sent_order,
+    a_held_order,
+    a_placed_order,
+    a_return_agreed,
+    a_return_asked_for,
+    a_sent_order,
+    a_short_order,
+    all_held,
+    an_expired_order,
+    bagels,
+    bagels_leave,
+    cancel,
+    hold,
+    passed,
+)
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+bagels_lost = c.ReportDeliveryFailure(shipment_id=BAGELS, goods="returned")
+no_bagels = c.CancelLines(cancellation_id="diet", lines=bagels(2))
+
+
+def at_deadline(scene: Given) -> list[OrderEvent]:
+    """What follows when the order's next deadline passes."""
+    deadline = next_deadline(scene.order)
+    assert deadline is not None
+    message = DeadlinePassed(deadline=deadline.name, at=deadline.at)
+    return decide(message, scene.order, deadline.at + LATER)
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize(
+    ("scene", "name", "at"),
+    [
+        (a_draft, "draft", NOW + 7 * DAY),
+        (a_short_order, "shortfall-answer", NOW + DAY),
+        (a_declined_order, "payment-answer", NOW + DAY),
+        (a_booked_order, "capture", NOW + 6 * DAY),
+        (a_half_sent_order, "capture", NOW + 6 * DAY),
+        (a_delivered_order, "return-window", NOW + 30 * DAY),
+        (a_return_asked_for, "return-window", NOW + 30 * DAY),
+    ],
+)
+def test_an_order_knows_its_next_deadline(scene: Given, name: str, at: datetime) -> None:
+    assert next_deadline(scene.order) == Deadline(name, at)
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        given(),
+        given(opened, tuna_added),
+        given(opened, tuna_added, placed),
+        a_placed_order,
+        a_held_order,
+        a_sent_order,
+        a_cancelling_order,
+        a_cancelled_order,
+        a_completed_order,
+        an_expired_order,
+    ],
+)
+def test_an_order_that_nobody_has_to_act_on_is_under_no_deadline(scene: Given) -> None:
+    assert next_deadline(scene.order) is None
+
+
+def test_deadlines_are_those_of_the_day_on_which_the_order_was_opened() -> None:
+    hurried = c.OpenOrder(customer_id="900", currency="USD", policy=Policy(draft=3600))
+    assert next_deadline(given().having(hurried).order) == Deadline("draft", NOW + HOUR)
+
+
+def test_a_draft_expires() -> None:
+    assert at_deadline(a_draft) == [e.OrderExpired()]
+
+
+@pytest.mark.parametrize(
+    ("scene", "reason"),
+    [
+        (a_short_order, "no answer about the shortfall in time"),
+        (a_declined_order, "no answer about the payment in time"),
+    ],
+)
+def test_without_an_answer_the_order_is_called_off(scene: Given, reason: str) -> None:
+    assert at_deadline(scene)[0] == e.OrderCancellationRequested(reason=reason)
+    ended = passed(scene).settled().order
+    assert (ended.status, ended.cancel_reason) == (Status.CANCELLED, reason)
+    assert not any(line.held for line in ended.lines.values())
+
+
+def test_without_an_answer_what_has_left_stays_and_the_rest_is_called_off() -> None:
+    lost = o.StockLost(loss_id="flood", line_id="tuna", location="WEST", quantity=1)
+    waiting = a_half_sent_order.having(lost)
+    waiting = waiting.having(StepDone(step_id=waiting.owed(o.Stop)))
+    waiting = waiting.having(o.StockHeld(step_id=waiting.owed(o.Reserve), held=[]))
+    assert waiting.order.awaits == "shortfall"
+    called_off, *_ = at_deadline(waiting)
+    assert isinstance(called_off, e.LinesCancelled)
+    assert called_off.lines == [LineCount(line_id="tuna", quantity=1)]
+    order = passed(waiting).settled().order
+    assert (order.status, order.total, ledger.taken(order)) == (Status.CONFIRMED, 380, 380)
+
+
+def test_without_an_answer_what_has_all_left_is_asked_for_again() -> None:
+    dearer = c.ChangeLine(line_id="tuna", unit_price=500)
+    sent = a_sent_order.having(c.AmendOrder(amendment_id="a", changes=[dearer]))
+    refused = o.PaymentRefused(step_id=sent.owed(o.Authorise), reason="no funds")
+    waiting = sent.having(refused)
+    retried, asked = at_deadline(waiting)
+    assert retried == e.PaymentRetried(method="pm_visa")
+    assert isinstance(asked, e.AuthorisationRequested)
+
+
+def test_what_is_promised_is_captured_before_the_promise_ends() -> None:
+    assert at_deadline(a_half_sent_order) == [
+        e.AdvanceCaptureRequested(capture_id="deadline-23", amount=20, fingerprint=""),
+        e.CaptureRequested(step_id="capture-24", authorisation_id="authorise-9", amount=20),
+    ]
+    assert next_deadline(passed(a_half_sent_order).settled().order) is None
+
+
+def test_after_the_return_window_the_order_is_completed() -> None:
+    assert at_deadline(a_delivered_order) == [e.ReturnWindowClosed(), e.OrderCompleted()]
+
+
+def test_an_order_with_a_return_on_its_way_waits_for_it() -> None:
+    assert at_deadline(a_return_agreed) == [e.ReturnWindowClosed()]
+    back = c.ReceiveReturn(receipt_id="r", return_id="stale", lines=bagels(1), condition="sellable")
+    assert passed(a_return_agreed).having(back).settled().order.status is Status.COMPLETED
+
+
+def test_a_deadline_passes_once_and_neither_too_early_nor_after_it_was_lifted() -> None:
+    deadline = DeadlinePassed(deadline="shortfall-answer", at=NOW + DAY)
+    a_short_order.when(deadline, now=NOW + DAY - LATER).then()
+    a_short_order.having(c.AcceptShortfall()).when(deadline, now=NOW + DAY).then()
+    a_short_order.having(hold).when(deadline, now=NOW + DAY).then()
+    a_short_order.when(but(deadline, at=NOW + HOUR), now=NOW + DAY).then()
+    a_short_order.when(but(deadline, deadline="capture"), now=NOW + DAY).then()
+    passed(a_short_order).when(deadline, now=NOW + DAY).then()
+
+
+# In which order
+
+
+def test_stock_comes_before_money() -> None:
+    assert [step.type for step in next_steps(a_placed_order.order)] == ["reserve"]
+    assert a_short_order.order.steps == {}
+    assert [step.type for step in next_steps(a_placed_order.having(all_held).order)] == [
+        "authorise"
+    ]
+
+
+def test_money_waits_for_shipments_and_stock_for_money_when_pieces_are_called_off() -> None:
+    paid = a_booked_order.having(c.CapturePayment(capture_id="early")).settled()
+    assert paid.having(no_bagels).told_yes() == [
+        e.ShipmentStopped,
+        e.RefundRequested,
+        e.StockReleaseRequested,
+        e.PaymentRefunded,
+        e.StockReleased,
+    ]
+    assert paid.having(cancel).told_yes() == [
+        e.ShipmentStopped,
+        e.ShipmentStopped,
+        e.RefundRequested,
+        e.PaymentRefunded,
+        e.StockReleaseRequested,
+        e.StockReleased,
+        e.OrderCancelled,
+    ]
+
+
+def test_stock_is_let_go_of_only_when_it_is_known_how_much_there_is() -> None:
+    """A reservation is under way: what it brings is looked at together with what is held."""
+    three = c.ChangeLine(line_id="bagels", quantity=3)
+    asking = a_booked_order.having(c.AmendOrder(amendment_id="more", changes=[three]))
+    fewer = asking.having(c.CancelLines(cancellation_id="diet", lines=bagels(2)))
+    booked = fewer.having(o.BookingAccepted(step_id=fewer.owed(o.Book)))
+    assert [step.type for step in next_steps(booked.order)] == ["reserve"]
+    assert booked.told_yes() == [e.StockReserved, e.StockReleaseRequested, e.StockReleased]
+    assert booked.settled().order.lines["bagels"].held == {"EAST": 1}
+
+
+def test_stock_is_asked_for_only_when_none_is_being_let_go_of() -> None:
+    """What is let go of is told by number, and must not be taken from what comes anew."""
+    giving_back = a_booked_order.having(no_bagels)
+    giving_back = giving_back.having(StepDone(step_id=giving_back.owed(o.Stop)))
+    three = c.AmendOrder(amendment_id="more", changes=[c.ChangeLine(line_id="bagels", quantity=3)])
+    again = giving_back.having(three)
+    assert [step.type for step in next_steps(again.order)] == ["release"]
+    assert again.told_yes()[:2] == [e.StockReleased, e.StockRequested]
+
+
+def test_a_partly_captured_promise_is_let_go_of_when_the_rest_is_called_off() -> None:
+    no_tuna_wanted = but(no_bagels, lines=[{"line_id": "tuna", "quantity": 1}])
+    order = a_half_sent_order.having(no_tuna_wanted).settled().order
+    (promise,) = order.authorisations.values()
+    assert (promise.amount, promise.captured, promise.closed) == (400, 380, True)
+
+
+def test_a_promise_is_kept_while_a_capture_from_it_is_under_way() -> None:
+    capturing = a_half_sent_order.having(c.CapturePayment(capture_id="all"))
+    called_off = capturing.having(but(no_bagels, lines=[{"line_id": "tuna", "quantity": 1}]))
+    kinds = [step.type for step in next_steps(called_off.order)]
+    assert kinds == ["capture", "stop"]
+    assert ledger.taken(called_off.settled().order) == 380
+
+
+def test_a_new_address_is_told_to_the_carrier() -> None:
+    moved = c.SetShippingAddress(address="sealed.2-OAK-STREET")
+    order = a_half_sent_order.having(moved).order
+    (step,) = next_steps(order)
+    assert isinstance(step, o.Book)
+    assert (step.shipment_id, step.address) == (TUNA, "sealed.2-OAK-STREET")
+    assert order.shipments[TUNA].status == "planned"
+    leaves = c.DispatchShipment(shipment_id=TUNA)
+    assert a_half_sent_order.having(moved, leaves).order.shipments[TUNA].status == "dispatched"
+
+
+def test_while_an_order_is_held_it_hears_and_afterwards_it_acts() -> None:
+    gone = a_held_order.having(ShipmentGone(shipment_id=BAGELS))
+    assert [step.type for step in next_steps(gone.order)] == ["withdraw"]
+    released = gone.having(c.ReleaseOrder())
+    assert [step.type for step in next_steps(released.order)] == ["withdraw", "capture"]
+
+
+def test_what_a_customer_had_to_decide_on_may_settle_itself() -> None:
+    """The delivery for which a card was declined fails: there is nothing to pay any more."""
+    dearer = c.ChangeLine(line_id="bagels", unit_price=500)
+    sent = a_sent_order.having(c.AmendOrder(amendment_id="a", changes=[dearer]))
+    waiting = sent.having(o.PaymentRefused(step_id=sent.owed(o.Authorise), reason="no funds"))
+    assert waiting.order.status is Status.AWAITING_CUSTOMER
+    lost = c.ReportDeliveryFailure(shipment_id=BAGELS)
+    assert e.AnswerNotNeeded() in decide(lost, waiting.order, NOW)
+    assert waiting.having(lost).order.status is Status.CONFIRMED
+
+
+def test_what_follows_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And if a rule were wrong, it would say so rather than hang."""
+    endless = {Status.PLACED: (lambda order: e.OrderReleased(),)}
+    monkeypatch.setattr(process, "_RULES", endless)
+    monkeypatch.setattr(process, "FOLLOW_UPS_MAX", 10)
+    with pytest.raises(AssertionError, match="follows without end"):
+        a_draft.having(c.PlaceOrder())
+
+
+# Until when
+
+
+@pytest.mark.parametrize("scene", [a_cancelled_order, a_completed_order, an_expired_order])
+def test_an_order_that_has_ended_owes_nothing(scene: Given) -> None:
+    assert is_over(scene.order)
+    assert next_steps(scene.order) == []
+
+
+@pytest.mark.parametrize(
+    "scene", [given(), a_draft, a_placed_order, a_held_order, a_cancelling_order, a_delivered_order]
+)
+def test_an_order_is_not_over_before_it_has_ended(scene: Given) -> None:
+    assert not is_over(scene.order)
+
+
+def test_an_ended_order_that_gives_money_back_is_over_when_it_has_done_so() -> None:
+    sorry = a_completed_order.having(c.RefundPayment(refund_id="sorry", amount=1))
+    assert not is_over(sorry.order)
+    assert is_over(sorry.settled().order)
+
+
+@pytest.mark.parametrize("before", [a_draft, a_placed_order, a_booked_order, a_sent_order])
+def test_each_step_is_named_after_the_event_that_asks_for_it(before: Given) -> None:
+    """So no two steps have the same name, and a call's idempotency key is its alone."""
+    version, asked = before.order.version, 0
+    for message in (c.PlaceOrder(), all_held, cancel, bagels_leave, bagels_lost):
+        try:
+            events = decide(message, before.order, NOW)
+        except CommandRejected:
+            continue
+        for place, event in enumerate(events, start=version + 1):
+            if type(event).__name__.endswith("Requested") and hasattr(event, "step_id"):
+                assert event.step_id.endswith(f"-{place}")
+                asked += 1
+    assert asked

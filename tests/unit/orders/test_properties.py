@@ -1,0 +1,264 @@
+"""What holds for every order, whatever is asked of it: over random commands whose ids clash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import accumulate, chain
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from eventlog.envelope import Envelope, digest
+from orders import commands as c
+from orders.commands import OrderCommand
+from orders.decider import decide, decide_all
+from orders.events import OrderEvent, OrderPlaced, UnreadableEvent, restored, stored
+from orders.evolve import evolve, fold
+from orders.money import AMOUNT_MAX, QUANTITY_MAX, TOTAL_MAX
+from orders.order import Order
+from orders.rules.checks import CommandRejected
+from tests.support.given import NOW, but, published, thoroughly
+from workflows.messages import Snapshot
+
+# Few ids and small amounts, so that ids clash and discounts come near the total.
+IDS = st.sampled_from("abc")
+WORDS = st.sampled_from(["x", "| y |", "zoë"])
+QUANTITIES = st.sampled_from([1, 2, 3, 4, 5, 6, QUANTITY_MAX])
+CURRENCIES = st.sampled_from([None, None, None, "USD", "JPY"])
+
+OPENINGS = st.builds(
+    c.OpenOrder, customer_id=IDS, currency=st.just("USD"), external_reference=st.none() | WORDS
+)
+ITEMS = st.builds(
+    c.AddItemToOrder,
+    line_id=IDS,
+    sku=WORDS,
+    title=WORDS,
+    quantity=QUANTITIES,
+    unit_price=st.sampled_from([5, 8, 13, 21, 34, 55, 0, AMOUNT_MAX]),
+    discount=st.sampled_from([0, 0, 1, 10]),
+    tax=st.sampled_from([0, 1, 2]),
+    currency=CURRENCIES,
+)
+DISCOUNTS = st.builds(
+    c.ApplyDiscount,
+    discount_id=IDS,
+    amount=st.sampled_from([1, 2, 7, 20]),
+    reason=st.none() | WORDS,
+    currency=CURRENCIES,
+)
+CHANGES = st.builds(c.ChangeItemQuantity, line_id=IDS, quantity=QUANTITIES)
+EDITS: st.SearchStrategy[OrderCommand] = st.one_of(
+    ITEMS,
+    DISCOUNTS,
+    CHANGES,
+    st.builds(c.RemoveItemFromOrder, line_id=IDS),
+    st.builds(c.RemoveDiscount, discount_id=IDS),
+    st.builds(c.AddNote, note_id=IDS, text=WORDS),
+)
+ENDINGS = st.just(c.PlaceOrder()) | st.builds(c.CancelOrder, reason=st.none() | WORDS)
+HISTORIES: st.SearchStrategy[list[OrderCommand]] = st.builds(
+    lambda opening, *parts: [opening, *chain(*parts)],
+    OPENINGS,
+    st.lists(ITEMS, min_size=1, max_size=3),
+    st.lists(EDITS, min_size=4, max_size=12),
+    st.lists(st.one_of(OPENINGS, ENDINGS, ENDINGS, EDITS), max_size=6),
+)
+
+
+class Step(NamedTuple):
+    """One command, the order before and after it, and what it caused: None if it was refused."""
+
+    before: Order
+    command: OrderCommand
+    events: list[OrderEvent] | None
+    after: Order
+
+
+def ask(order: Order, command: OrderCommand) -> Step:
+    try:
+        events = decide(command, order, NOW)
+    except CommandRejected:
+        return Step(order, command, None, order)
+    return Step(order, command, events, fold(events, order))
+
+
+def carried_out(commands: list[OrderCommand]) -> list[Step]:
+    """Each command sent by itself, so that a refused one stops none of the others."""
+    steps: list[Step] = []
+    for command in commands:
+        steps.append(ask(steps[-1].after if steps else Order(), command))
+    return steps
+
+
+def caused_by(commands: list[OrderCommand]) -> list[OrderEvent]:
+    return [event for step in carried_out(commands) for event in step.events or []]
+
+
+@thoroughly
+@given(HISTORIES)
+def test_folding_the_events_gives_the_order(commands: list[OrderCommand]) -> None:
+    steps = carried_out(commands)
+    accepted = [step.command for step in steps if step.events is not None]
+    decided, order = decide_all(accepted, Order(), NOW)
+    assert order == fold(event for _, event in decided) == steps[-1].after
+
+
+@thoroughly
+@given(HISTORIES)
+def test_an_instruction_is_refused_at_its_first_refused_command(
+    commands: list[OrderCommand],
+) -> None:
+    refused = [index for index, step in enumerate(carried_out(commands)) if step.events is None]
+    if not refused:
+        decide_all(commands, Order(), NOW)
+        return
+    with pytest.raises(CommandRejected) as no:
+        decide_all(commands, Order(), NOW)
+    assert no.value.index == refused[0]
+
+
+@thoroughly
+@given(HISTORIES)
+def test_the_version_rises_by_one_per_event(commands: list[OrderCommand]) -> None:
+    events = caused_by(commands)
+    orders = accumulate(events, evolve, initial=Order())
+    assert [order.version for order in orders] == list(range(len(events) + 1))
+
+
+@thoroughly
+@given(HISTORIES)
+def test_sent_twice_in_a_row_a_command_changes_nothing_more(commands: list[OrderCommand]) -> None:
+    for step in carried_out(commands):
+        again = ask(step.after, step.command)
+        # What was refused stays refused, and what was accepted is then already so.
+        assert again.events == (None if step.events is None else [])
+
+
+@thoroughly
+@given(HISTORIES)
+def test_a_late_duplicate_changes_nothing(commands: list[OrderCommand]) -> None:
+    """Of any accepted command but one: a quantity may be set back to what it was, on purpose."""
+    accepted: list[OrderCommand] = []
+    for step in carried_out(commands):
+        for duplicate in accepted:
+            assert not ask(step.after, duplicate).events
+        if step.events is not None and not isinstance(step.command, c.ChangeItemQuantity):
+            accepted.append(step.command)
+
+
+@thoroughly
+@given(HISTORIES)
+def test_totals_are_exact_and_never_negative(commands: list[OrderCommand]) -> None:
+    steps = carried_out(commands)
+    for n, step in enumerate(steps, start=1):
+        order = step.after
+        assert all(line.total >= 0 for line in order.lines.values())
+        assert 0 <= order.total <= TOTAL_MAX
+        assert order.total == sum(line.total for line in order.lines.values()) - order.discounted
+        assert order.total == reckoned(steps[:n])
+        assert all(e.total == order.total for e in step.events or [] if isinstance(e, OrderPlaced))
+
+
+def reckoned(steps: list[Step]) -> int:
+    """The total by another way: from the accepted commands themselves, the latest word first."""
+    accepted = [step.command for step in steps if step.events]
+    gone = {k.line_id for k in accepted if isinstance(k, c.RemoveItemFromOrder)}
+    void = {k.discount_id for k in accepted if isinstance(k, c.RemoveDiscount)}
+    quantities: dict[str, int] = {}
+    total = 0
+    for k in reversed(accepted):
+        match k:
+            case c.ChangeItemQuantity():
+                quantities.setdefault(k.line_id, k.quantity)
+            case c.AddItemToOrder() if k.line_id not in gone:
+                total += quantities.get(k.line_id, k.quantity) * k.unit_price - k.discount + k.tax
+            case c.ApplyDiscount() if k.discount_id not in void:
+                total -= k.amount
+            case _:
+                pass
+    return total
+
+
+@thoroughly
+@given(HISTORIES)
+def test_the_shares_of_the_discounts_sum_to_them(commands: list[OrderCommand]) -> None:
+    for step in carried_out(commands):
+        order, shares = step.after, step.after.discount_shares()
+        assert list(shares) == list(order.lines)
+        assert sum(shares.values()) == order.discounted
+        assert all(0 <= shares[key] <= line.total for key, line in order.lines.items())
+
+
+_ORDER = TypeAdapter(Order)
+
+
+def carried_along(order: Order) -> Order:
+    """As continue-as-new carries it."""
+    return Snapshot.model_validate_json(Snapshot(order=order).model_dump_json()).order
+
+
+def read_again(order: Order) -> Order:
+    """As the read model keeps it."""
+    return _ORDER.validate_json(_ORDER.dump_json(order))
+
+
+@pytest.mark.parametrize("saved", [carried_along, read_again])
+@thoroughly
+@given(commands=HISTORIES, cut=st.integers(0, 25))
+def test_an_order_goes_on_from_where_it_was_saved(
+    saved: Callable[[Order], Order], commands: list[OrderCommand], cut: int
+) -> None:
+    events = caused_by(commands)
+    at_once, with_a_pause = fold(events), fold(events[cut:], saved(fold(events[:cut])))
+    assert with_a_pause == at_once
+    assert in_order(with_a_pause) == in_order(at_once)
+
+
+def in_order(order: Order) -> list[list[Any]]:
+    """Equal mappings can still differ in their order, and that decides who gets the odd cent."""
+    return [list(order.lines), list(order.discounts), list(order.notes)]
+
+
+@thoroughly
+@given(HISTORIES)
+def test_events_survive_the_log(commands: list[OrderCommand]) -> None:
+    for event in caused_by(commands):
+        data = json.loads(json.dumps(stored(event), sort_keys=True))  # The log sorts keys, too.
+        assert None not in data.values()
+        assert "type" not in data
+        assert restored(event.type, event.schema_version, data) == event
+        assert restored(event.type, event.schema_version, data | {"added_later": [1]}) == event
+        with pytest.raises(UnreadableEvent, match="schema version 2, known is 1"):
+            restored(event.type, event.schema_version + 1, data)
+        with pytest.raises(UnreadableEvent, match="note-added: note_id Field required") as unread:
+            restored("note-added", 1, {"text": "a secret"})
+        assert "secret" not in str(unread.value), "it goes into logs and onto /readyz"
+        with pytest.raises(UnreadableEvent, match="order-teleported"):
+            restored("order-teleported", 1, data)
+
+
+@thoroughly
+@given(HISTORIES)
+def test_a_digest_tells_facts_apart_and_nothing_else(commands: list[OrderCommand]) -> None:
+    events = published(caused_by(commands))
+    elsewhere = [Envelope.model_validate_json(sorted_keys(event)) for event in events]
+    retold = published((event.event() for event in events), command_id="told-again")
+    assert digest(events) == digest(elsewhere) == digest(retold)
+    others = [
+        events[1:],
+        [but(events[0], version=9), *events[1:]],
+        [but(events[0], type="order-seized"), *events[1:]],
+        [but(events[0], schema_version=2), *events[1:]],
+        [*events[:-1], but(events[-1], data=events[-1].data | {"odd": 1})],
+        [*events[:-1], events[-1], events[-1]],
+    ]
+    assert len({digest(batch) for batch in [events, *others]}) == len(others) + 1
+
+
+def sorted_keys(event: Envelope) -> str:
+    return json.dumps(json.loads(event.model_dump_json()), sort_keys=True)

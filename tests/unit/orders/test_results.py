@@ -1,0 +1,286 @@
+"""What other services say: what follows, and that late, repeated and unasked words change nothing.
+
+A result is never refused: nobody is there who could read the refusal.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from orders import commands as c
+from orders import events as e
+from orders import steps as o
+from orders.events import LineCount
+from orders.order import Status
+from orders.steps import RESULT_TYPES, Piece, Result
+from tests.support.given import NOW, Given, but, given
+from tests.support.order_fixtures import (
+    BAGELS,
+    TUNA,
+    a_booked_order,
+    a_cancelled_order,
+    a_cancelling_order,
+    a_completed_order,
+    a_confirmed_order,
+    a_draft,
+    a_placed_order,
+    a_reserved_order,
+    a_sent_order,
+    a_short_order,
+    all_held,
+    approved,
+    bagels,
+    bagels_at,
+    bagels_leave,
+    cancel,
+    declined,
+    no_tuna,
+    tuna_in_the_west,
+)
+
+A_DAY_LATER = NOW + timedelta(days=1)
+two_bagels = [LineCount(line_id="bagels", quantity=2)]
+one_bagel_off = c.CancelLines(cancellation_id="diet", lines=bagels(1))
+capturing = a_booked_order.having(bagels_leave)
+refunding = a_sent_order.having(c.RefundPayment(refund_id="sorry", amount=50))
+
+bagels_gone = o.ShipmentGone(shipment_id=BAGELS, tracking="1Z-BAGELS")
+two_were_in_it = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", quantity=2)])
+giving_back = a_placed_order.having(one_bagel_off, all_held)
+lost_on_the_way = a_sent_order.having(c.ReportDeliveryFailure(shipment_id=BAGELS, goods="returned"))
+a_bagel_lost = o.StockLost(loss_id="mouse", line_id="bagels", location="EAST", quantity=1)
+
+# StockHeld
+
+
+def test_when_all_stock_is_held_the_total_is_authorised() -> None:
+    a_placed_order.when(all_held).then(
+        e.StockReserved(step_id="reserve-7", held=[bagels_at("EAST", 2), tuna_in_the_west]),
+        e.AuthorisationRequested(step_id="authorise-9", amount=400, method="pm_visa"),
+    )
+
+
+def test_when_stock_is_short_the_customer_decides() -> None:
+    a_placed_order.when(no_tuna).then(
+        e.StockReserved(step_id="reserve-7", held=[bagels_at("EAST", 2)]),
+        e.StockShort(lines=[LineCount(line_id="tuna", quantity=1)], answer_by=A_DAY_LATER),
+    )
+
+
+def test_what_was_called_off_meanwhile_is_not_missed_but_given_back() -> None:
+    no_tuna_wanted = c.CancelLines(
+        cancellation_id="diet", lines=[c.LineQuantity(line_id="tuna", quantity=1)]
+    )
+    smaller = a_placed_order.having(no_tuna_wanted)
+    smaller.when(no_tuna).then(
+        e.StockReserved(step_id="reserve-7", held=[bagels_at("EAST", 2)]),
+        e.AuthorisationRequested(step_id="authorise-10", amount=380, method="pm_visa"),
+    )
+    assert smaller.having(all_held).owed(o.Release) == "release-10"
+
+
+def test_what_was_added_meanwhile_is_asked_for_on_its_own() -> None:
+    three = c.ChangeLine(line_id="bagels", quantity=3)
+    larger = a_placed_order.having(c.AmendOrder(amendment_id="a", changes=[three]))
+    larger.when(all_held).then(
+        e.StockReserved(step_id="reserve-7", held=[bagels_at("EAST", 2), tuna_in_the_west]),
+        e.StockRequested(step_id="reserve-10", lines=[LineCount(line_id="bagels", quantity=1)]),
+    )
+
+
+# PaymentApproved
+
+
+def test_an_approved_payment_confirms_the_order_with_a_shipment_for_each_location() -> None:
+    a_reserved_order.when(approved).then(
+        e.PaymentAuthorised(
+            step_id="authorise-9",
+            amount=400,
+            reference="visa-1",
+            capture_by=NOW + timedelta(days=6),
+        ),
+        e.OrderConfirmed(),
+        e.ShipmentCreated(shipment_id=BAGELS, location="EAST", lines=two_bagels, fingerprint=""),
+        e.ShipmentBookingRequested(shipment_id=BAGELS, step_id="book-13"),
+        e.ShipmentCreated(
+            shipment_id=TUNA,
+            location="WEST",
+            lines=[LineCount(line_id="tuna", quantity=1)],
+            fingerprint="",
+        ),
+        e.ShipmentBookingRequested(shipment_id=TUNA, step_id="book-15"),
+    )
+
+
+def test_a_payment_approved_after_the_order_was_called_off_is_let_go_of() -> None:
+    a_reserved_order.having(cancel).when(approved).then(
+        e.PaymentAuthorised(
+            step_id="authorise-9",
+            amount=400,
+            reference="visa-1",
+            capture_by=NOW + timedelta(days=6),
+        ),
+        e.VoidRequested(step_id="void-12", authorisation_id="authorise-9"),
+    )
+
+
+# PaymentRefused
+
+
+def test_a_declined_payment_is_for_the_customer_to_retry() -> None:
+    a_reserved_order.when(declined).then(
+        e.PaymentDeclined(step_id="authorise-9", reason="no funds", answer_by=A_DAY_LATER)
+    )
+
+
+def test_a_refused_capture_is_given_up_and_paid_otherwise() -> None:
+    expired = o.PaymentRefused(step_id="capture-20", reason="expired")
+    capturing.when(expired).then(
+        e.CaptureRefused(step_id="capture-20", reason="expired", answer_by=A_DAY_LATER),
+        e.VoidRequested(step_id="void-22", authorisation_id="authorise-9"),
+    )
+    waiting = capturing.having(expired).settled()
+    assert waiting.order.status is Status.AWAITING_CUSTOMER
+    again = waiting.having(c.RetryPayment(method="pm_master")).order
+    assert [(s.type, s.amount) for s in again.steps.values() if isinstance(s, o.Authorise)] == [
+        ("authorise", 400)
+    ]
+
+
+def test_what_is_given_up_already_is_not_given_up_twice() -> None:
+    both = a_booked_order.having(bagels_leave, c.DispatchShipment(shipment_id=TUNA))
+    first, second = (s.step_id for s in both.order.steps.values() if isinstance(s, o.Capture))
+    refused = both.having(o.PaymentRefused(step_id=first, reason="expired"))
+    refused.when(o.PaymentRefused(step_id=second, reason="expired")).then(
+        e.CaptureRefused(step_id=second, reason="expired", answer_by=A_DAY_LATER)
+    )
+
+
+# StepDone
+
+
+def test_what_was_asked_for_is_done() -> None:
+    for order, done in (
+        (capturing, e.StockWithdrawn(step_id="withdraw-19")),
+        (capturing, e.PaymentCaptured(step_id="capture-20", amount=380)),
+        (refunding, e.PaymentRefunded(step_id="refund-29", amount=50)),
+        (lost_on_the_way, e.Restocked(step_id="restock-29")),
+        (giving_back, e.StockReleased(step_id="release-10")),
+    ):
+        order.when(o.StepDone(step_id=done.step_id)).then(done)
+
+
+@pytest.mark.parametrize("step_id", ["book-13", "book-15"])
+def test_done_is_no_answer_where_more_has_to_be_said(step_id: str) -> None:
+    a_confirmed_order.when(o.StepDone(step_id=step_id)).then()
+    a_placed_order.when(o.StepDone(step_id="reserve-7")).then()
+    a_reserved_order.when(o.StepDone(step_id="authorise-9")).then()
+
+
+# StepFailed and RetryStep
+
+
+def test_a_step_that_does_not_get_on_stays_owed_and_says_why() -> None:
+    no_answer = o.StepFailed(step_id="reserve-7", reason="503")
+    a_placed_order.when(no_answer).then(e.StepStuck(step_id="reserve-7", reason="503"))
+    stuck = a_placed_order.having(no_answer)
+    assert list(stuck.order.steps) == ["reserve-7"]
+    stuck.when(but(no_answer, reason="504")).then(e.StepStuck(step_id="reserve-7", reason="504"))
+    assert not stuck.having(all_held).order.troubles
+
+
+def test_a_stuck_step_can_be_tried_again_by_itself_or_with_all_others() -> None:
+    stuck = a_placed_order.having(o.StepFailed(step_id="reserve-7", reason="503"))
+    for retry in (c.RetryStep(), c.RetryStep(step_id="reserve-7")):
+        stuck.when(retry).then(e.StepRetried(step_id="reserve-7"))
+        stuck.having(retry).when(retry).then()
+        a_placed_order.when(retry).then()
+
+
+def test_only_what_is_owed_can_be_tried_again() -> None:
+    a_placed_order.when(c.RetryStep(step_id="capture-99")).then_rejected(
+        "the order has no step capture-99", code="unknown-id", field="step_id"
+    )
+    given().when(c.RetryStep()).then_rejected(
+        "retry-step: the order is new", code="not-allowed-now"
+    )
+
+
+# StockLost
+
+
+def test_lost_pieces_are_taken_out_of_their_shipment_and_asked_for_again() -> None:
+    a_booked_order.when(a_bagel_lost).then(
+        e.HeldStockLost(
+            loss_id="mouse", line_id="bagels", location="EAST", quantity=1, fingerprint=""
+        ),
+        e.ShipmentChanged(shipment_id=BAGELS, lines=[LineCount(line_id="bagels", quantity=1)]),
+        e.ShipmentBookingRequested(shipment_id=BAGELS, step_id="book-20"),
+    )
+    assert a_booked_order.having(a_bagel_lost).told_yes() == [
+        e.ShipmentBooked,
+        e.StockRequested,
+        e.StockReserved,
+        e.ShipmentCreated,
+        e.ShipmentBookingRequested,
+        e.ShipmentBooked,
+    ]
+
+
+def test_what_was_lost_but_left_all_the_same_is_not_asked_for_again() -> None:
+    order = a_booked_order.having(a_bagel_lost, bagels_gone).settled().order
+    assert order.lines["bagels"].shipped == 2
+    assert not order.lines["bagels"].held
+
+
+def test_a_loss_counts_once_and_only_of_what_is_held() -> None:
+    lost = a_booked_order.having(a_bagel_lost)
+    lost.when(a_bagel_lost).then()
+    lost.settled().when(a_bagel_lost).then()
+    a_sent_order.when(a_bagel_lost).then()
+    for other in ({"location": "WEST"}, {"line_id": "ghost"}):
+        a_booked_order.when(but(a_bagel_lost, **other)).then()
+    assert a_booked_order.having(but(a_bagel_lost, quantity=9)).order.lines["bagels"].held == {}
+
+
+# Every result
+
+HEARD: list[tuple[Given, Result]] = [
+    (a_placed_order, all_held),
+    (a_placed_order, no_tuna),
+    (a_reserved_order, approved),
+    (a_reserved_order, declined),
+    (a_confirmed_order, o.BookingAccepted(step_id="book-13")),
+    (a_booked_order, bagels_gone),
+    (a_cancelling_order, bagels_gone),
+    (a_booked_order.having(one_bagel_off), two_were_in_it),
+    (capturing, o.StepDone(step_id="capture-20")),
+    (capturing, o.PaymentRefused(step_id="capture-20", reason="expired")),
+    (capturing, o.StepDone(step_id="withdraw-19")),
+    (a_cancelling_order, o.StepDone(step_id="stop-19")),
+    (refunding, o.StepDone(step_id="refund-29")),
+    (a_placed_order, o.StepFailed(step_id="reserve-7", reason="503")),
+    (a_booked_order, a_bagel_lost),
+    (a_draft, o.DeadlinePassed(deadline="draft", at=NOW + timedelta(days=7))),
+    (a_short_order, o.DeadlinePassed(deadline="shortfall-answer", at=A_DAY_LATER)),
+]
+
+
+@pytest.mark.parametrize(("order", "result"), HEARD)
+def test_a_result_is_heard_once(order: Given, result: Result) -> None:
+    now = result.at if isinstance(result, o.DeadlinePassed) else NOW
+    once = order.having(result, now=now)
+    assert once.order != order.order
+    once.when(result, now=now).then()
+
+
+@pytest.mark.parametrize("order", [given(), a_draft, a_cancelled_order, a_completed_order])
+@pytest.mark.parametrize("result", [r for _, r in HEARD if not isinstance(r, o.DeadlinePassed)])
+def test_a_result_that_nobody_waits_for_changes_nothing(order: Given, result: Result) -> None:
+    order.when(result).then()
+
+
+def test_no_kind_of_result_goes_without_a_test() -> None:
+    assert {type(result) for _, result in HEARD} == set(RESULT_TYPES)

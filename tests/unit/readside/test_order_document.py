@@ -1,0 +1,181 @@
+"""The document of an order: as its events say, without a gap, and right to the cent."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orders.events import DiscountApplied, ItemAdded, ItemQuantityChanged, OrderEvent
+from orders.evolve import fold
+from orders.order import Order
+from readside.engine.projection import Undigestible
+from readside.order_view.document import View, document
+from readside.order_view.projection import digested
+from tests.support.given import (
+    LONG_AGO,
+    add_note,
+    bagels_added,
+    but,
+    cancelled,
+    note_added,
+    opened,
+    placed,
+    published,
+    thoroughly,
+    tuna_added,
+    welcome_applied,
+)
+
+EVENTS: list[OrderEvent] = [
+    opened,
+    bagels_added,
+    tuna_added,
+    welcome_applied,
+    note_added,
+    placed,
+    cancelled,
+]
+STREAM = published(EVENTS)
+NOTHING = View("ord_1")
+
+
+def at(version: int) -> datetime:
+    return LONG_AGO + timedelta(seconds=version)
+
+
+def test_a_view_is_the_fold_of_the_events_and_knows_their_times() -> None:
+    view = digested(NOTHING, STREAM)
+    assert view == View("ord_1", fold(EVENTS), opened_at=at(1), placed_at=at(6), updated_at=at(7))
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM) + 1))
+def test_a_view_goes_on_from_where_it_was(cut: int) -> None:
+    assert digested(digested(NOTHING, STREAM[:cut]), STREAM[cut:]) == digested(NOTHING, STREAM)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"type": "order-teleported"}, "order-teleported"),
+        ({"schema_version": 2}, "schema version 2, known is 1"),
+        ({"data": {"line_id": "tuna"}}, "item-added"),
+    ],
+    ids=["unknown type", "newer schema", "unknown shape"],
+)
+def test_an_unreadable_event_stops_the_projection_where_it_is(
+    change: dict[str, object], reason: str
+) -> None:
+    stream = [*STREAM[:2], but(STREAM[2], **change), *STREAM[3:]]
+    with pytest.raises(Undigestible, match=rf"^order ord_1, version 3: .*{reason}") as stopped:
+        digested(NOTHING, stream)
+    assert (stopped.value.order_id, stopped.value.version) == ("ord_1", 3)
+
+
+NOTHING_OF_IT_YET = {
+    "reserved": 0,
+    "shipped": 0,
+    "delivered": 0,
+    "cancelled": 0,
+    "returned": 0,
+}
+
+
+def test_a_document_shows_all_of_an_order() -> None:
+    assert document(digested(NOTHING, STREAM[:6])).model_dump(mode="json") == {
+        "order_id": "ord_1",
+        "version": 6,
+        "status": "placed",
+        "customer_id": "900",
+        "currency": "USD",
+        "external_reference": "basket-31198570044",
+        "total": 306,
+        "lines": [
+            bagels_added.model_dump(exclude={"type"})
+            | {"total": 336, "share_of_discounts": 47}
+            | NOTHING_OF_IT_YET,
+            tuna_added.model_dump(exclude={"type"})
+            | {"total": 20, "share_of_discounts": 3}
+            | NOTHING_OF_IT_YET,
+        ],
+        "shipping_charge": 0,
+        "shipping_address": None,
+        "billing_address": None,
+        "payment": {
+            "status": "none",
+            "method": None,
+            "authorised": 0,
+            "captured": 0,
+            "refunded": 0,
+            "voided": 0,
+            "due": 0,
+        },
+        "fulfilment_status": "none",
+        "return_status": "none",
+        "shipments": [],
+        "returns": [],
+        "awaits": None,
+        "missing": [],
+        "deadline": None,
+        "pending": [],
+        "needs_attention": [],
+        "cancel_reason": None,
+        "discounts": [{"discount_id": "welcome", "amount": 50, "reason": "your first order"}],
+        "notes": [{"note_id": "bell", "text": add_note.text}],
+        "opened_at": "2017-01-01T11:53:27Z",
+        "placed_at": "2017-01-01T11:53:32Z",
+        "updated_at": "2017-01-01T11:53:32Z",
+        "allowed_commands": [
+            "add-note",
+            "set-shipping-address",
+            "set-billing-address",
+            "cancel-order",
+        ],
+    }
+
+
+def test_a_line_keeps_its_place_when_its_quantity_changes() -> None:
+    fewer = ItemQuantityChanged(line_id="bagels", quantity=1)
+    shown = document(digested(NOTHING, published([opened, bagels_added, tuna_added, fewer])))
+    assert [(line.line_id, line.quantity) for line in shown.lines] == [("bagels", 1), ("tuna", 1)]
+
+
+def test_an_order_without_lines_has_a_document_too() -> None:
+    shown = document(digested(NOTHING, STREAM[:1]))
+    assert (shown.version, shown.total, shown.lines, shown.placed_at) == (1, 0, [], None)
+
+
+ITEMS = st.builds(
+    ItemAdded,
+    line_id=st.sampled_from("abcdef"),
+    sku=st.just("1"),
+    title=st.just("x"),
+    quantity=st.integers(1, 9),
+    unit_price=st.integers(0, 999),
+    discount=st.just(0),
+    tax=st.integers(0, 9),
+)
+
+
+@thoroughly
+@given(st.lists(ITEMS, min_size=1, max_size=6), st.lists(st.integers(1, 50), max_size=3))
+def test_the_money_of_a_document_adds_up(items: list[ItemAdded], discounts: list[int]) -> None:
+    events: list[OrderEvent] = [opened, *items]
+    for number, amount in enumerate(discounts):
+        if amount <= fold(events).total:
+            events.append(DiscountApplied(discount_id=f"{number}", amount=amount))
+    shown = document(digested(NOTHING, published(events)))
+    assert shown.total == sum(line.total - line.share_of_discounts for line in shown.lines)
+    assert sum(line.share_of_discounts for line in shown.lines) == sum(
+        discount.amount for discount in shown.discounts
+    )
+    for line in shown.lines:
+        assert line.total == line.quantity * line.unit_price - line.discount + line.tax
+        assert 0 <= line.share_of_discounts <= line.total
+
+
+def test_a_document_of_nothing_is_an_order_that_nobody_opened() -> None:
+    assert digested(NOTHING, []).order == Order()
+    assert document(NOTHING).status == "new"

@@ -1,0 +1,177 @@
+"""What the Temporal Web UI shows of an order: readable Markdown, and nobody's secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from orders.commands import ReceiveReturn
+from orders.events import ItemRemoved, OrderEvent
+from orders.evolve import fold
+from orders.order import Order
+from orders.steps import StepFailed
+from tests.support.given import (
+    Given,
+    bagels_added,
+    but,
+    cancelled,
+    note_added,
+    opened,
+    placed,
+    tuna_added,
+    welcome_applied,
+)
+from tests.support.order_fixtures import (
+    BAGELS,
+    TUNA,
+    a_cancelling_order,
+    a_declined_order,
+    a_half_sent_order,
+    a_held_order,
+    a_placed_order,
+    a_return_agreed,
+    a_short_order,
+    bagels,
+)
+from workflows.web_ui import LINES_SHOWN, details, summary
+
+
+def order_of(count: int) -> Order:
+    """A draft with so many lines."""
+    items: list[OrderEvent] = [but(tuna_added, line_id=f"line-{n}") for n in range(count)]
+    return fold([opened, *items])
+
+
+def rows(markdown: str) -> list[str]:
+    return [line for line in markdown.splitlines() if line.startswith("- ")]
+
+
+def test_an_order_can_be_understood_at_a_glance() -> None:
+    order = fold([opened, bagels_added, tuna_added, welcome_applied, placed])
+    assert details(order, unpublished=2, troubles=[]) == (
+        "### placed, 3.06 USD\n\n"
+        "Customer 900, version 5\n\n"
+        "2 events not yet in the log\n\n"
+        "Its lines:\n\n"
+        "- 2 × ROLLS: BAGELS (1095275) at 1.79 USD: **3.36 USD**\n"
+        "- 1 × TUNA (1053875) at 1.00 USD: **0.20 USD**\n\n"
+        "Discounts on the order: 0.50 USD"
+    )
+
+
+def test_an_empty_order_shows_no_lines() -> None:
+    order = fold([opened, bagels_added, ItemRemoved(line_id="bagels"), cancelled])
+    assert details(order, unpublished=0, troubles=[]) == (
+        "### cancelled, 0.00 USD\n\nCustomer 900, version 4"
+    )
+
+
+def test_trouble_is_the_first_thing_said() -> None:
+    shown = details(order_of(1), unpublished=1, troubles=["versions 2 to 3 cannot be published"])
+    assert shown.index("**Needs attention:** versions 2 to 3") < shown.index("- 1 ×")
+
+
+def test_an_order_that_nobody_opened_says_so() -> None:
+    assert details(Order(), unpublished=0, troubles=[]) == "Nobody has opened this order yet."
+
+
+def test_only_so_many_lines_are_shown() -> None:
+    all_of_them = rows(details(order_of(LINES_SHOWN), 0, []))
+    assert len(all_of_them) == LINES_SHOWN
+    assert "more lines" not in str(all_of_them)
+    too_many = rows(details(order_of(LINES_SHOWN + 7), 0, []))
+    assert len(too_many) == LINES_SHOWN + 1
+    assert too_many[-1] == "- and 7 more lines"
+
+
+def test_no_text_is_taken_for_markdown() -> None:
+    title = r"**BAGELS** [x](http://x) <b> `a` \ # | ~"
+    (shown,) = rows(details(fold([opened, but(bagels_added, title=title)]), 0, []))
+    assert r"\*\*BAGELS\*\* \[x\](http://x) \<b\> \`a\` \\ \# \| \~ (1095275)" in shown
+
+
+def test_notes_and_reasons_are_not_shown() -> None:
+    order = fold([opened, bagels_added, note_added, welcome_applied, cancelled])
+    shown = details(order, 0, []) + summary(order)
+    for secret in ("bell", "knock", "first order", "elsewhere", "basket-31198570044"):
+        assert secret not in shown
+
+
+def test_a_summary_is_one_line() -> None:
+    assert summary(order_of(0)) == "customer 900, 0 lines, 0.00 USD"
+    assert summary(order_of(1)) == "customer 900, 1 line, 0.20 USD"
+    assert summary(order_of(2)) == "customer 900, 2 lines, 0.40 USD"
+
+
+# An order that is under way says how far it has come, and what it waits for until when.
+
+
+def parts(order: Order) -> list[str]:
+    return details(order, unpublished=0, troubles=[]).split("\n\n")
+
+
+def test_money_goods_and_deadline_of_an_order_that_is_under_way_are_told() -> None:
+    assert parts(a_half_sent_order.order) == [
+        "### confirmed, 4.00 USD",
+        "Customer 900, version 22",
+        "Deadline: capture at 2026-03-07 12:00 UTC",
+        "Its lines:",
+        (
+            "- 2 × ROLLS: BAGELS (1095275) at 1.79 USD: **3.36 USD**, 2 shipped\n"
+            "- 1 × TUNA (1053875) at 1.00 USD: **0.20 USD**, 1 reserved"
+        ),
+        "Shipping: 0.44 USD",
+        "Payment partly_captured: 4.00 USD authorised, 3.80 USD captured, 3.80 USD due by now",
+        f"Shipment {BAGELS} from EAST: dispatched, 2 pieces, tracking 1Z-BAGELS",
+        f"Shipment {TUNA} from WEST: planned, 1 piece, tracking 1Z",
+    ]
+
+
+def test_an_order_that_is_called_off_says_what_has_to_be_undone() -> None:
+    told = parts(a_cancelling_order.order)
+    owed = told.index("Waits for other services:")
+    assert told[owed + 1 : owed + 3] == [f"- stop {BAGELS}\n- stop {TUNA}", "Its lines:"]
+    assert f"Shipment {BAGELS} from EAST: stopping, 2 pieces, tracking 1Z" in told
+
+
+def test_a_stuck_step_says_why_and_how_it_is_tried_again() -> None:
+    stuck = a_placed_order.having(StepFailed(step_id="reserve-7", reason="no answer"))
+    assert parts(stuck.order)[2:5] == [
+        "**Needs attention:** reserve-7 does not get on: no answer (`retry-step` asks again)",
+        "Waits for other services:",
+        "- reserve 3 pieces",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scene", "question", "deadline"),
+    [
+        (
+            a_short_order,
+            "not in stock: 1 × 1053875; `accept-shortfall`, amend, or cancel",
+            "Deadline: shortfall-answer at 2026-03-02 12:00 UTC",
+        ),
+        (
+            a_declined_order,
+            "the payment was declined; `retry-payment` with another method, amend, or cancel",
+            "Deadline: payment-answer at 2026-03-02 12:00 UTC",
+        ),
+    ],
+)
+def test_an_order_that_waits_for_a_customer_says_for_what_and_until_when(
+    scene: Given, question: str, deadline: str
+) -> None:
+    assert parts(scene.order)[2:4] == [f"**Waits for the customer:** {question}", deadline]
+
+
+def test_a_held_order_says_who_must_act() -> None:
+    assert parts(a_held_order.order)[2] == (
+        "**Is held:** it hears what happens, but does nothing new until `release-order`"
+    )
+
+
+def test_a_return_is_waited_for_until_all_of_it_has_come_back() -> None:
+    assert parts(a_return_agreed.order)[-1] == (
+        "Return stale: approved, 1 piece, 1 still to come back"
+    )
+    back = ReceiveReturn(receipt_id="r", return_id="stale", lines=bagels(1), condition="damaged")
+    assert parts(a_return_agreed.having(back).order)[-1] == "Return stale: received, 1 piece"

@@ -1,0 +1,85 @@
+"""From an instruction to events or a refusal; the same for an open order and for an ended one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from eventlog.envelope import Envelope, Metadata
+from orders import ledger
+from orders.decider import allowed_commands, decide_all
+from orders.order import Order
+from orders.rules.checks import CommandRejected
+from workflows.messages import VERSION_CONFLICT, Foreseen, Instruction, Refusal
+
+
+class Refused(Exception):
+    """An instruction changed nothing, and `refusal` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def refused(
+    order: Order, code: str, message: str, index: int = 0, field: str | None = None
+) -> Refused:
+    """A refusal by `order`, with what it would allow instead."""
+    return Refused(
+        Refusal(
+            code=code,
+            message=message,
+            version=order.version,
+            allowed_commands=allowed_commands(order),
+            index=index,
+            field=field,
+        )
+    )
+
+
+def decide_instruction(
+    instruction: Instruction, order: Order, command_id: str, now: datetime
+) -> tuple[list[Envelope], Order]:
+    """The events that follow, ready for the log, and the order after them; raises Refused."""
+    if instruction.expected_version not in (None, order.version):
+        raise refused(
+            order,
+            VERSION_CONFLICT,
+            f"the order is at version {order.version}, not {instruction.expected_version}",
+        )
+    try:
+        decided, after = decide_all(instruction.commands, order, now)
+    except CommandRejected as no:
+        raise refused(order, no.code, no.message, no.index, no.field) from no
+    events = [
+        Envelope.of(event, version, now, _metadata(instruction, command.type, command_id))
+        for version, (command, event) in enumerate(decided, start=order.version + 1)
+    ]
+    return events, after
+
+
+def foresee(instruction: Instruction, order: Order, now: datetime) -> Foreseen:
+    """What an instruction would do to an order, were it sent now."""
+    try:
+        events, after = decide_instruction(instruction, order, "preview", now)
+    except Refused as no:
+        return Foreseen(version=order.version, refusal=no.refusal)
+    return Foreseen(
+        version=order.version,
+        event_types=[event.type for event in events],
+        total_before=order.total,
+        total_after=after.total,
+        to_authorise=ledger.to_authorise(after),
+        to_refund=max(0, ledger.taken(order) - ledger.due(after)),
+        currency=order.currency,
+    )
+
+
+def _metadata(instruction: Instruction, command: str, command_id: str) -> Metadata:
+    return Metadata(
+        actor=instruction.actor,
+        command=command,
+        command_id=command_id,
+        payload_hash=instruction.payload_hash,
+        request_id=instruction.request_id,
+        traceparent=instruction.traceparent,
+    )
