@@ -24,7 +24,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymen
 import telemetry
 from activities.payments import Payments
 from activities.publishing import Publishing
-from activities.service_client import Service, connected, refused_step
+from activities.service_client import Service, connected, rejected_step
 from activities.shipping import Shipping, Unseal
 from activities.stock import Stock
 from eventlog.postgres import connect_pool
@@ -68,7 +68,7 @@ def unsealing(keys: CustomerKeys) -> Unseal:
         try:
             address = (await unseal_all({token}, keys))[token]
         except BrokenSeal as error:
-            raise refused_step(str(error)) from None
+            raise rejected_step(str(error)) from None
         return address.model_dump(exclude_none=True) if address else None
 
     return unseal

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio.exceptions import ApplicationError
 
 import telemetry
-from orders.steps import Errand
+from orders.steps import StepRequest
 
 # Types of ApplicationError. The first two are worth another try, the last is not.
 FAILED = "outside-failed"
@@ -50,7 +50,7 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Refusal(Body):
+class Rejection(Body):
     """What a service says when it does not do what was asked, whatever else it adds."""
 
     code: str = ""
@@ -76,7 +76,9 @@ class Reply:
             return shape.model_validate_json(self.content)
         except ValidationError as error:
             places = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors()[:5])
-            raise refused_step(f"{self.service} gave an answer without a usable {places}") from None
+            raise rejected_step(
+                f"{self.service} gave an answer without a usable {places}"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Service:
 
     async def ask(
         self,
-        errand: Errand,
+        request: StepRequest,
         method: str,
         path: str,
         body: Mapping[str, Any],
@@ -107,14 +109,14 @@ class Service:
         if self.url is None:
             raise ApplicationError(f"{self.variable} is not set", type=FAILED)
         with telemetry.TRACER.start_as_current_span(
-            f"{errand.step.type} at {self.name}",
-            telemetry.continued(errand.traceparent),
+            f"{request.step.type} at {self.name}",
+            telemetry.continued(request.traceparent),
             kind=SpanKind.CLIENT,
         ) as span:
-            span.set_attribute("orderly.order_id", errand.order_id)
+            span.set_attribute("orderly.order_id", request.order_id)
             headers = {
-                "Idempotency-Key": errand.key,
-                "traceparent": telemetry.traceparent(errand.traceparent),
+                "Idempotency-Key": request.key,
+                "traceparent": telemetry.traceparent(request.traceparent),
             }
             url = f"{self.url.rstrip('/')}{path}"
             response = await self._exchange(method, url, headers, body)
@@ -154,7 +156,7 @@ class Service:
             raise ApplicationError(
                 message, type=FAILED, next_retry_delay=_retry_after(response.headers)
             )
-        raise refused_step(message)
+        raise rejected_step(message)
 
 
 def connected(timeout_seconds: float) -> httpx.AsyncClient:
@@ -164,7 +166,7 @@ def connected(timeout_seconds: float) -> httpx.AsyncClient:
     )
 
 
-def refused_step(message: str) -> ApplicationError:
+def rejected_step(message: str) -> ApplicationError:
     """What asking again will not change: the step waits for a person."""
     return ApplicationError(message, type=REFUSED_STEP, non_retryable=True)
 
@@ -174,11 +176,11 @@ def in_path(*parts: str) -> str:
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
-def _refusal(content: bytes) -> Refusal:
+def _refusal(content: bytes) -> Rejection:
     try:
-        return Refusal.model_validate_json(content)
+        return Rejection.model_validate_json(content)
     except ValidationError:
-        return Refusal()
+        return Rejection()
 
 
 def _one_line(text: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.service_client import Body, Reply, Service, in_path, refused_step
-from orders.steps import Book, BookingAccepted, Errand, Piece, ShipmentGone, StepDone, Stop
+from activities.service_client import Body, Reply, Service, in_path, rejected_step
+from orders.steps import Book, BookingAccepted, Piece, ShipmentDeparted, StepDone, StepRequest, Stop
 
 Unseal = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 """From a customer's id and a sealed address to the address; None if the customer was erased."""
@@ -38,37 +38,37 @@ class Shipping:
         self._unseal = unseal
 
     @activity.defn
-    async def book_shipment(self, errand: Errand) -> BookingAccepted | ShipmentGone:
+    async def book_shipment(self, request: StepRequest) -> BookingAccepted | ShipmentDeparted:
         """Books a shipment, or its newest revision.
 
         One that was stopped is no answer to go on with: the order itself stops only what it books
         no more and then waits for no booking; if it does wait, somebody else has stopped it.
         """
-        step = errand.step
+        step = request.step
         assert isinstance(step, Book)
         body = {
             "step_id": step.step_id,
             "revision": step.revision,
             "location": step.location,
             "lines": [line.model_dump() for line in step.lines],
-            "address": await self._address(errand.customer_id, step.address),
+            "address": await self._address(request.customer_id, step.address),
         }
-        path = in_path("shipments", errand.order_id, step.shipment_id)
+        path = in_path("shipments", request.order_id, step.shipment_id)
         refusals = {GONE, STOPPED}
-        reply = await self._service.ask(errand, "PUT", path, body, refusals, personal=True)
+        reply = await self._service.ask(request, "PUT", path, body, refusals, personal=True)
         if reply.refused == STOPPED:
-            raise refused_step(f"{reply.service} says that the shipment was stopped before")
+            raise rejected_step(f"{reply.service} says that the shipment was stopped before")
         if reply.refused:
             return _gone(step.shipment_id, reply)
         return BookingAccepted(step_id=step.step_id, tracking=reply.read(Booked).tracking)
 
     @activity.defn
-    async def stop_shipment(self, errand: Errand) -> StepDone | ShipmentGone:
+    async def stop_shipment(self, request: StepRequest) -> StepDone | ShipmentDeparted:
         """Makes sure that a shipment does not leave, unless it has left."""
-        step = errand.step
+        step = request.step
         assert isinstance(step, Stop)
-        path = in_path("shipments", errand.order_id, step.shipment_id, "stop")
-        reply = await self._service.ask(errand, "POST", path, {"step_id": step.step_id}, {GONE})
+        path = in_path("shipments", request.order_id, step.shipment_id, "stop")
+        reply = await self._service.ask(request, "POST", path, {"step_id": step.step_id}, {GONE})
         return _gone(step.shipment_id, reply) if reply.refused else StepDone(step_id=step.step_id)
 
     async def _address(self, customer_id: str, sealed: str | None) -> dict[str, Any] | None:
@@ -76,10 +76,10 @@ class Shipping:
             return None
         address = await self._unseal(customer_id, sealed)
         if address is None:
-            raise refused_step("the customer was erased: there is no address to ship to")
+            raise rejected_step("the customer was erased: there is no address to ship to")
         return address
 
 
-def _gone(shipment_id: str, reply: Reply) -> ShipmentGone:
+def _gone(shipment_id: str, reply: Reply) -> ShipmentDeparted:
     gone = reply.read(Gone)
-    return ShipmentGone(shipment_id=shipment_id, tracking=gone.tracking, lines=gone.lines)
+    return ShipmentDeparted(shipment_id=shipment_id, tracking=gone.tracking, lines=gone.lines)

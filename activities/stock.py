@@ -7,15 +7,15 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.service_client import Body, Service, refused_step
+from activities.service_client import Body, Service, rejected_step
 from orders.steps import (
-    Errand,
     Held,
     Piece,
     Release,
     Reserve,
     Restock,
     StepDone,
+    StepRequest,
     StockHeld,
     Withdraw,
 )
@@ -34,43 +34,43 @@ class Stock:
         self._service = service
 
     @activity.defn
-    async def reserve_stock(self, errand: Errand) -> StockHeld:
+    async def reserve_stock(self, request: StepRequest) -> StockHeld:
         """Asks for pieces to be held; it is no error that there are fewer, or none."""
-        step = errand.step
+        step = request.step
         assert isinstance(step, Reserve)
-        body = _about(errand) | {"lines": [line.model_dump() for line in step.lines]}
-        reply = await self._service.ask(errand, "POST", "/reservations", body)
+        body = _about(request) | {"lines": [line.model_dump() for line in step.lines]}
+        reply = await self._service.ask(request, "POST", "/reservations", body)
         held = reply.read(Reserved).held
         if not _is_part_of(step.lines, held):
-            raise refused_step(f"{reply.service} holds what it was not asked for")
+            raise rejected_step(f"{reply.service} holds what it was not asked for")
         return StockHeld(step_id=step.step_id, held=held)
 
     @activity.defn
-    async def release_stock(self, errand: Errand) -> StepDone:
+    async def release_stock(self, request: StepRequest) -> StepDone:
         """Lets go of pieces that were held."""
-        assert isinstance(errand.step, Release)
-        return await self._move(errand, "/releases", errand.step.held)
+        assert isinstance(request.step, Release)
+        return await self._move(request, "/releases", request.step.held)
 
     @activity.defn
-    async def withdraw_stock(self, errand: Errand) -> StepDone:
+    async def withdraw_stock(self, request: StepRequest) -> StepDone:
         """Takes pieces that were held out of stock: they have left."""
-        assert isinstance(errand.step, Withdraw)
-        return await self._move(errand, "/withdrawals", errand.step.held)
+        assert isinstance(request.step, Withdraw)
+        return await self._move(request, "/withdrawals", request.step.held)
 
     @activity.defn
-    async def restock(self, errand: Errand) -> StepDone:
+    async def restock(self, request: StepRequest) -> StepDone:
         """Puts pieces that came back on their shelf again."""
-        assert isinstance(errand.step, Restock)
-        return await self._move(errand, "/returns", errand.step.held)
+        assert isinstance(request.step, Restock)
+        return await self._move(request, "/returns", request.step.held)
 
-    async def _move(self, errand: Errand, path: str, held: list[Held]) -> StepDone:
-        body = _about(errand) | {"held": [pieces.model_dump() for pieces in held]}
-        await self._service.ask(errand, "POST", path, body)
-        return StepDone(step_id=errand.step.step_id)
+    async def _move(self, request: StepRequest, path: str, held: list[Held]) -> StepDone:
+        body = _about(request) | {"held": [pieces.model_dump() for pieces in held]}
+        await self._service.ask(request, "POST", path, body)
+        return StepDone(step_id=request.step.step_id)
 
 
-def _about(errand: Errand) -> dict[str, Any]:
-    return {"order_id": errand.order_id, "step_id": errand.step.step_id}
+def _about(request: StepRequest) -> dict[str, Any]:
+    return {"order_id": request.order_id, "step_id": request.step.step_id}
 
 
 def _is_part_of(asked: list[Piece], held: list[Held]) -> bool:

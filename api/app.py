@@ -23,16 +23,16 @@ from api.commands import status_routes as sent
 from api.events import routes as feed
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
-from api.limits.load_shedding import READS, Reads, Shedding
-from api.limits.rate_limit import Limits
-from api.limits.request_body import Edge
+from api.limits.load_shedding import READS, LoadSheddingMiddleware, ReadLimiter
+from api.limits.rate_limit import RateLimitMiddleware
+from api.limits.request_body import RequestBodyMiddleware
 from api.monitoring import health, metrics
-from api.monitoring.tracing import Spans
+from api.monitoring.tracing import TracingMiddleware
 from api.problems import catalog as problem_pages
 from api.problems import handlers as problems
 from api.reads import orders as queries
 from api.reads import statistics as stats
-from api.server import Protocol
+from api.server import HardenedHttpProtocol
 from api.webhooks import routes as callbacks
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
@@ -80,7 +80,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         ):
             rules = settings.tokens
             app.state.verifier = Verifier(rules, http) if rules else None
-            yield {READS: Reads(settings.reads_at_once)}
+            yield {READS: ReadLimiter(settings.reads_at_once)}
 
     app = Api(
         title="orderly",
@@ -109,13 +109,13 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(metrics.router)
     reference.install(app)
     if settings.rate is not None:
-        app.add_middleware(Limits, rate=settings.rate)
-    app.add_middleware(Shedding)
-    app.add_middleware(Edge)
+        app.add_middleware(RateLimitMiddleware, rate=settings.rate)
+    app.add_middleware(LoadSheddingMiddleware)
+    app.add_middleware(RequestBodyMiddleware)
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     if telemetry.is_tracing():
-        app.add_middleware(Spans)
+        app.add_middleware(TracingMiddleware)
     return app
 
 
@@ -134,7 +134,7 @@ async def serve(settings: Settings) -> None:
         create_app(settings, await connect(lazy=True)),
         host=settings.api_host,
         port=settings.api_port,
-        http=Protocol,
+        http=HardenedHttpProtocol,
         access_log=False,
         proxy_headers=False,
         log_config=None,

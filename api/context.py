@@ -28,7 +28,7 @@ METHODS = frozenset("GET HEAD OPTIONS POST PUT PATCH DELETE".split())
 
 
 @dataclass(frozen=True)
-class Context:
+class RequestContext:
     """One HTTP request, as far as it matters to an order."""
 
     attempt_id: str
@@ -53,18 +53,18 @@ class Context:
         return self.traceparent.split("-")[1]
 
 
-def context_of(request: Request) -> Context:
+def context_of(request: Request) -> RequestContext:
     """The context of a request; made once, by whoever asks first."""
     if not hasattr(request.state, "context"):
         request.state.context = new_context(request.headers)
-    context: Context = request.state.context
+    context: RequestContext = request.state.context
     return context
 
 
-def new_context(headers: Mapping[str, str]) -> Context:
+def new_context(headers: Mapping[str, str]) -> RequestContext:
     """The context of a request that brings these headers along."""
     attempt_id = secrets.token_urlsafe(9)
-    return Context(
+    return RequestContext(
         attempt_id=attempt_id,
         request_id=given_request_id(headers) or attempt_id,
         given_traceparent=headers.get("traceparent"),
@@ -89,7 +89,7 @@ def method_of(scope: Scope) -> str:
 
 
 @dataclass(frozen=True)
-class Terms:
+class CommandOptions:
     """How the caller wants a command carried out: its headers, understood."""
 
     key: str
@@ -117,9 +117,9 @@ async def terms(
             description="`wait=N`: the seconds to wait for an answer; `respond-async`: do not wait."
         ),
     ] = None,
-) -> Terms:
+) -> CommandOptions:
     """Reads the headers of a command; raises a Problem that names the header to change."""
-    return Terms(
+    return CommandOptions(
         key=_key(idempotency_key),
         expected_version=_version(if_match),
         wait_seconds=wait_seconds(prefer),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from api.auth.authentication import needing
+from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
 from api.problems.handlers import PROBLEMS
 from orders.commands import Id
@@ -15,7 +15,7 @@ router = APIRouter(
     prefix="/v1/customers",
     tags=["customers"],
     responses=PROBLEMS,
-    route_class=needing(OPERATE),
+    route_class=require_scope(OPERATE),
 )
 
 

@@ -29,7 +29,7 @@ class SetBillingAddress(Command):
     address: Address
 
 
-class Erased(BaseModel):
+class ErasedAddress(BaseModel):
     """Was personal data of a customer who has been erased; nobody can read it any more."""
 
     erased: Literal[True]
@@ -41,26 +41,28 @@ _OPEN_FORMS: dict[type, type] = {
     domain.SetBillingAddress: SetBillingAddress,
 }
 # Opening has a route of its own: an order's policy is ours to set, and its id follows from its key.
-OPEN_TYPES: tuple[Any, ...] = tuple(
+PUBLIC_COMMAND_TYPES: tuple[Any, ...] = tuple(
     _OPEN_FORMS.get(t, t) for t in COMMAND_TYPES if t is not domain.OpenOrder
 )
 
-OpenCommand = OrderCommand | SetShippingAddress | SetBillingAddress
+PlaintextCommand = OrderCommand | SetShippingAddress | SetBillingAddress
 if TYPE_CHECKING:  # A type checker cannot follow the exchange: to it the sealed forms remain.
-    AnyOpenCommand = OpenCommand
+    AnyPlaintextCommand = PlaintextCommand
 else:
-    AnyOpenCommand = Annotated[
-        Union[OPEN_TYPES],  # noqa: UP007
+    AnyPlaintextCommand = Annotated[
+        Union[PUBLIC_COMMAND_TYPES],  # noqa: UP007
         Field(discriminator="type", json_schema_extra={"required": ["type"]}),
     ]
 
 
-def without_personal_data(commands: Sequence[OpenCommand]) -> TypeGuard[Sequence[OrderCommand]]:
+def without_personal_data(
+    commands: Sequence[PlaintextCommand],
+) -> TypeGuard[Sequence[OrderCommand]]:
     """Whether the commands may go in as they are."""
     return not any(isinstance(c, SetShippingAddress | SetBillingAddress) for c in commands)
 
 
-def sealed(command: OpenCommand, key: CustomerKey) -> OrderCommand:
+def sealed(command: PlaintextCommand, key: CustomerKey) -> OrderCommand:
     """The command as it may go in, with its personal data under the customer's key."""
     match command:
         case SetShippingAddress(address=address):
@@ -71,7 +73,7 @@ def sealed(command: OpenCommand, key: CustomerKey) -> OrderCommand:
             return command
 
 
-_ERASED = Erased(erased=True).model_dump_json()
+_ERASED = ErasedAddress(erased=True).model_dump_json()
 # In JSON as we write it, and never within one of its texts: there a quote follows a backslash.
 _SEALED = re.compile(r'(?<=address":)"(sealed\.[A-Za-z0-9._=-]+)"')
 

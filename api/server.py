@@ -8,8 +8,8 @@ import json
 from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.context import Context, new_context
-from api.limits.load_shedding import PLACE, READS, Place
+from api.context import RequestContext, new_context
+from api.limits.load_shedding import PLACE, READS, Slot
 from api.monitoring.metrics import served
 from api.problems.handlers import MEDIA_TYPE, document_of
 from api.problems.problem import Problem, overloaded
@@ -21,7 +21,7 @@ HEAD_SECONDS_MAX = 10.0
 _HANGS_UP = {"Connection": "close"}
 
 
-class _Refusal:
+class _CannedResponse:
     """An answer that is ready, but for what it says of the one request."""
 
     def __init__(self, problem: Problem) -> None:
@@ -32,7 +32,7 @@ class _Refusal:
         self._head = "\r\n".join(head)
         self.status = problem.status
 
-    def answer(self, context: Context, instance: str) -> bytes:
+    def answer(self, context: RequestContext, instance: str) -> bytes:
         """The whole answer; `instance` is the path that was asked for."""
         own = {"request_id": context.request_id, "trace_id": context.trace_id}
         body = json.dumps(self._document | {"instance": instance} | own)
@@ -42,11 +42,11 @@ class _Refusal:
         ).encode()
 
 
-_OVERLOADED = _Refusal(overloaded())
-_INVALID = _Refusal(
+_OVERLOADED = _CannedResponse(overloaded())
+_INVALID = _CannedResponse(
     Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it.", headers=_HANGS_UP)
 )
-_TOO_LARGE = _Refusal(
+_TOO_LARGE = _CannedResponse(
     Problem(
         431,
         "head-too-large",
@@ -54,14 +54,14 @@ _TOO_LARGE = _Refusal(
         headers=_HANGS_UP,
     )
 )
-_TOO_SLOW = _Refusal(
+_TOO_SLOW = _CannedResponse(
     Problem(
         408, "head-too-slow", "The head of the request was not there in time.", headers=_HANGS_UP
     )
 )
 
 
-class Protocol(HttpToolsProtocol):
+class HardenedHttpProtocol(HttpToolsProtocol):
     """Refuses by a problem document what is no request, and hangs up; and reads that are too many.
 
     A head may be so large, and takes so long at most.
@@ -100,7 +100,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(_TOO_LARGE)
             raise ValueError("head too large")  # Stops the parser.
         if self._decides_here():
-            place: Place | None = self.app_state[READS].take()
+            place: Slot | None = self.app_state[READS].take()
             if place is None:
                 self._shed()
                 return
@@ -161,7 +161,7 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, refusal: _Refusal) -> None:
+    def _refuse(self, refusal: _CannedResponse) -> None:
         if not self.transport.is_closing():
             self.transport.write(refusal.answer(new_context({}), "*"))
             self.transport.close()

@@ -152,7 +152,7 @@ def token(
     """Print a token for development, signed with ORDERLY_TOKEN_SECRET."""
     from api.auth.authentication import identified
     from api.auth.permissions import SCOPES
-    from api.auth.tokens import BadToken, Token, minted
+    from api.auth.tokens import InvalidToken, Token, issue_token
     from settings import SettingsError, token_rules
 
     wanted = " ".join(scope).split()
@@ -166,9 +166,9 @@ def token(
         fail("Set ORDERLY_TOKEN_SECRET to the secret that the API has.", EXIT_USAGE)
     try:
         identified(Token(sub, frozenset(wanted), good_until=expires_in))
-    except BadToken as bad:
+    except InvalidToken as bad:
         fail(f"Nobody would believe this token: {bad}.", EXIT_USAGE)
-    print(minted(rules, sub, " ".join(wanted), expires_in))
+    print(issue_token(rules, sub, " ".join(wanted), expires_in))
 
 
 @app.command()

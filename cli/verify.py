@@ -12,7 +12,7 @@ from temporalio.client import Client
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import LIVE, seen_of
-from readside.engine.projection import Undigestible
+from readside.engine.projection import ProjectionError
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import View, document
@@ -102,7 +102,7 @@ def _view_differences(
         return
     try:
         folded = document(order_view.digested(View(order_id), known)).model_dump(mode="json")
-    except Undigestible as error:
+    except ProjectionError as error:
         yield f"its events cannot be folded: {error.reason}"
         return
     shown = json.loads(row.document)

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from api.events.cloudevents import type_name
-from api.personal_data import Erased
+from api.personal_data import ErasedAddress
 from contracts.json_schema_diff import Schema, breaking_changes
 from orders import events
 from orders.events import BY_TAG
@@ -25,11 +25,11 @@ EXIT_REFUSED = 2
 
 
 class ShippingAddressSet(events.ShippingAddressSet):
-    address: Address | Erased  # type: ignore[assignment]  # Sealed in the log, open in the feed.
+    address: Address | ErasedAddress  # type: ignore[assignment]  # Sealed in the log, open in the feed.
 
 
 class BillingAddressSet(events.BillingAddressSet):
-    address: Address | Erased  # type: ignore[assignment]
+    address: Address | ErasedAddress  # type: ignore[assignment]
 
 
 _OPEN_FORMS: Mapping[str, type[BaseModel]] = {

@@ -114,7 +114,7 @@ def _messages(order: Order) -> Iterator[Message]:
         yield c.DispatchShipment(shipment_id=shipment_id)
         yield c.ConfirmDelivery(shipment_id=shipment_id)
         yield c.ReportDeliveryFailure(shipment_id=shipment_id)
-        yield o.ShipmentGone(shipment_id=shipment_id)
+        yield o.ShipmentDeparted(shipment_id=shipment_id)
     for step in order.steps.values():
         yield from _answers(step)
     if (deadline := next_deadline(order)) is not None:

@@ -16,9 +16,9 @@ from orders.rules.draft import drafted
 from orders.rules.fulfilment import fulfilled
 from orders.rules.process import follow_ups
 from orders.rules.results import outcome
-from orders.steps import Result
+from orders.steps import StepResult
 
-Message = OrderCommand | Result
+Message = OrderCommand | StepResult
 
 _EDITING: tuple[type[OrderCommand], ...] = (
     c.AddItemToOrder,
@@ -127,7 +127,7 @@ def decide_all(
 
 def _decide(message: Message, order: Order, now: datetime) -> tuple[list[OrderEvent], Order]:
     """The events that a message causes, and the order after them."""
-    if isinstance(message, Result):
+    if isinstance(message, StepResult):
         events = outcome(message, order, now)
         after = fold(events, order)
     else:

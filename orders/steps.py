@@ -125,7 +125,7 @@ class Stop(Step):
 AnyStep = Reserve | Release | Withdraw | Restock | Authorise | Capture | Void | Refund | Book | Stop
 
 
-class Errand(_Message):
+class StepRequest(_Message):
     """One step of one order, with all that the other service has to know."""
 
     order_id: str
@@ -176,7 +176,7 @@ class BookingAccepted(_Message):
     tracking: str | None = None
 
 
-class ShipmentGone(_Message):
+class ShipmentDeparted(_Message):
     """To Book or Stop, or unasked: the shipment has left, with these pieces."""
 
     type: Literal["shipment-gone"] = "shipment-gone"
@@ -219,16 +219,16 @@ class DeadlinePassed(_Message):
     at: datetime
 
 
-Result = (
+StepResult = (
     StockHeld
     | PaymentApproved
     | PaymentRefused
     | BookingAccepted
-    | ShipmentGone
+    | ShipmentDeparted
     | StepDone
     | StepFailed
     | StockLost
     | DeadlinePassed
 )
-RESULT_TYPES: tuple[type[Result], ...] = get_args(Result)
-AnyResult = Annotated[Result, Field(discriminator="type")]
+RESULT_TYPES: tuple[type[StepResult], ...] = get_args(StepResult)
+AnyResult = Annotated[StepResult, Field(discriminator="type")]

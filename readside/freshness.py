@@ -20,7 +20,7 @@ FALLBACK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Heard:
+class Heartbeat:
     """What was last heard of one slice of a projection."""
 
     position: int
@@ -44,8 +44,8 @@ class Freshness:
         self._dsn = dsn
         self._waits: set[_Wait] = set()
         self._announced = asyncio.Event()
-        self._heard: dict[str, dict[int, Heard]] = {}
-        self._nothing = Heard(0, 0, time.monotonic())
+        self._heard: dict[str, dict[int, Heartbeat]] = {}
+        self._nothing = Heartbeat(0, 0, time.monotonic())
 
     def position(self, projection: str) -> int:
         """The place in the log up to which a projection was last heard to have come."""
@@ -64,7 +64,7 @@ class Freshness:
         silence = self.silence_seconds(projection)
         return late if silence < HEARTBEAT_SECONDS_MAX else max(late, round(silence * 1000))
 
-    def _slices(self, projection: str) -> list[Heard]:
+    def _slices(self, projection: str) -> list[Heartbeat]:
         heard = self._heard.get(projection, {})
         return [heard.get(slice, self._nothing) for slice in ALL_SLICES]
 
@@ -95,7 +95,7 @@ class Freshness:
 
     def _hear(self, announcement: str) -> None:
         projection, slices, position, lag_ms = announcement.split()
-        heard = Heard(int(position), int(lag_ms), time.monotonic())
+        heard = Heartbeat(int(position), int(lag_ms), time.monotonic())
         of_it = self._heard.setdefault(projection, {})
         of_it.update((int(slice), heard) for slice in slices.split(","))
         if self._waits:

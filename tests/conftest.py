@@ -29,7 +29,7 @@ from activities.service_client import connected
 from api.app import create_app
 from api.gateway import availability as engine
 from api.gateway.gateway import Gateway
-from api.server import Protocol
+from api.server import HardenedHttpProtocol
 from dev.simulators.app import Options
 from dev.simulators.app import create_app as create_simulators
 from eventlog.postgres import connect_pool
@@ -280,7 +280,7 @@ async def run_projector(dsn: str) -> AsyncIterator[asyncio.Task[None]]:
 @asynccontextmanager
 async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The API behind a real socket, on a free port."""
-    async with serving(create_app(settings, client), http=Protocol) as http:
+    async with serving(create_app(settings, client), http=HardenedHttpProtocol) as http:
         yield http
 
 

@@ -9,23 +9,23 @@ from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
 from orders.rules.checks import CommandRejected
-from workflows.messages import VERSION_CONFLICT, Foreseen, Instruction, Refusal
+from workflows.messages import VERSION_CONFLICT, CommandBatch, Preview, Rejection
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """An instruction changed nothing, and `refusal` says why."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Rejection) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
 
 
 def refused(
     order: Order, code: str, message: str, index: int = 0, field: str | None = None
-) -> Refused:
+) -> Rejected:
     """A refusal by `order`, with what it would allow instead."""
-    return Refused(
-        Refusal(
+    return Rejected(
+        Rejection(
             code=code,
             message=message,
             version=order.version,
@@ -36,8 +36,8 @@ def refused(
     )
 
 
-def decide_instruction(
-    instruction: Instruction, order: Order, command_id: str, now: datetime
+def decide_batch(
+    instruction: CommandBatch, order: Order, command_id: str, now: datetime
 ) -> tuple[list[Envelope], Order]:
     """The events that follow, ready for the log, and the order after them; raises Refused."""
     if instruction.expected_version not in (None, order.version):
@@ -57,13 +57,13 @@ def decide_instruction(
     return events, after
 
 
-def foresee(instruction: Instruction, order: Order, now: datetime) -> Foreseen:
+def preview(instruction: CommandBatch, order: Order, now: datetime) -> Preview:
     """What an instruction would do to an order, were it sent now."""
     try:
-        events, after = decide_instruction(instruction, order, "preview", now)
-    except Refused as no:
-        return Foreseen(version=order.version, refusal=no.refusal)
-    return Foreseen(
+        events, after = decide_batch(instruction, order, "preview", now)
+    except Rejected as no:
+        return Preview(version=order.version, refusal=no.refusal)
+    return Preview(
         version=order.version,
         event_types=[event.type for event in events],
         total_before=order.total,
@@ -74,7 +74,7 @@ def foresee(instruction: Instruction, order: Order, now: datetime) -> Foreseen:
     )
 
 
-def _metadata(instruction: Instruction, command: str, command_id: str) -> Metadata:
+def _metadata(instruction: CommandBatch, command: str, command_id: str) -> Metadata:
     return Metadata(
         actor=instruction.actor,
         command=command,

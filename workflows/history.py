@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from eventlog.envelope import Batch, Envelope
 from workflows import idempotency as memory
 from workflows.activity_options import PUBLISH_EVENTS
-from workflows.messages import Posted, Snapshot
+from workflows.messages import QueuedCommands, Snapshot
 
 _TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
@@ -56,7 +56,7 @@ async def recorded(history: WorkflowHistory, converter: DataConverter) -> list[E
 
 async def outcome(
     history: WorkflowHistory, converter: DataConverter, command_id: str, *, unheard: bool
-) -> memory.Outcome | None:
+) -> memory.CommandStatus | None:
     """What one run says of a posted instruction without any worker; None if it never came.
 
     What the run decided itself only a worker can say: to this it waits, and so does what may have
@@ -68,7 +68,7 @@ async def outcome(
     known = memory.outcome(
         command_id,
         memory.unpacked(snapshot.answers),
-        memory.unpacked_refusals(snapshot.refusals),
+        memory.unpacked_rejections(snapshot.refusals),
     )
     if known is not None and not unheard:
         return known
@@ -79,11 +79,11 @@ async def outcome(
             and event.event_id > heard
         ):
             payloads = event.workflow_execution_signaled_event_attributes.input.payloads
-            (posted,) = await converter.decode(payloads, [Posted])
-            if posted.command_id == command_id:
-                return memory.Outcome()
+            (queued,) = await converter.decode(payloads, [QueuedCommands])
+            if queued.command_id == command_id:
+                return memory.CommandStatus()
     # What comes during a task enters history after it: of a worker that has died, seconds later.
-    return memory.Outcome() if not unheard and _is_in_a_task(history) else None
+    return memory.CommandStatus() if not unheard and _is_in_a_task(history) else None
 
 
 def _is_in_a_task(history: WorkflowHistory) -> bool:

@@ -9,19 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from eventlog.envelope import Envelope, Stored
 from orders.commands import OrderCommand
 from orders.order import Order
-from orders.steps import Result
+from orders.steps import StepResult
 
 TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
 TAKE = "take"  # The signal that posts an instruction, no less a part of it.
 COMMANDS_MAX = 600
 
 
-class Instruction(BaseModel):
+class CommandBatch(BaseModel):
     """Commands or results on their way to one order, all or nothing, and who sends them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    commands: list[Annotated[OrderCommand | Result, Field(discriminator="type")]] = Field(
+    commands: list[Annotated[OrderCommand | StepResult, Field(discriminator="type")]] = Field(
         min_length=1, max_length=COMMANDS_MAX
     )
     expected_version: int | None = None
@@ -35,18 +35,18 @@ class Instruction(BaseModel):
     traceparent: str | None = None
 
 
-class Posted(BaseModel):
+class QueuedCommands(BaseModel):
     """An instruction that nobody waits for, with the id under which it counts once."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     command_id: str
-    instruction: Instruction
+    instruction: CommandBatch
     place: str
     """Where the caller's request has the command number {}, for a refusal to point to."""
 
 
-class Answer(Stored):
+class CommandResult(Stored):
     """What an order says to an instruction; remembered, so that asking again gets the same."""
 
     version: int
@@ -61,7 +61,7 @@ class Answer(Stored):
     """None where the answer was restored from the log, which does not keep it."""
 
 
-class Refusal(Stored):
+class Rejection(Stored):
     """Why an instruction changed nothing; the details of the ApplicationError that says so."""
 
     code: str
@@ -76,12 +76,12 @@ class Refusal(Stored):
     """Of the instruction, where the refusal is remembered."""
 
 
-class Foreseen(Stored):
+class Preview(Stored):
     """What an instruction would do to an order as it is now; nothing of it has happened."""
 
     version: int
     """Of the order that was asked."""
-    refusal: Refusal | None = None
+    refusal: Rejection | None = None
     event_types: list[str] = Field(default_factory=list)
     total_before: int = 0
     total_after: int = 0

@@ -21,7 +21,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from eventlog.envelope import Batch, Envelope, digest
 from orders.order import Order
 from orders.rules.process import Deadline, is_over, next_deadline, next_steps
-from orders.steps import AnyStep, DeadlinePassed, Errand, Result, StepFailed
+from orders.steps import AnyStep, DeadlinePassed, StepFailed, StepRequest, StepResult
 from workflows import idempotency as memory
 from workflows.activity_options import (
     AFTER_A_CONFLICT,
@@ -36,17 +36,17 @@ from workflows.activity_options import (
     UNTIL_IT_IS_A_TROUBLE,
     summary,
 )
-from workflows.command_handler import Refused, decide_instruction, foresee, refused
+from workflows.command_handler import Rejected, decide_batch, preview, refused
 from workflows.messages import (
     LOG_BEHIND,
     ORDER_TOO_LARGE,
     REOPENING,
     TAKE,
     TASK,
-    Answer,
-    Foreseen,
-    Instruction,
-    Posted,
+    CommandBatch,
+    CommandResult,
+    Preview,
+    QueuedCommands,
     Snapshot,
 )
 from workflows.web_ui import details
@@ -62,10 +62,10 @@ ORDER_BYTES_MAX = 500_000
 BATCH_BYTES_MAX = 500_000
 
 _ORDER = TypeAdapter(Order)
-_RESULT: Any = Result  # The converter takes a union of models, though it is no class.
+_RESULT: Any = StepResult  # The converter takes a union of models, though it is no class.
 
 
-class PastRewritten(Exception):
+class HistoryDiverged(Exception):
     """Replaying this order's history decided other events than were published.
 
     A rule was changed under an open order. Its task fails until the rule it began under is back;
@@ -82,10 +82,10 @@ class OrderWorkflow:
         self.order = snapshot.order
         self.unpublished = list(snapshot.unpublished)
         self.answers = memory.unpacked(snapshot.answers)
-        self.refusals = memory.unpacked_refusals(snapshot.refusals)
+        self.refusals = memory.unpacked_rejections(snapshot.refusals)
         self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
-        self.waiting: list[Posted] = []  # For the order to be reopened.
+        self.waiting: list[QueuedCommands] = []  # For the order to be reopened.
         self.troubles: dict[str, str] = {}  # What a person should know of, by where it comes from.
         self.unpublished_bytes = _size(self.unpublished)
         self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
@@ -118,7 +118,7 @@ class OrderWorkflow:
             await self._until(lambda: pause.done() and workflow.all_handlers_finished())
         for loop in loops:
             if loop.done():
-                loop.result()  # Raises what stopped it: a bug, or PastRewritten.
+                loop.result()  # Raises what stopped it: a bug, or HistoryDiverged.
         if self._ended():
             return f"{self.order.status} at version {self.order.version}"
         # What does not finish is not waited for: the next run publishes and asks again.
@@ -128,74 +128,74 @@ class OrderWorkflow:
         )
 
     @workflow.update
-    def execute(self, instruction: Instruction) -> Answer:
+    def execute(self, instruction: CommandBatch) -> CommandResult:
         """Decides and records; never awaits. An instruction seen before gets its answer again."""
-        with _refusals_told():
+        with _rejections_as_errors():
             return self._carry(_command_id(), instruction)
 
     @execute.validator
-    def check(self, instruction: Instruction) -> None:
+    def check(self, instruction: CommandBatch) -> None:
         """Refuses before anything enters history: a refused instruction leaves no trace."""
-        with _refusals_told():
+        with _rejections_as_errors():
             if _command_id() not in self.answers:
                 self._decide(_command_id(), instruction)
 
     @workflow.signal(name=TAKE)
-    def take(self, posted: Posted) -> None:
+    def take(self, queued: QueuedCommands) -> None:
         """Does as `execute`, for nobody who waits: what comes of it is there for who asks later."""
         if self.reopening:
-            self.waiting.append(posted)
+            self.waiting.append(queued)
             return
         try:
-            self._carry(posted.command_id, posted.instruction)
-        except Refused as no:
-            self._remember(no, posted)
+            self._carry(queued.command_id, queued.instruction)
+        except Rejected as no:
+            self._remember(no, queued)
 
     @workflow.query
-    def outcome(self, command_id: str) -> memory.Outcome | None:
+    def outcome(self, command_id: str) -> memory.CommandStatus | None:
         """What became of an instruction; None if the order does not know it, or not any more."""
-        if any(posted.command_id == command_id for posted in self.waiting):
-            return memory.Outcome()
+        if any(queued.command_id == command_id for queued in self.waiting):
+            return memory.CommandStatus()
         return memory.outcome(command_id, self.answers, self.refusals)
 
     @workflow.query
-    def preview(self, instruction: Instruction) -> Foreseen:
+    def preview(self, instruction: CommandBatch) -> Preview:
         """What an instruction would do now; a query, so it changes nothing."""
-        return foresee(instruction, self.order, workflow.now())
+        return preview(instruction, self.order, workflow.now())
 
-    def _carry(self, command_id: str, instruction: Instruction) -> Answer:
+    def _carry(self, command_id: str, instruction: CommandBatch) -> CommandResult:
         """Carries out an instruction once, and answers it ever again; raises Refused."""
         if command_id in self.answers:
             return self.answers[command_id].answer
         events, order = self._decide(command_id, instruction)
         self._record(events, order, instruction.traceparent)
-        answer = memory.answer_of(
+        answer = memory.result_of(
             self.order, events, instruction.payload_hash, instruction.attempt_id
         )
-        self.answers[command_id] = memory.Remembered(
+        self.answers[command_id] = memory.StoredResult(
             command_id=command_id, at=workflow.now(), answer=answer
         )
         return answer
 
-    def _decide(self, command_id: str, instruction: Instruction) -> tuple[list[Envelope], Order]:
+    def _decide(self, command_id: str, instruction: CommandBatch) -> tuple[list[Envelope], Order]:
         """The events of an instruction and the order after them; changes nothing itself."""
         if self.reopening:
             raise refused(self.order, REOPENING, "the order is being reopened; try again")
         known = self.refusals.get(command_id)
         if known is not None and known.refusal.code != LOG_BEHIND:
-            raise Refused(known.refusal)
-        events, order = decide_instruction(instruction, self.order, command_id, workflow.now())
+            raise Rejected(known.refusal)
+        events, order = decide_batch(instruction, self.order, command_id, workflow.now())
         self._check_room(events, order)
         return events, order
 
-    def _remember(self, no: Refused, posted: Posted) -> None:
+    def _remember(self, no: Rejected, queued: QueuedCommands) -> None:
         if no.refusal.payload_hash is not None:
             return  # It is one that we remember.
-        told = no.refusal.model_copy(update={"payload_hash": posted.instruction.payload_hash})
-        self.refusals[posted.command_id] = memory.RememberedRefusal(
-            command_id=posted.command_id, place=posted.place, refusal=told
+        told = no.refusal.model_copy(update={"payload_hash": queued.instruction.payload_hash})
+        self.refusals[queued.command_id] = memory.StoredRejection(
+            command_id=queued.command_id, place=queued.place, refusal=told
         )
-        if len(self.refusals) > memory.REFUSALS_AT_MOST:
+        if len(self.refusals) > memory.REJECTIONS_MAX:
             del self.refusals[next(iter(self.refusals))]
 
     def _check_room(self, events: list[Envelope], order: Order) -> None:
@@ -221,13 +221,13 @@ class OrderWorkflow:
             workflow.upsert_search_attributes([STATUS.value_set(order.status)])
         self._show()
 
-    def _hear(self, result: Result, source: str, traceparent: str | None = None) -> None:
+    def _hear(self, result: StepResult, source: str, traceparent: str | None = None) -> None:
         """Decides on a result the way it decides on a command; none is refused."""
-        instruction = Instruction(
+        instruction = CommandBatch(
             commands=[result], actor=source, payload_hash="", attempt_id="", traceparent=traceparent
         )
         command_id = f"{result.type}:{self.order.version + 1}"
-        events, order = decide_instruction(instruction, self.order, command_id, workflow.now())
+        events, order = decide_batch(instruction, self.order, command_id, workflow.now())
         if events:
             self._record(events, order, traceparent)
 
@@ -253,7 +253,7 @@ class OrderWorkflow:
     async def _carry_out(self, step: AnyStep) -> None:
         """Asks for one step until there is an answer; in trouble, at leisure or when told to."""
         task, trace = TASKS[type(step)], self.traces.get(step.step_id) or None
-        errand = Errand(
+        request = StepRequest(
             order_id=workflow.info().workflow_id,
             customer_id=self.order.customer_id,
             currency=self.order.currency,
@@ -262,9 +262,9 @@ class OrderWorkflow:
         )
         while step.step_id in self.order.steps:
             try:
-                result: Result = await workflow.execute_activity(
+                result: StepResult = await workflow.execute_activity(
                     task.activity,
-                    errand,
+                    request,
                     result_type=_RESULT,
                     start_to_close_timeout=ONE_CALL,
                     retry_policy=UNTIL_IT_IS_A_TROUBLE,
@@ -329,7 +329,7 @@ class OrderWorkflow:
                 await workflow.sleep(AFTER_A_CONFLICT, summary="before publishing is tried again")
                 continue
             if published != digest(batch):
-                raise PastRewritten(f"version {versions} was published as other events")
+                raise HistoryDiverged(f"version {versions} was published as other events")
             del self.unpublished[: len(batch)]
             self.unpublished_bytes -= _size(batch)
             self.troubles.pop("publishing", None)
@@ -349,8 +349,8 @@ class OrderWorkflow:
             if head != self.order.version:
                 await self._catch_up()
             self.reopening = False
-            for posted in self.waiting:
-                self.take(posted)
+            for queued in self.waiting:
+                self.take(queued)
             self.waiting.clear()
         try:
             await workflow.wait_condition(
@@ -399,7 +399,7 @@ class OrderWorkflow:
             order=self.order,
             unpublished=self.unpublished,
             answers=memory.packed(self.answers, workflow.now()),
-            refusals=memory.packed_refusals(self.refusals),
+            refusals=memory.packed_rejections(self.refusals),
             traces=self.traces,
         )
 
@@ -409,11 +409,11 @@ class OrderWorkflow:
 
 
 @contextmanager
-def _refusals_told() -> Iterator[None]:
+def _rejections_as_errors() -> Iterator[None]:
     """Lets a refusal cross the border with its code and its reasons."""
     try:
         yield
-    except Refused as no:
+    except Rejected as no:
         refusal = no.refusal
         raise ApplicationError(
             refusal.message, refusal.model_dump(), type=refusal.code, non_retryable=True

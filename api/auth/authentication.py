@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.auth.ownership import assert_owned
 from api.auth.permissions import OPERATE
-from api.auth.tokens import PAUSE_SECONDS, BadToken, KeysAway, Token, Verifier
+from api.auth.tokens import PAUSE_SECONDS, InvalidToken, JwksUnavailable, Token, Verifier
 from api.context import context_of
 from api.limits.load_shedding import waiting
 from api.limits.rate_limit import charge
@@ -27,7 +27,7 @@ from orders.commands import Id
 _ID = TypeAdapter(Id)
 
 
-def needing(scope: str) -> type[APIRoute]:
+def require_scope(scope: str) -> type[APIRoute]:
     """The class of routes that let in who has a scope, and to one order only whose it is.
 
     Both are looked at before anything of the request's body is.
@@ -74,14 +74,14 @@ def listed(request: Request, customer_id: str | None) -> str | None:
 
 
 def identified(token: Token) -> dict[str, str]:
-    """The fields of a Context that say whose token it is; raises BadToken if it names nobody."""
+    """The RequestContext fields that a token sets; raises InvalidToken if it has no subject."""
     if OPERATE in token.scopes:
         # It goes into every event.
         if not re.fullmatch(r"[\x21-\x7e]{1,255}", token.subject):
-            raise BadToken("its subject (sub) is not a word of 1 to 255 plain characters")
+            raise InvalidToken("its subject (sub) is not a word of 1 to 255 plain characters")
         return {"actor": f"operator:{token.subject}"}
     if not _is_id(token.subject):
-        raise BadToken("its subject (sub) is not a customer id")
+        raise InvalidToken("its subject (sub) is not a customer id")
     return {"actor": f"customer:{token.subject}", "customer_id": token.subject}
 
 
@@ -94,9 +94,9 @@ async def _admit(request: Request, scope: str) -> None:
         with waiting(request):  # Its key may have to be fetched.
             token = await verifier.verified(given.strip())
         who = identified(token)
-    except BadToken as bad:
+    except InvalidToken as bad:
         raise unauthenticated(str(bad)) from None
-    except KeysAway:
+    except JwksUnavailable:
         detail = "The keys that tokens are signed with cannot be had right now."
         raise Problem(503, "keys-unavailable", detail, retry_after=PAUSE_SECONDS) from None
     charge(request, who["actor"])

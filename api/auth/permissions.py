@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from api.context import Context
+from api.context import RequestContext
 from api.problems.problem import FieldError, Problem
 
 READ, WRITE, OPERATE = "orders:read", "orders:write", "orders:operate"
@@ -67,7 +67,7 @@ SCHEMES = {
 _ALLOWED = re.compile(r'(?<=[{,]"allowed_commands":)\[([^]]*)\]')
 
 
-def assert_may_send(context: Context, commands: Iterable[str], opener: str | None) -> None:
+def assert_may_send(context: RequestContext, commands: Iterable[str], opener: str | None) -> None:
     """Raises a Problem if one of the commands is none for the caller, by type; or the opening."""
     own = context.customer_id
     if own is None:
@@ -88,14 +88,14 @@ def assert_may_send(context: Context, commands: Iterable[str], opener: str | Non
             )
 
 
-def allowed_to(context: Context, commands: list[str]) -> list[str]:
+def allowed_to(context: RequestContext, commands: list[str]) -> list[str]:
     """Those of the commands that the caller may send."""
     if context.customer_id is None:
         return commands
     return [command for command in commands if WHO_MAY.get(command) == CUSTOMERS]
 
 
-def shown_to(context: Context, document: str) -> str:
+def shown_to(context: RequestContext, document: str) -> str:
     """A document of orders with only the caller's commands in it; all else letter for letter."""
     if context.customer_id is None:
         return document

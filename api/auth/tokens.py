@@ -42,11 +42,11 @@ class Token:
     """In seconds since 1970."""
 
 
-class BadToken(Exception):
+class InvalidToken(Exception):
     """A token is not to be believed; the message goes on a sentence about it, quoting nothing."""
 
 
-class KeysAway(Exception):
+class JwksUnavailable(Exception):
     """Nobody can say whether a token is good: its key is unknown and the issuer does not answer."""
 
 
@@ -68,7 +68,7 @@ class KeySet:
         self._asking = asyncio.Lock()
 
     async def find(self, key_id: str) -> PyJWK | None:
-        """The key of that name, None if the issuer has none; raises KeysAway if nobody can say."""
+        """The key with this id, or None if the issuer has none; raises JwksUnavailable."""
         # Who has a key does not wait while somebody else looks for newer ones.
         if key_id not in self._keys or not self._asking.locked():
             async with self._asking:
@@ -77,7 +77,7 @@ class KeySet:
                     await self._ask()
         key = self._keys.get(key_id)
         if key is None and not self._is_answered:
-            raise KeysAway
+            raise JwksUnavailable
         return key
 
     async def _ask(self) -> None:
@@ -115,13 +115,13 @@ class Verifier:
             self._keys = KeySet(str(rules.jwks_url), http)
 
     async def verified(self, token: str) -> Token:
-        """What the token says; raises BadToken or KeysAway."""
+        """What the token says; raises InvalidToken or JwksUnavailable."""
         if len(token) > CHARACTERS_MAX:
-            raise BadToken(f"it is longer than {CHARACTERS_MAX} characters")
+            raise InvalidToken(f"it is longer than {CHARACTERS_MAX} characters")
         try:
             key = await self._keys.find(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
-                raise BadToken("its key (kid) is not one that its issuer publishes")
+                raise InvalidToken("its key (kid) is not one that its issuer publishes")
             claims = jwt.decode(
                 token,
                 key,
@@ -132,11 +132,11 @@ class Verifier:
                 options={"require": REQUIRED},
             )
         except jwt.InvalidTokenError as error:
-            raise BadToken(_words_for(error)) from None
+            raise InvalidToken(_words_for(error)) from None
         return _token(claims)
 
 
-def minted(rules: TokenRules, subject: str, scope: str, seconds: int) -> str:
+def issue_token(rules: TokenRules, subject: str, scope: str, seconds: int) -> str:
     """A token that our own verifier believes for so long; `rules` must have a secret."""
     assert rules.secret is not None
     now = int(time.time())
@@ -147,7 +147,7 @@ def minted(rules: TokenRules, subject: str, scope: str, seconds: int) -> str:
 def _token(claims: dict[str, Any]) -> Token:
     scope = claims.get("scope", "")
     if not isinstance(scope, str):
-        raise BadToken("its scope is not a text of words with spaces between them")
+        raise InvalidToken("its scope is not a text of words with spaces between them")
     return Token(claims["sub"], frozenset(scope.split()), int(claims["exp"]) + LEEWAY_SECONDS)
 
 

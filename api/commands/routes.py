@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth.authentication import needing
+from api.auth.authentication import require_scope
 from api.auth.ownership import customer_of
 from api.auth.permissions import WRITE, assert_may_send
-from api.commands.status_routes import ANSWERS, CommandAnswer, accepted, answered
-from api.context import Terms, context_of, given_request_id, payload_of, short_hash, terms
-from api.gateway.gateway import Gateway, Mail
+from api.commands.status_routes import ANSWERS, CommandResult, accepted, answered
+from api.context import CommandOptions, context_of, given_request_id, payload_of, short_hash, terms
+from api.gateway.gateway import CommandMessage, Gateway
 from api.personal_data import (
-    OPEN_TYPES,
-    AnyOpenCommand,
-    OpenCommand,
+    PUBLIC_COMMAND_TYPES,
+    AnyPlaintextCommand,
+    PlaintextCommand,
     SetBillingAddress,
     SetShippingAddress,
     sealed,
@@ -43,10 +43,10 @@ from orders.policy import Policy
 from privacy.address import Address
 from privacy.keys import CustomerKeys
 from privacy.sealing import keyed_hash
-from workflows.command_handler import Refused
-from workflows.messages import COMMANDS_MAX, Instruction
+from workflows.command_handler import Rejected
+from workflows.messages import COMMANDS_MAX, CommandBatch
 
-router = APIRouter(prefix="/v1/orders", route_class=needing(WRITE))
+router = APIRouter(prefix="/v1/orders", route_class=require_scope(WRITE))
 
 LINES_MAX = 500
 
@@ -66,14 +66,14 @@ class NewOrder(BaseModel):
     place: bool = False
     payment_method: PaymentMethod | None = Field(None, description="to place the order with")
 
-    def commands(self, policy: Policy) -> list[OpenCommand]:
+    def commands(self, policy: Policy) -> list[PlaintextCommand]:
         opening = OpenOrder(
             customer_id=self.customer_id,
             currency=self.currency,
             external_reference=self.external_reference,
             policy=policy,
         )
-        commands: list[OpenCommand] = [opening, *self.lines]
+        commands: list[PlaintextCommand] = [opening, *self.lines]
         if self.shipping_charge:
             commands.append(SetShippingCharge(amount=self.shipping_charge))
         if self.shipping_address:
@@ -90,21 +90,21 @@ class Commands(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    commands: list[AnyOpenCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
+    commands: list[AnyPlaintextCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
 
 
-AsTold = Annotated[Terms, Depends(terms)]
+CommandOptionsDep = Annotated[CommandOptions, Depends(terms)]
 
 
 @router.post(
     "",
     status_code=201,
     summary="Open an order",
-    response_model=CommandAnswer,
+    response_model=CommandResult,
     responses=ANSWERS,
     tags=["commands"],
 )
-async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Response:
+async def open_order(request: Request, order: NewOrder, terms: CommandOptionsDep) -> Response:
     """Opens an order, alone or with its lines, and places it if `place` is true: all or nothing.
 
     The order's id follows from the Idempotency-Key: repeated, the request finds the same order.
@@ -115,7 +115,7 @@ async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Respon
     )
     try:
         return await _carry_out(request, mail, terms, status=201)
-    except Refused as no:
+    except Rejected as no:
         line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
         is_a_line = 0 <= line < len(order.lines)
         raise refused(no.refusal, f"#/lines/{line}" if is_a_line else "#") from no
@@ -124,18 +124,18 @@ async def open_order(request: Request, order: NewOrder, terms: AsTold) -> Respon
 @router.post(
     "/{order_id}/commands",
     summary="Send several commands to an order, all or nothing",
-    response_model=CommandAnswer,
+    response_model=CommandResult,
     responses=ANSWERS,
     tags=["commands"],
 )
 async def send_commands(
-    request: Request, order_id: Id, commands: Commands, terms: AsTold
+    request: Request, order_id: Id, commands: Commands, terms: CommandOptionsDep
 ) -> Response:
     """Carries out all of the commands or none; each decides on what the ones before it did."""
     mail = await _mail(request, order_id, commands.commands, terms, place="#/commands/{}")
     try:
         return await _carry_out(request, mail, terms)
-    except Refused as no:
+    except Rejected as no:
         raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
 
 
@@ -160,7 +160,7 @@ class Preview(BaseModel):
     tags=["commands"],
 )
 async def preview_amendment(
-    request: Request, order_id: Id, amendment: AmendOrder, terms: AsTold
+    request: Request, order_id: Id, amendment: AmendOrder, terms: CommandOptionsDep
 ) -> Response:
     """Decides on the amendment as if it were sent now, and changes nothing."""
     mail = await _mail(request, order_id, [amendment], terms)
@@ -181,19 +181,19 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
     async def send_command(
         request: Request,
         order_id: Id,
-        terms: AsTold,
+        terms: CommandOptionsDep,
         command: Annotated[command_type, command_in_body],
     ) -> Response:
         mail = await _mail(request, order_id, [command], terms)
         try:
             return await _carry_out(request, mail, terms)
-        except Refused as no:
+        except Rejected as no:
             raise refused(no.refusal, "#") from no
 
     return send_command
 
 
-for _command_type in OPEN_TYPES:
+for _command_type in PUBLIC_COMMAND_TYPES:
     router.add_api_route(
         f"/{{order_id}}/commands/{type_of(_command_type)}",
         _route_for(_command_type),
@@ -201,7 +201,7 @@ for _command_type in OPEN_TYPES:
         summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
         description=_command_type.__doc__,
         operation_id=type_of(_command_type).replace("-", "_"),
-        response_model=CommandAnswer,
+        response_model=CommandResult,
         responses=ANSWERS,
         tags=["commands"],
     )
@@ -210,22 +210,22 @@ for _command_type in OPEN_TYPES:
 async def _mail(
     request: Request,
     order_id: str,
-    commands: Sequence[OpenCommand],
-    terms: Terms,
+    commands: Sequence[PlaintextCommand],
+    terms: CommandOptions,
     opener: str | None = None,
     place: str = "#",
-) -> Mail:
+) -> CommandMessage:
     """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
     assert_may_send(context, [command.type for command in commands], opener)
     command_id = short_hash(context.actor, terms.key)
     safe, payload_hash = await _through_the_door(request, order_id, commands, opener)
-    return Mail(
+    return CommandMessage(
         order_id=order_id,
         command_id=command_id,
         opens=opener is not None,
         place=place,
-        instruction=Instruction(
+        instruction=CommandBatch(
             commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)],
             expected_version=terms.expected_version,
             actor=context.actor,
@@ -238,7 +238,7 @@ async def _mail(
 
 
 async def _through_the_door(
-    request: Request, order_id: str, commands: Sequence[OpenCommand], opener: str | None
+    request: Request, order_id: str, commands: Sequence[PlaintextCommand], opener: str | None
 ) -> tuple[Sequence[OrderCommand], str]:
     """The commands without any open personal data, and a hash of them as they were received."""
     payload = payload_of(request.url.path, await request.body())
@@ -250,7 +250,9 @@ async def _through_the_door(
     return [sealed(command, key) for command in commands], keyed_hash(payload, key)
 
 
-async def _carry_out(request: Request, mail: Mail, terms: Terms, status: int = 200) -> Response:
+async def _carry_out(
+    request: Request, mail: CommandMessage, terms: CommandOptions, status: int = 200
+) -> Response:
     gateway: Gateway = request.app.state.gateway
     if not terms.respond_async:
         return answered(mail, await gateway.send(mail, terms.wait_seconds), status)

@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from api.auth.authentication import needing
+from api.auth.authentication import require_scope
 from api.auth.permissions import READ
 from api.context import SHORT_HASH, context_of
 from api.gateway.command_status import outcome
-from api.gateway.gateway import Mail
+from api.gateway.gateway import CommandMessage
 from api.problems.handlers import PROBLEMS, ProblemDocument, document_of
 from api.problems.problem import key_reused, refused, unknown_command
 from orders.commands import Id
-from workflows.idempotency import Outcome
-from workflows.messages import Answer
+from workflows import messages
+from workflows.idempotency import CommandStatus
 
 router = APIRouter(
-    prefix="/v1/orders", tags=["commands"], responses=PROBLEMS, route_class=needing(READ)
+    prefix="/v1/orders", tags=["commands"], responses=PROBLEMS, route_class=require_scope(READ)
 )
 
 POLL_SECONDS = 1
@@ -32,7 +32,7 @@ class EventRef(BaseModel):
     type: str
 
 
-class CommandAnswer(BaseModel):
+class CommandResult(BaseModel):
     """What an order became by what was asked of it. `events` is empty if it was already so."""
 
     order_id: str
@@ -50,7 +50,7 @@ class SentCommand(BaseModel):
     order_id: str
     href: str = Field(description="where to ask what has become of it")
     state: Literal["pending", "done", "refused"]
-    answer: CommandAnswer | None = Field(None, description="once it is done")
+    answer: CommandResult | None = Field(None, description="once it is done")
     problem: ProblemDocument | None = Field(None, description="why it was refused")
 
 
@@ -85,7 +85,7 @@ async def get_sent_command(request: Request, order_id: Id, sent_id: SentId) -> R
     return _shown(_told(request, order_id, known, payload_hash))
 
 
-def accepted(mail: Mail) -> Response:
+def accepted(mail: CommandMessage) -> Response:
     """202: the instruction cannot be lost any more, and what becomes of it is to be asked for."""
     href = f"/v1/orders/{mail.order_id}/commands/sent/"
     href += f"{mail.command_id}{mail.instruction.payload_hash}"
@@ -95,7 +95,7 @@ def accepted(mail: Mail) -> Response:
     return response
 
 
-def answered(mail: Mail, answer: Answer, status: int) -> Response:
+def answered(mail: CommandMessage, answer: messages.CommandResult, status: int) -> Response:
     """200 or 201: the instruction was carried out, and this came of it."""
     headers = {"ETag": f'"{answer.version}"'}
     if answer.attempt_id != mail.instruction.attempt_id:
@@ -106,7 +106,7 @@ def answered(mail: Mail, answer: Answer, status: int) -> Response:
     return Response(body, status, headers, media_type="application/json")
 
 
-def _told(request: Request, order_id: str, known: Outcome, payload_hash: str) -> SentCommand:
+def _told(request: Request, order_id: str, known: CommandStatus, payload_hash: str) -> SentCommand:
     sent = SentCommand(order_id=order_id, href=request.url.path, state="pending")
     problem = None
     if known.payload_hash not in (None, payload_hash):
@@ -129,9 +129,9 @@ def _shown(sent: SentCommand, status: int = 200) -> Response:
     return Response(body, status, headers, media_type="application/json")
 
 
-def _body(order_id: str, answer: Answer) -> CommandAnswer:
+def _body(order_id: str, answer: messages.CommandResult) -> CommandResult:
     first = answer.version - len(answer.event_types) + 1
-    return CommandAnswer(
+    return CommandResult(
         order_id=order_id,
         version=answer.version,
         status=answer.status,

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
 
-from api.auth.authentication import assert_own, needing
+from api.auth.authentication import assert_own, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.events.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event, cursor, place_of
@@ -29,7 +29,7 @@ from orders.events import BY_TAG
 
 log = logging.getLogger("orderly.api")
 
-router = APIRouter(tags=["events"], responses=PROBLEMS, route_class=needing(READ))
+router = APIRouter(tags=["events"], responses=PROBLEMS, route_class=require_scope(READ))
 # What events look like is nobody's secret.
 schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["events"], responses=PROBLEMS)
 

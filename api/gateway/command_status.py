@@ -13,7 +13,7 @@ from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from workflows import history as recorded
 from workflows import idempotency as memory
-from workflows.idempotency import Outcome
+from workflows.idempotency import CommandStatus
 from workflows.order import OrderWorkflow
 
 ASK_AT_MOST = timedelta(seconds=2)
@@ -21,7 +21,7 @@ ASK_AT_MOST = timedelta(seconds=2)
 
 async def outcome(
     client: Client, pool: asyncpg.Pool, order_id: str, command_id: str
-) -> Outcome | None:
+) -> CommandStatus | None:
     """What became of it; None if nobody posted it, or it is long forgotten.
 
     The order knows best. The log has what it has forgotten, or what it was before it ended. What
@@ -37,7 +37,9 @@ async def outcome(
     return None
 
 
-async def _told(client: Client, order_id: str, command_id: str) -> tuple[bool, Outcome | None]:
+async def _told(
+    client: Client, order_id: str, command_id: str
+) -> tuple[bool, CommandStatus | None]:
     """Whether the order could be asked, and what it said; nothing, if it does not run."""
     handle = client.get_workflow_handle_for(OrderWorkflow.run, order_id)
     try:
@@ -49,7 +51,7 @@ async def _told(client: Client, order_id: str, command_id: str) -> tuple[bool, O
     return True, known
 
 
-async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Outcome | None:
+async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> CommandStatus | None:
     try:
         version = await log.version_by(pool, order_id, command_id)
         if version is None:
@@ -58,12 +60,12 @@ async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Outc
     except UNAVAILABLE as error:
         raise errors.storage_unavailable() from error
     _, answers = memory.from_stream(stream)
-    return Outcome(answer=answers[command_id].answer)
+    return CommandStatus(answer=answers[command_id].answer)
 
 
 async def _waiting(
     client: Client, order_id: str, command_id: str, *, unheard: bool
-) -> Outcome | None:
+) -> CommandStatus | None:
     try:
         async for run in recorded.runs_of(client, order_id):
             # The newest run was told of the older ones, and has all that is not yet taken in.

@@ -33,7 +33,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 import telemetry
 from api.gateway.availability import answered
-from api.limits.concurrency import Places
+from api.limits.concurrency import ConcurrencyLimiter
 from api.problems import problem as errors
 from api.problems.problem import Problem
 from eventlog import log
@@ -41,15 +41,15 @@ from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
 from orders.order import Order
 from workflows import idempotency as memory
-from workflows.command_handler import Refused, decide_instruction, foresee
+from workflows.command_handler import Rejected, decide_batch, preview
 from workflows.messages import (
     REOPENING,
     TAKE,
-    Answer,
-    Foreseen,
-    Instruction,
-    Posted,
-    Refusal,
+    CommandBatch,
+    CommandResult,
+    Preview,
+    QueuedCommands,
+    Rejection,
     Snapshot,
 )
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
@@ -78,20 +78,22 @@ _ENDED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
 
 
 @dataclass(frozen=True)
-class Mail:
+class CommandMessage:
     """An instruction, addressed: the order it goes to and the id under which it counts once."""
 
     order_id: str
     command_id: str
-    instruction: Instruction
+    instruction: CommandBatch
     opens: bool = False
     """Whether the order may begin with it."""
     place: str = "#"
     """Where in the caller's request its command number {} is."""
 
     @property
-    def posted(self) -> Posted:
-        return Posted(command_id=self.command_id, instruction=self.instruction, place=self.place)
+    def queued(self) -> QueuedCommands:
+        return QueuedCommands(
+            command_id=self.command_id, instruction=self.instruction, place=self.place
+        )
 
 
 class _NotNow(Exception):
@@ -111,10 +113,12 @@ class Gateway:
         self._client = client
         self._pool = pool
         self._task_queue = task_queue
-        self._places = Places(at_once)
-        self._places_to_post = Places(at_once)  # Leaving goes faster than being answered.
+        self._places = ConcurrencyLimiter(at_once)
+        self._places_to_post = ConcurrencyLimiter(
+            at_once
+        )  # Leaving goes faster than being answered.
 
-    async def send(self, mail: Mail, wait_seconds: float) -> Answer:
+    async def send(self, mail: CommandMessage, wait_seconds: float) -> CommandResult:
         """The order's answer, once it is durable.
 
         The same mail again gets the same answer, whoever sends it and whatever happened between.
@@ -124,14 +128,14 @@ class Gateway:
             mail = _traced(mail)
             deadline = asyncio.get_running_loop().time() + wait_seconds
 
-            async def ask(left: float) -> Answer | None:
+            async def ask(left: float) -> CommandResult | None:
                 return await self._ask(mail, left) or await self._ask_ended(mail)
 
             while (answer := await _persistently(ask, deadline)) is None:
                 pass  # It had to be reopened, and answers now as any open order.
             return _checked(answer, mail)
 
-    async def post(self, mail: Mail) -> Answer | None:
+    async def post(self, mail: CommandMessage) -> CommandResult | None:
         """Leaves an instruction with its order for good, even if there is no worker; returns None.
 
         Only an order that has ended may answer at once, by what the log has. Raises Refused if an
@@ -141,21 +145,21 @@ class Gateway:
             mail = _traced(mail)
             deadline = asyncio.get_running_loop().time() + POST_SECONDS
 
-            async def leave(left: float) -> Answer | None:
+            async def leave(left: float) -> CommandResult | None:
                 with self._places_to_post.place():
                     if await answered(self._client, self._leave(mail, left)):
                         return None
-                return await self._ask_ended(mail, mail.posted)
+                return await self._ask_ended(mail, mail.queued)
 
             answer = await _persistently(leave, deadline)
             return _checked(answer, mail) if answer is not None else None
 
-    async def preview(self, mail: Mail, wait_seconds: float) -> Foreseen:
+    async def preview(self, mail: CommandMessage, wait_seconds: float) -> Preview:
         """What an instruction would do to its order now; nothing of it happens."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
         return await _persistently(lambda left: self._preview(mail, left), deadline)
 
-    async def _preview(self, mail: Mail, seconds: float) -> Foreseen:
+    async def _preview(self, mail: CommandMessage, seconds: float) -> Preview:
         timeout = timedelta(seconds=seconds)
         handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
         try:
@@ -170,9 +174,9 @@ class Gateway:
         stream = await self._stream(mail.order_id)
         if not stream:
             raise errors.unknown_order(mail.order_id)
-        return foresee(mail.instruction, memory.from_stream(stream)[0], datetime.now(UTC))
+        return preview(mail.instruction, memory.from_stream(stream)[0], datetime.now(UTC))
 
-    async def _ask(self, mail: Mail, seconds: float) -> Answer | None:
+    async def _ask(self, mail: CommandMessage, seconds: float) -> CommandResult | None:
         """The answer of the order's workflow; None if none is running."""
         # Before there is a place: what is refused here must not be taken for a fast command.
         opening = self._opening(mail) if mail.opens else None
@@ -191,10 +195,10 @@ class Gateway:
 
     async def _asking(
         self,
-        mail: Mail,
+        mail: CommandMessage,
         opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
         seconds: float,
-    ) -> Answer:
+    ) -> CommandResult:
         timeout = timedelta(seconds=seconds)
         if opening is None:
             handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
@@ -216,17 +220,17 @@ class Gateway:
                     await opening.workflow_handle()
             raise
 
-    async def _leave(self, mail: Mail, seconds: float) -> bool:
+    async def _leave(self, mail: CommandMessage, seconds: float) -> bool:
         """Whether the order's workflow has the instruction now; not if none is running."""
         timeout = timedelta(seconds=seconds)
         try:
             await self._check_room(mail.order_id, seconds)
             if mail.opens:
                 reuse, after = WorkflowIDReusePolicy.REJECT_DUPLICATE, _opened(mail)
-                await self._start(mail.order_id, Snapshot(), reuse, after, mail.posted)
+                await self._start(mail.order_id, Snapshot(), reuse, after, mail.queued)
             else:
                 handle = self._client.get_workflow_handle(mail.order_id)
-                await handle.signal(TAKE, mail.posted, rpc_timeout=timeout)
+                await handle.signal(TAKE, mail.queued, rpc_timeout=timeout)
         except WorkflowAlreadyStartedError:
             return False
         except RPCError as error:
@@ -246,7 +250,9 @@ class Gateway:
         if running.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
             raise errors.too_busy()
 
-    async def _ask_ended(self, mail: Mail, posted: Posted | None = None) -> Answer | None:
+    async def _ask_ended(
+        self, mail: CommandMessage, queued: QueuedCommands | None = None
+    ) -> CommandResult | None:
         """The answer of an order that has ended, from the log; None if it had to be reopened.
 
         Asked again, the reopened order answers as any open one. What is posted it has already.
@@ -258,11 +264,11 @@ class Gateway:
         if mail.command_id in answers:
             return answers[mail.command_id].answer
         now = datetime.now(UTC)
-        events, after = decide_instruction(mail.instruction, order, mail.command_id, now)
+        events, after = decide_batch(mail.instruction, order, mail.command_id, now)
         if not events:
             told = mail.instruction
-            return memory.answer_of(after, events, told.payload_hash, told.attempt_id)
-        await self._reopen(mail.order_id, order, memory.packed(answers, now), posted)
+            return memory.result_of(after, events, told.payload_hash, told.attempt_id)
+        await self._reopen(mail.order_id, order, memory.packed(answers, now), queued)
         return None
 
     async def _stream(self, order_id: str) -> list[Envelope]:
@@ -274,13 +280,13 @@ class Gateway:
             raise errors.storage_unavailable() from error
 
     async def _reopen(
-        self, order_id: str, order: Order, answers: str, posted: Posted | None = None
+        self, order_id: str, order: Order, answers: str, queued: QueuedCommands | None = None
     ) -> None:
         """Starts the order again where the log has it; of two who do, one finds it done."""
         snapshot = Snapshot(order=order, answers=answers, reopened=True)
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            starting = self._start(order_id, snapshot, reuse, order, posted)
+            starting = self._start(order_id, snapshot, reuse, order, queued)
             await answered(self._client, starting)
         except RPCError as error:
             _unless_unreachable(error)
@@ -291,7 +297,7 @@ class Gateway:
         snapshot: Snapshot,
         reuse: WorkflowIDReusePolicy,
         shown: Order,
-        posted: Posted | None,
+        queued: QueuedCommands | None,
     ) -> None:
         """Starts the workflow, if it does not run, and leaves with it in one step what is posted.
 
@@ -306,11 +312,11 @@ class Gateway:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=summary(shown),
             search_attributes=_search_attributes(shown),
-            start_signal=TAKE if posted else None,
-            start_signal_args=[posted] if posted else [],
+            start_signal=TAKE if queued else None,
+            start_signal_args=[queued] if queued else [],
         )
 
-    def _opening(self, mail: Mail) -> WithStartWorkflowOperation[OrderWorkflow, str]:
+    def _opening(self, mail: CommandMessage) -> WithStartWorkflowOperation[OrderWorkflow, str]:
         """Starts the workflow; raises Refused, and starts none, if the order would refuse."""
         after = _opened(mail)
         return WithStartWorkflowOperation(
@@ -337,19 +343,19 @@ async def _persistently(attempt: Callable[[float], Awaitable[T]], deadline: floa
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _opened(mail: Mail) -> Order:
+def _opened(mail: CommandMessage) -> Order:
     """What the order becomes by its opening; raises Refused if it would refuse."""
     now = datetime.now(UTC)
-    return decide_instruction(mail.instruction, Order(), mail.command_id, now)[1]
+    return decide_batch(mail.instruction, Order(), mail.command_id, now)[1]
 
 
-def _checked(answer: Answer, mail: Mail) -> Answer:
+def _checked(answer: CommandResult, mail: CommandMessage) -> CommandResult:
     if answer.payload_hash != mail.instruction.payload_hash:
         raise errors.key_reused()
     return answer
 
 
-def _unless_refused(error: WorkflowUpdateFailedError, mail: Mail) -> None:
+def _unless_refused(error: WorkflowUpdateFailedError, mail: CommandMessage) -> None:
     """Returns if the order has ended meanwhile; raises what else an update's failure means."""
     cause = error.cause
     if not isinstance(cause, ApplicationError):
@@ -358,12 +364,12 @@ def _unless_refused(error: WorkflowUpdateFailedError, mail: Mail) -> None:
         return
     if not cause.details:
         raise error  # Not a refusal, whatever it looks like: those bring their reasons along.
-    refusal = Refusal.model_validate(cause.details[0])
+    refusal = Rejection.model_validate(cause.details[0])
     if refusal.code == REOPENING:
         raise _NotNow(errors.outcome_unknown()) from error
     if refusal.payload_hash not in (None, mail.instruction.payload_hash):
         raise errors.key_reused() from error  # It is remembered of another request.
-    raise Refused(refusal) from error
+    raise Rejected(refusal) from error
 
 
 def _unless_unreachable(error: RPCError) -> None:
@@ -388,7 +394,7 @@ def _search_attributes(order: Order) -> TypedSearchAttributes:
     )
 
 
-def _traced(mail: Mail) -> Mail:
+def _traced(mail: CommandMessage) -> CommandMessage:
     """The mail with the current span, if there is one, as what its order's spans belong under."""
     carried = telemetry.traceparent(mail.instruction.traceparent)
     return replace(mail, instruction=mail.instruction.model_copy(update={"traceparent": carried}))

@@ -17,7 +17,7 @@ STEP_UP, STEP_DOWN = 0.05, 0.15
 WEIGHT = 1 / 16
 
 
-class Pace:
+class AdaptiveLimit:
     """How many can be served at once without making each other slow: found by measuring.
 
     One alone shows how fast it can go. While all are not much slower than that on average, there
@@ -43,12 +43,12 @@ class Pace:
             self.number += STEP_UP
 
 
-class Places:
+class ConcurrencyLimiter:
     """A fixed number of places, or as many as their own pace says."""
 
     def __init__(self, number: int | None = None) -> None:
         self._number = number
-        self._pace = Pace()
+        self._pace = AdaptiveLimit()
         self._taken = 0
 
     @contextmanager

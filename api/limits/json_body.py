@@ -21,7 +21,7 @@ VALUES_MAX = 20_000  # Three times what the largest instruction has; looking at 
 DIGITS_MAX = 20  # Of any number within 64 bits, its sign included; Python's own limit is higher.
 
 
-class BodyRefused(HTTPException):
+class BodyRejected(HTTPException):
     """A body that is not read any further; `problem` says why.
 
     The framework hands on no other exception while it reads a body.
@@ -36,18 +36,18 @@ class _Object(list[tuple[str, Any]]):
     """An object as it was sent, with each of its keys."""
 
 
-def too_large() -> BodyRefused:
+def too_large() -> BodyRejected:
     detail = f"A body may have at most {BYTES_MAX:,} bytes."
-    return BodyRefused(Problem(413, "body-too-large", detail), closes=True)
+    return BodyRejected(Problem(413, "body-too-large", detail), closes=True)
 
 
-def too_slow() -> BodyRefused:
+def too_slow() -> BodyRejected:
     detail = f"The body was not there after {SECONDS_MAX:.0f} seconds."
-    return BodyRefused(Problem(408, "body-too-slow", detail), closes=True)
+    return BodyRejected(Problem(408, "body-too-slow", detail), closes=True)
 
 
 def check_type(headers: Headers) -> None:
-    """Raises BodyRefused if a body is declared as anything but plain JSON."""
+    """Raises BodyRejected if a body is declared as anything but plain JSON."""
     declared = Message()
     declared["content-type"] = headers.get("content-type", "none")
     kind = declared.get_content_type()
@@ -60,15 +60,15 @@ def check_type(headers: Headers) -> None:
 def refuse(header: str, detail: str) -> None:
     error = FieldError(header=header, code="unsupported", detail=detail)
     detail = f"The {header} header {detail}."
-    raise BodyRefused(Problem(415, "unsupported-media-type", detail, errors=[error]))
+    raise BodyRejected(Problem(415, "unsupported-media-type", detail, errors=[error]))
 
 
 def check(body: bytes) -> None:
-    """Raises BodyRefused for what is not JSON, or is JSON that two readers may read differently."""
+    """Raises BodyRejected for a body that is not JSON, or is ambiguous JSON."""
     try:
         text = body.decode()
         if sum(text.count(mark) for mark in ",[{") > VALUES_MAX:
-            raise BodyRefused(malformed([_too_many()]))
+            raise BodyRejected(malformed([_too_many()]))
         document = json.loads(
             text,
             object_pairs_hook=_Object,
@@ -84,7 +84,7 @@ def check(body: bytes) -> None:
     else:
         errors = list(islice(_faults(document, ()), ERRORS_MAX))
     if errors:
-        raise BodyRefused(malformed(errors))
+        raise BodyRejected(malformed(errors))
 
 
 def _faults(value: Any, place: tuple[object, ...]) -> Iterator[FieldError]:

@@ -16,7 +16,7 @@ from api.problems.problem import overloaded
 READS, PLACE = "reads", "place"
 
 
-class Reads:
+class ReadLimiter:
     """The places for reads that are served at once.
 
     Many may come at the same time, such as all that a page shows. If even more do, there are only
@@ -29,20 +29,20 @@ class Reads:
         self._in_a_row = many
         self.taken = 0
 
-    def take(self) -> Place | None:
+    def take(self) -> Slot | None:
         """A place, if there is one; who takes it has to leave it."""
         is_calm = self._in_a_row >= self._many
         if self.taken >= (self._many if is_calm else self._few):
             self._in_a_row = 0
             return None
         self._in_a_row += 1
-        return Place(self)
+        return Slot(self)
 
 
-class Place:
+class Slot:
     """One of the places, taken until it is left for good."""
 
-    def __init__(self, reads: Reads) -> None:
+    def __init__(self, reads: ReadLimiter) -> None:
         self._reads = reads
         self._is_taken = True
         reads.taken += 1
@@ -57,7 +57,7 @@ class Place:
         self._is_taken = True
 
 
-class Shedding:
+class LoadSheddingMiddleware:
     """Leaves each read's place at the head of its answer, as a stream may go on for hours.
 
     Where the server's protocol has not decided on it yet, it is done here. All that may answer in
@@ -93,7 +93,7 @@ def waiting(request: Request) -> Iterator[None]:
 
     It is let back in even if all are taken meanwhile: what it has waited for is there.
     """
-    place: Place | None = getattr(request.state, PLACE, None)
+    place: Slot | None = getattr(request.state, PLACE, None)
     if place is None:
         yield
         return

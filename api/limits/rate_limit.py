@@ -25,7 +25,7 @@ ROUNDING = 1e-6  # Of a token: who comes again when told to finds one.
 UNLIMITED = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
-class Level(NamedTuple):
+class BucketState(NamedTuple):
     """How a bucket stands."""
 
     is_granted: bool
@@ -35,7 +35,7 @@ class Level(NamedTuple):
     """Until one more is."""
 
 
-class Buckets:
+class TokenBuckets:
     """A bucket for each caller. Time, in seconds, is passed in, and never goes back.
 
     The callers that were longest away are forgotten: should they come back, they find a full one.
@@ -49,7 +49,7 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, caller: str, now: float) -> Level:
+    def take(self, caller: str, now: float) -> BucketState:
         """Takes a token, if there is one."""
         full_at = max(self._full_at.get(caller, now), now)
         tokens = self._rate.burst - (full_at - now) * self._rate.per_second
@@ -58,7 +58,7 @@ class Buckets:
             tokens, full_at = tokens - 1, full_at + 1 / self._rate.per_second
         self._keep(caller, full_at)
         left = math.floor(tokens + ROUNDING)
-        return Level(is_granted, left, (left + 1 - tokens) / self._rate.per_second)
+        return BucketState(is_granted, left, (left + 1 - tokens) / self._rate.per_second)
 
     def give_back(self, caller: str) -> None:
         """Puts a token back that was taken."""
@@ -72,19 +72,19 @@ class Buckets:
             self._full_at.popitem(last=False)
 
 
-class Limits:
+class RateLimitMiddleware:
     """Charges each request to its address, or to its caller once that is known."""
 
     def __init__(self, app: ASGIApp, rate: Rate) -> None:
         self._app = app
         self._policy = f'"caller";q={rate.burst};w={math.ceil(rate.burst / rate.per_second)}'
-        self.addresses, self.callers = Buckets(rate), Buckets(rate)
+        self.addresses, self.callers = TokenBuckets(rate), TokenBuckets(rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNLIMITED:
             await self._app(scope, receive, send)
             return
-        charge = scope.setdefault("state", {})["charge"] = Charge(self, _address(scope))
+        charge = scope.setdefault("state", {})["charge"] = RateLimitCharge(self, _address(scope))
 
         async def send_told(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -100,10 +100,10 @@ class Limits:
             await respond(Request(scope), problem)(scope, receive, send_told)
 
 
-class Charge:
+class RateLimitCharge:
     """Who pays for a request, and how that bucket stands."""
 
-    def __init__(self, limits: Limits, address: str) -> None:
+    def __init__(self, limits: RateLimitMiddleware, address: str) -> None:
         self._limits = limits
         self._address = address
         self.level = limits.addresses.take(address, monotonic())

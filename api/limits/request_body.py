@@ -14,7 +14,7 @@ from api.limits import json_body as bodies
 from api.monitoring.metrics import served
 
 
-class Edge:
+class RequestBodyMiddleware:
     """Refuses a body that is too big, too slow or ambiguous; names the request in every answer.
 
     Counts what is answered, and how soon its head was there: a stream may go on for hours.
@@ -28,7 +28,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_id = context_of(Request(scope)).request_id
-        body, began, answered = Body(Headers(scope=scope), receive), perf_counter(), False
+        body, began, answered = LimitedBody(Headers(scope=scope), receive), perf_counter(), False
 
         async def send_named(message: Message) -> None:
             nonlocal answered
@@ -49,7 +49,7 @@ class Edge:
             raise
 
 
-class Body:
+class LimitedBody:
     """The body of one request, looked at while it comes in."""
 
     def __init__(self, headers: Headers, receive: Receive) -> None:
@@ -60,7 +60,7 @@ class Body:
         self._is_over = "content-length" not in headers and "transfer-encoding" not in headers
 
     async def receive(self) -> Message:
-        """The next part; raises BodyRefused."""
+        """The next part; raises BodyRejected."""
         if self._is_over:
             return await self._receive()  # Tells that the caller has hung up.
         message = await self._next()
@@ -81,7 +81,7 @@ class Body:
         try:
             while not self._is_over and len(self._content) <= bodies.BYTES_MAX:
                 await self._next()
-        except bodies.BodyRefused:
+        except bodies.BodyRejected:
             return False
         return self._is_over
 

@@ -10,7 +10,7 @@ import telemetry
 from api.context import method_of, route_of
 
 
-class Spans:
+class TracingMiddleware:
     """Continues the caller's trace, if it sent one.
 
     Addresses, queries, headers and what exceptions say stay out: any of them may hold what is

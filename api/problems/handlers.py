@@ -15,14 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.auth.permissions import allowed_to
-from api.context import Context, context_of
-from api.limits.json_body import BodyRefused
+from api.context import RequestContext, context_of
+from api.limits.json_body import BodyRejected
 from api.problems import catalog as problem_pages
 from api.problems.problem import FieldError, Problem, malformed, pointer, storage_unavailable
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 from orders.events import UnreadableEvent
-from readside.engine.projection import Undigestible
+from readside.engine.projection import ProjectionError
 
 log = logging.getLogger("orderly.api")
 
@@ -54,7 +54,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(unavailable, _on_storage_unavailable)
     for other in OTHER_TABLES:
         app.add_exception_handler(other, _on_other_tables)
-    app.add_exception_handler(Undigestible, _on_undigestible)
+    app.add_exception_handler(ProjectionError, _on_undigestible)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -69,7 +69,7 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     http = cast(HTTPException, error)
-    known = http.problem if isinstance(http, BodyRefused) else None
+    known = http.problem if isinstance(http, BodyRejected) else None
     response = respond(request, known or _problem_of(request, http.status_code))
     response.headers.update(http.headers or {})
     if http.status_code == 405:
@@ -121,7 +121,7 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Problem(500, "internal-error", detail))
 
 
-def document_of(problem: Problem, context: Context, instance: str) -> ProblemDocument:
+def document_of(problem: Problem, context: RequestContext, instance: str) -> ProblemDocument:
     """The problem as it befell one request; `instance` is the path of that."""
     allowed = problem.allowed_commands
     return ProblemDocument(

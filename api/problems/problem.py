@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
 
-from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Refusal
+from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Rejection
 
 # A caller can make thousands of mistakes in one body, and needs to be told of some.
 ERRORS_MAX = 100
@@ -175,7 +175,7 @@ def unserved_sort(sorts: Sequence[str]) -> Problem:
     )
 
 
-def refused(refusal: Refusal, pointer: str) -> Problem:
+def refused(refusal: Rejection, pointer: str) -> Problem:
     """What an order's refusal means over HTTP; `pointer` leads to the refused command."""
     status = {VERSION_CONFLICT: 412, LOG_BEHIND: 503}.get(refusal.code, 409)
     errors = []

@@ -28,7 +28,7 @@ PREFER = "`wait=N`: the seconds to wait at most."
 
 
 @dataclass(frozen=True)
-class Recency:
+class ReadConsistency:
     """How recent the caller needs an answer to be, and how long it would wait for that."""
 
     request: Request
@@ -64,16 +64,16 @@ async def wanted(
     min_version: int | None,
     consistency_token: str | None,
     prefer: str | None,
-) -> Recency:
+) -> ReadConsistency:
     """What the caller says of recency, understood; raises a Problem for a token not for them."""
     token = _token(consistency_token) if consistency_token else None
     if token and token[0] != request.path_params.get("order_id"):
         await assert_own(request, token[0])
     freshness = request.app.state.freshness
-    return Recency(request, freshness, projection, min_version, token, wait_seconds(prefer))
+    return ReadConsistency(request, freshness, projection, min_version, token, wait_seconds(prefer))
 
 
-def recency_of(projection: str) -> Callable[..., Awaitable[Recency]]:
+def recency_of(projection: str) -> Callable[..., Awaitable[ReadConsistency]]:
     """What reads what the caller says of the recency of one read model."""
 
     async def recency(
@@ -81,14 +81,14 @@ def recency_of(projection: str) -> Callable[..., Awaitable[Recency]]:
         min_version: MinVersion = None,
         consistency_token: ConsistencyToken = None,
         prefer: Annotated[str | None, Header(description=PREFER)] = None,
-    ) -> Recency:
+    ) -> ReadConsistency:
         """Raises a Problem for a token that is not for the caller, or none of ours."""
         return await wanted(request, projection, min_version, consistency_token, prefer)
 
     return recency
 
 
-AsRecent = Annotated[Recency, Depends(recency_of(order_view.PROJECTION.name))]
+ConsistencyDep = Annotated[ReadConsistency, Depends(recency_of(order_view.PROJECTION.name))]
 
 
 async def _behind(pool: asyncpg.Pool, projection: str, order_id: str, version: int) -> Problem:

@@ -13,14 +13,21 @@ from pydantic import BaseModel, Field, JsonValue
 from typing_extensions import TypeAliasType
 
 import telemetry
-from api.auth.authentication import listed, needing
+from api.auth.authentication import listed, require_scope
 from api.auth.permissions import READ, allowed_to, shown_to
 from api.context import VERSION_MAX, context_of
-from api.personal_data import OPEN_TYPES, Erased, is_sealed, unsealed
+from api.personal_data import PUBLIC_COMMAND_TYPES, ErasedAddress, is_sealed, unsealed
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import not_ours, unknown_order, unserved_sort
 from api.reads.as_of import AsOfInstant, AsOfVersion, order_as_of
-from api.reads.consistency import PREFER, AsRecent, ConsistencyToken, MinVersion, Recency, wanted
+from api.reads.consistency import (
+    PREFER,
+    ConsistencyDep,
+    ConsistencyToken,
+    MinVersion,
+    ReadConsistency,
+    wanted,
+)
 from api.reads.query_params import Instant, asked, documented
 from eventlog import log
 from eventlog.envelope import Envelope
@@ -32,7 +39,7 @@ from readside.order_view import queries as order_lists
 from readside.order_view.document import OrderDocument, document
 
 router = APIRouter(
-    prefix="/v1/orders", tags=["reads"], responses=PROBLEMS, route_class=needing(READ)
+    prefix="/v1/orders", tags=["reads"], responses=PROBLEMS, route_class=require_scope(READ)
 )
 
 HISTORY_MAX = 1_000
@@ -84,8 +91,8 @@ class ShownOrder(OrderDocument):
     """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
 
     # Sealed in the read model, and unsealed on the way out.
-    shipping_address: Address | Erased | None  # type: ignore[assignment]
-    billing_address: Address | Erased | None  # type: ignore[assignment]
+    shipping_address: Address | ErasedAddress | None  # type: ignore[assignment]
+    billing_address: Address | ErasedAddress | None  # type: ignore[assignment]
 
 
 class OrderPage(BaseModel):
@@ -185,7 +192,7 @@ async def get_order(request: Request, order_id: Id) -> Response:
 async def get_history(
     request: Request,
     order_id: Id,
-    recency: AsRecent,
+    recency: ConsistencyDep,
     after: Annotated[
         int, Query(ge=0, le=VERSION_MAX, description="the version to continue after")
     ] = 0,
@@ -204,7 +211,7 @@ async def get_history(
 
 
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
-async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Response:
+async def get_commands(request: Request, order_id: Id, recency: ConsistencyDep) -> Response:
     """The commands that the order admits now and you may send, each with its schema."""
     row = await _found(request, order_id, recency)
     order = OrderDocument.model_validate_json(row.document)
@@ -219,7 +226,7 @@ async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Res
                 href=f"/v1/orders/{order_id}/commands/{type_of(command_type)}",
                 json_schema=command_type.model_json_schema(),
             )
-            for command_type in OPEN_TYPES
+            for command_type in PUBLIC_COMMAND_TYPES
             if type_of(command_type) in permitted
         ],
     )
@@ -229,7 +236,7 @@ async def get_commands(request: Request, order_id: Id, recency: AsRecent) -> Res
 @router.get("", summary="Orders, page by page", response_model=OrderPage)
 async def list_orders(
     request: Request,
-    recency: AsRecent,
+    recency: ConsistencyDep,
     customer_id: Id | None = None,
     status: Annotated[list[OrderStatus] | None, Query(description="any of these")] = None,
     needs_attention: Annotated[bool | None, Query(description="a step does not get on")] = None,
@@ -275,7 +282,7 @@ async def list_orders(
     return await _shown(request, page, recency.headers())
 
 
-async def _found(request: Request, order_id: str, recency: Recency) -> order_lists.Row:
+async def _found(request: Request, order_id: str, recency: ReadConsistency) -> order_lists.Row:
     await recency.reach(request.app.state.pool, order_id)
     row: order_lists.Row | None = await request.app.state.lookup.find(order_id)
     if row is None:
@@ -286,7 +293,7 @@ async def _found(request: Request, order_id: str, recency: Recency) -> order_lis
 async def _as_of(
     pool: asyncpg.Pool,
     order_id: str,
-    recency: Recency,
+    recency: ReadConsistency,
     version: int | None,
     at: datetime | None,
 ) -> order_lists.Row:

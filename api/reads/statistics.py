@@ -8,11 +8,11 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from api.auth.authentication import needing
+from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
-from api.reads.consistency import Recency, recency_of
+from api.reads.consistency import ReadConsistency, recency_of
 from api.reads.query_params import Day
 from orders.commands import Name
 from orders.money import Currency
@@ -23,7 +23,7 @@ from readside.statistics.order_stats import OrdersOfDay
 from readside.statistics.removed_items import RemovedItem
 
 router = APIRouter(
-    prefix="/v1/stats", tags=["stats"], responses=PROBLEMS, route_class=needing(OPERATE)
+    prefix="/v1/stats", tags=["stats"], responses=PROBLEMS, route_class=require_scope(OPERATE)
 )
 
 DAYS = 30
@@ -96,7 +96,7 @@ class LeadTimes(BaseModel):
 async def get_order_stats(
     request: Request,
     days: InPeriod,
-    recency: Annotated[Recency, Depends(recency_of(order_stats.PROJECTION.name))],
+    recency: Annotated[ReadConsistency, Depends(recency_of(order_stats.PROJECTION.name))],
     currency: Annotated[Currency | None, Query(description="only orders in this one")] = None,
 ) -> Response:
     """How many orders went through each stage of their lives on a day, and the money of it."""
@@ -110,7 +110,7 @@ async def get_order_stats(
 async def get_removed_items(
     request: Request,
     days: InPeriod,
-    recency: Annotated[Recency, Depends(recency_of(removed_items.PROJECTION.name))],
+    recency: Annotated[ReadConsistency, Depends(recency_of(removed_items.PROJECTION.name))],
     sku: Annotated[Name | None, Query(description="only this one")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> Response:
@@ -127,7 +127,7 @@ async def get_removed_items(
 async def get_abandoned_drafts(
     request: Request,
     days: InPeriod,
-    recency: Annotated[Recency, Depends(recency_of(abandoned_drafts.PROJECTION.name))],
+    recency: Annotated[ReadConsistency, Depends(recency_of(abandoned_drafts.PROJECTION.name))],
     limit: Annotated[int, Query(ge=0, le=100, description="of `longest_idle`")] = 25,
 ) -> Response:
     """Drafts that expired or were cancelled, by day; and how long those of now lie untouched."""
@@ -145,7 +145,7 @@ async def get_abandoned_drafts(
 async def get_lead_times(
     request: Request,
     days: InPeriod,
-    recency: Annotated[Recency, Depends(recency_of(lead_times.PROJECTION.name))],
+    recency: Annotated[ReadConsistency, Depends(recency_of(lead_times.PROJECTION.name))],
 ) -> Response:
     """How long orders that were placed on a day waited for their first parcel."""
     pool = request.app.state.pool
@@ -153,6 +153,6 @@ async def get_lead_times(
     return _json(LeadTimes(items=await lead_times.by_day(pool, *days)), recency)
 
 
-def _json(body: BaseModel, recency: Recency) -> Response:
+def _json(body: BaseModel, recency: ReadConsistency) -> Response:
     headers = recency.headers()
     return Response(body.model_dump_json(), headers=headers, media_type="application/json")

@@ -12,9 +12,9 @@ from orders.steps import (
     PaymentApproved,
     PaymentRefused,
     Piece,
-    Result,
-    ShipmentGone,
+    ShipmentDeparted,
     StepDone,
+    StepResult,
     StockLost,
 )
 
@@ -43,7 +43,7 @@ class Approved(_Data):
     authorisation_id: Id
     reference: Annotated[str, Field(min_length=1, max_length=256)]
 
-    def message(self) -> Result:
+    def message(self) -> StepResult:
         return PaymentApproved(step_id=self.authorisation_id, reference=self.reference)
 
 
@@ -51,14 +51,14 @@ class Declined(_Data):
     authorisation_id: Id
     reason: Reason
 
-    def message(self) -> Result:
+    def message(self) -> StepResult:
         return PaymentRefused(step_id=self.authorisation_id, reason=self.reason)
 
 
 class Done(_Data):
     step_id: Id
 
-    def message(self) -> Result:
+    def message(self) -> StepResult:
         return StepDone(step_id=self.step_id)
 
 
@@ -66,7 +66,7 @@ class CaptureRefused(_Data):
     step_id: Id
     reason: Reason
 
-    def message(self) -> Result:
+    def message(self) -> StepResult:
         return PaymentRefused(step_id=self.step_id, reason=self.reason)
 
 
@@ -76,7 +76,7 @@ class Lost(_Data):
     location: Id
     quantity: Annotated[int, Field(gt=0)]
 
-    def message(self) -> Result:
+    def message(self) -> StepResult:
         return StockLost.model_validate(self.model_dump(exclude={"order_id"}))
 
 
@@ -85,8 +85,8 @@ class Dispatched(_Data):
     tracking: Annotated[str, Field(max_length=100)] | None = None
     lines: Annotated[list[Piece], Field(max_length=1000)] | None = None
 
-    def message(self) -> Result:
-        return ShipmentGone.model_validate(self.model_dump(exclude={"order_id"}))
+    def message(self) -> StepResult:
+        return ShipmentDeparted.model_validate(self.model_dump(exclude={"order_id"}))
 
 
 class Delivered(_Data):

@@ -14,13 +14,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 import webhooks
 from api.context import WAIT_SECONDS, context_of, payload_of, short_hash
-from api.gateway.gateway import Gateway, Mail
+from api.gateway.gateway import CommandMessage, Gateway
 from api.limits.rate_limit import charge
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import Problem, refused
 from api.webhooks.payloads import EVENTS, AnyData, Envelope
-from workflows.command_handler import Refused
-from workflows.messages import LOG_BEHIND, Instruction
+from workflows.command_handler import Rejected
+from workflows.messages import LOG_BEHIND, CommandBatch
 
 log = logging.getLogger("orderly.api")
 
@@ -50,7 +50,7 @@ def _route_for(sender: str) -> Callable[[Request], Awaitable[Taken]]:
         data = _read(shape, event.data, "data")
         try:
             await _send(request, sender, message_id, data, body)
-        except Refused as no:
+        except Rejected as no:
             _unless_final(no, event.timestamp)
             code = no.refusal.code
             log.warning("%s of order %s is refused: %s", event.type, data.order_id, code)
@@ -110,10 +110,10 @@ def _read(shape: type[T], content: bytes | dict[str, Any], *place: str) -> T:
 async def _send(request: Request, sender: str, message_id: str, data: AnyData, body: bytes) -> None:
     context = context_of(request)
     gateway: Gateway = request.app.state.gateway
-    mail = Mail(
+    mail = CommandMessage(
         order_id=data.order_id,
         command_id=short_hash(sender, message_id),  # A repeated delivery counts once.
-        instruction=Instruction(
+        instruction=CommandBatch(
             commands=[data.message()],
             actor=sender,
             payload_hash=short_hash(payload_of(request.url.path, body)),
@@ -124,7 +124,7 @@ async def _send(request: Request, sender: str, message_id: str, data: AnyData, b
     await gateway.send(mail, WAIT_SECONDS)
 
 
-def _unless_final(no: Refused, happened_at: datetime) -> None:
+def _unless_final(no: Rejected, happened_at: datetime) -> None:
     """Raises a Problem, upon which the event is sent again, if that may help.
 
     Events overtake one another, so a delivery can come before we know that the shipment has left:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dev.demo.baskets import Basket
-from dev.demo.http_client import Json, Reason, Refused, Wire
+from dev.demo.http_client import Json, Reason, Rejected, Wire
 from dev.demo.order_session import ORDERS
 
 IN_STEPS_EVERY = 3
@@ -93,7 +93,7 @@ class ShopFront:
         """The answer to one command; None if it was refused."""
         try:
             answer = await self._wire.command(path, key, body)
-        except Refused as no:
+        except Rejected as no:
             self._tally.reasons.update(no.reasons[:1])
             return None
         self._tally.commands += 1
@@ -107,7 +107,7 @@ class ShopFront:
             body = {**_opening(basket), **payment, "lines": sent, "place": True}
             try:
                 answer = await self._wire.command(ORDERS, f"{key}-{attempt}", body)
-            except Refused as no:
+            except Rejected as no:
                 kept = [line for place, line in enumerate(lines) if place not in no.lines]
                 self._tally.reasons.update(list(no.lines.values()) or no.reasons[:1])
                 self._tally.refused_lines[basket.basket_id] += len(lines) - len(kept)

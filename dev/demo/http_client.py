@@ -30,7 +30,7 @@ class Reason(NamedTuple):
     detail: str
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """The API says no. `lines` are the reasons that name a line, by its place in the request."""
 
     def __init__(self, reasons: list[Reason], lines: dict[int, Reason]) -> None:
@@ -133,7 +133,7 @@ def _told(answer: httpx.Response) -> str:
     return " · ".join([str(answer.status_code), *(str(part) for part in parts if part)])
 
 
-def _refused(problem: Json) -> Refused:
+def _refused(problem: Json) -> Rejected:
     """The refusal in a problem document; one that names no field is a reason as a whole."""
     reasons: list[Reason] = []
     lines: dict[int, Reason] = {}
@@ -148,6 +148,6 @@ def _refused(problem: Json) -> Refused:
         reasons.append(reason)
         if in_line:
             lines.setdefault(int(steps[1]), reason)
-    return Refused(
+    return Rejected(
         reasons or [Reason("the whole request", problem["code"], problem["detail"])], lines
     )

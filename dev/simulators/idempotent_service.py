@@ -42,7 +42,7 @@ class Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Refused(BaseModel):
+class Rejected(BaseModel):
     """Why nothing was done: a stable code for programs, and words without personal data."""
 
     code: str

@@ -19,7 +19,7 @@ from dev.simulators.idempotent_service import (
     Keyed,
     No,
     Outcome,
-    Refused,
+    Rejected,
 )
 from dev.simulators.outbox import Event
 
@@ -82,7 +82,7 @@ def create(desk: Desk) -> FastAPI:
     """The service; its OpenAPI document is the contract for a real one."""
     app = FastAPI(title="Payments", version="1", description=__doc__)
     desk.install(app)
-    declined: dict[int | str, dict[str, Any]] = {402: {"model": Refused}, 422: {"model": Refused}}
+    declined: dict[int | str, dict[str, Any]] = {402: {"model": Rejected}, 422: {"model": Rejected}}
 
     @app.post("/authorisations", status_code=201, response_model=Authorised, responses=declined)
     async def authorise(call: Keyed, asked: Authorisation) -> Response:
@@ -108,7 +108,7 @@ def create(desk: Desk) -> FastAPI:
     @app.post(
         "/authorisations/{reference}/void",
         response_model=Done,
-        responses={422: {"model": Refused}},
+        responses={422: {"model": Rejected}},
     )
     async def void(call: Keyed, reference: str, asked: Step) -> Response:
         """Gives up what was not captured; what was captured stays so."""
@@ -121,7 +121,7 @@ def create(desk: Desk) -> FastAPI:
         "/authorisations/{reference}/refunds",
         status_code=201,
         response_model=Done,
-        responses={422: {"model": Refused}},
+        responses={422: {"model": Rejected}},
     )
     async def refund(call: Keyed, reference: str, asked: Movement) -> Response:
         """Gives some of it back; never more than was captured and not given back yet."""

@@ -20,7 +20,7 @@ from dev.simulators.idempotent_service import (
     No,
     Outcome,
     Quantity,
-    Refused,
+    Rejected,
 )
 from dev.simulators.outbox import Event
 
@@ -96,8 +96,8 @@ def create(desk: Desk) -> FastAPI:
     """The service; its OpenAPI document is the contract for a real one."""
     app = FastAPI(title="Shipping", version="1", description=__doc__)
     desk.install(app)
-    answers: dict[int | str, dict[str, Any]] = {409: {"model": Gone}, 422: {"model": Refused}}
-    refused: dict[int | str, dict[str, Any]] = {409: {"model": Refused}}
+    answers: dict[int | str, dict[str, Any]] = {409: {"model": Gone}, 422: {"model": Rejected}}
+    refused: dict[int | str, dict[str, Any]] = {409: {"model": Rejected}}
 
     @app.put("/shipments/{order_id}/{shipment_id}", response_model=Booked, responses=answers)
     async def book(call: Keyed, order_id: str, shipment_id: str, asked: Booking) -> Response:

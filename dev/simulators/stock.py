@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from dev.simulators import fault_injection as magic
 from dev.simulators import inventory as shelves
-from dev.simulators.idempotent_service import CONTROL, Asked, Desk, Keyed, Refused
+from dev.simulators.idempotent_service import CONTROL, Asked, Desk, Keyed, Rejected
 from dev.simulators.inventory import Loss, Move, Reservation, Reserved
 from dev.simulators.outbox import Event
 
@@ -30,7 +30,7 @@ def create(desk: Desk) -> FastAPI:
     """The service; its OpenAPI document is the contract for a real one."""
     app = FastAPI(title="Stock", version="1", description=__doc__)
     desk.install(app)
-    refused: dict[int | str, dict[str, Any]] = {422: {"model": Refused}}
+    refused: dict[int | str, dict[str, Any]] = {422: {"model": Rejected}}
 
     @app.post("/reservations", status_code=201, response_model=Reserved, responses=refused)
     async def reserve(call: Keyed, asked: Reservation) -> Response:
@@ -71,7 +71,7 @@ def create(desk: Desk) -> FastAPI:
             shelves.set_free(db, sku, location, asked.free)
 
     @app.post(
-        "/control/losses", status_code=204, responses={422: {"model": Refused}}, tags=[*CONTROL]
+        "/control/losses", status_code=204, responses={422: {"model": Rejected}}, tags=[*CONTROL]
     )
     async def lose(asked: Loss) -> None:
         """Takes held pieces away, and tells of it by the callback `stock.lost`."""

@@ -15,7 +15,7 @@ from orders.rules.fulfilment import cancelled, departed, policy_of
 from orders.rules.process import counts, next_deadline, step_id
 
 
-def outcome(result: o.Result, order: Order, now: datetime) -> list[OrderEvent]:
+def outcome(result: o.StepResult, order: Order, now: datetime) -> list[OrderEvent]:
     """The events that a result causes."""
     match result:
         case o.StockHeld(step_id=key, held=held):
@@ -40,7 +40,7 @@ def outcome(result: o.Result, order: Order, now: datetime) -> list[OrderEvent]:
             if not isinstance(step, o.Book):
                 return []
             return [e.ShipmentBooked(shipment_id=step.shipment_id, step_id=key, tracking=tracking)]
-        case o.ShipmentGone(shipment_id=key, tracking=tracking, lines=lines):
+        case o.ShipmentDeparted(shipment_id=key, tracking=tracking, lines=lines):
             shipment = order.shipments.get(key)
             if shipment is None or not shipment.may_leave or not shipment.booked:
                 return []

@@ -75,14 +75,14 @@ class Generation(StrEnum):
 LIVE = Generation.LIVE
 
 
-class Group(NamedTuple):
+class SliceGroup(NamedTuple):
     """Slices that have come equally far."""
 
     at: Checkpoint
     slices: Sequence[int]
 
 
-class Overtaken(Exception):
+class CheckpointConflict(Exception):
     """Another process has moved the same checkpoint; whatever was done meanwhile must not count."""
 
 
@@ -161,7 +161,7 @@ async def groups(
     projection: Projection,
     generation: Generation,
     slices: Sequence[int],
-) -> list[Group]:
+) -> list[SliceGroup]:
     """The slices by how far they have come, the hindmost first; raises WrongVersion."""
     rows = await connection.fetch(
         """
@@ -186,14 +186,14 @@ async def groups(
             )
         )
     by_place = groupby(rows, key=lambda row: Checkpoint(row["transaction_id"], row["position"]))
-    return [Group(at, [row["slice"] for row in same]) for at, same in by_place]
+    return [SliceGroup(at, [row["slice"] for row in same]) for at, same in by_place]
 
 
 async def move(
     connection: Connection,
     projection: str,
     generation: Generation,
-    group: Group,
+    group: SliceGroup,
     to: Checkpoint,
     freshness: Sequence[int] = (),
 ) -> None:
@@ -221,7 +221,7 @@ async def move(
         min(group.slices),
     )
     if moved != f"UPDATE {len(group.slices)}":
-        raise Overtaken
+        raise CheckpointConflict
 
 
 async def stopped(connection: Reader) -> dict[str, str]:
@@ -234,14 +234,14 @@ async def stopped(connection: Reader) -> dict[str, str]:
     return {row["projection"]: row["reason"] for row in rows}
 
 
-class Seen(NamedTuple):
+class OrderProgress(NamedTuple):
     """How far a live projection has digested one order, and why no further if it is parked."""
 
     version: int
     parked_by: str | None
 
 
-async def seen_of(connection: Reader, projection: str, order_id: str) -> Seen:
+async def seen_of(connection: Reader, projection: str, order_id: str) -> OrderProgress:
     """How far a live projection has come with an order; version 0 if it has seen nothing of it."""
     row = await connection.fetchrow(
         f"""
@@ -254,7 +254,7 @@ async def seen_of(connection: Reader, projection: str, order_id: str) -> Seen:
         order_id,
     )
     assert row is not None
-    return Seen(*row)
+    return OrderProgress(*row)
 
 
 async def record_stop(dsn: str, projection: str, reason: str) -> None:

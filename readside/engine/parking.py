@@ -15,7 +15,7 @@ from eventlog.log import SLICE, LoggedEvent
 from eventlog.postgres import UNAVAILABLE, Connection, Reader
 from orders.events import UnreadableEvent
 from readside.engine.checkpoints import LIVE, Generation
-from readside.engine.projection import Projection, Streams, Undigestible
+from readside.engine.projection import Projection, ProjectionError, Streams
 
 PARKED_MAX = 1_000
 RETRIES_AT_ONCE_MAX = 50
@@ -51,7 +51,7 @@ async def project(
     }
     waiting, seen = await _where_they_are(connection, projection, generation, list(streams))
     new: dict[str, list[LoggedEvent]] = {}
-    gaps: list[Undigestible] = []
+    gaps: list[ProjectionError] = []
     for order_id, stream in streams.items():
         after = seen.get(order_id, 0)
         stream = [event for event in stream if event.version > after]
@@ -86,20 +86,20 @@ async def _where_they_are(
     return parked, {row["order_id"]: row["version"] for row in rows if not row["is_parked"]}
 
 
-def _gap(stream: Sequence[LoggedEvent], after: int) -> Undigestible | None:
+def _gap(stream: Sequence[LoggedEvent], after: int) -> ProjectionError | None:
     for expected, event in enumerate(stream, after + 1):
         if event.version != expected:
-            return Undigestible(event.order_id, event.version, f"expected version {expected}")
+            return ProjectionError(event.order_id, event.version, f"expected version {expected}")
     return None
 
 
-def _before(bad: Undigestible, stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+def _before(bad: ProjectionError, stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
     return [event for event in stream if event.version < bad.version]
 
 
 async def _digest(
     connection: Connection, projection: Projection, streams: Streams
-) -> list[Undigestible]:
+) -> list[ProjectionError]:
     """Digests all that can be; where something cannot, halves it until it is one order.
 
     Of that, it digests what comes before the event that cannot be digested.
@@ -132,23 +132,23 @@ def _halves(streams: Streams) -> list[Streams]:
     ]
 
 
-def _undigestible(stream: Sequence[LoggedEvent], error: Exception) -> Undigestible:
-    if isinstance(error, Undigestible):
+def _undigestible(stream: Sequence[LoggedEvent], error: Exception) -> ProjectionError:
+    if isinstance(error, ProjectionError):
         return error
     for event in stream:
         try:
             event.event()
         except UnreadableEvent as unreadable:
-            return Undigestible(event.order_id, event.version, str(unreadable))
+            return ProjectionError(event.order_id, event.version, str(unreadable))
     first = stream[0]
-    return Undigestible(first.order_id, first.version, f"{type(error).__name__}: {error}")
+    return ProjectionError(first.order_id, first.version, f"{type(error).__name__}: {error}")
 
 
 async def _park(
     connection: Connection,
     projection: Projection,
     generation: Generation,
-    undigestible: Sequence[Undigestible],
+    undigestible: Sequence[ProjectionError],
 ) -> None:
     for one in undigestible:
         logger.error("%s parks %s; the other orders go on", projection.name, one)

@@ -12,7 +12,7 @@ Streams = Mapping[str, Sequence[LoggedEvent]]
 """By order, the events that its row has not seen yet: in line, and none of them twice."""
 
 
-class Undigestible(Exception):
+class ProjectionError(Exception):
     """A projection cannot go on with an order: an event is missing, or this one is unreadable."""
 
     def __init__(self, order_id: str, version: int, reason: str) -> None:

@@ -22,7 +22,14 @@ from eventlog import log, migrate
 from eventlog.log import Checkpoint, LoggedEvent
 from eventlog.postgres import UNAVAILABLE, Connection, connect, listening
 from readside.engine import checkpoints, parking
-from readside.engine.checkpoints import ALL_SLICES, FRESHNESS_MS, LIVE, Generation, Group, Overtaken
+from readside.engine.checkpoints import (
+    ALL_SLICES,
+    FRESHNESS_MS,
+    LIVE,
+    CheckpointConflict,
+    Generation,
+    SliceGroup,
+)
 from readside.engine.projection import Projection
 from readside.engine.slices import Slices
 from readside.registry import PROJECTIONS
@@ -101,7 +108,7 @@ async def step(
     if end is not None:
         try:
             await _digest(connection, projection, generation, hindmost, end, reading.events)
-        except Overtaken:
+        except CheckpointConflict:
             return Step.MORE
     if is_full or others:
         return Step.MORE
@@ -112,7 +119,7 @@ async def _digest(
     connection: Connection,
     projection: Projection,
     generation: Generation,
-    group: Group,
+    group: SliceGroup,
     end: Checkpoint,
     events: Sequence[LoggedEvent],
 ) -> None:
@@ -208,7 +215,7 @@ async def _show_life(connection: Connection, projection: Projection, slices: Seq
         )
         if left.events:
             return
-        with suppress(Overtaken):
+        with suppress(CheckpointConflict):
             async with connection.transaction():
                 await checkpoints.move(connection, projection.name, LIVE, group, head)
     await _announce(connection, projection, slices, max(group.at, head).position, 0)

@@ -18,7 +18,7 @@ from eventlog import log
 from eventlog.log import Checkpoint, LoggedEvent
 from eventlog.postgres import Connection
 from readside.engine import checkpoints, parking
-from readside.engine.checkpoints import ALL_SLICES, LIVE, Generation, Group
+from readside.engine.checkpoints import ALL_SLICES, LIVE, Generation, SliceGroup
 from readside.engine.projection import Projection
 from readside.engine.projector import Step, step
 
@@ -144,7 +144,7 @@ async def _fill(
         async with connection.transaction():
             if not events:
                 await checkpoints.index(connection, projection, NEXT)
-                start = Group(log.START, ALL_SLICES)
+                start = SliceGroup(log.START, ALL_SLICES)
                 await checkpoints.move(connection, projection.name, NEXT, start, target)
             await parking.project(connection, projection, NEXT, events)
             await connection.execute(

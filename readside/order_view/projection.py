@@ -12,7 +12,7 @@ from eventlog.postgres import Connection
 from orders.events import OrderEvent, OrderPlaced, UnreadableEvent
 from orders.evolve import evolve
 from orders.order import Order
-from readside.engine.projection import Projection, Streams, Undigestible, columns
+from readside.engine.projection import Projection, ProjectionError, Streams, columns
 from readside.order_view.document import View, document
 
 _TABLES = """
@@ -68,7 +68,7 @@ CREATE INDEX ON skus (order_id);
 _ORDER = TypeAdapter(Order)
 
 
-class Happening(Protocol):
+class StoredEvent(Protocol):
     """An event of an order as the log has it, in whatever form it was read."""
 
     @property
@@ -86,7 +86,7 @@ async def project(connection: Connection, streams: Streams) -> None:
     await _save_skus(connection, before, views)
 
 
-def digested(view: View, stream: Iterable[Happening]) -> View:
+def digested(view: View, stream: Iterable[StoredEvent]) -> View:
     """The view after more events of its order; raises Undigestible for one it cannot read."""
     order, opened_at, placed_at = view.order, view.opened_at, view.placed_at
     updated_at = view.updated_at
@@ -94,7 +94,7 @@ def digested(view: View, stream: Iterable[Happening]) -> View:
         try:
             event = happening.event()
         except UnreadableEvent as error:
-            raise Undigestible(view.order_id, happening.version, str(error)) from error
+            raise ProjectionError(view.order_id, happening.version, str(error)) from error
         order, updated_at = evolve(order, event), happening.occurred_at
         opened_at = opened_at or updated_at
         placed_at = updated_at if isinstance(event, OrderPlaced) else placed_at

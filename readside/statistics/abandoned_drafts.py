@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from eventlog.log import SLICE, LoggedEvent
 from eventlog.postgres import Connection, Reader
-from readside.engine.projection import Projection, Streams, Undigestible, columns
+from readside.engine.projection import Projection, ProjectionError, Streams, columns
 
 _TABLES = """
 CREATE TABLE orders (
@@ -110,7 +110,7 @@ def _after(logged: LoggedEvent, draft: _Draft | None) -> _Draft:
     if logged.type == _OPENED:
         return _Draft(logged.version, True, at, at)
     if draft is None:
-        raise Undigestible(logged.order_id, logged.version, "its opening is missing")
+        raise ProjectionError(logged.order_id, logged.version, "its opening is missing")
     if not draft.is_draft:
         return draft._replace(version=logged.version)
     return _Draft(logged.version, logged.type not in _LAST, draft.opened_at, at)

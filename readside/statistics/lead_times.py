@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from eventlog.log import LoggedEvent
 from eventlog.postgres import Connection, Reader
-from readside.engine.projection import Projection, Streams, Undigestible, columns
+from readside.engine.projection import Projection, ProjectionError, Streams, columns
 
 _TABLES = """
 CREATE TABLE orders (
@@ -78,7 +78,7 @@ def _after(logged: LoggedEvent, times: _Times | None) -> _Times:
     if logged.type == _PLACED:
         return _Times(logged.version, logged.occurred_at)
     if times is None:
-        raise Undigestible(logged.order_id, logged.version, "its placing is missing")
+        raise ProjectionError(logged.order_id, logged.version, "its placing is missing")
     times = times._replace(version=logged.version)
     seconds = int((logged.occurred_at - times.placed_at).total_seconds())
     if logged.type == _SHIPPED and times.shipped_seconds is None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from eventlog.log import SLICE
 from eventlog.postgres import Connection, Reader
 from orders.events import OrderEvent, OrderOpened, OrderPlaced, PaymentCaptured, PaymentRefunded
-from readside.engine.projection import Projection, Streams, Undigestible, columns
+from readside.engine.projection import Projection, ProjectionError, Streams, columns
 
 _TABLES = """
 CREATE TABLE orders (
@@ -77,7 +77,7 @@ async def project(connection: Connection, streams: Streams) -> None:
             if isinstance(event, OrderOpened):
                 currencies[order_id] = event.currency
             if order_id not in currencies:
-                raise Undigestible(order_id, logged.version, "its opening is missing")
+                raise ProjectionError(order_id, logged.version, "its opening is missing")
             day, currency = logged.occurred_at.date(), currencies[order_id]
             happened.append((order_id, day, currency, event.type, _amount(event)))
     await connection.execute(

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from eventlog.log import SLICE, LoggedEvent
 from eventlog.postgres import Connection, Reader
 from orders.events import ItemAdded, ItemQuantityChanged, ItemRemoved
-from readside.engine.projection import Projection, Streams, Undigestible, columns
+from readside.engine.projection import Projection, ProjectionError, Streams, columns
 
 _TABLES = """
 CREATE TABLE orders (
@@ -107,7 +107,7 @@ def _changed(logged: LoggedEvent, lines: dict[Key, _Line]) -> tuple[Key, _Line]:
     if isinstance(event, ItemAdded):
         return key, _Line(event.sku, event.quantity)
     if key not in lines:
-        raise Undigestible(logged.order_id, logged.version, "the line was never added")
+        raise ProjectionError(logged.order_id, logged.version, "the line was never added")
     left = event.quantity if isinstance(event, ItemQuantityChanged) else 0
     return key, _Line(lines[key].sku, left)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 
 from api.context import short_hash
-from api.gateway.gateway import Mail
+from api.gateway.gateway import CommandMessage
 from orders.commands import AddItemToOrder, OpenOrder, OrderCommand, named
-from workflows.messages import Instruction
+from workflows.messages import CommandBatch
 
 OPENING = OpenOrder(customer_id="900", currency="USD")
 TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-00"
@@ -17,7 +17,7 @@ def new_order_id() -> str:
     return f"ord_{secrets.token_urlsafe(12)}"
 
 
-def opening(order_id: str, *more: OrderCommand, key: str = "open") -> Mail:
+def opening(order_id: str, *more: OrderCommand, key: str = "open") -> CommandMessage:
     """Opens an order, and sends more along."""
     return mail(order_id, OPENING, *more, key=key, opens=True)
 
@@ -33,14 +33,14 @@ def mail(
     key: str | None = None,
     expected_version: int | None = None,
     opens: bool = False,
-) -> Mail:
+) -> CommandMessage:
     """One instruction; the same key and commands make the same one, in an attempt of its own."""
     command_id = short_hash("anonymous", key or secrets.token_hex(8))
-    return Mail(
+    return CommandMessage(
         order_id=order_id,
         command_id=command_id,
         opens=opens,
-        instruction=Instruction(
+        instruction=CommandBatch(
             commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(commands)],
             expected_version=expected_version,
             actor="anonymous",

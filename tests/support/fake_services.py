@@ -45,9 +45,9 @@ class World:
     parcels: dict[str, Parcel] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
     """Pieces that have ever left, by line."""
-    answers: dict[str, o.Result] = field(default_factory=dict)
+    answers: dict[str, o.StepResult] = field(default_factory=dict)
 
-    def carry_out(self, step: o.AnyStep, moods: Random | None = None) -> o.Result:
+    def carry_out(self, step: o.AnyStep, moods: Random | None = None) -> o.StepResult:
         """Does a step and says what came of it; without moods, it is willing."""
         match step:
             case o.Book():
@@ -58,7 +58,7 @@ class World:
             self.answers[step.step_id] = self._do(step, moods)
         return self.answers[step.step_id]
 
-    def _do(self, step: o.AnyStep, moods: Random | None) -> o.Result:
+    def _do(self, step: o.AnyStep, moods: Random | None) -> o.StepResult:
         refuses = moods is not None and moods.random() < 0.15
         done = o.StepDone(step_id=step.step_id)
         match step:
@@ -122,7 +122,7 @@ class World:
         loss_id = f"loss-{sum(self.lost.values())}"
         return o.StockLost(loss_id=loss_id, line_id=line_id, location=location, quantity=pieces)
 
-    def _book(self, step: o.Book) -> o.Result:
+    def _book(self, step: o.Book) -> o.StepResult:
         parcel = self.parcels.get(step.shipment_id)
         wanted = Parcel(step.revision, {piece.line_id: piece.quantity for piece in step.lines})
         if parcel is not None and parcel.status == "stopped":
@@ -133,14 +133,14 @@ class World:
             self.parcels[step.shipment_id] = wanted
         return o.BookingAccepted(step_id=step.step_id, tracking=f"track-{step.shipment_id}")
 
-    def _stop(self, step: o.Stop) -> o.Result:
+    def _stop(self, step: o.Stop) -> o.StepResult:
         parcel = self.parcels.setdefault(step.shipment_id, Parcel(0, {}))
         if parcel.status == "left":
             return self.gone(step.shipment_id)
         parcel.status = "stopped"
         return o.StepDone(step_id=step.step_id)
 
-    def leave(self, shipment_id: str) -> o.ShipmentGone:
+    def leave(self, shipment_id: str) -> o.ShipmentDeparted:
         """A parcel that the carrier knows of leaves."""
         parcel = self.parcels[shipment_id]
         assert parcel.status == "booked"
@@ -156,12 +156,12 @@ class World:
             self.left.update(lines)
         assert parcel.lines == lines
 
-    def gone(self, shipment_id: str) -> o.ShipmentGone:
+    def gone(self, shipment_id: str) -> o.ShipmentDeparted:
         lines = [
             o.Piece(line_id=key, sku="", quantity=n)
             for key, n in self.parcels[shipment_id].lines.items()
         ]
-        return o.ShipmentGone(shipment_id=shipment_id, lines=lines)
+        return o.ShipmentDeparted(shipment_id=shipment_id, lines=lines)
 
     def taken(self) -> int:
         return sum(promise.captured - promise.refunded for promise in self.promises.values())

@@ -41,9 +41,9 @@ from orders.steps import (
     Held,
     PaymentApproved,
     Reserve,
-    Result,
     Step,
     StepDone,
+    StepResult,
     StockHeld,
 )
 
@@ -157,7 +157,7 @@ def given(*events: OrderEvent) -> Given:
     return Given(fold(events))
 
 
-def yes(step: AnyStep) -> Result:
+def yes(step: AnyStep) -> StepResult:
     """The answer that everybody hopes for; all stock is in the east."""
     match step:
         case Reserve(step_id=key, lines=lines):

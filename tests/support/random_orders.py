@@ -66,8 +66,8 @@ class Life:
         self.statuses: set[str] = set()
         self.ways: list[tuple[Status, Message, Status]] = []  # From one status to another.
         self.obeyed: list[OrderCommand] = []  # The commands that changed something.
-        self.heard: list[o.Result] = []
-        self.post: list[o.ShipmentGone] = []  # Told by the carrier, and still on its way.
+        self.heard: list[o.StepResult] = []
+        self.post: list[o.ShipmentDeparted] = []  # Told by the carrier, and still on its way.
         self.calls: dict[str, o.AnyStep] = {}  # Every step that was ever owed.
         self.ordered: Counter[str] = Counter()  # The most pieces that were ever asked for, by line.
         self.named = 0

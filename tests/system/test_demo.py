@@ -23,7 +23,7 @@ from dev.demo import replay
 from dev.demo import scenarios as lives
 from dev.demo.baskets import BasketsError, read_baskets
 from dev.demo.expected import Difference, Entry, Item
-from dev.demo.http_client import Reason, Refused, Unanswered, Wire
+from dev.demo.http_client import Reason, Rejected, Unanswered, Wire
 from dev.demo.reconciliation import Shop
 from dev.demo.scenarios import LIVES
 from dev.demo.simulator_client import StandIns
@@ -247,7 +247,7 @@ async def test_a_refusal_names_lines_fields_and_reasons() -> None:
         {"pointer": "#/currency", "code": "unknown", "detail": "not money"},
     ]
     wire = wire_to(lambda _: httpx.Response(422, json={"errors": errors}))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         await wire.command("/v1/orders", "my-key", {})
     too_few = Reason("quantity", "greater-than", "too few")
     too_late = Reason("the whole line", "not-allowed-now", "too late")

@@ -27,9 +27,9 @@ from temporalio.testing import WorkflowEnvironment
 
 import webhooks
 from api.auth.permissions import READ, WRITE
-from api.auth.tokens import minted
+from api.auth.tokens import issue_token
 from api.commands.routes import NewOrder
-from api.personal_data import OPEN_TYPES
+from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.webhooks.payloads import EVENTS
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
@@ -63,7 +63,7 @@ MAY_COME_OUT: Mapping[Kind, set[str]] = {
     Kind.CATALOGUE: {ANSWERS, WEB_UI},
     Kind.NAME: {ANSWERS, PROBLEMS, WEB_UI, LOGS, SPANS},
 }
-BY_TYPE = {type_of(shape): shape for shape in OPEN_TYPES}
+BY_TYPE = {type_of(shape): shape for shape in PUBLIC_COMMAND_TYPES}
 LOUD = {Kind.TEXT, Kind.CATALOGUE}
 
 
@@ -81,7 +81,7 @@ class Out:
     async def sends(
         self, method: str, path: str, sub: str = "olga", scope: str = ALL, **more: Any
     ) -> httpx.Response:
-        token = more.pop("token", None) or minted(RULES, sub, scope, 600)
+        token = more.pop("token", None) or issue_token(RULES, sub, scope, 600)
         self.markers.of[Kind.SECRET] += parts_of(token)
         plant = self.markers.secret
         headers = {
@@ -188,7 +188,7 @@ async def an_order_that_gets_stuck(out: Out) -> None:
 
 async def every_command(out: Out, path: str) -> None:
     """Each of them, well-formed and in every way malformed; to what is there and what is not."""
-    for shape in OPEN_TYPES:
+    for shape in PUBLIC_COMMAND_TYPES:
         if shape is CancelOrder:
             continue  # The draft is needed to the end.
         route, body = f"commands/{type_of(shape)}", out.markers.body(shape)

@@ -14,7 +14,7 @@ import jwt
 from temporalio.testing import WorkflowEnvironment
 
 from api.auth.permissions import OPERATE, READ, WRITE
-from api.auth.tokens import SHARED, minted
+from api.auth.tokens import SHARED, issue_token
 from settings import TokenRules
 from tests.conftest import Running
 from tests.integration.api.test_orders import BASKET
@@ -34,10 +34,10 @@ def markers(token: str) -> list[str]:
 
 
 def bad_tokens() -> list[str]:
-    good = minted(RULES, "ada", READ, 600)
+    good = issue_token(RULES, "ada", READ, 600)
     claims = {"iss": "orderly", "aud": "orderly", "sub": "ada", "exp": 1}
     return [
-        minted(RULES, "ada", "", 600),  # It allows nothing.
+        issue_token(RULES, "ada", "", 600),  # It allows nothing.
         jwt.encode(claims, SECRET, SHARED),  # It has expired.
         good[:-12] + secrets.token_urlsafe(9),  # Forged.
         secrets.token_urlsafe(64),
@@ -60,7 +60,7 @@ async def test_a_token_is_in_no_log_no_span_and_no_answer(
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         OTEL_BSP_SCHEDULE_DELAY="100",
     )
-    good, bad = minted(RULES, "olga", f"{READ} {WRITE} {OPERATE}", 600), bad_tokens()
+    good, bad = issue_token(RULES, "olga", f"{READ} {WRITE} {OPERATE}", 600), bad_tokens()
     with log.open("wb") as errors:
         api = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli", "api"), cwd=ROOT, env=variables, stderr=errors

@@ -30,7 +30,6 @@ from orders.steps import (
     Book,
     BookingAccepted,
     Capture,
-    Errand,
     Held,
     PaymentApproved,
     PaymentRefused,
@@ -39,8 +38,9 @@ from orders.steps import (
     Release,
     Reserve,
     Restock,
-    ShipmentGone,
+    ShipmentDeparted,
     StepDone,
+    StepRequest,
     StockHeld,
     Stop,
     Void,
@@ -85,15 +85,17 @@ async def outside(simulators: httpx.AsyncClient) -> AsyncIterator[Outside]:
         yield outside
 
 
-def errand(step: AnyStep) -> Errand:
-    return Errand(order_id="o", customer_id="900", currency="USD", step=step, traceparent=CALLER)
+def request(step: AnyStep) -> StepRequest:
+    return StepRequest(
+        order_id="o", customer_id="900", currency="USD", step=step, traceparent=CALLER
+    )
 
 
-def authorise(method: str | None = None, amount: int = 1000) -> Errand:
-    return errand(Authorise(step_id="a1", amount=amount, method=method))
+def authorise(method: str | None = None, amount: int = 1000) -> StepRequest:
+    return request(Authorise(step_id="a1", amount=amount, method=method))
 
 
-def book(revision: int = 1, address: str | None = None) -> Errand:
+def book(revision: int = 1, address: str | None = None) -> StepRequest:
     step = Book(
         step_id=f"b{revision}",
         shipment_id="s",
@@ -102,7 +104,7 @@ def book(revision: int = 1, address: str | None = None) -> Errand:
         lines=[MILK],
         address=address,
     )
-    return errand(step)
+    return request(step)
 
 
 # Done, or refused for a reason that the order can go on with
@@ -117,12 +119,12 @@ async def test_money_is_authorised_captured_refunded_and_given_up(
     of = {"authorisation_id": "a1", "reference": approved.reference}
     pay = outside.payments
     for step_id in ("c1", "c1"):
-        capture = errand(Capture(step_id=step_id, amount=600, **of))
+        capture = request(Capture(step_id=step_id, amount=600, **of))
         assert await pay.capture_payment(capture) == StepDone(step_id="c1")
-    refund = errand(Refund(step_id="f1", amount=100, **of))
+    refund = request(Refund(step_id="f1", amount=100, **of))
     assert await pay.refund_payment(refund) == StepDone(step_id="f1")
-    assert await pay.void_payment(errand(Void(step_id="v1", **of))) == StepDone(step_id="v1")
-    too_late = await pay.capture_payment(errand(Capture(step_id="c2", amount=1, **of)))
+    assert await pay.void_payment(request(Void(step_id="v1", **of))) == StepDone(step_id="v1")
+    too_late = await pay.capture_payment(request(Capture(step_id="c2", amount=1, **of)))
     assert too_late == PaymentRefused(
         step_id="c2", reason="1 cannot be captured: 0 is left of this authorisation"
     )
@@ -140,7 +142,7 @@ async def test_stock_is_held_as_far_as_there_is_any(
 ) -> None:
     short = Piece(line_id="2", sku="SHORT-1-TUNA", quantity=3)
     step = Reserve(step_id="r1", lines=[MILK, short])
-    found = await outside.stock.reserve_stock(errand(step))
+    found = await outside.stock.reserve_stock(request(step))
     assert isinstance(found, StockHeld)
     assert [(part.sku, part.quantity) for part in found.held] == [("MILK", 2), ("SHORT-1-TUNA", 1)]
 
@@ -148,9 +150,9 @@ async def test_stock_is_held_as_far_as_there_is_any(
     one = milk.model_copy(update={"quantity": 1})
     stock = outside.stock
     release, withdraw = Release(step_id="l1", held=[tuna]), Withdraw(step_id="w1", held=[milk])
-    assert await stock.release_stock(errand(release)) == StepDone(step_id="l1")
-    assert await stock.withdraw_stock(errand(withdraw)) == StepDone(step_id="w1")
-    restock = errand(Restock(step_id="t1", held=[one]))
+    assert await stock.release_stock(request(release)) == StepDone(step_id="l1")
+    assert await stock.withdraw_stock(request(withdraw)) == StepDone(step_id="w1")
+    restock = request(Restock(step_id="t1", held=[one]))
     assert await stock.restock(restock) == StepDone(step_id="t1")
     assert await books(simulators, "stock", "o") == {
         "held": {},
@@ -170,12 +172,12 @@ async def test_a_shipment_is_booked_stopped_or_gone(
     assert (await books(simulators, "shipping", "o"))["s"]["has_address"]
 
     await simulators.post("/shipping/control/shipments/o/s/leave")
-    gone = ShipmentGone(shipment_id="s", tracking=booked.tracking, lines=[MILK])
-    stop = errand(Stop(step_id="x1", shipment_id="s"))
+    gone = ShipmentDeparted(shipment_id="s", tracking=booked.tracking, lines=[MILK])
+    stop = request(Stop(step_id="x1", shipment_id="s"))
     assert await shipping.stop_shipment(stop) == gone
     assert await shipping.book_shipment(book(revision=2)) == gone
 
-    other = errand(Stop(step_id="x2", shipment_id="unheard-of"))
+    other = request(Stop(step_id="x2", shipment_id="unheard-of"))
     assert await shipping.stop_shipment(other) == StepDone(step_id="x2")
 
 
@@ -226,7 +228,7 @@ async def test_a_connection_that_breaks_leaves_the_outcome_unknown() -> None:
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with reaching(f"http://127.0.0.1:{port}") as outside:
-            error = await failure(outside.stock.reserve_stock(errand(reserve())))
+            error = await failure(outside.stock.reserve_stock(request(reserve())))
     assert error.type == OUTCOME_UNKNOWN
 
 
@@ -244,7 +246,7 @@ async def test_a_service_that_trickles_does_not_keep_us() -> None:
     async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with reaching(f"http://127.0.0.1:{port}", seconds=0.3) as outside:
-            error = await failure(outside.stock.reserve_stock(errand(reserve())))
+            error = await failure(outside.stock.reserve_stock(request(reserve())))
         await asyncio.sleep(0.2)
     assert error.type == OUTCOME_UNKNOWN
 
@@ -277,7 +279,7 @@ async def test_a_refusal_without_a_meaning_is_for_a_person(outside: Outside) -> 
     approved = await outside.payments.authorise_payment(authorise())
     assert isinstance(approved, PaymentApproved)
     refund = Refund(step_id="f1", authorisation_id="a1", reference=approved.reference, amount=1)
-    error = await failure(outside.payments.refund_payment(errand(refund)))
+    error = await failure(outside.payments.refund_payment(request(refund)))
     assert refuses_the_step(error) == (
         "the payments service answered 422: 1 cannot be refunded: 0 is captured and not refunded"
     )
@@ -290,7 +292,7 @@ async def test_a_key_used_for_something_else_is_for_a_person(outside: Outside) -
 
 
 async def test_a_shipment_that_was_stopped_is_not_booked_in_silence(outside: Outside) -> None:
-    await outside.shipping.stop_shipment(errand(Stop(step_id="x", shipment_id="s")))
+    await outside.shipping.stop_shipment(request(Stop(step_id="x", shipment_id="s")))
     error = await failure(outside.shipping.book_shipment(book()))
     assert (
         refuses_the_step(error) == "the shipping service says that the shipment was stopped before"
@@ -357,7 +359,7 @@ async def test_stock_that_nobody_asked_for_is_for_a_person(
 ) -> None:
     service, outside = odd
     service.answer = Response(f'{{"held": [{part.model_dump_json()}]}}', 201)
-    error = await failure(outside.stock.reserve_stock(errand(reserve())))
+    error = await failure(outside.stock.reserve_stock(request(reserve())))
     assert refuses_the_step(error) == "the stock service holds what it was not asked for"
 
 
@@ -433,7 +435,7 @@ async def test_what_quotes_an_address_is_not_repeated(odd: tuple[Odd, Outside]) 
 async def test_names_in_a_path_are_quoted(odd: tuple[Odd, Outside]) -> None:
     service, outside = odd
     step = Void(step_id="v", authorisation_id="a1", reference="../a/b?c#d")
-    await outside.payments.void_payment(errand(step))
+    await outside.payments.void_payment(request(step))
     path = service.asked[0].scope["raw_path"].decode()
     assert path == "/payments/authorisations/..%2Fa%2Fb%3Fc%23d/void"
 
@@ -443,7 +445,7 @@ async def test_names_in_a_path_are_quoted(odd: tuple[Odd, Outside]) -> None:
 
 async def test_key_and_trace_arrive(odd: tuple[Odd, Outside]) -> None:
     service, outside = odd
-    await outside.stock.release_stock(errand(Release(step_id="l1", held=[])))
+    await outside.stock.release_stock(request(Release(step_id="l1", held=[])))
     headers = service.asked[0].headers
     assert headers["Idempotency-Key"] == "o:l1"
     assert headers["traceparent"] == CALLER, "nobody traces here: it is handed on as it came"
@@ -457,7 +459,7 @@ async def test_a_call_is_a_span_of_the_trace_that_caused_it(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(telemetry, "TRACER", provider.get_tracer("orderly"))
     service.answer = Response(status_code=503)
-    await failure(outside.stock.release_stock(errand(Release(step_id="l1", held=[]))))
+    await failure(outside.stock.release_stock(request(Release(step_id="l1", held=[]))))
 
     (span,) = exporter.get_finished_spans()
     assert (span.name, span.kind) == ("release at the stock service", trace.SpanKind.CLIENT)

@@ -30,7 +30,7 @@ from tests.conftest import Running, new_database, run_api, run_worker
 from tests.integration.api.test_orders import BAGELS, BASKET, http, problem
 from tests.support.command_builders import OPENING, mail, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
-from workflows.idempotency import REFUSALS_AT_MOST, from_stream
+from workflows.idempotency import REJECTIONS_MAX, from_stream
 from workflows.messages import TAKE, Snapshot
 from workflows.order import OrderWorkflow
 
@@ -452,7 +452,7 @@ async def test_only_the_last_refusals_are_remembered(orderly: Running) -> None:
     body = {"line_id": "none"}
     hrefs = [
         await left(orderly.http, f"{path}/commands/remove-item-from-order", body)
-        for _ in range(REFUSALS_AT_MOST + 2)
+        for _ in range(REJECTIONS_MAX + 2)
     ]
     for href in hrefs[2:]:
         await refusal(orderly.http, href, 409, "unknown-id")
@@ -502,7 +502,7 @@ async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carri
     await ended(orderly, order_id)
 
     for late in (mail(order_id, AddNote(text="late")), meanwhile):
-        await gateway._reopen(order_id, stale, "", late.posted)
+        await gateway._reopen(order_id, stale, "", late.queued)
     await published(orderly.pool, order_id, answer.version + 1)
     await ended(orderly, order_id)
 
@@ -542,7 +542,7 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
         id=early.order_id,
         task_queue=orderly.task_queue,
         start_signal=TAKE,
-        start_signal_args=[early.posted],
+        start_signal_args=[early.queued],
     )
     sent = f"{early.command_id}{early.instruction.payload_hash}"
     href = f"/v1/orders/{early.order_id}/commands/sent/{sent}"

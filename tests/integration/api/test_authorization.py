@@ -18,9 +18,9 @@ from temporalio.client import Client
 from api.app import create_app
 from api.auth.permissions import CUSTOMERS, OPERATE, OPERATORS, READ, WHO_MAY, WRITE, shown_to
 from api.auth.tokens import LEEWAY_SECONDS
-from api.context import Context
+from api.context import RequestContext
 from api.events import stream as api_streams
-from api.personal_data import OPEN_TYPES
+from api.personal_data import PUBLIC_COMMAND_TYPES
 from orders.commands import COMMAND_TYPES, type_of
 from settings import Settings
 from tests.conftest import Running, run_api
@@ -326,7 +326,7 @@ def body_of(tag: str) -> dict[str, Any]:
     return next(c for c in NEWS if c.type == tag).model_dump(mode="json", exclude_none=True)
 
 
-@pytest.mark.parametrize("tag", [type_of(command_type) for command_type in OPEN_TYPES])
+@pytest.mark.parametrize("tag", [type_of(command_type) for command_type in PUBLIC_COMMAND_TYPES])
 async def test_a_customer_sends_what_is_for_customers_and_nothing_else(
     api: Guarded, tag: str
 ) -> None:
@@ -462,9 +462,9 @@ async def test_without_any_keys_nobody_is_called_a_stranger(orderly: Running) ->
 
 
 def test_documents_are_shortened_where_they_say_what_is_allowed_and_nowhere_else() -> None:
-    ada = Context("a", "r", "t", "customer:ada", "ada")
+    ada = RequestContext("a", "r", "t", "customer:ada", "ada")
     tricky = (
         r'{"title":"x,\"allowed_commands\":[\"hold-order\"]","allowed_commands":["hold-order"]}'
     )
     assert shown_to(ada, tricky) == re.sub(r'\["hold-order"\]\}', "[]}", tricky)
-    assert shown_to(Context("a", "r", "t"), tricky) == tricky
+    assert shown_to(RequestContext("a", "r", "t"), tricky) == tricky

@@ -16,15 +16,15 @@ from api.problems.handlers import respond
 from api.problems.problem import FieldError, Problem
 from tests.integration.api.test_orders import BAGELS, BASKET, http, opened, problem, shown
 from tests.support.paths import ROOT
-from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Refusal
+from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Rejection
 
 __all__ = ["http"]  # A fixture.
 
 WAITING_HELPS = (429, 503)
 
 
-def refusal(code: str) -> Refusal:
-    return Refusal(code=code, message="no", version=7, allowed_commands=["add-note"])
+def refusal(code: str) -> Rejection:
+    return Rejection(code=code, message="no", version=7, allowed_commands=["add-note"])
 
 
 # What each constructor in api/errors.py can be asked to make.

@@ -71,7 +71,7 @@ async def opened(client: Any, key: str) -> Any:
     basket = models.NewOrder(customer_id="900", currency="USD", lines=[bagels])
     sent = {"client": client, "body": basket, "idempotency_key": key, "prefer": WAIT}
     answer = await open_order.asyncio(**sent)
-    assert isinstance(answer, models.CommandAnswer), answer
+    assert isinstance(answer, models.CommandResult), answer
     again = await open_order.asyncio_detailed(**sent)
     assert again.parsed == answer and again.headers["Idempotent-Replayed"] == "true"
     return answer
@@ -84,7 +84,7 @@ async def test_it_opens_and_places_an_order_and_reads_it(client: Any) -> None:
     both = models.Commands(commands=[note, models.PlaceOrder(payment_method="pm_card")])
     if_match = f'"{draft.version}"'
     placed = await part("api.commands.send_commands").asyncio(**order, body=both, if_match=if_match)
-    assert isinstance(placed, models.CommandAnswer), placed
+    assert isinstance(placed, models.CommandResult), placed
     assert (placed.status, placed.total) == ("placed", 100)
 
     shown = await part("api.reads.get_order").asyncio(**order, min_version=placed.version)

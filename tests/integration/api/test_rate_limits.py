@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.auth.permissions import OPERATE, READ
-from api.limits.rate_limit import Buckets
+from api.limits.rate_limit import TokenBuckets
 from settings import Rate, Settings
 from tests.conftest import Running, run_api
 from tests.integration.api.test_orders import BASKET, problem
@@ -30,7 +30,7 @@ SLOW = Rate(per_second=0.01, burst=3)  # In a test, what is gone from it does no
 def test_in_no_span_of_time_is_more_granted_than_burst_and_rate_allow(
     rate: Rate, steps: list[float]
 ) -> None:
-    buckets, now, granted = Buckets(rate), 0.0, list[float]()
+    buckets, now, granted = TokenBuckets(rate), 0.0, list[float]()
     for step in steps:
         now += step / rate.per_second
         if buckets.take("ada", now).is_granted:
@@ -42,7 +42,7 @@ def test_in_no_span_of_time_is_more_granted_than_burst_and_rate_allow(
 
 @given(RATES, STEPS)
 def test_who_comes_again_when_told_to_is_served(rate: Rate, steps: list[float]) -> None:
-    buckets, now = Buckets(rate), 1e6
+    buckets, now = TokenBuckets(rate), 1e6
     for step in steps:
         now += step / rate.per_second
         level = buckets.take("ada", now)
@@ -55,7 +55,7 @@ def test_who_comes_again_when_told_to_is_served(rate: Rate, steps: list[float]) 
 
 
 def test_a_token_that_was_given_back_is_there_again_and_no_more() -> None:
-    buckets = Buckets(SLOW)
+    buckets = TokenBuckets(SLOW)
     for _ in range(100):
         assert buckets.take("ada", 1.0).left == 2
         buckets.give_back("ada")
@@ -65,7 +65,7 @@ def test_a_token_that_was_given_back_is_there_again_and_no_more() -> None:
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=200))
 def test_forgetting_a_caller_only_ever_gives_it_a_full_bucket(callers: list[str]) -> None:
-    few, many = Buckets(SLOW, callers_max=2), Buckets(SLOW)
+    few, many = TokenBuckets(SLOW, callers_max=2), TokenBuckets(SLOW)
     for caller in callers:
         level = few.take(caller, 1.0)
         assert level.left >= many.take(caller, 1.0).left

@@ -22,11 +22,11 @@ from api.auth.tokens import (
     KEEP_SECONDS,
     LEEWAY_SECONDS,
     PAUSE_SECONDS,
-    BadToken,
-    KeysAway,
+    InvalidToken,
+    JwksUnavailable,
     KeySet,
     Verifier,
-    minted,
+    issue_token,
 )
 from settings import TokenRules
 from tests.support.token_issuer import AUDIENCE, ISSUER, Issuer, Key, ec_key, issuing, rsa_key
@@ -93,13 +93,13 @@ async def test_a_token_without_a_scope_allows_nothing(issuer: Issuer, verifier: 
 
 
 async def test_a_shared_secret_signs_and_verifies_for_development(by_secret: Verifier) -> None:
-    token = minted(SHARED, "ada", "orders:write orders:read", 60)
+    token = issue_token(SHARED, "ada", "orders:write orders:read", 60)
     assert await told(by_secret, token) == ADA
-    others = minted(replace(SHARED, secret=SECRET[::-1]), "ada", "orders:read", 60)
-    with pytest.raises(BadToken, match="signature"):
+    others = issue_token(replace(SHARED, secret=SECRET[::-1]), "ada", "orders:read", 60)
+    with pytest.raises(InvalidToken, match="signature"):
         await by_secret.verified(others)
     signed_by_a_key = jwt.encode({"sub": "ada"}, RSA.private, "RS256")
-    with pytest.raises(BadToken, match="alg"):
+    with pytest.raises(InvalidToken, match="alg"):
         await by_secret.verified(signed_by_a_key)
 
 
@@ -170,7 +170,7 @@ async def test_a_bad_token_is_told_what_is_wrong_with_it_and_not_quoted(
 ) -> None:
     make, words = BAD[kind]
     token = make(issuer)
-    with pytest.raises(BadToken, match=words) as refused:
+    with pytest.raises(InvalidToken, match=words) as refused:
         await verifier.verified(token)
     said = str(refused.value)
     assert not any(part and part in said for part in token.split("."))
@@ -182,7 +182,7 @@ async def test_a_bad_token_is_told_what_is_wrong_with_it_and_not_quoted(
 async def test_whatever_is_sent_instead_of_a_token_is_a_bad_token(
     by_secret: Verifier, text: str
 ) -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidToken):
         await by_secret.verified(text)
 
 
@@ -196,7 +196,7 @@ JSON = st.recursive(
 async def test_whatever_is_in_its_header_a_forged_token_is_a_bad_token(
     by_secret: Verifier, header: dict[str, Any]
 ) -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidToken):
         await by_secret.verified(encoded(header, {"sub": "ada"}) + ".c2lnbmVk")
 
 
@@ -209,7 +209,7 @@ async def test_whatever_the_issuer_claims_is_a_token_or_a_bad_one(
     signing_input = encoded({"alg": "HS256"}, claims)
     signature = jwt.get_algorithm_by_name("HS256").sign(signing_input.encode(), SECRET.encode())
     token = f"{signing_input}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
-    with suppress(BadToken):
+    with suppress(InvalidToken):
         assert isinstance((await by_secret.verified(token)).subject, str)
 
 
@@ -289,7 +289,7 @@ async def test_known_keys_are_used_while_the_issuer_is_away(
     assert issuer.asked == 4
     # Of any other nobody can say whether it is good.
     clock.now += PAUSE_SECONDS
-    with pytest.raises(KeysAway):
+    with pytest.raises(JwksUnavailable):
         await keys.find("unknown")
     issuer.status = 200
     clock.now += PAUSE_SECONDS
@@ -301,7 +301,7 @@ async def test_without_any_keys_nobody_can_say_until_the_issuer_is_back(
 ) -> None:
     issuer.status = 503
     for _ in range(10):
-        with pytest.raises(KeysAway):
+        with pytest.raises(JwksUnavailable):
             await keys.find(RSA.key_id)
     assert issuer.asked == 1
     issuer.status = 200
@@ -311,7 +311,7 @@ async def test_without_any_keys_nobody_can_say_until_the_issuer_is_back(
 
 async def test_an_issuer_that_cannot_be_reached_is_away() -> None:
     async with httpx.AsyncClient() as http:
-        with pytest.raises(KeysAway):
+        with pytest.raises(JwksUnavailable):
             await KeySet("http://127.0.0.1:1/jwks.json", http).find("any")
 
 

@@ -21,9 +21,9 @@ from orders.steps import (
     PaymentApproved,
     PaymentRefused,
     Piece,
-    Result,
-    ShipmentGone,
+    ShipmentDeparted,
     StepDone,
+    StepResult,
     StockLost,
 )
 from settings import Settings
@@ -200,13 +200,13 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
             "shipping",
             "shipment.dispatched",
             {"shipment_id": "s", "tracking": "T1", "lines": [MILK.model_dump()]},
-            ShipmentGone(shipment_id="s", tracking="T1", lines=[MILK]),
+            ShipmentDeparted(shipment_id="s", tracking="T1", lines=[MILK]),
         ),
         (
             "shipping",
             "shipment.dispatched",
             {"shipment_id": "s"},
-            ShipmentGone(shipment_id="s"),
+            ShipmentDeparted(shipment_id="s"),
         ),
         (
             "shipping",
@@ -229,7 +229,7 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
     ],
 )
 def test_each_event_means_one_thing_to_an_order(
-    party: str, type_: str, data: dict[str, Any], message: Result | OrderCommand
+    party: str, type_: str, data: dict[str, Any], message: StepResult | OrderCommand
 ) -> None:
     told = Envelope.model_validate_json(event(type_, {"order_id": "o", "more": 1, **data}))
     understood = EVENTS[party][told.type].model_validate(told.data)

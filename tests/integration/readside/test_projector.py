@@ -25,7 +25,7 @@ from orders.events import (
     OrderPlaced,
 )
 from readside.engine import checkpoints, parking, projector, rebuild
-from readside.engine.checkpoints import ALL_SLICES, LIVE, Group, Overtaken
+from readside.engine.checkpoints import ALL_SLICES, LIVE, CheckpointConflict, SliceGroup
 from readside.engine.projector import Step
 from readside.engine.slices import Slices
 from readside.freshness import Freshness
@@ -157,8 +157,8 @@ async def test_projectors_that_fight_and_die_count_every_event_once(
 async def test_a_checkpoint_that_another_projector_has_moved_is_left_alone(
     pool: asyncpg.Pool,
 ) -> None:
-    ours = Group(Checkpoint(1, 1), ALL_SLICES)
-    with pytest.raises(Overtaken):
+    ours = SliceGroup(Checkpoint(1, 1), ALL_SLICES)
+    with pytest.raises(CheckpointConflict):
         async with pool.acquire() as connection, connection.transaction():
             await checkpoints.move(connection, ORDER_VIEW.name, LIVE, ours, Checkpoint(9, 9))
     async with pool.acquire() as connection:
@@ -309,7 +309,7 @@ async def test_a_projection_with_a_bug_parks_what_it_concerns_and_is_made_good_a
     digested = order_view.digested
     with monkeypatch.context() as buggy:
 
-        def divided(view: View, stream: Sequence[order_view.Happening]) -> View:
+        def divided(view: View, stream: Sequence[order_view.StoredEvent]) -> View:
             assert view.order_id not in bad, "a bug"
             return digested(view, stream)
 

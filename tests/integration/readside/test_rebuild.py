@@ -187,7 +187,7 @@ async def test_a_projection_that_digests_less_than_the_live_one_is_not_swapped_i
     digested = order_view.digested
     with monkeypatch.context() as buggy:
 
-        def divided(view: View, stream: Sequence[order_view.Happening]) -> View:
+        def divided(view: View, stream: Sequence[order_view.StoredEvent]) -> View:
             assert view.order_id != orders[2], "a bug"
             return digested(view, stream)
 

@@ -27,7 +27,7 @@ from orders.order import Order
 from tests.conftest import COMMANDS_AT_ONCE, TEMPORAL, Running, new_database, run_worker
 from tests.support.command_builders import bagels, mail, new_order_id, opening
 from tests.support.histories import assert_replays, current_details, runs_of
-from workflows.command_handler import Refused
+from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, Snapshot
 from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkflow
 
@@ -86,7 +86,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
         while refusal is None and taken < 10_000:
             try:
                 taken = (await gateway.send(mail(order_id, *many), WAIT_SECONDS)).version
-            except Refused as refused:
+            except Rejected as refused:
                 refusal = refused.refusal
         assert refusal is not None
         assert (refusal.code, refusal.version) == (LOG_BEHIND, taken)
@@ -155,7 +155,7 @@ async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_ru
                 with pytest.raises(Problem) as unanswered:
                     await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), 3.0)
         assert unanswered.value.code == "outcome-unknown"
-        assert "PastRewritten" in await failures(temporal.client, order_id)
+        assert "HistoryDiverged" in await failures(temporal.client, order_id)
         assert await log.head(pool, order_id) == 2
 
         async with run_worker(temporal.client, queue, pool):

@@ -7,16 +7,16 @@ import asyncio
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from api.gateway.gateway import Mail
+from api.gateway.gateway import CommandMessage
 from api.problems.problem import Problem
 from eventlog import log
 from orders.commands import AddNote, CancelOrder, PlaceOrder
 from tests.conftest import HISTORY_EVENTS_SUGGESTED_MAX, Running
 from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
-from workflows.command_handler import Refused
+from workflows.command_handler import Rejected
 from workflows.idempotency import from_stream
-from workflows.messages import Answer
+from workflows.messages import CommandResult
 
 WAIT_SECONDS = 30.0
 
@@ -26,7 +26,7 @@ async def test_3000_commands_each_sent_twice_at_once_are_applied_once(orderly: R
     await gateway.send(opening(order_id), WAIT_SECONDS)
     at_once = asyncio.Semaphore(4)
 
-    async def send_twice(number: int) -> tuple[Answer, Answer]:
+    async def send_twice(number: int) -> tuple[CommandResult, CommandResult]:
         async with at_once:
             first, second = await asyncio.gather(
                 *(
@@ -95,10 +95,10 @@ async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> 
     assert same(repeated, note)
     already_so = await gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
     assert (already_so.version, already_so.event_types) == (4, [])
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
     assert refused.value.refusal.code == "not-allowed-now"
-    with pytest.raises(Refused) as stale:
+    with pytest.raises(Rejected) as stale:
         await gateway.send(mail(order_id, AddNote(text="late"), expected_version=3), WAIT_SECONDS)
     assert (stale.value.refusal.code, stale.value.refusal.version) == ("version-conflict", 4)
     with pytest.raises(Problem) as unknown:
@@ -141,14 +141,14 @@ async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: R
     assert await log.head(orderly.pool, order_id) == 4
 
 
-def same(one: Answer, other: Answer) -> bool:
+def same(one: CommandResult, other: CommandResult) -> bool:
     """But for the attempt that got it first, which the log does not keep."""
     return one.model_copy(update={"attempt_id": None}) == other.model_copy(
         update={"attempt_id": None}
     )
 
 
-async def refuses_key(orderly: Running, sent: Mail) -> None:
+async def refuses_key(orderly: Running, sent: CommandMessage) -> None:
     with pytest.raises(Problem) as refused:
         await orderly.gateway.send(sent, WAIT_SECONDS)
     assert (refused.value.status, refused.value.code) == (422, "idempotency-key-reused")

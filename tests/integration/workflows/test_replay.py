@@ -25,8 +25,8 @@ from tests.support.command_builders import OPENING, bagels, mail, new_order_id, 
 from tests.support.histories import assert_replays
 from tests.support.recorded_histories import golden_histories
 from worker import worker_for
-from workflows.messages import Instruction, Posted
-from workflows.order import PastRewritten
+from workflows.messages import CommandBatch, QueuedCommands
+from workflows.order import HistoryDiverged
 
 WAIT_SECONDS = 30.0
 
@@ -58,7 +58,7 @@ async def test_a_golden_history_does_not_replay_under_a_changed_rule(
     )
     first = next(h for h in golden_histories() if any(commands_in(h)))
     result = await replayer.replay_workflow(first, raise_on_replay_failure=False)
-    assert PastRewritten.__name__ in repr(result.replay_failure)
+    assert HistoryDiverged.__name__ in repr(result.replay_failure)
 
 
 async def test_an_order_stays_on_its_worker_version_until_it_continues_as_new(
@@ -97,15 +97,17 @@ def commands_in(history: WorkflowHistory) -> list[Message]:
     for event in history.events:
         accepted = event.workflow_execution_update_accepted_event_attributes
         for payload in accepted.accepted_request.input.args.payloads:
-            commands += converter.from_payload(payload, Instruction).commands
+            commands += converter.from_payload(payload, CommandBatch).commands
     return commands
 
 
-def posted_in(history: WorkflowHistory) -> list[Posted]:
+def posted_in(history: WorkflowHistory) -> list[QueuedCommands]:
     """What was left with an order by those who did not wait, refused or not."""
     signals = (event.workflow_execution_signaled_event_attributes for event in history.events)
     payloads = [payload for signal in signals for payload in signal.input.payloads]
-    return [pydantic_data_converter.payload_converter.from_payload(p, Posted) for p in payloads]
+    return [
+        pydantic_data_converter.payload_converter.from_payload(p, QueuedCommands) for p in payloads
+    ]
 
 
 async def make_current(temporal: WorkflowEnvironment, deployment: str, build_id: str) -> None:

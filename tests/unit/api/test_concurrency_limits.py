@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api.limits.concurrency import BEGIN_WITH, STEP_UP, Pace
-from api.limits.load_shedding import Reads
+from api.limits.concurrency import BEGIN_WITH, STEP_UP, AdaptiveLimit
+from api.limits.load_shedding import ReadLimiter
 
 
 class Served:
@@ -19,7 +19,7 @@ class Served:
         return self.seconds * max(1.0, at_once / self.at_once)
 
 
-def crowd(pace: Pace, served: Served, requests: int = 3_000) -> None:
+def crowd(pace: AdaptiveLimit, served: Served, requests: int = 3_000) -> None:
     """There are always as many inside as may be."""
     for _ in range(requests):
         pace.measured(served.seconds_of(int(pace.number)), int(pace.number))
@@ -30,13 +30,13 @@ def crowd(pace: Pace, served: Served, requests: int = 3_000) -> None:
 def test_a_pace_lets_in_as_many_as_do_not_slow_each_other_down_much(
     at_once: int, seconds: float
 ) -> None:
-    pace = Pace()
+    pace = AdaptiveLimit()
     crowd(pace, Served(at_once, seconds))
     assert at_once <= pace.number <= max(3 * at_once, 2 * BEGIN_WITH + 1 + STEP_UP)
 
 
 def test_a_pace_follows_who_serves_both_ways() -> None:
-    pace = Pace()
+    pace = AdaptiveLimit()
     for _ in range(2):
         crowd(pace, Served(20, 0.01))
         assert 20 <= pace.number <= 60
@@ -47,14 +47,14 @@ def test_a_pace_follows_who_serves_both_ways() -> None:
 
 
 def test_a_pace_does_not_rise_for_those_that_do_not_come() -> None:
-    pace = Pace()
+    pace = AdaptiveLimit()
     for _ in range(1_000):
         pace.measured(0.01, 2)
     assert pace.number == pytest.approx(BEGIN_WITH)
 
 
 def test_after_too_many_at_once_few_reads_have_places_until_many_in_a_row_had() -> None:
-    reads = Reads(10)
+    reads = ReadLimiter(10)
     places = [reads.take() for _ in range(12)]
     assert sum(place is not None for place in places) == 10
 

@@ -109,7 +109,7 @@ def test_an_order_allows_what_it_says_and_nothing_else(
 ) -> None:
     order = SCENES[status].order
     assert order.status is status
-    answer = answer_of(order, command)
+    answer = result_of(order, command)
     if (status, type(command)) in ALREADY_SO:
         assert answer == "already so"
     elif type(command) in ALLOWED[status]:
@@ -119,7 +119,7 @@ def test_an_order_allows_what_it_says_and_nothing_else(
         assert answer == "not-allowed-now"
 
 
-def answer_of(order: Order, command: OrderCommand) -> str:
+def result_of(order: Order, command: OrderCommand) -> str:
     try:
         return "accepted" if decide(command, order, NOW) else "already so"
     except CommandRejected as no:

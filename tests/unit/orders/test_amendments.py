@@ -13,7 +13,7 @@ from orders.money import AMOUNT_MAX, QUANTITY_MAX
 from orders.order import Status
 from orders.rules import amendments as amending
 from orders.rules.checks import fingerprint
-from orders.steps import PaymentRefused, Piece, ShipmentGone
+from orders.steps import PaymentRefused, Piece, ShipmentDeparted
 from tests.support.given import Given, but
 from tests.support.order_fixtures import (
     BAGELS,
@@ -135,7 +135,7 @@ def test_a_difference_that_is_declined_stops_nothing_that_is_on_its_way() -> Non
     refused = PaymentRefused(step_id="authorise-19", reason="no funds")
     waiting = dearer.having(refused)
     assert waiting.order.status is Status.AWAITING_CUSTOMER
-    gone = waiting.having(ShipmentGone(shipment_id=BAGELS)).settled().order
+    gone = waiting.having(ShipmentDeparted(shipment_id=BAGELS)).settled().order
     assert gone.status is Status.AWAITING_CUSTOMER
     assert ledger.captured(gone) == 380
     back = amend(c.ChangeLine(line_id="tuna", unit_price=100), amendment_id="no")
@@ -153,7 +153,7 @@ def test_a_difference_that_is_not_needed_any_more_may_be_declined() -> None:
 def test_what_had_left_before_the_amendment_comes_back_into_the_order(
     change: c.AmendOrder,
 ) -> None:
-    gone = ShipmentGone(
+    gone = ShipmentDeparted(
         shipment_id=BAGELS, lines=[Piece(line_id="bagels", sku="1095275", quantity=2)]
     )
     order = a_booked_order.having(change, gone).settled().order
@@ -241,7 +241,7 @@ def test_new_lines_without_an_id_are_named_after_the_amendment() -> None:
 def test_pieces_called_off_and_amended_away_come_back_only_as_far_as_they_left() -> None:
     off = c.CancelLines(cancellation_id="diet", lines=bagels(1))
     more = amend(c.ChangeLine(line_id="bagels", quantity=4))
-    gone = ShipmentGone(
+    gone = ShipmentDeparted(
         shipment_id=BAGELS, lines=[Piece(line_id="bagels", sku="1095275", quantity=2)]
     )
     line = a_booked_order.having(off, more, gone).order.lines["bagels"]

@@ -17,7 +17,7 @@ from orders.policy import Policy
 from orders.rules import process
 from orders.rules.checks import CommandRejected
 from orders.rules.process import Deadline, is_over, next_deadline, next_steps
-from orders.steps import DeadlinePassed, ShipmentGone, StepDone
+from orders.steps import DeadlinePassed, ShipmentDeparted, StepDone
 from tests.support.given import NOW, Given, but, given, opened, placed, tuna_added
 from tests.support.order_fixtures import (
     BAGELS,
@@ -250,7 +250,7 @@ def test_a_new_address_is_told_to_the_carrier() -> None:
 
 
 def test_while_an_order_is_held_it_hears_and_afterwards_it_acts() -> None:
-    gone = a_held_order.having(ShipmentGone(shipment_id=BAGELS))
+    gone = a_held_order.having(ShipmentDeparted(shipment_id=BAGELS))
     assert [step.type for step in next_steps(gone.order)] == ["withdraw"]
     released = gone.having(c.ReleaseOrder())
     assert [step.type for step in next_steps(released.order)] == ["withdraw", "capture"]

@@ -14,7 +14,7 @@ from orders import events as e
 from orders import steps as o
 from orders.events import LineCount
 from orders.order import Status
-from orders.steps import RESULT_TYPES, Piece, Result
+from orders.steps import RESULT_TYPES, Piece, StepResult
 from tests.support.given import NOW, Given, but, given
 from tests.support.order_fixtures import (
     BAGELS,
@@ -46,7 +46,7 @@ one_bagel_off = c.CancelLines(cancellation_id="diet", lines=bagels(1))
 capturing = a_booked_order.having(bagels_leave)
 refunding = a_sent_order.having(c.RefundPayment(refund_id="sorry", amount=50))
 
-bagels_gone = o.ShipmentGone(shipment_id=BAGELS, tracking="1Z-BAGELS")
+bagels_gone = o.ShipmentDeparted(shipment_id=BAGELS, tracking="1Z-BAGELS")
 two_were_in_it = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", quantity=2)])
 giving_back = a_placed_order.having(one_bagel_off, all_held)
 lost_on_the_way = a_sent_order.having(c.ReportDeliveryFailure(shipment_id=BAGELS, goods="returned"))
@@ -247,7 +247,7 @@ def test_a_loss_counts_once_and_only_of_what_is_held() -> None:
 
 # Every result
 
-HEARD: list[tuple[Given, Result]] = [
+HEARD: list[tuple[Given, StepResult]] = [
     (a_placed_order, all_held),
     (a_placed_order, no_tuna),
     (a_reserved_order, approved),
@@ -269,7 +269,7 @@ HEARD: list[tuple[Given, Result]] = [
 
 
 @pytest.mark.parametrize(("order", "result"), HEARD)
-def test_a_result_is_heard_once(order: Given, result: Result) -> None:
+def test_a_result_is_heard_once(order: Given, result: StepResult) -> None:
     now = result.at if isinstance(result, o.DeadlinePassed) else NOW
     once = order.having(result, now=now)
     assert once.order != order.order
@@ -278,7 +278,7 @@ def test_a_result_is_heard_once(order: Given, result: Result) -> None:
 
 @pytest.mark.parametrize("order", [given(), a_draft, a_cancelled_order, a_completed_order])
 @pytest.mark.parametrize("result", [r for _, r in HEARD if not isinstance(r, o.DeadlinePassed)])
-def test_a_result_that_nobody_waits_for_changes_nothing(order: Given, result: Result) -> None:
+def test_a_result_that_nobody_waits_for_changes_nothing(order: Given, result: StepResult) -> None:
     order.when(result).then()
 
 

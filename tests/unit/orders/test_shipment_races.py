@@ -22,7 +22,7 @@ from tests.support.order_fixtures import (
 
 one_bagel_off = c.CancelLines(cancellation_id="diet", lines=bagels(1))
 two_bagels = [LineCount(line_id="bagels", quantity=2)]
-bagels_gone = o.ShipmentGone(shipment_id=BAGELS, tracking="1Z-BAGELS")
+bagels_gone = o.ShipmentDeparted(shipment_id=BAGELS, tracking="1Z-BAGELS")
 two_were_in_it = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", quantity=2)])
 
 # BookingAccepted
@@ -38,7 +38,7 @@ def test_an_older_booking_than_the_last_that_was_asked_for_changes_nothing() -> 
     a_confirmed_order.having(one_bagel_off).when(o.BookingAccepted(step_id="book-13")).then()
 
 
-# ShipmentGone
+# ShipmentDeparted
 
 
 def test_a_shipment_leaves_when_the_carrier_says_so() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orders.events import DiscountApplied, ItemAdded, ItemQuantityChanged, OrderEvent
 from orders.evolve import fold
 from orders.order import Order
-from readside.engine.projection import Undigestible
+from readside.engine.projection import ProjectionError
 from readside.order_view.document import View, document
 from readside.order_view.projection import digested
 from tests.support.given import (
@@ -69,7 +69,7 @@ def test_an_unreadable_event_stops_the_projection_where_it_is(
     change: dict[str, object], reason: str
 ) -> None:
     stream = [*STREAM[:2], but(STREAM[2], **change), *STREAM[3:]]
-    with pytest.raises(Undigestible, match=rf"^order ord_1, version 3: .*{reason}") as stopped:
+    with pytest.raises(ProjectionError, match=rf"^order ord_1, version 3: .*{reason}") as stopped:
         digested(NOTHING, stream)
     assert (stopped.value.order_id, stopped.value.version) == ("ord_1", 3)
 

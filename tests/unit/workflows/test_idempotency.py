@@ -12,23 +12,23 @@ from eventlog.envelope import Envelope
 from orders.commands import COMMAND_TYPES, OrderCommand, type_of
 from orders.order import Order
 from tests.support.given import add_bagels, add_note, apply_welcome, but, cancel, open_order, place
-from workflows.command_handler import Refused, decide_instruction
+from workflows.command_handler import Rejected, decide_batch
 from workflows.idempotency import (
-    REFUSALS_AT_MOST,
+    REJECTIONS_MAX,
     REMEMBER_AT_LEAST,
     REMEMBER_AT_MOST,
     REMEMBER_FOR,
-    Remembered,
-    RememberedRefusal,
-    answer_of,
+    StoredRejection,
+    StoredResult,
     from_stream,
     packed,
-    packed_refusals,
+    packed_rejections,
     recent,
+    result_of,
     unpacked,
-    unpacked_refusals,
+    unpacked_rejections,
 )
-from workflows.messages import Answer, Instruction, Refusal
+from workflows.messages import CommandBatch, CommandResult, Rejection
 
 NOW = datetime(2017, 1, 2, 12, 0, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -40,13 +40,13 @@ def token(bytes: int) -> str:
     return base64.urlsafe_b64encode(RANDOM.randbytes(bytes)).decode()
 
 
-def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> Remembered:
+def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> StoredResult:
     """The `number`th answer of an order that grows by one item each time."""
     last = number + events - 1
-    return Remembered(
+    return StoredResult(
         command_id=token(12),
         at=NOW - age,
-        answer=Answer(
+        answer=CommandResult(
             version=last,
             status="draft",
             total=number * RANDOM.randrange(1_000),
@@ -58,7 +58,7 @@ def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> R
     )
 
 
-def many(count: int, age: timedelta) -> list[Remembered]:
+def many(count: int, age: timedelta) -> list[StoredResult]:
     return [remembered(number, age) for number in range(2, count + 2)]
 
 
@@ -76,7 +76,7 @@ OPENING = remembered(1, age=timedelta(days=365))
     ],
     ids=["opening only", "a few", "a thousand", "a full day", "a thousand, some old"],
 )
-def test_what_is_young_or_few_is_remembered(later: list[Remembered]) -> None:
+def test_what_is_young_or_few_is_remembered(later: list[StoredResult]) -> None:
     assert recent([OPENING, *later], NOW) == [OPENING, *later]
 
 
@@ -134,14 +134,14 @@ def test_answers_of_huge_instructions_still_fit_and_the_newest_are_kept() -> Non
     assert kept == [OPENING, *huge[-len(kept) + 1 :]]
 
 
-def refusals(count: int, characters: int) -> list[RememberedRefusal]:
+def refusals(count: int, characters: int) -> list[StoredRejection]:
     """Refusals whose messages are that long, and unlike one another."""
     allowed = [type_of(command_type) for command_type in COMMAND_TYPES]
     return [
-        RememberedRefusal(
+        StoredRejection(
             command_id=token(12),
             place="#/commands/{}",
-            refusal=Refusal(
+            refusal=Rejection(
                 code="unknown-id",
                 message=f"the order has no line {token(characters)[:characters]}",
                 version=number,
@@ -154,17 +154,17 @@ def refusals(count: int, characters: int) -> list[RememberedRefusal]:
 
 
 def test_all_refusals_worth_remembering_fit_and_can_be_unpacked() -> None:
-    named = {no.command_id: no for no in refusals(REFUSALS_AT_MOST, characters=64)}
-    text = packed_refusals(named)
+    named = {no.command_id: no for no in refusals(REJECTIONS_MAX, characters=64)}
+    text = packed_rejections(named)
     assert len(text) < 30_000
-    assert unpacked_refusals(text) == named
-    assert unpacked_refusals(packed_refusals({})) == unpacked_refusals("") == {}
+    assert unpacked_rejections(text) == named
+    assert unpacked_rejections(packed_rejections({})) == unpacked_rejections("") == {}
 
 
 def test_of_refusals_that_are_too_long_the_newest_are_kept() -> None:
-    huge = refusals(REFUSALS_AT_MOST, characters=2_000)
-    text = packed_refusals({no.command_id: no for no in huge})
-    kept = list(unpacked_refusals(text).values())
+    huge = refusals(REJECTIONS_MAX, characters=2_000)
+    text = packed_rejections({no.command_id: no for no in huge})
+    kept = list(unpacked_rejections(text).values())
     assert len(text) < 30_000
     assert kept
     assert kept == huge[-len(kept) :]
@@ -173,8 +173,8 @@ def test_of_refusals_that_are_too_long_the_newest_are_kept() -> None:
 # Deciding on instructions, and remembering the answers from what they left in the log
 
 
-def instruction(*commands: OrderCommand, expected_version: int | None = None) -> Instruction:
-    return Instruction(
+def instruction(*commands: OrderCommand, expected_version: int | None = None) -> CommandBatch:
+    return CommandBatch(
         commands=list(commands),
         expected_version=expected_version,
         actor="anonymous",
@@ -194,22 +194,22 @@ TOLD = {
 }
 
 
-def history() -> tuple[list[Envelope], Order, dict[str, Remembered]]:
+def history() -> tuple[list[Envelope], Order, dict[str, StoredResult]]:
     """What comes of TOLD, an hour apart: all events, the order, and what it would remember."""
     stream: list[Envelope] = []
-    order, answers, now = Order(), dict[str, Remembered](), NOW
+    order, answers, now = Order(), dict[str, StoredResult](), NOW
     for command_id, told in TOLD.items():
-        events, order = decide_instruction(told, order, command_id, now)
+        events, order = decide_batch(told, order, command_id, now)
         stream += events
-        answer = answer_of(order, events, told.payload_hash, told.attempt_id)
-        answers[command_id] = Remembered(command_id=command_id, at=now, answer=answer)
+        answer = result_of(order, events, told.payload_hash, told.attempt_id)
+        answers[command_id] = StoredResult(command_id=command_id, at=now, answer=answer)
         now += timedelta(hours=1)
     return stream, order, answers
 
 
 def test_an_answer_says_what_the_order_came_to() -> None:
     *_, answers = history()
-    assert answers["order"].answer == Answer(
+    assert answers["order"].answer == CommandResult(
         version=5,
         status="placed",
         total=286,
@@ -252,10 +252,8 @@ def test_an_order_without_events_remembers_nothing() -> None:
 
 def test_a_refusal_says_which_command_and_field_and_what_is_allowed() -> None:
     _, order, _ = history()
-    with pytest.raises(Refused, match=r"^bell is already there, with other content$") as no:
-        decide_instruction(
-            instruction(cancel, but(add_note, text="It rings.")), order, "again", NOW
-        )
+    with pytest.raises(Rejected, match=r"^bell is already there, with other content$") as no:
+        decide_batch(instruction(cancel, but(add_note, text="It rings.")), order, "again", NOW)
     refusal = no.value.refusal
     assert (refusal.code, refusal.index, refusal.field) == ("id-already-used", 1, "note_id")
     assert (refusal.version, refusal.allowed_commands) == (6, ["add-note"])
@@ -263,6 +261,6 @@ def test_a_refusal_says_which_command_and_field_and_what_is_allowed() -> None:
 
 def test_another_version_than_expected_is_refused_first_of_all() -> None:
     _, order, _ = history()
-    with pytest.raises(Refused, match=r"^the order is at version 6, not 5$") as no:
-        decide_instruction(instruction(place, expected_version=5), order, "late", NOW)
+    with pytest.raises(Rejected, match=r"^the order is at version 6, not 5$") as no:
+        decide_batch(instruction(place, expected_version=5), order, "late", NOW)
     assert no.value.refusal.code == "version-conflict"
