@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
+import asyncpg
 import httpx
 import uvicorn
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ from api import docs_page as reference
 from api.auth.tokens import Verifier
 from api.commands import routes as commands
 from api.commands import status_routes as sent
+from api.dependencies import Services, services_of
 from api.events import routes as feed
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
@@ -63,24 +65,11 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX)
-        app.state.pool = pool
-        app.state.keys = PostgresKeys(pool)
-        app.state.client = client
-        app.state.policy = settings.policy
-        app.state.webhook_secret = settings.webhook_secret
-        app.state.gateway = Gateway(client, pool, settings.task_queue, settings.commands_at_once)
-        app.state.lookup = Lookup(pool)
-        app.state.freshness = Freshness(pool, settings.postgres_dsn)
-        app.state.streams = Streams(pool, settings.postgres_dsn)
-        async with (
-            pool,
-            app.state.freshness.listening(),
-            app.state.streams.listening(),
-            httpx.AsyncClient() as http,
-        ):
-            rules = settings.tokens
-            app.state.verifier = Verifier(rules, http) if rules else None
-            yield {READS: ReadLimiter(settings.reads_at_once)}
+        async with pool, httpx.AsyncClient() as http:
+            services = _services(settings, client, pool, http)
+            app.state.services = services
+            async with services.freshness.listening(), services.streams.listening():
+                yield {READS: ReadLimiter(settings.reads_at_once)}
 
     app = Api(
         title="orderly",
@@ -119,12 +108,28 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     return app
 
 
+def _services(
+    settings: Settings, client: Client, pool: asyncpg.Pool, http: httpx.AsyncClient
+) -> Services:
+    return Services(
+        pool=pool,
+        keys=PostgresKeys(pool),
+        client=client,
+        gateway=Gateway(client, pool, settings.task_queue, settings.commands_at_once),
+        order_loader=Lookup(pool),
+        freshness=Freshness(pool, settings.postgres_dsn),
+        streams=Streams(pool, settings.postgres_dsn),
+        policy=settings.policy,
+        webhook_secret=settings.webhook_secret,
+        verifier=Verifier(settings.tokens, http) if settings.tokens else None,
+    )
+
+
 class Server(uvicorn.Server):
     """Ends streams when it is to stop: else it would wait for readers who wait for it."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loaded: Any = self.config.app
-        loaded.state.streams.end()
+        services_of(cast(FastAPI, self.config.app)).streams.end()
         await super().shutdown(sockets)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
+from api.dependencies import CustomerKeysDep
 from api.problems.handlers import PROBLEMS
 from orders.commands import Id
-from privacy.keys import CustomerKeys
 
 router = APIRouter(
     prefix="/v1/customers",
@@ -27,11 +27,10 @@ class Forgotten(BaseModel):
 
 
 @router.delete("/{customer_id}/personal-data", summary="Forget a customer")
-async def forget_customer(request: Request, customer_id: Id) -> Forgotten:
+async def forget_customer(customer_id: Id, keys: CustomerKeysDep) -> Forgotten:
     """Deletes the customer's key: names and addresses in all of their orders read as erased.
 
     At once, everywhere and for ever. The orders themselves stay as they are. Repeating it is
     harmless; an order that comes later begins anew under another key.
     """
-    keys: CustomerKeys = request.app.state.keys
     return Forgotten(customer_id=customer_id, keys_deleted=await keys.erase(customer_id))

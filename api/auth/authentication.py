@@ -19,6 +19,7 @@ from api.auth.ownership import assert_owned
 from api.auth.permissions import OPERATE
 from api.auth.tokens import PAUSE_SECONDS, InvalidToken, JwksUnavailable, Token, Verifier
 from api.context import context_of
+from api.dependencies import services_of
 from api.limits.load_shedding import waiting
 from api.limits.rate_limit import charge
 from api.problems.problem import Problem, insufficient_scope, unauthenticated, unknown_order
@@ -28,9 +29,10 @@ _ID = TypeAdapter(Id)
 
 
 def require_scope(scope: str) -> type[APIRoute]:
-    """The class of routes that let in who has a scope, and to one order only whose it is.
+    """A route class that requires a token with `scope`, for a path's order that of its customer.
 
-    Both are looked at before anything of the request's body is.
+    It authenticates before the body is read. FastAPI resolves dependencies only after it has read
+    the body, so a dependency would come too late.
     """
 
     class Guarded(APIRoute):
@@ -43,8 +45,9 @@ def require_scope(scope: str) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def handle_admitted(request: Request) -> Response:
-                if request.app.state.verifier is not None:  # Else it is open, on loopback.
-                    await _admit(request, scope)
+                services = services_of(request.app)
+                if services.verifier is not None:
+                    await _admit(request, scope, services.verifier)
                 return await handle(request)
 
             return handle_admitted
@@ -59,7 +62,8 @@ async def assert_own(request: Request, order_id: str) -> None:
         return
     if not _is_id(order_id):
         raise unknown_order(order_id)
-    await assert_owned(order_id, customer_id, request.app.state.pool, request.app.state.client)
+    services = services_of(request.app)
+    await assert_owned(order_id, customer_id, services.pool, services.client)
 
 
 def listed(request: Request, customer_id: str | None) -> str | None:
@@ -85,8 +89,7 @@ def identified(token: Token) -> dict[str, str]:
     return {"actor": f"customer:{token.subject}", "customer_id": token.subject}
 
 
-async def _admit(request: Request, scope: str) -> None:
-    verifier: Verifier = request.app.state.verifier
+async def _admit(request: Request, scope: str, verifier: Verifier) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise unauthenticated()

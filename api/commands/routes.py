@@ -13,6 +13,7 @@ from api.auth.ownership import customer_of
 from api.auth.permissions import WRITE, assert_may_send
 from api.commands.status_routes import ANSWERS, CommandResult, accepted, answered
 from api.context import CommandOptions, context_of, given_request_id, payload_of, short_hash, terms
+from api.dependencies import Services, ServicesDep
 from api.gateway.gateway import CommandMessage, Gateway
 from api.personal_data import (
     PUBLIC_COMMAND_TYPES,
@@ -41,7 +42,6 @@ from orders.commands import (
 from orders.money import Amount, Currency
 from orders.policy import Policy
 from privacy.address import Address
-from privacy.keys import CustomerKeys
 from privacy.sealing import keyed_hash
 from workflows.command_handler import Rejected
 from workflows.messages import COMMANDS_MAX, CommandBatch
@@ -104,17 +104,18 @@ CommandOptionsDep = Annotated[CommandOptions, Depends(terms)]
     responses=ANSWERS,
     tags=["commands"],
 )
-async def open_order(request: Request, order: NewOrder, terms: CommandOptionsDep) -> Response:
+async def open_order(
+    request: Request, order: NewOrder, terms: CommandOptionsDep, services: ServicesDep
+) -> Response:
     """Opens an order, alone or with its lines, and places it if `place` is true: all or nothing.
 
     The order's id follows from the Idempotency-Key: repeated, the request finds the same order.
     """
     order_id = f"ord_{short_hash(context_of(request).actor, terms.key)}"
-    mail = await _mail(
-        request, order_id, order.commands(request.app.state.policy), terms, opener=order.customer_id
-    )
+    commands = order.commands(services.policy)
+    mail = await _mail(request, services, order_id, commands, terms, opener=order.customer_id)
     try:
-        return await _carry_out(request, mail, terms, status=201)
+        return await _carry_out(services.gateway, mail, terms, status=201)
     except Rejected as no:
         line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
         is_a_line = 0 <= line < len(order.lines)
@@ -129,12 +130,16 @@ async def open_order(request: Request, order: NewOrder, terms: CommandOptionsDep
     tags=["commands"],
 )
 async def send_commands(
-    request: Request, order_id: Id, commands: Commands, terms: CommandOptionsDep
+    request: Request,
+    order_id: Id,
+    commands: Commands,
+    terms: CommandOptionsDep,
+    services: ServicesDep,
 ) -> Response:
     """Carries out all of the commands or none; each decides on what the ones before it did."""
-    mail = await _mail(request, order_id, commands.commands, terms, place="#/commands/{}")
+    mail = await _mail(request, services, order_id, commands.commands, terms, place="#/commands/{}")
     try:
-        return await _carry_out(request, mail, terms)
+        return await _carry_out(services.gateway, mail, terms)
     except Rejected as no:
         raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
 
@@ -160,12 +165,15 @@ class Preview(BaseModel):
     tags=["commands"],
 )
 async def preview_amendment(
-    request: Request, order_id: Id, amendment: AmendOrder, terms: CommandOptionsDep
+    request: Request,
+    order_id: Id,
+    amendment: AmendOrder,
+    terms: CommandOptionsDep,
+    services: ServicesDep,
 ) -> Response:
     """Decides on the amendment as if it were sent now, and changes nothing."""
-    mail = await _mail(request, order_id, [amendment], terms)
-    gateway: Gateway = request.app.state.gateway
-    foreseen = await gateway.preview(mail, terms.wait_seconds)
+    mail = await _mail(request, services, order_id, [amendment], terms)
+    foreseen = await services.gateway.preview(mail, terms.wait_seconds)
     if foreseen.refusal is not None:
         raise refused(foreseen.refusal, "#")
     body = Preview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
@@ -182,11 +190,12 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
         request: Request,
         order_id: Id,
         terms: CommandOptionsDep,
+        services: ServicesDep,
         command: Annotated[command_type, command_in_body],
     ) -> Response:
-        mail = await _mail(request, order_id, [command], terms)
+        mail = await _mail(request, services, order_id, [command], terms)
         try:
-            return await _carry_out(request, mail, terms)
+            return await _carry_out(services.gateway, mail, terms)
         except Rejected as no:
             raise refused(no.refusal, "#") from no
 
@@ -209,6 +218,7 @@ for _command_type in PUBLIC_COMMAND_TYPES:
 
 async def _mail(
     request: Request,
+    services: Services,
     order_id: str,
     commands: Sequence[PlaintextCommand],
     terms: CommandOptions,
@@ -219,7 +229,7 @@ async def _mail(
     context = context_of(request)
     assert_may_send(context, [command.type for command in commands], opener)
     command_id = short_hash(context.actor, terms.key)
-    safe, payload_hash = await _through_the_door(request, order_id, commands, opener)
+    safe, payload_hash = await _through_the_door(request, services, order_id, commands, opener)
     return CommandMessage(
         order_id=order_id,
         command_id=command_id,
@@ -238,22 +248,24 @@ async def _mail(
 
 
 async def _through_the_door(
-    request: Request, order_id: str, commands: Sequence[PlaintextCommand], opener: str | None
+    request: Request,
+    services: Services,
+    order_id: str,
+    commands: Sequence[PlaintextCommand],
+    opener: str | None,
 ) -> tuple[Sequence[OrderCommand], str]:
     """The commands without any open personal data, and a hash of them as they were received."""
     payload = payload_of(request.url.path, await request.body())
     if without_personal_data(commands):
         return commands, short_hash(payload)
-    state = request.app.state
-    keys: CustomerKeys = state.keys
-    key = await keys.current(opener or await customer_of(order_id, state.pool, state.client))
+    customer_id = opener or await customer_of(order_id, services.pool, services.client)
+    key = await services.keys.current(customer_id)
     return [sealed(command, key) for command in commands], keyed_hash(payload, key)
 
 
 async def _carry_out(
-    request: Request, mail: CommandMessage, terms: CommandOptions, status: int = 200
+    gateway: Gateway, mail: CommandMessage, terms: CommandOptions, status: int = 200
 ) -> Response:
-    gateway: Gateway = request.app.state.gateway
     if not terms.respond_async:
         return answered(mail, await gateway.send(mail, terms.wait_seconds), status)
     answer = await gateway.post(mail)

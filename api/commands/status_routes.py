@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from api.auth.authentication import require_scope
 from api.auth.permissions import READ
 from api.context import SHORT_HASH, context_of
+from api.dependencies import ClientDep, PoolDep
 from api.gateway.command_status import outcome
 from api.gateway.gateway import CommandMessage
 from api.problems.handlers import PROBLEMS, ProblemDocument, document_of
@@ -70,16 +71,17 @@ SentId = Annotated[str, Path(pattern=f"^{SHORT_HASH}{SHORT_HASH}$")]
     response_model=SentCommand,
     response_model_exclude_none=True,
 )
-async def get_sent_command(request: Request, order_id: Id, sent_id: SentId) -> Response:
+async def get_sent_command(
+    request: Request, order_id: Id, sent_id: SentId, client: ClientDep, pool: PoolDep
+) -> Response:
     """Poll it until it is no longer `pending`, as often as `Retry-After` says.
 
     What was done stays known for ever; what was refused, while the order runs and among its last
     hundred refusals.
     """
-    state = request.app.state
     half = len(sent_id) // 2
     command_id, payload_hash = sent_id[:half], sent_id[half:]
-    known = await outcome(state.client, state.pool, order_id, command_id)
+    known = await outcome(client, pool, order_id, command_id)
     if known is None:
         raise unknown_command(order_id)
     return _shown(_told(request, order_id, known, payload_hash))

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import time
 from typing import Annotated
 
+import asyncpg
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
@@ -15,8 +16,9 @@ from pydantic import AfterValidator, BaseModel
 from api.auth.authentication import assert_own, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
+from api.dependencies import Services, ServicesDep
 from api.events.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event, cursor, place_of
-from api.events.stream import EventStream, Streams
+from api.events.stream import EventStream
 from api.personal_data import is_sealed, unsealed
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
@@ -26,6 +28,7 @@ from eventlog.log import START, Checkpoint
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import Id
 from orders.events import BY_TAG
+from privacy.keys import CustomerKeys
 
 log = logging.getLogger("orderly.api")
 
@@ -74,6 +77,7 @@ Tag = Annotated[str, AfterValidator(_known)]
 )
 async def get_events(
     request: Request,
+    services: ServicesDep,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
     type: Annotated[list[Tag] | None, Query(description="any of these, as item-added")] = None,
     order_id: Id | None = None,
@@ -91,11 +95,11 @@ async def get_events(
         await assert_own(request, order_id)
     types = tuple(sorted(type)) if type else None
     wanted = Wanted(types, order_id, context_of(request).customer_id)
-    place = await _place(request, after, last_event_id)
+    place = await _place(services.pool, after, last_event_id)
     if SSE in accept:
-        return EventStream(request.app.state.streams, _sent(request, place, wanted))
-    page = await feed.read(request.app.state.pool, place, wanted, limit)
-    items = ",".join(await _shown(request, _events(request, page)))
+        return EventStream(services.streams, _sent(request, services, place, wanted))
+    page = await feed.read(services.pool, place, wanted, limit)
+    items = ",".join(await _shown(services.keys, _events(request, page)))
     body = f'{{"items":[{items}],"next":"{cursor(page.end)}"}}'
     # The next request may find more, and erasing changes what is shown.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
@@ -122,7 +126,7 @@ async def get_schema(type: str) -> Response:
     return Response(SCHEMAS[type], media_type=SCHEMA)
 
 
-async def _place(request: Request, after: str | None, last_event_id: str | None) -> Checkpoint:
+async def _place(pool: asyncpg.Pool, after: str | None, last_event_id: str | None) -> Checkpoint:
     """Where to go on. A stream that reconnects knows better than its address, which is old."""
     text = last_event_id or after
     if text is None:
@@ -132,7 +136,7 @@ async def _place(request: Request, after: str | None, last_event_id: str | None)
         place = place_of(text)
     except ValueError as error:
         raise _bad_cursor(named, "is not one that this feed handed out") from error
-    if not await feed.can_have_been_reached(request.app.state.pool, place):
+    if not await feed.can_have_been_reached(pool, place):
         raise _bad_cursor(named, "leads beyond the log, which may have been restored: begin anew")
     return place
 
@@ -143,26 +147,27 @@ def _bad_cursor(named: dict[str, str], detail: str) -> Problem:
     return Problem(400, "invalid-cursor", f"The cursor in {name} {detail}.", errors=[error])
 
 
-async def _sent(request: Request, place: Checkpoint, wanted: Wanted) -> AsyncIterator[bytes]:
+async def _sent(
+    request: Request, services: Services, place: Checkpoint, wanted: Wanted
+) -> AsyncIterator[bytes]:
     """The stream, piece by piece; ends when the log is away, and then the reader comes back.
 
     It ends with the token that it began with, too: who comes back must bring a new one.
     """
-    streams: Streams = request.app.state.streams
     good_until = context_of(request).good_until
     yield format_sse_event(retry=RECONNECT_MS)
     try:
-        async for page in streams.follow(place, wanted):
+        async for page in services.streams.follow(place, wanted):
             if time() >= good_until:
                 break
-            yield b"".join(await _pieces(request, page))
+            yield b"".join(await _pieces(request, services.keys, page))
     except UNAVAILABLE as error:
         log.warning("a stream ends, Postgres is away: %r", error)
 
 
-async def _pieces(request: Request, page: Page) -> list[bytes]:
+async def _pieces(request: Request, keys: CustomerKeys, page: Page) -> list[bytes]:
     events = _events(request, page)
-    shown = zip(page.events, events, await _shown(request, events), strict=True)
+    shown = zip(page.events, events, await _shown(keys, events), strict=True)
     return [
         *(
             format_sse_event(id=cursor(logged.checkpoint), event=event.type, data_str=data)
@@ -177,10 +182,10 @@ def _events(request: Request, page: Page) -> list[CloudEvent]:
     return [cloud_event(logged, str(request.base_url)) for logged in page.events]
 
 
-async def _shown(request: Request, events: Sequence[CloudEvent]) -> list[str]:
+async def _shown(keys: CustomerKeys, events: Sequence[CloudEvent]) -> list[str]:
     """Each event as one line of JSON, with its personal data unsealed if it has any."""
     lines = [as_json(event) for event in events]
     if any(map(is_sealed, lines)):
         # All at once, for one look at the keys. Within JSON there is no bare line feed.
-        lines = (await unsealed("\n".join(lines), request.app.state.keys)).split("\n")
+        lines = (await unsealed("\n".join(lines), keys)).split("\n")
     return lines

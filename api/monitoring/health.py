@@ -6,11 +6,12 @@ import asyncio
 from typing import Literal
 
 import asyncpg
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from temporalio.client import Client
 
+from api.dependencies import ServicesDep
 from eventlog.postgres import UNAVAILABLE
 from readside.engine import checkpoints, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
@@ -52,11 +53,10 @@ async def get_health() -> Liveness:
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "It cannot, and which part is why"}},
 )
-async def get_readiness(request: Request) -> JSONResponse:
+async def get_readiness(services: ServicesDep) -> JSONResponse:
     """200 if commands and reads can be served; else 503, with what cannot and why."""
-    state = request.app.state
     temporal, (postgres, projections, parked) = await asyncio.gather(
-        _temporal(state.client), _readside(state.pool, state.freshness)
+        _temporal(services.client), _readside(services.pool, services.freshness)
     )
     ready = temporal == postgres == projections.get(order_view.PROJECTION.name) == "ok"
     body = Readiness(

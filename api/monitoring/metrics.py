@@ -8,7 +8,7 @@ from functools import cache
 from itertools import accumulate
 
 import asyncpg
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from api.context import method_of, route_of
+from api.dependencies import PoolDep
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from readside.engine.checkpoints import FRESHNESS_MS
@@ -63,13 +64,13 @@ class _Read(Collector):
     response_class=PlainTextResponse,
     response_description="In Prometheus' text format",
 )
-async def get_metrics(request: Request) -> Response:
+async def get_metrics(pool: PoolDep) -> Response:
     """Requests of this process, and the read side's state: the same from every process.
 
     It answers without Postgres, too; then `orderly_postgres_up` is 0, and the rest is missing.
     """
     registry = CollectorRegistry()
-    registry.register(_Read(await _read(request.app.state.pool)))
+    registry.register(_Read(await _read(pool)))
     body = generate_latest(_SERVED) + generate_latest(registry)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 

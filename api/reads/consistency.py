@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Query, Request
 
 from api.auth.authentication import assert_own
 from api.context import VERSION_MAX, wait_seconds
+from api.dependencies import FreshnessDep
 from api.limits.load_shedding import waiting
 from api.problems.problem import Problem, not_ours
 from readside.engine import checkpoints
@@ -64,12 +65,12 @@ async def wanted(
     min_version: int | None,
     consistency_token: str | None,
     prefer: str | None,
+    freshness: Freshness,
 ) -> ReadConsistency:
     """What the caller says of recency, understood; raises a Problem for a token not for them."""
     token = _token(consistency_token) if consistency_token else None
     if token and token[0] != request.path_params.get("order_id"):
         await assert_own(request, token[0])
-    freshness = request.app.state.freshness
     return ReadConsistency(request, freshness, projection, min_version, token, wait_seconds(prefer))
 
 
@@ -78,12 +79,13 @@ def recency_of(projection: str) -> Callable[..., Awaitable[ReadConsistency]]:
 
     async def recency(
         request: Request,
+        freshness: FreshnessDep,
         min_version: MinVersion = None,
         consistency_token: ConsistencyToken = None,
         prefer: Annotated[str | None, Header(description=PREFER)] = None,
     ) -> ReadConsistency:
         """Raises a Problem for a token that is not for the caller, or none of ours."""
-        return await wanted(request, projection, min_version, consistency_token, prefer)
+        return await wanted(request, projection, min_version, consistency_token, prefer, freshness)
 
     return recency
 

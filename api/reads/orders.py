@@ -16,6 +16,7 @@ import telemetry
 from api.auth.authentication import listed, require_scope
 from api.auth.permissions import READ, allowed_to, shown_to
 from api.context import VERSION_MAX, context_of
+from api.dependencies import Services, ServicesDep
 from api.personal_data import PUBLIC_COMMAND_TYPES, ErasedAddress, is_sealed, unsealed
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import not_ours, unknown_order, unserved_sort
@@ -34,6 +35,7 @@ from eventlog.envelope import Envelope
 from orders.commands import Id, Name, type_of
 from orders.money import TOTAL_MAX
 from privacy.address import Address
+from privacy.keys import CustomerKeys
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import OrderDocument, document
@@ -162,7 +164,7 @@ _HEADERS = {"If-None-Match": "an ETag you have: 304", "Prefer": PREFER}
     responses={304: {"description": "Nothing of it is newer than what you have"}},
     openapi_extra=documented(OrderAsked, _HEADERS),
 )
-async def get_order(request: Request, order_id: Id) -> Response:
+async def get_order(request: Request, order_id: Id, services: ServicesDep) -> Response:
     """The order as the read model last saw it, or as it was; the ETag is the version shown."""
     wants = asked(request, OrderAsked)
     version, at = wants.version, wants.at
@@ -172,11 +174,12 @@ async def get_order(request: Request, order_id: Id) -> Response:
         wants.min_version,
         wants.consistency_token,
         request.headers.get("prefer"),
+        services.freshness,
     )
     if version is None and at is None:
-        row = await _found(request, order_id, recency)
+        row = await _found(services, order_id, recency)
     else:
-        row = await _as_of(request.app.state.pool, order_id, recency, version, at)
+        row = await _as_of(services.pool, order_id, recency, version, at)
     headers = {"ETag": f'"{row.version}"', **recency.headers()}
     if version is not None:
         headers["Cache-Control"] = PAST_STAYS
@@ -185,13 +188,14 @@ async def get_order(request: Request, order_id: Id) -> Response:
     # Erasing a customer changes what is shown, but no version: then only all of it will do.
     if (headers["ETag"] in known or "*" in known) and not is_sealed(row.document):
         return Response(status_code=304, headers=headers)
-    return await _shown(request, row.document, headers)
+    return await _shown(request, services.keys, row.document, headers)
 
 
 @router.get("/{order_id}/history", summary="All that happened to an order", response_model=History)
 async def get_history(
     request: Request,
     order_id: Id,
+    services: ServicesDep,
     recency: ConsistencyDep,
     after: Annotated[
         int, Query(ge=0, le=VERSION_MAX, description="the version to continue after")
@@ -199,7 +203,7 @@ async def get_history(
     limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = HISTORY_MAX,
 ) -> Response:
     """Every event from the log: what happened, when, who asked for it, and in which trace."""
-    pool = request.app.state.pool
+    pool = services.pool
     await recency.reach(pool, order_id)
     events = await log.read_stream(pool, order_id, after, limit)
     if not events and (after == 0 or await log.head(pool, order_id) == 0):
@@ -207,13 +211,15 @@ async def get_history(
     items = [_past(envelope) for envelope in events]
     next_ = items[-1].version if len(items) == limit else None
     history = History(items=items, next=next_).model_dump_json()
-    return await _shown(request, history, recency.headers())
+    return await _shown(request, services.keys, history, recency.headers())
 
 
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
-async def get_commands(request: Request, order_id: Id, recency: ConsistencyDep) -> Response:
+async def get_commands(
+    request: Request, order_id: Id, services: ServicesDep, recency: ConsistencyDep
+) -> Response:
     """The commands that the order admits now and you may send, each with its schema."""
-    row = await _found(request, order_id, recency)
+    row = await _found(services, order_id, recency)
     order = OrderDocument.model_validate_json(row.document)
     permitted = allowed_to(context_of(request), order.allowed_commands)
     allowed = AllowedCommands(
@@ -236,6 +242,7 @@ async def get_commands(request: Request, order_id: Id, recency: ConsistencyDep) 
 @router.get("", summary="Orders, page by page", response_model=OrderPage)
 async def list_orders(
     request: Request,
+    services: ServicesDep,
     recency: ConsistencyDep,
     customer_id: Id | None = None,
     status: Annotated[list[OrderStatus] | None, Query(description="any of these")] = None,
@@ -257,7 +264,7 @@ async def list_orders(
 
     With a range, the list is sorted by what the range is of; with a SKU, by the time of opening.
     """
-    pool = request.app.state.pool
+    pool = services.pool
     filter = order_lists.Filter(
         customer_id=listed(request, customer_id),
         status=status,
@@ -279,12 +286,12 @@ async def list_orders(
     next_ = cursor_after(rows[limit - 1], by) if len(rows) > limit else None
     items = ",".join(row.document for row in rows[:limit])
     page = f'{{"items":[{items}],"next":{json.dumps(next_)}}}'
-    return await _shown(request, page, recency.headers())
+    return await _shown(request, services.keys, page, recency.headers())
 
 
-async def _found(request: Request, order_id: str, recency: ReadConsistency) -> order_lists.Row:
-    await recency.reach(request.app.state.pool, order_id)
-    row: order_lists.Row | None = await request.app.state.lookup.find(order_id)
+async def _found(services: Services, order_id: str, recency: ReadConsistency) -> order_lists.Row:
+    await recency.reach(services.pool, order_id)
+    row = await services.order_loader.find(order_id)
     if row is None:
         raise unknown_order(order_id)
     return row
@@ -336,11 +343,13 @@ def _after(cursor: str, sort: str) -> tuple[datetime | int, str]:
     return place, order_id
 
 
-async def _shown(request: Request, body: str, headers: dict[str, str]) -> Response:
+async def _shown(
+    request: Request, keys: CustomerKeys, body: str, headers: dict[str, str]
+) -> Response:
     """The body as the caller may see it, with its personal data unsealed if it has any."""
     body = shown_to(context_of(request), body)
     if is_sealed(body):
-        body = await unsealed(body, request.app.state.keys)
+        body = await unsealed(body, keys)
         headers["Cache-Control"] = "no-store"  # A copy elsewhere would outlive the key.
     return _json(body, headers)
 

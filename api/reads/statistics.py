@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
+from api.dependencies import PoolDep
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from api.reads.consistency import ReadConsistency, recency_of
@@ -94,13 +95,12 @@ class LeadTimes(BaseModel):
 
 @router.get("/orders", summary="What happened to orders, day by day", response_model=OrderStats)
 async def get_order_stats(
-    request: Request,
+    pool: PoolDep,
     days: InPeriod,
     recency: Annotated[ReadConsistency, Depends(recency_of(order_stats.PROJECTION.name))],
     currency: Annotated[Currency | None, Query(description="only orders in this one")] = None,
 ) -> Response:
     """How many orders went through each stage of their lives on a day, and the money of it."""
-    pool = request.app.state.pool
     await recency.reach(pool)
     items = await order_stats.by_day(pool, *days, currency)
     return _json(OrderStats(items=items), recency)
@@ -108,14 +108,13 @@ async def get_order_stats(
 
 @router.get("/removed-items", summary="What was taken out of drafts", response_model=RemovedItems)
 async def get_removed_items(
-    request: Request,
+    pool: PoolDep,
     days: InPeriod,
     recency: Annotated[ReadConsistency, Depends(recency_of(removed_items.PROJECTION.name))],
     sku: Annotated[Name | None, Query(description="only this one")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> Response:
     """The SKUs that were put into drafts and most often taken out again before placing."""
-    pool = request.app.state.pool
     await recency.reach(pool)
     items = await removed_items.most(pool, *days, sku, limit)
     return _json(RemovedItems(items=items), recency)
@@ -125,13 +124,12 @@ async def get_removed_items(
     "/abandoned-drafts", summary="Drafts that came to nothing", response_model=AbandonedDrafts
 )
 async def get_abandoned_drafts(
-    request: Request,
+    pool: PoolDep,
     days: InPeriod,
     recency: Annotated[ReadConsistency, Depends(recency_of(abandoned_drafts.PROJECTION.name))],
     limit: Annotated[int, Query(ge=0, le=100, description="of `longest_idle`")] = 25,
 ) -> Response:
     """Drafts that expired or were cancelled, by day; and how long those of now lie untouched."""
-    pool = request.app.state.pool
     await recency.reach(pool)
     found = AbandonedDrafts(
         items=await abandoned_drafts.by_day(pool, *days),
@@ -143,12 +141,11 @@ async def get_abandoned_drafts(
 
 @router.get("/lead-times", summary="From placing to the parcel", response_model=LeadTimes)
 async def get_lead_times(
-    request: Request,
+    pool: PoolDep,
     days: InPeriod,
     recency: Annotated[ReadConsistency, Depends(recency_of(lead_times.PROJECTION.name))],
 ) -> Response:
     """How long orders that were placed on a day waited for their first parcel."""
-    pool = request.app.state.pool
     await recency.reach(pool)
     return _json(LeadTimes(items=await lead_times.by_day(pool, *days)), recency)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 import webhooks
 from api.context import WAIT_SECONDS, context_of, payload_of, short_hash
+from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.gateway import CommandMessage, Gateway
 from api.limits.rate_limit import charge
 from api.problems.handlers import PROBLEMS
@@ -38,10 +39,10 @@ class Taken(BaseModel):
     code: str | None = Field(None, description="why it was refused")
 
 
-def _route_for(sender: str) -> Callable[[Request], Awaitable[Taken]]:
-    async def take_event(request: Request) -> Taken:
+def _route_for(sender: str) -> Callable[..., Awaitable[Taken]]:
+    async def take_event(request: Request, gateway: GatewayDep, secret: WebhookSecretDep) -> Taken:
         body = await request.body()
-        message_id = _verified(request, body)
+        message_id = _verified(secret, request, body)
         charge(request, sender)
         event = _read(Envelope, body)
         shape = EVENTS[sender].get(event.type)
@@ -49,7 +50,7 @@ def _route_for(sender: str) -> Callable[[Request], Awaitable[Taken]]:
             return Taken(outcome="ignored")  # A service has more to tell than orders ask for.
         data = _read(shape, event.data, "data")
         try:
-            await _send(request, sender, message_id, data, body)
+            await _send(gateway, request, sender, message_id, data, body)
         except Rejected as no:
             _unless_final(no, event.timestamp)
             code = no.refusal.code
@@ -85,9 +86,8 @@ for _sender, _events in EVENTS.items():
     )
 
 
-def _verified(request: Request, body: bytes) -> str:
+def _verified(secret: str | None, request: Request, body: bytes) -> str:
     """The id of the message, if its sender is who we think."""
-    secret: str | None = request.app.state.webhook_secret
     if secret is None:
         detail = "No callback can be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
         raise Problem(503, "callbacks-not-configured", detail, retry_after=60)
@@ -107,9 +107,15 @@ def _read(shape: type[T], content: bytes | dict[str, Any], *place: str) -> T:
         raise RequestValidationError(wrong) from None
 
 
-async def _send(request: Request, sender: str, message_id: str, data: AnyData, body: bytes) -> None:
+async def _send(
+    gateway: Gateway,
+    request: Request,
+    sender: str,
+    message_id: str,
+    data: AnyData,
+    body: bytes,
+) -> None:
     context = context_of(request)
-    gateway: Gateway = request.app.state.gateway
     mail = CommandMessage(
         order_id=data.order_id,
         command_id=short_hash(sender, message_id),  # A repeated delivery counts once.
