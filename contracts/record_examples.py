@@ -22,7 +22,7 @@ from temporalio.testing import WorkflowEnvironment
 from api.auth.permissions import OPERATE, READ, WRITE
 from api.openapi import EXAMPLES
 from settings import Settings
-from tests.conftest import TEMPORAL, new_database, postgres_server, run_api, run_orderly
+from tests.support.servers import TEMPORAL, new_database, postgres_server, run_api, run_orderly
 from tests.support.shop import PATIENCE_S, PATIENTLY
 from tests.support.token_issuer import Issuer, ec_key, issuing
 from workflows.order import CUSTOMER, STATUS

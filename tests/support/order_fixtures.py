@@ -5,10 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 
 from orders import commands as c
+from orders.commands import OrderCommand
 from orders.policy import Policy
 from orders.rules.process import next_deadline
-from orders.steps import DeadlinePassed, Held, PaymentApproved, PaymentRefused, StockHeld
-from tests.support.given import Given, add_bagels, but, given, open_order
+from orders.steps import (
+    DeadlinePassed,
+    Held,
+    PaymentApproved,
+    PaymentRefused,
+    StockHeld,
+)
+from tests.support.given import (
+    Given,
+    add_bagels,
+    but,
+    given,
+    open_order,
+)
 
 ADDRESS = "sealed.1-ELM-STREET"
 LATER = timedelta(milliseconds=1)
@@ -93,3 +106,36 @@ ask_to_return = c.RequestReturn(return_id="stale", lines=bagels(1), reason="stal
 approve = c.ApproveReturn(return_id="stale")
 a_return_asked_for = a_delivered_order.having(ask_to_return)
 a_return_agreed = a_return_asked_for.having(approve)
+
+# One of each kind, none of which has been asked in any of the scenes.
+NEWS: list[OrderCommand] = [
+    c.OpenOrder(customer_id="901", currency="USD"),
+    c.AddItemToOrder(line_id="milk", sku="995242", title="MILK", quantity=1, unit_price=100),
+    c.ChangeItemQuantity(line_id="bagels", quantity=3),
+    c.RemoveItemFromOrder(line_id="tuna"),
+    c.ApplyDiscount(discount_id="monday", amount=1),
+    c.RemoveDiscount(discount_id="welcome"),
+    c.SetShippingCharge(amount=99),
+    c.SetShippingAddress(address="sealed.2-OAK-STREET"),
+    c.SetBillingAddress(address="sealed.2-OAK-STREET"),
+    c.AddNote(note_id="bell", text="The bell is broken, knock."),
+    c.PlaceOrder(payment_method="pm_other"),
+    c.HoldOrder(),
+    c.ReleaseOrder(),
+    c.CancelOrder(),
+    c.CancelLines(cancellation_id="diet", lines=bagels(1)),
+    c.AcceptShortfall(),
+    c.RetryPayment(method="pm_other"),
+    c.CapturePayment(capture_id="early"),
+    c.RefundPayment(refund_id="sorry", amount=1),
+    c.CreateShipment(shipment_id="first", lines=tuna()),
+    c.DispatchShipment(shipment_id=TUNA),
+    c.ConfirmDelivery(shipment_id=BAGELS),
+    c.ReportDeliveryFailure(shipment_id=BAGELS),
+    c.AmendOrder(amendment_id="call", changes=[c.ChangeShippingCharge(amount=1)]),
+    c.RequestReturn(return_id="stale", lines=bagels(1)),
+    c.ApproveReturn(return_id="stale"),
+    c.RejectReturn(return_id="stale"),
+    c.ReceiveReturn(receipt_id="parcel", return_id="stale", lines=bagels(1), condition="damaged"),
+    c.RetryStep(step_id="capture-20"),
+]

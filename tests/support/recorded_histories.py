@@ -23,9 +23,9 @@ from orders.commands import (
     RemoveDiscount,
     RemoveItemFromOrder,
 )
-from tests.conftest import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.command_builders import bagels, mail, opening
 from tests.support.histories import runs_of
+from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, Shop, piece, scarce
 from workflows.order import CUSTOMER, STATUS
 

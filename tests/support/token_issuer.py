@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Response
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from api.auth.permissions import OPERATE, READ, WRITE
+from api.auth.tokens import SHARED, issue_token
 from settings import TokenRules
-from tests.conftest import serving
+from tests.support.servers import serving
 
 ISSUER, AUDIENCE = "https://issuer.example", "orders-api"
 
@@ -97,3 +99,25 @@ async def issuing(*keys: Key) -> AsyncIterator[Issuer]:
         rules = TokenRules(ISSUER, AUDIENCE, jwks_url=f"{http.base_url}/jwks.json")
         issuer = Issuer(rules, http, list(keys))
         yield issuer
+
+
+ALL = f"{READ} {WRITE} {OPERATE}"
+SECRET = secrets.token_urlsafe(32)
+RULES = TokenRules("orderly", "orderly", secret=SECRET)
+
+
+def markers(token: str) -> list[str]:
+    """The parts of a token that tell it from others: all but its header."""
+    return token.split(".")[-2:]
+
+
+def bad_tokens() -> list[str]:
+    good = issue_token(RULES, "ada", READ, 600)
+    claims = {"iss": "orderly", "aud": "orderly", "sub": "ada", "exp": 1}
+    return [
+        issue_token(RULES, "ada", "", 600),  # It allows nothing.
+        jwt.encode(claims, SECRET, SHARED),  # It has expired.
+        good[:-12] + secrets.token_urlsafe(9),  # Forged.
+        secrets.token_urlsafe(64),
+        f"x.{secrets.token_urlsafe(32)}.{secrets.token_urlsafe(32)}",
+    ]

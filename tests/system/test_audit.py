@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from requirements.audit import LOCKS, verdict
-from tests.conftest import serving
-from tests.system.test_cli import run
+from tests.support.processes import run
+from tests.support.servers import serving
 
 SOUND: dict[str, Any] = {"name": "sound", "version": "1.0", "vulns": []}
 KNOWN = {"id": "CVE-2026-1", "fix_versions": ["1.1"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,34 +14,10 @@ import jwt
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.processes import NOBODY, assert_one_sentence, environment, run
 
-NOBODY = "postgresql://orderly:secret@127.0.0.1:1/orderly"
 OPEN = {"ORDERLY_OPEN_ON_LOOPBACK": "yes"}
 SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
-
-
-def environment(**variables: str) -> dict[str, str]:
-    foreign = ("ORDERLY_", "TEMPORAL_")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-    return inherited | variables
-
-
-def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *command],
-        cwd=ROOT,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def assert_one_sentence(text: str) -> None:
-    assert text.startswith("orderly"), text
-    assert text.count("\n") == 1, text
-    assert text.endswith(".\n"), text
 
 
 @pytest.mark.parametrize(

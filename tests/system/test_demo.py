@@ -28,7 +28,7 @@ from dev.demo.reconciliation import Shop
 from dev.demo.scenarios import LIVES
 from dev.demo.simulator_client import StandIns
 from dev.stack.programs import Addresses
-from tests.conftest import Running
+from tests.support.servers import Running
 from tests.support.simulator_client import MILK, post, reserve
 
 PACKAGED = Path(demo.__file__).parent / "baskets.jsonl"

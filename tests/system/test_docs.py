@@ -19,13 +19,13 @@ from readside.engine import parking, projector, rebuild
 from readside.engine.projection import Projection
 from readside.registry import PROJECTIONS
 from settings import Settings
-from tests.conftest import Running, run_api, run_projector
-from tests.integration.api.test_orders import BAGELS
-from tests.integration.readside.test_projector import BAGELS as BAGELS_ADDED
-from tests.integration.readside.test_projector import OPENED, publish
+from tests.support.api_requests import BAGELS
 from tests.support.command_builders import new_order_id
 from tests.support.paths import ROOT
+from tests.support.projections import BAGELS as BAGELS_ADDED
+from tests.support.projections import OPENED, publish
 from tests.support.random_orders import Life
+from tests.support.servers import Running, run_api, run_projector
 from tests.support.token_issuer import ec_key, issuing
 
 README = (ROOT / "README.md").read_text()

@@ -33,18 +33,16 @@ from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.webhooks.payloads import EVENTS
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
-from tests.conftest import new_database, run_simulators
-from tests.integration.api.test_authorization import ALL, every_route
 from tests.support.histories import current_details, runs_of
 from tests.support.leak_markers import Kind, Markers
 from tests.support.paths import ROOT
-from tests.system.test_cli import environment
-from tests.system.test_no_plaintext_on_disk import NO_CARRIER_GOES_THERE
-from tests.system.test_token_leaks import RULES, SECRET, bad_tokens, lives
-from tests.system.test_token_leaks import markers as parts_of
-from tests.system.test_trace import Collector, collector, until
-
-__all__ = ["collector"]  # A fixture.
+from tests.support.personal_data import NO_CARRIER_GOES_THERE
+from tests.support.processes import environment, lives
+from tests.support.routes import every_route
+from tests.support.servers import new_database, run_simulators
+from tests.support.token_issuer import ALL, RULES, SECRET, bad_tokens
+from tests.support.token_issuer import markers as parts_of
+from tests.support.trace_collector import Collector, until
 
 PROCESSES = {
     "api": ("api"),

@@ -19,17 +19,16 @@ from temporalio.client import Client
 
 from dev.stack import Stack, StackOptions, running_stack
 from eventlog.postgres import connect
-from tests.integration.api.test_orders import BASKET, shown
-from tests.integration.api.test_personal_data import (
+from tests.support.api_requests import BASKET, shown
+from tests.support.personal_data import (
     ERASED,
     FORGED,
+    NO_CARRIER_GOES_THERE,
     SET_SHIPPING,
     erase,
     new_customer,
     whole,
 )
-
-NO_CARRIER_GOES_THERE = "00000"
 
 
 @dataclass

@@ -20,7 +20,7 @@ from eventlog.postgres import connect_pool
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import OrderDocument, View, document
-from tests.integration.api.test_orders import BAGELS
+from tests.support.api_requests import BAGELS
 
 KILLED = ("worker", "api", "projector")
 SECONDS_OF_KILLING = 20.0

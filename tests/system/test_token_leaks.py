@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import jwt
 from temporalio.testing import WorkflowEnvironment
 
 from api.auth.permissions import OPERATE, READ, WRITE
-from api.auth.tokens import SHARED, issue_token
-from settings import TokenRules
-from tests.conftest import Running
-from tests.integration.api.test_orders import BASKET
+from api.auth.tokens import issue_token
+from tests.support.api_requests import BASKET
 from tests.support.paths import ROOT
-from tests.system.test_cli import environment
-from tests.system.test_trace import Collector, collector
-
-__all__ = ["collector"]  # A fixture.
-
-SECRET = secrets.token_urlsafe(32)
-RULES = TokenRules("orderly", "orderly", secret=SECRET)
-
-
-def markers(token: str) -> list[str]:
-    """The parts of a token that tell it from others: all but its header."""
-    return token.split(".")[-2:]
-
-
-def bad_tokens() -> list[str]:
-    good = issue_token(RULES, "ada", READ, 600)
-    claims = {"iss": "orderly", "aud": "orderly", "sub": "ada", "exp": 1}
-    return [
-        issue_token(RULES, "ada", "", 600),  # It allows nothing.
-        jwt.encode(claims, SECRET, SHARED),  # It has expired.
-        good[:-12] + secrets.token_urlsafe(9),  # Forged.
-        secrets.token_urlsafe(64),
-        f"x.{secrets.token_urlsafe(32)}.{secrets.token_urlsafe(32)}",
-    ]
+from tests.support.processes import environment, lives
+from tests.support.servers import Running
+from tests.support.token_issuer import RULES, SECRET, bad_tokens, markers
+from tests.support.trace_collector import Collector
 
 
 async def test_a_token_is_in_no_log_no_span_and_no_answer(
@@ -77,15 +52,6 @@ async def test_a_token_is_in_no_log_no_span_and_no_answer(
     assert "POST /v1/orders" in places[0], "or nothing could be found there"
     for marker in (part for token in (good, *bad) for part in markers(token)):
         assert [place for place in places if marker in place] == []
-
-
-async def lives(http: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(httpx.TransportError):
-                if (await http.get("/healthz")).status_code == 200:
-                    return
-            await asyncio.sleep(0.1)
 
 
 async def sent_everywhere(http: httpx.AsyncClient, token: str, *expected: int) -> str:

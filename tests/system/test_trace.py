@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 from fastapi import Request, Response
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from temporalio.testing import WorkflowEnvironment
 
@@ -28,62 +22,14 @@ from orders.commands import OpenOrder, PlaceOrder
 from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import Settings
-from tests.conftest import reaching, run_worker, serving
-from tests.integration.api.test_orders import BASKET
+from tests.support.api_requests import BASKET
 from tests.support.command_builders import TRACEPARENT, bagels, mail, new_order_id
+from tests.support.servers import reaching, run_worker, serving
+from tests.support.trace_collector import Collector, Seen, until
 from worker import activities_for, unsealing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A span, and the process that it comes from."""
-
-    service: str
-    span: Span
-
-
-class Collector(ThreadingHTTPServer):
-    """Takes spans by OTLP over HTTP, as any tracing backend does."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Receive)
-        self.seen: list[Seen] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Receive(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Collector)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Content-Encoding"] == "gzip":
-            import gzip
-
-            body = gzip.decompress(body)
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            names = {a.key: a.value.string_value for a in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.server.seen += [Seen(names["service.name"], span) for span in scope.spans]
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield server
-        server.shutdown()
-        serving.join()
 
 
 @pytest.fixture
@@ -202,12 +148,6 @@ async def test_the_other_services_hear_of_the_trace(
     kinds = [key.removeprefix(f"{order_id}:").partition("-")[0] for key in heard]
     assert kinds == ["reserve", "authorise", "book"]
     assert set(heard.values()) == {TRACEPARENT}
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 def in_trace(seen: list[Seen]) -> list[Seen]:

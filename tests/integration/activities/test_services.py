@@ -46,7 +46,7 @@ from orders.steps import (
     Void,
     Withdraw,
 )
-from tests.conftest import OUTSIDE_TIMEOUT_SECONDS, serving
+from tests.support.servers import OUTSIDE_TIMEOUT_SECONDS, serving
 from tests.support.simulator_client import books
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -14,14 +14,12 @@ from eventlog import log
 from orders.evolve import fold
 from readside.order_view.document import View, document
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_orders import http, opened, problem, shown
-from tests.integration.api.test_personal_data import ADA, ERASED, erase, new_customer, whole
-from tests.integration.readside.test_projector import OPENED, publish, publish_unreadable
+from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
+from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.support.projections import OPENED, publish, publish_unreadable
+from tests.support.servers import Running, run_api
 from tests.support.shop import MILK, Shop
-
-__all__ = ["http"]  # A fixture.
 
 
 async def as_of(http: httpx.AsyncClient, path: str, **moment: Any) -> dict[str, Any]:

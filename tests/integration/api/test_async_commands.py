@@ -26,15 +26,13 @@ from eventlog import log
 from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder
 from settings import Settings
-from tests.conftest import Running, new_database, run_api, run_worker
-from tests.integration.api.test_orders import BAGELS, BASKET, http, problem
+from tests.support.api_requests import BAGELS, BASKET, problem
 from tests.support.command_builders import OPENING, mail, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
+from tests.support.servers import Running, new_database, run_api, run_worker
 from workflows.idempotency import REJECTIONS_MAX, from_stream
 from workflows.messages import TAKE, Snapshot
 from workflows.order import OrderWorkflow
-
-__all__ = ["http"]  # A fixture.
 
 ASYNC = {"Prefer": "respond-async"}
 PATIENCE_SECONDS = 60

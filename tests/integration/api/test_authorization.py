@@ -12,10 +12,8 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from fastapi.routing import iter_route_contexts
 from temporalio.client import Client
 
-from api.app import create_app
 from api.auth.permissions import CUSTOMERS, OPERATE, OPERATORS, READ, WHO_MAY, WRITE, shown_to
 from api.auth.tokens import LEEWAY_SECONDS
 from api.context import RequestContext
@@ -23,23 +21,13 @@ from api.events import stream as api_streams
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from orders.commands import COMMAND_TYPES, type_of
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_orders import BAGELS, BASKET, problem
-from tests.support.token_issuer import Issuer, ec_key, issuing
-from tests.unit.orders.test_allowed_commands import NEWS
+from tests.support.api_requests import BAGELS, BASKET, problem
+from tests.support.order_fixtures import NEWS
+from tests.support.routes import NOWHERE, every_route
+from tests.support.servers import Running, run_api
+from tests.support.token_issuer import ALL, Issuer, ec_key, issuing
 
-NOWHERE = "postgresql://orderly@127.0.0.1:1/orderly"
-ALL = f"{READ} {WRITE} {OPERATE}"
 ADDRESS = {"name": "Zoe", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "US"}
-
-
-def every_route() -> list[tuple[str, str]]:
-    app = create_app(Settings(NOWHERE), cast(Client, None))
-    return [
-        (method, str(route.path))
-        for route in iter_route_contexts(app.routes)
-        for method in sorted((route.methods or set()) - {"HEAD"})
-    ]
 
 
 # They need no token: nothing of an order is in them, or a signature says who sends them.

@@ -13,10 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.limits.json_body import BYTES_MAX
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_orders import BAGELS, BASKET, http, opened, problem, shown
-
-__all__ = ["http"]  # A fixture.
+from tests.support.api_requests import BAGELS, BASKET, opened, problem, shown
+from tests.support.servers import Running, run_api
 
 
 def line(**changes: Any) -> dict[str, Any]:

@@ -14,11 +14,9 @@ from starlette.requests import Request
 from api.problems import problem as errors
 from api.problems.handlers import respond
 from api.problems.problem import FieldError, Problem
-from tests.integration.api.test_orders import BAGELS, BASKET, http, opened, problem, shown
+from tests.support.api_requests import BAGELS, BASKET, opened, problem, shown
 from tests.support.paths import ROOT
 from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Rejection
-
-__all__ = ["http"]  # A fixture.
 
 WAITING_HELPS = (429, 503)
 

@@ -16,39 +16,13 @@ from eventlog import feed, log
 from eventlog.log import Checkpoint
 from orders.events import BY_TAG
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_orders import http, opened, problem, shown
-from tests.integration.api.test_personal_data import ADA, ERASED, erase, new_customer, whole
-from tests.integration.eventlog.test_log import append, note
+from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
+from tests.support.event_feed import page, places, read_on
+from tests.support.event_log import append, note
+from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.support.servers import Running, run_api
 from tests.support.shop import MILK, Shop
-
-__all__ = ["http"]  # A fixture.
-
-
-async def page(http: httpx.AsyncClient, after: str | None = None, **more: Any) -> dict[str, Any]:
-    query = {**({"after": after} if after else {}), **more}
-    response = await http.get("/v1/events", params=query)
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
-
-
-async def read_on(
-    http: httpx.AsyncClient, after: str | None = None, **more: Any
-) -> tuple[list[dict[str, Any]], str]:
-    """All there is after a cursor, as a consumer reads it, and the cursor to go on from."""
-    items: list[dict[str, Any]] = []
-    while True:
-        found = await page(http, after, **more)
-        items += found["items"]
-        here, after = after, str(found["next"])
-        if after == here:
-            return items, after
-
-
-def places(items: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    return [(item["subject"], int(item["sequence"])) for item in items]
 
 
 async def test_an_event_says_in_the_words_of_cloudevents_what_happened_and_why(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import httpx
@@ -24,56 +22,14 @@ from eventlog.feed import Page, Wanted
 from eventlog.log import Checkpoint
 from eventlog.postgres import Reader, connect_pool
 from settings import Settings
-from tests.conftest import run_api
-from tests.integration.api.test_event_feed import page, places
-from tests.integration.api.test_orders import http, opened, problem
-from tests.integration.api.test_personal_data import ADA, ERASED, erase, new_customer, whole
-from tests.integration.eventlog.test_log import append, note
+from tests.support.api_requests import opened, problem
 from tests.support.command_builders import new_order_id
-
-__all__ = ["http"]  # A fixture.
+from tests.support.event_feed import SSE, Stream, page, places, streaming
+from tests.support.event_log import append, note
+from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.support.servers import run_api
 
 PATIENCE_S = 60
-SSE = {"Accept": "text/event-stream"}
-
-
-class Stream:
-    """A reader of a stream, who knows where it is."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.response = response
-        self.last_id = ""
-        self._lines = response.aiter_lines()
-
-    async def next(self) -> dict[str, Any]:
-        """The next event."""
-        block: dict[str, str] = {}
-        async with asyncio.timeout(PATIENCE_S):
-            async for line in self._lines:
-                field, _, value = line.partition(": ")
-                block[field] = value
-                self.last_id = block.get("id", self.last_id)
-                if not line and "data" in block:
-                    event: dict[str, Any] = json.loads(block["data"])
-                    assert event["type"] == block["event"]
-                    return event
-                if not line:
-                    block = {}
-        raise EOFError("the stream has ended")
-
-    async def take(self, count: int) -> list[dict[str, Any]]:
-        return [await self.next() for _ in range(count)]
-
-
-@asynccontextmanager
-async def streaming(
-    http: httpx.AsyncClient, last_id: str | None = None, **query: Any
-) -> AsyncIterator[Stream]:
-    headers = SSE | ({"Last-Event-ID": last_id} if last_id else {})
-    async with http.stream("GET", "/v1/events", params=query, headers=headers) as response:
-        assert response.status_code == 200, await response.aread()
-        assert response.headers["content-type"].startswith("text/event-stream")
-        yield Stream(response)
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import pytest
 
 from api.auth.permissions import READ, WRITE
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_authorization import ALL
 from tests.support.paths import ROOT
-from tests.support.token_issuer import ec_key, issuing
+from tests.support.servers import Running, run_api
+from tests.support.token_issuer import ALL, ec_key, issuing
 
 CONFIGURED = ROOT / "tests" / "support" / "schemathesis.toml"
 

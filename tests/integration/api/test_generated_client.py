@@ -14,7 +14,7 @@ import pytest
 from api.auth.permissions import OPERATE, READ, WRITE
 from contracts import openapi_document as openapi
 from settings import Settings
-from tests.conftest import Running, run_api
+from tests.support.servers import Running, run_api
 from tests.support.shop import PATIENTLY
 from tests.support.token_issuer import ec_key, issuing
 

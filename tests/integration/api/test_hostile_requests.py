@@ -15,8 +15,8 @@ import pytest
 from api import server as protocol
 from api.limits import json_body as bodies
 from eventlog import log
-from tests.conftest import Running
-from tests.integration.api.test_orders import opened, problem
+from tests.support.api_requests import opened, problem
+from tests.support.servers import Running
 
 PATIENCE_SECONDS = 60
 JSON = {"Content-Type": "application/json"}

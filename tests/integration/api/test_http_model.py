@@ -25,8 +25,8 @@ from orders.rules.checks import CommandRejected
 from orders.rules.process import follow_ups
 from privacy.address import Address
 from readside.order_view.document import View, document
-from tests.conftest import Running
 from tests.support.random_orders import Life, a_line, some_command
+from tests.support.servers import Running
 
 PATIENTLY = {"Prefer": "wait=30"}
 OF_OTHERS = {"payments", "stock", "shipping"}

@@ -22,8 +22,8 @@ import api.gateway.availability
 from dev.stack.claim import LOOPBACK, free_ports
 from eventlog import log
 from settings import Rate, Settings
-from tests.conftest import TEMPORAL, Running, run_api, run_projector, run_worker
-from tests.integration.api.test_orders import BASKET, problem, shown
+from tests.support.api_requests import BASKET, problem, shown
+from tests.support.servers import TEMPORAL, Running, run_api, run_projector, run_worker
 from workflows.client import connect
 
 

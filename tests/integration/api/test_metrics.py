@@ -16,16 +16,10 @@ from readside.engine import checkpoints, parking
 from readside.engine.checkpoints import FRESHNESS_MS
 from readside.registry import PROJECTIONS
 from settings import Settings
-from tests.conftest import Running, run_api, run_projector
-from tests.integration.readside.test_projector import (
-    BAGELS,
-    OPENED,
-    ORDER_VIEW,
-    project_all,
-    publish,
-)
 from tests.support.command_builders import new_order_id
-from tests.system.test_cli import NOBODY
+from tests.support.processes import NOBODY
+from tests.support.projections import BAGELS, OPENED, ORDER_VIEW, project_all, publish
+from tests.support.servers import Running, run_api, run_projector
 
 NAMES = {projection.name for projection in PROJECTIONS}
 REQUESTS = "orderly_http_request_duration_seconds_count"

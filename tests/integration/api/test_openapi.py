@@ -15,9 +15,6 @@ from temporalio.testing import WorkflowEnvironment
 from api.openapi import EXAMPLES, operations
 from contracts import record_examples as examples
 from contracts.openapi_document import document
-from tests.integration.api.test_orders import http
-
-__all__ = ["http"]  # A fixture.
 
 Json = dict[str, Any]
 

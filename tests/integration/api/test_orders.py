@@ -12,44 +12,15 @@ import pytest
 
 from orders.commands import COMMAND_TYPES, type_of
 from readside.order_view.document import OrderDocument
-from tests.conftest import Running
-
-BAGELS = {"sku": "1095275", "title": "ROLLS: BAGELS", "quantity": 2, "unit_price": 50}
-TUNA = {"sku": "1053875", "title": "TUNA", "quantity": 2, "unit_price": 179, "discount": 80}
-BASKET = {"customer_id": "900", "currency": "USD", "lines": [BAGELS, TUNA]}
-BAGELS_CENTS, TUNA_CENTS = 100, 278
-
-
-@pytest.fixture
-def http(orderly: Running) -> httpx.AsyncClient:
-    return orderly.http
-
-
-async def opened(http: httpx.AsyncClient, **changes: Any) -> str:
-    """The path of a new draft."""
-    response = await http.post("/v1/orders", json={**BASKET, **changes})
-    assert response.status_code == 201, response.text
-    path: str = response.headers["Location"]
-    return path
-
-
-async def shown(http: httpx.AsyncClient, path: str, version: int) -> dict[str, Any]:
-    response = await http.get(path, params={"min_version": version})
-    assert response.status_code == 200, response.text
-    document: dict[str, Any] = response.json()
-    return document
-
-
-def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The problem document, which is complete and says what is wrong in `status` and `code`."""
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, Any] = response.json()
-    assert (response.status_code, document["code"]) == (status, code), response.text
-    assert document["status"] == status
-    assert document["instance"] == response.request.url.path
-    assert all(document[field] for field in ("type", "title", "detail", "request_id", "trace_id"))
-    return document
-
+from tests.support.api_requests import (
+    BAGELS,
+    BAGELS_CENTS,
+    BASKET,
+    TUNA_CENTS,
+    opened,
+    problem,
+    shown,
+)
 
 # Commands
 

@@ -19,41 +19,19 @@ from api.context import payload_of, short_hash
 from api.problems.problem import Problem
 from eventlog import log
 from settings import Settings
-from tests.conftest import Running, new_database, postgres_server, run_api, run_orderly
-from tests.integration.api.test_orders import BASKET, http, problem, shown
+from tests.support.api_requests import BASKET, problem, shown
+from tests.support.personal_data import (
+    ADA,
+    BOB,
+    ERASED,
+    FORGED,
+    SET_SHIPPING,
+    erase,
+    new_customer,
+    whole,
+)
+from tests.support.servers import Running, new_database, postgres_server, run_api, run_orderly
 from tests.support.shop import Sale, Shop
-
-__all__ = ["http"]  # A fixture.
-
-ADA: dict[str, Any] = {
-    "name": "Ada Lovelace",
-    "line1": "12 St James's Square",
-    "postal_code": "SW1Y 4JH",
-    "city": "London",
-    "country": "GB",
-    "email": "ada@example.org",
-    "phone": "+44 20 7946 0000",
-}
-BOB: dict[str, Any] = {**ADA, "name": "Bob Noyce", "company": "Analytical Engines"}
-NOTHING_SAID: dict[str, Any] = {
-    "line2": None,
-    "region": None,
-    "company": None,
-    "email": None,
-    "phone": None,
-}
-ERASED = {"erased": True}
-FORGED = "sealed.1.k.AAAA"
-SET_SHIPPING = "commands/set-shipping-address"
-
-
-def whole(address: dict[str, Any]) -> dict[str, Any]:
-    """An address as reads show it."""
-    return {**NOTHING_SAID, **address}
-
-
-def new_customer() -> str:
-    return f"c-{secrets.token_hex(6)}"
 
 
 def new_key() -> dict[str, str]:
@@ -67,13 +45,6 @@ async def opened(http: httpx.AsyncClient, customer: str, **changes: Any) -> str:
     assert response.status_code == 201, response.text
     path: str = response.headers["Location"]
     return path
-
-
-async def erase(http: httpx.AsyncClient, customer: str) -> int:
-    response = await http.delete(f"/v1/customers/{customer}/personal-data")
-    assert (response.status_code, response.json()["customer_id"]) == (200, customer)
-    deleted: int = response.json()["keys_deleted"]
-    return deleted
 
 
 async def addresses_in_history(http: httpx.AsyncClient, path: str) -> list[Any]:

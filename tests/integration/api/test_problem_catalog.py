@@ -9,11 +9,8 @@ import httpx
 
 import workflows.messages
 from api.problems.catalog import PAGES
-from tests.integration.api.test_orders import BASKET, http, problem
+from tests.support.api_requests import BASKET, problem
 from tests.support.paths import ROOT
-
-__all__ = ["http"]  # A fixture.
-
 
 # By folder: what says a code when it is called, and where in its arguments.
 SAYING = {

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from api.auth.permissions import OPERATE, READ
 from api.limits.rate_limit import TokenBuckets
 from settings import Rate, Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_orders import BASKET, problem
+from tests.support.api_requests import BASKET, problem
+from tests.support.servers import Running, run_api
 from tests.support.token_issuer import Issuer, ec_key, issuing
 
 RATES = st.builds(Rate, st.integers(1, 1_000), st.integers(1, 50))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
 
 import webhooks
@@ -27,34 +23,12 @@ from orders.steps import (
     StockLost,
 )
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_orders import BAGELS_CENTS, BASKET, problem
+from tests.support.api_requests import BAGELS_CENTS, BASKET, problem
+from tests.support.servers import Running, run_api
 from tests.support.simulator_client import books
+from tests.support.webhook_events import event, tell
 
 NOT_AN_ORDER = {"order_id": "ord_none", "step_id": "c1"}
-
-
-def event(type_: str, data: Mapping[str, Any], age: timedelta = timedelta()) -> bytes:
-    happened = datetime.now(UTC) - age
-    return json.dumps({"type": type_, "timestamp": happened.isoformat(), "data": data}).encode()
-
-
-async def tell(
-    orderly: Running,
-    party: str,
-    body: bytes,
-    message_id: str | None = None,
-    **changes: str | None,
-) -> httpx.Response:
-    """Sends a signed event; `changes` replace headers, or leave them out where they are None."""
-    message_id = message_id or f"msg_{secrets.token_hex(6)}"
-    headers = webhooks.signed(orderly.webhook_secret, message_id, time.time(), body)
-    headers["Content-Type"] = "application/json"
-    headers |= {f"webhook-{name}": value for name, value in changes.items() if value is not None}
-    for name, value in changes.items():
-        if value is None:
-            del headers[f"webhook-{name}"]
-    return await orderly.http.post(f"/v1/callbacks/{party}", content=body, headers=headers)
 
 
 # Who may

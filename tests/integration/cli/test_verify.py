@@ -9,9 +9,9 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from cli.verify import Report, verify
-from tests.conftest import Running, run_orderly
 from tests.support.command_builders import bagels, mail, new_order_id, opening
-from tests.system.test_cli import run as run_alone
+from tests.support.processes import run as run_alone
+from tests.support.servers import Running, run_orderly
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dev.scenarios.play import addresses, play
 from dev.scenarios.scenarios import STORIES
 from dev.scenarios.shop import StoryError
 from runtime import EXIT_USAGE
-from tests.conftest import Running
+from tests.support.servers import Running
 from tests.support.shop import Sale, Shop
 
 TELLING = {

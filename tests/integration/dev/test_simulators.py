@@ -21,8 +21,8 @@ import webhooks
 from dev.simulators import fault_injection as magic
 from dev.simulators import idempotent_service as desk
 from dev.stack.claim import free_ports
-from tests.conftest import OUTSIDE_TIMEOUT_SECONDS, run_simulators, serving
 from tests.support.paths import ROOT
+from tests.support.servers import OUTSIDE_TIMEOUT_SECONDS, run_simulators, serving
 from tests.support.simulator_client import (
     MILK,
     authorise,

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
 from eventlog import log, migrate
-from eventlog.envelope import Envelope, Metadata, digest
+from eventlog.envelope import digest
 from eventlog.log import START, Checkpoint, ConflictingEvent
-from orders.events import NoteAdded, OrderEvent
 from tests.support.command_builders import new_order_id
-
-AT = datetime(2017, 1, 1, 11, 53, 26, 123456, tzinfo=UTC)
-ABOUT = Metadata(
-    actor="somebody", command="add-note", command_id="c", payload_hash="h", request_id="r"
-)
-
-
-def note(version: int, text: str = "hi") -> Envelope:
-    event: OrderEvent = NoteAdded(note_id=str(version), text=text)
-    return Envelope.of(event, version, AT, ABOUT)
-
-
-async def append(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
-    async with pool.acquire() as connection:
-        await log.append(connection, order_id, events)
+from tests.support.event_log import ABOUT, append, note
 
 
 async def test_what_was_appended_is_read_back_as_it_was(pool: asyncpg.Pool) -> None:

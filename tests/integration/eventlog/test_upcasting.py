@@ -21,11 +21,10 @@ from orders.events import (
     restored,
 )
 from settings import Settings
-from tests.conftest import run_api, run_projector
-from tests.integration.api.test_event_feed import read_on
-from tests.integration.api.test_event_stream import streaming
-from tests.integration.eventlog.test_log import ABOUT, AT, append
 from tests.support.command_builders import new_order_id
+from tests.support.event_feed import read_on, streaming
+from tests.support.event_log import ABOUT, AT, append
+from tests.support.servers import run_api, run_projector
 from workflows.idempotency import from_stream
 
 OPENED = Envelope.of(OrderOpened(customer_id="900", currency="USD"), 1, AT, ABOUT)

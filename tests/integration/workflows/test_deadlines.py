@@ -13,11 +13,17 @@ from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
 
 from orders.policy import Policy
 from settings import Settings
-from tests.conftest import TEMPORAL, Running, new_database, run_api, run_orderly
-from tests.integration.workflows.test_durable_shell import TIME_SKIPPING
-from tests.integration.workflows.test_reopening import ends
 from tests.support.histories import assert_explained, assert_replays, runs_of
+from tests.support.servers import (
+    TEMPORAL,
+    TIME_SKIPPING,
+    Running,
+    new_database,
+    run_api,
+    run_orderly,
+)
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Sale, Shop, scarce
+from tests.support.workflow_runs import ends
 from workflows.order import CUSTOMER, STATUS
 
 TOTAL = MILK_CENTS + SHIPPING

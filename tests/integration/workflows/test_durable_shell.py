@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -20,13 +19,19 @@ from api.problems.problem import Problem
 from eventlog import log
 from eventlog.envelope import Envelope, Metadata
 from eventlog.postgres import connect_pool
-from orders.commands import AddItemToOrder, AddNote, CancelOrder, PlaceOrder
-from orders.decider import Message, decide_all
-from orders.events import NoteAdded, OrderEvent
-from orders.order import Order
-from tests.conftest import COMMANDS_AT_ONCE, TEMPORAL, Running, new_database, run_worker
+from orders.commands import AddNote, CancelOrder, PlaceOrder
+from orders.events import NoteAdded
+from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import bagels, mail, new_order_id, opening
 from tests.support.histories import assert_replays, current_details, runs_of
+from tests.support.servers import (
+    COMMANDS_AT_ONCE,
+    TEMPORAL,
+    TIME_SKIPPING,
+    Running,
+    new_database,
+    run_worker,
+)
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, Snapshot
 from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkflow
@@ -34,7 +39,6 @@ from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkf
 WAIT_SECONDS = 30.0
 NOW = datetime(2017, 1, 1, tzinfo=UTC)
 ABOUT = Metadata(actor="somebody", command="add-note", command_id="c", payload_hash="h")
-TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
 
 
 async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_afterwards(
@@ -221,19 +225,6 @@ async def test_a_workflow_whose_command_never_came_gives_up(
 
         gateway = Gateway(environment.client, pool, "never-opened")
         assert (await gateway.send(opening(order_id), WAIT_SECONDS)).version == 1
-
-
-def decide_dearer(
-    messages: Sequence[Message], order: Order, now: datetime
-) -> tuple[list[tuple[Message, OrderEvent]], Order]:
-    """Another rule than today's: everything costs a cent more."""
-    dearer = [
-        m.model_copy(update={"unit_price": m.unit_price + 1})
-        if isinstance(m, AddItemToOrder)
-        else m
-        for m in messages
-    ]
-    return decide_all(dearer, order, now)
 
 
 async def failures(client: Client, order_id: str) -> str:

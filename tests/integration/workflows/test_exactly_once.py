@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
 
 from api.gateway.gateway import CommandMessage
 from api.problems.problem import Problem
 from eventlog import log
 from orders.commands import AddNote, CancelOrder, PlaceOrder
-from tests.conftest import HISTORY_EVENTS_SUGGESTED_MAX, Running
 from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
+from tests.support.servers import HISTORY_EVENTS_SUGGESTED_MAX, Running
+from tests.support.workflow_runs import ended, is_running, published
 from workflows.command_handler import Rejected
 from workflows.idempotency import from_stream
 from workflows.messages import CommandResult
@@ -166,21 +166,3 @@ async def continue_as_new(orderly: Running, order_id: str) -> None:
 async def cancel_and_end(orderly: Running, order_id: str) -> None:
     await orderly.gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)
-
-
-async def ended(orderly: Running, order_id: str) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while await is_running(orderly, order_id):
-            await asyncio.sleep(0.02)
-
-
-async def is_running(orderly: Running, order_id: str) -> bool:
-    description = await orderly.client.get_workflow_handle(order_id).describe()
-    return description.status is WorkflowExecutionStatus.RUNNING
-
-
-async def published(orderly: Running, order_id: str, version: int) -> None:
-    """Waits until the log has an order up to a version."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while await log.head(orderly.pool, order_id) < version:
-            await asyncio.sleep(0.02)

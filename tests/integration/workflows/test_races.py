@@ -8,9 +8,9 @@ import secrets
 import httpx
 import pytest
 
-from tests.conftest import Running
-from tests.integration.api.test_webhooks import event, tell
+from tests.support.servers import Running
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Sale, Shop
+from tests.support.webhook_events import event, tell
 
 TOTAL = MILK_CENTS + SHIPPING
 RACES = 8

@@ -12,13 +12,13 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from eventlog import log
 from orders.policy import Policy
 from settings import Settings
-from tests.conftest import Running, run_api
-from tests.integration.api.test_webhooks import event, tell
 from tests.support.histories import runs_of
+from tests.support.servers import Running, run_api
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, Sale, Shop
+from tests.support.webhook_events import event, tell
+from tests.support.workflow_runs import ends
 
 TOTAL = MILK_CENTS + SHIPPING
 
@@ -32,18 +32,6 @@ async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
     )
     async with run_api(orderly.client, settings) as shop.http:
         yield shop
-
-
-async def ends(orderly: Running, order: Sale) -> str:
-    """How the order's workflow ended; by then all that happened is published."""
-    async with asyncio.timeout(30):
-        ending = await orderly.client.get_workflow_handle(order.order_id).result()
-    head = await log.head(orderly.pool, order.order_id)
-    status, _, version = str(ending).partition(" at version ")
-    assert int(version) == head, "it ended before all was published"
-    order.version = head
-    assert (await order.document())["status"] == status
-    return status
 
 
 async def completed(orderly: Running, shop: Shop) -> Sale:

@@ -19,11 +19,11 @@ from eventlog.postgres import connect_pool
 from orders.commands import COMMAND_TYPES, type_of
 from orders.decider import Message
 from settings import Settings
-from tests.conftest import TEMPORAL, cut_off, new_database
-from tests.integration.workflows.test_durable_shell import decide_dearer
+from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
 from tests.support.histories import assert_replays
 from tests.support.recorded_histories import golden_histories
+from tests.support.servers import TEMPORAL, cut_off, new_database
 from worker import worker_for
 from workflows.messages import CommandBatch, QueuedCommands
 from workflows.order import HistoryDiverged

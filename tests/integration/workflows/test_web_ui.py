@@ -5,10 +5,10 @@ from __future__ import annotations
 from temporalio.api.enums.v1 import EventType
 
 from orders.commands import AddNote, CancelOrder, PlaceOrder
-from tests.conftest import Running
-from tests.integration.workflows.test_exactly_once import ended, published
 from tests.support.command_builders import bagels, mail, new_order_id, opening
 from tests.support.histories import current_details, runs_of
+from tests.support.servers import Running
+from tests.support.workflow_runs import ended, published
 from workflows.order import CUSTOMER, STATUS
 
 WAIT_SECONDS = 30.0

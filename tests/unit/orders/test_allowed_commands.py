@@ -22,8 +22,7 @@ from tests.support.given import (
     tuna_added,
 )
 from tests.support.order_fixtures import (
-    BAGELS,
-    TUNA,
+    NEWS,
     a_cancelled_order,
     a_cancelling_order,
     a_completed_order,
@@ -34,8 +33,6 @@ from tests.support.order_fixtures import (
     a_placed_order,
     a_short_order,
     an_expired_order,
-    bagels,
-    tuna,
 )
 
 SCENES: dict[Status, Given] = {
@@ -50,38 +47,6 @@ SCENES: dict[Status, Given] = {
     Status.CANCELLED: a_cancelled_order,
     Status.EXPIRED: an_expired_order,
 }
-# One of each kind, none of which has been asked in any of the scenes.
-NEWS: list[OrderCommand] = [
-    c.OpenOrder(customer_id="901", currency="USD"),
-    c.AddItemToOrder(line_id="milk", sku="995242", title="MILK", quantity=1, unit_price=100),
-    c.ChangeItemQuantity(line_id="bagels", quantity=3),
-    c.RemoveItemFromOrder(line_id="tuna"),
-    c.ApplyDiscount(discount_id="monday", amount=1),
-    c.RemoveDiscount(discount_id="welcome"),
-    c.SetShippingCharge(amount=99),
-    c.SetShippingAddress(address="sealed.2-OAK-STREET"),
-    c.SetBillingAddress(address="sealed.2-OAK-STREET"),
-    c.AddNote(note_id="bell", text="The bell is broken, knock."),
-    c.PlaceOrder(payment_method="pm_other"),
-    c.HoldOrder(),
-    c.ReleaseOrder(),
-    c.CancelOrder(),
-    c.CancelLines(cancellation_id="diet", lines=bagels(1)),
-    c.AcceptShortfall(),
-    c.RetryPayment(method="pm_other"),
-    c.CapturePayment(capture_id="early"),
-    c.RefundPayment(refund_id="sorry", amount=1),
-    c.CreateShipment(shipment_id="first", lines=tuna()),
-    c.DispatchShipment(shipment_id=TUNA),
-    c.ConfirmDelivery(shipment_id=BAGELS),
-    c.ReportDeliveryFailure(shipment_id=BAGELS),
-    c.AmendOrder(amendment_id="call", changes=[c.ChangeShippingCharge(amount=1)]),
-    c.RequestReturn(return_id="stale", lines=bagels(1)),
-    c.ApproveReturn(return_id="stale"),
-    c.RejectReturn(return_id="stale"),
-    c.ReceiveReturn(receipt_id="parcel", return_id="stale", lines=bagels(1), condition="damaged"),
-    c.RetryStep(step_id="capture-20"),
-]
 GOING_ON = ("hold-order", "cancel-order", "cancel-lines", "amend-order", "retry-step")
 SENT = (
     *("refund-payment", "confirm-delivery", "report-delivery-failure"),

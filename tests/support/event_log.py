@@ -1,0 +1,26 @@
+"""Events appended to the log directly."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import asyncpg
+
+from eventlog import log
+from eventlog.envelope import Envelope, Metadata
+from orders.events import NoteAdded, OrderEvent
+
+AT = datetime(2017, 1, 1, 11, 53, 26, 123456, tzinfo=UTC)
+ABOUT = Metadata(
+    actor="somebody", command="add-note", command_id="c", payload_hash="h", request_id="r"
+)
+
+
+def note(version: int, text: str = "hi") -> Envelope:
+    event: OrderEvent = NoteAdded(note_id=str(version), text=text)
+    return Envelope.of(event, version, AT, ABOUT)
+
+
+async def append(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, events)

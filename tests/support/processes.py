@@ -1,0 +1,48 @@
+"""The `orderly` command, run as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import suppress
+
+import httpx
+
+from tests.support.paths import ROOT
+
+NOBODY = "postgresql://orderly:secret@127.0.0.1:1/orderly"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    foreign = ("ORDERLY_", "TEMPORAL_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+    return inherited | variables
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *command],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_one_sentence(text: str) -> None:
+    assert text.startswith("orderly"), text
+    assert text.count("\n") == 1, text
+    assert text.endswith(".\n"), text
+
+
+async def lives(http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(httpx.TransportError):
+                if (await http.get("/healthz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.1)

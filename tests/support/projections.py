@@ -1,0 +1,66 @@
+"""The order view, projected from events that are appended to the log directly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from eventlog import log
+from eventlog.envelope import Envelope
+from orders.events import (
+    ItemAdded,
+    OrderEvent,
+    OrderOpened,
+)
+from readside.engine import checkpoints, projector
+from readside.engine.checkpoints import ALL_SLICES
+from readside.engine.projector import Step
+from readside.order_view import projection as order_view
+from readside.order_view import queries as order_lists
+from readside.order_view.document import OrderDocument, View, document
+from tests.support.event_log import ABOUT, AT
+
+ORDER_VIEW = order_view.PROJECTION
+OPENED = OrderOpened(customer_id="900", currency="USD")
+BAGELS = ItemAdded(
+    line_id="1", sku="1095275", title="BAGELS", quantity=2, unit_price=50, discount=10, tax=0
+)
+UNREADABLE = "order-teleported"
+
+
+async def publish(pool: asyncpg.Pool, order_id: str, first: int, *events: OrderEvent) -> None:
+    envelopes = [Envelope.of(e, version, AT, ABOUT) for version, e in enumerate(events, first)]
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, envelopes)
+
+
+async def publish_unreadable(pool: asyncpg.Pool, order_id: str, version: int) -> None:
+    await pool.execute(
+        "INSERT INTO order_events (order_id, version, type, schema_version, occurred_at, data,"
+        " metadata) VALUES ($1, $2, $3, 1, now(), '{}', $4)",
+        order_id,
+        version,
+        UNREADABLE,
+        ABOUT.model_dump(),
+    )
+
+
+async def project_all(dsn: str, slices: Sequence[int] = ALL_SLICES) -> None:
+    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+        while await projector.step(connection, ORDER_VIEW, slices) is not Step.CAUGHT_UP:
+            pass
+
+
+async def shown(pool: asyncpg.Pool, order_id: str) -> OrderDocument:
+    row = await order_lists.find(pool, order_id)
+    assert row is not None
+    return OrderDocument.model_validate_json(row.document)
+
+
+async def assert_views_equal_folds(pool: asyncpg.Pool) -> None:
+    orders = await pool.fetch("SELECT DISTINCT order_id FROM order_events")
+    assert await pool.fetchval("SELECT count(*) FROM order_view.orders") == len(orders)
+    for (order_id,) in orders:
+        view = order_view.digested(View(order_id), await log.read_stream(pool, order_id))
+        assert await shown(pool, order_id) == document(view)

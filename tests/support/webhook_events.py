@@ -1,0 +1,38 @@
+"""Signed webhooks, as external services send them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+import webhooks
+from tests.support.servers import Running
+
+
+def event(type_: str, data: Mapping[str, Any], age: timedelta = timedelta()) -> bytes:
+    happened = datetime.now(UTC) - age
+    return json.dumps({"type": type_, "timestamp": happened.isoformat(), "data": data}).encode()
+
+
+async def tell(
+    orderly: Running,
+    party: str,
+    body: bytes,
+    message_id: str | None = None,
+    **changes: str | None,
+) -> httpx.Response:
+    """Sends a signed event; `changes` replace headers, or leave them out where they are None."""
+    message_id = message_id or f"msg_{secrets.token_hex(6)}"
+    headers = webhooks.signed(orderly.webhook_secret, message_id, time.time(), body)
+    headers["Content-Type"] = "application/json"
+    headers |= {f"webhook-{name}": value for name, value in changes.items() if value is not None}
+    for name, value in changes.items():
+        if value is None:
+            del headers[f"webhook-{name}"]
+    return await orderly.http.post(f"/v1/callbacks/{party}", content=body, headers=headers)
