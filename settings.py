@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 from collections.abc import Mapping
@@ -10,7 +12,6 @@ from ipaddress import ip_address, ip_network
 
 from pydantic import ValidationError
 
-import webhooks
 from orders.policy import Policy
 
 OUTSIDE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/steps.py.
@@ -225,9 +226,11 @@ def _secret(environment: Mapping[str, str]) -> str | None:
     secret = environment.get(name) or None
     if secret is not None:
         try:
-            webhooks.key_of(secret)
-        except ValueError as error:
-            raise SettingsError(f"{name} {error}.") from None  # Without its value.
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except binascii.Error:
+            key = b""
+        if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
+            raise SettingsError(f"{name} must be whsec_ and the base64 of 24 to 64 random bytes.")
     return secret
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -11,8 +10,8 @@ from typing import Any, Literal, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
+from standardwebhooks import Webhook, WebhookVerificationError
 
-import webhooks
 from api.context import WAIT_SECONDS, context_of, payload_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.gateway import CommandMessage, Gateway
@@ -91,10 +90,16 @@ def _verified(secret: str | None, request: Request, body: bytes) -> str:
     if secret is None:
         detail = "No callback can be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
         raise Problem(503, "callbacks-not-configured", detail, retry_after=60)
+    headers = dict(request.headers)
     try:
-        return webhooks.verified(secret, request.headers, time.time(), body)
-    except webhooks.BadSignature as bad:
-        raise Problem(401, "bad-signature", f"The callback cannot be believed: {bad}.") from bad
+        Webhook(secret).verify(body, headers, json_parse=False)
+    except (WebhookVerificationError, ValueError) as error:  # ValueError: malformed base64 or text.
+        detail = (
+            "The webhook signature is missing or invalid, or its timestamp is more than 5 minutes "
+            "from now."
+        )
+        raise Problem(401, "bad-signature", detail) from error
+    return headers["webhook-id"]
 
 
 def _read(shape: type[T], content: bytes | dict[str, Any], *place: str) -> T:

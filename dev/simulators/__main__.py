@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import uvicorn
+from standardwebhooks import Webhook
 
-import webhooks
 from dev.simulators.app import Options, create_app
 
 DRAIN_SECONDS_MAX = 2
@@ -29,9 +29,9 @@ def main() -> None:
     secret = os.environ.get("ORDERLY_WEBHOOK_SECRET") or None
     if secret is not None:
         try:
-            webhooks.key_of(secret)
-        except ValueError as error:
-            parser.error(f"ORDERLY_WEBHOOK_SECRET {error}")
+            Webhook(secret)
+        except ValueError:
+            parser.error("ORDERLY_WEBHOOK_SECRET must be whsec_ and the base64 of random bytes.")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

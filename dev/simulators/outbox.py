@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from standardwebhooks import Webhook
 
-import webhooks
 from dev.simulators.store import Store
 
 log = logging.getLogger("simulators.callbacks")
@@ -104,11 +104,15 @@ class Outbox:
                         await self._woken.wait()
 
     async def _send(self, http: httpx.AsyncClient, url: str, secret: str, row: sqlite3.Row) -> None:
-        body = row["body"].encode()
-        headers = webhooks.signed(secret, row["message_id"], time.time(), body)
-        headers["content-type"] = "application/json"
+        now = datetime.now(UTC)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": row["message_id"],
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(secret).sign(row["message_id"], now, row["body"]),
+        }
         try:
-            answer = await http.post(f"{url}/{row['party']}", content=body, headers=headers)
+            answer = await http.post(f"{url}/{row['party']}", content=row["body"], headers=headers)
             is_taken, said = answer.is_success, f"answered {answer.status_code}"
         except httpx.HTTPError as error:
             is_taken, said = False, repr(error)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -12,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import webhooks
 from dev.stack.child import Program
 from dev.stack.claim import LOOPBACK, StackError
 
@@ -135,7 +136,7 @@ def webhook_secret(data_dir: Path) -> str:
         fresh = file.with_suffix(".new")  # A whole one or none, if we are killed meanwhile.
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            opened.write(webhooks.new_secret())
+            opened.write(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
         fresh.rename(file)
     return file.read_text().strip()
 

@@ -20,7 +20,6 @@ from fastapi import FastAPI
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-import webhooks
 from activities.service_client import connected
 from api.app import create_app
 from api.gateway.gateway import Gateway
@@ -31,6 +30,7 @@ from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.engine import projector
 from settings import Settings
+from tests.support.webhook_signing import new_secret
 from worker import Activities, activities_for, unsealing
 from workflows.order import OrderWorkflow
 
@@ -92,7 +92,7 @@ class Running:
 @asynccontextmanager
 async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
     queue = f"orders-{secrets.token_hex(4)}"
-    secret = webhooks.new_secret()
+    secret = new_secret()
     settings = Settings(
         postgres_dsn=dsn,
         task_queue=queue,

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-import webhooks
 from tests.support.servers import Running
+from tests.support.webhook_signing import signed_headers
 
 
 def event(type_: str, data: Mapping[str, Any], age: timedelta = timedelta()) -> bytes:
@@ -29,10 +29,12 @@ async def tell(
 ) -> httpx.Response:
     """Sends a signed event; `changes` replace headers, or leave them out where they are None."""
     message_id = message_id or f"msg_{secrets.token_hex(6)}"
-    headers = webhooks.signed(orderly.webhook_secret, message_id, time.time(), body)
+    headers = signed_headers(orderly.webhook_secret, message_id, time.time(), body)
     headers["Content-Type"] = "application/json"
     headers |= {f"webhook-{name}": value for name, value in changes.items() if value is not None}
     for name, value in changes.items():
         if value is None:
             del headers[f"webhook-{name}"]
-    return await orderly.http.post(f"/v1/callbacks/{party}", content=body, headers=headers)
+    return await orderly.http.post(
+        f"/v1/callbacks/{party}", content=body, headers=httpx.Headers(headers, encoding="latin-1")
+    )

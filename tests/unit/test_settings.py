@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-import webhooks
 from orders.policy import Policy
 from settings import (
     Rate,
@@ -14,6 +13,7 @@ from settings import (
     api_from_environment,
     from_environment,
 )
+from tests.support.webhook_signing import new_secret
 
 DSN = {"ORDERLY_POSTGRES_DSN": "postgresql://db/orderly"}
 
@@ -27,7 +27,7 @@ def test_what_is_not_set_has_a_default() -> None:
 
 
 def test_the_world_outside_comes_from_the_environment() -> None:
-    secret = webhooks.new_secret()
+    secret = new_secret()
     settings = from_environment(
         DSN
         | {

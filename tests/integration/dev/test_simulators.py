@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
+from standardwebhooks import Webhook
 
-import webhooks
 from dev.simulators import fault_injection as magic
 from dev.simulators import idempotent_service as desk
 from dev.stack.claim import free_ports
@@ -33,8 +33,9 @@ from tests.support.simulator_client import (
     post,
     reserve,
 )
+from tests.support.webhook_signing import new_secret
 
-SECRET = webhooks.new_secret()
+SECRET = new_secret()
 
 
 # One effect for each key
@@ -410,7 +411,9 @@ class Listener:
         @self.app.post("/callbacks/{party}")
         async def listen(request: Request, party: str) -> Response:
             body = await request.body()
-            self.message_ids.append(webhooks.verified(SECRET, request.headers, time.time(), body))
+            headers = dict(request.headers)
+            Webhook(SECRET).verify(body, headers, json_parse=False)
+            self.message_ids.append(headers["webhook-id"])
             if len(self.message_ids) <= self._refuse:
                 return Response(status_code=503)
             self.seen.append((party, json.loads(body)))
