@@ -163,12 +163,13 @@ def _kind(order: Order) -> object:
     line = next(iter(order.lines.values()), None)
     return (
         order.status,
-        order.awaits,
+        order.awaiting,
         order.return_window_closed,
         bool(order.missing()),
         bool(ledger.to_authorise(order)),
-        bool(ledger.open_amount(order) + ledger.taken(order)),
-        line and (line.reserved > 0, line.shipped > 0, line.delivered > 0, not line.unshipped),
+        bool(ledger.capturable(order) + ledger.net_captured(order)),
+        line
+        and (line.reserved_quantity > 0, line.shipped > 0, line.delivered > 0, not line.unshipped),
         next((step.type for step in order.steps.values()), None),
         next((back.status for back in order.returns.values()), None),
     )

@@ -28,7 +28,7 @@ PaymentMethod = Annotated[
     ),
 ]
 
-NOT_NAMED = ""  # The caller left the id to us: see `named`. An id that was given is never empty.
+UNASSIGNED = ""  # The caller left the id to us: see `named`. An id that was given is never empty.
 NewId = Annotated[
     Id,
     Field(
@@ -71,7 +71,7 @@ class AddItemToOrder(Command):
     """Add a line to a draft. Title and price are copied: a catalogue change rewrites no order."""
 
     type: Literal["add-item-to-order"] = "add-item-to-order"
-    line_id: NewId = NOT_NAMED
+    line_id: NewId = UNASSIGNED
     sku: Name
     title: Name
     quantity: Quantity
@@ -100,7 +100,7 @@ class ApplyDiscount(Command):
     """Take an amount off the whole draft, split over its lines in proportion."""
 
     type: Literal["apply-discount"] = "apply-discount"
-    discount_id: NewId = NOT_NAMED
+    discount_id: NewId = UNASSIGNED
     amount: Annotated[Amount, Field(gt=0)]
     reason: Text | None = None
     currency: Currency | None = Field(None, description="if given, must be the order's own")
@@ -139,7 +139,7 @@ class AddNote(Command):
     """Write something down about an order, whatever its status."""
 
     type: Literal["add-note"] = "add-note"
-    note_id: NewId = NOT_NAMED
+    note_id: NewId = UNASSIGNED
     text: Text
 
 
@@ -174,7 +174,7 @@ class CancelLines(Command):
     """Call off pieces that have not left yet; an order without any piece left is cancelled."""
 
     type: Literal["cancel-lines"] = "cancel-lines"
-    cancellation_id: NewId = NOT_NAMED
+    cancellation_id: NewId = UNASSIGNED
     lines: Pieces
     reason: Text | None = None
 
@@ -196,7 +196,7 @@ class CapturePayment(Command):
     """Take authorised money before its shipment leaves; all of it if no amount is given."""
 
     type: Literal["capture-payment"] = "capture-payment"
-    capture_id: NewId = NOT_NAMED
+    capture_id: NewId = UNASSIGNED
     amount: Annotated[Amount, Field(gt=0)] | None = None
 
 
@@ -204,7 +204,7 @@ class RefundPayment(Command):
     """Give back money for goodwill; never more than was captured and not yet given back."""
 
     type: Literal["refund-payment"] = "refund-payment"
-    refund_id: NewId = NOT_NAMED
+    refund_id: NewId = UNASSIGNED
     amount: Annotated[Amount, Field(gt=0)]
     reason: Text | None = None
 
@@ -213,7 +213,7 @@ class CreateShipment(Command):
     """Put reserved pieces into a shipment of their own, out of shipments that have not left."""
 
     type: Literal["create-shipment"] = "create-shipment"
-    shipment_id: NewId = NOT_NAMED
+    shipment_id: NewId = UNASSIGNED
     lines: Pieces
 
 
@@ -249,7 +249,7 @@ class AddLine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: Literal["add-line"] = "add-line"
-    line_id: NewId = NOT_NAMED
+    line_id: NewId = UNASSIGNED
     sku: Name
     title: Name
     quantity: Quantity
@@ -299,7 +299,7 @@ class AmendOrder(Command):
     """Change a placed order; what was captured too much or is missing is settled."""
 
     type: Literal["amend-order"] = "amend-order"
-    amendment_id: NewId = NOT_NAMED
+    amendment_id: NewId = UNASSIGNED
     changes: Annotated[list[Change], Field(min_length=1, max_length=100)]
 
 
@@ -307,7 +307,7 @@ class RequestReturn(Command):
     """The customer wants to send delivered pieces back."""
 
     type: Literal["request-return"] = "request-return"
-    return_id: NewId = NOT_NAMED
+    return_id: NewId = UNASSIGNED
     lines: Pieces
     reason: Text | None = None
 
@@ -331,7 +331,7 @@ class ReceiveReturn(Command):
     """Pieces came back and are accepted: they are refunded, and sellable ones go into stock."""
 
     type: Literal["receive-return"] = "receive-return"
-    receipt_id: NewId = NOT_NAMED
+    receipt_id: NewId = UNASSIGNED
     return_id: Id
     lines: Pieces
     condition: Literal["sellable", "damaged"]
@@ -386,7 +386,7 @@ def type_of(command_type: type[OrderCommand]) -> str:
 
 
 # The field by which a command names what it adds. The same id and content again is already so.
-OWN_IDS: dict[type[OrderCommand], str] = {
+CLIENT_ID_FIELDS: dict[type[OrderCommand], str] = {
     AddItemToOrder: "line_id",
     ApplyDiscount: "discount_id",
     AddNote: "note_id",
@@ -400,15 +400,15 @@ OWN_IDS: dict[type[OrderCommand], str] = {
 }
 
 
-def named(command: OrderCommand, new_id: str) -> OrderCommand:
+def with_generated_ids(command: OrderCommand, new_id: str) -> OrderCommand:
     """The command with `new_id` for what it adds, where the caller gave it no id of their own."""
-    field = OWN_IDS.get(type(command))
-    if field and getattr(command, field) == NOT_NAMED:
+    field = CLIENT_ID_FIELDS.get(type(command))
+    if field and getattr(command, field) == UNASSIGNED:
         command = command.model_copy(update={field: new_id})
     if isinstance(command, AmendOrder):
         changes = [
             change.model_copy(update={"line_id": f"{command.amendment_id[:60]}.{number}"})
-            if isinstance(change, AddLine) and change.line_id == NOT_NAMED
+            if isinstance(change, AddLine) and change.line_id == UNASSIGNED
             else change
             for number, change in enumerate(command.changes)
         ]

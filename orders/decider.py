@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from orders import commands as c
-from orders.commands import OWN_IDS, OrderCommand
+from orders.commands import CLIENT_ID_FIELDS, OrderCommand
 from orders.events import OrderEvent
 from orders.evolve import fold
 from orders.money import TOTAL_MAX, formatted
 from orders.order import Discount, Line, Order, Status
 from orders.rules.checks import CommandRejected, fingerprint
-from orders.rules.draft import drafted
-from orders.rules.fulfilment import fulfilled
+from orders.rules.draft import decide_draft
+from orders.rules.fulfilment import decide_fulfilment
 from orders.rules.process import follow_ups
-from orders.rules.results import outcome
+from orders.rules.results import decide_result
 from orders.steps import StepResult
 
 Message = OrderCommand | StepResult
@@ -86,12 +86,12 @@ def allowed_commands(order: Order) -> list[str]:
     """The types of command that the order admits now; each still has rules of its own."""
     return [
         c.type_of(command)
-        for command in _admitted(order)
-        if _ONLY_WHEN_AWAITED.get(command, order.awaits) == order.awaits
+        for command in _allowed_types(order)
+        if _ONLY_WHEN_AWAITED.get(command, order.awaiting) == order.awaiting
     ]
 
 
-def _admitted(order: Order) -> Sequence[type[OrderCommand]]:
+def _allowed_types(order: Order) -> Sequence[type[OrderCommand]]:
     admitted = ALLOWED[order.status]
     if order.policy is not None or order.status is Status.NEW:
         return admitted
@@ -128,31 +128,33 @@ def decide_all(
 def _decide(message: Message, order: Order, now: datetime) -> tuple[list[OrderEvent], Order]:
     """The events that a message causes, and the order after them."""
     if isinstance(message, StepResult):
-        events = outcome(message, order, now)
+        events = decide_result(message, order, now)
         after = fold(events, order)
     else:
-        events, after = _obey(message, order, now)
+        events, after = _decide_command(message, order, now)
     if not events:
         return [], order
     more, after = follow_ups(after)
     return [*events, *more], after
 
 
-def _obey(command: OrderCommand, order: Order, now: datetime) -> tuple[list[OrderEvent], Order]:
+def _decide_command(
+    command: OrderCommand, order: Order, now: datetime
+) -> tuple[list[OrderEvent], Order]:
     _check_currency(command, order)
-    if _already_so(command, order):
+    if is_no_op(command, order):
         return [], order
-    if type(command) not in _admitted(order):
+    if type(command) not in _allowed_types(order):
         raise CommandRejected(f"{command.type}: the order is {order.status}", "not-allowed-now")
-    events = drafted(command, order, now)
+    events = decide_draft(command, order, now)
     if events is None:
-        events = fulfilled(command, order, now)
+        events = decide_fulfilment(command, order, now)
     after = fold(events, order)
     _check_totals(after, "amount" if isinstance(command, c.ApplyDiscount) else None)
     return events, after
 
 
-def _already_so(command: OrderCommand, order: Order) -> bool:
+def is_no_op(command: OrderCommand, order: Order) -> bool:
     match command:
         case c.OpenOrder():
             return (order.customer_id, order.currency, order.external_reference) == (
@@ -187,11 +189,11 @@ def _already_so(command: OrderCommand, order: Order) -> bool:
         case c.CancelOrder():
             return order.status in (Status.CANCELLING, Status.CANCELLED)
         case c.AcceptShortfall():
-            return order.shortfall_accepted and order.awaits != "shortfall"
+            return order.shortfall_accepted and order.awaiting != "shortfall"
         case c.RetryPayment(method=method):
             return (
                 order.status in _GOING_ON
-                and order.awaits != "payment"
+                and order.awaiting != "payment"
                 and order.payment_method == method
             )
         case c.DispatchShipment(shipment_id=key):
@@ -209,17 +211,17 @@ def _already_so(command: OrderCommand, order: Order) -> bool:
             return (
                 order.status is not Status.NEW
                 and known
-                and not (order.troubles if one is None else one in order.troubles)
+                and not (order.stuck_steps if one is None else one in order.stuck_steps)
             )
         case _:
-            return _was_asked_before(command, order)
+            return _is_repeat(command, order)
 
 
-def _was_asked_before(command: OrderCommand, order: Order) -> bool:
+def _is_repeat(command: OrderCommand, order: Order) -> bool:
     """Whether this very command came before; another one under its id is refused."""
-    field = OWN_IDS[type(command)]
+    field = CLIENT_ID_FIELDS[type(command)]
     own_id = getattr(command, field)
-    known = order.asked.get(f"{field.removesuffix('_id')}:{own_id}")
+    known = order.client_ids.get(f"{field.removesuffix('_id')}:{own_id}")
     if known is not None and known != fingerprint(command):
         raise CommandRejected(
             f"{own_id} is already there, with other content", "id-already-used", field

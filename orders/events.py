@@ -40,7 +40,7 @@ class LineCount(BaseModel):
     quantity: int
 
 
-class Asked(Event):
+class ClientIdentified(Event):
     """Has an id of its own and happens once; `fingerprint` tells a repetition from a clash."""
 
     fingerprint: str
@@ -166,7 +166,7 @@ class AnswerNotNeeded(Event):
     type: Literal["answer-not-needed"] = "answer-not-needed"
 
 
-class LinesCancelled(Asked):
+class LinesCancelled(ClientIdentified):
     type: Literal["lines-cancelled"] = "lines-cancelled"
     cancellation_id: str
     lines: list[LineCount]
@@ -195,7 +195,7 @@ class AmendedLine(BaseModel):
     cancelled: int
 
 
-class OrderAmended(Asked):
+class OrderAmended(ClientIdentified):
     type: Literal["order-amended"] = "order-amended"
     amendment_id: str
     lines: list[AmendedLine]
@@ -228,7 +228,7 @@ class ShortfallAccepted(Event):
     lines: list[LineCount]
 
 
-class HeldStockLost(Asked):
+class HeldStockLost(ClientIdentified):
     type: Literal["held-stock-lost"] = "held-stock-lost"
     loss_id: str
     line_id: str
@@ -299,7 +299,7 @@ class PaymentRetried(Event):
     method: str | None = None
 
 
-class AdvanceCaptureRequested(Asked):
+class AdvanceCaptureRequested(ClientIdentified):
     type: Literal["advance-capture-requested"] = "advance-capture-requested"
     capture_id: str
     amount: int
@@ -336,7 +336,7 @@ class PaymentVoided(Event):
     step_id: str
 
 
-class RefundGranted(Asked):
+class RefundGranted(ClientIdentified):
     type: Literal["refund-granted"] = "refund-granted"
     refund_id: str
     amount: int
@@ -359,7 +359,7 @@ class PaymentRefunded(Event):
 # Shipments
 
 
-class ShipmentCreated(Asked):
+class ShipmentCreated(ClientIdentified):
     type: Literal["shipment-created"] = "shipment-created"
     shipment_id: str
     location: str
@@ -419,7 +419,7 @@ class DeliveryFailed(Event):
 # Returns
 
 
-class ReturnRequested(Asked):
+class ReturnRequested(ClientIdentified):
     type: Literal["return-requested"] = "return-requested"
     return_id: str
     lines: list[LineCount]
@@ -437,7 +437,7 @@ class ReturnRejected(Event):
     reason: str | None = None
 
 
-class ReturnReceived(Asked):
+class ReturnReceived(ClientIdentified):
     type: Literal["return-received"] = "return-received"
     receipt_id: str
     return_id: str

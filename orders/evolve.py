@@ -20,7 +20,7 @@ from orders.order import (
     Return,
     Shipment,
     Status,
-    altered,
+    evolve_fields,
 )
 
 T = TypeVar("T")
@@ -36,13 +36,15 @@ def fold(events: Iterable[OrderEvent], order: Order = _NOTHING_YET) -> Order:
 
 def evolve(order: Order, event: OrderEvent) -> Order:
     """The order after one more event."""
-    order = altered(order, version=order.version + 1)
-    if isinstance(event, e.Asked):
-        order = altered(order, asked={**order.asked, _own_id(event): event.fingerprint})
+    order = evolve_fields(order, version=order.version + 1)
+    if isinstance(event, e.ClientIdentified):
+        order = evolve_fields(
+            order, client_ids={**order.client_ids, _own_id(event): event.fingerprint}
+        )
     match event:
         # The draft
         case e.OrderOpened():
-            return altered(
+            return evolve_fields(
                 order,
                 status=Status.DRAFT,
                 customer_id=event.customer_id,
@@ -52,108 +54,112 @@ def evolve(order: Order, event: OrderEvent) -> Order:
                 expires_at=event.expires_at,
             )
         case e.ItemAdded(line_id=line_id):
-            return altered(order, lines={**order.lines, line_id: Line.of(event)})
+            return evolve_fields(order, lines={**order.lines, line_id: Line.of(event)})
         case e.ItemQuantityChanged(line_id=line_id, quantity=quantity):
             return _with_line(order, line_id, quantity=quantity)
         case e.ItemRemoved(line_id=line_id):
-            return altered(
+            return evolve_fields(
                 order,
                 lines=_without(order.lines, line_id),
                 removed_lines=order.removed_lines | {line_id},
             )
         case e.DiscountApplied(discount_id=discount_id, amount=amount, reason=reason):
             discount = Discount(discount_id, amount, reason)
-            return altered(order, discounts={**order.discounts, discount_id: discount})
+            return evolve_fields(order, discounts={**order.discounts, discount_id: discount})
         case e.DiscountRemoved(discount_id=discount_id):
-            return altered(
+            return evolve_fields(
                 order,
                 discounts=_without(order.discounts, discount_id),
                 removed_discounts=order.removed_discounts | {discount_id},
             )
         case e.NoteAdded(note_id=note_id, text=text):
-            return altered(order, notes={**order.notes, note_id: text})
+            return evolve_fields(order, notes={**order.notes, note_id: text})
         case e.ShippingChargeSet(amount=amount):
-            return altered(order, shipping_charge=amount)
+            return evolve_fields(order, shipping_charge=amount)
         case e.ShippingAddressSet(address=address):
-            shipments = {key: replace(s, outdated=True) for key, s in order.shipments.items()}
-            return altered(order, shipping_address=address, shipments=shipments)
+            shipments = {
+                key: replace(s, needs_rebooking=True) for key, s in order.shipments.items()
+            }
+            return evolve_fields(order, shipping_address=address, shipments=shipments)
         case e.BillingAddressSet(address=address):
-            return altered(order, billing_address=address)
+            return evolve_fields(order, billing_address=address)
 
         # The lifecycle
         case e.OrderPlaced():
             return _placed(order, event)
         case e.OrderConfirmed():
-            return _going_on(altered(order, confirmed=True))
+            return _resume(evolve_fields(order, confirmed=True))
         case e.OrderHeld():
-            return altered(order, status=Status.ON_HOLD)
+            return evolve_fields(order, status=Status.ON_HOLD)
         case e.OrderReleased():
-            return _going_on(order, released=True)
+            return _resume(order, released=True)
         case e.OrderExpired():
-            return altered(order, status=Status.EXPIRED)
+            return evolve_fields(order, status=Status.EXPIRED)
         case e.OrderCompleted():
-            return altered(order, status=Status.COMPLETED)
+            return evolve_fields(order, status=Status.COMPLETED)
         case e.OrderCancellationRequested(reason=reason):
-            return altered(
-                order, status=Status.CANCELLING, cancel_reason=reason, awaits=None, answer_by=None
+            return evolve_fields(
+                order, status=Status.CANCELLING, cancel_reason=reason, awaiting=None, answer_by=None
             )
         case e.OrderCancelled():
-            return altered(order, status=Status.CANCELLED, cancel_reason=event.reason)
+            return evolve_fields(order, status=Status.CANCELLED, cancel_reason=event.reason)
         case e.OrderCancellationOvertaken(lines=lines):
-            order = altered(_cancelled(order, lines), status=Status.CONFIRMED, confirmed=True)
-            return altered(order, cancel_reason=None)
+            order = evolve_fields(_cancelled(order, lines), status=Status.CONFIRMED, confirmed=True)
+            return evolve_fields(order, cancel_reason=None)
         case e.AnswerNotNeeded():
-            return _answered(order)
+            return _clear_decision(order)
         case e.LinesCancelled(lines=lines):
-            return _answered(_cancelled(order, lines))
+            return _clear_decision(_cancelled(order, lines))
         case e.LinesCancellationOvertaken(lines=lines):
             too_late = _counts(lines)
             back = {key: min(n, order.lines[key].cancelled) for key, n in too_late.items()}
             # An amendment takes pieces off the quantity itself: they come back there.
             amended = {key: n - back[key] for key, n in too_late.items()}
-            return _added(_added(order, back, cancelled=-1), amended, quantity=+1)
+            return _adjust_lines(_adjust_lines(order, back, cancelled=-1), amended, quantity=+1)
         case e.OrderAmended():
-            return _answered(_amended(order, event))
+            return _clear_decision(_amended(order, event))
 
         # Stock
         case e.StockRequested(step_id=step_id, lines=lines):
             wanted = [_piece(order, n) for n in lines]
-            return _owing(order, o.Reserve(step_id=step_id, lines=wanted))
+            return _add_step(order, o.Reserve(step_id=step_id, lines=wanted))
         case e.StockReserved(step_id=step_id, held=held):
-            return _held(_settled(order, step_id), held, +1)
+            return _held(_finish_step(order, step_id), held, +1)
         case e.StockShort(answer_by=answer_by):
-            order = altered(order, awaits="shortfall", shortfall_accepted=False)
-            return _going_on(altered(order, answer_by=answer_by))
+            order = evolve_fields(order, awaiting="shortfall", shortfall_accepted=False)
+            return _resume(evolve_fields(order, answer_by=answer_by))
         case e.ShortfallAccepted(lines=lines):
-            return _answered(altered(_cancelled(order, lines), shortfall_accepted=True))
+            return _clear_decision(evolve_fields(_cancelled(order, lines), shortfall_accepted=True))
         case e.HeldStockLost():
             line = order.lines[event.line_id]
-            left = max(0, line.held.get(event.location, 0) - event.quantity)
-            return _with_line(order, line.line_id, held=_kept(line.held, event.location, left))
+            left = max(0, line.reserved.get(event.location, 0) - event.quantity)
+            return _with_line(
+                order, line.line_id, reserved=_kept(line.reserved, event.location, left)
+            )
         case e.StockReleaseRequested(step_id=step_id, held=held):
-            return _owing(_held(order, held, -1), o.Release(step_id=step_id, held=held))
+            return _add_step(_held(order, held, -1), o.Release(step_id=step_id, held=held))
         case e.StockWithdrawalRequested(step_id=step_id, held=held):
-            return _owing(_held(order, held, -1), o.Withdraw(step_id=step_id, held=held))
+            return _add_step(_held(order, held, -1), o.Withdraw(step_id=step_id, held=held))
         case e.RestockRequested(step_id=step_id, held=held):
-            return _owing(order, o.Restock(step_id=step_id, held=held))
+            return _add_step(order, o.Restock(step_id=step_id, held=held))
         case e.StockReleased(step_id=step_id) | e.StockWithdrawn(step_id=step_id):
-            return _settled(order, step_id)
+            return _finish_step(order, step_id)
         case e.Restocked(step_id=step_id) | e.PaymentVoided(step_id=step_id):
-            return _settled(order, step_id)
+            return _finish_step(order, step_id)
 
         # Money
         case e.AuthorisationRequested(step_id=step_id, amount=amount, method=method):
-            return _owing(order, o.Authorise(step_id=step_id, amount=amount, method=method))
+            return _add_step(order, o.Authorise(step_id=step_id, amount=amount, method=method))
         case e.PaymentAuthorised(step_id=step_id):
             promise = Authorisation(step_id, event.amount, event.reference, event.capture_by)
             authorisations = {**order.authorisations, step_id: promise}
-            return altered(_settled(order, step_id), authorisations=authorisations)
+            return evolve_fields(_finish_step(order, step_id), authorisations=authorisations)
         case e.PaymentDeclined(step_id=step_id, answer_by=answer_by):
-            return _declined(_settled(order, step_id), answer_by)
+            return _declined(_finish_step(order, step_id), answer_by)
         case e.PaymentRetried(method=method):
-            return _answered(altered(order, payment_method=method))
+            return _clear_decision(evolve_fields(order, payment_method=method))
         case e.AdvanceCaptureRequested(amount=amount):
-            return altered(order, advance=ledger.advanced(order) + amount)
+            return evolve_fields(order, prepaid=ledger.prepaid_so_far(order) + amount)
         case e.CaptureRequested(step_id=step_id, authorisation_id=key, amount=amount):
             capture = o.Capture(
                 step_id=step_id,
@@ -161,20 +167,22 @@ def evolve(order: Order, event: OrderEvent) -> Order:
                 reference=order.authorisations[key].reference,
                 amount=amount,
             )
-            return _claimed(_owing(order, capture), key, capture_asked=amount)
+            return _adjust_authorisation(_add_step(order, capture), key, capture_requested=amount)
         case e.PaymentCaptured(step_id=step_id, amount=amount):
             key = _authorisation_of(order, step_id)
-            return _claimed(_settled(order, step_id), key, captured=amount)
+            return _adjust_authorisation(_finish_step(order, step_id), key, captured=amount)
         case e.CaptureRefused(step_id=step_id, answer_by=answer_by):
             key, amount = _authorisation_of(order, step_id), _amount_of(order, step_id)
-            order = _claimed(_settled(order, step_id), key, capture_asked=-amount)
+            order = _adjust_authorisation(
+                _finish_step(order, step_id), key, capture_requested=-amount
+            )
             return _declined(order, answer_by)
         case e.VoidRequested(step_id=step_id, authorisation_id=key):
             reference = order.authorisations[key].reference
             void = o.Void(step_id=step_id, authorisation_id=key, reference=reference)
-            return _owing(_closed(order, key), void)
+            return _add_step(_closed(order, key), void)
         case e.RefundGranted(amount=amount):
-            return altered(order, credited=order.credited + amount)
+            return evolve_fields(order, goodwill=order.goodwill + amount)
         case e.RefundRequested(step_id=step_id, authorisation_id=key, amount=amount):
             refund = o.Refund(
                 step_id=step_id,
@@ -182,30 +190,30 @@ def evolve(order: Order, event: OrderEvent) -> Order:
                 reference=order.authorisations[key].reference,
                 amount=amount,
             )
-            order = _claimed(_owing(order, refund), key, refund_asked=amount)
+            order = _adjust_authorisation(_add_step(order, refund), key, refund_requested=amount)
             # What went back was not taken in advance: it is not to be captured by itself again.
-            return altered(order, advance=min(order.advance, ledger.advanced(order)))
+            return evolve_fields(order, prepaid=min(order.prepaid, ledger.prepaid_so_far(order)))
         case e.PaymentRefunded(step_id=step_id, amount=amount):
             key = _authorisation_of(order, step_id)
-            return _claimed(_settled(order, step_id), key, refunded=amount)
+            return _adjust_authorisation(_finish_step(order, step_id), key, refunded=amount)
 
         # Shipments
         case e.ShipmentCreated(shipment_id=key, location=location, lines=lines):
             return _with_shipment(order, Shipment(key, location, _counts(lines)))
         case e.ShipmentChanged(shipment_id=key, lines=lines):
             return _with_shipment(
-                order, replace(order.shipments[key], lines=_counts(lines), outdated=True)
+                order, replace(order.shipments[key], lines=_counts(lines), needs_rebooking=True)
             )
         case e.ShipmentBookingRequested(shipment_id=key, step_id=step_id):
             return _booking(order, order.shipments[key], step_id)
         case e.ShipmentBooked(shipment_id=key, step_id=step_id, tracking=tracking):
             shipment = order.shipments[key]
-            agreed = replace(shipment, booked=shipment.lines, tracking=tracking)
-            return _with_shipment(_settled(order, step_id), agreed)
+            agreed = replace(shipment, confirmed_lines=shipment.lines, tracking=tracking)
+            return _with_shipment(_finish_step(order, step_id), agreed)
         case e.ShipmentStopRequested(shipment_id=key, step_id=step_id):
             stopping = replace(order.shipments[key], status="stopping")
             order = _with_shipment(_without_shipment_steps(order, key), stopping)
-            return _owing(order, o.Stop(step_id=step_id, shipment_id=key))
+            return _add_step(order, o.Stop(step_id=step_id, shipment_id=key))
         case e.ShipmentStopped(shipment_id=key):
             stopped = replace(order.shipments[key], status="stopped")
             return _with_shipment(_without_shipment_steps(order, key), stopped)
@@ -217,14 +225,16 @@ def evolve(order: Order, event: OrderEvent) -> Order:
                 tracking=tracking or order.shipments[key].tracking,
             )
             order = _with_shipment(_without_shipment_steps(order, key), gone)
-            return _added(order, gone.lines, shipped=+1)
+            return _adjust_lines(order, gone.lines, shipped=+1)
         case e.ShipmentDelivered(shipment_id=key, return_by=return_by):
             there = replace(order.shipments[key], status="delivered")
-            order = altered(order, return_by=return_by, return_window_closed=False)
-            return _added(_with_shipment(order, there), there.lines, delivered=+1)
+            order = evolve_fields(order, return_by=return_by, return_window_closed=False)
+            return _adjust_lines(_with_shipment(order, there), there.lines, delivered=+1)
         case e.DeliveryFailed(shipment_id=key):
             failed = replace(order.shipments[key], status="failed")
-            return _added(_with_shipment(order, failed), failed.lines, shipped=-1, cancelled=+1)
+            return _adjust_lines(
+                _with_shipment(order, failed), failed.lines, shipped=-1, cancelled=+1
+            )
 
         # Returns
         case e.ReturnRequested(return_id=key, lines=lines, reason=reason):
@@ -236,44 +246,44 @@ def evolve(order: Order, event: OrderEvent) -> Order:
         case e.ReturnReceived(return_id=key, lines=lines):
             return _received(order, order.returns[key], _counts(lines))
         case e.ReturnWindowClosed():
-            return altered(order, return_window_closed=True)
+            return evolve_fields(order, return_window_closed=True)
 
         # Steps that do not get on
         case e.StepStuck(step_id=step_id, reason=reason):
-            return altered(order, troubles={**order.troubles, step_id: reason})
+            return evolve_fields(order, stuck_steps={**order.stuck_steps, step_id: reason})
         case e.StepRetried(step_id=step_id):
-            return altered(order, troubles=_without(order.troubles, step_id))
+            return evolve_fields(order, stuck_steps=_without(order.stuck_steps, step_id))
 
 
 def _placed(order: Order, event: e.OrderPlaced) -> Order:
-    order = altered(order, status=Status.PLACED, payment_method=event.payment_method)
+    order = evolve_fields(order, status=Status.PLACED, payment_method=event.payment_method)
     if order.policy is None:
         return order
     shares = order.discount_shares()
-    lines = {key: replace(line, share=shares[key]) for key, line in order.lines.items()}
-    return altered(order, lines=lines, is_priced=True)
+    lines = {key: replace(line, discount_share=shares[key]) for key, line in order.lines.items()}
+    return evolve_fields(order, lines=lines, is_priced=True)
 
 
-def _going_on(order: Order, released: bool = False) -> Order:
+def _resume(order: Order, released: bool = False) -> Order:
     """The order where it now stands between placing and its end, unless it is held or ending."""
     if order.status is Status.CANCELLING or order.status in ENDED:
         return order
     if order.status is Status.ON_HOLD and not released:
         return order
-    if order.awaits:
-        return altered(order, status=Status.AWAITING_CUSTOMER)
-    return altered(order, status=Status.CONFIRMED if order.confirmed else Status.PLACED)
+    if order.awaiting:
+        return evolve_fields(order, status=Status.AWAITING_CUSTOMER)
+    return evolve_fields(order, status=Status.CONFIRMED if order.confirmed else Status.PLACED)
 
 
-def _answered(order: Order) -> Order:
+def _clear_decision(order: Order) -> Order:
     """The order after a change that may be the decision it waited for: it tries again."""
-    return _going_on(altered(order, awaits=None, answer_by=None))
+    return _resume(evolve_fields(order, awaiting=None, answer_by=None))
 
 
 def _declined(order: Order, answer_by: Any) -> Order:
     if order.status is Status.CANCELLING:
         return order
-    return _going_on(altered(order, awaits="payment", answer_by=answer_by))
+    return _resume(evolve_fields(order, awaiting="payment", answer_by=answer_by))
 
 
 def _amended(order: Order, event: e.OrderAmended) -> Order:
@@ -290,7 +300,7 @@ def _amended(order: Order, event: e.OrderAmended) -> Order:
         }
         line = replace(known, **changed) if known else Line(line_id=terms.line_id, **changed)
         lines[terms.line_id] = replace(line, cancelled=terms.cancelled)
-    return altered(order, lines=lines, shipping_charge=event.shipping_charge)
+    return evolve_fields(order, lines=lines, shipping_charge=event.shipping_charge)
 
 
 def _received(order: Order, back: Return, pieces: Mapping[str, int]) -> Order:
@@ -300,10 +310,10 @@ def _received(order: Order, back: Return, pieces: Mapping[str, int]) -> Order:
     back = replace(back, received=received)
     if not any(back.outstanding.values()):
         back = replace(back, status="received")
-    return _with_return(_added(order, pieces, returned=+1), back)
+    return _with_return(_adjust_lines(order, pieces, returned=+1), back)
 
 
-def _own_id(event: e.Asked) -> str:
+def _own_id(event: e.ClientIdentified) -> str:
     match event:
         case e.LinesCancelled():
             return f"cancellation:{event.cancellation_id}"
@@ -327,22 +337,26 @@ def _own_id(event: e.Asked) -> str:
 # Steps
 
 
-def _owing(order: Order, step: o.AnyStep) -> Order:
-    return altered(order, steps={**order.steps, step.step_id: step})
+def _add_step(order: Order, step: o.AnyStep) -> Order:
+    return evolve_fields(order, steps={**order.steps, step.step_id: step})
 
 
-def _settled(order: Order, step_id: str) -> Order:
-    return altered(
-        order, steps=_without(order.steps, step_id), troubles=_without(order.troubles, step_id)
+def _finish_step(order: Order, step_id: str) -> Order:
+    return evolve_fields(
+        order,
+        steps=_without(order.steps, step_id),
+        stuck_steps=_without(order.stuck_steps, step_id),
     )
 
 
 def _booking(order: Order, shipment: Shipment, step_id: str) -> Order:
     """Owes that the carrier is told how the shipment is now; until it agrees, it may be as was."""
-    booked = replace(shipment, booked=shipment.booked or shipment.lines, outdated=False)
+    booked = replace(
+        shipment, confirmed_lines=shipment.confirmed_lines or shipment.lines, needs_rebooking=False
+    )
     order = _with_shipment(_without_shipment_steps(order, shipment.shipment_id), booked)
     wanted = [LineCount(line_id=key, quantity=n) for key, n in shipment.lines.items()]
-    return _owing(
+    return _add_step(
         order,
         o.Book(
             step_id=step_id,
@@ -357,7 +371,7 @@ def _booking(order: Order, shipment: Shipment, step_id: str) -> Order:
 
 def _without_shipment_steps(order: Order, shipment_id: str) -> Order:
     for step_id in list(order.shipment_steps(shipment_id)):
-        order = _settled(order, step_id)
+        order = _finish_step(order, step_id)
     return order
 
 
@@ -366,37 +380,37 @@ def _without_shipment_steps(order: Order, shipment_id: str) -> Order:
 
 def _with_line(order: Order, line_id: str, **changes: Any) -> Order:
     line = replace(order.lines[line_id], **changes)
-    return altered(order, lines={**order.lines, line_id: line})
+    return evolve_fields(order, lines={**order.lines, line_id: line})
 
 
-def _added(order: Order, pieces: Mapping[str, int], **signs: int) -> Order:
+def _adjust_lines(order: Order, pieces: Mapping[str, int], **signs: int) -> Order:
     """These pieces of each line, more (+1) or fewer (-1) in the counters that are named."""
     lines = dict(order.lines)
     for line_id, n in pieces.items():
         line = lines[line_id]
         counted = {counter: getattr(line, counter) + sign * n for counter, sign in signs.items()}
         lines[line_id] = replace(line, **counted)
-    return altered(order, lines=lines)
+    return evolve_fields(order, lines=lines)
 
 
 def _cancelled(order: Order, lines: list[LineCount]) -> Order:
-    return _added(order, _counts(lines), cancelled=+1)
+    return _adjust_lines(order, _counts(lines), cancelled=+1)
 
 
 def _held(order: Order, held: list[o.Held], sign: int) -> Order:
     lines = dict(order.lines)
     for part in held:
         line = lines[part.line_id]
-        pieces = line.held.get(part.location, 0) + sign * part.quantity
-        lines[part.line_id] = replace(line, held=_kept(line.held, part.location, pieces))
-    return altered(order, lines=lines)
+        pieces = line.reserved.get(part.location, 0) + sign * part.quantity
+        lines[part.line_id] = replace(line, reserved=_kept(line.reserved, part.location, pieces))
+    return evolve_fields(order, lines=lines)
 
 
 def _kept(held: Mapping[str, int], location: str, pieces: int) -> dict[str, int]:
     return {k: n for k, n in {**held, location: pieces}.items() if n}
 
 
-def _claimed(order: Order, authorisation_id: str, **amounts: int) -> Order:
+def _adjust_authorisation(order: Order, authorisation_id: str, **amounts: int) -> Order:
     known = order.authorisations[authorisation_id]
     changed = {key: getattr(known, key) + amount for key, amount in amounts.items()}
     return _with_authorisation(order, replace(known, **changed))
@@ -408,7 +422,7 @@ def _closed(order: Order, authorisation_id: str) -> Order:
 
 def _with_authorisation(order: Order, promise: Authorisation) -> Order:
     promises = {**order.authorisations, promise.authorisation_id: promise}
-    return altered(order, authorisations=promises)
+    return evolve_fields(order, authorisations=promises)
 
 
 def _authorisation_of(order: Order, step_id: str) -> str:
@@ -424,11 +438,11 @@ def _amount_of(order: Order, step_id: str) -> int:
 
 
 def _with_shipment(order: Order, shipment: Shipment) -> Order:
-    return altered(order, shipments={**order.shipments, shipment.shipment_id: shipment})
+    return evolve_fields(order, shipments={**order.shipments, shipment.shipment_id: shipment})
 
 
 def _with_return(order: Order, back: Return) -> Order:
-    return altered(order, returns={**order.returns, back.return_id: back})
+    return evolve_fields(order, returns={**order.returns, back.return_id: back})
 
 
 def _piece(order: Order, count: LineCount) -> o.Piece:

@@ -18,17 +18,17 @@ def payable(order: Order) -> int:
 
 def due(order: Order) -> int:
     """What the customer should have paid by now, and not got back."""
-    taken = max(_shipped(order), min(order.advance, payable(order)))
-    return max(0, taken - _returned(order) - order.credited)
+    taken = max(_shipped(order), min(order.prepaid, payable(order)))
+    return max(0, taken - _returned(order) - order.goodwill)
 
 
-def due_in_the_end(order: Order) -> int:
+def final_due(order: Order) -> int:
     """What the customer should have paid, and not got back, once all has left."""
-    return max(0, payable(order) - _returned(order) - order.credited)
+    return max(0, payable(order) - _returned(order) - order.goodwill)
 
 
 def _shipped(order: Order) -> int:
-    return order.worth({key: line.shipped for key, line in order.lines.items()})
+    return order.price_of({key: line.shipped for key, line in order.lines.items()})
 
 
 def _returned(order: Order) -> int:
@@ -39,34 +39,34 @@ def _returned(order: Order) -> int:
     )
 
 
-def taken(order: Order) -> int:
+def net_captured(order: Order) -> int:
     """What was asked of the payment service so far: captures less refunds."""
-    return sum(a.capture_asked - a.refund_asked for a in order.authorisations.values())
+    return sum(a.capture_requested - a.refund_requested for a in order.authorisations.values())
 
 
-def open_amount(order: Order) -> int:
+def capturable(order: Order) -> int:
     """What was promised and can still be captured."""
-    return sum(a.open for a in order.authorisations.values())
+    return sum(a.capturable for a in order.authorisations.values())
 
 
 def to_authorise(order: Order) -> int:
     """What the order will cost beyond all that was taken and promised."""
-    return max(0, due_in_the_end(order) - taken(order) - open_amount(order))
+    return max(0, final_due(order) - net_captured(order) - capturable(order))
 
 
 def to_capture(order: Order) -> int:
     """How much of what was promised will be needed."""
-    return max(0, min(due_in_the_end(order) - taken(order), open_amount(order)))
+    return max(0, min(final_due(order) - net_captured(order), capturable(order)))
 
 
-def advanced(order: Order) -> int:
-    """What `Order.advance` must be, so that just what was taken so far is due."""
-    return taken(order) + _returned(order) + order.credited
+def prepaid_so_far(order: Order) -> int:
+    """What `Order.prepaid` must be, so that just what was taken so far is due."""
+    return net_captured(order) + _returned(order) + order.goodwill
 
 
 def refundable(order: Order) -> int:
     """What was captured and nobody has asked back yet."""
-    return sum(a.captured - a.refund_asked for a in order.authorisations.values())
+    return sum(a.captured - a.refund_requested for a in order.authorisations.values())
 
 
 def authorised(order: Order) -> int:
@@ -74,7 +74,7 @@ def authorised(order: Order) -> int:
 
 
 def voided(order: Order) -> int:
-    return sum(a.amount - a.capture_asked for a in order.authorisations.values() if a.closed)
+    return sum(a.amount - a.capture_requested for a in order.authorisations.values() if a.closed)
 
 
 def captured(order: Order) -> int:

@@ -52,9 +52,9 @@ class Line:
     unit_price: int
     discount: int
     tax: int
-    share: Count = 0
+    discount_share: Count = 0
     """The line's part of the discounts on the whole order, fixed when it was placed."""
-    held: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
+    reserved: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
     """Reserved pieces that have not left, by stock location."""
     cancelled: Count = 0
     shipped: Count = 0
@@ -88,12 +88,12 @@ class Line:
         return self.quantity - self.cancelled - self.shipped
 
     @property
-    def reserved(self) -> int:
-        return sum(self.held.values())
+    def reserved_quantity(self) -> int:
+        return sum(self.reserved.values())
 
     def value(self, pieces: int) -> int:
         """What so many of its pieces cost, discounts off; all of them cost exactly the whole."""
-        return allocate(self.total - self.share, [pieces, self.quantity - pieces])[0]
+        return allocate(self.total - self.discount_share, [pieces, self.quantity - pieces])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,17 @@ class Authorisation:
     amount: int
     reference: str
     capture_by: datetime
-    capture_asked: int = 0
+    capture_requested: int = 0
     captured: int = 0
-    refund_asked: int = 0
+    refund_requested: int = 0
     refunded: int = 0
     closed: bool = False
     """Nothing more can be captured."""
 
     @property
-    def open(self) -> int:
+    def capturable(self) -> int:
         """What can still be captured."""
-        return 0 if self.closed else self.amount - self.capture_asked
+        return 0 if self.closed else self.amount - self.capture_requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +139,20 @@ class Shipment:
     status: Literal["planned", "stopping", "stopped", "dispatched", "delivered", "failed"] = (
         "planned"
     )
-    booked: Mapping[str, int] = field(default_factory=dict)
+    confirmed_lines: Mapping[str, int] = field(default_factory=dict)
     """What the carrier may take along: what it agreed to last, or was asked to take at first."""
     tracking: str | None = None
-    outdated: bool = True
+    needs_rebooking: bool = True
     """The carrier has not been told how it is now."""
 
     @property
-    def may_leave(self) -> bool:
+    def can_depart(self) -> bool:
         return self.status in ("planned", "stopping")
 
     @property
-    def unsettled(self) -> bool:
+    def may_ship_excess(self) -> bool:
         """Whether the carrier may take along what is not to leave any more."""
-        shrinking = self.status == "planned" and self.booked not in ({}, self.lines)
+        shrinking = self.status == "planned" and self.confirmed_lines not in ({}, self.lines)
         return self.status == "stopping" or shrinking
 
 
@@ -198,7 +198,7 @@ class Order:
     is_priced: bool = False
     """Each line's share of the discounts is fixed, so that single pieces have a value."""
     confirmed: bool = False
-    awaits: Literal["payment", "shortfall"] | None = None
+    awaiting: Literal["payment", "shortfall"] | None = None
     """What a customer has to decide on."""
     shortfall_accepted: bool = False
     cancel_reason: str | None = None
@@ -209,19 +209,19 @@ class Order:
     return_window_closed: bool = False
     # Money, in minor units.
     authorisations: Mapping[str, Authorisation] = field(default_factory=dict)
-    advance: int = 0
+    prepaid: int = 0
     """To be captured in all, whatever has left."""
-    credited: int = 0
+    goodwill: int = 0
     """Given back for goodwill."""
     shipments: Mapping[str, Shipment] = field(default_factory=dict)
     returns: Mapping[str, Return] = field(default_factory=dict)
-    asked: Mapping[str, str] = field(default_factory=dict)
+    client_ids: Mapping[str, str] = field(default_factory=dict)
     """By their own ids, the fingerprints of the commands that added something."""
     steps: Mapping[str, Annotated[AnyStep, Field(discriminator="type")]] = field(
         default_factory=dict
     )
     """What is owed by other services, by step id."""
-    troubles: Mapping[str, str] = field(default_factory=dict)
+    stuck_steps: Mapping[str, str] = field(default_factory=dict)
     """Why steps do not get on, by step id."""
 
     @property
@@ -237,9 +237,9 @@ class Order:
         """What the customer is to pay for all that is not called off piece by piece."""
         if not self.is_priced:
             return self.subtotal - self.discounted + self.shipping_charge
-        return self.worth({key: n.quantity - n.cancelled for key, n in self.lines.items()})
+        return self.price_of({key: n.quantity - n.cancelled for key, n in self.lines.items()})
 
-    def worth(self, pieces: Mapping[str, int]) -> int:
+    def price_of(self, pieces: Mapping[str, int]) -> int:
         """What so many pieces of each line cost; shipping is charged once there are any."""
         if not any(pieces.values()):
             return 0
@@ -250,13 +250,13 @@ class Order:
         if not self.lines:
             return {}
         if self.is_priced:
-            return {key: line.share for key, line in self.lines.items()}
+            return {key: line.discount_share for key, line in self.lines.items()}
         totals = [line.total for line in self.lines.values()]
         return dict(zip(self.lines, allocate(self.discounted, totals), strict=True))
 
     def missing(self) -> dict[str, int]:
         """By line id, the pieces still to leave that no stock is held for."""
-        short = {key: line.unshipped - line.reserved for key, line in self.lines.items()}
+        short = {key: line.unshipped - line.reserved_quantity for key, line in self.lines.items()}
         return {key: n for key, n in short.items() if n > 0}
 
     def planned(self, line_id: str, location: str | None = None) -> int:
@@ -274,7 +274,7 @@ class Order:
                 yield step_id
 
 
-def altered(order: Order, **changes: object) -> Order:
+def evolve_fields(order: Order, **changes: object) -> Order:
     """`dataclasses.replace` at a tenth of its price: an order has many fields, and many events."""
     assert changes.keys() <= Order.__dataclass_fields__.keys(), changes
     copy = object.__new__(Order)

@@ -41,14 +41,14 @@ class ReturnStatus(StrEnum):
 
 def payment_status(order: Order) -> PaymentStatus:
     captured, refunded = ledger.captured(order), ledger.refunded(order)
-    if order.awaits == "payment":
+    if order.awaiting == "payment":
         return PaymentStatus.FAILED
     if refunded:
         return PaymentStatus.REFUNDED if refunded == captured else PaymentStatus.PARTLY_REFUNDED
     if captured:
-        whole = captured >= ledger.due_in_the_end(order)
+        whole = captured >= ledger.final_due(order)
         return PaymentStatus.CAPTURED if whole else PaymentStatus.PARTLY_CAPTURED
-    return PaymentStatus.AUTHORISED if ledger.open_amount(order) else PaymentStatus.NONE
+    return PaymentStatus.AUTHORISED if ledger.capturable(order) else PaymentStatus.NONE
 
 
 def fulfilment_status(order: Order) -> FulfilmentStatus:

@@ -69,7 +69,7 @@ def preview(instruction: CommandBatch, order: Order, now: datetime) -> Preview:
         total_before=order.total,
         total_after=after.total,
         to_authorise=ledger.to_authorise(after),
-        to_refund=max(0, ledger.taken(order) - ledger.due(after)),
+        to_refund=max(0, ledger.net_captured(order) - ledger.due(after)),
         currency=order.currency,
     )
 

@@ -20,7 +20,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from eventlog.envelope import Batch, Envelope, digest
 from orders.order import Order
-from orders.rules.process import Deadline, is_over, next_deadline, next_steps
+from orders.rules.process import Deadline, is_finished, next_deadline, next_steps
 from orders.steps import AnyStep, DeadlinePassed, StepFailed, StepRequest, StepResult
 from workflows import idempotency as memory
 from workflows.activity_options import (
@@ -278,7 +278,7 @@ class OrderWorkflow:
                 self._hear(StepFailed(step_id=step.step_id, reason=reason), task.party, trace)
                 with suppress(TimeoutError):
                     await workflow.wait_condition(
-                        lambda: step.step_id not in self.order.troubles,
+                        lambda: step.step_id not in self.order.stuck_steps,
                         timeout=AFTER_A_FAILURE,
                         timeout_summary=f"before {step.step_id} is tried again, or on retry-step",
                     )
@@ -389,7 +389,7 @@ class OrderWorkflow:
                 self._show()
 
     def _ended(self) -> bool:
-        return is_over(self.order) and not self.unpublished
+        return is_finished(self.order) and not self.unpublished
 
     def _history_is_long(self) -> bool:
         return workflow.info().is_continue_as_new_suggested()

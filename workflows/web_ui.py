@@ -32,7 +32,7 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
     parts += [f"**Needs attention:** {trouble}" for trouble in troubles]
     parts += [
         f"**Needs attention:** {key} does not get on: {_plain(reason)} (`retry-step` asks again)"
-        for key, reason in order.troubles.items()
+        for key, reason in order.stuck_steps.items()
     ]
     parts += _waiting(order)
     if unpublished:
@@ -53,7 +53,7 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
 def _waiting(order: Order) -> Iterable[str]:
     if order.status is Status.ON_HOLD:
         yield "**Is held:** it hears what happens, but does nothing new until `release-order`"
-    if order.awaits:
+    if order.awaiting:
         yield f"**Waits for the customer:** {_question(order)}"
     owed = [f"- {steps.summary(step, order.currency)}" for step in order.steps.values()]
     if owed:
@@ -64,7 +64,7 @@ def _waiting(order: Order) -> Iterable[str]:
 
 
 def _question(order: Order) -> str:
-    if order.awaits == "payment":
+    if order.awaiting == "payment":
         return "the payment was declined; `retry-payment` with another method, amend, or cancel"
     short = ", ".join(f"{n} × {_plain(order.lines[k].sku)}" for k, n in order.missing().items())
     return f"not in stock: {short}; `accept-shortfall`, amend, or cancel"
@@ -110,7 +110,7 @@ def _lines(order: Order) -> str:
 def _line(line: Line, order: Order) -> str:
     price, total = (formatted(n, order.currency) for n in (line.unit_price, line.total))
     counters = {
-        "reserved": line.reserved,
+        "reserved": line.reserved_quantity,
         "shipped": line.shipped,
         "delivered": line.delivered,
         "cancelled": derived.cancelled_pieces(order, line.line_id),

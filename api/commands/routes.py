@@ -36,8 +36,8 @@ from orders.commands import (
     PaymentMethod,
     PlaceOrder,
     SetShippingCharge,
-    named,
     type_of,
+    with_generated_ids,
 )
 from orders.money import Amount, Currency
 from orders.policy import Policy
@@ -236,7 +236,9 @@ async def _mail(
         opens=opener is not None,
         place=place,
         instruction=CommandBatch(
-            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)],
+            commands=[
+                with_generated_ids(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)
+            ],
             expected_version=terms.expected_version,
             actor=context.actor,
             payload_hash=payload_hash,

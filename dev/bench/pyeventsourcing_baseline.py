@@ -109,7 +109,7 @@ def _row(view: View) -> dict[str, Any]:
         "updated_at": view.updated_at,
         "state": _ORDER.dump_json(order).decode(),
         "document": document(view).model_dump_json(),
-        "needs_attention": bool(order.troubles),
+        "needs_attention": bool(order.stuck_steps),
     }
 
 

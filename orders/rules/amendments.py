@@ -9,31 +9,31 @@ from orders.events import AmendedLine, OrderAmended, OrderEvent
 from orders.order import Line, Order
 from orders.rules.checks import (
     CommandRejected,
+    check_capacity,
+    check_id_free,
     check_line,
-    check_room,
-    check_unused,
-    existing,
     fingerprint,
+    require,
 )
 from orders.rules.draft import LINES_MAX
 
 
-def amended(command: c.AmendOrder, order: Order) -> list[OrderEvent]:
+def decide_amendment(command: c.AmendOrder, order: Order) -> list[OrderEvent]:
     """The event that an amendment causes: none, if it changes nothing."""
     lines, charge = dict(order.lines), order.shipping_charge
     for place, change in enumerate(command.changes):
         field = f"changes/{place}"
         match change:
             case c.AddLine(line_id=line_id):
-                check_unused(line_id, lines, order.removed_lines, f"{field}/line_id")
-                check_room(lines, LINES_MAX, "lines")
+                check_id_free(line_id, lines, order.removed_lines, f"{field}/line_id")
+                check_capacity(lines, LINES_MAX, "lines")
                 lines[line_id] = Line.of(change)
                 check_line(lines[line_id], order.currency, f"{field}/discount")
             case c.ChangeLine(line_id=line_id):
-                lines[line_id] = _changed(change, existing(line_id, lines, "line_id"), field)
+                lines[line_id] = _changed(change, require(line_id, lines, "line_id"), field)
                 check_line(lines[line_id], order.currency, field)
             case c.RemoveLine(line_id=line_id):
-                line = existing(line_id, lines, "line_id")
+                line = require(line_id, lines, "line_id")
                 if line.shipped:
                     raise CommandRejected(
                         f"{line.shipped} pieces of line {line_id} have left already",

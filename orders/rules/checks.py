@@ -28,7 +28,7 @@ class CommandRejected(Exception):
         self.index = 0
 
 
-def existing(key: str, entries: Mapping[str, T], field: str) -> T:
+def require(key: str, entries: Mapping[str, T], field: str) -> T:
     if key not in entries:
         raise CommandRejected(
             f"the order has no {field.removesuffix('_id')} {key}", "unknown-id", field
@@ -36,7 +36,7 @@ def existing(key: str, entries: Mapping[str, T], field: str) -> T:
     return entries[key]
 
 
-def check_unused(
+def check_id_free(
     key: str, entries: Mapping[str, object], removed: frozenset[str], field: str
 ) -> None:
     if key in entries:
@@ -49,13 +49,13 @@ def check_unused(
         )
 
 
-def check_room(entries: Mapping[str, object], most: int, what: str) -> None:
+def check_capacity(entries: Mapping[str, object], most: int, what: str) -> None:
     if len(entries) >= most:
         raise CommandRejected(f"an order holds at most {most:,} {what}", f"too-many-{what}")
 
 
 def check_line(line: Line, currency: str, field: str) -> None:
-    worth = line.total - line.share
+    worth = line.total - line.discount_share
     if worth < 0:
         raise CommandRejected(
             f"the discount makes the line {formatted(worth, currency)}; it cannot be negative",
@@ -70,7 +70,7 @@ def check_pieces(
     """The pieces by line, each at most as many as there are of `what`."""
     wanted: dict[str, int] = {}
     for part in lines:
-        existing(part.line_id, known, "line_id")
+        require(part.line_id, known, "line_id")
         wanted[part.line_id] = wanted.get(part.line_id, 0) + part.quantity
     for line_id, pieces in wanted.items():
         if pieces > most.get(line_id, 0):

@@ -10,14 +10,14 @@ from orders import events as e
 from orders.commands import OrderCommand
 from orders.events import OrderEvent
 from orders.order import Line, Order
-from orders.rules.checks import CommandRejected, check_line, check_room, check_unused, existing
+from orders.rules.checks import CommandRejected, check_capacity, check_id_free, check_line, require
 
 LINES_MAX = 5_000
 DISCOUNTS_MAX = 100
 NOTES_MAX = 5_000
 
 
-def drafted(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent] | None:
+def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent] | None:
     """The events that a command to a draft causes; None for any other command."""
     match command:
         case c.OpenOrder(policy=policy):
@@ -31,23 +31,23 @@ def drafted(command: OrderCommand, order: Order, now: datetime) -> list[OrderEve
                 )
             ]
         case c.AddItemToOrder(line_id=line_id):
-            check_unused(line_id, order.lines, order.removed_lines, "line_id")
-            check_room(order.lines, LINES_MAX, "lines")
+            check_id_free(line_id, order.lines, order.removed_lines, "line_id")
+            check_capacity(order.lines, LINES_MAX, "lines")
             check_line(Line.of(command), order.currency, "discount")
             return [e.ItemAdded(**command.model_dump(exclude={"type", "currency"}))]
         case c.ChangeItemQuantity(line_id=line_id, quantity=quantity):
-            line = existing(line_id, order.lines, "line_id")
+            line = require(line_id, order.lines, "line_id")
             check_line(replace(line, quantity=quantity), order.currency, "quantity")
             return [e.ItemQuantityChanged(line_id=line_id, quantity=quantity)]
         case c.RemoveItemFromOrder(line_id=line_id):
-            existing(line_id, order.lines, "line_id")
+            require(line_id, order.lines, "line_id")
             return [e.ItemRemoved(line_id=line_id)]
         case c.ApplyDiscount(discount_id=discount_id, amount=amount, reason=reason):
-            check_unused(discount_id, order.discounts, order.removed_discounts, "discount_id")
-            check_room(order.discounts, DISCOUNTS_MAX, "discounts")
+            check_id_free(discount_id, order.discounts, order.removed_discounts, "discount_id")
+            check_capacity(order.discounts, DISCOUNTS_MAX, "discounts")
             return [e.DiscountApplied(discount_id=discount_id, amount=amount, reason=reason)]
         case c.RemoveDiscount(discount_id=discount_id):
-            existing(discount_id, order.discounts, "discount_id")
+            require(discount_id, order.discounts, "discount_id")
             return [e.DiscountRemoved(discount_id=discount_id)]
         case c.SetShippingCharge(amount=amount):
             return [e.ShippingChargeSet(amount=amount)]
@@ -56,8 +56,8 @@ def drafted(command: OrderCommand, order: Order, now: datetime) -> list[OrderEve
         case c.SetBillingAddress(address=address):
             return [e.BillingAddressSet(address=address)]
         case c.AddNote(note_id=note_id, text=text):
-            check_unused(note_id, order.notes, frozenset(), "note_id")
-            check_room(order.notes, NOTES_MAX, "notes")
+            check_id_free(note_id, order.notes, frozenset(), "note_id")
+            check_capacity(order.notes, NOTES_MAX, "notes")
             return [e.NoteAdded(note_id=note_id, text=text)]
         case c.PlaceOrder(payment_method=method):
             if not order.lines:

@@ -13,13 +13,13 @@ from orders.events import OrderEvent
 from orders.money import formatted
 from orders.order import Order, Shipment, Status
 from orders.policy import Policy
-from orders.rules.amendments import amended
-from orders.rules.checks import CommandRejected, check_pieces, existing, fingerprint
+from orders.rules.amendments import decide_amendment
+from orders.rules.checks import CommandRejected, check_pieces, fingerprint, require
 from orders.rules.process import counts, step_id
 from orders.steps import Held
 
 
-def fulfilled(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent]:
+def decide_fulfilment(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent]:
     """The events that a command to an order causes that is no draft any more."""
     match command:
         case c.HoldOrder(reason=reason):
@@ -27,7 +27,7 @@ def fulfilled(command: OrderCommand, order: Order, now: datetime) -> list[OrderE
         case c.ReleaseOrder():
             return [e.OrderReleased()]
         case c.CancelOrder(reason=reason):
-            return cancelled(order, reason)
+            return cancel(order, reason)
         case c.CancelLines(lines=lines):
             most = {key: line.unshipped for key, line in order.lines.items()}
             wanted = check_pieces(lines, order.lines, most, "that have not left")
@@ -40,11 +40,11 @@ def fulfilled(command: OrderCommand, order: Order, now: datetime) -> list[OrderE
                 )
             ]
         case c.AcceptShortfall():
-            if order.awaits != "shortfall":
+            if order.awaiting != "shortfall":
                 raise CommandRejected("the order waits for no such answer", "no-shortfall")
             return [e.ShortfallAccepted(lines=counts(order.missing()))]
         case c.RetryPayment(method=method):
-            if order.awaits != "payment":
+            if order.awaiting != "payment":
                 raise CommandRejected("no payment was declined", "no-declined-payment")
             return [e.PaymentRetried(method=method)]
         case c.CapturePayment():
@@ -52,18 +52,18 @@ def fulfilled(command: OrderCommand, order: Order, now: datetime) -> list[OrderE
         case c.RefundPayment():
             return _refunded(command, order)
         case c.AmendOrder():
-            return amended(command, order)
+            return decide_amendment(command, order)
         case c.CreateShipment():
             return _shipment_created(command, order)
         case c.DispatchShipment(shipment_id=shipment_id, tracking=tracking):
-            shipment = existing(shipment_id, order.shipments, "shipment_id")
+            shipment = require(shipment_id, order.shipments, "shipment_id")
             return _dispatched(shipment, tracking, order)
         case c.ConfirmDelivery(shipment_id=shipment_id):
-            _check_on_its_way(existing(shipment_id, order.shipments, "shipment_id"))
+            _check_on_its_way(require(shipment_id, order.shipments, "shipment_id"))
             return_by = now + timedelta(seconds=policy_of(order).return_window)
             return [e.ShipmentDelivered(shipment_id=shipment_id, return_by=return_by)]
         case c.ReportDeliveryFailure(shipment_id=shipment_id, reason=reason, goods=goods):
-            shipment = existing(shipment_id, order.shipments, "shipment_id")
+            shipment = require(shipment_id, order.shipments, "shipment_id")
             _check_on_its_way(shipment)
             failed = e.DeliveryFailed(shipment_id=shipment_id, goods=goods, reason=reason)
             lost = goods == "lost"
@@ -72,12 +72,12 @@ def fulfilled(command: OrderCommand, order: Order, now: datetime) -> list[OrderE
         case c.RequestReturn():
             return _return_requested(command, order, now)
         case c.ApproveReturn(return_id=return_id):
-            back = existing(return_id, order.returns, "return_id")
+            back = require(return_id, order.returns, "return_id")
             if back.status != "requested":
                 raise CommandRejected(f"the return is {back.status}", "return-decided", "return_id")
             return [e.ReturnApproved(return_id=return_id)]
         case c.RejectReturn(return_id=return_id, reason=reason):
-            back = existing(return_id, order.returns, "return_id")
+            back = require(return_id, order.returns, "return_id")
             if back.status == "received":
                 raise CommandRejected("all of it came back", "return-received", "return_id")
             return [e.ReturnRejected(return_id=return_id, reason=reason)]
@@ -85,13 +85,13 @@ def fulfilled(command: OrderCommand, order: Order, now: datetime) -> list[OrderE
             return _return_received(command, order)
         case c.RetryStep(step_id=one):
             if one is not None:
-                existing(one, order.steps, "step_id")
-            return [e.StepRetried(step_id=key) for key in order.troubles if one in (None, key)]
+                require(one, order.steps, "step_id")
+            return [e.StepRetried(step_id=key) for key in order.stuck_steps if one in (None, key)]
         case _:
             raise AssertionError(f"no rule for {command.type}")
 
 
-def cancelled(order: Order, reason: str | None) -> list[OrderEvent]:
+def cancel(order: Order, reason: str | None) -> list[OrderEvent]:
     """Calls a whole order off; at once, where nobody outside has to be asked."""
     if order.status is Status.DRAFT or order.policy is None:
         return [e.OrderCancelled(reason=reason)]
@@ -152,13 +152,13 @@ def _refunded(command: c.RefundPayment, order: Order) -> list[OrderEvent]:
 def _shipment_created(command: c.CreateShipment, order: Order) -> list[OrderEvent]:
     if ledger.to_authorise(order):
         raise CommandRejected("the order waits for its payment", "payment-pending")
-    most = {key: min(line.reserved, line.unshipped) for key, line in order.lines.items()}
+    most = {key: min(line.reserved_quantity, line.unshipped) for key, line in order.lines.items()}
     wanted = check_pieces(command.lines, order.lines, most, "in stock for it")
     location = next(
         (
             place
-            for place in sorted({key for line in order.lines.values() for key in line.held})
-            if all(order.lines[key].held.get(place, 0) >= n for key, n in wanted.items())
+            for place in sorted({key for line in order.lines.values() for key in line.reserved})
+            if all(order.lines[key].reserved.get(place, 0) >= n for key, n in wanted.items())
         ),
         None,
     )
@@ -186,16 +186,16 @@ def _dispatched(shipment: Shipment, tracking: str | None, order: Order) -> list[
             "shipment-stopped",
             "shipment_id",
         )
-    if shipment.unsettled or not shipment.booked:
+    if shipment.may_ship_excess or not shipment.confirmed_lines:
         raise CommandRejected(
             f"shipment {shipment.shipment_id} is being changed; try again in a moment",
             "shipment-changing",
             "shipment_id",
         )
-    return departed(shipment, shipment.lines, tracking, order)
+    return dispatch(shipment, shipment.lines, tracking, order)
 
 
-def departed(
+def dispatch(
     shipment: Shipment,
     lines: Mapping[str, int],
     tracking: str | None,
@@ -210,7 +210,10 @@ def departed(
     ]
     held = held_at(
         shipment.location,
-        {key: min(n, order.lines[key].held.get(shipment.location, 0)) for key, n in lines.items()},
+        {
+            key: min(n, order.lines[key].reserved.get(shipment.location, 0))
+            for key, n in lines.items()
+        },
         order,
     )
     if held:
@@ -259,7 +262,7 @@ def _return_requested(command: c.RequestReturn, order: Order, now: datetime) -> 
 
 
 def _return_received(command: c.ReceiveReturn, order: Order) -> list[OrderEvent]:
-    back = existing(command.return_id, order.returns, "return_id")
+    back = require(command.return_id, order.returns, "return_id")
     if back.status != "approved":
         raise CommandRejected(
             f"the return is {back.status}, not approved", "return-not-approved", "return_id"

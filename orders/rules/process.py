@@ -29,7 +29,7 @@ def next_steps(order: Order) -> list[AnyStep]:
     return list(order.steps.values())
 
 
-def is_over(order: Order) -> bool:
+def is_finished(order: Order) -> bool:
     """Whether the outside world owes the order nothing more, nor it the outside world."""
     return order.status in ENDED and not order.steps
 
@@ -51,10 +51,10 @@ def _deadlines(order: Order) -> Iterable[Deadline]:
         yield Deadline("draft", order.expires_at)
     if order.status not in _GOING_ON:
         return
-    if order.awaits and order.answer_by:
-        yield Deadline(f"{order.awaits}-answer", order.answer_by)
+    if order.awaiting and order.answer_by:
+        yield Deadline(f"{order.awaiting}-answer", order.answer_by)
     if ledger.to_capture(order):
-        first = min(a.capture_by for a in order.authorisations.values() if a.open)
+        first = min(a.capture_by for a in order.authorisations.values() if a.capturable)
         yield Deadline("capture", first)
     if order.return_by and not order.return_window_closed and _has_arrived(order):
         yield Deadline("return-window", order.return_by)
@@ -94,7 +94,7 @@ def _stop_all_shipments(order: Order) -> OrderEvent | None:
     return None
 
 
-def _mend_shipments(order: Order) -> OrderEvent | None:
+def _trim_shipments(order: Order) -> OrderEvent | None:
     """Takes out of shipments what is called off, not there, or in a newer one; the oldest first."""
     for shipment in order.shipments.values():
         if shipment.status != "planned":
@@ -112,7 +112,7 @@ def _mend_shipments(order: Order) -> OrderEvent | None:
 
 
 def _planned_too_much(order: Order, line: Line, location: str) -> int:
-    here = order.planned(line.line_id, location) - line.held.get(location, 0)
+    here = order.planned(line.line_id, location) - line.reserved.get(location, 0)
     everywhere = order.planned(line.line_id) - line.unshipped
     return max(here, everywhere)
 
@@ -120,9 +120,9 @@ def _planned_too_much(order: Order, line: Line, location: str) -> int:
 def _book(order: Order) -> OrderEvent | None:
     """Tells the carrier; of a new shipment only once no other can take the same pieces along."""
     for shipment in order.shipments.values():
-        if shipment.status != "planned" or not shipment.outdated:
+        if shipment.status != "planned" or not shipment.needs_rebooking:
             continue
-        if shipment.booked or not _is_unsettled(order):
+        if shipment.confirmed_lines or not _may_ship_excess(order):
             return e.ShipmentBookingRequested(
                 shipment_id=shipment.shipment_id, step_id=step_id("book", order)
             )
@@ -130,47 +130,47 @@ def _book(order: Order) -> OrderEvent | None:
 
 
 def _stop(order: Order, shipment: Shipment) -> OrderEvent:
-    if not shipment.booked:  # The carrier has never heard of it.
+    if not shipment.confirmed_lines:  # The carrier has never heard of it.
         return e.ShipmentStopped(shipment_id=shipment.shipment_id)
     return e.ShipmentStopRequested(shipment_id=shipment.shipment_id, step_id=step_id("stop", order))
 
 
 def _capture(order: Order) -> OrderEvent | None:
-    missing = ledger.due(order) - ledger.taken(order)
+    missing = ledger.due(order) - ledger.net_captured(order)
     if missing <= 0:
         return None
     for promise in order.authorisations.values():
-        if promise.open:
+        if promise.capturable:
             return e.CaptureRequested(
                 step_id=step_id("capture", order),
                 authorisation_id=promise.authorisation_id,
-                amount=min(missing, promise.open),
+                amount=min(missing, promise.capturable),
             )
     return None
 
 
 def _refund(order: Order) -> OrderEvent | None:
-    if _is_unsettled(order):
+    if _may_ship_excess(order):
         return None
-    excess = ledger.taken(order) - ledger.due(order)
+    excess = ledger.net_captured(order) - ledger.due(order)
     if excess <= 0:
         return None
     for promise in order.authorisations.values():
-        if promise.captured > promise.refund_asked:
+        if promise.captured > promise.refund_requested:
             return e.RefundRequested(
                 step_id=step_id("refund", order),
                 authorisation_id=promise.authorisation_id,
-                amount=min(excess, promise.captured - promise.refund_asked),
+                amount=min(excess, promise.captured - promise.refund_requested),
             )
     return None  # What is still being captured can be given back only after that.
 
 
 def _void(order: Order) -> OrderEvent | None:
     """Lets go of what was promised and will not be needed."""
-    if _is_unsettled(order) or ledger.to_capture(order) or _owes(order, Authorise, Capture):
+    if _may_ship_excess(order) or ledger.to_capture(order) or _owes(order, Authorise, Capture):
         return None
     for promise in order.authorisations.values():
-        if promise.open:
+        if promise.capturable:
             return e.VoidRequested(
                 step_id=step_id("void", order), authorisation_id=promise.authorisation_id
             )
@@ -178,15 +178,15 @@ def _void(order: Order) -> OrderEvent | None:
 
 
 def _release(order: Order) -> OrderEvent | None:
-    if _is_unsettled(order) or _owes(order, Reserve):
+    if _may_ship_excess(order) or _owes(order, Reserve):
         return None
     ending = order.status is Status.CANCELLING
     if ending and (_owes(order, Authorise, Capture, Void, Refund) or _holds_money(order)):
         return None
     held: list[Held] = []
     for line in order.lines.values():
-        too_much = line.reserved - (0 if ending else line.unshipped)
-        for location, pieces in line.held.items():
+        too_much = line.reserved_quantity - (0 if ending else line.unshipped)
+        for location, pieces in line.reserved.items():
             free = pieces - order.planned(line.line_id, location)
             if (let_go := min(too_much, free)) > 0:
                 held.append(_at(line, location, let_go))
@@ -199,7 +199,7 @@ def _release(order: Order) -> OrderEvent | None:
 def _reserve(order: Order) -> OrderEvent | None:
     missing = order.missing()
     # Stock moves by number: what is still being let go of must not be taken from the new pieces.
-    if not missing or _owes(order, Reserve, Release, Withdraw) or _is_unsettled(order):
+    if not missing or _owes(order, Reserve, Release, Withdraw) or _may_ship_excess(order):
         return None
     return e.StockRequested(step_id=step_id("reserve", order), lines=counts(missing))
 
@@ -223,11 +223,11 @@ def _plan_shipments(order: Order) -> OrderEvent | None:
     """One shipment for each stock location that holds something for the order."""
     if order.missing() or ledger.to_authorise(order):
         return None
-    for location in sorted({key for line in order.lines.values() for key in line.held}):
+    for location in sorted({key for line in order.lines.values() for key in line.reserved}):
         free = {
             # Not what is held too much: it cannot be released while stock is still being asked.
             key: min(
-                line.held.get(location, 0) - order.planned(key, location),
+                line.reserved.get(location, 0) - order.planned(key, location),
                 line.unshipped - order.planned(key),
             )
             for key, line in order.lines.items()
@@ -245,16 +245,16 @@ def _plan_shipments(order: Order) -> OrderEvent | None:
     return None
 
 
-def _go_on(order: Order) -> OrderEvent | None:
+def _clear_awaiting(order: Order) -> OrderEvent | None:
     """Waits for no answer once there is nothing left to decide on."""
-    if order.awaits == "payment" and ledger.to_authorise(order):
+    if order.awaiting == "payment" and ledger.to_authorise(order):
         return None
-    if order.awaits == "shortfall" and order.missing():
+    if order.awaiting == "shortfall" and order.missing():
         return None
     return e.AnswerNotNeeded()
 
 
-def _begin_to_cancel(order: Order) -> OrderEvent | None:
+def _cancel_if_empty(order: Order) -> OrderEvent | None:
     """An order of which nothing is left, and nothing has arrived, is cancelled, not completed."""
     if any(line.cancelled < line.quantity for line in order.lines.values()):
         return None
@@ -273,14 +273,14 @@ def _finish_cancelling(order: Order) -> OrderEvent | None:
     if any(line.shipped for line in order.lines.values()):
         unshipped = {key: line.unshipped for key, line in order.lines.items() if line.unshipped}
         return e.OrderCancellationOvertaken(lines=counts(unshipped))
-    if order.steps or _holds_money(order) or any(n.held for n in order.lines.values()):
+    if order.steps or _holds_money(order) or any(n.reserved for n in order.lines.values()):
         return None
     return e.OrderCancelled(reason=order.cancel_reason)
 
 
-_ON_THE_WAY: tuple[Callable[[Order], OrderEvent | None], ...] = (
-    _begin_to_cancel,
-    _mend_shipments,
+_FULFILMENT_RULES: tuple[Callable[[Order], OrderEvent | None], ...] = (
+    _cancel_if_empty,
+    _trim_shipments,
     _book,
     _capture,
     _refund,
@@ -288,9 +288,9 @@ _ON_THE_WAY: tuple[Callable[[Order], OrderEvent | None], ...] = (
     _release,
 )
 _RULES: dict[Status, tuple[Callable[[Order], OrderEvent | None], ...]] = {
-    Status.PLACED: (*_ON_THE_WAY, _reserve, _authorise, _confirm),
-    Status.AWAITING_CUSTOMER: (*_ON_THE_WAY, _go_on),
-    Status.CONFIRMED: (*_ON_THE_WAY, _reserve, _authorise, _plan_shipments, _complete),
+    Status.PLACED: (*_FULFILMENT_RULES, _reserve, _authorise, _confirm),
+    Status.AWAITING_CUSTOMER: (*_FULFILMENT_RULES, _clear_awaiting),
+    Status.CONFIRMED: (*_FULFILMENT_RULES, _reserve, _authorise, _plan_shipments, _complete),
     # In this order: shipments, money, stock; each rule waits for the ones before it.
     Status.CANCELLING: (_stop_all_shipments, _finish_cancelling, _refund, _void, _release),
     Status.COMPLETED: (_refund,),
@@ -304,13 +304,13 @@ def _owes(order: Order, *kinds: type[AnyStep]) -> bool:
     return any(isinstance(step, kinds) for step in order.steps.values())
 
 
-def _is_unsettled(order: Order) -> bool:
+def _may_ship_excess(order: Order) -> bool:
     """Whether a carrier may still take along what the order has called off."""
-    return any(shipment.unsettled for shipment in order.shipments.values())
+    return any(shipment.may_ship_excess for shipment in order.shipments.values())
 
 
 def _holds_money(order: Order) -> bool:
-    return bool(ledger.taken(order) or ledger.open_amount(order))
+    return bool(ledger.net_captured(order) or ledger.capturable(order))
 
 
 def _has_arrived(order: Order) -> bool:

@@ -11,11 +11,11 @@ from orders.events import OrderEvent
 from orders.evolve import fold
 from orders.ledger import to_capture
 from orders.order import Order, Shipment, Status
-from orders.rules.fulfilment import cancelled, departed, policy_of
+from orders.rules.fulfilment import cancel, dispatch, policy_of
 from orders.rules.process import counts, next_deadline, step_id
 
 
-def outcome(result: o.StepResult, order: Order, now: datetime) -> list[OrderEvent]:
+def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[OrderEvent]:
     """The events that a result causes."""
     match result:
         case o.StockHeld(step_id=key, held=held):
@@ -42,13 +42,13 @@ def outcome(result: o.StepResult, order: Order, now: datetime) -> list[OrderEven
             return [e.ShipmentBooked(shipment_id=step.shipment_id, step_id=key, tracking=tracking)]
         case o.ShipmentDeparted(shipment_id=key, tracking=tracking, lines=lines):
             shipment = order.shipments.get(key)
-            if shipment is None or not shipment.may_leave or not shipment.booked:
+            if shipment is None or not shipment.can_depart or not shipment.confirmed_lines:
                 return []
             return _gone(shipment, lines, tracking, order)
         case o.StepDone(step_id=key):
             return _done(order.steps.get(key))
         case o.StepFailed(step_id=key, reason=reason):
-            if key not in order.steps or order.troubles.get(key) == reason:
+            if key not in order.steps or order.stuck_steps.get(key) == reason:
                 return []
             return [e.StepStuck(step_id=key, reason=reason)]
         case o.DeadlinePassed(deadline=name, at=at):
@@ -77,9 +77,9 @@ def _reserved(step: o.Reserve, held: list[o.Held], order: Order, now: datetime) 
 
 def _lost(loss: o.StockLost, order: Order) -> list[OrderEvent]:
     line = order.lines.get(loss.line_id)
-    there = line.held.get(loss.location, 0) if line else 0
+    there = line.reserved.get(loss.location, 0) if line else 0
     pieces = min(there, loss.quantity)
-    if pieces <= 0 or f"loss:{loss.loss_id}" in order.asked:
+    if pieces <= 0 or f"loss:{loss.loss_id}" in order.client_ids:
         return []
     return [
         e.HeldStockLost(
@@ -110,7 +110,7 @@ def _gone(
     shipment: Shipment, told: list[o.Piece] | None, tracking: str | None, order: Order
 ) -> list[OrderEvent]:
     """The shipment left; if pieces in it had been called off meanwhile, they were not in time."""
-    lines = shipment.booked
+    lines = shipment.confirmed_lines
     if told is not None:  # Never more than it was asked to take along.
         counted: Counter[str] = Counter()
         for piece in told:
@@ -124,7 +124,7 @@ def _gone(
     first: list[OrderEvent] = (
         [e.LinesCancellationOvertaken(lines=counts(overtaken))] if overtaken else []
     )
-    return [*first, *departed(shipment, lines, tracking, order, after=len(first))]
+    return [*first, *dispatch(shipment, lines, tracking, order, after=len(first))]
 
 
 def _done(step: o.AnyStep | None) -> list[OrderEvent]:
@@ -163,9 +163,9 @@ def _passed(deadline: str, order: Order) -> list[OrderEvent]:
 
 def _nobody_decided(order: Order) -> list[OrderEvent]:
     """A customer did not answer: what has not left is called off; what has is asked for again."""
-    reason = f"no answer about the {order.awaits} in time"
+    reason = f"no answer about the {order.awaiting} in time"
     if not any(line.shipped for line in order.lines.values()):
-        return cancelled(order, reason)
+        return cancel(order, reason)
     unshipped = {key: line.unshipped for key, line in order.lines.items() if line.unshipped}
     if not unshipped:
         return [e.PaymentRetried(method=order.payment_method)]

@@ -159,7 +159,7 @@ def document(view: View) -> OrderDocument:
     """The document of a view."""
     order = view.order
     pending = [
-        StepDocument(step_id=key, type=step.type, reason=order.troubles.get(key))
+        StepDocument(step_id=key, type=step.type, reason=order.stuck_steps.get(key))
         for key, step in order.steps.items()
     ]
     deadline = next_deadline(order)
@@ -185,7 +185,7 @@ def document(view: View) -> OrderDocument:
         return_status=derived.return_status(order),
         shipments=[_shipment(shipment) for shipment in order.shipments.values()],
         returns=[_return(back) for back in order.returns.values()],
-        awaits=order.awaits,
+        awaits=order.awaiting,
         missing=_pieces(order.missing()) if order.is_priced else [],
         deadline=DeadlineDocument(name=deadline.name, at=deadline.at) if deadline else None,
         pending=pending,
@@ -217,7 +217,7 @@ def _line(line: Line, share_of_discounts: int, cancelled: int) -> LineDocument:
         tax=line.tax,
         total=line.total,
         share_of_discounts=share_of_discounts,
-        reserved=line.reserved,
+        reserved=line.reserved_quantity,
         shipped=line.shipped,
         delivered=line.delivered,
         cancelled=cancelled,

@@ -149,7 +149,7 @@ async def _save(connection: Connection, views: Sequence[View]) -> None:
         [v.order.currency for v in views],
         [v.order.external_reference for v in views],
         [v.order.total for v in views],
-        [bool(v.order.troubles) for v in views],
+        [bool(v.order.stuck_steps) for v in views],
         [v.opened_at for v in views],
         [v.placed_at for v in views],
         [v.updated_at for v in views],
@@ -196,5 +196,5 @@ def _skus(view: View | None) -> set[str]:
 
 
 PROJECTION = Projection(
-    name="order_view", version=2, tables=_TABLES, indexes=_INDEXES, project=project
+    name="order_view", version=3, tables=_TABLES, indexes=_INDEXES, project=project
 )

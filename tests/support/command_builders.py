@@ -6,7 +6,7 @@ import secrets
 
 from api.context import short_hash
 from api.gateway.gateway import CommandMessage
-from orders.commands import AddItemToOrder, OpenOrder, OrderCommand, named
+from orders.commands import AddItemToOrder, OpenOrder, OrderCommand, with_generated_ids
 from workflows.messages import CommandBatch
 
 OPENING = OpenOrder(customer_id="900", currency="USD")
@@ -41,7 +41,10 @@ def mail(
         command_id=command_id,
         opens=opens,
         instruction=CommandBatch(
-            commands=[named(c, short_hash(command_id, str(i))) for i, c in enumerate(commands)],
+            commands=[
+                with_generated_ids(c, short_hash(command_id, str(i)))
+                for i, c in enumerate(commands)
+            ],
             expected_version=expected_version,
             actor="anonymous",
             payload_hash=short_hash(*(c.model_dump_json() for c in commands)),

@@ -123,7 +123,7 @@ class Life:
         """One more thing happens, or does not."""
         steps = list(self.order.steps.values())
         booked = [key for key, parcel in self.world.parcels.items() if parcel.status == "booked"]
-        named = [k for k in self.obeyed if type(k) in c.OWN_IDS]
+        named = [k for k in self.obeyed if type(k) in c.CLIENT_ID_FIELDS]
         shelf = self.can_be_lost()
         likely: list[tuple[int, bool, Callable[[], object]]] = [
             (50, bool(steps), lambda: self.answer(dice.choice(steps), dice)),
@@ -160,7 +160,7 @@ class Life:
             self.post.remove(letter)
         shipment = self.order.shipments[letter.shipment_id]
         # Some carriers do not say what they took along: it is what they agreed to last.
-        silent = self.world.parcels[letter.shipment_id].lines == shipment.booked
+        silent = self.world.parcels[letter.shipment_id].lines == shipment.confirmed_lines
         self.tell(letter.model_copy(update={"lines": None}) if silent else letter)
 
     def repeat(self, command: OrderCommand) -> None:
@@ -214,7 +214,7 @@ class Life:
                     return
                 case Status.ON_HOLD:
                     self.tell(c.ReleaseOrder())
-                case Status.AWAITING_CUSTOMER if self.order.awaits == "payment":
+                case Status.AWAITING_CUSTOMER if self.order.awaiting == "payment":
                     self.tell(c.RetryPayment(method="pm_good"))
                 case Status.AWAITING_CUSTOMER:
                     self.tell(c.AcceptShortfall())
@@ -303,7 +303,7 @@ def possible_commands(life: Life, dice: Random) -> Iterator[OrderCommand]:
         yield c.ReportDeliveryFailure.model_validate({"shipment_id": shipment_id, "goods": goods})
     if some := pieces({key: line.unshipped for key, line in order.lines.items()}, dice):
         yield c.CancelLines(cancellation_id=new_id, lines=some)
-    if some := pieces({key: line.reserved for key, line in order.lines.items()}, dice):
+    if some := pieces({key: line.reserved_quantity for key, line in order.lines.items()}, dice):
         yield c.CreateShipment(shipment_id=new_id, lines=some)
     if some := pieces({key: n.delivered - n.returned for key, n in order.lines.items()}, dice):
         yield c.RequestReturn(return_id=new_id, lines=some)

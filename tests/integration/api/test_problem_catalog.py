@@ -15,10 +15,10 @@ from tests.support.paths import ROOT
 # By folder: what says a code when it is called, and where in its arguments.
 SAYING = {
     "api": {"Problem": 1, "not_ours": 0},
-    "orders": {"CommandRejected": 1, "check_room": 2},
+    "orders": {"CommandRejected": 1, "check_capacity": 2},
     "workflows": {"refused": 1},
 }
-PREFIXES = {"not_ours": "invalid-", "check_room": "too-many-"}
+PREFIXES = {"not_ours": "invalid-", "check_capacity": "too-many-"}
 # What these say was said to them: by the rules, or by those who call them.
 HANDED_ON = {"refusal.code", "no.code"}
 

@@ -7,7 +7,7 @@ import pytest
 from orders import commands as c
 from orders.commands import COMMAND_TYPES, Command, OrderCommand, type_of
 from orders.decider import ALLOWED, allowed_commands, decide
-from orders.events import EVENT_TYPES, Asked, Event
+from orders.events import EVENT_TYPES, ClientIdentified, Event
 from orders.order import Order, Status
 from orders.rules.checks import CommandRejected
 from orders.steps import RESULT_TYPES
@@ -152,7 +152,10 @@ def test_nothing_is_forgotten() -> None:
     own = {kind for kind in Command.__subclasses__() if kind.__module__ == Command.__module__}
     assert set(COMMAND_TYPES) == own
     assert len({type_of(command) for command in COMMAND_TYPES}) == len(COMMAND_TYPES)
-    assert set(EVENT_TYPES) | {Asked} == {*Event.__subclasses__(), *Asked.__subclasses__()}
+    assert set(EVENT_TYPES) | {ClientIdentified} == {
+        *Event.__subclasses__(),
+        *ClientIdentified.__subclasses__(),
+    }
     assert set(ALLOWED) == set(SCENES) == set(Status)
     tags = [kind.model_fields["type"].default for kind in (*RESULT_TYPES, *COMMAND_TYPES)]
     assert len(set(tags)) == len(tags), "commands and results share one place in an instruction"

@@ -9,7 +9,7 @@ from orders.commands import (
     ChangeItemQuantity,
     RemoveDiscount,
     RemoveItemFromOrder,
-    named,
+    with_generated_ids,
 )
 from orders.decider import decide_all
 from orders.events import (
@@ -330,6 +330,6 @@ def test_what_is_added_without_an_id_gets_one() -> None:
         (add_note, "note_id"),
     ):
         without = command.model_copy(update={field: ""})
-        assert named(without, "new") == command.model_copy(update={field: "new"})
-        assert named(command, "new") == command
-    assert named(place, "new") == place
+        assert with_generated_ids(without, "new") == command.model_copy(update={field: "new"})
+        assert with_generated_ids(command, "new") == command
+    assert with_generated_ids(place, "new") == place

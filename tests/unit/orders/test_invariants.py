@@ -19,7 +19,7 @@ from orders.commands import COMMAND_TYPES, type_of
 from orders.events import EVENT_TYPES, OrderEvent, restored, stored
 from orders.evolve import fold
 from orders.order import Order, Status
-from orders.rules.process import is_over
+from orders.rules.process import is_finished
 from orders.steps import RESULT_TYPES
 from tests.support.given import thoroughly
 from tests.support.random_orders import Life
@@ -51,7 +51,7 @@ def test_every_rule_holds_in_every_state_and_every_order_comes_to_an_end(
 
     life.end()
 
-    assert is_over(life.order)
+    assert is_finished(life.order)
     assert fold(life.events) == life.order
     for event in life.events:
         data = json.loads(json.dumps(stored(event)))
@@ -102,7 +102,7 @@ def check_order(order: Order, event: OrderEvent) -> None:
 
 def check_event(order: Order, event: OrderEvent) -> None:
     """What is claimed is something, and there for the taking."""
-    settled = not any(shipment.unsettled for shipment in order.shipments.values())
+    settled = not any(shipment.may_ship_excess for shipment in order.shipments.values())
     match event:
         case e.CaptureRequested() | e.AuthorisationRequested() | e.AdvanceCaptureRequested():
             assert event.amount > 0
@@ -112,7 +112,9 @@ def check_event(order: Order, event: OrderEvent) -> None:
         case e.StockReleaseRequested():
             assert settled, "what may still leave must stay reserved"
             if order.status is Status.CANCELLING:
-                assert ledger.taken(order) == ledger.open_amount(order) == 0, "money comes first"
+                assert ledger.net_captured(order) == ledger.capturable(order) == 0, (
+                    "money comes first"
+                )
                 assert not any(isinstance(step, PAYMENT) for step in order.steps.values())
         case e.OrderCancellationOvertaken(lines=lines) | e.LinesCancellationOvertaken(lines=lines):
             assert all(part.quantity > 0 for part in lines)
@@ -124,13 +126,13 @@ def check_event(order: Order, event: OrderEvent) -> None:
 def check_life(life: Life) -> None:
     """After every message, and what the order decided by itself upon it."""
     order = life.order
-    if order.status in (Status.CANCELLED, Status.EXPIRED) or is_over(order):
+    if order.status in (Status.CANCELLED, Status.EXPIRED) or is_finished(order):
         check_end(life)
     if order.status is Status.AWAITING_CUSTOMER:
-        undecided = ledger.to_authorise(order) if order.awaits == "payment" else order.missing()
+        undecided = ledger.to_authorise(order) if order.awaiting == "payment" else order.missing()
         assert undecided, "nobody is asked what needs no answer"
     elif order.status is not Status.ON_HOLD:
-        assert order.awaits is None
+        assert order.awaiting is None
     for key, line in order.lines.items():
         assert line.quantity <= life.ordered[key], "a customer pays only for what they asked for"
         assert life.world.left[key] <= life.ordered[key]
@@ -144,20 +146,20 @@ def check_nothing_is_forgotten(order: Order) -> None:
     assert order.status not in (Status.PLACED, Status.CANCELLING)
     if order.status is not Status.CONFIRMED:
         return
-    assert ledger.taken(order) == ledger.due(order)
+    assert ledger.net_captured(order) == ledger.due(order)
     assert not ledger.to_authorise(order)
     for key, line in order.lines.items():
-        assert line.unshipped == line.reserved == order.planned(key)
+        assert line.unshipped == line.reserved_quantity == order.planned(key)
 
 
 def check_money(order: Order) -> None:
     for promise in order.authorisations.values():
-        assert 0 <= promise.captured <= promise.capture_asked <= promise.amount
-        assert 0 <= promise.refunded <= promise.refund_asked <= promise.captured
+        assert 0 <= promise.captured <= promise.capture_requested <= promise.amount
+        assert 0 <= promise.refunded <= promise.refund_requested <= promise.captured
     assert ledger.refunded(order) <= ledger.captured(order) <= ledger.authorised(order)
     if order.is_priced:
-        worth = order.worth({key: line.quantity for key, line in order.lines.items()})
-        shares = sum(line.share for line in order.lines.values())
+        worth = order.price_of({key: line.quantity for key, line in order.lines.items()})
+        shares = sum(line.discount_share for line in order.lines.values())
         assert worth == order.subtotal - shares + order.shipping_charge
 
 
@@ -166,22 +168,22 @@ def check_pieces(order: Order) -> None:
         assert 0 <= line.shipped <= line.quantity - line.cancelled
         assert 0 <= line.returned <= line.delivered <= line.shipped
         assert line.cancelled >= 0
-        assert all(n > 0 for n in line.held.values())
+        assert all(n > 0 for n in line.reserved.values())
         parts = [line.value(n + 1) - line.value(n) for n in range(line.quantity)]
-        assert sum(parts) == line.total - line.share
+        assert sum(parts) == line.total - line.discount_share
         assert min(parts) >= 0
 
 
 def check_end(life: Life) -> None:
     """An order that has ended holds no stock, and no money that is not due."""
     order, world = life.order, life.world
-    assert not any(line.held for line in order.lines.values())
-    assert not ledger.open_amount(order)
-    assert ledger.taken(order) == (kept(order) if order.status is Status.COMPLETED else 0)
-    assert is_over(order) or order.status is Status.COMPLETED
-    if is_over(order):
+    assert not any(line.reserved for line in order.lines.values())
+    assert not ledger.capturable(order)
+    assert ledger.net_captured(order) == (kept(order) if order.status is Status.COMPLETED else 0)
+    assert is_finished(order) or order.status is Status.COMPLETED
+    if is_finished(order):
         assert not world.held()
-        assert world.taken() == ledger.taken(order)
+        assert world.taken() == ledger.net_captured(order)
         assert all(p.voided or p.captured == p.amount for p in world.promises.values())
         assert not any(parcel.status == "booked" for parcel in world.parcels.values())
 
@@ -189,7 +191,7 @@ def check_end(life: Life) -> None:
 def kept(order: Order) -> int:
     """What the pieces that were delivered and not returned cost, less what was for goodwill."""
     pieces = sum(line.value(line.delivered - line.returned) for line in order.lines.values())
-    return max(0, order.shipping_charge + pieces - order.credited)
+    return max(0, order.shipping_charge + pieces - order.goodwill)
 
 
 def check_books(life: Life) -> None:
@@ -202,12 +204,14 @@ def check_books(life: Life) -> None:
         key: (promise.amount, promise.captured, promise.refunded, promise.voided)
         for key, promise in world.promises.items()
     }
-    held = {(key, place): n for key, line in order.lines.items() for place, n in line.held.items()}
+    held = {
+        (key, place): n for key, line in order.lines.items() for place, n in line.reserved.items()
+    }
     assert held == world.held()
     known = {"planned": "booked", "stopped": "stopped"}
     for key, shipment in order.shipments.items():
         parcel = world.parcels.get(key)
-        if shipment.booked and parcel:
+        if shipment.confirmed_lines and parcel:
             assert parcel.status == known.get(shipment.status, "left")
             assert parcel.status == "stopped" or parcel.lines == shipment.lines
         else:  # The carrier hears of it when the order is released.

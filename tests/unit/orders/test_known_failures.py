@@ -93,7 +93,7 @@ def test_a_refund_refused_over_a_rounding_difference() -> None:
         amounts += [s.amount for s in back.order.steps.values() if isinstance(s, o.Refund)]
         back = back.settled()
     assert amounts == [33, 34, 33]
-    assert ledger.taken(back.order) == 0
+    assert ledger.net_captured(back.order) == 0
 
 
 def test_a_refund_of_money_never_captured_after_an_edit() -> None:
@@ -123,7 +123,7 @@ def test_a_cancelled_order_whose_stock_stays_reserved() -> None:
     ):
         last, end = scene.told_yes()[-2:]
         assert (last, end) == (e.StockReleased, e.OrderCancelled)
-        assert not any(line.held for line in scene.settled().order.lines.values())
+        assert not any(line.reserved for line in scene.settled().order.lines.values())
 
 
 def test_a_shipment_failed_but_the_charge_kept() -> None:
@@ -133,7 +133,7 @@ def test_a_shipment_failed_but_the_charge_kept() -> None:
     all_lost = a_sent_order.having(lost, but(lost, shipment_id=TUNA)).settled().order
     assert ledger.refunded(all_lost) == ledger.captured(all_lost) == 400
     not_yet_paid = a_booked_order.having(bagels_leave, lost).settled().order
-    assert ledger.taken(not_yet_paid) == 0
+    assert ledger.net_captured(not_yet_paid) == 0
 
 
 def test_all_lines_cancelled_but_the_order_completed() -> None:
@@ -141,7 +141,7 @@ def test_all_lines_cancelled_but_the_order_completed() -> None:
     for scene in (a_placed_order, a_reserved_order, a_booked_order):
         order = scene.having(everything).settled().order
         assert order.status is Status.CANCELLED
-        assert ledger.taken(order) == ledger.open_amount(order) == 0
+        assert ledger.net_captured(order) == ledger.capturable(order) == 0
     one_by_one = a_booked_order.having(but(everything, cancellation_id="b", lines=bagels(2)))
     one_by_one = one_by_one.settled().having(but(everything, cancellation_id="c", lines=tuna()))
     assert one_by_one.settled().order.status is Status.CANCELLED

@@ -33,9 +33,9 @@ def money(scene: Given) -> tuple[int, int, int, int]:
     order = scene.order
     return (
         ledger.due(order),
-        ledger.due_in_the_end(order),
-        ledger.taken(order),
-        ledger.open_amount(order),
+        ledger.final_due(order),
+        ledger.net_captured(order),
+        ledger.capturable(order),
     )
 
 
@@ -94,9 +94,9 @@ def test_a_discount_on_the_whole_order_is_shared_by_its_lines_when_it_is_placed(
     order = a_draft.having(c.ApplyDiscount(discount_id="welcome", amount=100), c.PlaceOrder()).order
     assert order.discount_shares() == {"bagels": 94, "tuna": 6}
     assert [line.value(line.quantity) for line in order.lines.values()] == [336 - 94, 20 - 6]
-    assert order.total == order.worth({"bagels": 2, "tuna": 1}) == 300
-    assert order.worth({"bagels": 1}) == 121 + 44
-    assert order.worth({}) == order.worth({"bagels": 0}) == 0
+    assert order.total == order.price_of({"bagels": 2, "tuna": 1}) == 300
+    assert order.price_of({"bagels": 1}) == 121 + 44
+    assert order.price_of({}) == order.price_of({"bagels": 0}) == 0
 
 
 LINES = st.builds(
@@ -108,7 +108,7 @@ LINES = st.builds(
     unit_price=st.integers(100, 10**6),
     discount=st.integers(0, 50),
     tax=st.integers(0, 1000),
-    share=st.integers(0, 50),
+    discount_share=st.integers(0, 50),
 )
 
 
@@ -120,7 +120,7 @@ def test_the_pieces_of_a_line_cost_exactly_the_line_however_it_is_split(
     cuts = sorted(data.draw(st.lists(st.integers(0, line.quantity), max_size=6)))
     marks = [0, *cuts, line.quantity]
     parts = [line.value(b) - line.value(a) for a, b in pairwise(marks)]
-    assert sum(parts) == line.total - line.share
+    assert sum(parts) == line.total - line.discount_share
     assert min(parts) >= 0
 
 
@@ -152,4 +152,4 @@ def test_the_refunds_of_one_piece_at_a_time_come_to_all_that_was_paid(
                 c.ReceiveReturn(receipt_id=name, return_id=name, lines=lines, condition="damaged"),
             ).settled()
     assert ledger.refunded(there.order) == paid
-    assert ledger.taken(there.order) == 0
+    assert ledger.net_captured(there.order) == 0

@@ -74,7 +74,7 @@ def test_a_held_order_hears_answers_but_does_nothing_upon_them() -> None:
     a_placed_order.when(hold).then(e.OrderHeld(reason="the address looks odd"))
     held = a_placed_order.having(hold).settled().order
     assert held.status is Status.ON_HOLD
-    assert held.lines["bagels"].held == {"EAST": 2}
+    assert held.lines["bagels"].reserved == {"EAST": 2}
     assert not held.authorisations
 
 
@@ -178,7 +178,7 @@ def test_pieces_that_have_not_left_can_be_called_off() -> None:
     settled = a_booked_order.having(two_bagels_off).settled().order
     assert settled.status is Status.CONFIRMED
     assert settled.total == 64
-    assert not settled.lines["bagels"].held
+    assert not settled.lines["bagels"].reserved
 
 
 def test_a_shipment_of_which_pieces_are_called_off_is_booked_anew() -> None:

@@ -114,12 +114,12 @@ def test_after_a_refund_just_the_amount_that_is_asked_for_is_captured() -> None:
     """Money that went back is not captured again, unless somebody asks for it."""
     all_paid = a_booked_order.having(capture_all).settled()
     smaller = all_paid.having(c.CancelLines(cancellation_id="diet", lines=bagels(2))).settled()
-    assert ledger.taken(smaller.order) == 64
+    assert ledger.net_captured(smaller.order) == 64
     more_milk = c.AddLine(line_id="milk", sku="995242", title="MILK", quantity=1, unit_price=300)
     larger = smaller.having(c.AmendOrder(amendment_id="a", changes=[more_milk])).settled()
-    assert ledger.taken(larger.order) == 64
+    assert ledger.net_captured(larger.order) == 64
     captured = larger.having(c.CapturePayment(capture_id="b", amount=10)).settled()
-    assert ledger.taken(captured.order) == 74
+    assert ledger.net_captured(captured.order) == 74
 
 
 # RefundPayment
@@ -168,7 +168,7 @@ def test_nothing_can_be_given_back_before_there_is_anything() -> None:
         "0.00 USD can be refunded at most", code="exceeds-captured", field="amount"
     )
     captured = capturing.having(StepDone(step_id="capture-20"))
-    assert captured.having(sorry).order.credited == 50
+    assert captured.having(sorry).order.goodwill == 50
     for order in (a_placed_order, a_cancelled_order):
         order.when(sorry).then_rejected(
             f"refund-payment: the order is {order.order.status}", code="not-allowed-now"
@@ -202,6 +202,6 @@ def test_after_goodwill_a_return_gives_back_what_was_really_paid() -> None:
 
 
 def test_a_confirmed_order_is_paid_for_when_it_is_sent() -> None:
-    assert ledger.taken(a_confirmed_order.order) == 0
-    assert ledger.taken(a_half_sent_order.order) == 380
-    assert ledger.taken(a_sent_order.order) == 400
+    assert ledger.net_captured(a_confirmed_order.order) == 0
+    assert ledger.net_captured(a_half_sent_order.order) == 380
+    assert ledger.net_captured(a_sent_order.order) == 400

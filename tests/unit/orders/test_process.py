@@ -16,7 +16,7 @@ from orders.order import Status
 from orders.policy import Policy
 from orders.rules import process
 from orders.rules.checks import CommandRejected
-from orders.rules.process import Deadline, is_over, next_deadline, next_steps
+from orders.rules.process import Deadline, is_finished, next_deadline, next_steps
 from orders.steps import DeadlinePassed, ShipmentDeparted, StepDone
 from tests.support.given import NOW, Given, but, given, opened, placed, tuna_added
 from tests.support.order_fixtures import (
@@ -117,7 +117,7 @@ def test_without_an_answer_the_order_is_called_off(scene: Given, reason: str) ->
     assert at_deadline(scene)[0] == e.OrderCancellationRequested(reason=reason)
     ended = passed(scene).settled().order
     assert (ended.status, ended.cancel_reason) == (Status.CANCELLED, reason)
-    assert not any(line.held for line in ended.lines.values())
+    assert not any(line.reserved for line in ended.lines.values())
 
 
 def test_without_an_answer_what_has_left_stays_and_the_rest_is_called_off() -> None:
@@ -125,12 +125,12 @@ def test_without_an_answer_what_has_left_stays_and_the_rest_is_called_off() -> N
     waiting = a_half_sent_order.having(lost)
     waiting = waiting.having(StepDone(step_id=waiting.owed(o.Stop)))
     waiting = waiting.having(o.StockHeld(step_id=waiting.owed(o.Reserve), held=[]))
-    assert waiting.order.awaits == "shortfall"
+    assert waiting.order.awaiting == "shortfall"
     called_off, *_ = at_deadline(waiting)
     assert isinstance(called_off, e.LinesCancelled)
     assert called_off.lines == [LineCount(line_id="tuna", quantity=1)]
     order = passed(waiting).settled().order
-    assert (order.status, order.total, ledger.taken(order)) == (Status.CONFIRMED, 380, 380)
+    assert (order.status, order.total, ledger.net_captured(order)) == (Status.CONFIRMED, 380, 380)
 
 
 def test_without_an_answer_what_has_all_left_is_asked_for_again() -> None:
@@ -210,7 +210,7 @@ def test_stock_is_let_go_of_only_when_it_is_known_how_much_there_is() -> None:
     booked = fewer.having(o.BookingAccepted(step_id=fewer.owed(o.Book)))
     assert [step.type for step in next_steps(booked.order)] == ["reserve"]
     assert booked.told_yes() == [e.StockReserved, e.StockReleaseRequested, e.StockReleased]
-    assert booked.settled().order.lines["bagels"].held == {"EAST": 1}
+    assert booked.settled().order.lines["bagels"].reserved == {"EAST": 1}
 
 
 def test_stock_is_asked_for_only_when_none_is_being_let_go_of() -> None:
@@ -235,7 +235,7 @@ def test_a_promise_is_kept_while_a_capture_from_it_is_under_way() -> None:
     called_off = capturing.having(but(no_bagels, lines=[{"line_id": "tuna", "quantity": 1}]))
     kinds = [step.type for step in next_steps(called_off.order)]
     assert kinds == ["capture", "stop"]
-    assert ledger.taken(called_off.settled().order) == 380
+    assert ledger.net_captured(called_off.settled().order) == 380
 
 
 def test_a_new_address_is_told_to_the_carrier() -> None:
@@ -281,7 +281,7 @@ def test_what_follows_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("scene", [a_cancelled_order, a_completed_order, an_expired_order])
 def test_an_order_that_has_ended_owes_nothing(scene: Given) -> None:
-    assert is_over(scene.order)
+    assert is_finished(scene.order)
     assert next_steps(scene.order) == []
 
 
@@ -289,13 +289,13 @@ def test_an_order_that_has_ended_owes_nothing(scene: Given) -> None:
     "scene", [given(), a_draft, a_placed_order, a_held_order, a_cancelling_order, a_delivered_order]
 )
 def test_an_order_is_not_over_before_it_has_ended(scene: Given) -> None:
-    assert not is_over(scene.order)
+    assert not is_finished(scene.order)
 
 
 def test_an_ended_order_that_gives_money_back_is_over_when_it_has_done_so() -> None:
     sorry = a_completed_order.having(c.RefundPayment(refund_id="sorry", amount=1))
-    assert not is_over(sorry.order)
-    assert is_over(sorry.settled().order)
+    assert not is_finished(sorry.order)
+    assert is_finished(sorry.settled().order)
 
 
 @pytest.mark.parametrize("before", [a_draft, a_placed_order, a_booked_order, a_sent_order])

@@ -188,7 +188,7 @@ def test_a_step_that_does_not_get_on_stays_owed_and_says_why() -> None:
     stuck = a_placed_order.having(no_answer)
     assert list(stuck.order.steps) == ["reserve-7"]
     stuck.when(but(no_answer, reason="504")).then(e.StepStuck(step_id="reserve-7", reason="504"))
-    assert not stuck.having(all_held).order.troubles
+    assert not stuck.having(all_held).order.stuck_steps
 
 
 def test_a_stuck_step_can_be_tried_again_by_itself_or_with_all_others() -> None:
@@ -232,7 +232,7 @@ def test_lost_pieces_are_taken_out_of_their_shipment_and_asked_for_again() -> No
 def test_what_was_lost_but_left_all_the_same_is_not_asked_for_again() -> None:
     order = a_booked_order.having(a_bagel_lost, bagels_gone).settled().order
     assert order.lines["bagels"].shipped == 2
-    assert not order.lines["bagels"].held
+    assert not order.lines["bagels"].reserved
 
 
 def test_a_loss_counts_once_and_only_of_what_is_held() -> None:
@@ -242,7 +242,7 @@ def test_a_loss_counts_once_and_only_of_what_is_held() -> None:
     a_sent_order.when(a_bagel_lost).then()
     for other in ({"location": "WEST"}, {"line_id": "ghost"}):
         a_booked_order.when(but(a_bagel_lost, **other)).then()
-    assert a_booked_order.having(but(a_bagel_lost, quantity=9)).order.lines["bagels"].held == {}
+    assert a_booked_order.having(but(a_bagel_lost, quantity=9)).order.lines["bagels"].reserved == {}
 
 
 # Every result

@@ -194,7 +194,7 @@ def test_what_was_captured_in_advance_is_refunded_as_exactly() -> None:
     arrived = early.having(*parcels).settled().having(bagels_arrive, tuna_arrives)
     returned = arrived.having(ask_to_return, approve, it_came_back).settled().order
     assert ledger.refunded(returned) == 168
-    assert ledger.taken(returned) == 400 - 168
+    assert ledger.net_captured(returned) == 400 - 168
 
 
 @pytest.mark.parametrize("condition", ["sellable", "damaged"])

@@ -74,7 +74,7 @@ def test_a_whole_cancellation_that_came_too_late_calls_off_the_rest_only() -> No
     )
     order = a_cancelling_order.having(bagels_gone).settled().order
     assert (order.status, order.total) == (Status.CONFIRMED, 380)
-    assert not order.lines["tuna"].held
+    assert not order.lines["tuna"].reserved
 
 
 def test_lines_called_off_one_by_one_and_then_the_order_may_leave_all_the_same() -> None:
@@ -99,7 +99,7 @@ def test_what_the_carrier_left_behind_is_sent_in_another_shipment() -> None:
     one = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", quantity=1)])
     order = a_booked_order.having(one).settled().order
     assert [s.lines["bagels"] for s in order.shipments.values() if "bagels" in s.lines] == [1, 1]
-    assert order.lines["bagels"].held == {"EAST": 1}
+    assert order.lines["bagels"].reserved == {"EAST": 1}
 
 
 def test_what_was_stopped_or_never_booked_cannot_have_left() -> None:

@@ -62,7 +62,7 @@ def test_a_new_shipment_takes_pieces_out_of_an_older_one_and_waits_until_they_ar
 def test_a_new_shipment_may_take_all_of_an_older_one() -> None:
     settled = a_booked_order.having(but(one_first, lines=bagels(2))).settled().order
     assert settled.shipments[BAGELS].status == "stopped"
-    assert settled.shipments["first"].booked == {"bagels": 2}
+    assert settled.shipments["first"].confirmed_lines == {"bagels": 2}
 
 
 def test_only_reserved_pieces_of_one_place_go_into_a_shipment() -> None:
@@ -232,8 +232,8 @@ def test_a_shipment_fails_once() -> None:
 def test_what_arrives_counts_and_what_does_not_arrive_does_not() -> None:
     half = a_sent_order.having(bagels_are_lost, tuna_arrives).settled().order
     assert half.status is Status.CONFIRMED
-    assert ledger.taken(half) == half.total == 64
+    assert ledger.net_captured(half) == half.total == 64
     nothing = a_half_sent_order.having(tuna_leaves).settled()
     nothing = nothing.having(bagels_are_lost, but(bagels_are_lost, shipment_id=TUNA)).settled()
     assert nothing.order.status is Status.CANCELLED
-    assert ledger.taken(nothing.order) == 0
+    assert ledger.net_captured(nothing.order) == 0
