@@ -6,23 +6,19 @@ import hashlib
 import json
 import re
 import secrets
-from base64 import urlsafe_b64encode
+from base64 import b32encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
-from typing import Annotated
 
-from fastapi import Header, Request
-from pydantic import WithJsonSchema
+from fastapi import Request
 from starlette.types import Scope
 
 import telemetry
-from api.problems.problem import malformed_header
 
 WAIT_SECONDS = 10.0
 WAIT_SECONDS_MAX = 30.0
-KEY_CHARACTERS_MAX = 255
 VERSION_MAX = 2**31 - 1
 METHODS = frozenset("GET HEAD OPTIONS POST PUT PATCH DELETE".split())
 
@@ -88,79 +84,21 @@ def method_of(scope: Scope) -> str:
     return method if method in METHODS else "other"
 
 
-@dataclass(frozen=True)
-class CommandOptions:
-    """How the caller wants a command carried out: its headers, understood."""
-
-    key: str
-    """The idempotency key, or one of our own for a caller that does without retries."""
-    expected_version: int | None
-    wait_seconds: float
-    respond_async: bool
-    """Whether the answer need not be waited for."""
-
-
-async def terms(
-    idempotency_key: Annotated[
-        str | None,
-        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS_MAX}),
-        Header(description="Your name for this request: repeat it and it is carried out once."),
-    ] = None,
-    if_match: Annotated[
-        str | None,
-        WithJsonSchema({"type": "string", "pattern": r'^(\*|"[0-9]{1,9}")$'}),
-        Header(description='The ETag you decided on, such as `"5"`; stale: 412.'),
-    ] = None,
-    prefer: Annotated[
-        str | None,
-        Header(
-            description="`wait=N`: the seconds to wait for an answer; `respond-async`: do not wait."
-        ),
-    ] = None,
-) -> CommandOptions:
-    """Reads the headers of a command; raises a Problem that names the header to change."""
-    return CommandOptions(
-        key=_key(idempotency_key),
-        expected_version=_version(if_match),
-        wait_seconds=wait_seconds(prefer),
-        respond_async=re.search(r"(?:^|[,;\s])respond-async(?![\w=-])", prefer or "") is not None,
-    )
-
-
-def _key(header: str | None) -> str:
-    if header is None:
-        return secrets.token_urlsafe(16)
-    key = header[1:-1] if re.fullmatch(r'".*"', header) else header
-    if not 0 < len(key) <= KEY_CHARACTERS_MAX:
-        detail = f"must have between 1 and {KEY_CHARACTERS_MAX} characters"
-        raise malformed_header("Idempotency-Key", detail)
-    return key
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":
-        return None
-    match = re.fullmatch(r'\s*"(\d{1,9})"\s*', if_match)
-    if match is None:
-        raise malformed_header("If-Match", 'must be one version in quotes, such as "5"')
-    return int(match[1])
-
-
 def wait_seconds(prefer: str | None) -> float:
     """How long the caller would wait for an answer (RFC 7240)."""
     match = re.search(r"(?:^|[,;\s])wait=(\d{1,4})", prefer or "")
     return min(float(match[1]), WAIT_SECONDS_MAX) if match else WAIT_SECONDS
 
 
-SHORT_HASH = "[A-Za-z0-9_-]{16}"
+SHORT_HASH = "[a-z2-7]{20}"
 
 
 def short_hash(*parts: str) -> str:
-    """96 bits that stand for `parts`, safe in a URL."""
+    """96 bits that stand for `parts`, as lower-case letters and digits (base32)."""
     digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
-    return urlsafe_b64encode(digest[:12]).decode()
+    return b32encode(digest[:12]).decode().rstrip("=").lower()
 
 
-def payload_of(path: str, body: bytes) -> str:
-    """The same for the same request, whatever the order of its keys and its white space."""
+def canonical_payload(path: str, body: bytes) -> str:
+    """The same text for the same request, independent of the order of keys and of white space."""
     return "\0".join([path, json.dumps(json.loads(body), sort_keys=True) if body else ""])

@@ -6,7 +6,7 @@ import hmac
 import json
 import re
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b32encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping
 
 from cryptography.exceptions import InvalidTag
@@ -62,13 +62,13 @@ async def unseal_all(tokens: Collection[str], keys: CustomerKeys) -> dict[str, A
 
 
 def keyed_hash(text: str, key: CustomerKey) -> str:
-    """96 bits that stand for `text`, safe in a URL.
+    """96 bits that stand for `text`, as lower-case letters and digits (base32).
 
-    Without the key nobody can try out what hashes to them, as one could with a bare hash.
+    Without the key the text cannot be guessed by trial, as it could from a bare hash.
     """
     hash_key = hmac.digest(key.secret, _HASH_LABEL, "sha256")
     digest = hmac.digest(hash_key, text.encode(errors="surrogatepass"), "sha256")
-    return _encoded(digest[:_HASH_BYTES])
+    return b32encode(digest[:_HASH_BYTES]).decode().rstrip("=").lower()
 
 
 def _parts(token: str) -> tuple[str, bytes]:

@@ -5,14 +5,15 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth.authentication import require_scope
 from api.auth.ownership import customer_of
 from api.auth.permissions import WRITE, assert_may_send
+from api.commands.headers import CommandOptions, CommandOptionsDep
 from api.commands.status_routes import ANSWERS, CommandResult, accepted, answered
-from api.context import CommandOptions, context_of, given_request_id, payload_of, short_hash, terms
+from api.context import canonical_payload, context_of, given_request_id, short_hash
 from api.dependencies import Services, ServicesDep
 from api.gateway.gateway import CommandMessage, Gateway
 from api.personal_data import (
@@ -93,9 +94,6 @@ class Commands(BaseModel):
     commands: list[AnyPlaintextCommand] = Field(min_length=1, max_length=COMMANDS_MAX)
 
 
-CommandOptionsDep = Annotated[CommandOptions, Depends(terms)]
-
-
 @router.post(
     "",
     status_code=201,
@@ -105,17 +103,17 @@ CommandOptionsDep = Annotated[CommandOptions, Depends(terms)]
     tags=["commands"],
 )
 async def open_order(
-    request: Request, order: NewOrder, terms: CommandOptionsDep, services: ServicesDep
+    request: Request, order: NewOrder, options: CommandOptionsDep, services: ServicesDep
 ) -> Response:
     """Opens an order, alone or with its lines, and places it if `place` is true: all or nothing.
 
     The order's id follows from the Idempotency-Key: repeated, the request finds the same order.
     """
-    order_id = f"ord_{short_hash(context_of(request).actor, terms.key)}"
+    order_id = f"ord_{short_hash(context_of(request).actor, options.key)}"
     commands = order.commands(services.policy)
-    mail = await _mail(request, services, order_id, commands, terms, opener=order.customer_id)
+    mail = await _mail(request, services, order_id, commands, options, opener=order.customer_id)
     try:
-        return await _carry_out(services.gateway, mail, terms, status=201)
+        return await _carry_out(services.gateway, mail, options, status=201)
     except Rejected as no:
         line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
         is_a_line = 0 <= line < len(order.lines)
@@ -133,13 +131,15 @@ async def send_commands(
     request: Request,
     order_id: Id,
     commands: Commands,
-    terms: CommandOptionsDep,
+    options: CommandOptionsDep,
     services: ServicesDep,
 ) -> Response:
     """Carries out all of the commands or none; each decides on what the ones before it did."""
-    mail = await _mail(request, services, order_id, commands.commands, terms, place="#/commands/{}")
+    mail = await _mail(
+        request, services, order_id, commands.commands, options, place="#/commands/{}"
+    )
     try:
-        return await _carry_out(services.gateway, mail, terms)
+        return await _carry_out(services.gateway, mail, options)
     except Rejected as no:
         raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
 
@@ -168,12 +168,12 @@ async def preview_amendment(
     request: Request,
     order_id: Id,
     amendment: AmendOrder,
-    terms: CommandOptionsDep,
+    options: CommandOptionsDep,
     services: ServicesDep,
 ) -> Response:
     """Decides on the amendment as if it were sent now, and changes nothing."""
-    mail = await _mail(request, services, order_id, [amendment], terms)
-    foreseen = await services.gateway.preview(mail, terms.wait_seconds)
+    mail = await _mail(request, services, order_id, [amendment], options)
+    foreseen = await services.gateway.preview(mail, options.wait_seconds)
     if foreseen.refusal is not None:
         raise refused(foreseen.refusal, "#")
     body = Preview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
@@ -189,13 +189,13 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
     async def send_command(
         request: Request,
         order_id: Id,
-        terms: CommandOptionsDep,
+        options: CommandOptionsDep,
         services: ServicesDep,
         command: Annotated[command_type, command_in_body],
     ) -> Response:
-        mail = await _mail(request, services, order_id, [command], terms)
+        mail = await _mail(request, services, order_id, [command], options)
         try:
-            return await _carry_out(services.gateway, mail, terms)
+            return await _carry_out(services.gateway, mail, options)
         except Rejected as no:
             raise refused(no.refusal, "#") from no
 
@@ -221,14 +221,14 @@ async def _mail(
     services: Services,
     order_id: str,
     commands: Sequence[PlaintextCommand],
-    terms: CommandOptions,
+    options: CommandOptions,
     opener: str | None = None,
     place: str = "#",
 ) -> CommandMessage:
     """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
     assert_may_send(context, [command.type for command in commands], opener)
-    command_id = short_hash(context.actor, terms.key)
+    command_id = short_hash(context.actor, options.key)
     safe, payload_hash = await _through_the_door(request, services, order_id, commands, opener)
     return CommandMessage(
         order_id=order_id,
@@ -239,7 +239,7 @@ async def _mail(
             commands=[
                 with_generated_ids(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)
             ],
-            expected_version=terms.expected_version,
+            expected_version=options.expected_version,
             actor=context.actor,
             payload_hash=payload_hash,
             attempt_id=context.attempt_id,
@@ -257,7 +257,7 @@ async def _through_the_door(
     opener: str | None,
 ) -> tuple[Sequence[OrderCommand], str]:
     """The commands without any open personal data, and a hash of them as they were received."""
-    payload = payload_of(request.url.path, await request.body())
+    payload = canonical_payload(request.url.path, await request.body())
     if without_personal_data(commands):
         return commands, short_hash(payload)
     customer_id = opener or await customer_of(order_id, services.pool, services.client)
@@ -266,9 +266,9 @@ async def _through_the_door(
 
 
 async def _carry_out(
-    gateway: Gateway, mail: CommandMessage, terms: CommandOptions, status: int = 200
+    gateway: Gateway, mail: CommandMessage, options: CommandOptions, status: int = 200
 ) -> Response:
-    if not terms.respond_async:
-        return answered(mail, await gateway.send(mail, terms.wait_seconds), status)
+    if not options.respond_async:
+        return answered(mail, await gateway.send(mail, options.wait_seconds), status)
     answer = await gateway.post(mail)
     return accepted(mail) if answer is None else answered(mail, answer, status)

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from api.context import WAIT_SECONDS, context_of, payload_of, short_hash
+from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.gateway import CommandMessage, Gateway
 from api.limits.rate_limit import charge
@@ -127,7 +127,7 @@ async def _send(
         instruction=CommandBatch(
             commands=[data.message()],
             actor=sender,
-            payload_hash=short_hash(payload_of(request.url.path, body)),
+            payload_hash=short_hash(canonical_payload(request.url.path, body)),
             attempt_id=context.attempt_id,
             traceparent=context.traceparent,
         ),

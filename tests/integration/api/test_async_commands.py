@@ -22,6 +22,7 @@ from temporalio.testing import WorkflowEnvironment
 
 import api.gateway.gateway
 import workflows.order
+from api.context import short_hash
 from eventlog import log
 from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder
@@ -208,7 +209,7 @@ async def test_an_opening_that_breaks_a_rule_is_refused_at_once(orderly: Running
 
 async def test_what_nobody_sent_is_not_found(http: httpx.AsyncClient) -> None:
     path = await opened(http)
-    unknown = secrets.token_urlsafe(24)
+    unknown = short_hash("key") + short_hash("payload")
     problem(await http.get(f"{path}/commands/sent/{unknown}"), 404, "unknown-command")
     nowhere = f"/v1/orders/{new_order_id()}"
     problem(await http.get(f"{nowhere}/commands/sent/{unknown}"), 404, "unknown-command")
@@ -328,7 +329,7 @@ async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
     refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
     hrefs = (opening, note, refused)
     assert [(await state(http, href))["state"] for href in hrefs] == ["pending"] * 3
-    unknown = await http.get(f"{path}/commands/sent/{secrets.token_urlsafe(24)}")
+    unknown = await http.get(f"{path}/commands/sent/{short_hash('key')}{short_hash('payload')}")
     problem(unknown, 404, "unknown-command")
 
     async with run_worker(idle.client, idle.task_queue, idle.pool):

@@ -35,16 +35,26 @@ MOMENT = timedelta(microseconds=1)
 RANDOM = Random("as unlike one another as hashes are")
 
 
-def token(bytes: int) -> str:
-    """As long as the API's own: hashes and attempts of 96 and 72 bits."""
+def hash_() -> str:
+    """As long as a hash of the API: 96 bits in base32."""
+    return base64.b32encode(RANDOM.randbytes(12)).decode().rstrip("=").lower()
+
+
+def noise(bytes: int) -> str:
+    """Text that no compression makes shorter than `bytes`."""
     return base64.urlsafe_b64encode(RANDOM.randbytes(bytes)).decode()
+
+
+def attempt() -> str:
+    """As long as an attempt id of the API: 72 bits in base64."""
+    return noise(9)
 
 
 def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> StoredResult:
     """The `number`th answer of an order that grows by one item each time."""
     last = number + events - 1
     return StoredResult(
-        command_id=token(12),
+        command_id=hash_(),
         at=NOW - age,
         answer=CommandResult(
             version=last,
@@ -52,8 +62,8 @@ def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> S
             total=number * RANDOM.randrange(1_000),
             currency="USD",
             event_types=["item-added"] * events,
-            payload_hash=token(12),
-            attempt_id=token(9),
+            payload_hash=hash_(),
+            attempt_id=attempt(),
         ),
     )
 
@@ -139,14 +149,14 @@ def refusals(count: int, characters: int) -> list[StoredRejection]:
     allowed = [type_of(command_type) for command_type in COMMAND_TYPES]
     return [
         StoredRejection(
-            command_id=token(12),
+            command_id=hash_(),
             place="#/commands/{}",
             refusal=Rejection(
                 code="unknown-id",
-                message=f"the order has no line {token(characters)[:characters]}",
+                message=f"the order has no line {noise(characters)[:characters]}",
                 version=number,
                 allowed_commands=RANDOM.sample(allowed, 9),
-                payload_hash=token(12),
+                payload_hash=hash_(),
             ),
         )
         for number in range(count)
@@ -178,8 +188,8 @@ def instruction(*commands: OrderCommand, expected_version: int | None = None) ->
         commands=list(commands),
         expected_version=expected_version,
         actor="anonymous",
-        payload_hash=token(12),
-        attempt_id=token(9),
+        payload_hash=hash_(),
+        attempt_id=attempt(),
         request_id="request-7",
         traceparent="00-trace-span-01",
     )

@@ -1,0 +1,79 @@
+"""The headers of a command: idempotency key, expected version, and how long to wait."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header
+from pydantic import WithJsonSchema
+
+from api.context import wait_seconds
+from api.problems.problem import malformed_header
+
+KEY_CHARACTERS_MAX = 255
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """How the caller wants a command executed, as its headers say."""
+
+    key: str
+    """The idempotency key, or a random one if the caller sent none."""
+    expected_version: int | None
+    wait_seconds: float
+    respond_async: bool
+    """Whether to answer 202 as soon as the command is durable."""
+
+
+async def command_options(
+    idempotency_key: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS_MAX}),
+        Header(description="Your unique name for this request. Repeated, it is executed once."),
+    ] = None,
+    if_match: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "pattern": r'^(\*|"[0-9]{1,9}")$'}),
+        Header(
+            description='ETag of the version you decided on, such as `"5"`; if it has changed: 412'
+        ),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        Header(
+            description="`wait=N`: seconds to wait for the result; `respond-async`: do not wait."
+        ),
+    ] = None,
+) -> CommandOptions:
+    """Reads the headers of a command; raises a Problem that names the header to change."""
+    return CommandOptions(
+        key=_key(idempotency_key),
+        expected_version=_version(if_match),
+        wait_seconds=wait_seconds(prefer),
+        respond_async=re.search(r"(?:^|[,;\s])respond-async(?![\w=-])", prefer or "") is not None,
+    )
+
+
+def _key(header: str | None) -> str:
+    if header is None:
+        return secrets.token_urlsafe(16)
+    key = header[1:-1] if re.fullmatch(r'".*"', header) else header
+    if not 0 < len(key) <= KEY_CHARACTERS_MAX:
+        detail = f"must have between 1 and {KEY_CHARACTERS_MAX} characters"
+        raise malformed_header("Idempotency-Key", detail)
+    return key
+
+
+def _version(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    match = re.fullmatch(r'\s*"(\d{1,9})"\s*', if_match)
+    if match is None:
+        raise malformed_header("If-Match", 'must be one version in quotes, such as "5"')
+    return int(match[1])
+
+
+CommandOptionsDep = Annotated[CommandOptions, Depends(command_options)]
