@@ -13,13 +13,13 @@ from orders.commands import Id
 
 router = APIRouter(
     prefix="/v1/customers",
-    tags=["customers"],
+    tags=["Customers"],
     responses=PROBLEMS,
     route_class=require_scope(OPERATE),
 )
 
 
-class Forgotten(BaseModel):
+class Erasure(BaseModel):
     """A customer whose personal data nobody can read any more, wherever it is kept."""
 
     customer_id: str
@@ -27,10 +27,10 @@ class Forgotten(BaseModel):
 
 
 @router.delete("/{customer_id}/personal-data", summary="Forget a customer")
-async def forget_customer(customer_id: Id, keys: CustomerKeysDep) -> Forgotten:
+async def erase_personal_data(customer_id: Id, keys: CustomerKeysDep) -> Erasure:
     """Deletes the customer's key: names and addresses in all of their orders read as erased.
 
     At once, everywhere and for ever. The orders themselves stay as they are. Repeating it is
     harmless; an order that comes later begins anew under another key.
     """
-    return Forgotten(customer_id=customer_id, keys_deleted=await keys.erase(customer_id))
+    return Erasure(customer_id=customer_id, keys_deleted=await keys.erase(customer_id))

@@ -13,7 +13,7 @@ from typing import Any
 
 from api.auth.permissions import SCHEMES
 from api.problems.handlers import MEDIA_TYPE, ProblemDocument
-from api.webhooks.payloads import Envelope
+from api.webhooks.payloads import CallbackEvent
 
 Json = dict[str, Any]
 
@@ -21,14 +21,18 @@ EXAMPLES = Path(__file__).parents[1] / "contracts" / "examples.json"
 METHODS = ("get", "put", "post", "delete", "patch")
 
 TAGS = {
-    "commands": "Intent in: each answers once the order has decided, and can be repeated safely.",
-    "reads": "Read models out: each says how fresh it is, and can wait until it is fresh enough.",
-    "events": "The feed of all events, as CloudEvents, and their schemas.",
-    "stats": "What only the history of all orders can answer; for operators.",
-    "customers": "Customers, as far as orders know them.",
-    "callbacks": "Where payments, stock and shipping tell what happened; signed by the sender.",
-    "problems": "What each problem code means, and what to do about it.",
-    "health": "For orchestrators and for monitoring.",
+    "Orders": "Open, read, list and change orders.",
+    "Lines": "Lines and discounts of a draft, and cancelling pieces of a placed order.",
+    "Notes": "Notes on an order.",
+    "Payments": "Retry, capture and refund payments.",
+    "Shipments": "Create shipments and report what happened to them.",
+    "Returns": "Request, approve, reject and receive returns.",
+    "Events": "The feed of all events, as CloudEvents, and their schemas.",
+    "Statistics": "Statistics over the history of all orders; for operators.",
+    "Customers": "Erasing the personal data of a customer.",
+    "Callbacks": "Signed webhooks from the payment, stock and shipping services.",
+    "Problems": "The meaning of each problem code, and what to do about it.",
+    "Operations": "Health and metrics, for orchestrators and monitoring.",
 }
 
 # By status, the name of the response and what it means.
@@ -80,7 +84,7 @@ def described(document: Json) -> Json:
     examples = json.loads(EXAMPLES.read_text())
     components = document["components"]
     schemas = components["schemas"]
-    for named_only in (ProblemDocument, Envelope):  # Which the framework did not see.
+    for named_only in (ProblemDocument, CallbackEvent):  # Which the framework did not see.
         schemas |= _schemas(named_only.model_json_schema(ref_template=_ref("schemas", "{model}")))
     components["securitySchemes"] = SCHEMES
     components["headers"] = {name: _header(name, said) for name, said in _HEADERS.items()}
@@ -171,7 +175,7 @@ def _plain(parameter: Json) -> Json:
 
 def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
     """The statuses of the problems that a route may answer, going by what it takes."""
-    is_callback = "callbacks" in operation["tags"]
+    is_callback = "Callbacks" in operation["tags"]
     is_command = "Idempotency-Key" in asked
     if asked & {"cursor", "after", "consistency_token"}:
         yield 400
@@ -179,7 +183,7 @@ def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
         yield from (401, 403)
     if is_callback:
         yield from (401, 404)
-    if asked & {"order_id", "type", "code"} or "reads" in operation["tags"]:
+    if asked & {"order_id", "type", "code"} or asked >= {"consistency_token", "customer_id"}:
         yield 404
     yield 429  # Who asks too much, or while too much is asked.
     if is_command or is_callback:

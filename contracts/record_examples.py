@@ -182,11 +182,13 @@ async def _basket(recorder: Recorder) -> None:
         "get_history", "first", "The first three events", "GET", f"{path}/history", params=some
     )
     asked = ("GET", f"{path}/commands")
-    await shows("get_commands", "customer", "For a customer", *asked, scope=f"{READ} {WRITE}")
+    await shows(
+        "get_allowed_commands", "customer", "For a customer", *asked, scope=f"{READ} {WRITE}"
+    )
     filters = {"customer_id": "900", "status": "confirmed"}
     await shows("list_orders", "confirmed", "Of a customer", "GET", "/v1/orders", params=filters)
     of_it = {"order_id": order_id, "limit": 2}
-    await shows("get_events", "page", "A page of one order's", "GET", "/v1/events", params=of_it)
+    await shows("list_events", "page", "A page of one order's", "GET", "/v1/events", params=of_it)
     token = {"consistency_token": f"{order_id}@{recent['min_version']}"}
     await shows("get_order_stats", "today", "One day", "GET", "/v1/stats/orders", params=token)
 

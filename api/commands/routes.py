@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: FastAPI could not resolve the typed routes' types.
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -28,10 +28,12 @@ from api.personal_data import (
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import refused
 from orders.commands import (
+    UNASSIGNED,
     AddItemToOrder,
     AmendOrder,
     Id,
     Name,
+    NewId,
     OpenOrder,
     OrderCommand,
     PaymentMethod,
@@ -40,16 +42,35 @@ from orders.commands import (
     type_of,
     with_generated_ids,
 )
-from orders.money import Amount, Currency
+from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
 from privacy.address import Address
 from privacy.sealing import keyed_hash
+from workflows import messages
 from workflows.command_handler import Rejected
-from workflows.messages import COMMANDS_MAX, CommandBatch
+from workflows.messages import COMMANDS_MAX
 
 router = APIRouter(prefix="/v1/orders", route_class=require_scope(WRITE))
 
 LINES_MAX = 500
+
+
+class NewLine(BaseModel):
+    """A line of a new order. Amounts are integer minor units of the order's currency."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    line_id: NewId = UNASSIGNED
+    sku: Name
+    title: Name
+    quantity: Quantity
+    unit_price: Amount
+    discount: Amount = 0
+    tax: Amount = 0
+    currency: Currency | None = Field(None, description="if given, must be the order's own")
+
+    def command(self) -> AddItemToOrder:
+        return AddItemToOrder(**dict(self))
 
 
 class NewOrder(BaseModel):
@@ -60,7 +81,7 @@ class NewOrder(BaseModel):
     customer_id: Id
     currency: Currency
     external_reference: Name | None = None
-    lines: list[AddItemToOrder] = Field(default_factory=list, max_length=LINES_MAX)
+    lines: list[NewLine] = Field(default_factory=list, max_length=LINES_MAX)
     shipping_address: Address | None = None
     billing_address: Address | None = None
     shipping_charge: Amount = 0
@@ -74,7 +95,7 @@ class NewOrder(BaseModel):
             external_reference=self.external_reference,
             policy=policy,
         )
-        commands: list[PlaintextCommand] = [opening, *self.lines]
+        commands: list[PlaintextCommand] = [opening, *(line.command() for line in self.lines)]
         if self.shipping_charge:
             commands.append(SetShippingCharge(amount=self.shipping_charge))
         if self.shipping_address:
@@ -86,7 +107,7 @@ class NewOrder(BaseModel):
         return commands
 
 
-class Commands(BaseModel):
+class CommandBatch(BaseModel):
     """Several commands to one order, carried out together or not at all."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -100,7 +121,7 @@ class Commands(BaseModel):
     summary="Open an order",
     response_model=CommandResult,
     responses=ANSWERS,
-    tags=["commands"],
+    tags=["Orders"],
 )
 async def open_order(
     request: Request, order: NewOrder, options: CommandOptionsDep, services: ServicesDep
@@ -125,12 +146,12 @@ async def open_order(
     summary="Send several commands to an order, all or nothing",
     response_model=CommandResult,
     responses=ANSWERS,
-    tags=["commands"],
+    tags=["Orders"],
 )
 async def send_commands(
     request: Request,
     order_id: Id,
-    commands: Commands,
+    commands: CommandBatch,
     options: CommandOptionsDep,
     services: ServicesDep,
 ) -> Response:
@@ -144,7 +165,7 @@ async def send_commands(
         raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
 
 
-class Preview(BaseModel):
+class AmendmentPreview(BaseModel):
     """What an amendment would come to, were it sent now. Amounts are minor units of `currency`."""
 
     order_id: str
@@ -160,9 +181,9 @@ class Preview(BaseModel):
 @router.post(
     "/{order_id}/commands/amend-order/preview",
     summary="See what an amendment would come to",
-    response_model=Preview,
+    response_model=AmendmentPreview,
     responses=PROBLEMS,
-    tags=["commands"],
+    tags=["Orders"],
 )
 async def preview_amendment(
     request: Request,
@@ -176,7 +197,7 @@ async def preview_amendment(
     foreseen = await services.gateway.preview(mail, options.wait_seconds)
     if foreseen.refusal is not None:
         raise refused(foreseen.refusal, "#")
-    body = Preview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
+    body = AmendmentPreview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
     headers = {"ETag": f'"{foreseen.version}"'}
     return Response(body.model_dump_json(), 200, headers, media_type="application/json")
 
@@ -202,6 +223,27 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
     return send_command
 
 
+_TAGS: Mapping[str, str] = {
+    "add-item-to-order": "Lines",
+    "change-item-quantity": "Lines",
+    "remove-item-from-order": "Lines",
+    "apply-discount": "Lines",
+    "remove-discount": "Lines",
+    "cancel-lines": "Lines",
+    "add-note": "Notes",
+    "retry-payment": "Payments",
+    "capture-payment": "Payments",
+    "refund-payment": "Payments",
+    "create-shipment": "Shipments",
+    "dispatch-shipment": "Shipments",
+    "confirm-delivery": "Shipments",
+    "report-delivery-failure": "Shipments",
+    "request-return": "Returns",
+    "approve-return": "Returns",
+    "reject-return": "Returns",
+    "receive-return": "Returns",
+}
+
 for _command_type in PUBLIC_COMMAND_TYPES:
     router.add_api_route(
         f"/{{order_id}}/commands/{type_of(_command_type)}",
@@ -212,7 +254,7 @@ for _command_type in PUBLIC_COMMAND_TYPES:
         operation_id=type_of(_command_type).replace("-", "_"),
         response_model=CommandResult,
         responses=ANSWERS,
-        tags=["commands"],
+        tags=[_TAGS.get(type_of(_command_type), "Orders")],
     )
 
 
@@ -235,7 +277,7 @@ async def _mail(
         command_id=command_id,
         opens=opener is not None,
         place=place,
-        instruction=CommandBatch(
+        instruction=messages.CommandBatch(
             commands=[
                 with_generated_ids(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)
             ],

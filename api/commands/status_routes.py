@@ -20,13 +20,13 @@ from workflows import messages
 from workflows.idempotency import CommandStatus
 
 router = APIRouter(
-    prefix="/v1/orders", tags=["commands"], responses=PROBLEMS, route_class=require_scope(READ)
+    prefix="/v1/orders", tags=["Orders"], responses=PROBLEMS, route_class=require_scope(READ)
 )
 
 POLL_SECONDS = 1
 
 
-class EventRef(BaseModel):
+class EventSummary(BaseModel):
     """An event that a request caused."""
 
     version: int
@@ -41,47 +41,47 @@ class CommandResult(BaseModel):
     status: str
     total: int = Field(description="integer minor units of `currency`")
     currency: str
-    events: list[EventRef]
+    events: list[EventSummary]
     consistency_token: str = Field(description="give it to a read to see this change there")
 
 
-class SentCommand(BaseModel):
+class AsyncCommand(BaseModel):
     """A command that nobody waits for, and what has become of it."""
 
     order_id: str
     href: str = Field(description="where to ask what has become of it")
-    state: Literal["pending", "done", "refused"]
-    answer: CommandResult | None = Field(None, description="once it is done")
-    problem: ProblemDocument | None = Field(None, description="why it was refused")
+    state: Literal["pending", "done", "rejected"]
+    result: CommandResult | None = Field(None, description="if `done`")
+    problem: ProblemDocument | None = Field(None, description="if `rejected`, why")
 
 
 # Of a route that takes commands: with `Prefer: respond-async` it may answer 202.
 ANSWERS: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
-    202: {"model": SentCommand, "description": "Kept, and carried out later: poll `Location`"},
+    202: {"model": AsyncCommand, "description": "Kept, and carried out later: poll `Location`"},
 }
 
-# The command's id and its payload's hash: another payload under the same key is another address.
-SentId = Annotated[str, Path(pattern=f"^{SHORT_HASH}{SHORT_HASH}$")]
+# Hashes of the key and of the payload: another payload under the same key has another address.
+AsyncCommandId = Annotated[str, Path(pattern=f"^{SHORT_HASH}{SHORT_HASH}$")]
 
 
 @router.get(
-    "/{order_id}/commands/sent/{sent_id}",
+    "/{order_id}/commands/async/{command_id}",
     summary="What has become of a command that was sent with respond-async",
-    response_model=SentCommand,
+    response_model=AsyncCommand,
     response_model_exclude_none=True,
 )
-async def get_sent_command(
-    request: Request, order_id: Id, sent_id: SentId, client: ClientDep, pool: PoolDep
+async def get_async_command(
+    request: Request, order_id: Id, command_id: AsyncCommandId, client: ClientDep, pool: PoolDep
 ) -> Response:
     """Poll it until it is no longer `pending`, as often as `Retry-After` says.
 
     What was done stays known for ever; what was refused, while the order runs and among its last
     hundred refusals.
     """
-    half = len(sent_id) // 2
-    command_id, payload_hash = sent_id[:half], sent_id[half:]
-    known = await outcome(client, pool, order_id, command_id)
+    half = len(command_id) // 2
+    key_hash, payload_hash = command_id[:half], command_id[half:]
+    known = await outcome(client, pool, order_id, key_hash)
     if known is None:
         raise unknown_command(order_id)
     return _shown(_told(request, order_id, known, payload_hash))
@@ -89,9 +89,9 @@ async def get_sent_command(
 
 def accepted(mail: CommandMessage) -> Response:
     """202: the instruction cannot be lost any more, and what becomes of it is to be asked for."""
-    href = f"/v1/orders/{mail.order_id}/commands/sent/"
+    href = f"/v1/orders/{mail.order_id}/commands/async/"
     href += f"{mail.command_id}{mail.instruction.payload_hash}"
-    sent = SentCommand(order_id=mail.order_id, href=href, state="pending")
+    sent = AsyncCommand(order_id=mail.order_id, href=href, state="pending")
     response = _shown(sent, status=202)
     response.headers.update({"Location": href, "Preference-Applied": "respond-async"})
     return response
@@ -108,8 +108,8 @@ def answered(mail: CommandMessage, answer: messages.CommandResult, status: int) 
     return Response(body, status, headers, media_type="application/json")
 
 
-def _told(request: Request, order_id: str, known: CommandStatus, payload_hash: str) -> SentCommand:
-    sent = SentCommand(order_id=order_id, href=request.url.path, state="pending")
+def _told(request: Request, order_id: str, known: CommandStatus, payload_hash: str) -> AsyncCommand:
+    sent = AsyncCommand(order_id=order_id, href=request.url.path, state="pending")
     problem = None
     if known.payload_hash not in (None, payload_hash):
         problem = key_reused()
@@ -118,14 +118,14 @@ def _told(request: Request, order_id: str, known: CommandStatus, payload_hash: s
         problem = refused(refusal, known.refused.place.format(refusal.index))
     if problem is not None:
         document = document_of(problem, context_of(request), request.url.path)
-        return sent.model_copy(update={"state": "refused", "problem": document})
+        return sent.model_copy(update={"state": "rejected", "problem": document})
     if known.answer is not None:
         body = _body(order_id, known.answer)
-        return sent.model_copy(update={"state": "done", "answer": body})
+        return sent.model_copy(update={"state": "done", "result": body})
     return sent
 
 
-def _shown(sent: SentCommand, status: int = 200) -> Response:
+def _shown(sent: AsyncCommand, status: int = 200) -> Response:
     headers = {"Retry-After": str(POLL_SECONDS)} if sent.state == "pending" else {}
     body = sent.model_dump_json(exclude_none=True)
     return Response(body, status, headers, media_type="application/json")
@@ -139,6 +139,6 @@ def _body(order_id: str, answer: messages.CommandResult) -> CommandResult:
         status=answer.status,
         total=answer.total,
         currency=answer.currency,
-        events=[EventRef(version=v, type=t) for v, t in enumerate(answer.event_types, first)],
+        events=[EventSummary(version=v, type=t) for v, t in enumerate(answer.event_types, first)],
         consistency_token=f"{order_id}@{answer.version}",
     )

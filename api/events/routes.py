@@ -32,9 +32,9 @@ from privacy.keys import CustomerKeys
 
 log = logging.getLogger("orderly.api")
 
-router = APIRouter(tags=["events"], responses=PROBLEMS, route_class=require_scope(READ))
+router = APIRouter(tags=["Events"], responses=PROBLEMS, route_class=require_scope(READ))
 # What events look like is nobody's secret.
-schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["events"], responses=PROBLEMS)
+schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["Events"], responses=PROBLEMS)
 
 LIMIT_MAX = 1_000
 RECONNECT_MS = 1_000
@@ -46,7 +46,7 @@ SCHEMAS = {
 }
 
 
-class FeedPage(BaseModel):
+class EventList(BaseModel):
     """Some events; `next` is the `after` of the following page, and never null."""
 
     items: list[CloudEvent]
@@ -72,10 +72,10 @@ Tag = Annotated[str, AfterValidator(_known)]
 @router.get(
     "/v1/events",
     summary="What happened to all orders",
-    response_model=FeedPage,
+    response_model=EventList,
     responses={200: {"content": {SSE: {"schema": {"type": "string"}}}}},
 )
-async def get_events(
+async def list_events(
     request: Request,
     services: ServicesDep,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
@@ -106,7 +106,7 @@ async def get_events(
 
 
 @schemas.get("", summary="The schemas of all events", response_model=SchemaList)
-async def get_schemas() -> SchemaList:
+async def list_event_schemas() -> SchemaList:
     """The names of the schemas that the `dataschema` of events may lead to."""
     return SchemaList(items=list(SCHEMAS))
 
@@ -118,7 +118,7 @@ async def get_schemas() -> SchemaList:
     response_description="A JSON Schema",
     responses={200: {"content": {SCHEMA: {"schema": {"type": "object"}}}}},
 )
-async def get_schema(type: str) -> Response:
+async def get_event_schema(type: str) -> Response:
     """The JSON Schema of the `data` of events of a type, such as orderly.order.item-added.v1."""
     if type not in SCHEMAS:
         detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."

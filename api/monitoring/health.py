@@ -18,7 +18,7 @@ from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.order_view import projection as order_view
 from readside.registry import PROJECTIONS
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["Operations"])
 
 CHECK_SECONDS_MAX = 2
 

@@ -24,7 +24,7 @@ from readside.engine.checkpoints import FRESHNESS_MS
 from readside.engine.monitoring import Measures, measure
 from readside.registry import PROJECTIONS
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["Operations"])
 
 READ_SECONDS_MAX = 5
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.problems.problem import Problem
 
-router = APIRouter(prefix="/v1/problems", tags=["problems"], responses={"default": {}})
+router = APIRouter(prefix="/v1/problems", tags=["Problems"], responses={"default": {}})
 
 
 class Page(NamedTuple):

@@ -41,7 +41,7 @@ from readside.order_view import queries as order_lists
 from readside.order_view.document import OrderDocument, document
 
 router = APIRouter(
-    prefix="/v1/orders", tags=["reads"], responses=PROBLEMS, route_class=require_scope(READ)
+    prefix="/v1/orders", tags=["Orders"], responses=PROBLEMS, route_class=require_scope(READ)
 )
 
 HISTORY_MAX = 1_000
@@ -89,7 +89,7 @@ Sort = TypeAliasType(
 Total = Annotated[int | None, Query(ge=0, le=TOTAL_MAX, description="minor units")]
 
 
-class ShownOrder(OrderDocument):
+class Order(OrderDocument):
     """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
 
     # Sealed in the read model, and unsealed on the way out.
@@ -97,14 +97,14 @@ class ShownOrder(OrderDocument):
     billing_address: Address | ErasedAddress | None  # type: ignore[assignment]
 
 
-class OrderPage(BaseModel):
+class OrderList(BaseModel):
     """Some orders, and the cursor of those that follow; `next` is null at the end."""
 
-    items: list[ShownOrder]
+    items: list[Order]
     next: str | None
 
 
-class PastEvent(BaseModel):
+class HistoryEntry(BaseModel):
     """Something that happened to an order: what, when, and who asked for it."""
 
     version: int
@@ -121,10 +121,10 @@ class PastEvent(BaseModel):
     trace_id: str | None
 
 
-class History(BaseModel):
+class OrderHistory(BaseModel):
     """An order's events in order; `next` is the `after` of the following page, null at the end."""
 
-    items: list[PastEvent]
+    items: list[HistoryEntry]
     next: int | None
 
 
@@ -160,7 +160,7 @@ _HEADERS = {"If-None-Match": "an ETag you have: 304", "Prefer": PREFER}
 @router.get(
     "/{order_id}",
     summary="One order",
-    response_model=ShownOrder,
+    response_model=Order,
     responses={304: {"description": "Nothing of it is newer than what you have"}},
     openapi_extra=documented(OrderAsked, _HEADERS),
 )
@@ -191,7 +191,9 @@ async def get_order(request: Request, order_id: Id, services: ServicesDep) -> Re
     return await _shown(request, services.keys, row.document, headers)
 
 
-@router.get("/{order_id}/history", summary="All that happened to an order", response_model=History)
+@router.get(
+    "/{order_id}/history", summary="All that happened to an order", response_model=OrderHistory
+)
 async def get_history(
     request: Request,
     order_id: Id,
@@ -210,12 +212,12 @@ async def get_history(
         raise unknown_order(order_id)
     items = [_past(envelope) for envelope in events]
     next_ = items[-1].version if len(items) == limit else None
-    history = History(items=items, next=next_).model_dump_json()
+    history = OrderHistory(items=items, next=next_).model_dump_json()
     return await _shown(request, services.keys, history, recency.headers())
 
 
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
-async def get_commands(
+async def get_allowed_commands(
     request: Request, order_id: Id, services: ServicesDep, recency: ConsistencyDep
 ) -> Response:
     """The commands that the order admits now and you may send, each with its schema."""
@@ -239,7 +241,7 @@ async def get_commands(
     return _json(allowed.model_dump_json(), {"ETag": f'"{row.version}"', **recency.headers()})
 
 
-@router.get("", summary="Orders, page by page", response_model=OrderPage)
+@router.get("", summary="Orders, page by page", response_model=OrderList)
 async def list_orders(
     request: Request,
     services: ServicesDep,
@@ -309,9 +311,9 @@ async def _as_of(
     return order_lists.Row(order_id, view.order.version, document(view).model_dump_json())
 
 
-def _past(envelope: Envelope) -> PastEvent:
+def _past(envelope: Envelope) -> HistoryEntry:
     envelope, about = envelope.as_of_today(), envelope.metadata
-    return PastEvent(
+    return HistoryEntry(
         version=envelope.version,
         type=envelope.type,
         schema_version=envelope.schema_version,

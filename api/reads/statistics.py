@@ -18,13 +18,13 @@ from api.reads.query_params import Day
 from orders.commands import Name
 from orders.money import Currency
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
-from readside.statistics.abandoned_drafts import DraftsOfDay, IdleDraft
-from readside.statistics.lead_times import LeadsOfDay
-from readside.statistics.order_stats import OrdersOfDay
+from readside.statistics.abandoned_drafts import DailyDraftStats, IdleDraft
+from readside.statistics.lead_times import DailyLeadTimes
+from readside.statistics.order_stats import DailyOrderStats
 from readside.statistics.removed_items import RemovedItem
 
 router = APIRouter(
-    prefix="/v1/stats", tags=["stats"], responses=PROBLEMS, route_class=require_scope(OPERATE)
+    prefix="/v1/stats", tags=["Statistics"], responses=PROBLEMS, route_class=require_scope(OPERATE)
 )
 
 DAYS = 30
@@ -70,7 +70,7 @@ InPeriod = Annotated[Period, Depends(period)]
 class OrderStats(BaseModel):
     """By day and currency, the days without any left out."""
 
-    items: list[OrdersOfDay]
+    items: list[DailyOrderStats]
 
 
 class RemovedItems(BaseModel):
@@ -82,7 +82,7 @@ class RemovedItems(BaseModel):
 class AbandonedDrafts(BaseModel):
     """By day, those without any left out; and the drafts of now, the longest untouched first."""
 
-    items: list[DraftsOfDay]
+    items: list[DailyDraftStats]
     open: int
     longest_idle: list[IdleDraft]
 
@@ -90,7 +90,7 @@ class AbandonedDrafts(BaseModel):
 class LeadTimes(BaseModel):
     """By day of placing, the days without any left out."""
 
-    items: list[LeadsOfDay]
+    items: list[DailyLeadTimes]
 
 
 @router.get("/orders", summary="What happened to orders, day by day", response_model=OrderStats)

@@ -128,7 +128,7 @@ EVENTS: Mapping[str, Mapping[str, type[AnyData]]] = {
 }
 
 
-class Envelope(BaseModel):
+class CallbackEvent(BaseModel):
     """A webhook's body, as Standard Webhooks would have it."""
 
     model_config = ConfigDict(extra="ignore")

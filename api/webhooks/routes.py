@@ -18,35 +18,39 @@ from api.gateway.gateway import CommandMessage, Gateway
 from api.limits.rate_limit import charge
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import Problem, refused
-from api.webhooks.payloads import EVENTS, AnyData, Envelope
+from api.webhooks.payloads import EVENTS, AnyData, CallbackEvent
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, CommandBatch
 
 log = logging.getLogger("orderly.api")
 
-router = APIRouter(prefix="/v1/callbacks", tags=["callbacks"], responses=PROBLEMS)
+router = APIRouter(prefix="/v1/callbacks", tags=["Callbacks"], responses=PROBLEMS)
 
 T = TypeVar("T", bound=BaseModel)
 
 PATIENCE = timedelta(minutes=10)
 
 
-class Taken(BaseModel):
+class CallbackReceipt(BaseModel):
     """What became of an event; whichever it is, it need not be sent again."""
 
-    outcome: Literal["taken", "refused", "ignored"]
-    code: str | None = Field(None, description="why it was refused")
+    outcome: Literal["accepted", "rejected", "ignored"]
+    code: str | None = Field(None, description="if `rejected`, why")
 
 
-def _route_for(sender: str) -> Callable[..., Awaitable[Taken]]:
-    async def take_event(request: Request, gateway: GatewayDep, secret: WebhookSecretDep) -> Taken:
+def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
+    async def receive_callback(
+        request: Request, gateway: GatewayDep, secret: WebhookSecretDep
+    ) -> CallbackReceipt:
         body = await request.body()
         message_id = _verified(secret, request, body)
         charge(request, sender)
-        event = _read(Envelope, body)
+        event = _read(CallbackEvent, body)
         shape = EVENTS[sender].get(event.type)
         if shape is None:
-            return Taken(outcome="ignored")  # A service has more to tell than orders ask for.
+            return CallbackReceipt(
+                outcome="ignored"
+            )  # A service has more to tell than orders ask for.
         data = _read(shape, event.data, "data")
         try:
             await _send(gateway, request, sender, message_id, data, body)
@@ -54,10 +58,10 @@ def _route_for(sender: str) -> Callable[..., Awaitable[Taken]]:
             _unless_final(no, event.timestamp)
             code = no.refusal.code
             log.warning("%s of order %s is refused: %s", event.type, data.order_id, code)
-            return Taken(outcome="refused", code=code)
-        return Taken(outcome="taken")
+            return CallbackReceipt(outcome="rejected", code=code)
+        return CallbackReceipt(outcome="accepted")
 
-    return take_event
+    return receive_callback
 
 
 _SIGNED = {
@@ -67,7 +71,7 @@ _SIGNED = {
     ],
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CallbackEvent"}}},
     },
 }
 
@@ -76,10 +80,10 @@ for _sender, _events in EVENTS.items():
         f"/{_sender}",
         _route_for(_sender),
         methods=["POST"],
-        summary=f"What {_sender} has to tell",
-        description=f"Signed as Standard Webhooks has it. Events: {', '.join(_events)}.",
-        operation_id=f"take_{_sender}_event",
-        response_model=Taken,
+        summary=f"{_sender.removesuffix('s').capitalize()} webhooks",
+        description=f"Signed as in Standard Webhooks. Events: {', '.join(_events)}.",
+        operation_id=f"receive_{_sender.removesuffix('s')}_callback",
+        response_model=CallbackReceipt,
         response_model_exclude_none=True,
         openapi_extra=_SIGNED,
     )

@@ -9,13 +9,15 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from orders import ledger
+from orders import order as domain
 from orders import statuses as derived
 from orders.decider import allowed_commands
-from orders.order import Line, Order, Return, Shipment
+from orders.events import LineCount
+from orders.order import Line, Order
 from orders.rules.process import next_deadline
 
 
-class LineDocument(BaseModel):
+class OrderLine(BaseModel):
     """One line. Amounts are integer minor units of the order's currency; counters are pieces."""
 
     line_id: str
@@ -35,7 +37,7 @@ class LineDocument(BaseModel):
     returned: int
 
 
-class DiscountDocument(BaseModel):
+class Discount(BaseModel):
     """An amount off the whole order."""
 
     discount_id: str
@@ -43,14 +45,14 @@ class DiscountDocument(BaseModel):
     reason: str | None
 
 
-class NoteDocument(BaseModel):
+class Note(BaseModel):
     """Something that somebody wrote down about the order."""
 
     note_id: str
     text: str
 
 
-class PaymentDocument(BaseModel):
+class Payment(BaseModel):
     """The order's money so far, in minor units of its currency."""
 
     status: derived.PaymentStatus
@@ -64,41 +66,34 @@ class PaymentDocument(BaseModel):
     """What should be captured and not refunded by now."""
 
 
-class PiecesDocument(BaseModel):
-    """So many pieces of a line."""
-
-    line_id: str
-    quantity: int
-
-
-class ShipmentDocument(BaseModel):
+class Shipment(BaseModel):
     """Pieces that travel together, from one stock location."""
 
     shipment_id: str
     status: str
     location: str
     tracking: str | None
-    lines: list[PiecesDocument]
+    lines: list[LineCount]
 
 
-class ReturnDocument(BaseModel):
+class Return(BaseModel):
     """Pieces that a customer sends back, and how many of them have come."""
 
     return_id: str
     status: str
     reason: str | None
-    lines: list[PiecesDocument]
-    received: list[PiecesDocument]
+    lines: list[LineCount]
+    received: list[LineCount]
 
 
-class DeadlineDocument(BaseModel):
+class Deadline(BaseModel):
     """What happens by itself at some time if nobody acts before."""
 
     name: str
     at: datetime
 
 
-class StepDocument(BaseModel):
+class PendingStep(BaseModel):
     """Something that another service still owes; `reason` says why it does not get on."""
 
     step_id: str
@@ -118,24 +113,24 @@ class OrderDocument(BaseModel):
     total: int
     """Of all that is not called off piece by piece, with the shipping charge."""
     shipping_charge: int
-    lines: list[LineDocument]
-    discounts: list[DiscountDocument]
-    notes: list[NoteDocument]
+    lines: list[OrderLine]
+    discounts: list[Discount]
+    notes: list[Note]
     shipping_address: str | None
     billing_address: str | None
-    payment: PaymentDocument
+    payment: Payment
     fulfilment_status: derived.FulfilmentStatus
     return_status: derived.ReturnStatus
-    shipments: list[ShipmentDocument]
-    returns: list[ReturnDocument]
+    shipments: list[Shipment]
+    returns: list[Return]
     awaits: str | None
     """What the customer has to decide on: "payment" or "shortfall"."""
-    missing: list[PiecesDocument]
+    missing: list[LineCount]
     """Pieces of a placed order that are still to leave and that no stock is held for."""
-    deadline: DeadlineDocument | None
-    pending: list[StepDocument]
+    deadline: Deadline | None
+    pending: list[PendingStep]
     """What other services still owe."""
-    needs_attention: list[StepDocument]
+    needs_attention: list[PendingStep]
     """Those of them that do not get on; `retry-step` asks again."""
     cancel_reason: str | None
     opened_at: datetime | None
@@ -159,7 +154,7 @@ def document(view: View) -> OrderDocument:
     """The document of a view."""
     order = view.order
     pending = [
-        StepDocument(step_id=key, type=step.type, reason=order.stuck_steps.get(key))
+        PendingStep(step_id=key, type=step.type, reason=order.stuck_steps.get(key))
         for key, step in order.steps.items()
     ]
     deadline = next_deadline(order)
@@ -174,10 +169,10 @@ def document(view: View) -> OrderDocument:
         shipping_charge=order.shipping_charge,
         lines=_lines(order),
         discounts=[
-            DiscountDocument(discount_id=d.discount_id, amount=d.amount, reason=d.reason)
+            Discount(discount_id=d.discount_id, amount=d.amount, reason=d.reason)
             for d in order.discounts.values()
         ],
-        notes=[NoteDocument(note_id=key, text=text) for key, text in order.notes.items()],
+        notes=[Note(note_id=key, text=text) for key, text in order.notes.items()],
         shipping_address=order.shipping_address,
         billing_address=order.billing_address,
         payment=_payment(order),
@@ -187,7 +182,7 @@ def document(view: View) -> OrderDocument:
         returns=[_return(back) for back in order.returns.values()],
         awaits=order.awaiting,
         missing=_pieces(order.missing()) if order.is_priced else [],
-        deadline=DeadlineDocument(name=deadline.name, at=deadline.at) if deadline else None,
+        deadline=Deadline(name=deadline.name, at=deadline.at) if deadline else None,
         pending=pending,
         needs_attention=[step for step in pending if step.reason is not None],
         cancel_reason=order.cancel_reason,
@@ -198,7 +193,7 @@ def document(view: View) -> OrderDocument:
     )
 
 
-def _lines(order: Order) -> list[LineDocument]:
+def _lines(order: Order) -> list[OrderLine]:
     shares = order.discount_shares()
     return [
         _line(line, shares[key], derived.cancelled_pieces(order, key))
@@ -206,8 +201,8 @@ def _lines(order: Order) -> list[LineDocument]:
     ]
 
 
-def _line(line: Line, share_of_discounts: int, cancelled: int) -> LineDocument:
-    return LineDocument(
+def _line(line: Line, share_of_discounts: int, cancelled: int) -> OrderLine:
+    return OrderLine(
         line_id=line.line_id,
         sku=line.sku,
         title=line.title,
@@ -225,8 +220,8 @@ def _line(line: Line, share_of_discounts: int, cancelled: int) -> LineDocument:
     )
 
 
-def _payment(order: Order) -> PaymentDocument:
-    return PaymentDocument(
+def _payment(order: Order) -> Payment:
+    return Payment(
         status=derived.payment_status(order),
         method=order.payment_method,
         authorised=ledger.authorised(order),
@@ -237,8 +232,8 @@ def _payment(order: Order) -> PaymentDocument:
     )
 
 
-def _shipment(shipment: Shipment) -> ShipmentDocument:
-    return ShipmentDocument(
+def _shipment(shipment: domain.Shipment) -> Shipment:
+    return Shipment(
         shipment_id=shipment.shipment_id,
         status=shipment.status,
         location=shipment.location,
@@ -247,8 +242,8 @@ def _shipment(shipment: Shipment) -> ShipmentDocument:
     )
 
 
-def _return(back: Return) -> ReturnDocument:
-    return ReturnDocument(
+def _return(back: domain.Return) -> Return:
+    return Return(
         return_id=back.return_id,
         status=back.status,
         reason=back.reason,
@@ -257,5 +252,5 @@ def _return(back: Return) -> ReturnDocument:
     )
 
 
-def _pieces(counts: Mapping[str, int]) -> list[PiecesDocument]:
-    return [PiecesDocument(line_id=key, quantity=n) for key, n in counts.items()]
+def _pieces(counts: Mapping[str, int]) -> list[LineCount]:
+    return [LineCount(line_id=key, quantity=n) for key, n in counts.items()]

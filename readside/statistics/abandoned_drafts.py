@@ -45,7 +45,7 @@ _TOUCHED = (
 )
 
 
-class DraftsOfDay(BaseModel):
+class DailyDraftStats(BaseModel):
     """How many drafts were opened on a day (UTC), and how many ended: placed, or abandoned."""
 
     day: date
@@ -116,7 +116,7 @@ def _after(logged: LoggedEvent, draft: _Draft | None) -> _Draft:
     return _Draft(logged.version, logged.type not in _LAST, draft.opened_at, at)
 
 
-async def by_day(connection: Reader, first: date, last: date) -> list[DraftsOfDay]:
+async def by_day(connection: Reader, first: date, last: date) -> list[DailyDraftStats]:
     """The days on which drafts were opened or ended, both bounds included, in order."""
     rows = await connection.fetch(
         """
@@ -129,7 +129,7 @@ async def by_day(connection: Reader, first: date, last: date) -> list[DraftsOfDa
         first,
         last,
     )
-    return [DraftsOfDay(**row) for row in rows]
+    return [DailyDraftStats(**row) for row in rows]
 
 
 async def count_open(connection: Reader) -> int:

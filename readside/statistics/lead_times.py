@@ -26,7 +26,7 @@ _INDEXES = "CREATE INDEX ON orders (placed_at);"
 _PLACED, _SHIPPED, _DELIVERED = "order-placed", "shipment-dispatched", "shipment-delivered"
 
 
-class Lead(BaseModel):
+class DurationStats(BaseModel):
     """How long it took, in whole seconds, over the orders that have come so far; null for none."""
 
     orders: int
@@ -35,7 +35,7 @@ class Lead(BaseModel):
     longest_seconds: int | None
 
 
-class LeadsOfDay(BaseModel):
+class DailyLeadTimes(BaseModel):
     """The orders that were placed on a day (UTC): how many, and how long they waited.
 
     `shipped` is until the first parcel left, `delivered` until the first arrived.
@@ -43,8 +43,8 @@ class LeadsOfDay(BaseModel):
 
     day: date
     placed: int
-    shipped: Lead
-    delivered: Lead
+    shipped: DurationStats
+    delivered: DurationStats
 
 
 class _Times(NamedTuple):
@@ -88,7 +88,7 @@ def _after(logged: LoggedEvent, times: _Times | None) -> _Times:
     return times
 
 
-async def by_day(connection: Reader, first: date, last: date) -> list[LeadsOfDay]:
+async def by_day(connection: Reader, first: date, last: date) -> list[DailyLeadTimes]:
     """The days on which orders were placed, both bounds included, in order."""
     rows = await connection.fetch(
         """
@@ -107,7 +107,7 @@ async def by_day(connection: Reader, first: date, last: date) -> list[LeadsOfDay
         last,
     )
     return [
-        LeadsOfDay(
+        DailyLeadTimes(
             day=row["day"],
             placed=row["placed"],
             shipped=_lead(row, "shipped"),
@@ -117,9 +117,11 @@ async def by_day(connection: Reader, first: date, last: date) -> list[LeadsOfDay
     ]
 
 
-def _lead(row: asyncpg.Record, stage: str) -> Lead:
+def _lead(row: asyncpg.Record, stage: str) -> DurationStats:
     p50, p90, longest = row[f"{stage}_seconds"] or (None, None, None)
-    return Lead(orders=row[stage], p50_seconds=p50, p90_seconds=p90, longest_seconds=longest)
+    return DurationStats(
+        orders=row[stage], p50_seconds=p50, p90_seconds=p90, longest_seconds=longest
+    )
 
 
 PROJECTION = Projection(

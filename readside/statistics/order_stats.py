@@ -45,7 +45,7 @@ _AMOUNTS = {
 }
 
 
-class OrdersOfDay(BaseModel):
+class DailyOrderStats(BaseModel):
     """To how many orders of one currency something happened on a day (UTC), and the money of it.
 
     Amounts are integer minor units. `placed_amount` is the orders' total when they were placed.
@@ -112,7 +112,7 @@ def _amount(event: OrderEvent) -> int:
 
 async def by_day(
     connection: Reader, first: date, last: date, currency: str | None = None
-) -> list[OrdersOfDay]:
+) -> list[DailyOrderStats]:
     """The days on which something happened, both bounds included, in order."""
     sums = [f"sum(events) FILTER (WHERE type = '{t}') AS {name}" for name, t in _COUNTS.items()]
     sums += [f"sum(amount) FILTER (WHERE type = '{t}') AS {name}" for name, t in _AMOUNTS.items()]
@@ -126,7 +126,7 @@ async def by_day(
         last,
         currency,
     )
-    return [OrdersOfDay(**{key: value or 0 for key, value in row.items()}) for row in rows]
+    return [DailyOrderStats(**{key: value or 0 for key, value in row.items()}) for row in rows]
 
 
 PROJECTION = Projection(

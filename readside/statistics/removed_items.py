@@ -47,7 +47,7 @@ class _Line(NamedTuple):
     quantity: int
 
 
-class RemovedOnDay(BaseModel):
+class DailyRemovals(BaseModel):
     """How often a SKU was taken out of drafts, or fewer of it left in, on a day; and how many."""
 
     day: date
@@ -61,7 +61,7 @@ class RemovedItem(BaseModel):
     sku: str
     times: int
     pieces: int
-    days: list[RemovedOnDay]
+    days: list[DailyRemovals]
 
 
 async def project(connection: Connection, streams: Streams) -> None:
@@ -165,7 +165,7 @@ async def most(
             days=days,
         )
         for sku, group in groupby(rows, key=lambda row: row["sku"])
-        if (days := [RemovedOnDay(**row) for row in group])
+        if (days := [DailyRemovals(**row) for row in group])
     ]
 
 

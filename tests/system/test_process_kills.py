@@ -72,7 +72,7 @@ class Shopper:
         while answer["state"] == "pending":
             answer = await self._answered("GET", answer["href"])
         assert answer["state"] == "done", answer
-        done: dict[str, Any] = answer["answer"]
+        done: dict[str, Any] = answer["result"]
         return done
 
     async def _answered(self, method: str, path: str, **request: Any) -> dict[str, Any]:

@@ -80,13 +80,13 @@ async def settled(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
 async def done(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
     sent = await settled(http, href)
     assert sent["state"] == "done", sent
-    answer: dict[str, Any] = sent["answer"]
+    answer: dict[str, Any] = sent["result"]
     return answer
 
 
 async def refusal(http: httpx.AsyncClient, href: str, status: int, code: str) -> dict[str, Any]:
     sent = await settled(http, href)
-    assert sent["state"] == "refused", sent
+    assert sent["state"] == "rejected", sent
     document: dict[str, Any] = sent["problem"]
     assert (document["status"], document["code"]) == (status, code)
     return document
@@ -127,7 +127,7 @@ async def test_each_kind_of_command_can_be_left_and_asked_for(http: httpx.AsyncC
     answer = await done(http, href)
     assert (answer["version"], answer["status"]) == (3, "draft")
     path = f"/v1/orders/{answer['order_id']}"
-    assert href.startswith(f"{path}/commands/sent/")
+    assert href.startswith(f"{path}/commands/async/")
 
     answer = await done(http, await left(http, f"{path}/commands/add-note", NOTE))
     assert answer["events"] == [{"version": 4, "type": "note-added"}]
@@ -210,18 +210,18 @@ async def test_an_opening_that_breaks_a_rule_is_refused_at_once(orderly: Running
 async def test_what_nobody_sent_is_not_found(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     unknown = short_hash("key") + short_hash("payload")
-    problem(await http.get(f"{path}/commands/sent/{unknown}"), 404, "unknown-command")
+    problem(await http.get(f"{path}/commands/async/{unknown}"), 404, "unknown-command")
     nowhere = f"/v1/orders/{new_order_id()}"
-    problem(await http.get(f"{nowhere}/commands/sent/{unknown}"), 404, "unknown-command")
+    problem(await http.get(f"{nowhere}/commands/async/{unknown}"), 404, "unknown-command")
     problem(await post(http, f"{nowhere}/commands/add-note", NOTE), 404, "unknown-order")
-    malformed = await http.get(f"{path}/commands/sent/short")
-    assert problem(malformed, 422, "malformed-request")["errors"][0]["parameter"] == "sent_id"
+    malformed = await http.get(f"{path}/commands/async/short")
+    assert problem(malformed, 422, "malformed-request")["errors"][0]["parameter"] == "command_id"
 
 
 async def test_the_routes_of_commands_are_left_alone(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     problem(await http.get(f"{path}/commands/add-note"), 405, "method-not-allowed")
-    problem(await http.post(f"{path}/commands/sent", json={}), 404, "not-found")
+    problem(await http.post(f"{path}/commands/async", json={}), 404, "not-found")
 
 
 # Exactly once
@@ -329,7 +329,7 @@ async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
     refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
     hrefs = (opening, note, refused)
     assert [(await state(http, href))["state"] for href in hrefs] == ["pending"] * 3
-    unknown = await http.get(f"{path}/commands/sent/{short_hash('key')}{short_hash('payload')}")
+    unknown = await http.get(f"{path}/commands/async/{short_hash('key')}{short_hash('payload')}")
     problem(unknown, 404, "unknown-command")
 
     async with run_worker(idle.client, idle.task_queue, idle.pool):
@@ -339,7 +339,7 @@ async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
         await published(idle.pool, id_of(path), 4)
 
     # The worker is gone again: the log still knows what was done, and the rest is not lost.
-    assert (await state(http, note))["answer"]["version"] == 4
+    assert (await state(http, note))["result"]["version"] == 4
     assert (await state(http, refused))["state"] == "pending"
     later = await left(http, f"{path}/commands/add-note", {"text": "later"})
     async with run_worker(idle.client, idle.task_queue, idle.pool):
@@ -377,7 +377,7 @@ async def test_an_ended_order_is_reopened_even_with_no_worker_alive(idle: Runnin
         assert (await done(http, href))["version"] == 5
         assert (await done(http, other))["version"] == 6
         await ended(idle, id_of(path))
-    assert (await state(http, href))["answer"]["version"] == 5
+    assert (await state(http, href))["result"]["version"] == 5
     await assert_replays(await runs_of(idle.client, id_of(path)))
 
 
@@ -544,7 +544,7 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
         start_signal_args=[early.queued],
     )
     sent = f"{early.command_id}{early.instruction.payload_hash}"
-    href = f"/v1/orders/{early.order_id}/commands/sent/{sent}"
+    href = f"/v1/orders/{early.order_id}/commands/async/{sent}"
     await refusal(orderly.http, href, 409, "not-allowed-now")
     assert (await orderly.gateway.send(opening(early.order_id), 30)).version == 1
 

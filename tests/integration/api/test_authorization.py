@@ -100,7 +100,7 @@ async def api(orderly: Running) -> AsyncIterator[Guarded]:
 
 
 def in_full(path: str, order_id: str = "ord_x") -> str:
-    return path.format(order_id=order_id, customer_id="ada", sent_id="x" * 32)
+    return path.format(order_id=order_id, customer_id="ada", command_id="x" * 40)
 
 
 def name(route: tuple[str, str]) -> str:

@@ -64,8 +64,8 @@ async def client(orderly: Running, generated: Path) -> AsyncIterator[Any]:
 
 async def opened(client: Any, key: str) -> Any:
     """What it is told of a new draft, which it opens twice under the same key."""
-    models, open_order = part("models"), part("api.commands.open_order")
-    bagels = models.AddItemToOrder(
+    models, open_order = part("models"), part("api.orders.open_order")
+    bagels = models.NewLine(
         line_id="bagels", sku="1095275", title="ROLLS: BAGELS", quantity=2, unit_price=50
     )
     basket = models.NewOrder(customer_id="900", currency="USD", lines=[bagels])
@@ -81,28 +81,28 @@ async def test_it_opens_and_places_an_order_and_reads_it(client: Any) -> None:
     models, draft = part("models"), await opened(client, "generated-1")
     order = {"order_id": draft.order_id, "client": client, "prefer": WAIT}
     note = models.AddNote(text="The bell is broken, knock.")
-    both = models.Commands(commands=[note, models.PlaceOrder(payment_method="pm_card")])
+    both = models.CommandBatch(commands=[note, models.PlaceOrder(payment_method="pm_card")])
     if_match = f'"{draft.version}"'
-    placed = await part("api.commands.send_commands").asyncio(**order, body=both, if_match=if_match)
+    placed = await part("api.orders.send_commands").asyncio(**order, body=both, if_match=if_match)
     assert isinstance(placed, models.CommandResult), placed
     assert (placed.status, placed.total) == ("placed", 100)
 
-    shown = await part("api.reads.get_order").asyncio(**order, min_version=placed.version)
-    assert isinstance(shown, models.ShownOrder), shown
+    shown = await part("api.orders.get_order").asyncio(**order, min_version=placed.version)
+    assert isinstance(shown, models.Order), shown
     assert [line.sku for line in shown.lines] == ["1095275"]
     assert [note.text for note in shown.notes] == ["The bell is broken, knock."]
     newest = models.Sort.OPENED_AT_DOWN
-    listed = await part("api.reads.list_orders").asyncio(client=client, sort=newest)
+    listed = await part("api.orders.list_orders").asyncio(client=client, sort=newest)
     assert draft.order_id in [one.order_id for one in listed.items]
 
 
 async def test_it_sends_a_typed_command_and_is_told_in_types_why_not(client: Any) -> None:
     models, draft = part("models"), await opened(client, "generated-2")
     order = {"order_id": draft.order_id, "client": client, "prefer": WAIT}
-    change = part("api.commands.change_item_quantity")
+    change = part("api.lines.change_item_quantity")
     more = models.ChangeItemQuantity(line_id="bagels", quantity=3)
     assert (await change.asyncio(**order, body=more)).total == 150
-    called_off = await part("api.commands.cancel_order").asyncio(**order)
+    called_off = await part("api.orders.cancel_order").asyncio(**order)
     assert called_off.status == "cancelled", called_off
 
     refused = await change.asyncio(**order, body=models.ChangeItemQuantity("bagels", 4))

@@ -229,7 +229,7 @@ async def test_an_id_is_an_id_and_nothing_else(victim: Victim, trick: str) -> No
         await http.get(f"/v1/orders/{trick}/history"),
         await http.post(f"/v1/orders/{trick}/commands/add-note", json=note),
         await http.post(f"{victim.path}/commands/{trick}", json=note),
-        await http.get(f"{victim.path}/commands/sent/{trick}"),
+        await http.get(f"{victim.path}/commands/async/{trick}"),
         await http.get(f"/v1/problems/{trick}"),
     ]
     for response in responses:

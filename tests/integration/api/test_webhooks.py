@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api.webhooks.payloads import EVENTS, Envelope
+from api.webhooks.payloads import EVENTS, CallbackEvent
 from orders.commands import ConfirmDelivery, OrderCommand, ReportDeliveryFailure
 from orders.steps import (
     PaymentApproved,
@@ -208,7 +208,7 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
 def test_each_event_means_one_thing_to_an_order(
     party: str, type_: str, data: dict[str, Any], message: StepResult | OrderCommand
 ) -> None:
-    told = Envelope.model_validate_json(event(type_, {"order_id": "o", "more": 1, **data}))
+    told = CallbackEvent.model_validate_json(event(type_, {"order_id": "o", "more": 1, **data}))
     understood = EVENTS[party][told.type].model_validate(told.data)
     assert (understood.order_id, understood.message()) == ("o", message)
 
@@ -250,7 +250,7 @@ async def test_a_repeated_delivery_counts_once(orderly: Running) -> None:
     gone = event("shipment.dispatched", {"order_id": order_id, "shipment_id": shipment_id})
     for _ in range(3):
         answer = await tell(orderly, "shipping", gone, message_id="msg_gone")
-        assert (answer.status_code, answer.json()) == (200, {"outcome": "taken"})
+        assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
     (dispatched,) = await events_of(orderly, order_id, "shipment-dispatched")
     assert dispatched["actor"] == "shipping"
 
@@ -266,7 +266,7 @@ async def test_what_overtook_another_event_is_worth_sending_again_while_it_is_yo
 
     await tell(orderly, "shipping", event("shipment.dispatched", about))
     again = await tell(orderly, "shipping", early, message_id="msg_early")
-    assert (again.status_code, again.json()) == (200, {"outcome": "taken"})
+    assert (again.status_code, again.json()) == (200, {"outcome": "accepted"})
     assert len(await events_of(orderly, order_id, "shipment-delivered")) == 1
 
 
@@ -278,7 +278,7 @@ async def test_what_is_refused_for_long_need_not_be_sent_again(orderly: Running)
     old = await tell(
         orderly, "shipping", event("shipment.delivered", about, age=timedelta(minutes=11))
     )
-    assert (old.status_code, old.json()) == (200, {"outcome": "refused", "code": "unknown-id"})
+    assert (old.status_code, old.json()) == (200, {"outcome": "rejected", "code": "unknown-id"})
 
 
 async def test_the_stand_ins_tell_orderly_what_happens(orderly: Running) -> None:

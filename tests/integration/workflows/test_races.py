@@ -98,7 +98,7 @@ async def test_callbacks_that_come_twice_or_late_change_nothing(
 
     for party, type_, data in told * 2:
         answer = await tell(orderly, party, event(type_, about | data), secrets.token_hex(8))
-        assert (answer.status_code, answer.json()) == (200, {"outcome": "taken"})
+        assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 
     await order.does("add-note", text="nothing came before this")
     assert order.version == before["version"] + 1

@@ -166,7 +166,7 @@ async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
     ):
         told = event(type_, {"order_id": order.order_id, **data})
         answer = await tell(orderly, "payments", told)
-        assert (answer.status_code, answer.json()) == (200, {"outcome": "taken"})
+        assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 
     assert await ends(orderly, order) == "completed"
     assert order.version == head

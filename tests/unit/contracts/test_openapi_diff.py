@@ -216,7 +216,7 @@ def test_a_change_that_breaks_nobody_is_allowed(path: str, value: Any) -> None:
 
 def test_of_many_alternatives_only_the_missing_one_is_named() -> None:
     old, new = openapi.document(), openapi.document()
-    union = new["components"]["schemas"]["Commands"]["properties"]["commands"]["items"]
+    union = new["components"]["schemas"]["CommandBatch"]["properties"]["commands"]["items"]
     del union["discriminator"]["mapping"]["hold-order"]
     path = "POST /v1/orders/{order_id}/commands"
     assert breaking_changes(old, new) == [f"{path}: `commands[]` is no longer hold-order"]
