@@ -39,7 +39,7 @@ from api.webhooks import routes as callbacks
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
-from readside.order_view.loader import Lookup
+from readside.order_view.loader import OrderLoader
 from settings import Settings
 from workflows.client import connect
 
@@ -116,7 +116,7 @@ def _services(
         keys=PostgresKeys(pool),
         client=client,
         gateway=Gateway(client, pool, settings.task_queue, settings.commands_at_once),
-        order_loader=Lookup(pool),
+        order_loader=OrderLoader(pool),
         freshness=Freshness(pool, settings.postgres_dsn),
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,

@@ -19,7 +19,7 @@ from api.gateway.gateway import Gateway
 from orders.policy import Policy
 from privacy.keys import CustomerKeys
 from readside.freshness import Freshness
-from readside.order_view.loader import Lookup
+from readside.order_view.loader import OrderLoader
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Services:
     keys: CustomerKeys
     client: Client
     gateway: Gateway
-    order_loader: Lookup
+    order_loader: OrderLoader
     freshness: Freshness
     streams: Streams
     policy: Policy

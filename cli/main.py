@@ -175,8 +175,9 @@ def token(
 def projector() -> None:
     """Turn the event log into read models, as it grows."""
     from readside.engine.projector import run
+    from readside.registry import PROJECTIONS
 
-    serve_traced("orderly-projector", run)
+    serve_traced("orderly-projector", lambda settings: run(settings.postgres_dsn, PROJECTIONS))
 
 
 @app.command()

@@ -23,10 +23,11 @@ ReadModel = Annotated[str, typer.Argument(help="Which read model, such as order_
 @app.command()
 def migrate() -> None:
     """Bring the tables in ORDERLY_POSTGRES_DSN up to date; safe at any time."""
-    from readside.engine.projector import prepare
+    from readside.engine.migrate import migrate
+    from readside.registry import PROJECTIONS
 
     async def apply() -> None:
-        applied = await prepare(settings().postgres_dsn)
+        applied = await migrate(settings().postgres_dsn, PROJECTIONS)
         print("\n".join(applied) or "Nothing to do.")
 
     operate(apply())
@@ -76,8 +77,8 @@ def rebuild(name: ReadModel) -> None:
         ) as progress:
             task = progress.add_task(f"filling a new {name}")
 
-            def tell(come: rebuild.Progress) -> None:
-                progress.update(task, completed=come.filled, total=come.events)
+            def tell(filled: rebuild.RebuildProgress) -> None:
+                progress.update(task, completed=filled.filled, total=filled.events)
 
             compared = await rebuild.rebuild(settings().postgres_dsn, projection, tell)
         print(
@@ -113,7 +114,7 @@ def parked() -> None:
 
     async def show() -> None:
         async with await connect_pool(settings().postgres_dsn) as pool:
-            found = await parking.parked(pool)
+            found = await parking.parked_orders(pool)
         for one in found:
             since = f"since {one.parked_at:%Y-%m-%d %H:%M:%S}"
             print(f"{one.order_id}  {one.projection}, version {one.version}, {since}: {one.error}")
@@ -133,7 +134,7 @@ def retry(
 
     async def ask() -> None:
         async with await connect_pool(settings().postgres_dsn) as pool:
-            asked = await parking.ask_to_retry(pool, order)
+            asked = await parking.request_retry(pool, order)
         if order is not None and not asked:
             fail(f"Order {order} is not parked.", EXIT_USAGE)
         print(f"{asked} will be tried again within seconds; `orderly parked` lists what is left.")

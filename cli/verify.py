@@ -11,7 +11,8 @@ from temporalio.client import Client
 
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
-from readside.engine.checkpoints import LIVE, seen_of
+from readside.engine.checkpoints import order_progress
+from readside.engine.generations import LIVE
 from readside.engine.projection import ProjectionError
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
@@ -101,7 +102,7 @@ def _view_differences(
         yield f"its view has seen {row.version} events, and the log has {len(known)} of them"
         return
     try:
-        folded = document(order_view.digested(View(order_id), known)).model_dump(mode="json")
+        folded = document(order_view.fold_view(View(order_id), known)).model_dump(mode="json")
     except ProjectionError as error:
         yield f"its events cannot be folded: {error.reason}"
         return
@@ -133,7 +134,7 @@ async def _left_behind(
     )
     if passed is None:
         return []
-    come = await seen_of(pool, VIEW, order_id)
+    come = await order_progress(pool, VIEW, order_id)
     if come.parked_by is not None:
         report.parked += 1
         return []

@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict
 from orders.events import BY_TAG, OrderEvent, UnreadableEvent, restored, stored, upcast
 
 
-class Stored(BaseModel):
+class StoredModel(BaseModel):
     """A stored shape: ignores what a newer version wrote, so that a rollback can still read it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Metadata(Stored):
+class Metadata(StoredModel):
     """Why an event is there: who asked for what, in which request, under which trace."""
 
     actor: str
@@ -34,7 +34,7 @@ class Metadata(Stored):
     traceparent: str | None = None
 
 
-class Envelope(Stored):
+class Envelope(StoredModel):
     """One event of one order. `version` is its place in the order's stream, from 1 on."""
 
     version: int
@@ -61,7 +61,7 @@ class Envelope(Stored):
         """The fact itself; raises UnreadableEvent if this version cannot know it."""
         return restored(self.type, self.schema_version, self.data)
 
-    def as_of_today(self) -> Envelope:
+    def upcast(self) -> Envelope:
         """The same in today's shape, to be shown; unchanged if it comes from a newer version.
 
         Not for what goes to the log: there each event stays as it was decided.
@@ -74,7 +74,7 @@ class Envelope(Stored):
         return self.model_copy(update={"data": data, "schema_version": known})
 
 
-class Batch(Stored):
+class Batch(StoredModel):
     """Consecutive events of one order, to be appended together."""
 
     order_id: str

@@ -14,7 +14,7 @@ ROWS_LOOKED_AT_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilter:
     """Which events; None does not restrict."""
 
     types: tuple[str, ...] | None = None
@@ -42,9 +42,9 @@ class Page(NamedTuple):
     """More is committed, but an older transaction still runs; no notification will say when."""
 
 
-async def read(reader: Reader, after: Checkpoint, wanted: Wanted, limit: int) -> Page:
-    """At most `limit` wanted events after a checkpoint, below the oldest running transaction."""
-    rows = limit if wanted == Wanted() else ROWS_LOOKED_AT_MAX
+async def read(reader: Reader, after: Checkpoint, filter: EventFilter, limit: int) -> Page:
+    """At most `limit` matching events after a checkpoint, below the oldest running transaction."""
+    rows = limit if filter == EventFilter() else ROWS_LOOKED_AT_MAX
     end, unsettled = await _end(reader, after, rows)
     if end == after:
         return Page([], after, unsettled)
@@ -63,9 +63,9 @@ async def read(reader: Reader, after: Checkpoint, wanted: Wanted, limit: int) ->
         """,
         *after,
         *end,
-        wanted.types,
-        wanted.order_id,
-        wanted.customer_id,
+        filter.types,
+        filter.order_id,
+        filter.customer_id,
         limit,
     )
     events = [

@@ -122,7 +122,7 @@ async def head(connection: Reader, order_id: str) -> int:
     return found or 0
 
 
-async def version_by(connection: Reader, order_id: str, command_id: str) -> int | None:
+async def version_of_command(connection: Reader, order_id: str, command_id: str) -> int | None:
     """The version that an instruction brought its order to; None if the log has nothing of it."""
     version: int | None = await connection.fetchval(
         """

@@ -15,7 +15,7 @@ async def migrate(dsn: str) -> list[str]:
     connection = await connect(dsn)
     try:
         async with connection.transaction():
-            await one_at_a_time(connection)
+            await lock_migrations(connection)
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations ("
                 " name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -31,6 +31,6 @@ async def migrate(dsn: str) -> list[str]:
         await connection.close()
 
 
-async def one_at_a_time(connection: Connection) -> None:
+async def lock_migrations(connection: Connection) -> None:
     """Waits until nobody else migrates this database; ends with the transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)

@@ -12,7 +12,9 @@ import asyncpg
 
 from eventlog.log import SLICE
 from eventlog.postgres import UNAVAILABLE, listening
-from readside.engine.checkpoints import ALL_SLICES, CHANNEL, LIVE
+from readside.engine.announcements import CHANNEL, parse
+from readside.engine.checkpoints import ALL_SLICES
+from readside.engine.generations import LIVE
 
 # A projector announces every commit, and once a second that it is up to date.
 HEARTBEAT_SECONDS_MAX = 3.0
@@ -94,10 +96,9 @@ class Freshness:
         return True
 
     def _hear(self, announcement: str) -> None:
-        projection, slices, position, lag_ms = announcement.split()
-        heard = Heartbeat(int(position), int(lag_ms), time.monotonic())
-        of_it = self._heard.setdefault(projection, {})
-        of_it.update((int(slice), heard) for slice in slices.split(","))
+        projection, slices, position, lag_ms = parse(announcement)
+        heard = Heartbeat(position, lag_ms, time.monotonic())
+        self._heard.setdefault(projection, {}).update((slice, heard) for slice in slices)
         if self._waits:
             self._announced.set()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from eventlog.envelope import Envelope, Stored
+from eventlog.envelope import Envelope, StoredModel
 from orders.evolve import fold
 from orders.order import Order
 from workflows.messages import CommandResult, Rejection
@@ -30,7 +30,7 @@ PACKED_BYTES_MAX = 300_000
 PACKED_REJECTIONS_BYTES_MAX = 30_000
 
 
-class StoredResult(Stored):
+class StoredResult(StoredModel):
     """One answer and when it was given."""
 
     command_id: str
@@ -38,7 +38,7 @@ class StoredResult(Stored):
     answer: CommandResult
 
 
-class StoredRejection(Stored):
+class StoredRejection(StoredModel):
     """One refusal, for whoever asks later what became of the instruction."""
 
     command_id: str
@@ -47,7 +47,7 @@ class StoredRejection(Stored):
     refusal: Rejection
 
 
-class CommandStatus(Stored):
+class CommandStatus(StoredModel):
     """What became of an instruction; with neither answer nor refusal, it still waits."""
 
     answer: CommandResult | None = None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eventlog.envelope import Envelope, Stored
+from eventlog.envelope import Envelope, StoredModel
 from orders.commands import OrderCommand
 from orders.order import Order
 from orders.steps import StepResult
@@ -46,7 +46,7 @@ class QueuedCommands(BaseModel):
     """Where the caller's request has the command number {}, for a refusal to point to."""
 
 
-class CommandResult(Stored):
+class CommandResult(StoredModel):
     """What an order says to an instruction; remembered, so that asking again gets the same."""
 
     version: int
@@ -61,7 +61,7 @@ class CommandResult(Stored):
     """None where the answer was restored from the log, which does not keep it."""
 
 
-class Rejection(Stored):
+class Rejection(StoredModel):
     """Why an instruction changed nothing; the details of the ApplicationError that says so."""
 
     code: str
@@ -76,7 +76,7 @@ class Rejection(Stored):
     """Of the instruction, where the refusal is remembered."""
 
 
-class Preview(Stored):
+class Preview(StoredModel):
     """What an instruction would do to an order as it is now; nothing of it has happened."""
 
     version: int
@@ -99,7 +99,7 @@ LOG_BEHIND = "log-behind"
 REOPENING = "order-reopening"
 
 
-class Snapshot(Stored):
+class Snapshot(StoredModel):
     """All that an order needs to go on in a new run of its workflow."""
 
     schema_version: int = 1

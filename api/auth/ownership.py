@@ -44,7 +44,7 @@ async def assert_owned(order_id: str, customer_id: str, pool: asyncpg.Pool, clie
 
 async def _published(order_id: str, pool: asyncpg.Pool) -> str | None:
     first = await log.read_stream(pool, order_id, limit=1)
-    opener: str | None = first[0].as_of_today().data["customer_id"] if first else None
+    opener: str | None = first[0].upcast().data["customer_id"] if first else None
     return opener
 
 

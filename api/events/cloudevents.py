@@ -49,7 +49,7 @@ def type_name(tag: str, schema_version: int) -> str:
 
 def cloud_event(logged: PublishedEvent, base_url: str) -> CloudEvent:
     """The event in today's shape; its personal data is still sealed."""
-    order_id, event = logged.order_id, logged.envelope.as_of_today()
+    order_id, event = logged.order_id, logged.envelope.upcast()
     about = event.metadata
     type_ = type_name(event.type, event.schema_version)
     trace_id = telemetry.trace_id(about.traceparent) if about.traceparent else None

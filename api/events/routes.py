@@ -23,7 +23,7 @@ from api.personal_data import is_sealed, unsealed
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from eventlog import feed
-from eventlog.feed import Page, Wanted
+from eventlog.feed import EventFilter, Page
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import UNAVAILABLE
 from orders.commands import Id
@@ -94,11 +94,11 @@ async def list_events(
     if order_id is not None:
         await assert_own(request, order_id)
     types = tuple(sorted(type)) if type else None
-    wanted = Wanted(types, order_id, context_of(request).customer_id)
+    filter = EventFilter(types, order_id, context_of(request).customer_id)
     place = await _place(services.pool, after, last_event_id)
     if SSE in accept:
-        return EventStream(services.streams, _sent(request, services, place, wanted))
-    page = await feed.read(services.pool, place, wanted, limit)
+        return EventStream(services.streams, _sent(request, services, place, filter))
+    page = await feed.read(services.pool, place, filter, limit)
     items = ",".join(await _shown(services.keys, _events(request, page)))
     body = f'{{"items":[{items}],"next":"{cursor(page.end)}"}}'
     # The next request may find more, and erasing changes what is shown.
@@ -148,7 +148,7 @@ def _bad_cursor(named: dict[str, str], detail: str) -> Problem:
 
 
 async def _sent(
-    request: Request, services: Services, place: Checkpoint, wanted: Wanted
+    request: Request, services: Services, place: Checkpoint, filter: EventFilter
 ) -> AsyncIterator[bytes]:
     """The stream, piece by piece; ends when the log is away, and then the reader comes back.
 
@@ -157,7 +157,7 @@ async def _sent(
     good_until = context_of(request).good_until
     yield format_sse_event(retry=RECONNECT_MS)
     try:
-        async for page in services.streams.follow(place, wanted):
+        async for page in services.streams.follow(place, filter):
             if time() >= good_until:
                 break
             yield b"".join(await _pieces(request, services.keys, page))

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.problems.problem import Problem
 from eventlog import feed
-from eventlog.feed import Page, Wanted
+from eventlog.feed import EventFilter, Page
 from eventlog.log import Checkpoint
 from eventlog.postgres import listening
 
@@ -61,13 +61,13 @@ class Streams:
         finally:
             self._open -= 1
 
-    async def follow(self, after: Checkpoint, wanted: Wanted) -> AsyncIterator[Page]:
+    async def follow(self, after: Checkpoint, filter: EventFilter) -> AsyncIterator[Page]:
         """Pages of what is wanted, as it comes; an empty one at once, and when nothing came."""
         now = asyncio.get_running_loop().time
         heartbeat_at = now()
         while not self._ended:
             news = self._news
-            page = await self._read(after, wanted)
+            page = await self._read(after, filter)
             moved, after = page.end != after, page.end
             if page.events or now() >= heartbeat_at:
                 yield page
@@ -79,9 +79,9 @@ class Streams:
                     async with asyncio.timeout_at(heartbeat_at):
                         await news.wait()
 
-    async def _read(self, after: Checkpoint, wanted: Wanted) -> Page:
+    async def _read(self, after: Checkpoint, filter: EventFilter) -> Page:
         """Streams that are at the same place, as most are, share one look at the log."""
-        reads, key = self._reads, (after, wanted)
+        reads, key = self._reads, (after, filter)
         if key not in reads:
             reads[key] = asyncio.create_task(feed.read(self._pool, *key, PAGE_EVENTS_MAX))
             reads[key].add_done_callback(lambda _: reads.pop(key))
@@ -103,7 +103,7 @@ class Streams:
         self._look_again = None
         self._news = asyncio.Event()
         # Whoever is woken must not share a look that began before.
-        self._reads: dict[tuple[Checkpoint, Wanted], asyncio.Task[Page]] = {}
+        self._reads: dict[tuple[Checkpoint, EventFilter], asyncio.Task[Page]] = {}
 
 
 class EventStream(StreamingResponse):

@@ -53,7 +53,7 @@ async def _told(
 
 async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> CommandStatus | None:
     try:
-        version = await log.version_by(pool, order_id, command_id)
+        version = await log.version_of_command(pool, order_id, command_id)
         if version is None:
             return None
         stream = await log.read_stream(pool, order_id, limit=version)

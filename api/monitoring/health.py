@@ -83,8 +83,8 @@ async def _readside(
 ) -> tuple[str, dict[str, str], int | None]:
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
-            stopped = await checkpoints.stopped(pool)
-            parked = len({one.order_id for one in await parking.parked(pool)})
+            stopped = await checkpoints.stop_reasons(pool)
+            parked = len({one.order_id for one in await parking.parked_orders(pool)})
     except UNAVAILABLE as error:
         return f"unreachable: {str(error) or type(error).__name__}", {}, None
     except asyncpg.UndefinedTableError:

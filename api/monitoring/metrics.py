@@ -21,7 +21,7 @@ from api.dependencies import PoolDep
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from readside.engine.checkpoints import FRESHNESS_MS
-from readside.engine.monitoring import Measures, measure
+from readside.engine.monitoring import ProjectionMetrics, read_metrics
 from readside.registry import PROJECTIONS
 
 router = APIRouter(tags=["Operations"])
@@ -80,7 +80,7 @@ async def _read(pool: asyncpg.Pool) -> list[Metric]:
     try:
         async with asyncio.timeout(READ_SECONDS_MAX):
             held_back = await log.watermark_age_seconds(pool)
-            measures = await measure(pool, [projection.name for projection in PROJECTIONS])
+            metrics = await read_metrics(pool, [projection.name for projection in PROJECTIONS])
     except (*UNAVAILABLE, asyncpg.UndefinedTableError):
         up.add_metric([], 0)
         return [up]
@@ -91,17 +91,17 @@ async def _read(pool: asyncpg.Pool) -> list[Metric]:
         " Alert above 60.",
         held_back,
     )
-    return [up, watermark, _freshness(measures), *_gauges(measures)]
+    return [up, watermark, _freshness(metrics), *_gauges(metrics)]
 
 
-def _freshness(measures: Sequence[Measures]) -> Metric:
+def _freshness(metrics: Sequence[ProjectionMetrics]) -> Metric:
     family = HistogramMetricFamily(
         "orderly_projection_freshness_seconds",
         "How late events became visible, from the order's decision on.",
         labels=["projection"],
     )
     bounds = [*(str(ms / 1000) for ms in FRESHNESS_MS), "+Inf"]
-    for one in measures:
+    for one in metrics:
         counts = one.freshness or [0] * len(bounds)
         family.add_metric(
             [one.projection], list(zip(bounds, accumulate(counts), strict=True)), None
@@ -109,7 +109,7 @@ def _freshness(measures: Sequence[Measures]) -> Metric:
     return family
 
 
-def _gauges(measures: Sequence[Measures]) -> list[Metric]:
+def _gauges(metrics: Sequence[ProjectionMetrics]) -> list[Metric]:
     lag, parked, stopped = (
         GaugeMetricFamily(f"orderly_projection_{name}", words, labels=["projection"])
         for name, words in {
@@ -120,7 +120,7 @@ def _gauges(measures: Sequence[Measures]) -> list[Metric]:
             "stopped": "1 if it cannot go on, and a person must see to it. Alert on it.",
         }.items()
     )
-    for one in measures:
+    for one in metrics:
         lag.add_metric([one.projection], one.lag_seconds)
         parked.add_metric([one.projection], one.parked_orders)
         stopped.add_metric([one.projection], one.is_stopped)

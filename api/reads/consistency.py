@@ -95,7 +95,7 @@ ConsistencyDep = Annotated[ReadConsistency, Depends(recency_of(order_view.PROJEC
 
 async def _behind(pool: asyncpg.Pool, projection: str, order_id: str, version: int) -> Problem:
     # Never a 404: who names a version was told it, so the order exists, whatever we see of it yet.
-    come = await checkpoints.seen_of(pool, projection, order_id)
+    come = await checkpoints.order_progress(pool, projection, order_id)
     where = f"In {projection}, order {order_id} is at version {come.version}"
     why = f" It waits for a person: {come.parked_by}." if come.parked_by else ""
     return Problem(

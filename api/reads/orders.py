@@ -312,7 +312,7 @@ async def _as_of(
 
 
 def _past(envelope: Envelope) -> HistoryEntry:
-    envelope, about = envelope.as_of_today(), envelope.metadata
+    envelope, about = envelope.upcast(), envelope.metadata
     return HistoryEntry(
         version=envelope.version,
         type=envelope.type,

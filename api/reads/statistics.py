@@ -116,7 +116,7 @@ async def get_removed_items(
 ) -> Response:
     """The SKUs that were put into drafts and most often taken out again before placing."""
     await recency.reach(pool)
-    items = await removed_items.most(pool, *days, sku, limit)
+    items = await removed_items.most_removed(pool, *days, sku, limit)
     return _json(RemovedItems(items=items), recency)
 
 

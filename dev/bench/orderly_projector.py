@@ -13,38 +13,41 @@ from time import perf_counter
 import uvloop
 
 from eventlog.log import SLICES
-from readside.engine import checkpoints, projector
+from readside.engine import announcements, generations, migrate
 from readside.engine import rebuild as rebuilding
-from readside.engine.projector import Step
-from readside.engine.slices import Slices
+from readside.engine.batches import BatchStatus, project_batch
+from readside.engine.slices import SliceLocks
 from readside.order_view import projection as order_view
+from readside.registry import PROJECTIONS
 
 ORDER_VIEW = order_view.PROJECTION
 
-ANNOUNCED = checkpoints.CHANNEL  # On which each commit of a read model is heard.
+ANNOUNCED = announcements.CHANNEL  # On which each commit of a read model is heard.
 
 
 async def prepare(dsn: str) -> None:
     """Makes all tables."""
-    await projector.prepare(dsn)
+    await migrate.migrate(dsn, PROJECTIONS)
 
 
 async def catch_up(dsn: str) -> None:
     """Projects all that the log has."""
-    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
-        while await projector.step(connection, ORDER_VIEW) is not Step.CAUGHT_UP:
+    async with generations.connected(dsn, ORDER_VIEW) as connection:
+        while await project_batch(connection, ORDER_VIEW) is not BatchStatus.CAUGHT_UP:
             pass
 
 
 async def catch_up_half(dsn: str) -> None:
     """Projects the slices that are this process's share, once there is a second one like it."""
-    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
-        slices = Slices(connection, ORDER_VIEW.name)
+    async with generations.connected(dsn, ORDER_VIEW) as connection:
+        slices = SliceLocks(connection, ORDER_VIEW.name)
         while len(slices.owned) != SLICES // 2:
-            await slices.share()
+            await slices.rebalance()
             await asyncio.sleep(0.02)
         print(perf_counter())
-        while await projector.step(connection, ORDER_VIEW, slices.owned) is not Step.CAUGHT_UP:
+        while (
+            await project_batch(connection, ORDER_VIEW, slices.owned) is not BatchStatus.CAUGHT_UP
+        ):
             pass
         print(perf_counter())
 

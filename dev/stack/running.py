@@ -18,7 +18,8 @@ from dev.stack.child import Child, Program, Report
 from dev.stack.claim import LOOPBACK, OccupiedError, StackError, claim, free_ports
 from dev.stack.programs import Addresses
 from dev.stack.readiness import Check
-from readside.engine.projector import prepare
+from readside.engine.migrate import migrate
+from readside.registry import PROJECTIONS
 
 READY_S_MAX = 60.0
 LOG_LINES_SHOWN = 20
@@ -81,7 +82,7 @@ async def running_stack(
             (await programs.postgres(data_dir, stack.logs, sockets), readiness.postgres_answers),
             (programs.temporal(data_dir, stack.logs, stack), readiness.temporal_answers),
         )
-        await prepare(stack.postgres_dsn)
+        await migrate(stack.postgres_dsn, PROJECTIONS)
         secret = programs.webhook_secret(data_dir)
         ours = partial(programs.ours, stack, stack.logs)
         await launch.start(

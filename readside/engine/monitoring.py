@@ -1,4 +1,4 @@
-"""What an operator must know of the read side, in numbers, read from the database at once."""
+"""Metrics of the live projections, read from Postgres."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from itertools import groupby
 
 from eventlog.log import SLICE
 from eventlog.postgres import Reader
-from readside.engine.checkpoints import LIVE
+from readside.engine.generations import LIVE
 
 
 @dataclass(frozen=True)
-class Measures:
-    """How a live projection gets on."""
+class ProjectionMetrics:
+    """Metrics of one live projection."""
 
     projection: str
     freshness: Sequence[int]
-    """How many events were how late, by the classes of FRESHNESS_MS and the open one above."""
+    """Counts of projected events by lateness: the classes of FRESHNESS_MS and the open class."""
     lag_seconds: float
-    """For how long the first event that it has not come to has been in the log; 0 without one."""
+    """For how long the first event that is not projected has been in the log; 0 without one."""
     parked_orders: int
     is_stopped: bool
 
 
-async def measure(connection: Reader, projections: Sequence[str]) -> list[Measures]:
-    """How these projections get on, in the order of their names."""
+async def read_metrics(connection: Reader, projections: Sequence[str]) -> list[ProjectionMetrics]:
+    """The metrics of these projections, by name."""
     rows = await connection.fetch(
         f"""
         SELECT projection, freshness, stopped_by IS NOT NULL AS is_stopped,
@@ -43,12 +43,12 @@ async def measure(connection: Reader, projections: Sequence[str]) -> list[Measur
         LIVE,
         projections,
     )
-    measures = []
+    metrics = []
     for projection, group in groupby(rows, key=lambda row: row["projection"]):
         slices = list(group)
         counts = [row["freshness"] for row in slices if row["freshness"]]
-        measures.append(
-            Measures(
+        metrics.append(
+            ProjectionMetrics(
                 projection=projection,
                 freshness=[sum(of_class) for of_class in zip(*counts, strict=True)],
                 lag_seconds=max(row["lag_seconds"] for row in slices),
@@ -56,4 +56,4 @@ async def measure(connection: Reader, projections: Sequence[str]) -> list[Measur
                 is_stopped=any(row["is_stopped"] for row in slices),
             )
         )
-    return measures
+    return metrics

@@ -1,4 +1,4 @@
-"""Orders that a projection cannot digest: each waits in line, visibly, and the others go on."""
+"""Parked orders: an order that cannot be projected is set aside, and the others continue."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from eventlog.postgres import UNAVAILABLE, Connection, Reader
 from orders.events import UnreadableEvent
-from readside.engine.checkpoints import LIVE, Generation
+from readside.engine.generations import LIVE, Generation
 from readside.engine.projection import Projection, ProjectionError, Streams
 
 PARKED_MAX = 1_000
-RETRIES_AT_ONCE_MAX = 50
+RETRIES_MAX = 50
 ERROR_CHARACTERS_MAX = 500
 
 logger = logging.getLogger("orderly.projector")
 
 
 class TooManyParked(Exception):
-    """So many orders cannot be digested that it is no accident: the projection stops instead."""
+    """More than PARKED_MAX orders fail, so the projection stops: it is not about single orders."""
 
 
-class Parked(NamedTuple):
-    """An order that a projection could not digest, from its event `version` on."""
+class ParkedOrder(NamedTuple):
+    """An order that a projection has set aside from its event `version` on."""
 
     projection: str
     order_id: str
@@ -44,33 +44,34 @@ async def project(
     generation: Generation,
     events: Iterable[LoggedEvent],
 ) -> None:
-    """Digests what is new among the events, in the caller's transaction; parks what it cannot."""
+    """Projects the events that are new, in the caller's transaction; parks orders that fail."""
     by_order = sorted(events, key=lambda e: (e.order_id, e.version))
     streams = {
         order_id: list(stream) for order_id, stream in groupby(by_order, key=lambda e: e.order_id)
     }
-    waiting, seen = await _where_they_are(connection, projection, generation, list(streams))
+    parked, versions = await _progress(connection, projection, generation, list(streams))
     new: dict[str, list[LoggedEvent]] = {}
-    gaps: list[ProjectionError] = []
+    errors: list[ProjectionError] = []
     for order_id, stream in streams.items():
-        after = seen.get(order_id, 0)
+        after = versions.get(order_id, 0)
         stream = [event for event in stream if event.version > after]
-        if order_id in waiting:
+        if order_id in parked:
             continue
         if projection.types is None and (gap := _gap(stream, after)) is not None:
-            gaps.append(gap)
+            errors.append(gap)
             stream = _before(gap, stream)
         if stream:
             new[order_id] = stream
-    undigestible = gaps + (await _digest(connection, projection, new) if new else [])
-    if undigestible:
-        await _park(connection, projection, generation, undigestible)
+    if new:
+        errors += await _project(connection, projection, new)
+    if errors:
+        await _park(connection, projection, generation, errors)
 
 
-async def _where_they_are(
+async def _progress(
     connection: Connection, projection: Projection, generation: Generation, order_ids: list[str]
 ) -> tuple[set[str], dict[str, int]]:
-    """Which of the orders are parked, and how far each has been digested."""
+    """Which of the orders are parked, and the projected version of each."""
     rows = await connection.fetch(
         """
         SELECT order_id, version, false AS is_parked FROM orders WHERE order_id = ANY($3)
@@ -93,16 +94,16 @@ def _gap(stream: Sequence[LoggedEvent], after: int) -> ProjectionError | None:
     return None
 
 
-def _before(bad: ProjectionError, stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
-    return [event for event in stream if event.version < bad.version]
+def _before(error: ProjectionError, stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    return [event for event in stream if event.version < error.version]
 
 
-async def _digest(
+async def _project(
     connection: Connection, projection: Projection, streams: Streams
 ) -> list[ProjectionError]:
-    """Digests all that can be; where something cannot, halves it until it is one order.
+    """Projects the streams; bisects those that fail, down to single orders, and returns the errors.
 
-    Of that, it digests what comes before the event that cannot be digested.
+    Of an order that fails, it projects the events before the one that fails.
     """
     try:
         async with connection.transaction():
@@ -110,18 +111,24 @@ async def _digest(
     except (*UNAVAILABLE, asyncpg.exceptions.TransactionRollbackError):
         raise
     except asyncpg.exceptions.SyntaxOrAccessError:
-        raise  # The tables are not as they should be: that is no order's fault.
+        raise  # The tables are not as the code expects: no order causes that.
     except Exception as error:
         if len(streams) == 1:
-            ((order_id, stream),) = streams.items()
-            bad = _undigestible(stream, error)
-            good = _before(bad, stream)
-            return (await _digest(connection, projection, {order_id: good}) if good else []) or [
-                bad
-            ]
+            return await _project_before(error, connection, projection, streams)
         halves = _halves(streams)
-        return [bad for half in halves for bad in await _digest(connection, projection, half)]
+        return [bad for half in halves for bad in await _project(connection, projection, half)]
     return []
+
+
+async def _project_before(
+    error: Exception, connection: Connection, projection: Projection, streams: Streams
+) -> list[ProjectionError]:
+    """Projects what precedes the error in a single order's stream; returns the first error."""
+    ((order_id, stream),) = streams.items()
+    failure = _projection_error(stream, error)
+    good = _before(failure, stream)
+    earlier = await _project(connection, projection, {order_id: good}) if good else []
+    return earlier or [failure]
 
 
 def _halves(streams: Streams) -> list[Streams]:
@@ -132,7 +139,7 @@ def _halves(streams: Streams) -> list[Streams]:
     ]
 
 
-def _undigestible(stream: Sequence[LoggedEvent], error: Exception) -> ProjectionError:
+def _projection_error(stream: Sequence[LoggedEvent], error: Exception) -> ProjectionError:
     if isinstance(error, ProjectionError):
         return error
     for event in stream:
@@ -148,16 +155,16 @@ async def _park(
     connection: Connection,
     projection: Projection,
     generation: Generation,
-    undigestible: Sequence[ProjectionError],
+    errors: Sequence[ProjectionError],
 ) -> None:
-    for one in undigestible:
-        logger.error("%s parks %s; the other orders go on", projection.name, one)
+    for error in errors:
+        logger.error("%s parks %s; the other orders continue", projection.name, error)
     await connection.executemany(
         "INSERT INTO parked_orders (projection, generation, order_id, version, error)"
         " VALUES ($1, $2, $3, $4, $5)",
         [
-            (projection.name, generation, p.order_id, p.version, p.reason[:ERROR_CHARACTERS_MAX])
-            for p in undigestible
+            (projection.name, generation, e.order_id, e.version, e.reason[:ERROR_CHARACTERS_MAX])
+            for e in errors
         ],
     )
     count = await connection.fetchval(
@@ -166,12 +173,12 @@ async def _park(
         generation,
     )
     if count > PARKED_MAX:
-        raise TooManyParked(f"more than {PARKED_MAX:,} orders cannot be digested")
+        raise TooManyParked(f"more than {PARKED_MAX:,} orders cannot be projected")
 
 
 async def retry(connection: Connection, projection: Projection, slices: Sequence[int]) -> None:
-    """Tries parked orders again that somebody asked for; those that fail again stay parked."""
-    asked = await connection.fetch(
+    """Projects parked orders whose retry was requested; those that fail again stay parked."""
+    requested = await connection.fetch(
         f"""
         SELECT order_id FROM parked_orders
         WHERE retry AND projection = $1 AND generation = $2 AND {SLICE} = ANY($3)
@@ -180,9 +187,9 @@ async def retry(connection: Connection, projection: Projection, slices: Sequence
         projection.name,
         LIVE,
         slices,
-        RETRIES_AT_ONCE_MAX,
+        RETRIES_MAX,
     )
-    for row in asked:
+    for row in requested:
         async with connection.transaction():
             await connection.execute(
                 "DELETE FROM parked_orders"
@@ -191,27 +198,27 @@ async def retry(connection: Connection, projection: Projection, slices: Sequence
                 LIVE,
                 row["order_id"],
             )
-            # What the log has of it beyond our checkpoint will come once more and be passed over.
+            # Events beyond the checkpoint will come again in a batch, which skips them then.
             stream = await log.read_order(connection, row["order_id"], 0, projection.types)
             await project(connection, projection, LIVE, stream)
 
 
-async def parked(connection: Reader) -> list[Parked]:
-    """All orders that the live read models wait with, the oldest first."""
+async def parked_orders(connection: Reader) -> list[ParkedOrder]:
+    """All parked orders of the live generations, the oldest first."""
     rows = await connection.fetch(
         "SELECT projection, order_id, version, error, parked_at FROM parked_orders"
         " WHERE generation = $1 ORDER BY parked_at, order_id",
         LIVE,
     )
-    return [Parked(**row) for row in rows]
+    return [ParkedOrder(**row) for row in rows]
 
 
-async def ask_to_retry(connection: Reader, order_id: str | None = None) -> int:
-    """Has the projectors try one parked order again, or all; returns how many."""
-    asked = await connection.execute(
+async def request_retry(connection: Reader, order_id: str | None = None) -> int:
+    """Requests that projectors retry one parked order, or all; returns how many there are."""
+    requested = await connection.execute(
         "UPDATE parked_orders SET retry = true"
         " WHERE generation = $1 AND ($2::text IS NULL OR order_id = $2)",
         LIVE,
         order_id,
     )
-    return int(asked.split()[-1])
+    return int(requested.split()[-1])

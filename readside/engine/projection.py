@@ -1,4 +1,4 @@
-"""What a projection is to the projector that runs it, and what can stop one."""
+"""The interface of a projection: what the engine needs to know of a read model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from eventlog.log import LoggedEvent
 from eventlog.postgres import Connection
 
 Streams = Mapping[str, Sequence[LoggedEvent]]
-"""By order, the events that its row has not seen yet: in line, and none of them twice."""
+"""By order id, the order's new events: consecutive by version, each of them once."""
 
 
 class ProjectionError(Exception):
-    """A projection cannot go on with an order: an event is missing, or this one is unreadable."""
+    """An order cannot be projected: an event is missing, or this one is unreadable."""
 
     def __init__(self, order_id: str, version: int, reason: str) -> None:
         super().__init__(f"order {order_id}, version {version}: {reason}")
@@ -24,31 +24,31 @@ class ProjectionError(Exception):
 
 @dataclass(frozen=True)
 class Projection:
-    """Code that turns events into one read model, which is a Postgres schema of the same name.
+    """Turns events into one read model, which is a Postgres schema of the same name.
 
-    One of its tables is `orders`, with `order_id` and `version` among its columns: what each order
-    has been digested up to. All SQL in here names its tables alone, because a rebuild runs the same
+    One of its tables is `orders`, with at least `order_id` and `version`: the last event of each
+    order that it contains. Its SQL names tables without a schema, because a rebuild runs the same
     SQL in another schema.
     """
 
     name: str
     version: int
-    """Raised with every change of what the tables hold; `orderly rebuild` then fills new ones."""
+    """Raise it with every change of what the tables contain; `orderly rebuild` refills them."""
     tables: str
-    """SQL that makes them, in an empty schema."""
+    """SQL that creates the tables in an empty schema."""
     project: Callable[[Connection, Streams], Awaitable[None]]
-    """Digests events with a few statements, in the caller's transaction.
+    """Writes new events to the tables with a few statements, in the caller's transaction.
 
-    What it raises parks an order: raise Undigestible, or whatever a bug raises.
+    An exception parks the order that caused it: a ProjectionError, or any other from a bug.
     """
     indexes: str = ""
-    """SQL that makes the rest, once a rebuild has filled the tables."""
+    """SQL that creates the indexes, once a rebuild has filled the tables."""
     types: tuple[str, ...] | None = None
-    """The types of event that it wants; without, it wants all, and none may be missing."""
+    """The types of event that it reads; None: all, and a missing event is a ProjectionError."""
     pause_seconds: float = 0.0
-    """How long it gathers events before it digests them, where nobody needs them at once."""
+    """How long it collects events before it projects them, if its readers can wait."""
 
 
 def columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
-    """Rows, of which there must be some, as `unnest` takes them: a list for each column."""
+    """Rows, at least one, transposed to the columns that `unnest` takes."""
     return [list(column) for column in zip(*rows, strict=True)]

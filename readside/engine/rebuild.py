@@ -1,8 +1,7 @@
-"""Makes a read model anew beside the live one, and puts one in the other's place; and back again.
+"""Rebuilds a read model from the log in a new generation beside the live one, and rolls back.
 
-Nobody who reads waits or sees a step back: the new one is filled order by order, follows the log
-like a live one until it has caught up, and takes its place in one transaction, in which only the
-projectors wait.
+The new generation is filled order by order, catches up with the log as a live one does, and
+replaces the live one in one transaction: readers neither wait nor see an older state.
 """
 
 from __future__ import annotations
@@ -17,32 +16,33 @@ import asyncpg
 from eventlog import log
 from eventlog.log import Checkpoint, LoggedEvent
 from eventlog.postgres import Connection
-from readside.engine import checkpoints, parking
-from readside.engine.checkpoints import ALL_SLICES, LIVE, Generation, SliceGroup
+from readside.engine import checkpoints, generations, parking, swap
+from readside.engine.batches import catch_up
+from readside.engine.checkpoints import ALL_SLICES, SliceGroup
+from readside.engine.generations import LIVE, Generation
 from readside.engine.projection import Projection
-from readside.engine.projector import Step, step
 
 NEXT, PREVIOUS = Generation.NEXT, Generation.PREVIOUS
 
-CHUNK_EVENTS = 10_000  # In a transaction each: a long one would hold back every projector.
+CHUNK_EVENTS = 10_000  # Per transaction: a long one would hold back every projector's watermark.
 EXAMPLES_MAX = 5
-_TAKE_TIME = None  # Comparing and indexing millions of rows is no statement that hangs.
+_NO_TIMEOUT = None  # Comparing and indexing millions of rows takes long without hanging.
 _LOCK_SALT = "orderly rebuild of "
 
 
 class RebuildError(Exception):
-    """It cannot be done; the message says what to do about it, and the live one is as it was."""
+    """A rebuild or rollback is impossible; nothing was changed, and the message says what to do."""
 
 
-class Progress(NamedTuple):
-    """How far filling has come, in events."""
+class RebuildProgress(NamedTuple):
+    """How many events are filled, of how many."""
 
     filled: int
     events: int
 
 
 class Comparison(NamedTuple):
-    """The new read model beside the live one, order by order, where both had come equally far."""
+    """How many orders differ between the new and the live read model, of those at one version."""
 
     orders: int
     different: int
@@ -50,28 +50,28 @@ class Comparison(NamedTuple):
 
 
 async def rebuild(
-    dsn: str, projection: Projection, tell: Callable[[Progress], None] = lambda _: None
+    dsn: str, projection: Projection, report: Callable[[RebuildProgress], None] = lambda _: None
 ) -> Comparison:
-    """Fills a new generation, or goes on where that was interrupted, and puts it in place.
+    """Fills a new generation, or continues an interrupted rebuild, and makes it the live one.
 
-    The old one stays for `rollback`. Raises RebuildError, and keeps no half, if the new one cannot
-    digest an order that the live one has.
+    The old generation is kept for `rollback`. Raises RebuildError, and drops the new generation, if
+    that parks an order that the live one has projected.
     """
-    async with _alone(dsn, projection) as connection:
+    async with _exclusive(dsn, projection) as connection:
         target = await _begin(connection, projection)
-        async with checkpoints.connected(dsn, projection, NEXT, _TAKE_TIME) as filling:
-            await _fill(filling, projection, target, tell)
-            await _catch_up(filling, projection, NEXT)
-            comparison = await _compared(connection, projection)
-            await _refuse_if_worse(connection, projection)
-            await _put_in_place(filling, projection, NEXT)
+        async with generations.connected(dsn, projection, NEXT, _NO_TIMEOUT) as filling:
+            await _fill(filling, projection, target, report)
+            await catch_up(filling, projection, NEXT)
+            comparison = await _compare(connection, projection)
+            await _reject_if_worse(connection, projection)
+            await swap.make_live(filling, projection, NEXT)
     return comparison
 
 
 async def rollback(dsn: str, projection: Projection) -> None:
-    """Puts the previous generation in place again, as recent as the live one; that one is kept."""
-    async with _alone(dsn, projection) as connection:
-        made_by = await checkpoints.version_of(connection, projection.name, PREVIOUS)
+    """Brings the previous generation up to date and makes it the live one; keeps the other."""
+    async with _exclusive(dsn, projection) as connection:
+        made_by = await generations.version_of(connection, projection.name, PREVIOUS)
         if made_by is None:
             raise RebuildError(f"There is no previous {projection.name} to go back to.")
         if made_by != projection.version:
@@ -79,32 +79,33 @@ async def rollback(dsn: str, projection: Projection) -> None:
                 f"The previous {projection.name} was made by version {made_by} of it: "
                 "roll back with the software that made it."
             )
-        async with checkpoints.connected(dsn, projection, PREVIOUS, _TAKE_TIME) as following:
-            await _catch_up(following, projection, PREVIOUS)
-            await _put_in_place(following, projection, PREVIOUS)
+        async with generations.connected(dsn, projection, PREVIOUS, _NO_TIMEOUT) as previous:
+            await catch_up(previous, projection, PREVIOUS)
+            await swap.make_live(previous, projection, PREVIOUS)
 
 
 @asynccontextmanager
-async def _alone(dsn: str, projection: Projection) -> AsyncIterator[asyncpg.Connection]:
-    async with checkpoints.connected(dsn, projection, LIVE, _TAKE_TIME) as connection:
+async def _exclusive(dsn: str, projection: Projection) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that holds the projection's rebuild lock."""
+    async with generations.connected(dsn, projection, LIVE, _NO_TIMEOUT) as connection:
         if not await connection.fetchval(
             "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", _LOCK_SALT + projection.name
         ):
-            raise RebuildError(f"Another rebuild or rollback of {projection.name} is under way.")
+            raise RebuildError(f"Another rebuild or rollback of {projection.name} is running.")
         yield connection
 
 
 async def _begin(connection: Connection, projection: Projection) -> Checkpoint:
-    """Where in the log filling ends: of a rebuild that was interrupted, or of a new one."""
+    """The checkpoint at which filling ends: an interrupted rebuild's, or that of a new one."""
     begun = await connection.fetchrow(
         "SELECT transaction_id, position FROM rebuilds WHERE projection = $1", projection.name
     )
-    made_by = await checkpoints.version_of(connection, projection.name, NEXT)
+    made_by = await generations.version_of(connection, projection.name, NEXT)
     if begun and made_by == projection.version:
         return Checkpoint(*begun)
     async with connection.transaction():
-        await _forget(connection, projection)
-        await checkpoints.create(connection, projection, NEXT)
+        await _discard(connection, projection)
+        await generations.create(connection, projection, NEXT)
         target = await log.settled_head(connection)
         await connection.execute(
             """
@@ -119,8 +120,8 @@ async def _begin(connection: Connection, projection: Projection) -> Checkpoint:
     return target
 
 
-async def _forget(connection: Connection, projection: Projection) -> None:
-    await checkpoints.drop(connection, projection.name, NEXT)
+async def _discard(connection: Connection, projection: Projection) -> None:
+    await generations.drop(connection, projection.name, NEXT)
     await connection.execute("DELETE FROM rebuilds WHERE projection = $1", projection.name)
 
 
@@ -128,24 +129,24 @@ async def _fill(
     connection: Connection,
     projection: Projection,
     target: Checkpoint,
-    tell: Callable[[Progress], None],
+    report: Callable[[RebuildProgress], None],
 ) -> None:
-    """Digests order by order what the log had when the rebuild began."""
+    """Projects, order by order, the events up to `target`."""
     while True:
         done = await connection.fetchrow(
             "SELECT filled, events, filled_to, is_filled FROM rebuilds WHERE projection = $1",
             projection.name,
         )
         assert done is not None
-        tell(Progress(done["filled"], done["events"]))
+        report(RebuildProgress(done["filled"], done["events"]))
         if done["is_filled"]:
             return
         events = await _chunk(connection, projection, done["filled_to"], target)
         async with connection.transaction():
             if not events:
-                await checkpoints.index(connection, projection, NEXT)
+                await generations.create_indexes(connection, projection, NEXT)
                 start = SliceGroup(log.START, ALL_SLICES)
-                await checkpoints.move(connection, projection.name, NEXT, start, target)
+                await checkpoints.advance(connection, projection.name, NEXT, start, target)
             await parking.project(connection, projection, NEXT, events)
             await connection.execute(
                 """
@@ -162,7 +163,7 @@ async def _fill(
 async def _chunk(
     connection: Connection, projection: Projection, after: str, target: Checkpoint
 ) -> list[LoggedEvent]:
-    """All events of the next orders; how many orders depends on how long they are."""
+    """All events of the next orders: about CHUNK_EVENTS, or more for an order that has more."""
     limit = CHUNK_EVENTS
     while True:
         events = await log.read_orders(connection, after, target, limit, projection.types)
@@ -174,13 +175,8 @@ async def _chunk(
         limit *= 2
 
 
-async def _catch_up(connection: Connection, projection: Projection, generation: Generation) -> None:
-    while await step(connection, projection, ALL_SLICES, generation) is Step.MORE:
-        pass
-
-
-async def _compared(connection: Connection, projection: Projection) -> Comparison:
-    """Compares what readers see: all columns, letter for letter."""
+async def _compare(connection: Connection, projection: Projection) -> Comparison:
+    """Compares all columns of `orders`, as text."""
     live, new = (g.schema(projection.name) for g in (LIVE, NEXT))
     rows = await connection.fetch(
         f"""
@@ -196,7 +192,8 @@ async def _compared(connection: Connection, projection: Projection) -> Compariso
     return Comparison(row["orders"], row["different"], row["examples"] or [])
 
 
-async def _refuse_if_worse(connection: Connection, projection: Projection) -> None:
+async def _reject_if_worse(connection: Connection, projection: Projection) -> None:
+    """Raises RebuildError if the new generation parks an order that the live one does not."""
     worse = await connection.fetch(
         """
         SELECT order_id, version, error FROM parked_orders AS new
@@ -212,55 +209,10 @@ async def _refuse_if_worse(connection: Connection, projection: Projection) -> No
     )
     if worse:
         async with connection.transaction():
-            await _forget(connection, projection)
+            await _discard(connection, projection)
         first = worse[0]
         raise RebuildError(
-            f"The new {projection.name} cannot digest {len(worse)} orders that the live one has, "
+            f"The new {projection.name} cannot project {len(worse)} orders that the live one has, "
             f"such as {first['order_id']} from version {first['version']} on: {first['error']}. "
-            "Nothing was changed; mend the projection and rebuild again."
-        )
-
-
-async def _put_in_place(
-    connection: Connection, projection: Projection, incoming: Generation
-) -> None:
-    """Makes a generation the live one, and the live one the previous, in one transaction."""
-    name = projection.name
-    async with connection.transaction():
-        # From here on no projector moves the live one; what it has done, the incoming one does.
-        live = await connection.fetch(
-            "SELECT slice, transaction_id, position FROM projection_checkpoints"
-            " WHERE projection = $1 AND generation = $2 ORDER BY slice FOR UPDATE",
-            name,
-            LIVE,
-        )
-        await _catch_up(connection, projection, incoming)
-        await connection.executemany(
-            """
-            UPDATE projection_checkpoints SET transaction_id = $4, position = $5
-            WHERE projection = $1 AND generation = $2 AND slice = $3
-              AND (transaction_id, position) < ($4, $5)
-            """,
-            [(name, incoming, *row) for row in live],
-        )
-        if incoming is not PREVIOUS:
-            await checkpoints.drop(connection, name, PREVIOUS)
-        await _rename(connection, name, LIVE, "outgoing")
-        await _rename(connection, name, incoming, LIVE)
-        await _rename(connection, name, "outgoing", PREVIOUS)
-        await connection.execute("DELETE FROM rebuilds WHERE projection = $1", name)
-
-
-async def _rename(connection: Connection, projection: str, old: str, new: str) -> None:
-    schemas = [
-        projection if generation == LIVE else f"{projection}_{generation}"
-        for generation in (old, new)
-    ]
-    await connection.execute(f"ALTER SCHEMA {schemas[0]} RENAME TO {schemas[1]}")
-    for table in ("projection_checkpoints", "parked_orders"):
-        await connection.execute(
-            f"UPDATE {table} SET generation = $3 WHERE projection = $1 AND generation = $2",
-            projection,
-            old,
-            new,
+            "Nothing was changed; fix the projection and rebuild again."
         )

@@ -1,4 +1,4 @@
-"""Which slices of a projection this process projects: each has one owner at a time."""
+"""Locks that assign each slice of a projection to one process at a time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from eventlog.log import SLICES
 from eventlog.postgres import Connection
 from readside.engine.checkpoints import ALL_SLICES
 
-# One more lock beside the slices' own, shared by all processes: its holders are counted.
-_PRESENT = SLICES
+# A lock beside those of the slices, shared by all processes: the number of holders is the number of
+# processes.
+_PRESENCE = SLICES
 
 
-class Slices:
-    """The slices that one connection owns, by locks of its session.
+class SliceLocks:
+    """The slices that one connection owns, by advisory locks of its session.
 
-    Whoever dies, or loses its connection, loses them at once: the server sees to that.
+    Postgres releases them when the process or its connection ends.
     """
 
     def __init__(self, connection: Connection, projection: str) -> None:
@@ -21,9 +22,9 @@ class Slices:
         self._projection = projection
         self.owned: list[int] = []
 
-    async def share(self) -> None:
-        """Takes slices that nobody has, or gives some up, until each process has a fair share."""
-        fair = -(-SLICES // await self._present())
+    async def rebalance(self) -> None:
+        """Releases slices above a fair share, or locks free ones up to it."""
+        fair = -(-SLICES // await self._process_count())
         while len(self.owned) > fair:
             await self._call("pg_advisory_unlock", self.owned.pop())
         for slice in ALL_SLICES:
@@ -32,8 +33,8 @@ class Slices:
             if slice not in self.owned and await self._call("pg_try_advisory_lock", slice):
                 self.owned.append(slice)
 
-    async def _present(self) -> int:
-        """How many processes would project, this one included."""
+    async def _process_count(self) -> int:
+        """How many processes run the projection, this one included."""
         count = """
             SELECT count(DISTINCT pid) FROM pg_locks
             WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objid = $2
@@ -41,9 +42,9 @@ class Slices:
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         """
         if not self.owned:
-            await self._call("pg_try_advisory_lock_shared", _PRESENT)
-        present: int = await self._connection.fetchval(count, self._projection, _PRESENT)
-        return max(present, 1)
+            await self._call("pg_try_advisory_lock_shared", _PRESENCE)
+        processes: int = await self._connection.fetchval(count, self._projection, _PRESENCE)
+        return max(processes, 1)
 
     async def _call(self, function: str, slice: int) -> bool:
         done: bool = await self._connection.fetchval(

@@ -10,7 +10,7 @@ from readside.order_view import queries as order_lists
 from readside.order_view.queries import Row
 
 
-class Lookup:
+class OrderLoader:
     """Finds orders; those that are asked for while a query is under way come with the next one.
 
     Nobody waits for others to ask: with nothing under way, a query begins at once. Under load one

@@ -81,12 +81,12 @@ class StoredEvent(Protocol):
 async def project(connection: Connection, streams: Streams) -> None:
     """Brings the views of some orders up to date; raises Undigestible."""
     before = await _load(connection, list(streams))
-    views = [digested(before.get(key, View(key)), stream) for key, stream in streams.items()]
+    views = [fold_view(before.get(key, View(key)), stream) for key, stream in streams.items()]
     await _save(connection, views)
     await _save_skus(connection, before, views)
 
 
-def digested(view: View, stream: Iterable[StoredEvent]) -> View:
+def fold_view(view: View, stream: Iterable[StoredEvent]) -> View:
     """The view after more events of its order; raises Undigestible for one it cannot read."""
     order, opened_at, placed_at = view.order, view.opened_at, view.placed_at
     updated_at = view.updated_at

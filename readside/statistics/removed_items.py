@@ -137,7 +137,7 @@ async def _save(connection: Connection, lines: dict[Key, _Line], ended: set[str]
         await connection.execute("DELETE FROM lines WHERE order_id = ANY($1)", list(ended))
 
 
-async def most(
+async def most_removed(
     connection: Reader, first: date, last: date, sku: str | None, limit: int
 ) -> list[RemovedItem]:
     """The SKUs of which the most pieces were taken out, both days included; or one of them."""

@@ -18,9 +18,9 @@ from orders import events as e
 from orders.commands import OrderCommand
 from orders.events import OrderEvent
 from orders.policy import Policy
-from readside.engine import checkpoints, projector
+from readside.engine import generations
+from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.projection import Projection
-from readside.engine.projector import Step
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT
@@ -212,7 +212,7 @@ def lead_of(seconds: list[int]) -> dict[str, int | None]:
 async def assert_as_counted_by_hand(pool: asyncpg.Pool, lives: Lives) -> None:
     days = await order_stats.by_day(pool, *PERIOD)
     assert [day.model_dump(mode="json") for day in days] == stats_of(lives)
-    items = await removed_items.most(pool, *PERIOD, None, 100)
+    items = await removed_items.most_removed(pool, *PERIOD, None, 100)
     assert [item.model_dump(mode="json") for item in items] == removed_of(lives)
     by_day, idle = abandoned_of(lives)
     drafts = await abandoned_drafts.by_day(pool, *PERIOD)
@@ -245,6 +245,6 @@ async def publish_more(pool: asyncpg.Pool, lives: Lives, come: Counter[str]) -> 
 
 
 async def project_all(dsn: str, projection: Projection) -> None:
-    async with checkpoints.connected(dsn, projection) as connection:
-        while await projector.step(connection, projection) is not Step.CAUGHT_UP:
+    async with generations.connected(dsn, projection) as connection:
+        while await project_batch(connection, projection) is not BatchStatus.CAUGHT_UP:
             pass

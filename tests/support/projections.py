@@ -13,9 +13,9 @@ from orders.events import (
     OrderEvent,
     OrderOpened,
 )
-from readside.engine import checkpoints, projector
+from readside.engine import generations
+from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.checkpoints import ALL_SLICES
-from readside.engine.projector import Step
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import OrderDocument, View, document
@@ -47,8 +47,8 @@ async def publish_unreadable(pool: asyncpg.Pool, order_id: str, version: int) ->
 
 
 async def project_all(dsn: str, slices: Sequence[int] = ALL_SLICES) -> None:
-    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
-        while await projector.step(connection, ORDER_VIEW, slices) is not Step.CAUGHT_UP:
+    async with generations.connected(dsn, ORDER_VIEW) as connection:
+        while await project_batch(connection, ORDER_VIEW, slices) is not BatchStatus.CAUGHT_UP:
             pass
 
 
@@ -62,5 +62,5 @@ async def assert_views_equal_folds(pool: asyncpg.Pool) -> None:
     orders = await pool.fetch("SELECT DISTINCT order_id FROM order_events")
     assert await pool.fetchval("SELECT count(*) FROM order_view.orders") == len(orders)
     for (order_id,) in orders:
-        view = order_view.digested(View(order_id), await log.read_stream(pool, order_id))
+        view = order_view.fold_view(View(order_id), await log.read_stream(pool, order_id))
         assert await shown(pool, order_id) == document(view)

@@ -7,7 +7,7 @@ import secrets
 import sys
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,9 @@ from dev.simulators.app import create_app as create_simulators
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.engine import projector
+from readside.engine.migrate import migrate
+from readside.engine.projection import Projection
+from readside.registry import PROJECTIONS
 from settings import Settings
 from tests.support.webhook_signing import new_secret
 from worker import Activities, activities_for, unsealing
@@ -67,7 +70,7 @@ async def new_database(server: PostgresServer) -> str:
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
     dsn: str = server.get_uri(database=name)
-    await projector.prepare(dsn)
+    await migrate(dsn, PROJECTIONS)
     return dsn
 
 
@@ -164,9 +167,11 @@ async def run_simulators(
 
 
 @asynccontextmanager
-async def run_projector(dsn: str) -> AsyncIterator[asyncio.Task[None]]:
+async def run_projector(
+    dsn: str, projections: Sequence[Projection] = PROJECTIONS
+) -> AsyncIterator[asyncio.Task[None]]:
     stopped = asyncio.Event()
-    following = asyncio.create_task(projector.follow_all(dsn, stopped))
+    following = asyncio.create_task(projector.run_projections(dsn, projections, stopped))
     try:
         yield following
     finally:

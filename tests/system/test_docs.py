@@ -15,7 +15,8 @@ import pytest
 
 from contracts import lifecycle
 from orders.events import OrderPlaced
-from readside.engine import parking, projector, rebuild
+from readside.engine import parking, rebuild
+from readside.engine.migrate import migrate
 from readside.engine.projection import Projection
 from readside.registry import PROJECTIONS
 from settings import Settings
@@ -171,27 +172,25 @@ def lines_of(block: str) -> list[str]:
     return re.findall(r"^curl .*?(?=^curl |\Z)", block, re.DOTALL | re.MULTILINE)
 
 
-async def test_the_projection_of_the_page_is_complete(
-    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_projection_of_the_page_is_complete(pool: asyncpg.Pool, dsn: str) -> None:
     page = (ROOT / "docs" / "read-side.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     customer_orders = ModuleType("customer_orders")
     exec(code, customer_orders.__dict__)
     added: Projection = customer_orders.PROJECTION
-    monkeypatch.setattr(projector, "PROJECTIONS", (*PROJECTIONS, added))
-    assert await projector.prepare(dsn) == ["projection customer_orders"]
+    projections = (*PROJECTIONS, added)
+    assert await migrate(dsn, projections) == ["projection customer_orders"]
 
     for _ in range(3):
         await publish(pool, new_order_id(), 1, OPENED, BAGELS_ADDED, OrderPlaced(total=90))
     await publish(pool, new_order_id(), 1, OPENED, BAGELS_ADDED)
-    async with run_projector(dsn), asyncio.timeout(60):
+    async with run_projector(dsn, projections), asyncio.timeout(60):
         while await customer_orders.placed_by(pool, OPENED.customer_id) < 3:
             await asyncio.sleep(0.05)
     await rebuild.rebuild(dsn, added)
     assert await customer_orders.placed_by(pool, OPENED.customer_id) == 3
     assert await customer_orders.placed_by(pool, "nobody") == 0
-    assert await parking.parked(pool) == []
+    assert await parking.parked_orders(pool) == []
 
 
 def test_the_page_names_every_projection_and_every_metric() -> None:

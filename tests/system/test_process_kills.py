@@ -150,5 +150,5 @@ async def assert_kept(
     lines = [envelope.data["line_id"] for envelope in stream[1:]]
     assert lines == [f"line-{item}" for item in range(ITEMS)]
     shown = OrderDocument.model_validate_json(row.document)
-    assert shown == document(order_view.digested(View(order_id), stream))
+    assert shown == document(order_view.fold_view(View(order_id), stream))
     assert shown.total == answers[-1]["total"]

@@ -18,7 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from api.events import stream as streams
 from dev.stack.claim import free_ports
 from eventlog import feed, log
-from eventlog.feed import Page, Wanted
+from eventlog.feed import EventFilter, Page
 from eventlog.log import Checkpoint
 from eventlog.postgres import Reader, connect_pool
 from settings import Settings
@@ -51,8 +51,8 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
     looks: list[Page] = []
     read = feed.read
 
-    async def recorded(reader: Reader, after: Checkpoint, wanted: Wanted, limit: int) -> Page:
-        looks.append(await read(reader, after, wanted, limit))
+    async def recorded(reader: Reader, after: Checkpoint, filter: EventFilter, limit: int) -> Page:
+        looks.append(await read(reader, after, filter, limit))
         return looks[-1]
 
     monkeypatch.setattr(feed, "read", recorded)

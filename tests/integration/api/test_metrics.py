@@ -113,7 +113,7 @@ async def test_parked_orders_and_a_projection_that_has_stopped_are_seen(
         await publish(pool, new_order_id(), 2, BAGELS)
     await project_all(dsn)
     await checkpoints.record_stop(dsn, "lead_times", "it cannot go on")
-    assert len(await parking.parked(pool)) == 2
+    assert len(await parking.parked_orders(pool)) == 2
     nothing = dict.fromkeys(NAMES, 0)
     assert await of_projections(http, "parked_orders") == {**nothing, ORDER_VIEW.name: 2}
     assert await of_projections(http, "stopped") == {**nothing, "lead_times": 1}

@@ -131,7 +131,7 @@ async def test_parked_orders_are_listed_and_tried_again(pool: asyncpg.Pool, dsn:
     retried = await orderly(dsn, "retry", order_id)
     assert (retried.code, retried.said[:2]) == (0, "1 "), retried
     async with run_projector(dsn), asyncio.timeout(60):
-        while order_id in {one.order_id for one in await parking.parked(pool)}:
+        while order_id in {one.order_id for one in await parking.parked_orders(pool)}:
             await asyncio.sleep(0.05)
     assert await pool.fetchval("SELECT version FROM order_view.orders") == 2
     assert (await orderly(dsn, "retry")).code == 0
@@ -175,7 +175,7 @@ async def test_a_dump_is_restored_on_another_server_as_the_page_says(
                 await project_all_of(other.get_uri(), projection)
             await assert_as_counted_by_hand(restored, lives)
             await assert_views_equal_folds(restored)
-            assert await parking.parked(restored) == []
+            assert await parking.parked_orders(restored) == []
 
 
 async def ran(name: str, *arguments: str, told: bytes = b"") -> bytes:

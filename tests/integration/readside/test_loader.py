@@ -9,7 +9,7 @@ import pytest
 
 from eventlog.postgres import connect_pool
 from orders.events import NoteAdded
-from readside.order_view.loader import Lookup
+from readside.order_view.loader import OrderLoader
 from tests.support.command_builders import new_order_id
 from tests.support.projections import OPENED, project_all, publish
 
@@ -21,7 +21,7 @@ async def test_each_gets_its_own_order_and_who_asks_for_none_gets_none(
     for order_id in orders[:-1]:
         await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
-    lookup = Lookup(pool)
+    lookup = OrderLoader(pool)
     rows = await asyncio.gather(*(lookup.find(order_id) for order_id in [*orders, *orders]))
     assert [row.order_id for row in rows if row] == [*orders[:-1], *orders[:-1]]
     assert rows[19] is rows[39] is None
@@ -31,7 +31,7 @@ async def test_an_answer_is_never_older_than_the_question(pool: asyncpg.Pool, ds
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
-    lookup, done = Lookup(pool), asyncio.Event()
+    lookup, done = OrderLoader(pool), asyncio.Event()
 
     async def ask_all_the_time() -> None:
         while not done.is_set():
@@ -55,7 +55,7 @@ async def test_what_goes_wrong_is_told_to_all_who_asked_and_the_next_are_served(
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
     async with await connect_pool(dsn) as own:
-        lookup = Lookup(own)
+        lookup = OrderLoader(own)
         await pool.execute("ALTER TABLE order_view.orders RENAME TO hidden")
         failed = await asyncio.gather(
             *(lookup.find(order_id) for _ in range(3)), return_exceptions=True
@@ -69,7 +69,7 @@ async def test_who_gives_up_takes_nobody_else_along(pool: asyncpg.Pool, dsn: str
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
-    lookup = Lookup(pool)
+    lookup = OrderLoader(pool)
     first, second = (asyncio.create_task(lookup.find(order_id)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()

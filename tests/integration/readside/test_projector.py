@@ -6,8 +6,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
@@ -20,9 +22,11 @@ from orders.events import (
     OrderExpired,
     OrderPlaced,
 )
-from readside.engine import checkpoints, parking, projector, rebuild
-from readside.engine.checkpoints import ALL_SLICES, LIVE, CheckpointConflict, SliceGroup
-from readside.engine.slices import Slices
+from readside.engine import checkpoints, generations, parking, rebuild
+from readside.engine.batches import project_batch
+from readside.engine.checkpoints import ALL_SLICES, CheckpointConflict, SliceGroup
+from readside.engine.generations import LIVE
+from readside.engine.slices import SliceLocks
 from readside.freshness import Freshness
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
@@ -112,9 +116,9 @@ async def test_projectors_that_fight_and_die_count_every_event_once(
                 following.cancel()
 
     async def project_what_is_not_theirs() -> None:
-        async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+        async with generations.connected(dsn, ORDER_VIEW) as connection:
             while not done.is_set():
-                await projector.step(connection, ORDER_VIEW)
+                await project_batch(connection, ORDER_VIEW)
                 await asyncio.sleep(dice.random() / 50)
 
     await asyncio.gather(
@@ -130,7 +134,7 @@ async def test_a_checkpoint_that_another_projector_has_moved_is_left_alone(
     ours = SliceGroup(Checkpoint(1, 1), ALL_SLICES)
     with pytest.raises(CheckpointConflict):
         async with pool.acquire() as connection, connection.transaction():
-            await checkpoints.move(connection, ORDER_VIEW.name, LIVE, ours, Checkpoint(9, 9))
+            await checkpoints.advance(connection, ORDER_VIEW.name, LIVE, ours, Checkpoint(9, 9))
     async with pool.acquire() as connection:
         assert await places(connection) == [(START, list(ALL_SLICES))]
 
@@ -139,8 +143,8 @@ async def test_a_checkpoint_that_another_projector_has_moved_is_left_alone(
 
 
 async def places(connection: Connection) -> list[tuple[Checkpoint, Sequence[int]]]:
-    groups = await checkpoints.groups(connection, ORDER_VIEW, LIVE, ALL_SLICES)
-    return [(group.at, sorted(group.slices)) for group in groups]
+    slice_groups = await checkpoints.slice_groups(connection, ORDER_VIEW, LIVE, ALL_SLICES)
+    return [(group.at, sorted(group.slices)) for group in slice_groups]
 
 
 async def test_slices_that_were_projected_apart_come_together_again(
@@ -162,27 +166,27 @@ async def test_slices_that_were_projected_apart_come_together_again(
 
 
 @asynccontextmanager
-async def claiming(dsn: str) -> AsyncIterator[Slices]:
-    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
-        yield Slices(connection, ORDER_VIEW.name)
+async def claiming(dsn: str) -> AsyncIterator[SliceLocks]:
+    async with generations.connected(dsn, ORDER_VIEW) as connection:
+        yield SliceLocks(connection, ORDER_VIEW.name)
 
 
 async def test_processes_share_the_slices_and_one_that_ends_leaves_its_own_to_the_others(
     dsn: str,
 ) -> None:
     async with claiming(dsn) as first:
-        await first.share()
+        await first.rebalance()
         assert sorted(first.owned) == list(ALL_SLICES)
         async with claiming(dsn) as second:
-            await second.share()
+            await second.rebalance()
             assert second.owned == [], "nobody takes what another owns"
-            await first.share()
-            await second.share()
+            await first.rebalance()
+            await second.rebalance()
             assert len(first.owned) == len(second.owned) == len(ALL_SLICES) // 2
             assert sorted(first.owned + second.owned) == list(ALL_SLICES)
         async with asyncio.timeout(30):
             while len(first.owned) < len(ALL_SLICES):  # Once the server has seen it go.
-                await first.share()
+                await first.rebalance()
         assert sorted(first.owned) == list(ALL_SLICES)
 
 
@@ -206,7 +210,7 @@ async def test_a_gap_parks_its_order_and_the_others_go_on(pool: asyncpg.Pool, ds
     await publish(pool, order_id, 3, BAGELS)
     await publish(pool, other, 1, OPENED)
     await project_all(dsn)
-    (parked,) = await parking.parked(pool)
+    (parked,) = await parking.parked_orders(pool)
     assert (parked.order_id, parked.version) == (order_id, 3)
     assert parked.error == "expected version 2"
     assert (await shown(pool, other)).version == 1
@@ -223,7 +227,7 @@ async def test_an_order_without_a_beginning_waits_for_it(pool: asyncpg.Pool, dsn
     order_id = new_order_id()
     await publish(pool, order_id, 2, BAGELS)
     await project_all(dsn)
-    (parked,) = await parking.parked(pool)
+    (parked,) = await parking.parked_orders(pool)
     assert (parked.version, parked.error) == (2, "expected version 1")
     assert await order_lists.find(pool, order_id) is None
     await publish(pool, order_id, 1, OPENED)
@@ -240,7 +244,7 @@ async def test_events_that_come_again_are_passed_over(pool: asyncpg.Pool, dsn: s
     await project_all(dsn)
     assert (await shown(pool, order_id)).version == 3
     await assert_views_equal_folds(pool)
-    assert await parking.parked(pool) == []
+    assert await parking.parked_orders(pool) == []
 
 
 async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
@@ -251,10 +255,10 @@ async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
     await project_all(dsn)
     await publish_unreadable(pool, order_id, 2)
     await project_all(dsn)
-    (parked,) = await parking.parked(pool)
+    (parked,) = await parking.parked_orders(pool)
     assert (parked.version, UNREADABLE in parked.error) == (2, True)
     await retried(pool, dsn, order_id)
-    (parked,) = await parking.parked(pool)
+    (parked,) = await parking.parked_orders(pool)
     assert parked.version == 2, "asked again before the fix, it stays parked"
 
     with monkeypatch.context() as fixed:
@@ -265,7 +269,7 @@ async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
             lambda self: BAGELS if self.type == UNREADABLE else readable(self),
         )
         await retried(pool, dsn, order_id)
-    assert await parking.parked(pool) == []
+    assert await parking.parked_orders(pool) == []
     assert (await shown(pool, order_id)).version == 2
 
 
@@ -276,16 +280,16 @@ async def test_a_projection_with_a_bug_parks_what_it_concerns_and_is_made_good_a
     bad = set(orders[3:5])
     for order_id in orders:
         await publish(pool, order_id, 1, OPENED)
-    digested = order_view.digested
+    fold_view = order_view.fold_view
     with monkeypatch.context() as buggy:
 
         def divided(view: View, stream: Sequence[order_view.StoredEvent]) -> View:
             assert view.order_id not in bad, "a bug"
-            return digested(view, stream)
+            return fold_view(view, stream)
 
-        buggy.setattr(order_view, "digested", divided)
+        buggy.setattr(order_view, "fold_view", divided)
         await project_all(dsn)
-    parked = await parking.parked(pool)
+    parked = await parking.parked_orders(pool)
     assert {one.order_id for one in parked} == bad
     assert "a bug" in parked[0].error
     await retried(pool, dsn)
@@ -299,11 +303,11 @@ async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
     order_id = new_order_id()
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         async with run_projector(dsn):
-            assert (await http.get("/readyz")).status_code == 200
+            await ready(http)
             for _ in range(4):
                 await publish(pool, new_order_id(), 2, BAGELS)
             async with asyncio.timeout(30):
-                while not (await checkpoints.stopped(pool)):
+                while not (await checkpoints.stop_reasons(pool)):
                     await asyncio.sleep(0.05)
             seen = await http.get("/readyz")
             assert (seen.status_code, seen.json()["ready"]) == (503, False)
@@ -313,10 +317,7 @@ async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
         monkeypatch.setattr(parking, "PARKED_MAX", 9)
         async with run_projector(dsn):
             await publish(pool, order_id, 1, OPENED)
-            async with asyncio.timeout(60):
-                while (await http.get("/readyz")).status_code != 200:
-                    await asyncio.sleep(0.05)
-            assert (await http.get("/readyz")).json()["parked_orders"] == 4
+            assert (await ready(http))["parked_orders"] == 4
     assert (await shown(pool, order_id)).version == 1
 
 
@@ -328,7 +329,7 @@ async def test_tables_of_another_version_of_the_software_are_left_alone(
     await publish(pool, order_id, 1, OPENED)
     await pool.execute("UPDATE projection_checkpoints SET version = version + $1", step)
     async with run_projector(dsn), asyncio.timeout(30):
-        while says not in (await checkpoints.stopped(pool)).get(ORDER_VIEW.name, ""):
+        while says not in (await checkpoints.stop_reasons(pool)).get(ORDER_VIEW.name, ""):
             await asyncio.sleep(0.05)
     assert await order_lists.find(pool, order_id) is None
 
@@ -355,7 +356,7 @@ async def test_statistics_that_have_stopped_are_told_and_no_reason_not_to_serve(
     )
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http, run_projector(dsn):
         async with asyncio.timeout(60):
-            while "lead_times" not in await checkpoints.stopped(pool):
+            while "lead_times" not in await checkpoints.stop_reasons(pool):
                 await asyncio.sleep(0.05)
             while (seen := await http.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
@@ -394,7 +395,7 @@ async def test_a_reader_of_a_parked_order_is_told_why_it_waits(
     await publish(pool, order_id, 3, BAGELS)
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http, run_projector(dsn):
         async with asyncio.timeout(30):
-            while not await parking.parked(pool):
+            while not await parking.parked_orders(pool):
                 await asyncio.sleep(0.05)
         params = {"min_version": "3"}
         late = await http.get(f"/v1/orders/{order_id}", params=params, headers={"Prefer": "wait=1"})
@@ -414,7 +415,16 @@ async def test_every_event_is_counted_by_how_late_it_was(pool: asyncpg.Pool, dsn
     assert counts[-1] == 6, "AT is long ago"
 
 
+async def ready(http: httpx.AsyncClient) -> dict[str, Any]:
+    """The answer of /readyz, once it is 200."""
+    async with asyncio.timeout(60):
+        while (response := await http.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
+    readiness: dict[str, Any] = response.json()
+    return readiness
+
+
 async def retried(pool: asyncpg.Pool, dsn: str, order_id: str | None = None) -> None:
-    assert await parking.ask_to_retry(pool, order_id) > 0
-    async with checkpoints.connected(dsn, ORDER_VIEW) as connection:
+    assert await parking.request_retry(pool, order_id) > 0
+    async with generations.connected(dsn, ORDER_VIEW) as connection:
         await parking.retry(connection, ORDER_VIEW, ALL_SLICES)

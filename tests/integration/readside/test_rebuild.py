@@ -12,9 +12,9 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from orders.events import NoteAdded, OrderPlaced
-from readside.engine import checkpoints, parking, rebuild
-from readside.engine.checkpoints import LIVE
-from readside.engine.rebuild import NEXT, PREVIOUS, Progress, RebuildError
+from readside.engine import generations, parking, rebuild
+from readside.engine.generations import LIVE
+from readside.engine.rebuild import NEXT, PREVIOUS, RebuildError, RebuildProgress
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import View
@@ -48,13 +48,13 @@ async def test_a_rebuild_mends_what_was_wrong_and_a_rollback_brings_it_back(
 ) -> None:
     wrong = "UPDATE order_view.orders SET document = '{\"wrong\": true}' WHERE order_id = $1"
     await pool.execute(wrong, orders[0])
-    told: list[Progress] = []
+    told: list[RebuildProgress] = []
 
     compared = await rebuild.rebuild(dsn, ORDER_VIEW, told.append)
 
     assert (compared.orders, compared.different, compared.examples) == (30, 1, [orders[0]])
-    assert told[0] == Progress(0, 45)
-    assert told[-1] == Progress(45, 45)
+    assert told[0] == RebuildProgress(0, 45)
+    assert told[-1] == RebuildProgress(45, 45)
     await assert_views_equal_folds(pool)
     await publish(pool, orders[1], 3, OrderPlaced(total=90))
     await project_all(dsn)
@@ -76,7 +76,7 @@ async def test_a_rebuild_that_is_cut_short_goes_on_where_it_was(
     class Killed(Exception):
         pass
 
-    def kill(come: Progress) -> None:
+    def kill(come: RebuildProgress) -> None:
         if come.filled > 20:
             raise Killed
 
@@ -86,10 +86,10 @@ async def test_a_rebuild_that_is_cut_short_goes_on_where_it_was(
     await publish(pool, new_order_id(), 1, OPENED)
     await project_all(dsn)
     await assert_views_equal_folds(pool)
-    told: list[Progress] = []
+    told: list[RebuildProgress] = []
     await rebuild.rebuild(dsn, ORDER_VIEW, told.append)
     assert told[0].filled > 20, "it begins where it was"
-    assert told[-1] == Progress(45, 45)
+    assert told[-1] == RebuildProgress(45, 45)
     await assert_views_equal_folds(pool)
 
 
@@ -172,8 +172,8 @@ async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
     )
     await rebuild.rebuild(dsn, newer)
     async with pool.acquire() as connection:
-        assert await checkpoints.version_of(connection, ORDER_VIEW.name, LIVE) == made_by + 1
-        assert await checkpoints.version_of(connection, ORDER_VIEW.name, PREVIOUS) == made_by
+        assert await generations.version_of(connection, ORDER_VIEW.name, LIVE) == made_by + 1
+        assert await generations.version_of(connection, ORDER_VIEW.name, PREVIOUS) == made_by
     assert await pool.fetchval("SELECT count(*) FROM order_view.more") == 0
     with pytest.raises(RebuildError, match="with the software that made it"):
         await rebuild.rollback(dsn, newer)
@@ -184,18 +184,18 @@ async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
 async def test_a_projection_that_digests_less_than_the_live_one_is_not_swapped_in(
     pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digested = order_view.digested
+    fold_view = order_view.fold_view
     with monkeypatch.context() as buggy:
 
         def divided(view: View, stream: Sequence[order_view.StoredEvent]) -> View:
             assert view.order_id != orders[2], "a bug"
-            return digested(view, stream)
+            return fold_view(view, stream)
 
-        buggy.setattr(order_view, "digested", divided)
-        with pytest.raises(RebuildError, match="cannot digest 1 orders that the live one has"):
+        buggy.setattr(order_view, "fold_view", divided)
+        with pytest.raises(RebuildError, match="cannot project 1 orders that the live one has"):
             await rebuild.rebuild(dsn, ORDER_VIEW)
     async with pool.acquire() as connection:
-        assert await checkpoints.version_of(connection, ORDER_VIEW.name, NEXT) is None
+        assert await generations.version_of(connection, ORDER_VIEW.name, NEXT) is None
     await assert_views_equal_folds(pool)
     await rebuild.rebuild(dsn, ORDER_VIEW)
 
@@ -205,9 +205,9 @@ async def test_an_order_that_waits_in_the_live_one_waits_in_the_new_one_just_as_
 ) -> None:
     await publish_unreadable(pool, orders[0], 2)
     await project_all(dsn)
-    before = await parking.parked(pool)
+    before = await parking.parked_orders(pool)
     await rebuild.rebuild(dsn, ORDER_VIEW)
-    assert [one[:4] for one in await parking.parked(pool)] == [one[:4] for one in before]
+    assert [one[:4] for one in await parking.parked_orders(pool)] == [one[:4] for one in before]
     assert (await shown(pool, orders[0])).version == 1
 
 
@@ -220,4 +220,4 @@ async def test_two_rebuilds_at_once_are_refused_and_so_is_a_rollback_to_nothing(
         *(rebuild.rebuild(dsn, ORDER_VIEW) for _ in range(2)), return_exceptions=True
     )
     (refused,) = (result for result in results if isinstance(result, BaseException))
-    assert "is under way" in str(refused)
+    assert "is running" in str(refused)

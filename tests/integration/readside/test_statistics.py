@@ -19,7 +19,7 @@ from eventlog.log import SLICES
 from eventlog.postgres import Connection
 from orders import events as e
 from orders.events import OrderEvent
-from readside.engine import checkpoints, parking, projector, rebuild
+from readside.engine import batches, generations, parking, rebuild
 from readside.engine.checkpoints import ALL_SLICES
 from readside.engine.projection import Projection, Streams
 from settings import Settings
@@ -54,9 +54,9 @@ async def project_some(dsn: str, projection: Projection, dice: random.Random) ->
     slices, cut = dice.sample(ALL_SLICES, SLICES), dice.randint(1, SLICES - 1)
 
     async def a_few_steps(of: Sequence[int]) -> None:
-        async with checkpoints.connected(dsn, projection) as connection:
+        async with generations.connected(dsn, projection) as connection:
             for _ in range(dice.randint(1, 6)):
-                await projector.step(connection, projection, of)
+                await batches.project_batch(connection, projection, of)
 
     await asyncio.gather(a_few_steps(slices[:cut]), a_few_steps(slices[cut:]))
 
@@ -76,7 +76,7 @@ async def test_the_answers_are_those_of_a_count_by_hand(
     pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     dice = random.Random(seed)
-    monkeypatch.setattr(projector, "BATCH_EVENTS_MAX", dice.choice([5, 40, 2_000]))
+    monkeypatch.setattr(batches, "BATCH_EVENTS_MAX", dice.choice([5, 40, 2_000]))
     monkeypatch.setattr(rebuild, "CHUNK_EVENTS", dice.choice([10, 10_000]))
     lives, come = some_lives(dice), Counter[str]()
     unlucky = set(dice.sample(sorted(lives), 3))
@@ -91,12 +91,12 @@ async def test_the_answers_are_those_of_a_count_by_hand(
     for projection in STATS:
         await project_all(dsn, with_a_bug(projection, unlucky))
     await publish_all(pool, lives)  # A second time, which changes nothing.
-    await parking.ask_to_retry(pool)
+    await parking.request_retry(pool)
     for projection in STATS:
-        async with checkpoints.connected(dsn, projection) as connection:
+        async with generations.connected(dsn, projection) as connection:
             await parking.retry(connection, projection, ALL_SLICES)
         await project_all(dsn, projection)
-    assert await parking.parked(pool) == []
+    assert await parking.parked_orders(pool) == []
     await assert_as_counted_by_hand(pool, lives)
     for projection in STATS:
         await rebuild.rebuild(dsn, projection)
@@ -235,5 +235,5 @@ async def test_an_order_whose_beginning_is_missing_waits_for_it(
     }
     await publish(pool, new_order_id(), [Happened(NEW_YEAR, wrong[projection.name])], 2)
     await project_all(dsn, projection)
-    (parked,) = await parking.parked(pool)
+    (parked,) = await parking.parked_orders(pool)
     assert (parked.projection, parked.version) == (projection.name, 2)

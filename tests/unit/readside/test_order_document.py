@@ -13,7 +13,7 @@ from orders.evolve import fold
 from orders.order import Order
 from readside.engine.projection import ProjectionError
 from readside.order_view.document import View, document
-from readside.order_view.projection import digested
+from readside.order_view.projection import fold_view
 from tests.support.given import (
     LONG_AGO,
     add_note,
@@ -47,13 +47,13 @@ def at(version: int) -> datetime:
 
 
 def test_a_view_is_the_fold_of_the_events_and_knows_their_times() -> None:
-    view = digested(NOTHING, STREAM)
+    view = fold_view(NOTHING, STREAM)
     assert view == View("ord_1", fold(EVENTS), opened_at=at(1), placed_at=at(6), updated_at=at(7))
 
 
 @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
 def test_a_view_goes_on_from_where_it_was(cut: int) -> None:
-    assert digested(digested(NOTHING, STREAM[:cut]), STREAM[cut:]) == digested(NOTHING, STREAM)
+    assert fold_view(fold_view(NOTHING, STREAM[:cut]), STREAM[cut:]) == fold_view(NOTHING, STREAM)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_an_unreadable_event_stops_the_projection_where_it_is(
 ) -> None:
     stream = [*STREAM[:2], but(STREAM[2], **change), *STREAM[3:]]
     with pytest.raises(ProjectionError, match=rf"^order ord_1, version 3: .*{reason}") as stopped:
-        digested(NOTHING, stream)
+        fold_view(NOTHING, stream)
     assert (stopped.value.order_id, stopped.value.version) == ("ord_1", 3)
 
 
@@ -84,7 +84,7 @@ NOTHING_OF_IT_YET = {
 
 
 def test_a_document_shows_all_of_an_order() -> None:
-    assert document(digested(NOTHING, STREAM[:6])).model_dump(mode="json") == {
+    assert document(fold_view(NOTHING, STREAM[:6])).model_dump(mode="json") == {
         "order_id": "ord_1",
         "version": 6,
         "status": "placed",
@@ -138,12 +138,12 @@ def test_a_document_shows_all_of_an_order() -> None:
 
 def test_a_line_keeps_its_place_when_its_quantity_changes() -> None:
     fewer = ItemQuantityChanged(line_id="bagels", quantity=1)
-    shown = document(digested(NOTHING, published([opened, bagels_added, tuna_added, fewer])))
+    shown = document(fold_view(NOTHING, published([opened, bagels_added, tuna_added, fewer])))
     assert [(line.line_id, line.quantity) for line in shown.lines] == [("bagels", 1), ("tuna", 1)]
 
 
 def test_an_order_without_lines_has_a_document_too() -> None:
-    shown = document(digested(NOTHING, STREAM[:1]))
+    shown = document(fold_view(NOTHING, STREAM[:1]))
     assert (shown.version, shown.total, shown.lines, shown.placed_at) == (1, 0, [], None)
 
 
@@ -166,7 +166,7 @@ def test_the_money_of_a_document_adds_up(items: list[ItemAdded], discounts: list
     for number, amount in enumerate(discounts):
         if amount <= fold(events).total:
             events.append(DiscountApplied(discount_id=f"{number}", amount=amount))
-    shown = document(digested(NOTHING, published(events)))
+    shown = document(fold_view(NOTHING, published(events)))
     assert shown.total == sum(line.total - line.share_of_discounts for line in shown.lines)
     assert sum(line.share_of_discounts for line in shown.lines) == sum(
         discount.amount for discount in shown.discounts
@@ -177,5 +177,5 @@ def test_the_money_of_a_document_adds_up(items: list[ItemAdded], discounts: list
 
 
 def test_a_document_of_nothing_is_an_order_that_nobody_opened() -> None:
-    assert digested(NOTHING, []).order == Order()
+    assert fold_view(NOTHING, []).order == Order()
     assert document(NOTHING).status == "new"

@@ -1,0 +1,115 @@
+"""Projects the log batch by batch, in commit order.
+
+A batch's rows and its checkpoint are written in one transaction, the checkpoint by compare-and-set:
+an event counts once even if two projectors run, and none is lost if one dies at any moment.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import Enum, auto
+
+from opentelemetry.trace import SpanKind
+
+import telemetry
+from eventlog import log
+from eventlog.log import Checkpoint, LoggedEvent
+from eventlog.postgres import Connection
+from readside.engine import checkpoints, parking
+from readside.engine.announcements import Announcement, announce
+from readside.engine.checkpoints import ALL_SLICES, FRESHNESS_MS, CheckpointConflict, SliceGroup
+from readside.engine.generations import LIVE, Generation
+from readside.engine.projection import Projection
+
+BATCH_EVENTS_MAX = 2_000
+
+
+class BatchStatus(Enum):
+    """What is left to project after a batch."""
+
+    MORE = auto()
+    UNSETTLED = auto()
+    """More, but not before an older transaction ends, which sends no notification."""
+    CAUGHT_UP = auto()
+
+
+async def project_batch(
+    connection: Connection,
+    projection: Projection,
+    slices: Sequence[int] = ALL_SLICES,
+    generation: Generation = LIVE,
+) -> BatchStatus:
+    """Projects one batch of the hindmost slices, if there is one.
+
+    An error that an order's events raise parks that order; any other error changes nothing.
+    """
+    hindmost, *others = await checkpoints.slice_groups(connection, projection, generation, slices)
+    bound = others[0].at if others else None
+    reading = await log.read_settled(
+        connection,
+        hindmost.at,
+        BATCH_EVENTS_MAX,
+        slices=hindmost.slices,
+        types=projection.types,
+        until=bound,
+    )
+    is_full = len(reading.events) == BATCH_EVENTS_MAX
+    end = reading.events[-1].checkpoint if reading.events else None
+    if bound and not is_full:
+        end = bound  # These slices have reached the others, and continue together with them.
+    if end is not None:
+        try:
+            await _project(connection, projection, generation, hindmost, end, reading.events)
+        except CheckpointConflict:
+            return BatchStatus.MORE
+    if is_full or others:
+        return BatchStatus.MORE
+    return BatchStatus.UNSETTLED if reading.unsettled else BatchStatus.CAUGHT_UP
+
+
+async def catch_up(connection: Connection, projection: Projection, generation: Generation) -> None:
+    """Projects all slices of a generation until no settled event is left."""
+    more = BatchStatus.MORE
+    while await project_batch(connection, projection, ALL_SLICES, generation) is more:
+        pass
+
+
+async def _project(
+    connection: Connection,
+    projection: Projection,
+    generation: Generation,
+    group: SliceGroup,
+    end: Checkpoint,
+    events: Sequence[LoggedEvent],
+) -> None:
+    """Projects events and advances the checkpoint to `end`; raises CheckpointConflict."""
+    requests = (event.traceparent for event in events)
+    with telemetry.span_for_many(f"project {projection.name}", SpanKind.CONSUMER, requests):
+        async with connection.transaction():
+            lateness = _lateness_ms(events)
+            # A second projector waits here for the first one's commit, and then conflicts.
+            await checkpoints.advance(
+                connection, projection.name, generation, group, end, _histogram(lateness)
+            )
+            await parking.project(connection, projection, generation, events)
+            if generation is LIVE:
+                lag_ms = lateness[-1] if lateness else 0
+                announcement = Announcement(projection.name, group.slices, end.position, lag_ms)
+                await announce(connection, announcement)
+
+
+def _lateness_ms(events: Sequence[LoggedEvent]) -> list[int]:
+    now = datetime.now(UTC)
+    return [max(round((now - e.occurred_at).total_seconds() * 1000), 0) for e in events]
+
+
+def _histogram(lateness_ms: Sequence[int]) -> list[int]:
+    """The counts of the classes of FRESHNESS_MS and of the open class; empty without events."""
+    if not lateness_ms:
+        return []
+    counts = [0] * (len(FRESHNESS_MS) + 1)
+    for ms in lateness_ms:
+        counts[bisect_left(FRESHNESS_MS, ms)] += 1
+    return counts
