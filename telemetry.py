@@ -7,10 +7,11 @@ projecting) is a span of its own that links to each of them.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,6 +19,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from temporalio import workflow
+from temporalio.common import RawValue
 from temporalio.worker import (
     HandleSignalInput,
     HandleUpdateInput,
@@ -125,20 +127,34 @@ class TraceUpdates(Interceptor):
 
 class _TraceUpdates(WorkflowInboundInterceptor):
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        with _handling(input.update, input.args[0]):
+        with _handling("execute", input.update, input.args):
             return await super().handle_update_handler(input)
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
-        with _handling(input.signal, input.args[0].instruction):
+        with _handling("enqueue", input.signal, input.args):
             await super().handle_signal(input)
 
 
-def _handling(name: str, instruction: Any) -> AbstractContextManager[Any]:
+def _handling(handler: str, commands: str, args: Sequence[Any]) -> AbstractContextManager[Any]:
+    """The span of a dynamic handler, whose arguments are a name and raw payloads."""
     if workflow.unsafe.is_replaying():
         return nullcontext()
     return TRACER.start_as_current_span(
-        f"OrderWorkflow.{name}",
-        continued(instruction.traceparent),
+        f"OrderWorkflow.{handler}",
+        continued(_traceparent_of(args[1])),
         kind=trace.SpanKind.SERVER,
-        attributes={"orderly.order_id": workflow.info().workflow_id},
+        attributes={
+            "orderly.order_id": workflow.info().workflow_id,
+            "orderly.commands": commands,
+        },
     )
+
+
+def _traceparent_of(payloads: Sequence[RawValue]) -> str | None:
+    """The traceparent that a command batch carries; None if the payload is something else."""
+    try:
+        message = json.loads(payloads[0].payload.data)
+        found = message.get("instruction", message).get("traceparent")
+    except (ValueError, LookupError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None

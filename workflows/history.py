@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from eventlog.envelope import Batch, Envelope
 from workflows import idempotency as memory
 from workflows.activity_options import PUBLISH_EVENTS
-from workflows.messages import QueuedCommands, Snapshot
+from workflows.messages import QueuedCommands, Snapshot, WorkflowInput
 
 _TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
@@ -64,7 +64,8 @@ async def outcome(
     asked.
     """
     started = history.events[0].workflow_execution_started_event_attributes
-    (snapshot,) = await converter.decode(started.input.payloads, [Snapshot])
+    (start,) = await converter.decode(started.input.payloads, [WorkflowInput])
+    snapshot = start.snapshot or Snapshot()
     known = memory.outcome(
         command_id,
         memory.unpacked(snapshot.answers),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from eventlog.envelope import Envelope, StoredModel
 from orders.commands import OrderCommand
@@ -12,8 +13,8 @@ from orders.order import Order
 from orders.steps import StepResult
 
 TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
-TAKE = "take"  # The signal that posts an instruction, no less a part of it.
 COMMANDS_MAX = 600
+TYPES_NAMED_MAX = 3
 
 
 class CommandBatch(BaseModel):
@@ -33,6 +34,18 @@ class CommandBatch(BaseModel):
     """Of the one HTTP request that carries it: tells the first answer from a repeated one."""
     request_id: str | None = None
     traceparent: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its commands in a few words, as in "add-item-to-order ×12, place-order".
+
+        The name of the update or signal that carries it, which the Temporal Web UI shows.
+        """
+        counts = Counter(command.type for command in self.commands)
+        named = list(counts.items())[:TYPES_NAMED_MAX]
+        words = [type_ if count == 1 else f"{type_} ×{count}" for type_, count in named]
+        rest = len(self.commands) - sum(count for _, count in named)
+        return ", ".join(words) + (f" +{rest}" if rest else "")
 
 
 class QueuedCommands(BaseModel):
@@ -113,3 +126,19 @@ class Snapshot(StoredModel):
     """By step id, the trace of the request that led to the step."""
     reopened: bool = False
     """The order had ended; it may go on only if the log has nothing newer than this snapshot."""
+
+
+class WorkflowInput(Stored):
+    """The input of a run: a new order, or one that continues from a snapshot."""
+
+    opening: dict[str, JsonValue] | None = None
+    """The command that a new order is opened with, for readers of the Temporal Web UI.
+
+    The update or signal that comes with the start carries the command itself.
+    """
+    snapshot: Snapshot | None = None
+
+    @classmethod
+    def of_opening(cls, batch: CommandBatch) -> WorkflowInput:
+        """The input of an order that `batch` opens with its first command."""
+        return cls(opening=batch.commands[0].model_dump(mode="json", exclude_none=True))

@@ -8,14 +8,14 @@ keeps deadlines. So nothing is told or asked before it is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
+from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from eventlog.envelope import Batch, Envelope, digest
@@ -41,13 +41,13 @@ from workflows.messages import (
     LOG_BEHIND,
     ORDER_TOO_LARGE,
     REOPENING,
-    TAKE,
     TASK,
     CommandBatch,
     CommandResult,
     Preview,
     QueuedCommands,
     Snapshot,
+    WorkflowInput,
 )
 from workflows.web_ui import details
 
@@ -60,6 +60,8 @@ FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 UNPUBLISHED_BYTES_MAX = 1_250_000
 ORDER_BYTES_MAX = 500_000
 BATCH_BYTES_MAX = 500_000
+
+M = TypeVar("M", bound=BaseModel)
 
 _ORDER = TypeAdapter(Order)
 _RESULT: Any = StepResult  # The converter takes a union of models, though it is no class.
@@ -78,7 +80,8 @@ class OrderWorkflow:
     """One order, from its opening until nothing more can be owed."""
 
     @workflow.init  # Handlers run before run(): all state is built here.
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, start: WorkflowInput) -> None:
+        snapshot = start.snapshot or Snapshot()
         self.order = snapshot.order
         self.unpublished = list(snapshot.unpublished)
         self.answers = memory.unpacked(snapshot.answers)
@@ -94,9 +97,9 @@ class OrderWorkflow:
         self._show()
 
     @workflow.run
-    async def run(self, snapshot: Snapshot) -> str:
+    async def run(self, start: WorkflowInput) -> str:
         """Lives until the order is over; returns how it ended. No failed activity ends it."""
-        if snapshot.reopened or snapshot.order.version == 0:
+        if self.reopening or self.order.version == 0:
             beginning = asyncio.create_task(self._begin())
             await self._until(beginning.done)
             if (ended := beginning.result()) is not None:
@@ -123,26 +126,37 @@ class OrderWorkflow:
             return f"{self.order.status} at version {self.order.version}"
         # What does not finish is not waited for: the next run publishes and asks again.
         return workflow.continue_as_new(
-            self._snapshot(),
+            WorkflowInput(snapshot=self._snapshot()),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
-    @workflow.update
-    def execute(self, instruction: CommandBatch) -> CommandResult:
-        """Decides and records; never awaits. An instruction seen before gets its answer again."""
+    @workflow.update(dynamic=True)
+    def execute(self, name: str, args: Sequence[RawValue]) -> CommandResult:
+        """Decides and records; never awaits. A repeated batch gets its first result again.
+
+        Handles every update name: the sender names a batch by its commands, for the Web UI.
+        """
         with _rejections_as_errors():
-            return self._carry(_command_id(), instruction)
+            return self._carry(_command_id(), _decoded(args, CommandBatch))
 
     @execute.validator
-    def check(self, instruction: CommandBatch) -> None:
-        """Refuses before anything enters history: a refused instruction leaves no trace."""
+    def check(self, name: str, args: Sequence[RawValue]) -> None:
+        """Rejects before anything enters history: a rejected batch leaves no trace."""
         with _rejections_as_errors():
             if _command_id() not in self.answers:
-                self._decide(_command_id(), instruction)
+                self._decide(_command_id(), _decoded(args, CommandBatch))
 
-    @workflow.signal(name=TAKE)
-    def take(self, queued: QueuedCommands) -> None:
-        """Does as `execute`, for nobody who waits: what comes of it is there for who asks later."""
+    @workflow.signal(dynamic=True)
+    def enqueue(self, name: str, args: Sequence[RawValue]) -> None:
+        """Executes a batch asynchronously: its result or rejection can be queried later."""
+        try:
+            queued = _decoded(args, QueuedCommands)
+        except ValueError:
+            workflow.logger.error("Signal %s was ignored: it carries no command batch", name)
+            return
+        self._take(queued)
+
+    def _take(self, queued: QueuedCommands) -> None:
         if self.reopening:
             self.waiting.append(queued)
             return
@@ -350,7 +364,7 @@ class OrderWorkflow:
                 await self._catch_up()
             self.reopening = False
             for queued in self.waiting:
-                self.take(queued)
+                self._take(queued)
             self.waiting.clear()
         try:
             await workflow.wait_condition(
@@ -418,6 +432,12 @@ def _rejections_as_errors() -> Iterator[None]:
         raise ApplicationError(
             refusal.message, refusal.model_dump(), type=refusal.code, non_retryable=True
         ) from no
+
+
+def _decoded(args: Sequence[RawValue], shape: type[M]) -> M:
+    """The one argument of a dynamic handler; raises ValueError if it is something else."""
+    (raw,) = args
+    return shape.model_validate_json(raw.payload.data)
 
 
 def _command_id() -> str:

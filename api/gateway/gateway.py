@@ -44,13 +44,13 @@ from workflows import idempotency as memory
 from workflows.command_handler import Rejected, decide_batch, preview
 from workflows.messages import (
     REOPENING,
-    TAKE,
     CommandBatch,
     CommandResult,
     Preview,
     QueuedCommands,
     Rejection,
     Snapshot,
+    WorkflowInput,
 )
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
 from workflows.web_ui import summary
@@ -199,17 +199,24 @@ class Gateway:
         opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
         seconds: float,
     ) -> CommandResult:
-        timeout = timedelta(seconds=seconds)
+        timeout, batch = timedelta(seconds=seconds), mail.instruction
+        answer: CommandResult
         if opening is None:
             handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
-            return await handle.execute_update(
-                OrderWorkflow.execute, mail.instruction, id=mail.command_id, rpc_timeout=timeout
-            )
-        try:
-            return await self._client.execute_update_with_start_workflow(
-                OrderWorkflow.execute,
-                mail.instruction,
+            answer = await handle.execute_update(
+                batch.name,
+                batch,
                 id=mail.command_id,
+                result_type=CommandResult,
+                rpc_timeout=timeout,
+            )
+            return answer
+        try:
+            answer = await self._client.execute_update_with_start_workflow(
+                batch.name,
+                batch,
+                id=mail.command_id,
+                result_type=CommandResult,
                 start_workflow_operation=opening,
                 rpc_timeout=timeout,
             )
@@ -219,6 +226,7 @@ class Gateway:
                 async with asyncio.timeout(0):
                     await opening.workflow_handle()
             raise
+        return answer
 
     async def _leave(self, mail: CommandMessage, seconds: float) -> bool:
         """Whether the order's workflow has the instruction now; not if none is running."""
@@ -227,10 +235,11 @@ class Gateway:
             await self._check_room(mail.order_id, seconds)
             if mail.opens:
                 reuse, after = WorkflowIDReusePolicy.REJECT_DUPLICATE, _opened(mail)
-                await self._start(mail.order_id, Snapshot(), reuse, after, mail.queued)
+                start = WorkflowInput.of_opening(mail.instruction)
+                await self._start(mail.order_id, start, reuse, after, mail.queued)
             else:
                 handle = self._client.get_workflow_handle(mail.order_id)
-                await handle.signal(TAKE, mail.queued, rpc_timeout=timeout)
+                await handle.signal(mail.instruction.name, mail.queued, rpc_timeout=timeout)
         except WorkflowAlreadyStartedError:
             return False
         except RPCError as error:
@@ -283,10 +292,10 @@ class Gateway:
         self, order_id: str, order: Order, answers: str, queued: QueuedCommands | None = None
     ) -> None:
         """Starts the order again where the log has it; of two who do, one finds it done."""
-        snapshot = Snapshot(order=order, answers=answers, reopened=True)
+        start = WorkflowInput(snapshot=Snapshot(order=order, answers=answers, reopened=True))
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            starting = self._start(order_id, snapshot, reuse, order, queued)
+            starting = self._start(order_id, start, reuse, order, queued)
             await answered(self._client, starting)
         except RPCError as error:
             _unless_unreachable(error)
@@ -294,7 +303,7 @@ class Gateway:
     async def _start(
         self,
         order_id: str,
-        snapshot: Snapshot,
+        start: WorkflowInput,
         reuse: WorkflowIDReusePolicy,
         shown: Order,
         queued: QueuedCommands | None,
@@ -305,14 +314,14 @@ class Gateway:
         """
         await self._client.start_workflow(
             OrderWorkflow.run,
-            snapshot,
+            start,
             id=order_id,
             task_queue=self._task_queue,
             id_reuse_policy=reuse,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=summary(shown),
             search_attributes=_search_attributes(shown),
-            start_signal=TAKE if queued else None,
+            start_signal=queued.instruction.name if queued else None,
             start_signal_args=[queued] if queued else [],
         )
 
@@ -321,7 +330,7 @@ class Gateway:
         after = _opened(mail)
         return WithStartWorkflowOperation(
             OrderWorkflow.run,
-            Snapshot(),
+            WorkflowInput.of_opening(mail.instruction),
             id=mail.order_id,
             task_queue=self._task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

@@ -1,6 +1,6 @@
 """Histories of whole orders, recorded once and replayed for ever.
 
-`python -m tests.golden NAME` records one from today's code; never record an existing one again:
+`python -m tests.support.recorded_histories NAME` records one from today's code; never record an existing one again:
 that would hide the very change which a replay is there to find.
 """
 

@@ -32,7 +32,7 @@ from tests.support.command_builders import OPENING, mail, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import Running, new_database, run_api, run_worker
 from workflows.idempotency import REJECTIONS_MAX, from_stream
-from workflows.messages import TAKE, Snapshot
+from workflows.messages import WorkflowInput
 from workflows.order import OrderWorkflow
 
 ASYNC = {"Prefer": "respond-async"}
@@ -537,10 +537,10 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
     early = mail(new_order_id(), AddNote(text="too early"))
     await orderly.client.start_workflow(
         OrderWorkflow.run,
-        Snapshot(),
+        WorkflowInput(),
         id=early.order_id,
         task_queue=orderly.task_queue,
-        start_signal=TAKE,
+        start_signal=early.instruction.name,
         start_signal_args=[early.queued],
     )
     sent = f"{early.command_id}{early.instruction.payload_hash}"

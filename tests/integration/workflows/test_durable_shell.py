@@ -33,7 +33,7 @@ from tests.support.servers import (
     run_worker,
 )
 from workflows.command_handler import Rejected
-from workflows.messages import LOG_BEHIND, Snapshot
+from workflows.messages import LOG_BEHIND, WorkflowInput
 from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkflow
 
 WAIT_SECONDS = 30.0
@@ -218,7 +218,7 @@ async def test_a_workflow_whose_command_never_came_gives_up(
     ):
         order_id = new_order_id()
         handle = await environment.client.start_workflow(
-            OrderWorkflow.run, Snapshot(), id=order_id, task_queue="never-opened"
+            OrderWorkflow.run, WorkflowInput(), id=order_id, task_queue="never-opened"
         )
         await environment.fast_forward(handle, FIRST_COMMAND_PATIENCE)
         assert await handle.result() == "nothing was asked of it"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+import subprocess
+from typing import Any
+
+import pytest
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowUpdateFailedError
 
 from orders.commands import AddNote, CancelOrder, PlaceOrder
 from tests.support.command_builders import bagels, mail, new_order_id, opening
-from tests.support.histories import current_details, runs_of
-from tests.support.servers import Running
+from tests.support.histories import assert_replays, current_details, runs_of
+from tests.support.servers import TEMPORAL, Running
 from tests.support.workflow_runs import ended, published
 from workflows.order import CUSTOMER, STATUS
 
@@ -61,3 +69,58 @@ async def test_what_people_wrote_is_not_shown(orderly: Running) -> None:
     shown = await current_details(orderly.client, order_id)
     shown += str(await description.static_summary()) + str(description.typed_search_attributes)
     assert "Miller" not in shown
+
+
+async def test_timeline_shows_each_command_by_its_own_name(orderly: Running) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.send(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
+    await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+    await gateway.post(mail(order_id, AddNote(text="leave it with Mrs Miller")))
+    await gateway.send(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
+    await ended(orderly, order_id)
+
+    events = await shown_by_temporal(orderly, order_id)
+    accepted = "workflowExecutionUpdateAcceptedEventAttributes"
+    assert [e[accepted]["acceptedRequest"]["input"]["name"] for e in events if accepted in e] == [
+        "open-order, add-item-to-order ×2",
+        "add-item-to-order",
+        "place-order, cancel-order",
+    ]
+    signaled = "workflowExecutionSignaledEventAttributes"
+    assert [e[signaled]["signalName"] for e in events if signaled in e] == ["add-note"]
+
+
+async def test_start_event_shows_what_the_order_was_opened_with(orderly: Running) -> None:
+    shown = {}
+    for asynchronous in (False, True):
+        order_id, gateway = new_order_id(), orderly.gateway
+        first = opening(order_id, bagels())
+        await (gateway.post(first) if asynchronous else gateway.send(first, WAIT_SECONDS))
+        started, *_ = await shown_by_temporal(orderly, order_id)
+        (payload,) = started["workflowExecutionStartedEventAttributes"]["input"]["payloads"]
+        shown[asynchronous] = json.loads(base64.b64decode(payload["data"]))
+    command = {"type": "open-order", "customer_id": "900", "currency": "USD"}
+    assert shown[False] == shown[True] == {"opening": command, "snapshot": None}
+
+
+async def test_signals_and_updates_that_carry_no_commands_change_nothing(orderly: Running) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    handle = orderly.client.get_workflow_handle(order_id)
+    await gateway.send(opening(order_id), WAIT_SECONDS)
+    for payload in ([], ["text"], [{"command_id": 1}], [None, None]):
+        await handle.signal("place-order", args=payload)
+        with pytest.raises(WorkflowUpdateFailedError):
+            await handle.execute_update("place-order", args=payload)
+    assert (await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)).version == 2
+    await assert_replays(await runs_of(orderly.client, order_id))
+
+
+async def shown_by_temporal(orderly: Running, order_id: str) -> list[dict[str, Any]]:
+    """The events of the order's last run, as the command line of Temporal shows them."""
+    command = [
+        *(str(TEMPORAL), "workflow", "show", "--workflow-id", order_id, "--output", "json"),
+        *("--address", orderly.client.service_client.config.target_host),
+    ]
+    shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    events: list[dict[str, Any]] = json.loads(shown.stdout)["events"]
+    return events
