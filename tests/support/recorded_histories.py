@@ -1,7 +1,7 @@
-"""Histories of whole orders, recorded once and replayed for ever.
+"""Histories of whole orders, recorded once and replayed by every later version of the code.
 
-`python -m tests.support.recorded_histories NAME` records one from today's code; never record an existing one again:
-that would hide the very change which a replay is there to find.
+`python -m tests.support.recorded_histories NAME` records the scenario NAME with today's code. Never
+record an existing one again: that would hide the very change that its replay is there to find.
 """
 
 from __future__ import annotations
