@@ -128,7 +128,7 @@ class Snapshot(StoredModel):
     """The order had ended; it may go on only if the log has nothing newer than this snapshot."""
 
 
-class WorkflowInput(Stored):
+class WorkflowInput(StoredModel):
     """The input of a run: a new order, or one that continues from a snapshot."""
 
     opening: dict[str, JsonValue] | None = None
