@@ -31,8 +31,6 @@ from runtime import (
 if TYPE_CHECKING:
     from settings import Settings
 
-PACKAGED_BASKETS = Path(__file__).parents[1] / "dev" / "demo" / "baskets.jsonl"
-
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -77,19 +75,19 @@ def demo(
         bool, typer.Option("--keep", help="Leave it all running until Ctrl-C.")
     ] = False,
     baskets: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="One basket a line, as JSON.",
             exists=True,
             dir_okay=False,
             show_default="the packaged ones",
         ),
-    ] = PACKAGED_BASKETS,
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
 ) -> None:
     """Replay 1,000 real baskets, let orders live on, and check every cent and piece."""
     from dev.demo import replay
-    from dev.demo.baskets import BasketsError, read_baskets
+    from dev.demo.baskets import PACKAGED_BASKETS, BasketsError, read_baskets
     from dev.stack import Screen, StackOptions, running_stack
 
     async def perform(data_dir: str) -> int:
@@ -105,7 +103,7 @@ def demo(
             return code
 
     try:
-        wanted = read_baskets(baskets, limit)
+        wanted = read_baskets(baskets or PACKAGED_BASKETS, limit)
     except BasketsError as error:
         fail(error, EXIT_USAGE)
     with tempfile.TemporaryDirectory(prefix="orderly-demo-") as data_dir:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cli.main import PACKAGED_BASKETS
 from dev.bench import machine, report
 from dev.bench.load_generator import COMMANDS_PER_ORDER, ReadCpu, Round, Side, fill_orders, run
 from dev.bench.orderly_api import Orderly, orderly
 from dev.bench.report import Json, comparison, counted, numbers
 from dev.bench.temporal_baseline import Yardstick, yardstick
-from dev.demo.baskets import read_baskets
+from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
 from dev.stack import Stack, StackOptions, running_stack
 
 BASKETS_MAX = 300

@@ -12,8 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from cli.main import PACKAGED_BASKETS
-from dev.demo.baskets import BasketLine, read_baskets
+from dev.demo.baskets import PACKAGED_BASKETS, BasketLine, read_baskets
 from eventlog.envelope import Envelope, Metadata
 from orders.events import (
     ItemAdded,
@@ -93,7 +92,7 @@ def _story(number: int, dice: Random) -> list[OrderEvent]:
 @cache
 def _goods() -> list[BasketLine]:
     baskets = read_baskets(PACKAGED_BASKETS)
-    return [line for basket in baskets for line in basket.lines if line.is_good]
+    return [line for basket in baskets for line in basket.lines if line.is_valid]
 
 
 def _about(event: OrderEvent, dice: Random) -> Metadata:

@@ -1,4 +1,4 @@
-"""The baskets that the demo replays, as their file has them."""
+"""The baskets that the demo replays, read from a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+PACKAGED_BASKETS = Path(__file__).with_name("baskets.jsonl")
+
 
 class BasketsError(Exception):
     """The file cannot be replayed; the message says why, and in which line."""
 
 
 class BasketLine(BaseModel):
-    """One item as it was bought: sent as it is, so nothing in it may go unread."""
+    """One item as it was bought; sent unchanged, so unknown fields are an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -30,13 +32,13 @@ class BasketLine(BaseModel):
         return self.quantity * self.unit_price - self.discount
 
     @property
-    def is_good(self) -> bool:
-        """Whether an order may hold it: a line of nothing must be refused."""
+    def is_valid(self) -> bool:
+        """Whether the API must accept the line; it must reject one without pieces."""
         return self.quantity > 0
 
 
 class Basket(BaseModel):
-    """What one customer bought at once; `total` is what the file says that it came to."""
+    """What one customer bought in one purchase; `total` is the file's sum, in minor units."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -48,7 +50,7 @@ class Basket(BaseModel):
 
 
 def read_baskets(file: Path, limit: int | None = None) -> list[Basket]:
-    """The first `limit` baskets of a file with one a line; raises BasketsError."""
+    """The first `limit` baskets of a file, one per line; raises BasketsError."""
     try:
         with file.open(encoding="utf-8") as text:
             rows = [(at, row) for at, row in enumerate(islice(text, limit), 1) if row.strip()]
@@ -56,29 +58,29 @@ def read_baskets(file: Path, limit: int | None = None) -> list[Basket]:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BasketsError(f"{file} cannot be read: {why}.") from error
     if not rows:
-        raise BasketsError(f"{file} holds no basket.")
+        raise BasketsError(f"{file} contains no baskets.")
     baskets: dict[str, Basket] = {}
     for at, row in rows:
-        basket = _basket(row, f"{file}, line {at}")
+        basket = _parse(row, f"{file}, line {at}")
         if basket.basket_id in baskets:
-            raise BasketsError(f"{file}, line {at}: basket {basket.basket_id} was there before.")
+            raise BasketsError(
+                f"{file}, line {at}: basket_id {basket.basket_id} is a duplicate; use each once."
+            )
         baskets[basket.basket_id] = basket
     return list(baskets.values())
 
 
-def _basket(row: str, where: str) -> Basket:
+def _parse(row: str, where: str) -> Basket:
     try:
         return Basket.model_validate_json(row)
     except ValidationError as error:
-        raise BasketsError(f"{where}: {_first(error.errors())}.") from error
+        raise BasketsError(f"{where}: {_describe(error.errors()[0])}.") from error
 
 
-def _first(errors: list[Any]) -> str:
-    """The first thing that is wrong, as a person would say it."""
-    wrong = errors[0]
-    field = ".".join(map(str, wrong["loc"]))
-    if wrong["type"] == "json_invalid":
-        return f"not JSON ({wrong['ctx']['error']})"
-    if wrong["type"] == "missing":
+def _describe(error: Any) -> str:
+    field = ".".join(map(str, error["loc"]))
+    if error["type"] == "json_invalid":
+        return f"not JSON ({error['ctx']['error']})"
+    if error["type"] == "missing":
         return f"{field} is missing"
-    return f"{field or 'it'}: {wrong['msg'][0].lower()}{wrong['msg'][1:]}"
+    return f"{field or 'it'}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -1,4 +1,4 @@
-"""Two sets of books, one from the baskets' file and one from the API, and where they differ."""
+"""The orders that the baskets' file implies, and how the API's orders differ from them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from dev.demo.baskets import Basket
 from orders.money import formatted
 
+ALL_ORDERS = "all together"
+
 
 class Item(NamedTuple):
-    """A line as far as the books care; `paid` is in minor units."""
+    """A line, as far as it is compared; `paid` is in minor units."""
 
     sku: str
     quantity: int
@@ -20,8 +22,8 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One order in the books; `total` is in minor units."""
+class OrderSummary:
+    """An order, as far as it is compared; `total` is in minor units."""
 
     total: int
     currency: str
@@ -34,8 +36,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What all entries come to."""
+class Totals:
+    """The sums over several orders."""
 
     orders: int
     lines: int
@@ -49,129 +51,131 @@ class Sums:
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that the books do not agree on."""
+    """One failed comparison; `subject` is an order, a basket or the totals."""
 
-    where: str
+    subject: str
     expected: str
     found: str
 
 
-def from_file(baskets: Iterable[Basket]) -> dict[str, Entry]:
-    """What the file says that must be ordered, by basket: all lines but those of nothing."""
+def expected_orders(baskets: Iterable[Basket]) -> dict[str, OrderSummary]:
+    """The order for each basket with a valid line, by basket id; invalid lines are left out."""
     return {
-        basket.basket_id: Entry(
-            total=basket.total - sum(line.paid for line in basket.lines if not line.is_good),
+        basket.basket_id: OrderSummary(
+            total=basket.total - sum(line.paid for line in basket.lines if not line.is_valid),
             currency=basket.currency,
             items=tuple(
-                Item(line.sku, line.quantity, line.paid) for line in basket.lines if line.is_good
+                Item(line.sku, line.quantity, line.paid) for line in basket.lines if line.is_valid
             ),
         )
         for basket in baskets
-        if any(line.is_good for line in basket.lines)
+        if any(line.is_valid for line in basket.lines)
     }
 
 
-def expected_refusals(baskets: Iterable[Basket]) -> Counter[str]:
-    """How many lines of each basket must be refused."""
-    return Counter(b.basket_id for b in baskets for line in b.lines if not line.is_good)
+def expected_rejections(baskets: Iterable[Basket]) -> Counter[str]:
+    """How many lines of each basket must be rejected, by basket id."""
+    return Counter(b.basket_id for b in baskets for line in b.lines if not line.is_valid)
 
 
-def from_api(documents: Iterable[Mapping[str, Any]]) -> dict[str, list[Entry]]:
-    """What the API says that was ordered, by external reference; a draft called off was not."""
-    books: dict[str, list[Entry]] = {}
+def found_orders(documents: Iterable[Mapping[str, Any]]) -> dict[str, list[OrderSummary]]:
+    """The API's orders by external reference; cancelled drafts are left out."""
+    found: dict[str, list[OrderSummary]] = {}
     for order in documents:
         if order["placed_at"] or order["status"] != "cancelled":
             reference = order["external_reference"] or f"none: {order['order_id']}"
-            books.setdefault(reference, []).append(_entry(order))
-    return books
+            found.setdefault(reference, []).append(_summary(order))
+    return found
 
 
-def _entry(order: Mapping[str, Any]) -> Entry:
-    return Entry(
+def _summary(order: Mapping[str, Any]) -> OrderSummary:
+    return OrderSummary(
         total=order["total"],
         currency=order["currency"],
         items=tuple(Item(i["sku"], i["quantity"], i["total"]) for i in order["lines"]),
-        # Since then, a placed order goes on by itself.
+        # A placed order goes on by itself, so its status may be a later one.
         status="placed" if order["placed_at"] else order["status"],
     )
 
 
-def sums(entries: Iterable[Entry]) -> Sums:
-    """The sums over all entries."""
-    orders, lines, money = 0, 0, Counter[str]()
-    for entry in entries:
-        orders += 1
-        lines += len(entry.items)
-        money[entry.currency] += entry.total
-    return Sums(orders, lines, money)
+def totals(orders: Iterable[OrderSummary]) -> Totals:
+    """The sums over all orders."""
+    number, lines, money = 0, 0, Counter[str]()
+    for order in orders:
+        number += 1
+        lines += len(order.items)
+        money[order.currency] += order.total
+    return Totals(number, lines, money)
 
 
-def compare(
-    expected: Mapping[str, Entry], found: Mapping[str, Sequence[Entry]]
+def compare_orders(
+    expected: Mapping[str, OrderSummary], found: Mapping[str, Sequence[OrderSummary]]
 ) -> list[Difference]:
-    """Every difference: per order, and then in the sums, which have no order to hide behind."""
+    """The differences of each order, and of the totals over all orders."""
     differences = [
         Difference(basket_id, *pair)
         for basket_id in dict.fromkeys([*expected, *found])
         for pair in _differing(expected.get(basket_id), found.get(basket_id, []))
     ]
-    should_be, are = sums(expected.values()), sums(e for group in found.values() for e in group)
-    if should_be != are:
-        differences.append(Difference("all together", str(should_be), str(are)))
+    expected_totals = totals(expected.values())
+    found_totals = totals(order for group in found.values() for order in group)
+    if expected_totals != found_totals:
+        differences.append(Difference(ALL_ORDERS, str(expected_totals), str(found_totals)))
     return differences
 
 
-def compare_refusals(expected: Counter[str], found: Counter[str]) -> list[Difference]:
-    """The baskets of which more or fewer lines were refused than should have been."""
+def compare_rejections(expected: Counter[str], found: Counter[str]) -> list[Difference]:
+    """The baskets of which more or fewer lines were rejected than expected."""
     return [
         Difference(
             basket_id,
-            f"{count(expected[basket_id], 'line')} refused",
-            f"{count(found[basket_id], 'line')} refused",
+            f"{count(expected[basket_id], 'line')} rejected",
+            f"{count(found[basket_id], 'line')} rejected",
         )
         for basket_id in dict.fromkeys([*expected, *found])
         if expected[basket_id] != found[basket_id]
     ]
 
 
-def _differing(expected: Entry | None, found: Sequence[Entry]) -> list[tuple[str, str]]:
-    """What to say of one basket: pairs of what was expected and what was found instead."""
+def _differing(
+    expected: OrderSummary | None, found: Sequence[OrderSummary]
+) -> list[tuple[str, str]]:
+    """Pairs of what was expected and what was found, for one basket."""
     if expected is None:
-        return [("no order", str(entry)) for entry in found]
+        return [("no order", str(order)) for order in found]
     if len(found) != 1:
         return [("one order", f"{len(found)} orders")]
     return _differing_parts(expected, found[0])
 
 
-def _differing_parts(expected: Entry, found: Entry) -> list[tuple[str, str]]:
+def _differing_parts(expected: OrderSummary, found: OrderSummary) -> list[tuple[str, str]]:
     pairs = [
         (expected.status, found.status),
         (formatted(expected.total, expected.currency), formatted(found.total, found.currency)),
         (count(len(expected.items), "line"), count(len(found.items), "line")),
     ]
     if len(expected.items) == len(found.items):
-        both = zip(expected.items, found.items, strict=True)
-        differing = [
+        lines = [
             (
-                f"line {place}: {_item(ours, expected.currency)}",
-                f"line {place}: {_item(theirs, found.currency)}",
+                f"line {number}: {_format_item(one, expected.currency)}",
+                f"line {number}: {_format_item(other, found.currency)}",
             )
-            for place, (ours, theirs) in enumerate(both, 1)
-            if ours != theirs
+            for number, (one, other) in enumerate(zip(expected.items, found.items, strict=True), 1)
+            if one != other
         ]
-        pairs += differing[:1]  # One tells where to look; in a shuffled order, all lines differ.
-    return [(ours, theirs) for ours, theirs in pairs if ours != theirs]
+        pairs += lines[:1]  # The first is enough: in a shuffled order, all lines differ.
+    return [(one, other) for one, other in pairs if one != other]
 
 
 def amounts(money: Mapping[str, int]) -> str:
-    """Amounts of several currencies, as people read them."""
+    """Amounts in several currencies: "12.50 USD, 3.00 EUR"."""
     return ", ".join(formatted(amount, code) for code, amount in sorted(money.items())) or "nothing"
 
 
 def count(number: int, thing: str) -> str:
-    """So many of a thing: "1 order", "1,000 orders"."""
+    """A number with its noun: "1 order", "1,000 orders"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _item(item: Item, currency: str) -> str:
+def _format_item(item: Item, currency: str) -> str:
     return f"{item.quantity} × {item.sku} for {formatted(item.paid, currency)}"

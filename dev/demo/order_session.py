@@ -1,106 +1,101 @@
-"""One order after it was placed: what can be done with it, and waiting for what comes of it."""
+"""One placed order: sends its commands, makes its services act, and waits for the result."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dev.demo.http_client import Json, Wire
-from dev.demo.simulator_client import StandIns
+from dev.api_client import ApiClient, ConditionTimeout, Json
+from dev.simulator_client import SimulatorClient
 
-ORDERS = "/v1/orders"
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
-Is = Callable[[Json], bool]
-
-
-class Stalled(Exception):
-    """An order has not become in time what it should; the message says what it is instead."""
+Condition = Callable[[Json], bool]
 
 
-class Sale:
+class OrderStalled(Exception):
+    """An order did not reach an expected state in time; the message says its actual state."""
+
+
+class OrderSession:
     """An order, with the shop on one side of it and the services on the other."""
 
-    def __init__(self, wire: Wire, stand_ins: StandIns, order_id: str) -> None:
+    def __init__(self, api: ApiClient, simulators: SimulatorClient, order_id: str) -> None:
         self.order_id = order_id
-        self.stand_ins = stand_ins
-        self._wire = wire
-        self._asked = 0
+        self._api = api
+        self._simulators = simulators
+        self._commands = 0
         self._version = 0
 
-    @property
-    def path(self) -> str:
-        return f"{ORDERS}/{self.order_id}"
-
-    async def ask(self, command: str, **fields: Any) -> None:
-        """Sends one command; raises Refused."""
-        self._asked += 1
-        key = f"{self.order_id}-{self._asked}"
-        answer = await self._wire.command(f"{self.path}/commands/{command}", key, fields)
-        self._version = max(self._version, answer["version"])
+    async def send(self, command: str, **fields: Any) -> None:
+        """Sends one command; raises ApiRejection."""
+        self._commands += 1
+        key = f"{self.order_id}-{self._commands}"
+        result = await self._api.command(self.order_id, command, fields, key=key)
+        self._version = max(self._version, result["version"])
 
     async def order(self) -> Json:
-        """The order with all in it that was answered so far."""
-        return self._seen(await self._wire.read(self.path, min_version=self._version))
+        """The order with the effects of all commands sent so far."""
+        return await self._api.order(self.order_id, self._version)
 
-    async def becomes(self, what: str, so: Is) -> Json:
-        """The order, once it is so; raises Stalled."""
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + PATIENCE_S
-        order = await self.order()
-        while not so(order):
-            if clock() > give_up_at:
-                raise Stalled(f"{what} expected, but it is {standing(order)}")
-            if news := await self._wire.news(self.path, order["version"]):
-                order = self._seen(news)
-        return order
-
-    def _seen(self, order: Json) -> Json:
+    async def wait_until(self, state: str, condition: Condition) -> Json:
+        """The order once it meets the condition; raises OrderStalled."""
+        try:
+            order = await self._api.wait_until(
+                self.order_id, condition, min_version=self._version, timeout_s=TIMEOUT_S
+            )
+        except ConditionTimeout as timeout:
+            actual = describe_status(timeout.order)
+            raise OrderStalled(f"{state} expected, but it is {actual}") from None
         self._version = max(self._version, order["version"])
         return order
 
-    # What often happens
+    async def wait_until_ready(self) -> Json:
+        """Stock is reserved, the payment is authorised, and each shipment is booked."""
+        return await self.wait_until("confirmed", is_ready)
 
-    async def is_confirmed(self) -> Json:
-        """Stock is held, the money is promised, and the carrier knows of each shipment."""
-        return await self.becomes("confirmed", is_ready)
+    async def wait_for_decision(self, decision: str) -> Json:
+        """The order waits for the customer to decide on `payment` or `shortfall`."""
+        return await self.wait_until(
+            f"a wait for {decision}", lambda order: bool(order["awaits"] == decision)
+        )
 
-    async def awaits(self, answer: str) -> Json:
-        """The customer has to decide on something."""
-        return await self.becomes(f"a wait for {answer}", lambda order: order["awaits"] == answer)
+    async def wait_until_settled(self) -> Json:
+        """No step is pending, and the customer paid what is due."""
+        return await self.wait_until("settled", is_settled)
 
-    async def leaves(self) -> Json:
-        """The carrier takes each shipment along."""
-        for shipment_id in shipments(await self.is_confirmed(), "planned"):
-            await self.stand_ins.leave(self.order_id, shipment_id)
-        return await self.becomes("shipped", lambda o: has_come(o, "shipped") and is_settled(o))
+    async def ship(self) -> Json:
+        """The carrier collects each shipment."""
+        for shipment_id in shipments(await self.wait_until_ready(), "planned"):
+            await self._simulators.move_shipment(self.order_id, shipment_id, "leave")
+        return await self._wait_until_fulfilled("shipped")
 
-    async def arrives(self) -> Json:
-        """The carrier delivers what it took along."""
+    async def deliver(self) -> Json:
+        """The carrier delivers each shipment that it collected."""
         for shipment_id in shipments(await self.order(), "dispatched"):
-            await self.stand_ins.deliver(self.order_id, shipment_id)
-        return await self.becomes("delivered", lambda o: has_come(o, "delivered") and is_settled(o))
+            await self._simulators.move_shipment(self.order_id, shipment_id, "deliver")
+        return await self._wait_until_fulfilled("delivered")
 
-    async def is_brought(self) -> Json:
-        """The same without a carrier that calls back: the shop says itself how far it is."""
-        for shipment_id in shipments(await self.is_confirmed(), "planned"):
-            await self.ask("dispatch-shipment", shipment_id=shipment_id)
+    async def deliver_by_shop(self) -> Json:
+        """Ships and delivers by commands, without a carrier that sends callbacks."""
+        for shipment_id in shipments(await self.wait_until_ready(), "planned"):
+            await self.send("dispatch-shipment", shipment_id=shipment_id)
         for shipment_id in shipments(await self.order(), "dispatched"):
-            await self.ask("confirm-delivery", shipment_id=shipment_id)
-        return await self.becomes("delivered", lambda o: has_come(o, "delivered") and is_settled(o))
+            await self.send("confirm-delivery", shipment_id=shipment_id)
+        return await self._wait_until_fulfilled("delivered")
 
-    async def comes_back(self, line_id: str, quantity: int, reason: str) -> Json:
-        """The customer sends pieces back; they are fit for sale, and paid back."""
+    async def return_pieces(self, line_id: str, quantity: int, reason: str) -> Json:
+        """The customer returns sellable pieces, and gets the refund."""
         pieces = [{"line_id": line_id, "quantity": quantity}]
-        await self.ask("request-return", return_id="back", lines=pieces, reason=reason)
-        await self.ask("approve-return", return_id="back")
-        await self.ask("receive-return", return_id="back", lines=pieces, condition="sellable")
-        return await self.settles()
+        await self.send("request-return", return_id="back", lines=pieces, reason=reason)
+        await self.send("approve-return", return_id="back")
+        await self.send("receive-return", return_id="back", lines=pieces, condition="sellable")
+        return await self.wait_until_settled()
 
-    async def settles(self) -> Json:
-        """Nobody owes anything any more."""
-        return await self.becomes("settled", is_settled)
+    async def _wait_until_fulfilled(self, status: str) -> Json:
+        return await self.wait_until(
+            status, lambda order: order["fulfilment_status"] == status and is_settled(order)
+        )
 
 
 def shipments(order: Json, status: str) -> list[str]:
@@ -108,12 +103,8 @@ def shipments(order: Json, status: str) -> list[str]:
     return [s["shipment_id"] for s in order["shipments"] if s["status"] == status]
 
 
-def has_come(order: Json, fulfilment: str) -> bool:
-    return bool(order["fulfilment_status"] == fulfilment)
-
-
 def is_ready(order: Json) -> bool:
-    """Whether all of it can leave."""
+    """Whether all of it can be shipped."""
     planned = [s for s in order["shipments"] if s["status"] == "planned"]
     return (
         order["status"] == "confirmed"
@@ -124,30 +115,30 @@ def is_ready(order: Json) -> bool:
 
 
 def is_settled(order: Json) -> bool:
-    """Whether nothing is owed, neither by a service nor to the customer."""
-    return not order["pending"] and paid(order) == order["payment"]["due"]
+    """Whether no step is pending and the customer paid exactly what is due."""
+    return not order["pending"] and net_paid(order) == order["payment"]["due"]
 
 
-def paid(order: Json) -> int:
-    """What the customer has paid and not got back, in minor units."""
+def net_paid(order: Json) -> int:
+    """Captured less refunded, in minor units."""
     return int(order["payment"]["captured"] - order["payment"]["refunded"])
 
 
-def promised(order: Json) -> int:
+def open_authorisation(order: Json) -> int:
     """What is authorised and can still be captured, in minor units."""
     payment = order["payment"]
     return int(payment["authorised"] - payment["captured"] - payment["voided"])
 
 
-def standing(order: Json) -> str:
-    """How far an order is, in a few words; with what it waits for, if it does."""
-    owed = [f"{step['step_id']} ({step['reason']})" for step in order["needs_attention"]]
-    owed = owed or [step["step_id"] for step in order["pending"]]
-    return f"{ending(order)}{_listed(', which waits for', owed)}"
+def describe_status(order: Json) -> str:
+    """The order's furthest status, with the steps that it waits for."""
+    stuck = [f"{step['step_id']} ({step['reason']})" for step in order["needs_attention"]]
+    pending = stuck or [step["step_id"] for step in order["pending"]]
+    return f"{furthest_status(order)}{_listed(', which waits for', pending)}"
 
 
-def ending(order: Json) -> str:
-    """How far an order is, in a word or two."""
+def furthest_status(order: Json) -> str:
+    """The furthest of an order's statuses, as words."""
     if order["return_status"] in ("partly_returned", "returned"):
         return str(order["return_status"]).replace("_", " ")
     reached = order["fulfilment_status"] if order["status"] == "confirmed" else order["status"]

@@ -1,4 +1,4 @@
-"""Many at once, and a bar that shows how far they are."""
+"""Runs work for many items in parallel, with a progress bar."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 
-async def each(
+async def for_each(
     items: Collection[T],
-    do: Callable[[T], Awaitable[None]],
-    at_once: int,
+    work: Callable[[T], Awaitable[None]],
+    concurrency: int,
     done: Callable[[], None],
 ) -> None:
-    """Does it for every item in turn, several at a time; the first that fails ends it all."""
+    """Awaits `work` for every item, in order, several at a time; raises the first error."""
     queue = iter(items)
 
-    async def one_after_the_other() -> None:
+    async def work_through_queue() -> None:
         for item in queue:
-            await do(item)
+            await work(item)
             done()
 
     try:
-        async with asyncio.TaskGroup() as crowd:
-            for _ in range(at_once):
-                crowd.create_task(one_after_the_other())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work_through_queue())
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
 
 @contextmanager
-def bar(
-    console: Console, title: str, total: int, told: Callable[[float], str] = lambda _: ""
+def progress_bar(
+    console: Console, title: str, total: int, status: Callable[[float], str] = lambda _: ""
 ) -> Iterator[Callable[[int], None]]:
-    """A bar; each call says that so many more are done. `told` gets the seconds since it began."""
+    """Yields a function that advances the bar; `status` gets the elapsed seconds."""
     columns = (
         TextColumn(f"  {title:<9}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=total, told="")
+        task = progress.add_task("", total=total, status="")
         began = time.perf_counter()
 
-        def advance(more: int) -> None:
-            progress.update(task, advance=more, told=told(time.perf_counter() - began))
+        def advance(count: int) -> None:
+            progress.update(task, advance=count, status=status(time.perf_counter() - began))
 
         yield advance

@@ -1,4 +1,4 @@
-"""After the sale: some orders live on, and in the end everybody's books must say the same."""
+"""Runs scenarios on placed orders, then reconciles the orders with the services' ledgers."""
 
 from __future__ import annotations
 
@@ -11,151 +11,176 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from dev.demo import ledger_totals as ledgers
-from dev.demo import order_session as sale
+from dev.api_client import ApiClient, Json
 from dev.demo.baskets import Basket
-from dev.demo.checkout import Placed
+from dev.demo.checkout import PlacedOrder
 from dev.demo.expected import Difference
-from dev.demo.http_client import Json, Wire
-from dev.demo.ledger_totals import Ledger
-from dev.demo.order_session import Sale, Stalled
-from dev.demo.parallel import bar, each
-from dev.demo.scenarios import Planned, paid
-from dev.demo.simulator_client import StandIns
+from dev.demo.ledger_totals import (
+    Ledger,
+    compare_ledgers,
+    ledgers_of_orders,
+    ledgers_of_services,
+    sum_ledgers,
+)
+from dev.demo.order_session import (
+    OrderSession,
+    OrderStalled,
+    describe_status,
+    furthest_status,
+    is_settled,
+    net_paid,
+    open_authorisation,
+)
+from dev.demo.parallel import for_each, progress_bar
+from dev.demo.scenarios import ScenarioPlan, paid
+from dev.simulator_client import SimulatorClient
 from orders.money import formatted
 
-LIVES_AT_ONCE = 32
-PATIENCE_S = 60.0
-LOOK_S = 0.5
+CONCURRENT_SCENARIOS = 32
+SETTLE_TIMEOUT_S = 60.0
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
-class Due:
-    """What must have become of an order, by the file. Amounts are minor units."""
+class Outcome:
+    """How an order ended, or must end by the file. Amounts are in minor units."""
 
-    ends: str
+    status: str
     paid: int
-    promised: int
-    """Authorised, and not captured yet."""
+    authorised: int
+    """And not captured yet."""
 
-    def told(self, currency: str) -> str:
-        money = (formatted(amount, currency) for amount in (self.paid, self.promised))
-        return "{}, {} paid, {} authorised".format(self.ends, *money)
+    def format(self, currency: str) -> str:
+        money = (formatted(amount, currency) for amount in (self.paid, self.authorised))
+        return "{}, {} paid, {} authorised".format(self.status, *money)
 
 
 @dataclass(frozen=True)
-class Aftermath:
-    """How it all ended."""
+class Reconciliation:
+    """The result: how the orders ended, and where the ledgers differ."""
 
     ends: Counter[str]
-    """Orders by how far they have come."""
-    lives: Counter[str]
-    """Orders by what happened to them on the way."""
+    """Orders by their furthest status."""
+    scenarios: Counter[str]
+    """Orders by the scenario they went through."""
     took_s: float
-    ours: Ledger
-    """All orders' own ledgers in one."""
-    theirs: Ledger
-    """All books of payments and stock in one."""
+    orders_ledger: Ledger
+    services_ledger: Ledger
     differences: list[Difference]
 
 
-class Shop:
-    """The placed orders, whoever has a part in them, and what was there before."""
+class Reconciler:
+    """Compares the orders that were placed since `ignore_existing` with the services' ledgers."""
 
-    def __init__(self, wire: Wire, stand_ins: StandIns, console: Console) -> None:
-        self.wire = wire
-        self.stand_ins = stand_ins
+    def __init__(self, api: ApiClient, simulators: SimulatorClient, console: Console) -> None:
+        self.api = api
+        self.simulators = simulators
         self.console = console
-        self._there_before: frozenset[str] = frozenset()
+        self._existing: frozenset[str] = frozenset()
 
-    async def opens(self) -> None:
-        """What there is by now is not ours."""
-        known = [order["order_id"] async for order in self.wire.orders()]
-        self._there_before = frozenset(known) | (await self.books()).keys()
+    async def ignore_existing(self) -> None:
+        """Leaves the orders that exist now out of all comparisons."""
+        known = [order["order_id"] async for order in self.api.orders()]
+        self._existing = frozenset(known) | (await self.service_ledgers()).keys()
 
     async def orders(self) -> list[Json]:
-        """Every order since the shop has opened."""
-        return [o async for o in self.wire.orders() if o["order_id"] not in self._there_before]
+        """Every new order."""
+        return [o async for o in self.api.orders() if o["order_id"] not in self._existing]
 
-    async def books(self) -> dict[str, Ledger]:
-        """The services' books, by order, since the shop has opened."""
+    async def service_ledgers(self) -> dict[str, Ledger]:
+        """The ledgers of payments and stock for every new order, by order id."""
         payments, stock = await asyncio.gather(
-            self.stand_ins.books("payments"), self.stand_ins.books("stock")
+            self.simulators.ledger("payments"), self.simulators.ledger("stock")
         )
-        books = ledgers.of_services(payments, stock)
-        return {key: book for key, book in books.items() if key not in self._there_before}
+        ledgers = ledgers_of_services(payments, stock)
+        return {key: one for key, one in ledgers.items() if key not in self._existing}
 
-    async def goes_on(
-        self, placed: Sequence[Placed], baskets: Sequence[Basket], plan: Mapping[int, Planned]
-    ) -> Aftermath:
-        """Lets orders live as planned, waits until nobody owes anything, and compares."""
+    async def reconcile(
+        self,
+        placed: Sequence[PlacedOrder],
+        baskets: Sequence[Basket],
+        plans: Mapping[int, ScenarioPlan],
+    ) -> Reconciliation:
+        """Runs the planned scenarios, waits until all orders are settled, and compares."""
         began = time.perf_counter()
-        due = {p.order_id: _only_confirmed(baskets[p.number]) for p in placed}
-        living = [p for p in placed if p.number in plan]
+        expected = {p.order_id: _confirmed(baskets[p.number]) for p in placed}
+        planned = {p.order_id: plans[p.number] for p in placed if p.number in plans}
+        stalled = await self._run_scenarios(planned, expected)
+        for plan in plans.values():
+            await plan.restock(self.simulators)
+        orders = await self._wait_until_settled(expected.keys())
+        of_orders, of_services = ledgers_of_orders(orders), await self.service_ledgers()
+        return Reconciliation(
+            ends=Counter(furthest_status(order) for order in orders if order["placed_at"]),
+            scenarios=Counter(plan.scenario.name for plan in planned.values()),
+            took_s=time.perf_counter() - began,
+            orders_ledger=sum_ledgers(of_orders.values()),
+            services_ledger=sum_ledgers(of_services.values()),
+            differences=[
+                *stalled,
+                *compare_outcomes(expected, orders),
+                *compare_ledgers(of_orders, of_services),
+            ],
+        )
+
+    async def _run_scenarios(
+        self, planned: Mapping[str, ScenarioPlan], expected: dict[str, Outcome]
+    ) -> list[Difference]:
+        """Updates the expected outcomes; a stalled order has none, and is returned."""
         stalled: list[Difference] = []
 
-        async def live(one: Placed) -> None:
-            planned = plan[one.number]
+        async def run(order_id: str) -> None:
+            plan = planned[order_id]
             try:
-                kept = await planned.live(Sale(self.wire, self.stand_ins, one.order_id))
-            except Stalled as why:
-                stalled.append(Difference(one.order_id, planned.life.name, str(why)))
-                del due[one.order_id]
+                kept = await plan.run(OrderSession(self.api, self.simulators, order_id))
+            except OrderStalled as error:
+                stalled.append(Difference(order_id, plan.scenario.name, str(error)))
+                del expected[order_id]
             else:
-                due[one.order_id] = Due(planned.life.ends, kept, 0)
+                expected[order_id] = Outcome(plan.scenario.final_status, kept, 0)
 
-        with bar(self.console, "Lives", len(living)) as advance:
-            await each(living, live, LIVES_AT_ONCE, lambda: advance(1))
-        for planned in plan.values():
-            await planned.refill(self.stand_ins)
-        orders = await self._settled(due.keys())
-        ours, theirs = ledgers.of_orders(orders), await self.books()
-        return Aftermath(
-            ends=Counter(sale.ending(order) for order in orders if order["placed_at"]),
-            lives=Counter(plan[p.number].life.name for p in living),
-            took_s=time.perf_counter() - began,
-            ours=ledgers.sums(ours.values()),
-            theirs=ledgers.sums(theirs.values()),
-            differences=[*stalled, *compare(due, orders), *ledgers.compare(ours, theirs)],
-        )
+        with progress_bar(self.console, "Scenarios", len(planned)) as advance:
+            await for_each(planned, run, CONCURRENT_SCENARIOS, lambda: advance(1))
+        return stalled
 
-    async def _settled(self, due: AbstractSet[str]) -> list[Json]:
-        """All orders once nobody owes them anything; or as they are, if nothing gets on."""
+    async def _wait_until_settled(self, order_ids: AbstractSet[str]) -> list[Json]:
+        """All orders once these are settled, or as they are when none settles any more."""
         clock = asyncio.get_running_loop().time
-        with bar(self.console, "Settling", len(due)) as advance:
+        with progress_bar(self.console, "Settling", len(order_ids)) as advance:
             settled, progress_at = 0, clock()
             while True:
                 orders = await self.orders()
-                now = sum(_is_still(order) for order in orders if order["order_id"] in due)
+                now = sum(_is_at_rest(order) for order in orders if order["order_id"] in order_ids)
                 advance(now - settled)
                 if now > settled:
                     settled, progress_at = now, clock()
-                if settled == len(due) or clock() > progress_at + PATIENCE_S:
+                if settled == len(order_ids) or clock() > progress_at + SETTLE_TIMEOUT_S:
                     return orders
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_S)
 
 
-def compare(due: Mapping[str, Due], orders: Sequence[Json]) -> list[Difference]:
-    """The orders that have not become what they should, or for which other money was paid."""
+def compare_outcomes(expected: Mapping[str, Outcome], orders: Sequence[Json]) -> list[Difference]:
+    """The orders with another status, payment or authorisation than expected."""
     found = {order["order_id"]: order for order in orders}
     differences = []
-    for order_id, should_be in due.items():
+    for order_id, outcome in expected.items():
         if order_id not in found:
-            differences.append(Difference(order_id, should_be.ends, "no order"))
+            differences.append(Difference(order_id, outcome.status, "no order"))
             continue
         order = found[order_id]
-        actual = Due(sale.standing(order), sale.paid(order), sale.promised(order))
-        if actual != should_be:
-            both = (it.told(order["currency"]) for it in (should_be, actual))
+        actual = Outcome(describe_status(order), net_paid(order), open_authorisation(order))
+        if actual != outcome:
+            both = (it.format(order["currency"]) for it in (outcome, actual))
             differences.append(Difference(order_id, *both))
     return differences
 
 
-def _only_confirmed(basket: Basket) -> Due:
-    total = paid(line for line in basket.lines if line.is_good)
-    return Due("confirmed", paid=0, promised=total)
+def _confirmed(basket: Basket) -> Outcome:
+    """The outcome of an order without a scenario."""
+    total = paid(line for line in basket.lines if line.is_valid)
+    return Outcome("confirmed", paid=0, authorised=total)
 
 
-def _is_still(order: Json) -> bool:
-    """Whether nobody owes the order anything, and it waits for nobody."""
-    return sale.is_settled(order) and order["status"] in ("confirmed", "completed", "cancelled")
+def _is_at_rest(order: Json) -> bool:
+    """Whether it is settled, and waits for no decision."""
+    return is_settled(order) and order["status"] in ("confirmed", "completed", "cancelled")

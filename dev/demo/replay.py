@@ -1,4 +1,4 @@
-"""The demo itself: baskets in over HTTP, orders out over HTTP, and everybody's books compared."""
+"""The demo: replays baskets through the API, runs scenarios, and reconciles every amount."""
 
 from __future__ import annotations
 
@@ -9,81 +9,93 @@ from typing import TYPE_CHECKING
 import httpx
 from rich.console import Console
 
-from dev.demo import expected as books
-from dev.demo import scenarios as lives
+from dev.api_client import TIMEOUT_S, ApiClient, ApiUnavailable
+from dev.demo import scenarios
 from dev.demo.baskets import Basket
-from dev.demo.checkout import ShopFront, Tally
-from dev.demo.http_client import Unanswered, Wire
-from dev.demo.parallel import bar, each
-from dev.demo.reconciliation import Shop
-from dev.demo.simulator_client import StandIns
-from dev.demo.summary import Outcome, show
+from dev.demo.checkout import Checkout, CheckoutStats
+from dev.demo.expected import (
+    compare_orders,
+    compare_rejections,
+    expected_orders,
+    expected_rejections,
+    found_orders,
+    totals,
+)
+from dev.demo.parallel import for_each, progress_bar
+from dev.demo.reconciliation import Reconciler
+from dev.demo.summary import ReplayResult, show
+from dev.simulator_client import SimulatorClient, SimulatorError
 
 if TYPE_CHECKING:
     from dev.stack.programs import Addresses
 
-SHOPPERS = 16
-ANSWER_S_MAX = 35.0  # The API answers within 10 seconds, if only that it does not know yet.
+CONCURRENT_CHECKOUTS = 16
 
 EXIT_DIFFERENT = 1
 
 
 async def run(stack: Addresses, baskets: list[Basket]) -> int:
-    """Replays the baskets and says how it went.
+    """Replays the baskets and prints the result.
 
-    Returns the exit code: 0 only if the API's books are the file's, and payments' and stock's books
-    are the orders', to the cent and the piece.
+    Returns the exit code: 0 only if the orders agree with the file, and with the ledgers of
+    payments and stock, to the cent and the piece.
     """
     console = Console(highlight=False)
     try:
-        # No proxy on the way to ourselves.
+        # No proxy between this process and the stack.
         async with (
-            httpx.AsyncClient(base_url=stack.api_url, timeout=ANSWER_S_MAX, trust_env=False) as api,
-            httpx.AsyncClient(base_url=stack.simulators_url, trust_env=False) as outside,
+            httpx.AsyncClient(base_url=stack.api_url, timeout=TIMEOUT_S, trust_env=False) as api,
+            httpx.AsyncClient(base_url=stack.simulators_url, trust_env=False) as simulators,
         ):
-            outcome = await replay(Shop(Wire(api), StandIns(outside), console), baskets)
-    except Unanswered as error:
+            reconciler = Reconciler(ApiClient(api), SimulatorClient(simulators), console)
+            result = await replay(reconciler, baskets)
+    except (ApiUnavailable, SimulatorError) as error:
         print(f"orderly: the demo had to stop. {error}", file=sys.stderr)
         return EXIT_DIFFERENT
-    show(console, outcome, stack)
-    return EXIT_DIFFERENT if outcome.differences else 0
+    show(console, result, stack)
+    return EXIT_DIFFERENT if result.differences else 0
 
 
 async def replay(
-    shop: Shop, baskets: list[Basket], lives_every: int = lives.LIVES_EVERY
-) -> Outcome:
-    """Serves all baskets, lets orders live, and compares all books there are."""
-    await shop.opens()
-    plan = lives.plan(baskets, lives_every)
-    for planned in plan.values():
-        await planned.set_shelves(shop.stand_ins)
-    wire, tally = shop.wire, Tally()
-    front = ShopFront(wire, tally, {number: it.life.method for number, it in plan.items()})
+    reconciler: Reconciler,
+    baskets: list[Basket],
+    scenario_every: int = scenarios.SCENARIO_EVERY,
+) -> ReplayResult:
+    """Checks out all baskets, runs the scenarios, and compares."""
+    await reconciler.ignore_existing()
+    plans = scenarios.plan(baskets, scenario_every)
+    for plan in plans.values():
+        await plan.set_stock(reconciler.simulators)
+    api, stats = reconciler.api, CheckoutStats()
+    methods = {number: plan.scenario.payment_method for number, plan in plans.items()}
+    checkout = Checkout(api, stats, methods)
     began = time.perf_counter()
 
-    def told(seconds: float) -> str:
-        return f"{len(tally.placed) / seconds:.0f} orders/s, {tally.reasons.total()} refused"
+    def status(seconds: float) -> str:
+        rejections = stats.rejections.total()
+        return f"{len(stats.placed) / seconds:.0f} orders/s, {rejections} rejections"
 
-    with bar(shop.console, "Baskets", len(baskets), told) as advance:
+    with progress_bar(reconciler.console, "Baskets", len(baskets), status) as advance:
         numbered = list(enumerate(baskets))
-        await each(numbered, lambda it: front.serve(*it), SHOPPERS, lambda: advance(1))
-    took_s = time.perf_counter() - began
-    requests, repetitions = wire.commands, wire.repetitions
-    # Each order was read in its last version: the read model has come as far as the shop has.
-    expected, found = books.from_file(baskets), books.from_api(await shop.orders())
-    to_refuse = books.expected_refusals(baskets)
-    return Outcome(
+        await for_each(
+            numbered, lambda it: checkout.check_out(*it), CONCURRENT_CHECKOUTS, lambda: advance(1)
+        )
+    took_s, requests, retries = time.perf_counter() - began, api.posts, api.retries
+    # Each order was read at its last version, so the read model has all of them.
+    expected, found = expected_orders(baskets), found_orders(await reconciler.orders())
+    rejections = expected_rejections(baskets)
+    return ReplayResult(
         baskets=len(baskets),
-        tally=tally,
+        stats=stats,
         requests=requests,
-        repetitions=repetitions,
+        retries=retries,
         took_s=took_s,
-        expected=books.sums(expected.values()),
-        found=books.sums(entry for entries in found.values() for entry in entries),
-        refusals_expected=to_refuse.total(),
-        baskets_differ=[
-            *books.compare(expected, found),
-            *books.compare_refusals(to_refuse, tally.refused_lines),
+        expected=totals(expected.values()),
+        found=totals(order for orders in found.values() for order in orders),
+        expected_rejections=rejections.total(),
+        order_differences=[
+            *compare_orders(expected, found),
+            *compare_rejections(rejections, stats.rejected_lines),
         ],
-        aftermath=await shop.goes_on(tally.placed, baskets, plan),
+        reconciliation=await reconciler.reconcile(stats.placed, baskets, plans),
     )

@@ -1,4 +1,4 @@
-"""What becomes of some of the orders: which life each is given, and what it must come to."""
+"""What happens to some of the placed orders: their scenarios, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dev.api_client import Json
 from dev.demo.baskets import Basket, BasketLine
-from dev.demo.http_client import Json
-from dev.demo.order_session import Sale, is_ready
-from dev.demo.simulator_client import PLENTY, StandIns
+from dev.demo.order_session import OrderSession, is_ready
+from dev.simulator_client import DEFAULT_STOCK, SimulatorClient
 
-LIVES_EVERY = 5  # So many baskets, one of which lives on; the others stay confirmed.
+SCENARIO_EVERY = 5  # One basket in this many has a scenario; the others stay confirmed.
 
 Lines = Sequence[BasketLine]
 
 
-class Part(NamedTuple):
-    """The lines of an order, and the one of them that something happens to."""
+class Selection(NamedTuple):
+    """The lines of an order, and the one that the scenario is about."""
 
     lines: Lines
     at: int
+    """The index of that line."""
 
     @property
     def line(self) -> BasketLine:
@@ -36,153 +37,157 @@ class Part(NamedTuple):
         return paid([*self.lines[: self.at], *self.lines[self.at + 1 :]])
 
 
-class Scarce(NamedTuple):
-    """So many pieces of a line's SKU are on the shelves."""
+class StockLevel(NamedTuple):
+    """Pieces of a line's SKU in stock, by location."""
 
     east: int
     west: int
 
 
-Picks = Callable[[Lines, frozenset[str]], int | None]
+SelectLine = Callable[[Lines, frozenset[str]], int | None]
 
 
 @dataclass(frozen=True)
-class Life:
+class Scenario:
     """What happens to an order after it was placed.
 
-    `live` returns what the customer has then paid and not got back, as the file has it.
+    `run` returns what the customer has paid in the end less refunds, by the file.
     """
 
     name: str
-    ends: str
-    live: Callable[[Sale, Part], Awaitable[int]]
-    method: str | None = None
-    picks: Picks = lambda lines, rare: 0
-    """The line that something happens to, if there is one; `rare` are SKUs that no other has."""
-    shelves: Callable[[BasketLine], Scarce] | None = None
+    final_status: str
+    run: Callable[[OrderSession, Selection], Awaitable[int]]
+    payment_method: str | None = None
+    select_line: SelectLine = lambda lines, rare: 0
+    """The index of the line it is about, or None; `rare` are SKUs that no other order has."""
+    stock: Callable[[BasketLine], StockLevel] | None = None
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A life for one order."""
+class ScenarioPlan:
+    """A scenario for one order."""
 
-    life: Life
-    part: Part
+    scenario: Scenario
+    selection: Selection
 
-    async def set_shelves(self, stand_ins: StandIns) -> None:
-        """Makes its line scarce, if that belongs to it."""
-        if self.life.shelves:
-            await stand_ins.stock(self.part.line.sku, *self.life.shelves(self.part.line))
+    async def set_stock(self, simulators: SimulatorClient) -> None:
+        """Limits the stock of its line, if the scenario says so."""
+        if self.scenario.stock:
+            level = self.scenario.stock(self.selection.line)
+            await simulators.set_stock(self.selection.line.sku, *level)
 
-    async def refill(self, stand_ins: StandIns) -> None:
-        """Leaves nothing scarce behind."""
-        if self.life.shelves:
-            await stand_ins.stock(self.part.line.sku, PLENTY, 0)
+    async def restock(self, simulators: SimulatorClient) -> None:
+        """Ends what `set_stock` did."""
+        if self.scenario.stock:
+            await simulators.set_stock(self.selection.line.sku, DEFAULT_STOCK, 0)
 
-    async def live(self, sale: Sale) -> int:
-        return await self.life.live(sale, self.part)
+    async def run(self, session: OrderSession) -> int:
+        return await self.scenario.run(session, self.selection)
 
 
-def plan(baskets: Sequence[Basket], every: int = LIVES_EVERY) -> Mapping[int, Planned]:
-    """The lives of some baskets, by their numbers: the same for the same baskets, each in turn."""
+def plan(baskets: Sequence[Basket], every: int = SCENARIO_EVERY) -> Mapping[int, ScenarioPlan]:
+    """The scenarios of some baskets, by basket number: the same for the same baskets, in turn."""
     sold = Counter(line.sku for basket in baskets for line in basket.lines)
     rare = frozenset(sku for sku, times in sold.items() if times == 1)
-    waiting = list(LIVES)
-    planned: dict[int, Planned] = {}
+    waiting = list(SCENARIOS)
+    plans: dict[int, ScenarioPlan] = {}
     for number, basket in list(enumerate(baskets))[::every]:
-        lines = [line for line in basket.lines if line.is_good]
-        for life in waiting if lines else []:
-            if (at := life.picks(lines, rare)) is not None:
-                planned[number] = Planned(life, Part(lines, at))
-                waiting.remove(life)
-                waiting.append(life)
+        lines = [line for line in basket.lines if line.is_valid]
+        for scenario in waiting if lines else []:
+            if (index := scenario.select_line(lines, rare)) is not None:
+                plans[number] = ScenarioPlan(scenario, Selection(lines, index))
+                waiting.remove(scenario)
+                waiting.append(scenario)
                 break
-    return planned
+    return plans
 
 
 def paid(lines: Iterable[BasketLine]) -> int:
-    """What the file says that was paid for these lines, in minor units."""
+    """What was paid for these lines by the file, in minor units."""
     return sum(line.paid for line in lines)
 
 
-# The lives
+# What happens
 
 
-async def delivered(sale: Sale, part: Part) -> int:
-    await sale.leaves()
-    await sale.arrives()
-    return part.all_paid
+async def delivered(session: OrderSession, selection: Selection) -> int:
+    await session.ship()
+    await session.deliver()
+    return selection.all_paid
 
 
-async def brought_by_the_shop(sale: Sale, part: Part) -> int:
-    await sale.is_brought()
-    return part.all_paid
+async def delivered_by_shop(session: OrderSession, selection: Selection) -> int:
+    await session.deliver_by_shop()
+    return selection.all_paid
 
 
-async def shipped_from_two_places(sale: Sale, part: Part) -> int:
-    await sale.becomes("split", lambda o: is_ready(o) and len(_shipments_with(o, part.at)) == 2)
-    return await delivered(sale, part)
+async def shipped_from_two_locations(session: OrderSession, selection: Selection) -> int:
+    def is_split(order: Json) -> bool:
+        return is_ready(order) and len(_shipments_with(order, selection.at)) == 2
+
+    await session.wait_until("split", is_split)
+    return await delivered(session, selection)
 
 
-def _shipments_with(order: Json, at: int) -> list[Json]:
-    line_id = order["lines"][at]["line_id"]
+def _shipments_with(order: Json, index: int) -> list[Json]:
+    line_id = order["lines"][index]["line_id"]
     return [s for s in order["shipments"] if line_id in (n["line_id"] for n in s["lines"])]
 
 
-async def paid_by_another_card(sale: Sale, part: Part) -> int:
-    await sale.awaits("payment")
-    await sale.ask("retry-payment", method="pm_card")
-    return await delivered(sale, part)
+async def paid_by_another_card(session: OrderSession, selection: Selection) -> int:
+    await session.wait_for_decision("payment")
+    await session.send("retry-payment", method="pm_card")
+    return await delivered(session, selection)
 
 
-async def declined_and_given_up(sale: Sale, part: Part) -> int:
-    await sale.awaits("payment")
-    return await cancelled(sale, part)
+async def cancelled_after_decline(session: OrderSession, selection: Selection) -> int:
+    await session.wait_for_decision("payment")
+    return await cancelled(session, selection)
 
 
-async def confirmed_and_cancelled(sale: Sale, part: Part) -> int:
-    await sale.is_confirmed()
-    return await cancelled(sale, part)
+async def cancelled_after_confirmation(session: OrderSession, selection: Selection) -> int:
+    await session.wait_until_ready()
+    return await cancelled(session, selection)
 
 
-async def cancelled(sale: Sale, part: Part) -> int:
-    await sale.ask("cancel-order", reason="changed my mind")
-    await sale.becomes("cancelled", lambda order: order["status"] == "cancelled")
+async def cancelled(session: OrderSession, selection: Selection) -> int:
+    await session.send("cancel-order", reason="changed my mind")
+    await session.wait_until("cancelled", lambda order: bool(order["status"] == "cancelled"))
     return 0
 
 
-async def without_a_line(sale: Sale, part: Part) -> int:
-    order = await sale.is_confirmed()
-    line = order["lines"][part.at]
+async def delivered_without_a_line(session: OrderSession, selection: Selection) -> int:
+    order = await session.wait_until_ready()
+    line = order["lines"][selection.at]
     pieces = [{"line_id": line["line_id"], "quantity": line["quantity"]}]
-    await sale.ask("cancel-lines", lines=pieces, reason="one is enough")
-    await delivered(sale, part)
-    return part.others_paid
+    await session.send("cancel-lines", lines=pieces, reason="one is enough")
+    await delivered(session, selection)
+    return selection.others_paid
 
 
-async def with_what_there_is(sale: Sale, part: Part) -> int:
-    await sale.awaits("shortfall")
-    await sale.ask("accept-shortfall")
-    await delivered(sale, part)
-    return part.others_paid
+async def shortfall_accepted(session: OrderSession, selection: Selection) -> int:
+    await session.wait_for_decision("shortfall")
+    await session.send("accept-shortfall")
+    await delivered(session, selection)
+    return selection.others_paid
 
 
-async def returned_in_part(sale: Sale, part: Part) -> int:
-    await delivered(sale, part)
-    line = (await sale.order())["lines"][part.at]
-    await sale.comes_back(line["line_id"], line["quantity"], reason="not what I thought")
-    return part.others_paid
+async def partly_returned(session: OrderSession, selection: Selection) -> int:
+    await delivered(session, selection)
+    line = (await session.order())["lines"][selection.at]
+    await session.return_pieces(line["line_id"], line["quantity"], reason="not what I thought")
+    return selection.others_paid
 
 
-async def refunded_for_goodwill(sale: Sale, part: Part) -> int:
-    await delivered(sale, part)
-    goodwill = max(1, part.all_paid // 10)
-    await sale.ask("refund-payment", amount=goodwill, reason="it came late")
-    await sale.settles()
-    return part.all_paid - goodwill
+async def refunded_for_goodwill(session: OrderSession, selection: Selection) -> int:
+    await delivered(session, selection)
+    goodwill = max(1, selection.all_paid // 10)
+    await session.send("refund-payment", amount=goodwill, reason="it came late")
+    await session.wait_until_settled()
+    return selection.all_paid - goodwill
 
 
-# Which line it happens to
+# Which line it is about
 
 
 def last_of_several(lines: Lines, rare: frozenset[str]) -> int | None:
@@ -190,45 +195,48 @@ def last_of_several(lines: Lines, rare: frozenset[str]) -> int | None:
 
 
 def rare_of_several(lines: Lines, rare: frozenset[str]) -> int | None:
-    found = (at for at, line in enumerate(lines) if line.sku in rare)
+    found = (index for index, line in enumerate(lines) if line.sku in rare)
     return next(found, None) if len(lines) > 1 else None
 
 
-def rare_and_many(lines: Lines, rare: frozenset[str]) -> int | None:
-    found = (at for at, line in enumerate(lines) if line.sku in rare and line.quantity > 1)
+def rare_with_several_pieces(lines: Lines, rare: frozenset[str]) -> int | None:
+    found = (index for index, line in enumerate(lines) if line.sku in rare and line.quantity > 1)
     return next(found, None)
 
 
-def all_gone(line: BasketLine) -> Scarce:
-    return Scarce(0, 0)
+def out_of_stock(line: BasketLine) -> StockLevel:
+    return StockLevel(0, 0)
 
 
-def in_two_places(line: BasketLine) -> Scarce:
-    return Scarce(line.quantity - 1, 1)
+def at_two_locations(line: BasketLine) -> StockLevel:
+    return StockLevel(line.quantity - 1, 1)
 
 
-DELIVERED = Life("delivered", "delivered", delivered, "pm_card")
-# In this order, as far as they suit the baskets: in a short replay, too, much happens.
-LIVES = (
+DELIVERED = Scenario("delivered", "delivered", delivered, "pm_card")
+# In this order, as far as they suit the baskets: so that a short replay has many of them, too.
+SCENARIOS = (
     DELIVERED,
-    Life(
-        "shipped from two places", "delivered", shipped_from_two_places,
-        picks=rare_and_many, shelves=in_two_places,
+    Scenario(
+        "shipped from two locations", "delivered", shipped_from_two_locations,
+        select_line=rare_with_several_pieces, stock=at_two_locations,
     ),
-    Life("declined, paid by another card", "delivered", paid_by_another_card, "pm_declined"),
-    Life(
-        "short, shipped what there was", "delivered", with_what_there_is,
-        picks=rare_of_several, shelves=all_gone,
+    Scenario("declined, paid by another card", "delivered", paid_by_another_card, "pm_declined"),
+    Scenario(
+        "short, shipped what was in stock", "delivered", shortfall_accepted,
+        select_line=rare_of_several, stock=out_of_stock,
     ),
-    Life("cancelled when confirmed", "cancelled", confirmed_and_cancelled),
-    Life("returned in part", "partly returned", returned_in_part, picks=last_of_several),
-    Life("delivered, dispatched by the shop", "delivered", brought_by_the_shop, "pm_card"),
-    Life("a line cancelled", "delivered", without_a_line, picks=last_of_several),
-    Life("payments down twice, asked again", "delivered", delivered, "pm_flapping"),
-    Life("refunded for goodwill", "delivered", refunded_for_goodwill),
-    Life("declined, given up", "cancelled", declined_and_given_up, "pm_declined"),
-    Life("charged without an answer, asked again", "delivered", delivered,
-         "pm_timeout_after_charging"),
-    Life("callback before the answer", "delivered", delivered, "pm_callback_first"),
+    Scenario("cancelled when confirmed", "cancelled", cancelled_after_confirmation),
+    Scenario(
+        "returned in part", "partly returned", partly_returned, select_line=last_of_several
+    ),
+    Scenario("delivered, dispatched by the shop", "delivered", delivered_by_shop, "pm_card"),
+    Scenario("a line cancelled", "delivered", delivered_without_a_line,
+             select_line=last_of_several),
+    Scenario("payments down twice, retried", "delivered", delivered, "pm_flapping"),
+    Scenario("refunded for goodwill", "delivered", refunded_for_goodwill),
+    Scenario("declined, given up", "cancelled", cancelled_after_decline, "pm_declined"),
+    Scenario("charged without a response, retried", "delivered", delivered,
+             "pm_timeout_after_charging"),
+    Scenario("callback before the response", "delivered", delivered, "pm_callback_first"),
     *[DELIVERED] * 7,
 )  # fmt: skip

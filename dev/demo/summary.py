@@ -1,4 +1,4 @@
-"""What a person sees at the end: whether the books agree, how fast it was, and where to look."""
+"""Prints the result of a replay: whether the amounts agree, the speed, and where to look."""
 
 from __future__ import annotations
 
@@ -12,85 +12,82 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from dev.demo.checkout import Placed, Tally
-from dev.demo.expected import Difference, Sums, amounts, count
+from dev.api_client import ORDERS
+from dev.demo.checkout import CheckoutStats, PlacedOrder
+from dev.demo.expected import Difference, Totals, amounts, count
 from dev.demo.ledger_totals import MONEY, PIECES
-from dev.demo.order_session import ORDERS
-from dev.demo.reconciliation import Aftermath
+from dev.demo.reconciliation import Reconciliation
 
 if TYPE_CHECKING:
     from dev.stack.programs import Addresses
 
-TELLING_LINES = 5  # An order of about so many lines shows how it came about at a glance.
+EXAMPLE_LINES = 5  # An order with about this many lines has a short and telling history.
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a replay went: `expected` is the file's word, `found` the API's, of what was placed."""
+class ReplayResult:
+    """The result of a replay: placed orders by the file (`expected`) and by the API (`found`)."""
 
     baskets: int
-    tally: Tally
+    stats: CheckoutStats
     requests: int
-    repetitions: int
+    retries: int
     took_s: float
-    expected: Sums
-    found: Sums
-    refusals_expected: int
-    baskets_differ: list[Difference]
-    aftermath: Aftermath
+    expected: Totals
+    found: Totals
+    expected_rejections: int
+    order_differences: list[Difference]
+    reconciliation: Reconciliation
 
     @property
     def differences(self) -> list[Difference]:
-        return [*self.baskets_differ, *self.aftermath.differences]
+        return [*self.order_differences, *self.reconciliation.differences]
 
 
-def show(console: Console, outcome: Outcome, stack: Addresses) -> None:
-    """Prints all of it, differences last but for where to look."""
-    agreed = not outcome.differences
+def show(console: Console, result: ReplayResult, stack: Addresses) -> None:
+    """Prints the whole result, then all differences, then where to look."""
     console.print()
     console.print(
         Panel(
-            Group(_books(outcome), "", _ledgers(outcome.aftermath), "", _facts(outcome)),
-            title=f"[bold]{_verdict(outcome)}[/]",
+            Group(_orders(result), "", _ledgers(result.reconciliation), "", _facts(result)),
+            title=f"[bold]{_verdict(result)}[/]",
             title_align="left",
-            border_style="green" if agreed else "red",
+            border_style="red" if result.differences else "green",
             padding=(1, 2),
             expand=False,
         )
     )
-    if not agreed:
-        console.print(_differences(outcome.differences))
-    if outcome.tally.placed:
-        _show_links(console, stack, _telling(outcome.tally.placed).order_id)
+    if result.differences:
+        console.print(_differences(result.differences))
+    if result.stats.placed:
+        _show_links(console, stack, _example(result.stats.placed).order_id)
 
 
-def _verdict(outcome: Outcome) -> str:
-    if outcome.differences:
-        return f"The books differ: {count(len(outcome.differences), 'difference')}, listed below"
-    return f"{count(outcome.baskets, 'basket')} replayed, every cent and piece accounted for"
+def _verdict(result: ReplayResult) -> str:
+    if result.differences:
+        return f"{count(len(result.differences), 'difference')} found, listed below"
+    return f"{count(result.baskets, 'basket')} replayed, every cent and piece accounted for"
 
 
-def _books(outcome: Outcome) -> Table:
-    """What was placed, as the file and the API have it."""
-    expected, found = outcome.expected, outcome.found
-    refused = outcome.tally.refused_lines.total()
+def _orders(result: ReplayResult) -> Table:
+    """The placed orders, by the file and by the API."""
+    expected, found = result.expected, result.found
+    rejected = result.stats.rejected_lines.total()
     return _side_by_side(
         ("placed", "the file says", "the API says"),
         ("orders", f"{expected.orders:,}", f"{found.orders:,}"),
         ("lines", f"{expected.lines:,}", f"{found.lines:,}"),
-        ("lines refused", f"{outcome.refusals_expected:,}", f"{refused:,}"),
+        ("lines rejected", f"{result.expected_rejections:,}", f"{rejected:,}"),
         ("money", amounts(expected.money), amounts(found.money)),
     )
 
 
-def _ledgers(aftermath: Aftermath) -> Table:
-    """What has become of it, as the orders and the services behind them have it."""
+def _ledgers(reconciliation: Reconciliation) -> Table:
+    """The final amounts, by the services' ledgers and by the orders."""
+    services, orders = reconciliation.services_ledger, reconciliation.orders_ledger
     return _side_by_side(
         ("in the end", "payments and stock say", "the orders say"),
-        *(
-            (kind, aftermath.theirs.told(kind), aftermath.ours.told(kind))
-            for kind in (*MONEY, *PIECES)
-        ),
+        *((kind, services.total(kind), orders.total(kind)) for kind in (*MONEY, *PIECES)),
     )
 
 
@@ -99,44 +96,55 @@ def _side_by_side(head: tuple[str, str, str], *rows: tuple[str, str, str]) -> Ta
     for justify in ("left", "right", "right", "left"):
         table.add_column(justify=justify)
     table.add_row(*(f"[dim]{it}[/]" for it in head), "")
-    for name, ours, theirs in rows:
-        mark = "[green]✓[/]" if ours == theirs else "[red]✗[/]"
-        table.add_row(name, ours, f"[bold]{theirs}[/]", mark)
+    for name, one, other in rows:
+        mark = "[green]✓[/]" if one == other else "[red]✗[/]"
+        table.add_row(name, one, f"[bold]{other}[/]", mark)
     return table
 
 
-def _facts(outcome: Outcome) -> Table:
-    """What happened to orders, refusals by reason, and how fast it all was."""
-    tally, took_s, after = outcome.tally, outcome.took_s, outcome.aftermath
+def _facts(result: ReplayResult) -> Table:
+    """How orders ended, rejections by reason, and speed."""
     table = Table.grid(padding=(0, 3, 0, 0))
-    table.add_row("ended", ", ".join(f"{n:,} {end}" for end, n in after.ends.most_common()))
-    for place, (name, times) in enumerate(after.lives.most_common()):
-        table.add_row("" if place else "of them", f"{times:,} × {name}")
-    for reason, times in tally.reasons.most_common():
-        why = f"{times:,} × {reason.field}: {reason.detail} ({reason.code})"
-        table.add_row("refusals", escape(why))
-    if tally.not_placed:
-        table.add_row("not placed", count(tally.not_placed, "basket"))
-    table.add_row(
-        "speed",
-        f"[bold]{tally.commands / took_s:,.0f} commands/s[/]"
-        f"  ({tally.commands:,} in {count(outcome.requests, 'request')}, {took_s:.1f} s)",
-    )
-    table.add_row("", f"{len(tally.placed) / took_s:.1f} orders/s")
-    table.add_row("", f"{after.lives.total():,} of them to their end in {after.took_s:.1f} s more")
-    if tally.freshness_s:
-        p50, p99 = (_percentile_ms(tally.freshness_s, share) for share in (0.50, 0.99))
-        table.add_row("freshness", f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms until a read shows it")
-    if outcome.repetitions:
-        table.add_row("retries", f"{outcome.repetitions:,}, each under the key of its request")
+    for label, text in (*_ends(result), *_speed(result)):
+        table.add_row(label, text)
     return table
+
+
+def _ends(result: ReplayResult) -> list[tuple[str, str]]:
+    stats, ended = result.stats, result.reconciliation
+    rows = [("ended", ", ".join(f"{n:,} {end}" for end, n in ended.ends.most_common()))]
+    for index, (name, times) in enumerate(ended.scenarios.most_common()):
+        rows.append(("" if index else "of them", f"{times:,} × {name}"))
+    for reason, times in stats.rejections.most_common():
+        why = f"{times:,} × {reason.field}: {reason.detail} ({reason.code})"
+        rows.append(("rejections", escape(why)))
+    if stats.not_placed:
+        rows.append(("not placed", count(stats.not_placed, "basket")))
+    return rows
+
+
+def _speed(result: ReplayResult) -> list[tuple[str, str]]:
+    stats, took_s, after = result.stats, result.took_s, result.reconciliation
+    rate = f"[bold]{stats.commands / took_s:,.0f} commands/s[/]"
+    requests = count(result.requests, "request")
+    rows = [
+        ("speed", f"{rate}  ({stats.commands:,} in {requests}, {took_s:.1f} s)"),
+        ("", f"{len(stats.placed) / took_s:.1f} orders/s"),
+        ("", f"{after.scenarios.total():,} scenarios in {after.took_s:.1f} s more"),
+    ]
+    if stats.freshness_s:
+        p50, p99 = (_percentile_ms(stats.freshness_s, share) for share in (0.50, 0.99))
+        rows.append(("freshness", f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms until a read shows it"))
+    if result.retries:
+        rows.append(("retries", f"{result.retries:,}, each under the key of its request"))
+    return rows
 
 
 def _differences(differences: list[Difference]) -> Table:
-    """Every one of them: whoever looks for a cent needs to see where it went."""
-    table = Table("where", "expected", "found", box=None, padding=(0, 3, 0, 2))
+    """All of them: the search for a missing cent starts here."""
+    table = Table("subject", "expected", "found", box=None, padding=(0, 3, 0, 2))
     for it in differences:
-        table.add_row(escape(it.where), escape(it.expected), f"[red]{escape(it.found)}[/]")
+        table.add_row(escape(it.subject), escape(it.expected), f"[red]{escape(it.found)}[/]")
     return table
 
 
@@ -152,9 +160,9 @@ def _show_links(console: Console, stack: Addresses, order_id: str) -> None:
     )
 
 
-def _telling(placed: Sequence[Placed]) -> Placed:
-    """An order worth looking at: made step by step, and not too long."""
-    return min(placed, key=lambda p: (not p.in_steps, abs(p.lines - TELLING_LINES)))
+def _example(placed: Sequence[PlacedOrder]) -> PlacedOrder:
+    """An order worth a look: made line by line, with about EXAMPLE_LINES lines."""
+    return min(placed, key=lambda p: (not p.is_line_by_line, abs(p.lines - EXAMPLE_LINES)))
 
 
 def _percentile_ms(seconds: Sequence[float], share: float) -> float:

@@ -1,4 +1,4 @@
-"""The demo tells the truth: what differs by a cent is found, and a real replay agrees."""
+"""The demo finds every difference of a cent, and a real replay has none."""
 
 from __future__ import annotations
 
@@ -15,44 +15,49 @@ import httpx
 import pytest
 from rich.console import Console
 
-from dev import demo
-from dev.demo import expected as books
-from dev.demo import ledger_totals as ledgers
-from dev.demo import reconciliation as aftermath
-from dev.demo import replay
-from dev.demo import scenarios as lives
-from dev.demo.baskets import BasketsError, read_baskets
-from dev.demo.expected import Difference, Entry, Item
-from dev.demo.http_client import Reason, Rejected, Unanswered, Wire
-from dev.demo.reconciliation import Shop
-from dev.demo.scenarios import LIVES
-from dev.demo.simulator_client import StandIns
+from dev.api_client import ApiClient, ApiRejection, ApiUnavailable
+from dev.demo import replay, scenarios
+from dev.demo.baskets import PACKAGED_BASKETS, BasketsError, read_baskets
+from dev.demo.checkout import RejectionReason, rejected_lines, rejection_reasons
+from dev.demo.expected import (
+    Difference,
+    Item,
+    OrderSummary,
+    Totals,
+    compare_orders,
+    compare_rejections,
+    expected_orders,
+    expected_rejections,
+    totals,
+)
+from dev.demo.ledger_totals import compare_ledgers, ledgers_of_orders, ledgers_of_services
+from dev.demo.reconciliation import Outcome, Reconciler, compare_outcomes
+from dev.demo.scenarios import SCENARIOS
+from dev.simulator_client import SimulatorClient
 from dev.stack.programs import Addresses
 from tests.support.servers import Running
 from tests.support.simulator_client import MILK, post, reserve
 
-PACKAGED = Path(demo.__file__).parent / "baskets.jsonl"
-
 BAGELS, TUNA = Item("1020156", 1, 150), Item("1053875", 2, 278)
-LUNCH = Entry(428, "USD", (BAGELS, TUNA))
-EXPECTED = {"lunch": LUNCH, "snack": Entry(150, "USD", (BAGELS,))}
-AS_EXPECTED = {basket_id: [entry] for basket_id, entry in EXPECTED.items()}
+LUNCH = OrderSummary(428, "USD", (BAGELS, TUNA))
+EXPECTED = {"lunch": LUNCH, "snack": OrderSummary(150, "USD", (BAGELS,))}
+AS_EXPECTED = {basket_id: [order] for basket_id, order in EXPECTED.items()}
 
 
-def differences(lunch: list[Entry]) -> list[tuple[str, str, str]]:
-    """What is said of books with another lunch in them, in its row and in the sums."""
-    found = books.compare(EXPECTED, AS_EXPECTED | {"lunch": lunch})
-    return [(it.where, it.expected, it.found) for it in found]
+def differences(lunch: list[OrderSummary]) -> list[tuple[str, str, str]]:
+    """The differences if another lunch is found: of that order, and of the totals."""
+    found = compare_orders(EXPECTED, AS_EXPECTED | {"lunch": lunch})
+    return [(it.subject, it.expected, it.found) for it in found]
 
 
 SUMS = "2 orders, 3 lines, 5.78 USD"
 
 
-def test_books_that_agree_have_no_differences() -> None:
-    assert books.compare(EXPECTED, AS_EXPECTED) == []
+def test_equal_orders_have_no_differences() -> None:
+    assert compare_orders(EXPECTED, AS_EXPECTED) == []
 
 
-def test_a_cent_too_much_is_found() -> None:
+def test_an_extra_cent_is_found() -> None:
     assert differences([replace(LUNCH, total=429)]) == [
         ("lunch", "4.28 USD", "4.29 USD"),
         ("all together", SUMS, "2 orders, 3 lines, 5.79 USD"),
@@ -64,7 +69,7 @@ def test_a_cent_moved_from_one_order_to_another_is_found() -> None:
         "lunch": [replace(LUNCH, total=429)],
         "snack": [replace(EXPECTED["snack"], total=149)],
     }
-    assert books.compare(EXPECTED, found) == [
+    assert compare_orders(EXPECTED, found) == [
         Difference("lunch", "4.28 USD", "4.29 USD"),
         Difference("snack", "1.50 USD", "1.49 USD"),
     ]
@@ -84,8 +89,8 @@ def test_a_doubled_order_is_found() -> None:
     ]
 
 
-def test_an_order_that_nobody_asked_for_is_found() -> None:
-    found = books.compare({"snack": EXPECTED["snack"]}, AS_EXPECTED)
+def test_an_unexpected_order_is_found() -> None:
+    found = compare_orders({"snack": EXPECTED["snack"]}, AS_EXPECTED)
     assert Difference("lunch", "no order", "placed, 2 lines, 4.28 USD") in found
 
 
@@ -96,23 +101,23 @@ def test_a_missing_line_is_found() -> None:
     ]
 
 
-def test_lines_that_have_changed_places_are_found() -> None:
+def test_swapped_lines_are_found() -> None:
     assert differences([replace(LUNCH, items=(TUNA, BAGELS))]) == [
         ("lunch", "line 1: 1 × 1020156 for 1.50 USD", "line 1: 2 × 1053875 for 2.78 USD")
     ]
 
 
-def test_an_order_that_was_never_placed_is_found() -> None:
+def test_an_unplaced_order_is_found() -> None:
     assert differences([replace(LUNCH, status="draft")]) == [("lunch", "placed", "draft")]
 
 
-def test_a_line_that_should_have_been_refused_is_found() -> None:
-    assert books.compare_refusals(Counter(lunch=2, snack=1), Counter(lunch=1, snack=1)) == [
-        Difference("lunch", "2 lines refused", "1 line refused")
+def test_an_accepted_invalid_line_is_found() -> None:
+    assert compare_rejections(Counter(lunch=2, snack=1), Counter(lunch=1, snack=1)) == [
+        Difference("lunch", "2 lines rejected", "1 line rejected")
     ]
 
 
-# ---- the orders' ledgers beside the services' books ---------------------------------------------
+# ---- the orders' ledgers and the services' ------------------------------------------------------
 
 ORDER: dict[str, Any] = {
     "order_id": "ord_1",
@@ -133,11 +138,11 @@ STOCK = {"held": {"tuna": 2}, "withdrawn": {"bagels": 1}, "returned": {"bagels":
 
 
 def ledger_differences(payments: dict[str, Any], stock: dict[str, Any]) -> list[Difference]:
-    services = ledgers.of_services(payments, stock)
-    return ledgers.compare(ledgers.of_orders([ORDER]), services)
+    services = ledgers_of_services(payments, stock)
+    return compare_ledgers(ledgers_of_orders([ORDER]), services)
 
 
-def test_ledgers_and_books_that_agree_have_no_differences() -> None:
+def test_equal_ledgers_have_no_differences() -> None:
     assert ledger_differences({"ord_1": MONEY}, {"ord_1": STOCK}) == []
 
 
@@ -149,7 +154,7 @@ def test_ledgers_and_books_that_agree_have_no_differences() -> None:
         ("authorised", 279, "authorised 2.78 USD", "authorised 2.79 USD"),
     ],
 )
-def test_a_cent_that_payments_has_otherwise_is_found(
+def test_another_cent_in_payments_is_found(
     kind: str, amount: int, expected: str, found: str
 ) -> None:
     assert ledger_differences({"ord_1": MONEY | {kind: amount}}, {"ord_1": STOCK}) == [
@@ -165,60 +170,61 @@ def test_a_piece_of_another_sku_is_found(kind: str) -> None:
     assert Difference("ord_1", f"{kind} 0 × rice", f"{kind} 1 × rice") in found
 
 
-def test_what_no_order_knows_of_is_found() -> None:
+def test_a_ledger_without_an_order_is_found() -> None:
     found = ledger_differences({"ord_1": MONEY, "ord_2": MONEY}, {"ord_1": STOCK})
     assert Difference("ord_2", "captured 0.00 USD", "captured 1.50 USD") in found
     assert Difference("all together", "captured 1.50 USD", "captured 3.00 USD") in found
 
 
-def test_an_order_that_ended_otherwise_is_found() -> None:
-    as_due = aftermath.Due("delivered", paid=100, promised=278)
-    assert aftermath.compare({"ord_1": as_due}, [ORDER]) == []
-    assert aftermath.compare({"ord_1": replace(as_due, paid=101)}, [ORDER]) == [
+def test_an_unexpected_end_of_an_order_is_found() -> None:
+    outcome = Outcome("delivered", paid=100, authorised=278)
+    assert compare_outcomes({"ord_1": outcome}, [ORDER]) == []
+    assert compare_outcomes({"ord_1": replace(outcome, paid=101)}, [ORDER]) == [
         Difference(
             "ord_1",
             "delivered, 1.01 USD paid, 2.78 USD authorised",
             "delivered, 1.00 USD paid, 2.78 USD authorised",
         )
     ]
-    assert aftermath.compare({"ord_1": replace(as_due, ends="cancelled")}, [ORDER])
+    assert compare_outcomes({"ord_1": replace(outcome, status="cancelled")}, [ORDER])
     owed = ORDER | {"pending": [{"step_id": "capture-9", "reason": None}]}
-    (stuck,) = aftermath.compare({"ord_1": as_due}, [owed])
+    (stuck,) = compare_outcomes({"ord_1": outcome}, [owed])
     assert stuck.found.startswith("delivered, which waits for capture-9,")
-    assert aftermath.compare({"ord_9": as_due}, []) == [
+    assert compare_outcomes({"ord_9": outcome}, []) == [
         Difference("ord_9", "delivered", "no order")
     ]
 
 
-def test_the_packaged_baskets_live_every_life_and_the_same_ones_again() -> None:
-    baskets = read_baskets(PACKAGED)
-    plan = lives.plan(baskets)
-    assert plan == lives.plan(baskets)
-    assert {planned.life.name for planned in plan.values()} == {life.name for life in LIVES}
+def test_the_packaged_baskets_get_every_scenario_and_the_same_ones_again() -> None:
+    baskets = read_baskets(PACKAGED_BASKETS)
+    plans = scenarios.plan(baskets)
+    assert plans == scenarios.plan(baskets)
+    assert {plan.scenario for plan in plans.values()} == set(SCENARIOS)
 
 
-def test_the_packaged_baskets_are_what_the_readme_says() -> None:
-    baskets = read_baskets(PACKAGED)
-    sums = books.sums(books.from_file(baskets).values())
-    assert (sums.orders, sums.lines, sums.money) == (1_000, 10_449 - 61, {"USD": 3_072_251})
-    assert books.expected_refusals(baskets).total() == 61
+def test_the_packaged_baskets_match_their_readme() -> None:
+    baskets = read_baskets(PACKAGED_BASKETS)
+    all_orders = totals(expected_orders(baskets).values())
+    assert all_orders == Totals(orders=1_000, lines=10_449 - 61, money={"USD": 3_072_251})
+    assert expected_rejections(baskets).total() == 61
 
 
 # ---- over HTTP ----------------------------------------------------------------------------------
 
 
-def wire_to(answer: Callable[[httpx.Request], httpx.Response], patience_s: float = 60.0) -> Wire:
-    transport = httpx.MockTransport(answer)
-    return Wire(httpx.AsyncClient(base_url="http://shop", transport=transport), patience_s)
+def client_of(respond: Callable[[httpx.Request], httpx.Response], retry_s: float) -> ApiClient:
+    transport = httpx.MockTransport(respond)
+    http = httpx.AsyncClient(base_url="http://orderly", transport=transport)
+    return ApiClient(http, retry_s=retry_s)
 
 
 BUSY = {"code": "engine-unavailable", "detail": "Not now."}
 
 
-async def test_what_may_have_failed_is_repeated_under_the_same_key_when_the_api_says() -> None:
+async def test_a_failed_request_is_repeated_under_its_key_after_retry_after() -> None:
     keys: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         keys.append(request.headers["Idempotency-Key"])
         if len(keys) == 1:
             raise httpx.RemoteProtocolError("the server hung up")
@@ -226,34 +232,34 @@ async def test_what_may_have_failed_is_repeated_under_the_same_key_when_the_api_
             return httpx.Response(503, headers={"Retry-After": "1"}, json=BUSY)
         return httpx.Response(201, json={"order_id": "ord_1"})
 
-    wire, began = wire_to(answer), time.monotonic()
-    assert await wire.command("/v1/orders", "my-key", {}) == {"order_id": "ord_1"}
+    api, began = client_of(respond, 60.0), time.monotonic()
+    assert await api.open_order({}, key="my-key") == {"order_id": "ord_1"}
     assert keys == ["my-key"] * 3
-    assert (wire.commands, wire.repetitions) == (1, 2)
+    assert (api.posts, api.retries) == (1, 2)
     assert time.monotonic() - began >= 1.0
 
 
-async def test_patience_ends() -> None:
-    wire = wire_to(lambda _: httpx.Response(503, json=BUSY), patience_s=0.6)
-    with pytest.raises(Unanswered, match="engine-unavailable · Not now"):
-        await wire.command("/v1/orders", "my-key", {})
-    assert wire.repetitions == 1
+async def test_retries_end_when_their_time_is_up() -> None:
+    api = client_of(lambda _: httpx.Response(503, json=BUSY), retry_s=0.6)
+    with pytest.raises(ApiUnavailable, match="engine-unavailable · Not now"):
+        await api.open_order({}, key="my-key")
+    assert api.retries == 1
 
 
-async def test_a_refusal_names_lines_fields_and_reasons() -> None:
+async def test_a_rejection_names_lines_fields_and_reasons() -> None:
     errors = [
         {"pointer": "#/lines/3/quantity", "code": "greater-than", "detail": "too few"},
         {"pointer": "#/lines/5", "code": "not-allowed-now", "detail": "too late"},
         {"pointer": "#/currency", "code": "unknown", "detail": "not money"},
     ]
-    wire = wire_to(lambda _: httpx.Response(422, json={"errors": errors}))
-    with pytest.raises(Rejected) as refused:
-        await wire.command("/v1/orders", "my-key", {})
-    too_few = Reason("quantity", "greater-than", "too few")
-    too_late = Reason("the whole line", "not-allowed-now", "too late")
-    not_money = Reason("currency", "unknown", "not money")
-    assert refused.value.lines == {3: too_few, 5: too_late}
-    assert refused.value.reasons == [too_few, too_late, not_money]
+    api = client_of(lambda _: httpx.Response(422, json={"errors": errors}), retry_s=0)
+    with pytest.raises(ApiRejection) as rejected:
+        await api.open_order({})
+    too_few = RejectionReason("quantity", "greater-than", "too few")
+    too_late = RejectionReason("the whole line", "not-allowed-now", "too late")
+    not_money = RejectionReason("currency", "unknown", "not money")
+    assert rejected_lines(rejected.value) == {3: too_few, 5: too_late}
+    assert rejection_reasons(rejected.value) == [too_few, too_late, not_money]
 
 
 # ---- a real replay ------------------------------------------------------------------------------
@@ -272,12 +278,12 @@ def stack_of(running: Running) -> Addresses:
 
 
 def packaged(*numbers: int) -> list[dict[str, Any]]:
-    rows = PACKAGED.read_text().splitlines()
+    rows = PACKAGED_BASKETS.read_text().splitlines()
     return [json.loads(rows[number]) for number in numbers]
 
 
-def nothing(basket_id: str) -> dict[str, Any]:
-    """A basket without any good line."""
+def basket_without_pieces(basket_id: str) -> dict[str, Any]:
+    """A basket without a valid line."""
     [basket] = packaged(0)
     line = basket["lines"][0] | {"quantity": 0, "unit_price": 0, "discount": 0}
     return basket | {"basket_id": basket_id, "lines": [line], "total": 0}
@@ -289,85 +295,91 @@ def file_of(folder: Path, baskets: list[dict[str, Any]]) -> Path:
     return file
 
 
-async def test_a_replay_places_what_is_good_and_has_the_rest_refused(
+async def test_a_replay_places_valid_lines_and_has_the_rest_rejected(
     orderly: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The first is shopped line by line, the next two at once, and so on. Numbers 954 and 391 hold
-    # one and two lines of nothing; so does 17, one.
-    baskets = [*packaged(954, 391, *range(18)), nothing("none-1"), nothing("none-2")]
-    baskets += [*packaged(*range(18, 21)), nothing("none-3")]
+    # Of three baskets, the first is sent line by line, the others in one request each. Numbers 954
+    # and 17 have one line without pieces, number 391 has two.
+    baskets = [
+        *packaged(954, 391, *range(18)),
+        basket_without_pieces("none-1"),
+        basket_without_pieces("none-2"),
+    ]
+    baskets += [*packaged(*range(18, 21)), basket_without_pieces("none-3")]
     assert await replay.run(stack_of(orderly), read_baskets(file_of(tmp_path, baskets))) == 0
-    told = re.sub(r" +", " ", capsys.readouterr().out)
-    assert "26 baskets replayed, every cent and piece accounted for" in told
-    assert "orders 23 23 ✓" in told
-    assert "7 × quantity: Input should be greater than 0 (greater-than)" in told
-    history = re.search(r"curl (\S+/history)", told)
+    printed = re.sub(r" +", " ", capsys.readouterr().out)
+    assert "26 baskets replayed, every cent and piece accounted for" in printed
+    assert "orders 23 23 ✓" in printed
+    assert "7 × quantity: Input should be greater than 0 (greater-than)" in printed
+    history = re.search(r"curl (\S+/history)", printed)
     assert history is not None
     events = (await orderly.http.get(history[1])).json()["items"]
     assert events[0]["type"] == "order-opened"
     assert "order-confirmed" in [event["type"] for event in events]
 
 
-async def test_every_life_is_lived_and_what_is_tampered_with_behind_it_is_found(
+async def test_every_scenario_runs_and_a_tampered_ledger_is_found(
     orderly: Running, tmp_path: Path
 ) -> None:
-    stand_ins, quiet = StandIns(orderly.simulators), Console(quiet=True)
-    shop = Shop(Wire(orderly.http), stand_ins, quiet)
+    simulators, quiet = SimulatorClient(orderly.simulators), Console(quiet=True)
+    reconciler = Reconciler(ApiClient(orderly.http), simulators, quiet)
     baskets = read_baskets(file_of(tmp_path, packaged(*range(21, 42))))
-    outcome = await replay.replay(shop, baskets, lives_every=1)
-    assert outcome.differences == []
-    assert set(outcome.aftermath.lives) == {life.name for life in LIVES}
+    result = await replay.replay(reconciler, baskets, scenario_every=1)
+    assert result.differences == []
+    assert set(result.reconciliation.scenarios) == {one.name for one in SCENARIOS}
 
-    order = next(o for o in await shop.orders() if o["fulfilment_status"] == "delivered")
+    order = next(o for o in await reconciler.orders() if o["fulfilment_status"] == "delivered")
     order_id, path = order["order_id"], "/payments/authorisations"
     history = (await orderly.http.get(f"/v1/orders/{order_id}/history")).json()["items"]
     paid = next(e["data"] for e in history if e["type"] == "payment-authorised")
     refund = {"order_id": order_id, "step_id": "theft", "amount": 1}
     refunds = f"{path}/{paid['reference']}/refunds"
     while (refunded := await post(orderly.simulators, refunds, refund)).status_code == 503:
-        pass  # It is the order whose payment service is down twice, for each key.
+        pass  # It may be the order whose payment service is down twice, for each key.
     assert refunded.status_code == 201
     assert (await reserve(orderly.simulators, order_id, MILK)).status_code == 201
 
-    found = ledgers.compare(ledgers.of_orders(await shop.orders()), await shop.books())
-    money = Counter(it.where for it in found if it.found.startswith("refunded"))
+    found = compare_ledgers(
+        ledgers_of_orders(await reconciler.orders()), await reconciler.service_ledgers()
+    )
+    money = Counter(it.subject for it in found if it.found.startswith("refunded"))
     assert money == {order_id: 1, "all together": 1}
     assert Difference(order_id, "held 0 × MILK", "held 2 × MILK") in found
     assert len(found) == 4
 
 
-async def test_a_file_that_is_a_cent_off_fails_the_replay(
+async def test_a_wrong_total_in_the_file_fails_the_replay(
     orderly: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     baskets = packaged(0, 1, 2)
     baskets[1]["total"] += 1
     assert await replay.run(stack_of(orderly), read_baskets(file_of(tmp_path, baskets))) == 1
-    told = re.sub(r" +", " ", capsys.readouterr().out)
-    assert f"{baskets[1]['basket_id']} 1.00 USD 0.99 USD" in told
+    printed = re.sub(r" +", " ", capsys.readouterr().out)
+    assert f"{baskets[1]['basket_id']} 1.00 USD 0.99 USD" in printed
 
 
-GOOD_LINE = PACKAGED.read_text().splitlines()[0]
+GOOD_LINE = PACKAGED_BASKETS.read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "holds no basket"),
+        (b"", "contains no baskets"),
         (b"no JSON", "line 1: not JSON"),
-        (f"{GOOD_LINE}\n{GOOD_LINE}".encode(), "line 2: basket 31198570044 was there before"),
+        (f"{GOOD_LINE}\n{GOOD_LINE}".encode(), "line 2: basket_id 31198570044 is a duplicate"),
         (GOOD_LINE.replace('"total"', '"sum"').encode(), "line 1: total is missing"),
         (GOOD_LINE.replace('"quantity":1', '"quantity":"1"').encode(), "line 1: lines.0.quantity"),
         (b"[]", "line 1: it"),
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_replayed_is_refused_in_a_sentence(
+def test_an_invalid_file_is_rejected_in_one_sentence(
     content: bytes, complaint: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "baskets.jsonl"
     file.write_bytes(content)
-    with pytest.raises(BasketsError) as refused:
+    with pytest.raises(BasketsError) as rejected:
         read_baskets(file)
-    assert str(refused.value).startswith(str(file))
-    assert complaint in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert str(rejected.value).startswith(str(file))
+    assert complaint in str(rejected.value)
+    assert "\n" not in str(rejected.value)

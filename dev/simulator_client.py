@@ -1,0 +1,58 @@
+"""HTTP client of the simulators' control routes: stock levels, shipments, outages, ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+DEFAULT_STOCK = 1_000_000  # Pieces of a SKU whose stock was never set.
+
+
+class SimulatorError(Exception):
+    """The simulators did not do what they were asked to; the message quotes their response."""
+
+
+class SimulatorClient:
+    """Makes things happen in payments, stock and shipping, and reads what they recorded."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def set_stock(self, sku: str, east: int, west: int) -> None:
+        """Sets how many unreserved pieces each location has."""
+        for location, free in (("EAST", east), ("WEST", west)):
+            path = f"/stock/control/shelves/{quote(sku, safe='')}/{location}"
+            await self._request("PUT", path, {"free": free})
+
+    async def move_shipment(
+        self, order_id: str, shipment_id: str, action: str, **fields: Any
+    ) -> None:
+        """Makes a shipment `leave`, `deliver` or `fail`; the carrier sends a callback."""
+        path = f"/shipping/control/shipments/{order_id}/{shipment_id}/{action}"
+        await self._request("POST", path, fields)
+
+    async def recover(self, service: str, order_id: str) -> None:
+        """Ends the simulated outage of a service for one order."""
+        await self._request("POST", f"/{service}/control/mend", {"order_id": order_id})
+
+    async def ledger(self, service: str, order_id: str = "") -> dict[str, Any]:
+        """What a service recorded, by order id: of one order, or of all."""
+        response = await self._request("GET", f"/{service}/control/books?order_id={order_id}")
+        orders: dict[str, Any] = response.json()["orders"]
+        return orders
+
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            failure = f"no answer ({error or type(error).__name__})"
+        else:
+            if response.is_success:
+                return response
+            failure = f"{response.status_code} {response.text}"
+        raise SimulatorError(f"Simulators: {method} {path}: {failure}")
