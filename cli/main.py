@@ -111,7 +111,7 @@ def demo(
 
 
 @app.command()
-def story(
+def scenario(
     name: Annotated[
         str | None, typer.Argument(help="Which one; without it they are listed.")
     ] = None,
@@ -119,23 +119,23 @@ def story(
         Path, typer.Option(help="Where the running stack says its addresses.")
     ] = Path(".orderly") / "stack.json",
 ) -> None:
-    """Play one named life of an order against a running stack, and watch it happen."""
+    """Play one named scenario of an order against a running stack, and print its events."""
     from dev.scenarios.play import addresses, play
-    from dev.scenarios.scenarios import STORIES
-    from dev.scenarios.shop import StoryError
+    from dev.scenarios.scenarios import SCENARIOS
+    from dev.scenarios.session import ScenarioError
 
     if name is None:
-        print("\n".join(f"{known:<16} {told.__doc__}" for known, told in STORIES.items()))
+        print("\n".join(f"{known:<16} {one.__doc__}" for known, one in SCENARIOS.items()))
         return
-    if name not in STORIES:
-        fail(f"There is no story {name}; there are: {', '.join(STORIES)}.", EXIT_USAGE)
+    if name not in SCENARIOS:
+        fail(f"There is no scenario {name}; there are: {', '.join(SCENARIOS)}.", EXIT_USAGE)
 
-    async def tell(known: str) -> None:
-        await play(known, addresses(info_file), lambda words: print(words, flush=True))
+    async def run(known: str) -> None:
+        await play(known, addresses(info_file), lambda line: print(line, flush=True))
 
     try:
-        finish(until_signal(tell(name), EXIT_INTERRUPTED))
-    except StoryError as error:
+        finish(until_signal(run(name), EXIT_INTERRUPTED))
+    except ScenarioError as error:
         fail(error, EXIT_FAILED)
 
 

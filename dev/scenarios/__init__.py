@@ -1,1 +1,1 @@
-"""Named lives of an order, played against a running stack so that a person can watch them."""
+"""Named scenarios of an order, played against a running stack and printed event by event."""

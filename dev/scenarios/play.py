@@ -1,4 +1,4 @@
-"""Plays one story against a stack that runs, and prints its timeline."""
+"""Plays one scenario against a running stack, and prints its timeline."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from pathlib import Path
 
 import httpx
 
-from dev.scenarios.scenarios import STORIES
-from dev.scenarios.shop import Shop, StoryError, Tell
-from dev.scenarios.timeline import Json
+from dev.api_client import TIMEOUT_S, ApiClient, ApiError, ApiUnavailable, Json
+from dev.scenarios.scenarios import SCENARIOS
+from dev.scenarios.session import Print, ScenarioError, ScenarioSession
+from dev.simulator_client import SimulatorClient, SimulatorError
 from orders.money import formatted
-
-ANSWER_S_MAX = 35.0
 
 
 def addresses(info_file: Path) -> Mapping[str, str]:
-    """Where a running stack can be reached; raises StoryError if there is none."""
+    """The URLs of a running stack, from its info file; raises ScenarioError without one."""
     try:
         info: dict[str, str] = json.loads(info_file.read_text())
     except (OSError, ValueError):
-        raise StoryError(
-            f"No stack says in {info_file} where it runs: start one with `make up`."
+        raise ScenarioError(
+            f"{info_file} names no running stack: start one with `make up`."
         ) from None
     return info
 
 
-async def play(name: str, stack: Mapping[str, str], tell: Tell) -> None:
-    """Plays a story to its end; raises StoryError if it goes another way."""
+async def play(name: str, stack: Mapping[str, str], print_line: Print) -> None:
+    """Plays a scenario to its end; raises ScenarioError if the order behaves otherwise."""
+    scenario = SCENARIOS[name]
+    api_url, simulators_url = stack["api_url"], stack["simulators_url"]
+    # No proxy between this process and the stack.
     async with (
-        # No proxy on the way to ourselves.
-        httpx.AsyncClient(base_url=stack["api_url"], timeout=ANSWER_S_MAX, trust_env=False) as api,
-        httpx.AsyncClient(
-            base_url=stack["simulators_url"], timeout=ANSWER_S_MAX, trust_env=False
-        ) as simulators,
+        httpx.AsyncClient(base_url=api_url, timeout=TIMEOUT_S, trust_env=False) as api,
+        httpx.AsyncClient(base_url=simulators_url, timeout=TIMEOUT_S, trust_env=False) as control,
     ):
-        shop = Shop(api, simulators, tell)
-        tell(f"{name}: {STORIES[name].__doc__}\n")
+        session = ScenarioSession(ApiClient(api, retry_s=0), SimulatorClient(control), print_line)
+        print_line(f"{name}: {scenario.__doc__}\n")
         try:
-            await STORIES[name](shop)
-        except httpx.TransportError as error:
-            why = str(error) or type(error).__name__
-            raise StoryError(
-                f"The stack does not answer ({why}): start one with `make up`."
-            ) from error
-    _tell_end(shop.document, stack, tell)
+            await scenario(session)
+        except ApiUnavailable as error:
+            raise ScenarioError(f"{error}. Start a stack with `make up`.") from error
+        except (ApiError, SimulatorError) as error:
+            raise ScenarioError(str(error)) from error
+    _print_end(session.order, stack, print_line)
 
 
-def _tell_end(order: Json, stack: Mapping[str, str], tell: Tell) -> None:
-    money = order["payment"]
+def _print_end(order: Json, stack: Mapping[str, str], print_line: Print) -> None:
+    payment = order["payment"]
     amounts = (
-        f"{formatted(money[part], order['currency'])} {part}"
+        f"{formatted(payment[part], order['currency'])} {part}"
         for part in ("authorised", "captured", "refunded")
     )
-    namespace = stack.get("temporal_namespace", "default")
-    tell(f"\n  The order is {order['status']}; payment {money['status']}: {', '.join(amounts)}.")
+    print_line(
+        f"\n  The order is {order['status']}; payment {payment['status']}: {', '.join(amounts)}."
+    )
     if "temporal_ui_url" in stack:
+        namespace = stack.get("temporal_namespace", "default")
         ui = f"{stack['temporal_ui_url']}/namespaces/{namespace}/workflows/{order['order_id']}"
-        tell(f"  In the Temporal Web UI: {ui}")
+        print_line(f"  In the Temporal Web UI: {ui}")

@@ -1,40 +1,43 @@
-"""What happened to an order, as one line for each event."""
+"""Describes each event of an order's history in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from dev.api_client import Json
 from orders.money import formatted
 
-Json = Mapping[str, Any]
-
 _SHOWN = ("reason", "method", "tracking", "location", "goods", "condition", "text")
-_PARTIES = ("payments", "stock", "shipping", "deadline")
+_SERVICES = ("payments", "stock", "shipping", "deadline")
 
 
-def line(event: Json, currency: str) -> str:
-    """One event of an order's history, in words."""
+def describe_event(event: Json, currency: str) -> str:
+    """Time, version, actor, event type and the most important data."""
     at = datetime.fromisoformat(event["occurred_at"]).astimezone()
-    who = event["actor"] if event["actor"] in _PARTIES else "shop"
-    what = event["type"].replace("-", " ")
-    told = ", ".join(_told(event["data"], currency))
-    return f"{at:%H:%M:%S}  {event['version']:>3}  {who:<9} {what:<30} {told}".rstrip()
+    actor = event["actor"] if event["actor"] in _SERVICES else "shop"
+    event_type = event["type"].replace("-", " ")
+    details = ", ".join(_details(event["data"], currency))
+    return f"{at:%H:%M:%S}  {event['version']:>3}  {actor:<9} {event_type:<30} {details}".rstrip()
 
 
-def _told(data: Json, currency: str) -> list[str]:
-    told = [
+def _details(data: Json, currency: str) -> list[str]:
+    details = [
         formatted(data[key], currency)
         for key in ("amount", "total")
         if isinstance(data.get(key), int)
     ]
     if "sku" in data:
-        told.append(f"{data['quantity']} × {data['title']}")
-    pieces = data.get("lines") or data.get("held")
-    if pieces:
-        count = sum(piece["quantity"] for piece in pieces)
-        told.append(f"{count} piece{'s' * (count != 1)}")
-        told += sorted({piece["location"] for piece in pieces if "location" in piece})
-    told += [str(data[key]) for key in ("shipment_id",) if key in data]
-    return told + [str(data[key]) for key in _SHOWN if data.get(key)]
+        details.append(f"{data['quantity']} × {data['title']}")
+    details += _pieces(data.get("lines") or data.get("held") or [])
+    details += [str(data[key]) for key in ("shipment_id",) if key in data]
+    return details + [str(data[key]) for key in _SHOWN if data.get(key)]
+
+
+def _pieces(pieces: list[Any]) -> list[str]:
+    """The number of pieces, and their locations."""
+    if not pieces:
+        return []
+    number = sum(piece["quantity"] for piece in pieces)
+    locations = sorted({piece["location"] for piece in pieces if "location" in piece})
+    return [f"{number} piece{'s' * (number != 1)}", *locations]
