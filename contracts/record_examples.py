@@ -23,7 +23,7 @@ from api.auth.permissions import OPERATE, READ, WRITE
 from api.openapi import EXAMPLES
 from settings import Settings
 from tests.support.servers import TEMPORAL, new_database, postgres_server, run_api, run_orderly
-from tests.support.shop import PATIENCE_S, PATIENTLY
+from tests.support.shop import PREFER_WAIT, TIMEOUT_S
 from tests.support.token_issuer import Issuer, ec_key, issuing
 from workflows.order import CUSTOMER, STATUS
 
@@ -69,7 +69,7 @@ class Recorder:
         """The answer to an operator, or to customer 900 where the scope is not an operator's."""
         sub = "olga" if OPERATE in scope else "900"
         token = self.issuer.headers(sub, scope) if scope else {}
-        sent = {"X-Request-Id": "checkout-7", **TRACED, **PATIENTLY, **token}
+        sent = {"X-Request-Id": "checkout-7", **TRACED, **PREFER_WAIT, **token}
         headers = {**sent, **more.pop("headers", {})}
         return await self.http.request(method, path, headers=headers, **more)
 
@@ -212,7 +212,7 @@ async def _mistakes(recorder: Recorder) -> None:
 
 async def _settled(recorder: Recorder, path: str) -> int:
     """The version of an order once nobody owes it anything."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             with suppress(KeyError):  # It may not be there yet.
                 order = (await recorder.sends("GET", path)).json()

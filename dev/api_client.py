@@ -185,7 +185,7 @@ class ApiClient:
                     method, path, headers={**self._prefer, **headers}, **content
                 )
             except httpx.TransportError as error:
-                failure = f"no answer ({error or type(error).__name__})"
+                failure = f"no response ({str(error) or type(error).__name__})"
             else:
                 if response.status_code not in RETRYABLE:
                     return response

@@ -12,7 +12,11 @@ DEFAULT_STOCK = 1_000_000  # Pieces of a SKU whose stock was never set.
 
 
 class SimulatorError(Exception):
-    """The simulators did not do what they were asked to; the message quotes their response."""
+    """The simulators did not do what they were asked to; `status` is None without a response."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class SimulatorClient:
@@ -47,12 +51,14 @@ class SimulatorClient:
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> httpx.Response:
+        where = f"Simulators: {method} {path}"
         try:
             response = await self._http.request(method, path, json=body)
         except httpx.TransportError as error:
-            failure = f"no answer ({error or type(error).__name__})"
-        else:
-            if response.is_success:
-                return response
-            failure = f"{response.status_code} {response.text}"
-        raise SimulatorError(f"Simulators: {method} {path}: {failure}")
+            why = str(error) or type(error).__name__
+            raise SimulatorError(f"{where}: no response ({why})", None) from error
+        if not response.is_success:
+            raise SimulatorError(
+                f"{where}: {response.status_code} {response.text}", response.status_code
+            )
+        return response

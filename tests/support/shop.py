@@ -1,20 +1,22 @@
-"""A shop that sells over REST, and the books of all who have a part in its sales."""
+"""A shop that places orders through the API, and compares them with the services' ledgers."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from tests.support.simulator_client import books
+from dev.api_client import ORDERS, ApiClient, ConditionTimeout, Json
+from dev.simulator_client import SimulatorClient
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
+WAIT_S = 30  # A slow response of a busy machine is no failure.
+PREFER_WAIT = {"Prefer": f"wait={WAIT_S}"}
 SHIPPING = 499
-PATIENTLY = {"Prefer": "wait=30"}  # A busy machine is no failure.
 
 # Shares of both leave odd cents. All milk is at EAST, and all bread is at WEST.
 MILK: dict[str, Any] = {
@@ -37,21 +39,21 @@ BREAD: dict[str, Any] = {
 MILK_CENTS, BREAD_CENTS = 959, 533
 ONE_MILK_CENTS = 320  # Of three; two are 639.
 
-# What a shipment of an order is to the carrier. One that the shop sent off by itself is still
-# booked there; one that was stopped before it was booked, the carrier need not know.
-_AT_THE_CARRIER: dict[str, set[str | None]] = {
+# The carrier's status of a shipment, by the order's. One that was dispatched by command is still
+# booked; one that was stopped before its booking may be unknown.
+_CARRIER_STATUSES: dict[str, set[str | None]] = {
     "planned": {"booked"},
     "stopped": {"stopped", None},
     "dispatched": {"gone", "booked"},
     "delivered": {"delivered", "booked"},
     "failed": {"failed", "booked"},
 }
-_LEFT = ("dispatched", "delivered", "failed")
+_DISPATCHED = ("dispatched", "delivered", "failed")
 
 
-def scarce(pieces: int, quantity: int, trouble: str = "SHORT") -> dict[str, Any]:
-    """A line of something of which there are so many pieces, and that no other test sells."""
-    sku = f"{trouble}-{pieces}-{secrets.token_hex(4)}"
+def scarce(pieces: int, quantity: int, prefix: str = "SHORT") -> dict[str, Any]:
+    """A line of a SKU with this many pieces in stock, which no other test orders."""
+    sku = f"{prefix}-{pieces}-{secrets.token_hex(4)}"
     what = {"line_id": "scarce", "sku": sku, "title": "Rare", "unit_price": 1001}
     return {**what, "quantity": quantity}
 
@@ -62,37 +64,40 @@ def piece(line_id: str, quantity: int) -> dict[str, Any]:
 
 @dataclass
 class Shop:
-    """Takes orders through the API, and can look into the books of the services behind it."""
+    """Places orders through the API; `order_ids` are those that it has placed."""
 
     http: httpx.AsyncClient
     simulators: httpx.AsyncClient
-    sales: list[Sale] = field(default_factory=list)
+    orders: list[PlacedOrder] = field(default_factory=list)
+
+    @property
+    def api(self) -> ApiClient:
+        """Without retries: a test must see each rejection."""
+        return ApiClient(self.http, retry_s=0, wait_s=WAIT_S)
+
+    @property
+    def control(self) -> SimulatorClient:
+        return SimulatorClient(self.simulators)
 
     @property
     def order_ids(self) -> set[str]:
-        return {sale.order_id for sale in self.sales}
+        return {order.order_id for order in self.orders}
 
-    async def sells(self, *lines: dict[str, Any], **terms: Any) -> Sale:
-        """Opens and places an order in one request; `terms` are more of its fields."""
-        key = {"Idempotency-Key": terms.pop("key", secrets.token_hex(8)), **PATIENTLY}
-        basket = {"customer_id": f"c-{secrets.token_hex(4)}", "currency": "USD", "place": True}
-        basket |= {"lines": list(lines), "shipping_charge": SHIPPING, **terms}
-        answer = await self.http.post("/v1/orders", json=basket, headers=key)
-        assert answer.status_code == 201, answer.text
-        sale = Sale(self, answer.json()["order_id"], answer.json()["version"])
-        self.sales.append(sale)
-        return sale
-
-    async def mends(self, party: str, sale: Sale) -> None:
-        """A service that was down comes back, for one order."""
-        body = {"order_id": sale.order_id}
-        answer = await self.simulators.post(f"/{party}/control/mend", json=body)
-        assert answer.status_code == 204, answer.text
+    async def place_order(
+        self, *lines: dict[str, Any], key: str | None = None, **fields: Any
+    ) -> PlacedOrder:
+        """Opens and places an order in one request; `fields` are further fields of it."""
+        body = {"customer_id": f"c-{secrets.token_hex(4)}", "currency": "USD", "place": True}
+        body |= {"lines": list(lines), "shipping_charge": SHIPPING, **fields}
+        result = await self.api.open_order(body, key=key)
+        order = PlacedOrder(self, result["order_id"], result["version"])
+        self.orders.append(order)
+        return order
 
 
 @dataclass
-class Sale:
-    """One order, as its shop sees it; `version` is the newest that an answer told."""
+class PlacedOrder:
+    """One order of a shop; `version` is the newest in any command result."""
 
     shop: Shop
     order_id: str
@@ -100,162 +105,176 @@ class Sale:
 
     @property
     def path(self) -> str:
-        return f"/v1/orders/{self.order_id}"
+        return f"{ORDERS}/{self.order_id}"
 
-    async def asks(
+    async def send(
         self, command: str, headers: dict[str, str] | None = None, **fields: Any
     ) -> httpx.Response:
-        """Sends one command, whatever the answer."""
-        answer = await self.shop.http.post(
-            f"{self.path}/commands/{command}", json=fields, headers={**PATIENTLY, **(headers or {})}
-        )
-        self.version = max(self.version, answer.json().get("version", 0))
-        return answer
+        """Sends one command; returns the response, whatever its status."""
+        response = await self.shop.api.send_command(self.order_id, command, fields, headers=headers)
+        self.version = max(self.version, response.json().get("version", 0))
+        return response
 
-    async def does(self, command: str, **fields: Any) -> None:
-        """Sends one command, which must be taken."""
-        answer = await self.asks(command, **fields)
-        assert answer.status_code == 200, answer.text
+    async def execute(self, command: str, **fields: Any) -> None:
+        """Sends one command, which must be accepted."""
+        response = await self.send(command, **fields)
+        assert response.status_code == 200, response.text
 
-    async def document(self) -> dict[str, Any]:
-        """The order as the read model has it, with all in it that was answered."""
-        answer = await self.shop.http.get(self.path, params={"min_version": self.version})
-        assert answer.status_code == 200, answer.text
-        shown: dict[str, Any] = answer.json()
-        return shown
+    async def document(self) -> Json:
+        """The order as the read model has it, with the effects of all commands sent so far."""
+        return await self.shop.api.order(self.order_id, self.version)
 
-    async def becomes(self, **fields: Any) -> dict[str, Any]:
-        """The order, once these fields of it are so.
+    async def wait_for(self, **fields: Any) -> Json:
+        """The order once it has these fields.
 
-        A dict says so of some entries of a field, and a number says how long a list is.
+        A dict names some entries of a field, and a number the length of a list.
         """
-        shown: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not _agrees(shown := await self.document(), fields):
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
+            return await self.shop.api.wait_until(
+                self.order_id,
+                lambda order: _matches(order, fields),
+                min_version=self.version,
+                timeout_s=TIMEOUT_S,
+            )
+        except ConditionTimeout as timeout:
             events = [event["type"] for event in await self.history()]
-            raise AssertionError(f"it does not become {fields}: {shown}\n{events}") from None
-        return shown
+            raise AssertionError(f"no {fields}: {timeout.order}\n{events}") from None
 
-    async def settles(self, **fields: Any) -> dict[str, Any]:
-        """The order, once nobody owes it anything, and these fields are so."""
-        return await self.becomes(pending=[], **fields)
+    async def wait_until_settled(self, **fields: Any) -> Json:
+        """The order once no step is pending, and it has these fields."""
+        return await self.wait_for(pending=[], **fields)
 
-    async def history(self) -> list[dict[str, Any]]:
-        answer = await self.shop.http.get(f"{self.path}/history")
-        items: list[dict[str, Any]] = answer.json()["items"]
-        return items
+    async def history(self) -> list[Json]:
+        return await self.shop.api.history(self.order_id)
 
-    async def happened(self, type_: str) -> list[dict[str, Any]]:
-        """What the events of a type say, in order."""
-        return [event["data"] for event in await self.history() if event["type"] == type_]
+    async def event_data(self, event_type: str) -> list[Json]:
+        """The data of the events of one type, in order."""
+        return [event["data"] for event in await self.history() if event["type"] == event_type]
 
-    async def shipments(self, status: str = "planned") -> list[str]:
+    async def shipment_ids(self, status: str = "planned") -> list[str]:
         """The ids of the shipments in a status."""
-        shown = await self.document()
-        return [s["shipment_id"] for s in shown["shipments"] if s["status"] == status]
+        order = await self.document()
+        return [s["shipment_id"] for s in order["shipments"] if s["status"] == status]
 
     async def shipment_from(self, location: str) -> str:
-        """The id of the shipment that leaves, or left, from a location."""
+        """The id of the only shipment from a location."""
         shipments = (await self.document())["shipments"]
         (one,) = (s["shipment_id"] for s in shipments if s["location"] == location)
         return str(one)
 
-    async def carrier(self, happening: str, shipment_id: str, **body: Any) -> httpx.Response:
-        """Lets a shipment leave, deliver or fail; the carrier tells the order by a callback."""
-        path = f"/shipping/control/shipments/{self.order_id}/{shipment_id}/{happening}"
-        return await self.shop.simulators.post(path, json=body)
+    async def move_shipment(self, shipment_id: str, action: str, **fields: Any) -> None:
+        """Makes a shipment `leave`, `deliver` or `fail`; the carrier sends a callback."""
+        await self.shop.control.move_shipment(self.order_id, shipment_id, action, **fields)
 
-    async def leaves(self) -> None:
-        """The carrier takes all that is booked."""
-        await self.settles(status="confirmed")
-        for shipment_id in await self.shipments():
-            assert (await self.carrier("leave", shipment_id)).status_code == 204
-        await self.settles(fulfilment_status="shipped")
+    async def recover(self, service: str) -> None:
+        """Ends the outage of a service for this order."""
+        await self.shop.control.recover(service, self.order_id)
 
-    async def arrives(self) -> None:
-        """All that is on its way is delivered."""
-        for shipment_id in await self.shipments("dispatched"):
-            assert (await self.carrier("deliver", shipment_id)).status_code == 204
-        await self.settles(fulfilment_status="delivered")
+    async def ship(self) -> None:
+        """The carrier collects all booked shipments."""
+        await self.wait_until_settled(status="confirmed")
+        for shipment_id in await self.shipment_ids():
+            await self.move_shipment(shipment_id, "leave")
+        await self.wait_until_settled(fulfilment_status="shipped")
 
-    async def comes_back(self, line_id: str, quantity: int, condition: str = "sellable") -> None:
-        """The customer sends pieces back, and the shop takes them."""
-        name = f"return-{secrets.token_hex(4)}"
+    async def deliver(self) -> None:
+        """The carrier delivers all dispatched shipments."""
+        for shipment_id in await self.shipment_ids("dispatched"):
+            await self.move_shipment(shipment_id, "deliver")
+        await self.wait_until_settled(fulfilment_status="delivered")
+
+    async def return_pieces(self, line_id: str, quantity: int, condition: str = "sellable") -> None:
+        """The customer sends pieces back, and the shop receives them."""
+        return_id = f"return-{secrets.token_hex(4)}"
         pieces = [piece(line_id, quantity)]
-        await self.does("request-return", return_id=name, lines=pieces)
-        await self.does("approve-return", return_id=name)
-        await self.does("receive-return", return_id=name, lines=pieces, condition=condition)
+        await self.execute("request-return", return_id=return_id, lines=pieces)
+        await self.execute("approve-return", return_id=return_id)
+        await self.execute("receive-return", return_id=return_id, lines=pieces, condition=condition)
 
-    async def money(self) -> dict[str, int]:
-        """What the payment service has in its books: still open, captured, refunded."""
-        row = await books(self.shop.simulators, "payments", self.order_id) or {}
+    async def ledger(self, service: str) -> dict[str, Any]:
+        """What a service recorded of this order."""
+        orders = await self.shop.control.ledger(service, self.order_id)
+        return dict(orders.get(self.order_id, {}))
+
+    async def payment_ledger(self) -> dict[str, int]:
+        """Amounts that payments recorded: `authorised` is what can still be captured."""
+        row = await self.ledger("payments")
         return {key: row.get(key, 0) for key in ("authorised", "captured", "refunded")}
 
-    async def stock(self) -> dict[str, dict[str, int]]:
-        """What the stock service has in its books: pieces by SKU, held, withdrawn, returned."""
-        row = await books(self.shop.simulators, "stock", self.order_id) or {}
+    async def stock_ledger(self) -> dict[str, dict[str, int]]:
+        """Pieces by SKU that stock recorded."""
+        row = await self.ledger("stock")
         return {key: row.get(key, {}) for key in ("held", "withdrawn", "returned")}
 
-    async def assert_books_agree(self) -> None:
-        """Everybody's books say the same, to the cent and the piece, and each step was done once.
+    async def assert_ledgers_agree(self) -> None:
+        """The order and the services recorded the same, and executed each step once.
 
-        Waits until nothing is owed any more.
+        Waits until no step is pending.
         """
-        shown = await self.settles()
-        payment, shipments = shown["payment"], shown["shipments"]
-        sku = {line["line_id"]: line["sku"] for line in shown["lines"]}
+        order = await self.wait_until_settled()
+        await self._assert_payments_agree(order)
+        await self._assert_stock_agrees(order)
+        await self._assert_carrier_agrees(order)
 
-        is_open = payment["authorised"] - payment["captured"] - payment["voided"]
-        taken, given = payment["captured"], payment["refunded"]
-        assert await self.money() == {"authorised": is_open, "captured": taken, "refunded": given}
-        counted = await books(self.shop.simulators, "payments", self.order_id) or {}
-        captures = await self.happened("payment-captured")
-        refunds = await self.happened("payment-refunded")
-        assert counted.get("captures", 0) == len(captures), "captured twice, or never"
-        assert counted.get("refunds", 0) == len(refunds), "refunded twice, or never"
-        if shown["awaits"] is None and shown["status"] != "on_hold":
-            assert taken - given == payment["due"]
-
-        left = [s for s in shipments if s["status"] in _LEFT]
-        restocked = await self.happened("restock-requested")
-        assert await self.stock() == {
-            "held": pieces((sku[line["line_id"]], line["reserved"]) for line in shown["lines"]),
-            "withdrawn": pieces(
-                (sku[p["line_id"]], p["quantity"]) for s in left for p in s["lines"]
-            ),
-            "returned": pieces((p["sku"], p["quantity"]) for r in restocked for p in r["held"]),
+    async def _assert_payments_agree(self, order: Json) -> None:
+        payment = order["payment"]
+        authorised = payment["authorised"] - payment["captured"] - payment["voided"]
+        captured, refunded = payment["captured"], payment["refunded"]
+        assert await self.payment_ledger() == {
+            "authorised": authorised,
+            "captured": captured,
+            "refunded": refunded,
         }
+        counts = await self.ledger("payments")
+        captures = await self.event_data("payment-captured")
+        refunds = await self.event_data("payment-refunded")
+        assert counts.get("captures", 0) == len(captures), "captured twice, or never"
+        assert counts.get("refunds", 0) == len(refunds), "refunded twice, or never"
+        if order["awaits"] is None and order["status"] != "on_hold":
+            assert captured - refunded == payment["due"]
+        if order["status"] in ("cancelled", "expired"):
+            assert (authorised, captured - refunded) == (0, 0), "an ended order keeps money"
 
-        parcels = await books(self.shop.simulators, "shipping", self.order_id) or {}
+    async def _assert_stock_agrees(self, order: Json) -> None:
+        sku = {line["line_id"]: line["sku"] for line in order["lines"]}
+        dispatched = [s for s in order["shipments"] if s["status"] in _DISPATCHED]
+        restocked = await self.event_data("restock-requested")
+        stock = await self.stock_ledger()
+        assert stock == {
+            "held": sum_pieces((sku[line["line_id"]], line["reserved"]) for line in order["lines"]),
+            "withdrawn": sum_pieces(
+                (sku[p["line_id"]], p["quantity"]) for s in dispatched for p in s["lines"]
+            ),
+            "returned": sum_pieces((p["sku"], p["quantity"]) for r in restocked for p in r["held"]),
+        }
+        if order["status"] in ("cancelled", "expired"):
+            assert not stock["held"], "an ended order holds stock"
+
+    async def _assert_carrier_agrees(self, order: Json) -> None:
+        parcels = await self.ledger("shipping")
+        shipments = order["shipments"]
         assert parcels.keys() <= {s["shipment_id"] for s in shipments}
         for shipment in shipments:
             parcel: dict[str, Any] = parcels.get(shipment["shipment_id"], {"status": None})
-            assert parcel["status"] in _AT_THE_CARRIER[shipment["status"]], (shipment, parcel)
+            assert parcel["status"] in _CARRIER_STATUSES[shipment["status"]], (shipment, parcel)
             if shipment["status"] != "stopped":
-                assert pieces((p["line_id"], p["quantity"]) for p in parcel["lines"]) == pieces(
-                    (p["line_id"], p["quantity"]) for p in shipment["lines"]
-                )
-
-        if shown["status"] in ("cancelled", "expired"):
-            assert (is_open, taken - given) == (0, 0), "an ended order keeps money"
-            assert not (await self.stock())["held"], "an ended order holds stock"
+                assert sum_pieces(
+                    (p["line_id"], p["quantity"]) for p in parcel["lines"]
+                ) == sum_pieces((p["line_id"], p["quantity"]) for p in shipment["lines"])
 
 
-def pieces(counted: Any) -> dict[str, int]:
-    """How many in all of each; what there is none of is left out."""
+def sum_pieces(counted: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """The sum of pieces by key; zeros are left out."""
     total: Counter[str] = Counter()
     for key, quantity in counted:
         total[key] += quantity
     return dict(+total)
 
 
-def _agrees(shown: Any, wanted: Any) -> bool:
-    """Whether it is as wanted: in some entries, or in length, where no more is said."""
-    if isinstance(wanted, dict):
-        return all(_agrees(shown[key], value) for key, value in wanted.items())
-    if isinstance(shown, list) and isinstance(wanted, int):
-        return len(shown) == wanted
-    return bool(shown == wanted)
+def _matches(actual: Any, expected: Any) -> bool:
+    """Whether it has the entries of a dict, the length given by a number, or the same value."""
+    if isinstance(expected, dict):
+        return all(_matches(actual[key], value) for key, value in expected.items())
+    if isinstance(actual, list) and isinstance(expected, int):
+        return len(actual) == expected
+    return bool(actual == expected)

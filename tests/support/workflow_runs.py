@@ -8,7 +8,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from eventlog import log
 from tests.support.servers import Running
-from tests.support.shop import Sale
+from tests.support.shop import PlacedOrder
 
 WAIT_SECONDS = 30.0
 
@@ -31,7 +31,7 @@ async def published(orderly: Running, order_id: str, version: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def ends(orderly: Running, order: Sale) -> str:
+async def ends(orderly: Running, order: PlacedOrder) -> str:
     """How the order's workflow ended; by then all that happened is published."""
     async with asyncio.timeout(30):
         ending = await orderly.client.get_workflow_handle(order.order_id).result()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +17,7 @@ from temporalio.client import Client
 
 from dev.stack import StackOptions, running_stack
 from dev.stack.running import Stack
-from tests.support.shop import BREAD, MILK, Sale, Shop, piece, scarce
+from tests.support.shop import BREAD, MILK, PlacedOrder, Shop, piece, scarce
 from workflows.activity_options import PUBLISH_EVENTS
 
 PARTY = {
@@ -29,7 +28,6 @@ PARTY = {
 # Below the five seconds after which servers hang up, maybe just as a request is written.
 LIMITS = httpx.Limits(keepalive_expiry=2)
 # A worker that was killed is back within seconds.
-PATIENTLY = {"Prefer": "wait=30"}
 ADDRESS = {"name": "Ada Lovelace", "line1": "St James's Sq 12", "postal_code": "SW1Y 4JH"}
 ADDRESS |= {"city": "London", "country": "GB"}
 
@@ -38,61 +36,61 @@ class Moment(NamedTuple):
     """What makes an order owe these steps at once, and how the order ends when they are done."""
 
     steps: list[str]
-    given: Callable[[Shop], Awaitable[Sale]]
+    given: Callable[[Shop], Awaitable[PlacedOrder]]
     when: tuple[str, dict[str, Any]]
     then: dict[str, Any]
 
 
-Life = tuple[Moment, Sale]
+Life = tuple[Moment, PlacedOrder]
 
 
-async def draft(shop: Shop) -> Sale:
-    return await shop.sells(MILK, BREAD, place=False)
+async def draft(shop: Shop) -> PlacedOrder:
+    return await shop.place_order(MILK, BREAD, place=False)
 
 
-async def declined(shop: Shop) -> Sale:
-    order = await shop.sells(MILK, payment_method="pm_declined")
-    await order.settles(awaits="payment")
+async def declined(shop: Shop) -> PlacedOrder:
+    order = await shop.place_order(MILK, payment_method="pm_declined")
+    await order.wait_until_settled(awaits="payment")
     return order
 
 
-async def confirmed(shop: Shop) -> Sale:
-    order = await shop.sells(MILK, BREAD)
-    await order.settles(status="confirmed")
+async def confirmed(shop: Shop) -> PlacedOrder:
+    order = await shop.place_order(MILK, BREAD)
+    await order.wait_until_settled(status="confirmed")
     return order
 
 
-async def held_when_paid(shop: Shop) -> Sale:
+async def held_when_paid(shop: Shop) -> PlacedOrder:
     """The money is promised, but no shipment is planned yet."""
-    order = await shop.sells(MILK, payment_method="pm_down")
-    await order.becomes(status="placed", needs_attention=1, lines={0: {"reserved": 3}})
-    await order.does("hold-order")
-    await shop.mends("payments", order)
-    await order.does("retry-step")
-    await order.settles(payment={"status": "authorised"})
+    order = await shop.place_order(MILK, payment_method="pm_down")
+    await order.wait_for(status="placed", needs_attention=1, lines={0: {"reserved": 3}})
+    await order.execute("hold-order")
+    await order.recover("payments")
+    await order.execute("retry-step")
+    await order.wait_until_settled(payment={"status": "authorised"})
     return order
 
 
-async def short(shop: Shop) -> Sale:
-    order = await shop.sells(scarce(2, quantity=3))
-    await order.settles(awaits="shortfall")
+async def short(shop: Shop) -> PlacedOrder:
+    order = await shop.place_order(scarce(2, quantity=3))
+    await order.wait_until_settled(awaits="shortfall")
     return order
 
 
-async def about_to_leave(shop: Shop) -> Sale:
-    order = await shop.sells(MILK)
-    await order.settles(status="confirmed")
-    await order.does("create-shipment", shipment_id="mine", lines=[piece("milk", 1)])
-    await order.settles()
+async def about_to_leave(shop: Shop) -> PlacedOrder:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    await order.execute("create-shipment", shipment_id="mine", lines=[piece("milk", 1)])
+    await order.wait_until_settled()
     return order
 
 
-async def coming_back(shop: Shop) -> Sale:
-    order = await shop.sells(MILK)
-    await order.leaves()
-    await order.arrives()
-    await order.does("request-return", return_id="back", lines=[piece("milk", 2)])
-    await order.does("approve-return", return_id="back")
+async def coming_back(shop: Shop) -> PlacedOrder:
+    order = await shop.place_order(MILK)
+    await order.ship()
+    await order.deliver()
+    await order.execute("request-return", return_id="back", lines=[piece("milk", 2)])
+    await order.execute("approve-return", return_id="back")
     return order
 
 
@@ -150,8 +148,8 @@ async def test_the_worker_is_killed_at_every_step_and_everybodys_books_agree(
         )
 
         for moment, order in lives:
-            await order.settles(**moment.then)
-            await order.assert_books_agree()
+            await order.wait_until_settled(**moment.then)
+            await order.assert_ledgers_agree()
         assert min(attempts(options.data_dir / "simulators.db", keys)) >= 2
 
 
@@ -182,13 +180,12 @@ async def killed_when_all_was_asked_and_nothing_reported(
     return keys
 
 
-async def begin(moment: Moment, order: Sale) -> None:
+async def begin(moment: Moment, order: PlacedOrder) -> None:
     command, fields = moment.when
-    key = {"Idempotency-Key": secrets.token_hex(8)}
-    await order.does(command, headers=PATIENTLY | key, **fields)
+    await order.execute(command, **fields)
 
 
-async def begun(moment: Moment, order: Sale, client: Client) -> None:
+async def begun(moment: Moment, order: PlacedOrder, client: Client) -> None:
     """Waits until the worker asks for all steps of the moment again: so it has asked once."""
     handle = client.get_workflow_handle(order.order_id)
     under_way: list[str] = []

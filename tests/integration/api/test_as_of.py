@@ -33,9 +33,9 @@ async def as_of(http: httpx.AsyncClient, path: str, **moment: Any) -> dict[str, 
 async def test_the_order_as_of_each_version_is_the_fold_of_its_history_up_to_it(
     shop: Shop, orderly: Running
 ) -> None:
-    sale = await shop.sells(MILK)
-    await sale.leaves()
-    await sale.arrives()
+    sale = await shop.place_order(MILK)
+    await sale.ship()
+    await sale.deliver()
     now = await sale.document()
     stream = await log.read_stream(orderly.pool, sale.order_id)
     assert (len(stream), now["version"] > 8) == (now["version"], True)

@@ -245,11 +245,11 @@ async def test_a_filter_that_is_none_is_refused_by_name(
 
 
 async def test_every_event_of_a_life_leads_to_a_schema_that_it_keeps_to(shop: Shop) -> None:
-    sale = await shop.sells(MILK, shipping_address=ADA)
-    await sale.leaves()
-    await sale.arrives()
-    await sale.comes_back("milk", 1)
-    await sale.settles()
+    sale = await shop.place_order(MILK, shipping_address=ADA)
+    await sale.ship()
+    await sale.deliver()
+    await sale.return_pieces("milk", 1)
+    await sale.wait_until_settled()
     items, _ = await read_on(shop.http, order_id=sale.order_id)
     assert len(items) > 20
     for item in items:

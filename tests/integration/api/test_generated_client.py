@@ -15,11 +15,11 @@ from api.auth.permissions import OPERATE, READ, WRITE
 from contracts import openapi_document as openapi
 from settings import Settings
 from tests.support.servers import Running, run_api
-from tests.support.shop import PATIENTLY
+from tests.support.shop import PREFER_WAIT
 from tests.support.token_issuer import ec_key, issuing
 
 NAME = "orderly_client"
-WAIT = PATIENTLY["Prefer"]
+WAIT = PREFER_WAIT["Prefer"]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from tests.support.personal_data import (
     whole,
 )
 from tests.support.servers import Running, new_database, postgres_server, run_api, run_orderly
-from tests.support.shop import Sale, Shop
+from tests.support.shop import PlacedOrder, Shop
 
 
 def new_key() -> dict[str, str]:
@@ -268,9 +268,9 @@ async def test_an_erased_customer_reads_as_erased_everywhere_and_nothing_else_ch
     http, customer, other = orderly.http, new_customer(), new_customer()
     paths = [await opened(http, customer, place=place) for place in (True, False)]
     bystander = await opened(http, other)
-    placed = Sale(Shop(http, orderly.simulators), paths[0].rpartition("/")[2])
+    placed = PlacedOrder(Shop(http, orderly.simulators), paths[0].rpartition("/")[2])
     # Once it has come as far as it comes by itself, nothing but erasing changes it.
-    before = [await placed.settles(status="confirmed"), await shown(http, paths[1], 5)]
+    before = [await placed.wait_until_settled(status="confirmed"), await shown(http, paths[1], 5)]
     seen = await http.get(paths[0])
     assert seen.headers["Cache-Control"] == "no-store"
 

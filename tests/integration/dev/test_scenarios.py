@@ -13,7 +13,7 @@ from dev.scenarios.scenarios import SCENARIOS
 from dev.scenarios.session import ScenarioError
 from runtime import EXIT_USAGE
 from tests.support.servers import Running
-from tests.support.shop import Sale, Shop
+from tests.support.shop import PlacedOrder, Shop
 
 TYPICAL_EVENT = {
     "happy-path": "shipment delivered",
@@ -38,7 +38,7 @@ async def test_scenario_runs_to_its_end_and_ledgers_agree(orderly: Running, name
     await play(name, stack, lines.append)
     assert TYPICAL_EVENT[name] in "\n".join(lines)
     order_id = lines[-1].rsplit("/", 1)[1]
-    await Sale(Shop(orderly.http, orderly.simulators), order_id).assert_books_agree()
+    await PlacedOrder(Shop(orderly.http, orderly.simulators), order_id).assert_ledgers_agree()
 
 
 def test_scenarios_are_listed() -> None:

@@ -22,7 +22,7 @@ from tests.support.servers import (
     run_api,
     run_orderly,
 )
-from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Sale, Shop, scarce
+from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop, scarce
 from tests.support.workflow_runs import ends
 from workflows.order import CUSTOMER, STATUS
 
@@ -38,13 +38,13 @@ class Time:
     environment: WorkflowEnvironment
     orderly: Running
 
-    async def passes(self, order: Sale, time: timedelta) -> None:
+    async def passes(self, order: PlacedOrder, time: timedelta) -> None:
         handle = self.environment.client.get_workflow_handle(order.order_id)
         await self.environment.fast_forward(handle, time)
 
-    async def lets_pass(self, order: Sale, deadline: str, event: str) -> None:
+    async def lets_pass(self, order: PlacedOrder, deadline: str, event: str) -> None:
         """An hour before its deadline nothing has happened; at its very time this event has."""
-        shown = await order.settles(deadline={"name": deadline})
+        shown = await order.wait_until_settled(deadline={"name": deadline})
         (opened, *_) = await order.history()
         due = datetime.fromisoformat(shown["deadline"]["at"])
         left = due - datetime.fromisoformat(opened["occurred_at"])
@@ -53,7 +53,7 @@ class Time:
 
         await self.passes(order, HOUR)
 
-        await order.becomes(deadline=None)
+        await order.wait_for(deadline=None)
         happened = [e["occurred_at"] for e in await order.history() if e["type"] == event]
         late = datetime.fromisoformat(happened[-1]) - due
         assert timedelta() <= late < HOUR  # As late as the test itself has been since then.
@@ -79,15 +79,15 @@ async def time(postgres: PostgresServer) -> AsyncIterator[Time]:
 async def shop(time: Time) -> AsyncIterator[Shop]:
     shop = Shop(time.orderly.http, time.orderly.simulators)
     yield shop
-    for sale in shop.sales:
-        await sale.assert_books_agree()
+    for sale in shop.orders:
+        await sale.assert_ledgers_agree()
         runs = await runs_of(time.orderly.client, sale.order_id)
         await assert_replays(runs)
         assert_explained(runs)
 
 
 async def test_a_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
-    order = await shop.sells(MILK, place=False)
+    order = await shop.place_order(MILK, place=False)
 
     await time.lets_pass(order, "draft", "order-expired")
 
@@ -97,48 +97,48 @@ async def test_a_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
 async def test_without_another_card_within_a_day_the_order_is_cancelled_and_its_stock_is_free(
     shop: Shop, time: Time
 ) -> None:
-    order = await shop.sells(MILK, payment_method="pm_declined")
-    await order.settles(awaits="payment")
-    assert (await order.stock())["held"] == {"MILK": 3}
+    order = await shop.place_order(MILK, payment_method="pm_declined")
+    await order.wait_until_settled(awaits="payment")
+    assert (await order.stock_ledger())["held"] == {"MILK": 3}
 
     await time.lets_pass(order, "payment-answer", "order-cancellation-requested")
 
     assert await ends(time.orderly, order) == "cancelled"
-    assert (await order.stock())["held"] == {}
+    assert (await order.stock_ledger())["held"] == {}
 
 
 async def test_without_an_answer_to_a_shortfall_within_a_day_the_order_is_cancelled(
     shop: Shop, time: Time
 ) -> None:
-    order = await shop.sells(scarce(2, quantity=3))
-    await order.settles(awaits="shortfall")
+    order = await shop.place_order(scarce(2, quantity=3))
+    await order.wait_until_settled(awaits="shortfall")
 
     await time.lets_pass(order, "shortfall-answer", "order-cancellation-requested")
 
     assert await ends(time.orderly, order) == "cancelled"
-    assert (await order.stock())["held"] == {}
+    assert (await order.stock_ledger())["held"] == {}
 
 
 async def test_before_an_authorisation_ends_its_money_is_captured_and_not_again_later(
     shop: Shop, time: Time
 ) -> None:
-    order = await shop.sells(MILK)
-    await order.settles(status="confirmed")
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
 
     await time.lets_pass(order, "capture", "advance-capture-requested")
 
-    await order.settles(status="confirmed", payment={"status": "captured"})
-    assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
-    await order.leaves()
-    assert (await order.money())["captured"] == TOTAL
+    await order.wait_until_settled(status="confirmed", payment={"status": "captured"})
+    assert await order.payment_ledger() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
+    await order.ship()
+    assert (await order.payment_ledger())["captured"] == TOTAL
 
 
 async def test_when_nothing_came_back_for_a_month_the_order_is_completed_and_ends(
     shop: Shop, time: Time
 ) -> None:
-    order = await shop.sells(MILK)
-    await order.leaves()
-    await order.arrives()
+    order = await shop.place_order(MILK)
+    await order.ship()
+    await order.deliver()
 
     await time.lets_pass(order, "return-window", "return-window-closed")
 
@@ -148,11 +148,11 @@ async def test_when_nothing_came_back_for_a_month_the_order_is_completed_and_end
 async def test_a_deadline_stays_what_it_was_when_the_order_goes_on_in_a_new_run(
     shop: Shop, time: Time
 ) -> None:
-    order = await shop.sells(MILK)
-    before = await order.settles(status="confirmed")
+    order = await shop.place_order(MILK)
+    before = await order.wait_until_settled(status="confirmed")
 
     while len(await runs_of(time.orderly.client, order.order_id)) < 3:
-        await order.does("add-note", text="…")
+        await order.execute("add-note", text="…")
 
     assert (await order.document())["deadline"] == before["deadline"]
     await time.lets_pass(order, "capture", "advance-capture-requested")
@@ -164,30 +164,30 @@ async def test_deadlines_are_those_of_the_day_on_which_an_order_was_opened(
     orderly = time.orderly
     settings = Settings(orderly.dsn, orderly.task_queue, policy=Policy(draft=2 * 3600))
     async with run_api(orderly.client, settings) as http:
-        brief = await Shop(http, orderly.simulators).sells(MILK, place=False)
+        brief = await Shop(http, orderly.simulators).place_order(MILK, place=False)
     brief.shop = shop  # From here on, all goes through an API with other settings.
-    shop.sales.append(brief)
-    usual = await shop.sells(MILK, place=False)
+    shop.orders.append(brief)
+    usual = await shop.place_order(MILK, place=False)
 
-    await brief.does("add-note", text="still the same order")
+    await brief.execute("add-note", text="still the same order")
     await time.passes(usual, 3 * HOUR)
     await time.lets_pass(brief, "draft", "order-expired")
 
     assert await ends(orderly, brief) == "expired"
-    await usual.becomes(status="draft")
+    await usual.wait_for(status="draft")
 
 
 async def test_a_deadline_that_was_met_in_time_does_nothing(shop: Shop, time: Time) -> None:
-    order = await shop.sells(MILK, payment_method="pm_declined")
-    asked = await order.settles(awaits="payment")
+    order = await shop.place_order(MILK, payment_method="pm_declined")
+    asked = await order.wait_until_settled(awaits="payment")
     await time.passes(order, DAY - HOUR)
-    await order.does("retry-payment", method="pm_card")
-    await order.settles(status="confirmed")
+    await order.execute("retry-payment", method="pm_card")
+    await order.wait_until_settled(status="confirmed")
 
     await time.passes(order, 2 * DAY)
 
-    await order.does("add-note", text="two days later")  # Reads from here on know what passed.
-    shown = await order.settles(status="confirmed")
+    await order.execute("add-note", text="two days later")  # Reads from here on know what passed.
+    shown = await order.wait_until_settled(status="confirmed")
     assert shown["deadline"]["name"] == "capture" != asked["deadline"]["name"]
-    await order.does("cancel-order")
+    await order.execute("cancel-order")
     assert await ends(time.orderly, order) == "cancelled"

@@ -14,14 +14,16 @@ AT_ONCE = 8
 async def test_duplicate_order_on_a_retried_create(shop: Shop) -> None:
     key = secrets.token_hex(8)
 
-    orders = await asyncio.gather(*(shop.sells(MILK, customer_id=key, key=key) for _ in range(5)))
+    orders = await asyncio.gather(
+        *(shop.place_order(MILK, customer_id=key, key=key) for _ in range(5))
+    )
 
     assert len({order.order_id for order in orders}) == 1
-    await orders[0].settles(status="confirmed")
+    await orders[0].wait_until_settled(status="confirmed")
     listed = await shop.http.get("/v1/orders", params={"customer_id": key})
     assert len(listed.json()["items"]) == 1
-    assert await orders[0].money() == {"authorised": TOTAL, "captured": 0, "refunded": 0}
-    await orders[0].assert_books_agree()
+    assert await orders[0].payment_ledger() == {"authorised": TOTAL, "captured": 0, "refunded": 0}
+    await orders[0].assert_ledgers_agree()
 
 
 async def test_order_confirmed_and_refunded_at_once_because_callback_and_request_raced(
@@ -30,15 +32,15 @@ async def test_order_confirmed_and_refunded_at_once_because_callback_and_request
     """Callback, answer and cancellation of one payment, each of them first at some time."""
 
     async def live(wait_s: float) -> None:
-        order = await shop.sells(MILK, payment_method="pm_callback_first")
+        order = await shop.place_order(MILK, payment_method="pm_callback_first")
         await asyncio.sleep(wait_s)
-        await order.does("cancel-order")
-        await order.settles(status="cancelled")
+        await order.execute("cancel-order")
+        await order.wait_until_settled(status="cancelled")
         types = [event["type"] for event in await order.history()]
         assert types.count("payment-authorised") <= 1
         assert "order-confirmed" not in types[types.index("order-cancellation-requested") :]
         assert "payment-refunded" not in types, "nothing was ever captured"
-        await order.assert_books_agree()
+        await order.assert_ledgers_agree()
 
     await asyncio.gather(*(live(number * 0.05) for number in range(AT_ONCE)))
 
@@ -47,8 +49,8 @@ async def test_oversell_under_concurrent_orders(shop: Shop) -> None:
     """Seven pieces, and eight customers who want two each: three get them, one gets the last."""
     last = scarce(7, quantity=2)
 
-    orders = await asyncio.gather(*(shop.sells(last) for _ in range(AT_ONCE)))
-    settled = await asyncio.gather(*(order.settles() for order in orders))
+    orders = await asyncio.gather(*(shop.place_order(last) for _ in range(AT_ONCE)))
+    settled = await asyncio.gather(*(order.wait_until_settled() for order in orders))
 
     reserved = sorted(shown["lines"][0]["reserved"] for shown in settled)
     assert reserved == [0] * 4 + [1] + [2] * 3
@@ -56,53 +58,53 @@ async def test_oversell_under_concurrent_orders(shop: Shop) -> None:
         is_whole = shown["lines"][0]["reserved"] == 2
         assert shown["status"] == ("confirmed" if is_whole else "awaiting_customer")
     for order in orders:
-        await order.assert_books_agree()
+        await order.assert_ledgers_agree()
 
 
 async def test_what_one_customer_gives_up_another_can_have(shop: Shop) -> None:
     """A cancelled order whose stock stays reserved would leave the second one short."""
     last = scarce(2, quantity=2)
-    first = await shop.sells(last)
-    await first.settles(status="confirmed")
-    second = await shop.sells(last)
-    await second.settles(awaits="shortfall")
+    first = await shop.place_order(last)
+    await first.wait_until_settled(status="confirmed")
+    second = await shop.place_order(last)
+    await second.wait_until_settled(awaits="shortfall")
 
-    await first.does("cancel-order")
-    await first.settles(status="cancelled")
-    await second.does("amend-order", changes=[{"type": "change-shipping-charge", "amount": 0}])
+    await first.execute("cancel-order")
+    await first.wait_until_settled(status="cancelled")
+    await second.execute("amend-order", changes=[{"type": "change-shipping-charge", "amount": 0}])
 
-    await second.settles(status="confirmed", lines={0: {"reserved": 2}})
+    await second.wait_until_settled(status="confirmed", lines={0: {"reserved": 2}})
     for order in (first, second):
-        await order.assert_books_agree()
+        await order.assert_ledgers_agree()
 
 
 async def test_a_version_check_made_too_early(shop: Shop) -> None:
     """Two people amend what both have seen: the second to come must look again."""
-    order = await shop.sells(MILK)
-    shown = await order.settles(status="confirmed")
+    order = await shop.place_order(MILK)
+    shown = await order.wait_until_settled(status="confirmed")
     both_saw = {"If-Match": f'"{shown["version"]}"'}
     to = [[{"type": "change-line", "line_id": "milk", "quantity": n}] for n in (4, 5)]
 
     answers = await asyncio.gather(
-        *(order.asks("amend-order", headers=both_saw, changes=changes) for changes in to)
+        *(order.send("amend-order", headers=both_saw, changes=changes) for changes in to)
     )
 
     assert sorted(answer.status_code for answer in answers) == [200, 412]
-    await order.settles(status="confirmed")
-    assert len(await order.happened("order-amended")) == 1
-    await order.assert_books_agree()
+    await order.wait_until_settled(status="confirmed")
+    assert len(await order.event_data("order-amended")) == 1
+    await order.assert_ledgers_agree()
 
 
 async def test_a_second_partial_refund_swallowed_as_a_duplicate(shop: Shop) -> None:
     """Twice the same amount, on purpose, and once more because an answer was lost."""
-    order = await shop.sells(MILK)
-    await order.leaves()
+    order = await shop.place_order(MILK)
+    await order.ship()
     keys = [{"Idempotency-Key": secrets.token_hex(8)} for _ in range(2)]
 
     for key in (*keys, keys[1]):
-        answer = await order.asks("refund-payment", headers=key, amount=100, reason="late")
+        answer = await order.send("refund-payment", headers=key, amount=100, reason="late")
         assert answer.status_code == 200, answer.text
 
-    await order.settles(payment={"refunded": 200})
-    assert (await order.money())["refunded"] == 200
-    await order.assert_books_agree()
+    await order.wait_until_settled(payment={"refunded": 200})
+    assert (await order.payment_ledger())["refunded"] == 200
+    await order.assert_ledgers_agree()

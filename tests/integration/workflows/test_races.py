@@ -8,8 +8,9 @@ import secrets
 import httpx
 import pytest
 
+from dev.simulator_client import SimulatorError
 from tests.support.servers import Running
-from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Sale, Shop
+from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
 from tests.support.webhook_events import event, tell
 
 TOTAL = MILK_CENTS + SHIPPING
@@ -17,37 +18,41 @@ RACES = 8
 
 
 async def test_two_refunds_at_once_do_not_race_past_the_limit(shop: Shop) -> None:
-    order = await shop.sells(MILK)
-    await order.leaves()
+    order = await shop.place_order(MILK)
+    await order.ship()
     most_of_it = TOTAL - 100
 
     answers = await asyncio.gather(
-        *(order.asks("refund-payment", amount=most_of_it) for _ in range(2))
+        *(order.send("refund-payment", amount=most_of_it) for _ in range(2))
     )
 
     assert sorted(answer.status_code for answer in answers) == [200, 409]
-    await order.settles()
-    assert (await order.money())["refunded"] == most_of_it
-    await order.assert_books_agree()
+    await order.wait_until_settled()
+    assert (await order.payment_ledger())["refunded"] == most_of_it
+    await order.assert_ledgers_agree()
 
 
-async def race(order: Sale, by_command: bool, leaves_s: float, cancels_s: float) -> int:
-    """Sends a shipment off while its order is cancelled; how the departure was answered."""
+async def race(order: PlacedOrder, by_command: bool, leaves_s: float, cancels_s: float) -> int:
+    """Dispatches a shipment while its order is cancelled; returns the dispatch's status code."""
     shipment = await order.shipment_from("EAST")
 
-    async def leave() -> httpx.Response:
+    async def dispatch() -> int:
         await asyncio.sleep(leaves_s)
         if by_command:
-            return await order.asks("dispatch-shipment", shipment_id=shipment)
-        return await order.carrier("leave", shipment)
+            return (await order.send("dispatch-shipment", shipment_id=shipment)).status_code
+        try:
+            await order.move_shipment(shipment, "leave")
+        except SimulatorError as error:
+            return error.status or 0
+        return 204
 
     async def cancel() -> httpx.Response:
         await asyncio.sleep(cancels_s)
-        return await order.asks("cancel-order")
+        return await order.send("cancel-order")
 
-    left, cancelled = await asyncio.gather(leave(), cancel())
+    dispatched, cancelled = await asyncio.gather(dispatch(), cancel())
     assert cancelled.status_code in (200, 409), cancelled.text
-    return left.status_code
+    return dispatched
 
 
 # The earlier it leaves, the rather it wins; somewhere between it is a matter of luck.
@@ -57,22 +62,23 @@ async def race(order: Sale, by_command: bool, leaves_s: float, cancels_s: float)
 async def test_a_cancellation_races_a_departure_and_exactly_one_wins(
     shop: Shop, by_command: bool, pause_s: float, cancels_s: float
 ) -> None:
-    orders = await asyncio.gather(*(shop.sells(MILK) for _ in range(RACES)))
-    await asyncio.gather(*(order.settles(status="confirmed") for order in orders))
+    orders = await asyncio.gather(*(shop.place_order(MILK) for _ in range(RACES)))
+    await asyncio.gather(*(order.wait_until_settled(status="confirmed") for order in orders))
 
     answers = await asyncio.gather(
         *(race(order, by_command, n * pause_s, cancels_s) for n, order in enumerate(orders))
     )
 
-    async def end(order: Sale, answer: int) -> None:
+    async def end(order: PlacedOrder, answer: int) -> None:
         if answer in (200, 204):
-            await order.settles(status="confirmed", fulfilment_status="shipped")
-            assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
+            await order.wait_until_settled(status="confirmed", fulfilment_status="shipped")
+            payments = await order.payment_ledger()
+            assert payments == {"authorised": 0, "captured": TOTAL, "refunded": 0}
         else:
             assert answer == 409
-            await order.settles(status="cancelled", fulfilment_status="none")
-            assert await order.money() == {"authorised": 0, "captured": 0, "refunded": 0}
-        await order.assert_books_agree()
+            await order.wait_until_settled(status="cancelled", fulfilment_status="none")
+            assert await order.payment_ledger() == {"authorised": 0, "captured": 0, "refunded": 0}
+        await order.assert_ledgers_agree()
 
     await asyncio.gather(*(end(*race) for race in zip(orders, answers, strict=True)))
 
@@ -80,11 +86,11 @@ async def test_a_cancellation_races_a_departure_and_exactly_one_wins(
 async def test_callbacks_that_come_twice_or_late_change_nothing(
     shop: Shop, orderly: Running
 ) -> None:
-    order = await shop.sells(MILK)
-    await order.leaves()
-    before = await order.settles()
-    (authorised,) = await order.happened("payment-authorised")
-    (captured,) = await order.happened("payment-captured")
+    order = await shop.place_order(MILK)
+    await order.ship()
+    before = await order.wait_until_settled()
+    (authorised,) = await order.event_data("payment-authorised")
+    (captured,) = await order.event_data("payment-captured")
     about = {"order_id": order.order_id}
     approved = {"authorisation_id": authorised["step_id"], "reference": authorised["reference"]}
     told = [
@@ -100,6 +106,6 @@ async def test_callbacks_that_come_twice_or_late_change_nothing(
         answer = await tell(orderly, party, event(type_, about | data), secrets.token_hex(8))
         assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 
-    await order.does("add-note", text="nothing came before this")
+    await order.execute("add-note", text="nothing came before this")
     assert order.version == before["version"] + 1
-    await order.assert_books_agree()
+    await order.assert_ledgers_agree()

@@ -16,7 +16,7 @@ from orders.policy import Policy
 from settings import Settings
 from tests.support.histories import runs_of
 from tests.support.servers import Running, run_api
-from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, Sale, Shop
+from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
 from tests.support.webhook_events import event, tell
 from tests.support.workflow_runs import ends
 
@@ -34,16 +34,16 @@ async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
         yield shop
 
 
-async def completed(orderly: Running, shop: Shop) -> Sale:
+async def completed(orderly: Running, shop: Shop) -> PlacedOrder:
     """An order that was delivered and whose return window is over."""
-    order = await shop.sells(MILK)
-    await order.leaves()
-    await order.arrives()
+    order = await shop.place_order(MILK)
+    await order.ship()
+    await order.deliver()
     assert await ends(orderly, order) == "completed"
     return order
 
 
-async def forget(client: Client, order: Sale) -> None:
+async def forget(client: Client, order: PlacedOrder) -> None:
     """As retention does after some time: nothing is left of the order in Temporal."""
     for run in await runs_of(client, order.order_id):
         run_id = run.events[0].workflow_execution_started_event_attributes.original_execution_run_id
@@ -58,7 +58,7 @@ async def forget(client: Client, order: Sale) -> None:
             await asyncio.sleep(0.05)
 
 
-async def is_known(client: Client, order: Sale) -> bool:
+async def is_known(client: Client, order: PlacedOrder) -> bool:
     try:
         await client.get_workflow_handle(order.order_id).describe()
     except RPCError as error:
@@ -74,9 +74,9 @@ async def test_when_the_return_window_is_over_the_order_is_completed_and_its_wor
     shown = await order.document()
     assert (shown["payment"]["status"], shown["deadline"]) == ("captured", None)
     assert shown["allowed_commands"] == ["add-note", "refund-payment", "retry-step"]
-    too_late = await order.asks("request-return", lines=[{"line_id": "milk", "quantity": 1}])
+    too_late = await order.send("request-return", lines=[{"line_id": "milk", "quantity": 1}])
     assert too_late.status_code == 409
-    await order.assert_books_agree()
+    await order.assert_ledgers_agree()
 
 
 async def test_goodwill_after_a_year_reopens_an_order_that_only_the_log_remembers(
@@ -86,17 +86,17 @@ async def test_goodwill_after_a_year_reopens_an_order_that_only_the_log_remember
     await forget(orderly.client, order)
     head, key = order.version, {"Idempotency-Key": secrets.token_hex(8)}
 
-    refund = await order.asks("refund-payment", headers=key, amount=500, reason="still sorry")
+    refund = await order.send("refund-payment", headers=key, amount=500, reason="still sorry")
 
     assert refund.status_code == 200, refund.text
     assert [e["version"] for e in refund.json()["events"]] == [head + 1, head + 2]
     assert await ends(orderly, order) == "completed"
-    assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 500}
+    assert await order.payment_ledger() == {"authorised": 0, "captured": TOTAL, "refunded": 500}
     assert [e["version"] for e in await order.history()] == list(range(1, head + 4))
-    again = await order.asks("refund-payment", headers=key, amount=500, reason="still sorry")
+    again = await order.send("refund-payment", headers=key, amount=500, reason="still sorry")
     assert (again.status_code, again.json()["version"]) == (200, head + 2)
     assert again.headers["Idempotent-Replayed"] == "true"
-    await order.assert_books_agree()
+    await order.assert_ledgers_agree()
 
 
 async def test_two_refunds_at_once_reopen_an_order_once_and_do_not_race_past_the_limit(
@@ -106,58 +106,58 @@ async def test_two_refunds_at_once_reopen_an_order_once_and_do_not_race_past_the
     await forget(orderly.client, order)
 
     answers = await asyncio.gather(
-        *(order.asks("refund-payment", amount=TOTAL - 100) for _ in range(2))
+        *(order.send("refund-payment", amount=TOTAL - 100) for _ in range(2))
     )
 
     assert sorted(answer.status_code for answer in answers) == [200, 409], answers
     assert await ends(orderly, order) == "completed"
-    assert (await order.money())["refunded"] == TOTAL - 100
-    await order.assert_books_agree()
+    assert (await order.payment_ledger())["refunded"] == TOTAL - 100
+    await order.assert_ledgers_agree()
 
 
 async def test_a_refund_to_an_ended_order_that_fails_keeps_it_open_until_it_is_made(
     brief: Shop, orderly: Running
 ) -> None:
-    order = await brief.sells(MILK, payment_method="pm_refund_down")
-    await order.leaves()
-    await order.arrives()
+    order = await brief.place_order(MILK, payment_method="pm_refund_down")
+    await order.ship()
+    await order.deliver()
     assert await ends(orderly, order) == "completed"
 
-    await order.does("refund-payment", amount=1)
-    await order.becomes(status="completed", needs_attention=1)
-    await brief.mends("payments", order)
-    await order.does("retry-step")
+    await order.execute("refund-payment", amount=1)
+    await order.wait_for(status="completed", needs_attention=1)
+    await order.recover("payments")
+    await order.execute("retry-step")
 
     assert await ends(orderly, order) == "completed"
-    assert (await order.money())["refunded"] == 1
-    await order.assert_books_agree()
+    assert (await order.payment_ledger())["refunded"] == 1
+    await order.assert_ledgers_agree()
 
 
 async def test_a_cancelled_order_ends(shop: Shop, orderly: Running) -> None:
-    order = await shop.sells(MILK, BREAD)
-    await order.settles(status="confirmed")
+    order = await shop.place_order(MILK, BREAD)
+    await order.wait_until_settled(status="confirmed")
 
-    await order.does("cancel-order")
+    await order.execute("cancel-order")
 
     assert await ends(orderly, order) == "cancelled"
-    await order.assert_books_agree()
+    await order.assert_ledgers_agree()
 
 
 async def test_a_draft_that_nobody_places_expires_and_ends(brief: Shop, orderly: Running) -> None:
-    order = await brief.sells(MILK, place=False)
+    order = await brief.place_order(MILK, place=False)
 
     assert await ends(orderly, order) == "expired"
 
-    late = await order.asks("place-order")
+    late = await order.send("place-order")
     assert (late.status_code, late.json()["code"]) == (409, "not-allowed-now")
-    await order.assert_books_agree()
+    await order.assert_ledgers_agree()
 
 
 async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
     brief: Shop, orderly: Running
 ) -> None:
     order = await completed(orderly, brief)
-    (captured,) = await order.happened("payment-captured")
+    (captured,) = await order.event_data("payment-captured")
     head = order.version
 
     for type_, data in (

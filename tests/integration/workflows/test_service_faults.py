@@ -35,12 +35,12 @@ async def test_whatever_happens_to_the_calls_each_customer_is_charged_and_refund
 
     async def live(card: str) -> None:
         flapping = {**MILK, "sku": f"FLAPSTOCK-{secrets.token_hex(4)}"}
-        order = await shop.sells(flapping, payment_method=card, **address("00001"))
-        await order.leaves()
-        await order.does("refund-payment", amount=100)
-        await order.settles(payment={"status": "partly_refunded"})
-        assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 100}
-        await order.assert_books_agree()
+        order = await shop.place_order(flapping, payment_method=card, **address("00001"))
+        await order.ship()
+        await order.execute("refund-payment", amount=100)
+        await order.wait_until_settled(payment={"status": "partly_refunded"})
+        assert await order.payment_ledger() == {"authorised": 0, "captured": TOTAL, "refunded": 100}
+        await order.assert_ledgers_agree()
 
     await asyncio.gather(*(live(card) for card in UNLUCKY_CARDS))
 
@@ -48,66 +48,66 @@ async def test_whatever_happens_to_the_calls_each_customer_is_charged_and_refund
 async def test_a_card_that_is_declined_again_is_asked_about_again_and_cancelling_frees_the_stock(
     shop: Shop,
 ) -> None:
-    order = await shop.sells(MILK, payment_method="pm_declined")
-    await order.settles(awaits="payment")
+    order = await shop.place_order(MILK, payment_method="pm_declined")
+    await order.wait_until_settled(awaits="payment")
 
-    await order.does("retry-payment", method="pm_declined")
-    await order.settles(status="awaiting_customer", awaits="payment")
-    assert len(await order.happened("payment-declined")) == 2
-    await order.does("cancel-order")
+    await order.execute("retry-payment", method="pm_declined")
+    await order.wait_until_settled(status="awaiting_customer", awaits="payment")
+    assert len(await order.event_data("payment-declined")) == 2
+    await order.execute("cancel-order")
 
-    await order.settles(status="cancelled")
-    assert (await order.stock())["held"] == {}
-    await order.assert_books_agree()
+    await order.wait_until_settled(status="cancelled")
+    assert (await order.stock_ledger())["held"] == {}
+    await order.assert_ledgers_agree()
 
 
 async def test_what_is_declined_only_when_it_is_asked_again_is_declined_once(shop: Shop) -> None:
-    order = await shop.sells(MILK, payment_method="pm_declined_late")
+    order = await shop.place_order(MILK, payment_method="pm_declined_late")
 
-    await order.settles(status="awaiting_customer", awaits="payment")
+    await order.wait_until_settled(status="awaiting_customer", awaits="payment")
 
-    assert len(await order.happened("payment-declined")) == 1
-    assert await order.money() == {"authorised": 0, "captured": 0, "refunded": 0}
-    await order.does("retry-payment", method="pm_card")
-    await order.settles(status="confirmed")
-    await order.assert_books_agree()
+    assert len(await order.event_data("payment-declined")) == 1
+    assert await order.payment_ledger() == {"authorised": 0, "captured": 0, "refunded": 0}
+    await order.execute("retry-payment", method="pm_card")
+    await order.wait_until_settled(status="confirmed")
+    await order.assert_ledgers_agree()
 
 
 async def test_a_refused_capture_is_asked_about_and_another_card_pays_for_what_has_left(
     shop: Shop,
 ) -> None:
-    order = await shop.sells(MILK, payment_method="pm_capture_refused")
-    await order.settles(status="confirmed")
-    await order.carrier("leave", await order.shipment_from("EAST"))
-    await order.settles(status="awaiting_customer", awaits="payment")
+    order = await shop.place_order(MILK, payment_method="pm_capture_refused")
+    await order.wait_until_settled(status="confirmed")
+    await order.move_shipment(await order.shipment_from("EAST"), "leave")
+    await order.wait_until_settled(status="awaiting_customer", awaits="payment")
 
-    await order.does("retry-payment", method="pm_card")
+    await order.execute("retry-payment", method="pm_card")
 
-    await order.settles(status="confirmed", payment={"status": "captured"})
-    assert await order.money() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
-    await order.assert_books_agree()
+    await order.wait_until_settled(status="confirmed", payment={"status": "captured"})
+    assert await order.payment_ledger() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
+    await order.assert_ledgers_agree()
 
 
 async def test_a_refund_that_cannot_be_made_is_visible_stays_owed_and_is_made_at_last(
     shop: Shop,
 ) -> None:
-    order = await shop.sells(MILK, payment_method="pm_refund_down")
-    await order.leaves()
-    await order.arrives()
+    order = await shop.place_order(MILK, payment_method="pm_refund_down")
+    await order.ship()
+    await order.deliver()
 
-    await order.comes_back("milk", 1)
-    await order.does("refund-payment", amount=100)
-    stuck = await order.becomes(needs_attention=2)
+    await order.return_pieces("milk", 1)
+    await order.execute("refund-payment", amount=100)
+    stuck = await order.wait_for(needs_attention=2)
 
     assert {step["type"] for step in stuck["needs_attention"]} == {"refund"}
     assert "503" in stuck["needs_attention"][0]["reason"]
-    assert (await order.stock())["returned"] == {"MILK": 1}, "the pieces did not wait for it"
+    assert (await order.stock_ledger())["returned"] == {"MILK": 1}, "the pieces did not wait for it"
     assert stuck["payment"]["captured"] - stuck["payment"]["due"] == 320 + 100
-    await shop.mends("payments", order)
-    await order.does("retry-step")
-    await order.settles(needs_attention=[])
-    assert (await order.money())["refunded"] == 320 + 100
-    await order.assert_books_agree()
+    await order.recover("payments")
+    await order.execute("retry-step")
+    await order.wait_until_settled(needs_attention=[])
+    assert (await order.payment_ledger())["refunded"] == 320 + 100
+    await order.assert_ledgers_agree()
 
 
 # Carrier
@@ -116,9 +116,9 @@ async def test_a_refund_that_cannot_be_made_is_visible_stays_owed_and_is_made_at
 async def test_a_carrier_that_is_down_is_visible_everywhere_and_blocks_nothing_else(
     shop: Shop, orderly: Running
 ) -> None:
-    order = await shop.sells(MILK, **address("00000"))
+    order = await shop.place_order(MILK, **address("00000"))
 
-    stuck = await order.becomes(needs_attention=1)
+    stuck = await order.wait_for(needs_attention=1)
 
     (step,) = stuck["needs_attention"]
     assert step["type"] == "book" and "503" in step["reason"], step
@@ -130,25 +130,25 @@ async def test_a_carrier_that_is_down_is_visible_everywhere_and_blocks_nothing_e
     details = await current_details(orderly.client, order.order_id)
     assert f"**Needs attention:** {step['step_id']}" in details and "503" in details
 
-    await order.does("add-note", text="it is not our fault")  # Publishing goes on, …
-    await order.does("capture-payment", amount=100)  # … and so does the payment.
-    await order.becomes(payment={"captured": 100}, notes=1)
+    await order.execute("add-note", text="it is not our fault")  # Publishing goes on, …
+    await order.execute("capture-payment", amount=100)  # … and so does the payment.
+    await order.wait_for(payment={"captured": 100}, notes=1)
 
-    await shop.mends("shipping", order)
-    await order.does("retry-step", step_id=step["step_id"])
-    await order.settles(needs_attention=[])
-    await order.leaves()
-    await order.assert_books_agree()
+    await order.recover("shipping")
+    await order.execute("retry-step", step_id=step["step_id"])
+    await order.wait_until_settled(needs_attention=[])
+    await order.ship()
+    await order.assert_ledgers_agree()
 
 
 async def test_an_order_that_the_carrier_never_heard_of_can_be_cancelled(shop: Shop) -> None:
-    order = await shop.sells(MILK, BREAD, **address("00000"))
-    await order.becomes(needs_attention=2)
+    order = await shop.place_order(MILK, BREAD, **address("00000"))
+    await order.wait_for(needs_attention=2)
 
-    await order.does("cancel-order")
+    await order.execute("cancel-order")
 
-    await order.settles(status="cancelled", needs_attention=[])
-    await order.assert_books_agree()
+    await order.wait_until_settled(status="cancelled", needs_attention=[])
+    await order.assert_ledgers_agree()
 
 
 # Stock
@@ -157,21 +157,21 @@ async def test_an_order_that_the_carrier_never_heard_of_can_be_cancelled(shop: S
 async def test_stock_that_says_yes_and_then_no_is_asked_about_and_replaced_where_it_can_be(
     shop: Shop,
 ) -> None:
-    rare, common = await shop.sells(scarce(2, quantity=2)), await shop.sells(MILK)
+    rare, common = await shop.place_order(scarce(2, quantity=2)), await shop.place_order(MILK)
     for order, line_id in ((rare, "scarce"), (common, "milk")):
-        location = (await order.settles(status="confirmed"))["shipments"][0]["location"]
+        location = (await order.wait_until_settled(status="confirmed"))["shipments"][0]["location"]
         loss = {"order_id": order.order_id, "loss_id": "rats", "location": location}
         loss |= piece(line_id, 1)
         lost = await shop.simulators.post("/stock/control/losses", json=loss)
         assert lost.status_code == 204, lost.text
 
-    await rare.settles(status="awaiting_customer", awaits="shortfall")
-    await rare.does("accept-shortfall")
-    await rare.leaves()
-    assert (await rare.money())["captured"] == 1001 + SHIPPING
-    await rare.assert_books_agree()
-    await common.leaves()
-    await common.assert_books_agree()
+    await rare.wait_until_settled(status="awaiting_customer", awaits="shortfall")
+    await rare.execute("accept-shortfall")
+    await rare.ship()
+    assert (await rare.payment_ledger())["captured"] == 1001 + SHIPPING
+    await rare.assert_ledgers_agree()
+    await common.ship()
+    await common.assert_ledgers_agree()
 
 
 # The log
@@ -187,17 +187,19 @@ async def test_while_the_log_is_away_money_and_stock_go_back_all_the_same(
 async def _cancel_without_a_log(temporal: WorkflowEnvironment, postgres: PostgresServer) -> None:
     async with run_orderly(temporal.client, await new_database(postgres)) as orderly:
         shop = Shop(orderly.http, orderly.simulators)
-        order = await shop.sells(MILK)
-        await order.settles(status="confirmed")
+        order = await shop.place_order(MILK)
+        await order.wait_until_settled(status="confirmed")
         await asyncio.to_thread(postgres.stop)
 
-        await order.does("cancel-order")
+        await order.execute("cancel-order")
 
         async with asyncio.timeout(30):
-            while (await order.money())["authorised"] or (await order.stock())["held"]:
+            while (await order.payment_ledger())["authorised"] or (await order.stock_ledger())[
+                "held"
+            ]:
                 await asyncio.sleep(0.05)
         parcels = await books(shop.simulators, "shipping", order.order_id)
         assert [parcel["status"] for parcel in parcels.values()] == ["stopped"]
         await asyncio.to_thread(postgres.ensure_postgres_running)
-        await order.settles(status="cancelled")
-        await order.assert_books_agree()
+        await order.wait_until_settled(status="cancelled")
+        await order.assert_ledgers_agree()
