@@ -22,10 +22,10 @@ EXIT_INTERRUPTED = 130
 
 def settings(read: Callable[[], Settings] | None = None) -> Settings:
     """What the environment says to all, or as `read`; ends the process if it cannot be used."""
-    from settings import SettingsError, from_environment
+    from settings import Settings, SettingsError, from_environment
 
     try:
-        return (read or from_environment)()
+        return read() if read else from_environment(Settings)
     except SettingsError as error:
         fail(error, EXIT_USAGE)
 

@@ -1,31 +1,39 @@
-"""Everything the environment may decide, read once into one frozen value."""
+"""The settings of every process, and how they are read from the environment.
+
+Each field of `Settings` is one variable: `task_queue` is ORDERLY_TASK_QUEUE. An error is one
+sentence that names the variable and what to write.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import PydanticBaseSettingsSource as Source
 
-from orders.policy import Policy
+from orders.policy import Policy, Seconds
 
-OUTSIDE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/steps.py.
-RATE_PER_SECOND = 100
-TOKEN_SECRET_BYTES_MIN = 32  # As many as its hash has.
+PREFIX = "ORDERLY_"
+RATE_LIMIT_PER_SECOND = 100
+SERVICE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/activity_options.py.
+TOKEN_SECRET_BYTES_MIN = 32  # The size of an HS256 hash.
+WEBHOOK_SECRET_BYTES = range(24, 65)  # By the Standard Webhooks specification.
 
 
 class SettingsError(ValueError):
-    """The environment lacks a setting or holds one that cannot be used; the message says which."""
+    """A variable is missing, unusable, renamed or unknown; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class TokenRules:
-    """Which tokens the API believes: signed with a key at `jwks_url`, or with `secret`."""
+    """Which tokens the API accepts: signed with a key at `jwks_url`, or with `secret`."""
 
     issuer: str
     audience: str
@@ -34,133 +42,264 @@ class TokenRules:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """How many requests each caller may send: so many a second, and so many at once."""
+class RateLimit:
+    """The requests that one caller may send: per second on average, and in one burst."""
 
     per_second: float
     burst: int
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a process needs to know about the world around it.
+def _check_webhook_secret(secret: str) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    if not secret.startswith("whsec_") or len(key) not in WEBHOOK_SECRET_BYTES:
+        raise ValueError
+    return secret
 
-    The connection to Temporal is not here: the SDK reads its own ``TEMPORAL_*`` variables
+
+def _check_token_secret(secret: str) -> str:
+    if len(secret.encode()) < TOKEN_SECRET_BYTES_MIN:
+        raise ValueError
+    return secret
+
+
+def _check_networks(proxies: str) -> str:
+    for proxy in proxies.split(","):
+        ip_network(proxy.strip())
+    return proxies
+
+
+# An error message puts "NAME must be" before the description, and the value after it, unless
+# `repr` is False, which marks secrets.
+_URL = Field(pattern="^https?://", description="a URL such as https://payments.internal")
+_COUNT = Field(ge=0, lt=1_000_000, description="a whole number below a million")
+_SLOTS = Field(gt=0, lt=1_000_000, description="a whole number from 1 to 999,999")
+_DEADLINE = Field(description="a whole number of seconds, above 0 and at most ten years")
+_WEBHOOK_SECRET = Field(repr=False, description="whsec_ and the base64 of 24 to 64 random bytes")
+
+Url = Annotated[str | None, _URL]
+Count = Annotated[int | None, _COUNT]
+Deadline = Annotated[Seconds | None, _DEADLINE]
+WebhookSecret = Annotated[
+    Annotated[str, AfterValidator(_check_webhook_secret)] | None, _WEBHOOK_SECRET
+]
+
+
+class _Variables(BaseSettings):
+    """Values as they are given; only `from_environment` looks into the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Source, *others: Any, **more: Any
+    ) -> tuple[Source, ...]:
+        return (init_settings,)
+
+
+class TokenSettings(_Variables):
+    """Which tokens the API accepts."""
+
+    token_jwks_url: Url = None
+    token_issuer: str = ""
+    token_audience: str = "orderly"
+    token_secret: Annotated[
+        Annotated[str, AfterValidator(_check_token_secret)] | None,
+        Field(repr=False, description=f"at least {TOKEN_SECRET_BYTES_MIN} bytes long"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> TokenSettings:
+        if self.token_jwks_url and self.token_secret:
+            raise ValueError(
+                "Set ORDERLY_TOKEN_JWKS_URL, or ORDERLY_TOKEN_SECRET for development, not both."
+            )
+        if self.token_jwks_url and not self.token_issuer:
+            raise ValueError(
+                "Set ORDERLY_TOKEN_ISSUER to the iss claim of the tokens that the keys at "
+                "ORDERLY_TOKEN_JWKS_URL sign."
+            )
+        return self
+
+    @property
+    def tokens(self) -> TokenRules | None:
+        """None without keys: no authentication."""
+        if self.token_jwks_url is None and self.token_secret is None:
+            return None
+        return TokenRules(
+            issuer=self.token_issuer or "orderly",
+            audience=self.token_audience,
+            jwks_url=self.token_jwks_url,
+            secret=self.token_secret,
+        )
+
+
+class Settings(TokenSettings):
+    """The settings of the API, the worker, the projector and the operator's commands.
+
+    The connection to Temporal is not among them: the SDK reads its own ``TEMPORAL_*`` variables
     (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``, ``TEMPORAL_API_KEY``, TLS, profiles).
     """
 
-    postgres_dsn: str
+    postgres_dsn: Annotated[
+        str,
+        Field(
+            pattern="^postgres(ql)?://",
+            repr=False,  # It may contain a password.
+            description="a URL such as postgresql://orderly@db.internal/orderly",
+        ),
+    ]
     task_queue: str = "orders"
     api_host: str = "127.0.0.1"
-    api_port: int = 8080
+    api_port: Annotated[int, Field(ge=0, le=65535, description="a port number")] = 8080
+    auth: Annotated[Literal["none"] | None, Field(description="none, or not set")] = None
     # Both or neither: together they register the worker as a pinned version of a deployment.
-    # The names are those that Temporal's own worker controller sets.
-    deployment_name: str | None = None
-    build_id: str | None = None
-    # Without them what is owed to that service stays owed, and says so.
-    payments_url: str | None = None
-    stock_url: str | None = None
-    shipping_url: str | None = None
-    outside_timeout_seconds: float = 5.0
-    # Without it no callback is believed.
-    webhook_secret: str | None = field(default=None, repr=False)
-    # Without them the API is open to whoever reaches it.
-    tokens: TokenRules | None = None
-    # Of each API process; None: no limit.
-    rate: Rate | None = None
-    # So many it serves at once; None: as many as it finds to be good.
-    commands_at_once: int | None = None
-    reads_at_once: int = 24
-    # The balancers whose X-Forwarded-For says who calls: addresses or networks, with commas.
-    proxies: str | None = None
-    policy: Policy = field(default_factory=Policy)
+    # Temporal's worker controller sets them.
+    deployment_name: str | None = Field(None, validation_alias="TEMPORAL_DEPLOYMENT_NAME")
+    build_id: str | None = Field(None, validation_alias="TEMPORAL_WORKER_BUILD_ID")
+    # Steps for a service without a URL stay pending and need attention.
+    payments_url: Url = None
+    stock_url: Url = None
+    shipping_url: Url = None
+    service_timeout_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=SERVICE_TIMEOUT_SECONDS_MAX,
+            allow_inf_nan=False,
+            description=f"a number of seconds, at most {SERVICE_TIMEOUT_SECONDS_MAX}",
+        ),
+    ] = 5.0
+    # Without it the API rejects every webhook.
+    webhook_secret: WebhookSecret = None
+    rate_limit_per_second: Count = None
+    rate_limit_burst: Count = None
+    # Per API process; None: an adaptive limit.
+    max_concurrent_commands: Annotated[int | None, _SLOTS] = None
+    max_concurrent_reads: Annotated[int, _SLOTS] = 24
+    # Load balancers whose X-Forwarded-For is trusted.
+    trusted_proxies: Annotated[
+        Annotated[str, AfterValidator(_check_networks)] | None,
+        Field(description="addresses or networks such as 10.0.0.5,10.1.0.0/16"),
+    ] = None
+    policy_draft_seconds: Deadline = None
+    policy_payment_retry_seconds: Deadline = None
+    policy_shortfall_answer_seconds: Deadline = None
+    policy_capture_seconds: Deadline = None
+    policy_return_window_seconds: Deadline = None
+
+    @model_validator(mode="after")
+    def _check_deployment(self) -> Settings:
+        if (self.deployment_name is None) != (self.build_id is None):
+            raise ValueError(
+                "Set TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID together, or neither."
+            )
+        return self
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """Per caller and API process; by default there is none where there are no tokens."""
+        per_second = self.rate_limit_per_second
+        if per_second is None:
+            per_second = RATE_LIMIT_PER_SECOND if self.tokens else 0
+        if per_second == 0:
+            return None
+        return RateLimit(per_second, self.rate_limit_burst or 2 * per_second)
+
+    @property
+    def policy(self) -> Policy:
+        """The deadlines of new orders."""
+        seconds = {name: getattr(self, f"policy_{name}_seconds") for name in Policy.model_fields}
+        return Policy(**{name: given for name, given in seconds.items() if given is not None})
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the settings; raises SettingsError with one sentence that says what to change."""
-    dsn = environment.get("ORDERLY_POSTGRES_DSN", "")
-    if not dsn.startswith(("postgresql://", "postgres://")):
+class SimulatorSettings(_Variables):
+    """The settings of `orderly simulators`, which sends webhooks if both are set."""
+
+    callback_url: Url = None
+    webhook_secret: WebhookSecret = None
+
+
+VARIABLES = {
+    str(variable.validation_alias or f"{PREFIX}{name.upper()}"): variable
+    for model in (Settings, SimulatorSettings)
+    for name, variable in model.model_fields.items()
+}
+RENAMED = {
+    "ORDERLY_COMMANDS_AT_ONCE": "ORDERLY_MAX_CONCURRENT_COMMANDS",
+    "ORDERLY_READS_AT_ONCE": "ORDERLY_MAX_CONCURRENT_READS",
+    "ORDERLY_OPEN_ON_LOOPBACK": "ORDERLY_AUTH=none",
+    "ORDERLY_PROXIES": "ORDERLY_TRUSTED_PROXIES",
+    "ORDERLY_OUTSIDE_TIMEOUT_SECONDS": "ORDERLY_SERVICE_TIMEOUT_SECONDS",
+    "ORDERLY_RATE_PER_SECOND": "ORDERLY_RATE_LIMIT_PER_SECOND",
+    "ORDERLY_RATE_BURST": "ORDERLY_RATE_LIMIT_BURST",
+    "PAYMENTS_URL": "ORDERLY_PAYMENTS_URL",
+    "STOCK_URL": "ORDERLY_STOCK_URL",
+    "SHIPPING_URL": "ORDERLY_SHIPPING_URL",
+}
+
+S = TypeVar("S", bound=_Variables)
+
+
+def from_environment(model: type[S]) -> S:
+    """Reads the settings of `model` from the environment; raises SettingsError."""
+    check_names()
+    try:
+        return model(**EnvSettingsSource(model)())
+    except ValidationError as error:
+        raise SettingsError(_sentence(error.errors()[0])) from None  # `error` has the values.
+
+
+def api_from_environment() -> Settings:
+    """Reads the settings of the API, which needs token keys unless ORDERLY_AUTH is none."""
+    settings = from_environment(Settings)
+    if settings.auth is None and settings.tokens is None:
         raise SettingsError(
-            "Set ORDERLY_POSTGRES_DSN to something like postgresql://orderly@db.internal/orderly."
+            "Set ORDERLY_TOKEN_JWKS_URL to the URL of your token keys, or ORDERLY_AUTH=none to "
+            "disable authentication on the loopback interface."
         )
-    port = environment.get("ORDERLY_API_PORT", str(Settings.api_port))
-    if not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"ORDERLY_API_PORT must be a port number, not {port!r}.")
-    name = environment.get("TEMPORAL_DEPLOYMENT_NAME") or None
-    build_id = environment.get("TEMPORAL_WORKER_BUILD_ID") or None
-    if (name is None) != (build_id is None):
+    if settings.auth and settings.tokens:
+        raise SettingsError("Set ORDERLY_AUTH=none or the keys of tokens, not both.")
+    if settings.auth and not _is_loopback(settings.api_host):
         raise SettingsError(
-            "Set TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID together, or neither."
-        )
-    return Settings(
-        postgres_dsn=dsn,
-        task_queue=environment.get("ORDERLY_TASK_QUEUE", Settings.task_queue),
-        api_host=environment.get("ORDERLY_API_HOST", Settings.api_host),
-        api_port=int(port),
-        deployment_name=name,
-        build_id=build_id,
-        payments_url=_url(environment, "PAYMENTS_URL"),
-        stock_url=_url(environment, "STOCK_URL"),
-        shipping_url=_url(environment, "SHIPPING_URL"),
-        outside_timeout_seconds=_timeout(environment),
-        webhook_secret=_secret(environment),
-        tokens=token_rules(environment),
-        rate=_rate(environment),
-        commands_at_once=_number(environment, "ORDERLY_COMMANDS_AT_ONCE") or None,
-        reads_at_once=_number(environment, "ORDERLY_READS_AT_ONCE") or Settings.reads_at_once,
-        proxies=_proxies(environment),
-        policy=_policy(environment),
-    )
-
-
-def api_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The same for the API, which must know its callers, or be told that it need not."""
-    settings = from_environment(environment)
-    is_open = environment.get("ORDERLY_OPEN_ON_LOOPBACK") or "no"
-    if is_open not in ("yes", "no"):
-        raise SettingsError(f"ORDERLY_OPEN_ON_LOOPBACK must be yes or no, not {is_open!r}.")
-    if is_open == "yes" and settings.tokens:
-        raise SettingsError(
-            "Set ORDERLY_OPEN_ON_LOOPBACK or the keys of tokens, not both: an open API asks nobody."
-        )
-    if is_open == "yes" and not _is_loopback(settings.api_host):
-        raise SettingsError(
-            "ORDERLY_OPEN_ON_LOOPBACK needs an ORDERLY_API_HOST on loopback, such as 127.0.0.1, "
+            "ORDERLY_AUTH=none needs an ORDERLY_API_HOST on loopback, such as 127.0.0.1, "
             f"not {settings.api_host!r}."
-        )
-    if is_open == "no" and not settings.tokens:
-        raise SettingsError(
-            "Set ORDERLY_TOKEN_JWKS_URL to where the keys of your tokens are, or "
-            "ORDERLY_OPEN_ON_LOOPBACK=yes to serve whoever is on this machine."
         )
     return settings
 
 
-def token_rules(environment: Mapping[str, str] = os.environ) -> TokenRules | None:
-    """Which tokens are believed, if any; raises SettingsError as from_environment does."""
-    jwks_url = _url(environment, "ORDERLY_TOKEN_JWKS_URL")
-    secret = environment.get("ORDERLY_TOKEN_SECRET") or None
-    issuer = environment.get("ORDERLY_TOKEN_ISSUER") or None
-    if jwks_url is None and secret is None:
-        return None
-    if jwks_url is not None and secret is not None:
-        raise SettingsError(
-            "Set ORDERLY_TOKEN_JWKS_URL, or ORDERLY_TOKEN_SECRET for development, not both."
-        )
-    if jwks_url is not None and issuer is None:
-        raise SettingsError(
-            "Set ORDERLY_TOKEN_ISSUER to what the tokens of ORDERLY_TOKEN_JWKS_URL have as iss."
-        )
-    if secret is not None and len(secret.encode()) < TOKEN_SECRET_BYTES_MIN:
-        raise SettingsError(
-            f"ORDERLY_TOKEN_SECRET must have at least {TOKEN_SECRET_BYTES_MIN} bytes."
-        )
-    return TokenRules(
-        issuer=issuer or "orderly",
-        audience=environment.get("ORDERLY_TOKEN_AUDIENCE") or "orderly",
-        jwks_url=jwks_url,
-        secret=secret,
+def check_names() -> None:
+    """Raises SettingsError for a renamed or unknown variable, so that none is ignored silently."""
+    for name, value in sorted(os.environ.items()):
+        if value and name in RENAMED:
+            raise SettingsError(f"{name} has a new name: set {RENAMED[name]} instead.")
+        if value and _is_unknown(name, value):
+            (nearest,) = get_close_matches(name, VARIABLES, 1, cutoff=0)
+            raise SettingsError(f"There is no setting {name}; the nearest is {nearest}.")
+
+
+def _is_unknown(name: str, value: str) -> bool:
+    """Kubernetes sets variables such as ORDERLY_PORT for a service that is called orderly."""
+    is_service_link = re.search(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_", name) or (
+        name.endswith("_PORT") and "://" in value
     )
+    return name.startswith(PREFIX) and name not in VARIABLES and not is_service_link
+
+
+def _sentence(error: Any) -> str:
+    if not error["loc"]:  # Of a whole model: the sentence is written there.
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    name = name if name in VARIABLES else f"{PREFIX}{name.upper()}"
+    variable = VARIABLES[name]
+    if error["type"] == "missing":
+        return f"Set {name} to {variable.description}."
+    given = f", not {error['input']!r}" if variable.repr else ""
+    return f"{name} must be {variable.description}{given}."
 
 
 def _is_loopback(host: str) -> bool:
@@ -168,84 +307,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _url(environment: Mapping[str, str], name: str) -> str | None:
-    url = environment.get(name) or None
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise SettingsError(f"{name} must be something like https://{name.lower()}, not {url!r}.")
-    return url
-
-
-def _timeout(environment: Mapping[str, str]) -> float:
-    name = "ORDERLY_OUTSIDE_TIMEOUT_SECONDS"
-    value = environment.get(name) or str(Settings.outside_timeout_seconds)
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds <= OUTSIDE_TIMEOUT_SECONDS_MAX:
-        raise SettingsError(
-            f"{name} must be a number of seconds, at most {OUTSIDE_TIMEOUT_SECONDS_MAX},"
-            f" not {value!r}."
-        )
-    return seconds
-
-
-def _rate(environment: Mapping[str, str]) -> Rate | None:
-    """The limit for each caller; without tokens there are no callers to tell apart, so none."""
-    per_second = _number(environment, "ORDERLY_RATE_PER_SECOND")
-    if per_second is None:
-        per_second = RATE_PER_SECOND if token_rules(environment) else 0
-    burst = _number(environment, "ORDERLY_RATE_BURST")
-    return Rate(per_second, burst or 2 * per_second) if per_second else None
-
-
-def _number(environment: Mapping[str, str], name: str) -> int | None:
-    value = environment.get(name)
-    if value and not re.fullmatch("[0-9]{1,6}", value):
-        raise SettingsError(f"{name} must be a whole number below a million, not {value!r}.")
-    return int(value) if value else None
-
-
-def _proxies(environment: Mapping[str, str]) -> str | None:
-    proxies = environment.get("ORDERLY_PROXIES") or None
-    try:
-        for proxy in proxies.split(",") if proxies else []:
-            ip_network(proxy.strip())
-    except ValueError:
-        raise SettingsError(
-            "ORDERLY_PROXIES must be addresses or networks such as 10.0.0.5,10.1.0.0/16,"
-            f" not {proxies!r}."
-        ) from None
-    return proxies
-
-
-def _secret(environment: Mapping[str, str]) -> str | None:
-    name = "ORDERLY_WEBHOOK_SECRET"
-    secret = environment.get(name) or None
-    if secret is not None:
-        try:
-            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        except binascii.Error:
-            key = b""
-        if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
-            raise SettingsError(f"{name} must be whsec_ and the base64 of 24 to 64 random bytes.")
-    return secret
-
-
-def _policy(environment: Mapping[str, str]) -> Policy:
-    names = {
-        deadline: f"ORDERLY_POLICY_{deadline.upper()}_SECONDS" for deadline in Policy.model_fields
-    }
-    given = {
-        deadline: environment[name] for deadline, name in names.items() if environment.get(name)
-    }
-    try:
-        return Policy.model_validate(given)
-    except ValidationError as error:
-        deadline = str(error.errors()[0]["loc"][0])
-        raise SettingsError(
-            f"{names[deadline]} must be a whole number of seconds, above 0 and at most ten years, "
-            f"not {given[deadline]!r}."
-        ) from None

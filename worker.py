@@ -48,9 +48,11 @@ def activities_for(
 ) -> Activities:
     """All that an order does to the outside world; nobody out there need be there yet."""
     publishing = Publishing(pool)
-    payments = Payments(Service(http, "the payment service", "PAYMENTS_URL", settings.payments_url))
-    stock = Stock(Service(http, "the stock service", "STOCK_URL", settings.stock_url))
-    carrier = Service(http, "the shipping service", "SHIPPING_URL", settings.shipping_url)
+    payments = Payments(
+        Service(http, "the payment service", "ORDERLY_PAYMENTS_URL", settings.payments_url)
+    )
+    stock = Stock(Service(http, "the stock service", "ORDERLY_STOCK_URL", settings.stock_url))
+    carrier = Service(http, "the shipping service", "ORDERLY_SHIPPING_URL", settings.shipping_url)
     shipping = Shipping(carrier, unseal)
     return [
         *(publishing.publish_events, publishing.head_of_log, publishing.log_after),
@@ -96,7 +98,7 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
     client = await connect()
     pool = await connect_pool(settings.postgres_dsn)
-    async with pool, connected(settings.outside_timeout_seconds) as http:
+    async with pool, connected(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         async with worker_for(client, settings, activities):
             version = settings.build_id or "unversioned"
@@ -120,7 +122,7 @@ def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
 def main() -> int:
     telemetry.start_logging()
     try:
-        settings = from_environment()
+        settings = from_environment(Settings)
     except SettingsError as error:
         print(f"orderly worker: {error}", file=sys.stderr)
         return 2

@@ -69,7 +69,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
             services = _services(settings, client, pool, http)
             app.state.services = services
             async with services.freshness.listening(), services.streams.listening():
-                yield {READS: ReadLimiter(settings.reads_at_once)}
+                yield {READS: ReadLimiter(settings.max_concurrent_reads)}
 
     app = Api(
         title="orderly",
@@ -97,12 +97,12 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     reference.install(app)
-    if settings.rate is not None:
-        app.add_middleware(RateLimitMiddleware, rate=settings.rate)
+    if settings.rate_limit is not None:
+        app.add_middleware(RateLimitMiddleware, rate=settings.rate_limit)
     app.add_middleware(LoadSheddingMiddleware)
     app.add_middleware(RequestBodyMiddleware)
-    if settings.proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     if telemetry.is_tracing():
         app.add_middleware(TracingMiddleware)
     return app
@@ -115,7 +115,7 @@ def _services(
         pool=pool,
         keys=PostgresKeys(pool),
         client=client,
-        gateway=Gateway(client, pool, settings.task_queue, settings.commands_at_once),
+        gateway=Gateway(client, pool, settings.task_queue, settings.max_concurrent_commands),
         order_loader=OrderLoader(pool),
         freshness=Freshness(pool, settings.postgres_dsn),
         streams=Streams(pool, settings.postgres_dsn),

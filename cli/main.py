@@ -151,13 +151,13 @@ def token(
     from api.auth.authentication import identified
     from api.auth.permissions import SCOPES
     from api.auth.tokens import InvalidToken, Token, issue_token
-    from settings import SettingsError, token_rules
+    from settings import SettingsError, TokenSettings, from_environment
 
     wanted = " ".join(scope).split()
     if unknown := [word for word in wanted if word not in SCOPES]:
         fail(f"There is no scope {unknown[0]}; there are: {', '.join(SCOPES)}.", EXIT_USAGE)
     try:
-        rules = token_rules()
+        rules = from_environment(TokenSettings).tokens
     except SettingsError as error:
         fail(error, EXIT_USAGE)
     if rules is None or rules.secret is None:

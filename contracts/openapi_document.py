@@ -22,7 +22,7 @@ EXIT_REFUSED = 2
 
 def document() -> dict[str, Any]:
     """Today's document; no server is asked for it."""
-    return create_app(Settings("unused"), cast(Client, None)).openapi()
+    return create_app(Settings(postgres_dsn="postgresql://unused"), cast(Client, None)).openapi()
 
 
 def text(document: dict[str, Any]) -> str:

@@ -121,7 +121,7 @@ async def exchanges(client: Client, dsn: str) -> Json:
     """The examples, from the whole of orderly with an empty database."""
     await _away_from_midnight()
     async with run_orderly(client, dsn) as running, issuing(ec_key()) as issuer:
-        settings = Settings(dsn, running.task_queue, tokens=issuer.rules)
+        settings = Settings(postgres_dsn=dsn, task_queue=running.task_queue, **issuer.settings)
         async with run_api(client, settings) as http:
             recorder = Recorder(http, issuer)
             await _draft(recorder)

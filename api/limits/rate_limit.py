@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems.handlers import respond
 from api.problems.problem import rate_limited
-from settings import Rate
+from settings import RateLimit
 
 CALLERS_MAX = 50_000
 ROUNDING = 1e-6  # Of a token: who comes again when told to finds one.
@@ -41,7 +41,7 @@ class TokenBuckets:
     The callers that were longest away are forgotten: should they come back, they find a full one.
     """
 
-    def __init__(self, rate: Rate, callers_max: int = CALLERS_MAX) -> None:
+    def __init__(self, rate: RateLimit, callers_max: int = CALLERS_MAX) -> None:
         self._rate = rate
         self._callers_max = callers_max
         self._full_at: OrderedDict[str, float] = OrderedDict()
@@ -75,7 +75,7 @@ class TokenBuckets:
 class RateLimitMiddleware:
     """Charges each request to its address, or to its caller once that is known."""
 
-    def __init__(self, app: ASGIApp, rate: Rate) -> None:
+    def __init__(self, app: ASGIApp, rate: RateLimit) -> None:
         self._app = app
         self._policy = f'"caller";q={rate.burst};w={math.ceil(rate.burst / rate.per_second)}'
         self.addresses, self.callers = TokenBuckets(rate), TokenBuckets(rate)

@@ -57,7 +57,7 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
         console.print("starting the embedded stack …")
         async with running_stack(
-            StackOptions(Path(data_dir), 0, 0, 0, commands_at_once=None)
+            StackOptions(Path(data_dir), 0, 0, 0, max_concurrent_commands=None)
         ) as stack:
             temporal = await machine.temporal(stack.temporal_address)
             crowd = Crowd(stack.api_url, options.seconds, options.rounds, console)

@@ -18,7 +18,7 @@ from dev.stack.child import Program
 from dev.stack.claim import LOOPBACK, StackError
 
 ROOT = Path(__file__).parents[2]
-NOT_OF_A_PLACE = ("ORDERLY_POLICY_", "ORDERLY_OUTSIDE_TIMEOUT_SECONDS")
+NOT_OF_A_PLACE = ("ORDERLY_POLICY_", "ORDERLY_SERVICE_TIMEOUT_SECONDS")
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword")
 
 
@@ -149,10 +149,10 @@ def ours(addresses: Addresses, logs: Path, name: str, *command: str, **more: str
         "ORDERLY_TASK_QUEUE": addresses.task_queue,
         "ORDERLY_API_HOST": str(api.hostname),
         "ORDERLY_API_PORT": str(api.port),
-        "ORDERLY_OPEN_ON_LOOPBACK": "yes",
-        "PAYMENTS_URL": f"{addresses.simulators_url}/payments",
-        "STOCK_URL": f"{addresses.simulators_url}/stock",
-        "SHIPPING_URL": f"{addresses.simulators_url}/shipping",
+        "ORDERLY_AUTH": "none",
+        "ORDERLY_PAYMENTS_URL": f"{addresses.simulators_url}/payments",
+        "ORDERLY_STOCK_URL": f"{addresses.simulators_url}/stock",
+        "ORDERLY_SHIPPING_URL": f"{addresses.simulators_url}/shipping",
         "no_proxy": ",".join(
             [LOOPBACK, os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))]
         ),

@@ -37,7 +37,7 @@ class StackOptions:
     ui_port: int = 8233
     info_file: Path | None = None
     simulators_port: int = 0
-    commands_at_once: int | None = 100
+    max_concurrent_commands: int | None = 100
     """On a machine of one's own, clients would rather wait for each other than be sent away."""
 
 
@@ -102,7 +102,7 @@ async def running_stack(
 def _of_the_api(options: StackOptions, secret: str) -> dict[str, str]:
     return {
         "ORDERLY_WEBHOOK_SECRET": secret,
-        "ORDERLY_COMMANDS_AT_ONCE": str(options.commands_at_once or ""),
+        "ORDERLY_MAX_CONCURRENT_COMMANDS": str(options.max_concurrent_commands or ""),
     }
 
 

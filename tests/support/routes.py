@@ -14,7 +14,7 @@ NOWHERE = "postgresql://orderly@127.0.0.1:1/orderly"
 
 
 def every_route() -> list[tuple[str, str]]:
-    app = create_app(Settings(NOWHERE), cast(Client, None))
+    app = create_app(Settings(postgres_dsn=NOWHERE), cast(Client, None))
     return [
         (method, str(route.path))
         for route in iter_route_contexts(app.routes)

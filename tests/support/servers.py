@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,9 @@ TEMPORAL = Path(sys.executable).with_name("temporal")
 # every test of some length crosses from one run of an order's workflow to the next.
 HISTORY_EVENTS_SUGGESTED_MAX = 300
 # Tests send many at once, and would rather wait than be sent away.
-COMMANDS_AT_ONCE = 1_000
+MAX_CONCURRENT_COMMANDS = 1_000
 # Shorter than in production: tests wait for it wherever a service does not answer.
-OUTSIDE_TIMEOUT_SECONDS = 1.5
+SERVICE_TIMEOUT_SECONDS = 1.5
 
 
 async def new_database(server: PostgresServer) -> str:
@@ -89,7 +89,7 @@ class Running:
 
     @property
     def gateway(self) -> Gateway:
-        return Gateway(self.client, self.pool, self.task_queue, COMMANDS_AT_ONCE)
+        return Gateway(self.client, self.pool, self.task_queue, MAX_CONCURRENT_COMMANDS)
 
 
 @asynccontextmanager
@@ -100,8 +100,8 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
         postgres_dsn=dsn,
         task_queue=queue,
         webhook_secret=secret,
-        outside_timeout_seconds=OUTSIDE_TIMEOUT_SECONDS,
-        commands_at_once=COMMANDS_AT_ONCE,
+        service_timeout_seconds=SERVICE_TIMEOUT_SECONDS,
+        max_concurrent_commands=MAX_CONCURRENT_COMMANDS,
     )
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
         async with (
@@ -109,7 +109,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
             run_projector(dsn),
             run_api(client, settings) as http,
             run_simulators(Path(folder), f"{http.base_url}/v1/callbacks", secret) as simulators,
-            connected(settings.outside_timeout_seconds) as outside,
+            connected(settings.service_timeout_seconds) as outside,
         ):
             settings = reaching(simulators, settings)
             activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
@@ -141,18 +141,19 @@ def run_worker(
 
 def cut_off(pool: asyncpg.Pool) -> Activities:
     """All activities, with nobody outside but the log."""
-    nowhere, keys = Settings(postgres_dsn="unused"), PostgresKeys(pool)
+    nowhere, keys = Settings(postgres_dsn="postgresql://unused"), PostgresKeys(pool)
     return activities_for(nowhere, pool, httpx.AsyncClient(), unsealing(keys))
 
 
 def reaching(simulators: httpx.AsyncClient, settings: Settings) -> Settings:
     """The settings, with the stand-ins for the services outside."""
     base = str(simulators.base_url).rstrip("/")
-    return replace(
-        settings,
-        payments_url=f"{base}/payments",
-        stock_url=f"{base}/stock",
-        shipping_url=f"{base}/shipping",
+    return settings.model_copy(
+        update={
+            "payments_url": f"{base}/payments",
+            "stock_url": f"{base}/stock",
+            "shipping_url": f"{base}/shipping",
+        }
     )
 
 

@@ -64,6 +64,16 @@ class Issuer:
     status: int = 200
     asked: int = 0
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of an API that accepts these tokens, without a rate limit."""
+        return {
+            "token_issuer": self.rules.issuer,
+            "token_audience": self.rules.audience,
+            "token_jwks_url": self.rules.jwks_url,
+            "rate_limit_per_second": 0,
+        }
+
     def token(self, key: Key | None = None, without: str = "", **changes: Any) -> str:
         """A token of a customer who may read and write, but for the changes to its claims."""
         claims = {

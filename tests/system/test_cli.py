@@ -16,13 +16,13 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.processes import NOBODY, assert_one_sentence, environment, run
 
-OPEN = {"ORDERLY_OPEN_ON_LOOPBACK": "yes"}
+OPEN = {"ORDERLY_AUTH": "none"}
 SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
 
 
 @pytest.mark.parametrize(
     "command",
-    [("api"), ("projector"), ("migrate"), ("worker",)],
+    [("api",), ("projector",), ("migrate",), ("worker",)],
     ids=" ".join,
 )
 def test_a_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:

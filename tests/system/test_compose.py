@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from settings import TokenRules, api_from_environment, from_environment
+from settings import Settings, SimulatorSettings, TokenRules, api_from_environment, from_environment
+from tests.support.environment import reading
 from tests.support.paths import ROOT
 
 OURS = ("api", "worker", "projector", "migrate")
@@ -40,7 +41,7 @@ def test_it_describes_what_the_embedded_stack_runs(services: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_processes_can_use_their_settings(services: dict[str, Any], name: str) -> None:
-    settings = from_environment(services[name]["environment"])
+    settings = reading(services[name]["environment"], lambda: from_environment(Settings))
 
     assert settings.api_host == "0.0.0.0", "the port that is published leads to the container's own"
     assert settings.api_port == services["api"]["ports"][0]["target"]
@@ -48,20 +49,22 @@ def test_our_processes_can_use_their_settings(services: dict[str, Any], name: st
 
 def test_the_api_asks_its_callers_for_tokens(services: dict[str, Any]) -> None:
     environment = services["api"]["environment"]
-    tokens = api_from_environment(environment).tokens
+    tokens = reading(environment, api_from_environment).tokens
     assert tokens == TokenRules("orderly", "orderly", secret=environment["ORDERLY_TOKEN_SECRET"])
 
 
 def test_the_stand_ins_and_orderly_find_and_believe_each_other(services: dict[str, Any]) -> None:
-    settings = from_environment(services["worker"]["environment"])
+    settings = reading(services["worker"]["environment"], lambda: from_environment(Settings))
     simulators = services["simulators"]
     assert "--port=8070" in simulators["command"]
     for party in ("payments", "stock", "shipping"):
         assert getattr(settings, f"{party}_url") == f"http://simulators:8070/{party}"
-    assert simulators["environment"] == {
-        "ORDERLY_CALLBACK_URL": f"http://api:{settings.api_port}/v1/callbacks",
-        "ORDERLY_WEBHOOK_SECRET": settings.webhook_secret,
-    }
+    assert reading(
+        simulators["environment"], lambda: from_environment(SimulatorSettings)
+    ) == SimulatorSettings(
+        callback_url=f"http://api:{settings.api_port}/v1/callbacks",
+        webhook_secret=settings.webhook_secret,
+    )
 
 
 def test_ports_are_published_on_the_loopback_interface_alone(services: dict[str, Any]) -> None:

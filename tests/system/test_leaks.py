@@ -45,9 +45,9 @@ from tests.support.trace_collector import Collector, until
 from tests.support.webhook_signing import new_secret, signed_headers
 
 PROCESSES = {
-    "api": ("api"),
+    "api": ("api",),
     "worker": ("worker",),
-    "projector": ("projector"),
+    "projector": ("projector",),
 }
 ANSWERS, PROBLEMS, LOGS, SPANS, METRICS, WEB_UI = (
     "answers", "problems", "logs", "spans", "metrics", "the Web UI",
@@ -274,7 +274,7 @@ async def running(
             ORDERLY_TASK_QUEUE=f"leaks-{port}",
             ORDERLY_API_PORT=port,
             ORDERLY_TOKEN_SECRET=SECRET,
-            ORDERLY_RATE_PER_SECOND="0",
+            ORDERLY_RATE_LIMIT_PER_SECOND="0",
             ORDERLY_WEBHOOK_SECRET=secret,
             TEMPORAL_ADDRESS=str(client.service_client.config.target_host),
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,

@@ -139,7 +139,7 @@ async def test_the_other_services_hear_of_the_trace(
         opens=True,
     )
     async with serving(services) as simulators, connected(5) as outside:
-        settings = reaching(simulators, Settings("unused"))
+        settings = reaching(simulators, Settings(postgres_dsn="postgresql://unused"))
         activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
         async with run_worker(temporal.client, queue, pool, activities):
             await Gateway(temporal.client, pool, queue).send(placing, 30)

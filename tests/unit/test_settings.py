@@ -1,4 +1,4 @@
-"""The environment is read once, and what is wrong in it is said in a sentence."""
+"""The environment is read once, and an error in it is one sentence that names the variable."""
 
 from __future__ import annotations
 
@@ -6,36 +6,73 @@ import pytest
 
 from orders.policy import Policy
 from settings import (
-    Rate,
+    RENAMED,
+    VARIABLES,
+    RateLimit,
     Settings,
     SettingsError,
+    SimulatorSettings,
     TokenRules,
+    TokenSettings,
     api_from_environment,
     from_environment,
 )
+from tests.support.environment import reading
 from tests.support.webhook_signing import new_secret
 
-DSN = {"ORDERLY_POSTGRES_DSN": "postgresql://db/orderly"}
+DSN = {"ORDERLY_POSTGRES_DSN": "postgresql://orderly:hunter2@db/orderly"}
 
 
-def test_what_is_not_set_has_a_default() -> None:
-    assert from_environment(DSN) == Settings(postgres_dsn=DSN["ORDERLY_POSTGRES_DSN"])
-    nothing = dict.fromkeys(
-        ("PAYMENTS_URL", "ORDERLY_WEBHOOK_SECRET", "ORDERLY_POLICY_DRAFT_SECONDS"), ""
-    )
-    assert from_environment(DSN | nothing) == from_environment(DSN)
+def settings_of(variables: dict[str, str]) -> Settings:
+    return reading(variables, lambda: from_environment(Settings))
 
 
-def test_the_world_outside_comes_from_the_environment() -> None:
+def api_settings_of(variables: dict[str, str]) -> Settings:
+    return reading(variables, api_from_environment)
+
+
+def error_of(variables: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as error:
+        settings_of(variables)
+    return one_sentence(error)
+
+
+def one_sentence(error: pytest.ExceptionInfo[SettingsError]) -> str:
+    sentence = str(error.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    return sentence
+
+
+def test_a_variable_that_is_unset_or_empty_has_its_default() -> None:
+    assert settings_of(DSN) == Settings(postgres_dsn=DSN["ORDERLY_POSTGRES_DSN"])
+    empty = dict.fromkeys(VARIABLES.keys() - DSN.keys(), "")
+    assert settings_of(DSN | empty) == settings_of(DSN)
+
+
+def test_settings_given_in_code_ignore_the_environment() -> None:
+    variables = DSN | {"ORDERLY_TASK_QUEUE": "others"}
+    given = reading(variables, lambda: Settings(postgres_dsn="postgresql://here"))
+    assert (given.postgres_dsn, given.task_queue) == ("postgresql://here", "orders")
+
+
+def test_every_variable_is_read() -> None:
     secret = new_secret()
-    settings = from_environment(
+    settings = settings_of(
         DSN
         | {
-            "PAYMENTS_URL": "https://pay.internal/v1",
-            "STOCK_URL": "http://stock",
-            "SHIPPING_URL": "http://shipping",
-            "ORDERLY_OUTSIDE_TIMEOUT_SECONDS": "2.5",
+            "ORDERLY_TASK_QUEUE": "others",
+            "ORDERLY_API_HOST": "0.0.0.0",
+            "ORDERLY_API_PORT": "9000",
+            "TEMPORAL_DEPLOYMENT_NAME": "orderly",
+            "TEMPORAL_WORKER_BUILD_ID": "b1",
+            "ORDERLY_PAYMENTS_URL": "https://pay.internal/v1",
+            "ORDERLY_STOCK_URL": "http://stock",
+            "ORDERLY_SHIPPING_URL": "http://shipping",
+            "ORDERLY_SERVICE_TIMEOUT_SECONDS": "2.5",
             "ORDERLY_WEBHOOK_SECRET": secret,
+            "ORDERLY_MAX_CONCURRENT_COMMANDS": "7",
+            "ORDERLY_MAX_CONCURRENT_READS": "8",
+            "ORDERLY_TRUSTED_PROXIES": "10.0.0.5, 10.1.0.0/16",
             "ORDERLY_POLICY_DRAFT_SECONDS": "1",
             "ORDERLY_POLICY_PAYMENT_RETRY_SECONDS": "2",
             "ORDERLY_POLICY_SHORTFALL_ANSWER_SECONDS": "3",
@@ -43,36 +80,57 @@ def test_the_world_outside_comes_from_the_environment() -> None:
             "ORDERLY_POLICY_RETURN_WINDOW_SECONDS": "5",
         }
     )
+    assert (settings.task_queue, settings.api_host, settings.api_port) == (
+        "others",
+        "0.0.0.0",
+        9000,
+    )
+    assert (settings.deployment_name, settings.build_id) == ("orderly", "b1")
     assert settings.payments_url == "https://pay.internal/v1"
-    assert settings.outside_timeout_seconds == 2.5
+    assert (settings.stock_url, settings.shipping_url) == ("http://stock", "http://shipping")
+    assert settings.service_timeout_seconds == 2.5
+    assert settings.webhook_secret == secret
+    assert (settings.max_concurrent_commands, settings.max_concurrent_reads) == (7, 8)
+    assert settings.trusted_proxies == "10.0.0.5, 10.1.0.0/16"
     assert settings.policy == Policy(
         draft=1, payment_retry=2, shortfall_answer=3, capture=4, return_window=5
     )
-    assert settings.webhook_secret == secret
-    assert secret not in repr(settings)
+
+
+def test_the_representation_has_no_secret() -> None:
+    secret = new_secret()
+    shown = repr(settings_of(DSN | SECRET | {"ORDERLY_WEBHOOK_SECRET": secret}))
+    assert "task_queue='orders'" in shown
+    for hidden in ("hunter2", secret, *SECRET.values()):
+        assert hidden not in shown
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ORDERLY_POSTGRES_DSN", "mysql://db"),
+        ("ORDERLY_POSTGRES_DSN", "mysql://orderly:hunter2@db"),
         ("ORDERLY_API_PORT", "http"),
-        ("PAYMENTS_URL", "pay.internal"),
-        ("STOCK_URL", "ftp://stock"),
-        ("SHIPPING_URL", "//shipping"),
-        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "0"),
-        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "soon"),
-        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "nan"),
-        ("ORDERLY_OUTSIDE_TIMEOUT_SECONDS", "3600"),
-        ("ORDERLY_RATE_PER_SECOND", "-1"),
-        ("ORDERLY_RATE_PER_SECOND", "1e3"),
-        ("ORDERLY_RATE_BURST", "many"),
-        ("ORDERLY_COMMANDS_AT_ONCE", "2.5"),
-        ("ORDERLY_READS_AT_ONCE", "9" * 20),
-        ("ORDERLY_PROXIES", "balancer.internal"),
-        ("ORDERLY_PROXIES", "10.0.0.1,"),
+        ("ORDERLY_API_PORT", "65536"),
+        ("ORDERLY_PAYMENTS_URL", "pay.internal"),
+        ("ORDERLY_STOCK_URL", "ftp://stock"),
+        ("ORDERLY_SHIPPING_URL", "//shipping"),
+        ("ORDERLY_SERVICE_TIMEOUT_SECONDS", "0"),
+        ("ORDERLY_SERVICE_TIMEOUT_SECONDS", "soon"),
+        ("ORDERLY_SERVICE_TIMEOUT_SECONDS", "nan"),
+        ("ORDERLY_SERVICE_TIMEOUT_SECONDS", "3600"),
+        ("ORDERLY_RATE_LIMIT_PER_SECOND", "-1"),
+        ("ORDERLY_RATE_LIMIT_PER_SECOND", "1e3"),
+        ("ORDERLY_RATE_LIMIT_BURST", "many"),
+        ("ORDERLY_MAX_CONCURRENT_COMMANDS", "2.5"),
+        ("ORDERLY_MAX_CONCURRENT_COMMANDS", "0"),
+        ("ORDERLY_MAX_CONCURRENT_READS", "9" * 20),
+        ("ORDERLY_MAX_CONCURRENT_READS", "0"),
+        ("ORDERLY_TRUSTED_PROXIES", "balancer.internal"),
+        ("ORDERLY_TRUSTED_PROXIES", "10.0.0.1,"),
         ("ORDERLY_WEBHOOK_SECRET", "hunter2"),
         ("ORDERLY_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
+        ("ORDERLY_WEBHOOK_SECRET", "c2hvcnQgb2YgYSBwcmVmaXgsIGJ1dCBsb25n"),
+        ("ORDERLY_WEBHOOK_SECRET", "whsec_é" + "A" * 40),
         ("ORDERLY_TOKEN_SECRET", "hunter2"),
         ("ORDERLY_TOKEN_JWKS_URL", "issuer.example/jwks.json"),
         ("ORDERLY_POLICY_DRAFT_SECONDS", "7 days"),
@@ -81,50 +139,117 @@ def test_the_world_outside_comes_from_the_environment() -> None:
         ("ORDERLY_POLICY_RETURN_WINDOW_SECONDS", "9" * 20),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_in_one_sentence(name: str, value: str) -> None:
-    with pytest.raises(SettingsError) as refused:
-        from_environment({**DSN, name: value})
-    sentence = str(refused.value)
-    assert name in sentence
-    assert sentence.endswith(".") and "\n" not in sentence
-    assert "SECRET" not in name or value not in sentence
+def test_an_unusable_value_is_named_without_secrets(name: str, value: str) -> None:
+    sentence = error_of({**DSN, name: value})
+    assert sentence.startswith(f"{name} must be ")
+    is_secret = "SECRET" in name or "DSN" in name
+    assert (repr(value) in sentence) is not is_secret
+    assert "hunter2" not in sentence
 
 
-# Whose tokens the API believes
+def test_a_missing_dsn_is_named() -> None:
+    assert error_of({}) == (
+        "Set ORDERLY_POSTGRES_DSN to a URL such as postgresql://orderly@db.internal/orderly."
+    )
+
+
+@pytest.mark.parametrize("name", ["TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID"])
+def test_a_deployment_needs_both_names(name: str) -> None:
+    sentence = error_of(DSN | {name: "x"})
+    assert "TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID" in sentence
+
+
+# Names
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+@pytest.mark.parametrize("model", [Settings, TokenSettings, SimulatorSettings])
+def test_a_renamed_variable_is_rejected_with_its_new_name(
+    model: type[Settings], old: str, new: str
+) -> None:
+    assert reading(DSN | {old: ""}, lambda: from_environment(model)), "empty counts as not set"
+    with pytest.raises(SettingsError) as error:
+        reading(DSN | {old: "yes"}, lambda: from_environment(model))
+    assert one_sentence(error) == f"{old} has a new name: set {new} instead."
+    assert new.partition("=")[0] in VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ORDERLY_TOKEN_SECRETS", "ORDERLY_TOKEN_SECRET"),
+        ("ORDERLY_API_PRT", "ORDERLY_API_PORT"),
+        ("ORDERLY_POLICY_DRAFT_MINUTES", "ORDERLY_POLICY_DRAFT_SECONDS"),
+        ("ORDERLY_XYZ", ""),
+    ],
+)
+def test_an_unknown_variable_is_rejected_with_the_nearest_name(name: str, nearest: str) -> None:
+    sentence = error_of(DSN | {name: "1"})
+    assert sentence.startswith(f"There is no setting {name}; the nearest is ORDERLY_")
+    assert nearest in sentence
+    assert settings_of(DSN | {name: ""}) == settings_of(DSN)
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored() -> None:
+    links = {
+        "ORDERLY_SERVICE_HOST": "10.0.0.1",
+        "ORDERLY_SERVICE_PORT": "8080",
+        "ORDERLY_SERVICE_PORT_HTTP": "8080",
+        "ORDERLY_PORT": "tcp://10.0.0.1:8080",
+        "ORDERLY_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "ORDERLY_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "ORDERLY_WORKER_PORT": "tcp://10.0.0.1:8080",
+    }
+    assert settings_of(DSN | links) == settings_of(DSN)
+
+
+def test_every_process_knows_the_variables_of_the_others() -> None:
+    callback = {"ORDERLY_CALLBACK_URL": "http://api/v1/callbacks"}
+    assert settings_of(DSN | callback) == settings_of(DSN)
+    simulators = reading(DSN | callback, lambda: from_environment(SimulatorSettings))
+    assert simulators.callback_url == callback["ORDERLY_CALLBACK_URL"]
+
+
+# Which tokens the API accepts
 
 SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
 JWKS = {"ORDERLY_TOKEN_JWKS_URL": "https://issuer.example/jwks.json"}
 ISSUER = {"ORDERLY_TOKEN_ISSUER": "https://issuer.example"}
-OPEN = {"ORDERLY_OPEN_ON_LOOPBACK": "yes"}
+OPEN = {"ORDERLY_AUTH": "none"}
 
 
-def test_keys_of_tokens_are_behind_a_url_or_one_shared_secret() -> None:
-    by_secret = api_from_environment(DSN | SECRET)
+def test_token_keys_come_from_a_url_or_are_one_shared_secret() -> None:
+    by_secret = api_settings_of(DSN | SECRET)
     secret = SECRET["ORDERLY_TOKEN_SECRET"]
     assert by_secret.tokens == TokenRules("orderly", "orderly", secret=secret)
-    assert secret not in repr(by_secret)
-    by_url = api_from_environment(DSN | JWKS | ISSUER | {"ORDERLY_TOKEN_AUDIENCE": "shop"})
+    assert secret not in repr(by_secret.tokens)
+    by_url = api_settings_of(DSN | JWKS | ISSUER | {"ORDERLY_TOKEN_AUDIENCE": "shop"})
     assert by_url.tokens == TokenRules("https://issuer.example", "shop", *JWKS.values())
 
 
 @pytest.mark.parametrize(
-    ("variables", "rate"),
+    ("variables", "rate_limit"),
     [
         (OPEN, None),
-        (SECRET, Rate(100, 200)),
-        (SECRET | {"ORDERLY_RATE_PER_SECOND": "0"}, None),
-        (SECRET | {"ORDERLY_RATE_PER_SECOND": "5"}, Rate(5, 10)),
-        (SECRET | {"ORDERLY_RATE_BURST": "50"}, Rate(100, 50)),
-        (OPEN | {"ORDERLY_RATE_PER_SECOND": "5", "ORDERLY_RATE_BURST": "1"}, Rate(5, 1)),
+        (SECRET, RateLimit(100, 200)),
+        (SECRET | {"ORDERLY_RATE_LIMIT_PER_SECOND": "0"}, None),
+        (SECRET | {"ORDERLY_RATE_LIMIT_PER_SECOND": "5"}, RateLimit(5, 10)),
+        (SECRET | {"ORDERLY_RATE_LIMIT_BURST": "50"}, RateLimit(100, 50)),
+        (
+            OPEN | {"ORDERLY_RATE_LIMIT_PER_SECOND": "5", "ORDERLY_RATE_LIMIT_BURST": "1"},
+            RateLimit(5, 1),
+        ),
     ],
 )
-def test_callers_that_are_known_have_a_rate(variables: dict[str, str], rate: Rate | None) -> None:
-    assert api_from_environment(DSN | variables).rate == rate
+def test_authenticated_callers_have_a_rate_limit_by_default(
+    variables: dict[str, str], rate_limit: RateLimit | None
+) -> None:
+    assert api_settings_of(DSN | variables).rate_limit == rate_limit
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_the_api_is_open_on_loopback_if_it_is_told_so(host: str) -> None:
-    settings = api_from_environment(DSN | OPEN | {"ORDERLY_API_HOST": host})
+def test_authentication_can_be_disabled_on_loopback(host: str) -> None:
+    settings = api_settings_of(DSN | OPEN | {"ORDERLY_API_HOST": host})
     assert (settings.tokens, settings.api_host) == (None, host)
 
 
@@ -132,26 +257,24 @@ def test_the_api_is_open_on_loopback_if_it_is_told_so(host: str) -> None:
     ("variables", "named"),
     [
         ({}, "ORDERLY_TOKEN_JWKS_URL"),
-        ({"ORDERLY_OPEN_ON_LOOPBACK": ""}, "ORDERLY_TOKEN_JWKS_URL"),
-        ({"ORDERLY_OPEN_ON_LOOPBACK": "no"}, "ORDERLY_TOKEN_JWKS_URL"),
-        ({"ORDERLY_OPEN_ON_LOOPBACK": "true"}, "ORDERLY_OPEN_ON_LOOPBACK"),
+        ({"ORDERLY_AUTH": ""}, "ORDERLY_TOKEN_JWKS_URL"),
+        ({"ORDERLY_AUTH": "no"}, "ORDERLY_AUTH must be none, or not set, not 'no'"),
+        ({"ORDERLY_AUTH": "true"}, "ORDERLY_AUTH must be none, or not set, not 'true'"),
         (OPEN | {"ORDERLY_API_HOST": "0.0.0.0"}, "ORDERLY_API_HOST"),
         (OPEN | {"ORDERLY_API_HOST": "::"}, "ORDERLY_API_HOST"),
         (OPEN | {"ORDERLY_API_HOST": "orders.internal"}, "ORDERLY_API_HOST"),
-        (OPEN | SECRET, "ORDERLY_OPEN_ON_LOOPBACK"),
+        (OPEN | SECRET, "ORDERLY_AUTH"),
         (JWKS, "ORDERLY_TOKEN_ISSUER"),
         (JWKS | ISSUER | SECRET, "ORDERLY_TOKEN_SECRET"),
     ],
 )
-def test_an_api_that_would_not_know_its_callers_does_not_start(
+def test_the_api_does_not_start_without_authentication_by_accident(
     variables: dict[str, str], named: str
 ) -> None:
-    with pytest.raises(SettingsError) as refused:
-        api_from_environment(DSN | variables)
-    sentence = str(refused.value)
-    assert named in sentence
-    assert sentence.endswith(".") and "\n" not in sentence
+    with pytest.raises(SettingsError) as error:
+        api_settings_of(DSN | variables)
+    assert named in one_sentence(error)
 
 
-def test_only_the_api_needs_to_know_callers() -> None:
-    assert from_environment(DSN).tokens is None
+def test_only_the_api_needs_authentication() -> None:
+    assert settings_of(DSN).tokens is None

@@ -46,7 +46,7 @@ from orders.steps import (
     Void,
     Withdraw,
 )
-from tests.support.servers import OUTSIDE_TIMEOUT_SECONDS, serving
+from tests.support.servers import SERVICE_TIMEOUT_SECONDS, serving
 from tests.support.simulator_client import books
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -211,7 +211,7 @@ async def test_an_unknown_outcome_is_settled_by_the_same_key(
     simulators: httpx.AsyncClient, outside: Outside
 ) -> None:
     asked = authorise("pm_timeout_after_charging")
-    async with reaching(str(simulators.base_url), OUTSIDE_TIMEOUT_SECONDS) as impatient:
+    async with reaching(str(simulators.base_url), SERVICE_TIMEOUT_SECONDS) as impatient:
         error = await failure(impatient.payments.authorise_payment(asked))
     assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
     assert "did not answer, so the outcome is unknown" in error.message
@@ -264,7 +264,7 @@ async def test_a_url_that_is_not_set_is_named() -> None:
     async with reaching(None) as outside:
         error = await failure(outside.payments.authorise_payment(authorise()))
     assert (error.type, error.non_retryable) == (FAILED, False)
-    assert error.message == "PAYMENTS_URL is not set"
+    assert error.message == "ORDERLY_PAYMENTS_URL is not set"
 
 
 # For a person: asking again will not help

@@ -117,7 +117,7 @@ async def test_an_event_of_a_later_version_of_the_service_is_no_bug_of_this_one(
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await publish_unreadable(pool, order_id, 2)
-    async with run_api(temporal.client, Settings(dsn, "unused")) as http:
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn, task_queue="unused")) as http:
         path = f"/v1/orders/{order_id}"
         answer = await http.get(path, params=moment)
         problem(answer, 503, "event-unreadable")

@@ -94,7 +94,9 @@ class Caller:
 @pytest.fixture(scope="module")
 async def api(orderly: Running) -> AsyncIterator[Guarded]:
     async with issuing(ec_key()) as issuer:
-        settings = Settings(orderly.dsn, orderly.task_queue, tokens=issuer.rules)
+        settings = Settings(
+            postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
+        )
         async with run_api(orderly.client, settings) as http:
             yield Guarded(http, issuer, settings)
 
@@ -414,7 +416,7 @@ async def test_with_the_log_away_a_customer_goes_on_and_learns_no_more(
 ) -> None:
     ada = api.customer()
     path = await ada.opens()
-    settings = Settings(NOWHERE, orderly.task_queue, tokens=api.issuer.rules)
+    settings = Settings(postgres_dsn=NOWHERE, task_queue=orderly.task_queue, **api.issuer.settings)
     async with run_api(orderly.client, settings) as http:
         api = Guarded(http, api.issuer, settings)
         mallory, ada = api.customer(), Caller(api, ada.sub, ada.scope)
@@ -442,7 +444,9 @@ async def test_with_the_engine_away_a_customer_reads_on_and_learns_no_more(
 async def test_without_any_keys_nobody_is_called_a_stranger(orderly: Running) -> None:
     async with issuing(ec_key()) as issuer:
         issuer.status = 500
-        settings = Settings(orderly.dsn, orderly.task_queue, tokens=issuer.rules)
+        settings = Settings(
+            postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
+        )
         async with run_api(orderly.client, settings) as http:
             answer = await http.get("/v1/orders", headers=issuer.headers("ada"))
             problem(answer, 503, "keys-unavailable")

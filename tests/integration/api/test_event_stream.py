@@ -267,7 +267,7 @@ async def test_streams_end_when_the_api_is_to_stop_so_that_it_can(
     settings = {
         "ORDERLY_POSTGRES_DSN": dsn,
         "ORDERLY_API_PORT": str(port),
-        "ORDERLY_OPEN_ON_LOOPBACK": "yes",
+        "ORDERLY_AUTH": "none",
     }
     running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **settings})
     try:

@@ -32,9 +32,9 @@ async def test_no_request_gets_an_answer_that_it_should_not(
 ) -> None:
     async with issuing(ec_key()) as issuer:
         settings = Settings(
-            orderly.dsn,
-            orderly.task_queue,
-            tokens=issuer.rules,
+            postgres_dsn=orderly.dsn,
+            task_queue=orderly.task_queue,
+            **issuer.settings,
             webhook_secret=orderly.webhook_secret,
         )
         async with run_api(orderly.client, settings) as http:

@@ -54,7 +54,9 @@ def part(path: str) -> Any:
 async def client(orderly: Running, generated: Path) -> AsyncIterator[Any]:
     """The client, with an operator's token."""
     async with issuing(ec_key()) as issuer:
-        settings = Settings(orderly.dsn, orderly.task_queue, tokens=issuer.rules)
+        settings = Settings(
+            postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
+        )
         async with run_api(orderly.client, settings) as http:
             token = issuer.token(sub="olga", scope=f"{READ} {WRITE} {OPERATE}")
             make = part("client").AuthenticatedClient

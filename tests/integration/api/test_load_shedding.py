@@ -21,7 +21,7 @@ from temporalio.testing import WorkflowEnvironment
 import api.gateway.availability
 from dev.stack.claim import LOOPBACK, free_ports
 from eventlog import log
-from settings import Rate, Settings
+from settings import Settings
 from tests.support.api_requests import BASKET, problem, shown
 from tests.support.servers import TEMPORAL, Running, run_api, run_projector, run_worker
 from workflows.client import connect
@@ -39,7 +39,9 @@ async def test_shed_commands_have_changed_nothing_and_are_told_when_to_come_agai
     orderly: Running,
 ) -> None:
     keys = [secrets.token_hex(8) for _ in range(30)]
-    settings = Settings(orderly.dsn, orderly.task_queue, commands_at_once=2)
+    settings = Settings(
+        postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, max_concurrent_commands=2
+    )
     async with run_api(orderly.client, settings) as http:
 
         async def opens(key: str) -> httpx.Response:
@@ -61,7 +63,9 @@ async def test_shed_commands_have_changed_nothing_and_are_told_when_to_come_agai
 
 async def test_commands_that_nobody_waits_for_are_shed_as_well(orderly: Running) -> None:
     reference = secrets.token_hex(8)
-    settings = Settings(orderly.dsn, orderly.task_queue, commands_at_once=2)
+    settings = Settings(
+        postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, max_concurrent_commands=2
+    )
     async with run_api(orderly.client, settings) as http:
 
         async def opens(key: str) -> httpx.Response:
@@ -98,7 +102,9 @@ async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_plac
     opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
     path = f"/v1/orders/{opened['order_id']}"
     await shown(orderly.http, path, opened["version"])
-    settings = Settings(orderly.dsn, orderly.task_queue, reads_at_once=4)
+    settings = Settings(
+        postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, max_concurrent_reads=4
+    )
     async with run_api(orderly.client, settings) as http:
         # Three wait for what has not happened yet, one follows the feed: there are places left.
         coming = {"min_version": opened["version"] + 1}
@@ -126,7 +132,9 @@ async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_plac
 async def test_a_read_that_is_shed_leaves_its_connection_as_it_was(
     temporal: WorkflowEnvironment, dsn: str
 ) -> None:
-    async with run_api(temporal.client, Settings(dsn, reads_at_once=0)) as http:
+    async with run_api(
+        temporal.client, Settings(postgres_dsn=dsn).model_copy(update={"max_concurrent_reads": 0})
+    ) as http:
         reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
 
         def send(path: str, *headers: str, body: str = "") -> None:
@@ -166,7 +174,12 @@ async def test_every_read_leaves_its_place_however_it_ends(orderly: Running) -> 
     opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
     path = f"/v1/orders/{opened['order_id']}"
     await shown(orderly.http, path, opened["version"])
-    settings = Settings(orderly.dsn, orderly.task_queue, reads_at_once=1, rate=Rate(0.01, 20))
+    settings = Settings(
+        postgres_dsn=orderly.dsn,
+        task_queue=orderly.task_queue,
+        max_concurrent_reads=1,
+        rate_limit_burst=20,
+    ).model_copy(update={"rate_limit_per_second": 0.01})
     async with run_api(orderly.client, settings) as http:
 
         async def says(head: str, *, waits: bool = True) -> bytes:
@@ -257,7 +270,7 @@ async def test_an_engine_that_is_stopped_or_killed_is_told_at_once_while_reads_g
     (port,) = free_ports({"engine": 0})
     monkeypatch.setenv("TEMPORAL_ADDRESS", f"{LOOPBACK}:{port}")
     client = await connect(lazy=True)  # As the API has it.
-    async with run_projector(dsn), run_api(client, Settings(dsn)) as http:
+    async with run_projector(dsn), run_api(client, Settings(postgres_dsn=dsn)) as http:
         # It has never been there.
         await is_told(http, "first")
         async with engine(port) as server:
@@ -285,5 +298,7 @@ async def test_a_slow_order_is_waited_for_as_long_as_the_caller_wants(
     temporal: WorkflowEnvironment, dsn: str
 ) -> None:
     """There is no worker, so no order answers; but the engine does."""
-    async with run_api(temporal.client, Settings(dsn, secrets.token_hex(4))) as http:
+    async with run_api(
+        temporal.client, Settings(postgres_dsn=dsn, task_queue=secrets.token_hex(4))
+    ) as http:
         problem(await opens(http, "slow", wait=3), 503, "outcome-unknown")

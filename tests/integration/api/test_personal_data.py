@@ -234,7 +234,9 @@ async def test_temporal_says_whose_order_it_is_before_the_log_can(
 
 
 async def test_while_keys_cannot_be_had_nothing_is_taken_in_the_open(orderly: Running) -> None:
-    settings = Settings("postgresql://orderly@127.0.0.1:1/orderly", orderly.task_queue)
+    settings = Settings(
+        postgres_dsn="postgresql://orderly@127.0.0.1:1/orderly", task_queue=orderly.task_queue
+    )
     body = {**BASKET, "shipping_address": ADA}
     async with run_api(orderly.client, settings) as http:
         refused = await http.post("/v1/orders", json=body)

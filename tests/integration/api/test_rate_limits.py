@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from api.auth.permissions import OPERATE, READ
 from api.limits.rate_limit import TokenBuckets
-from settings import Rate, Settings
+from settings import RateLimit, Settings
 from tests.support.api_requests import BASKET, problem
 from tests.support.servers import Running, run_api
 from tests.support.token_issuer import Issuer, ec_key, issuing
 
-RATES = st.builds(Rate, st.integers(1, 1_000), st.integers(1, 50))
+RATES = st.builds(RateLimit, st.integers(1, 1_000), st.integers(1, 50))
 STEPS = st.lists(st.floats(0, 2), min_size=1, max_size=100)
-SLOW = Rate(per_second=0.01, burst=3)  # In a test, what is gone from it does not come back.
+SLOW = RateLimit(per_second=0.01, burst=3)  # In a test, what is gone from it does not come back.
 
 
 # The bucket
@@ -28,7 +28,7 @@ SLOW = Rate(per_second=0.01, burst=3)  # In a test, what is gone from it does no
 
 @given(RATES, STEPS)
 def test_in_no_span_of_time_is_more_granted_than_burst_and_rate_allow(
-    rate: Rate, steps: list[float]
+    rate: RateLimit, steps: list[float]
 ) -> None:
     buckets, now, granted = TokenBuckets(rate), 0.0, list[float]()
     for step in steps:
@@ -41,7 +41,7 @@ def test_in_no_span_of_time_is_more_granted_than_burst_and_rate_allow(
 
 
 @given(RATES, STEPS)
-def test_who_comes_again_when_told_to_is_served(rate: Rate, steps: list[float]) -> None:
+def test_who_comes_again_when_told_to_is_served(rate: RateLimit, steps: list[float]) -> None:
     buckets, now = TokenBuckets(rate), 1e6
     for step in steps:
         now += step / rate.per_second
@@ -78,15 +78,14 @@ def test_forgetting_a_caller_only_ever_gives_it_a_full_bucket(callers: list[str]
 
 @asynccontextmanager
 async def limited(
-    orderly: Running, issuer: Issuer | None = None, proxies: str | None = None
+    orderly: Running, issuer: Issuer | None = None, trusted_proxies: str | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = Settings(
-        orderly.dsn,
-        orderly.task_queue,
-        tokens=issuer.rules if issuer else None,
-        rate=SLOW,
-        proxies=proxies,
-    )
+        postgres_dsn=orderly.dsn,
+        task_queue=orderly.task_queue,
+        **(issuer.settings if issuer else {}),
+        trusted_proxies=trusted_proxies,
+    ).model_copy(update={"rate_limit_per_second": SLOW.per_second, "rate_limit_burst": SLOW.burst})
     async with run_api(orderly.client, settings) as http:
         yield http
 
@@ -165,20 +164,20 @@ async def test_without_tokens_a_caller_is_an_address_and_health_is_not_limited(
     assert "Idempotent-Replayed" not in opened.headers
 
 
-@pytest.mark.parametrize("proxies", [None, "10.0.0.0/8,127.0.0.1"])
+@pytest.mark.parametrize("trusted_proxies", [None, "10.0.0.0/8,127.0.0.1"])
 async def test_behind_a_balancer_the_address_is_what_the_balancer_says_if_it_is_believed(
-    orderly: Running, proxies: str | None
+    orderly: Running, trusted_proxies: str | None
 ) -> None:
-    async with limited(orderly, proxies=proxies) as http:
+    async with limited(orderly, trusted_proxies=trusted_proxies) as http:
 
         async def asks(address: str) -> int:
             return left(await http.get("/v1/orders", headers={"X-Forwarded-For": address}))
 
         assert await asks("203.0.113.1") == 2
-        assert await asks("203.0.113.2") == (2 if proxies else 1)
+        assert await asks("203.0.113.2") == (2 if trusted_proxies else 1)
         # What stands before the balancer's own entry was written by anybody.
-        assert await asks("203.0.113.9, 203.0.113.2") == (1 if proxies else 0)
-        if proxies:
+        assert await asks("203.0.113.9, 203.0.113.2") == (1 if trusted_proxies else 0)
+        if trusted_proxies:
             assert await asks("2001:db8::1") == 2
             assert await asks("2001:db8::2") == 1  # One network, one caller.
             assert await asks("2001:db8:0:1::2") == 2

@@ -22,7 +22,7 @@ from dev.simulators import fault_injection as magic
 from dev.simulators import idempotent_service as desk
 from dev.stack.claim import free_ports
 from tests.support.paths import ROOT
-from tests.support.servers import OUTSIDE_TIMEOUT_SECONDS, run_simulators, serving
+from tests.support.servers import SERVICE_TIMEOUT_SECONDS, run_simulators, serving
 from tests.support.simulator_client import (
     MILK,
     authorise,
@@ -256,7 +256,7 @@ async def test_the_first_card_is_declined_and_the_second_is_not(
 async def test_what_was_done_without_an_answer_is_done_once(
     simulators: httpx.AsyncClient, method: str, status: int, amount: int
 ) -> None:
-    patience, simulators.timeout = simulators.timeout, httpx.Timeout(OUTSIDE_TIMEOUT_SECONDS)
+    patience, simulators.timeout = simulators.timeout, httpx.Timeout(SERVICE_TIMEOUT_SECONDS)
     with pytest.raises(httpx.ReadTimeout):
         await authorise(simulators, "o", method=method)
     simulators.timeout = patience

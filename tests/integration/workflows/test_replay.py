@@ -68,7 +68,7 @@ async def test_an_order_stays_on_its_worker_version_until_it_continues_as_new(
     queue, dsn = name, await new_database(postgres)
 
     def settings(build_id: str) -> Settings:
-        return Settings(dsn, queue, deployment_name=name, build_id=build_id)
+        return Settings(postgres_dsn=dsn, task_queue=queue, deployment_name=name, build_id=build_id)
 
     async with await connect_pool(dsn) as pool:
         gateway = Gateway(temporal.client, pool, queue)
