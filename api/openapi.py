@@ -177,7 +177,7 @@ def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
     """The statuses of the problems that a route may answer, going by what it takes."""
     is_callback = "Callbacks" in operation["tags"]
     is_command = "Idempotency-Key" in asked
-    if asked & {"cursor", "after", "consistency_token"}:
+    if asked & {"cursor", "consistency_token"}:
         yield 400
     if "security" in operation:
         yield from (401, 403)

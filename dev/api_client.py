@@ -153,7 +153,7 @@ class ApiClient:
 
     async def history(self, order_id: str, after: int = 0) -> list[Json]:
         """The events after a version, oldest first: one page of them."""
-        page = await self.get(f"{ORDERS}/{order_id}/history", after=after)
+        page = await self.get(f"{ORDERS}/{order_id}/history", cursor=after)
         items: list[Json] = page["items"]
         return items
 

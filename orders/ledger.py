@@ -64,6 +64,11 @@ def prepaid_so_far(order: Order) -> int:
     return net_captured(order) + _returned(order) + order.goodwill
 
 
+def refund_pending(order: Order) -> int:
+    """Refunds that were requested and that the payment service has not confirmed yet."""
+    return sum(a.refund_requested - a.refunded for a in order.authorisations.values())
+
+
 def refundable(order: Order) -> int:
     """What was captured and nobody has asked back yet."""
     return sum(a.captured - a.refund_requested for a in order.authorisations.values())

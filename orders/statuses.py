@@ -17,7 +17,7 @@ class PaymentStatus(StrEnum):
     CAPTURED = "captured"
     PARTLY_REFUNDED = "partly_refunded"
     REFUNDED = "refunded"
-    FAILED = "failed"
+    DECLINED = "declined"
 
 
 class FulfilmentStatus(StrEnum):
@@ -42,7 +42,7 @@ class ReturnStatus(StrEnum):
 def payment_status(order: Order) -> PaymentStatus:
     captured, refunded = ledger.captured(order), ledger.refunded(order)
     if order.awaiting == "payment":
-        return PaymentStatus.FAILED
+        return PaymentStatus.DECLINED
     if refunded:
         return PaymentStatus.REFUNDED if refunded == captured else PaymentStatus.PARTLY_REFUNDED
     if captured:

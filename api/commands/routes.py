@@ -70,7 +70,7 @@ class NewLine(BaseModel):
     currency: Currency | None = Field(None, description="if given, must be the order's own")
 
     def command(self) -> AddItemToOrder:
-        return AddItemToOrder(**dict(self))
+        return AddItemToOrder(**self.model_dump(exclude_unset=True))
 
 
 class NewOrder(BaseModel):

@@ -75,7 +75,7 @@ def as_json(event: CloudEvent) -> str:
     return event.model_dump_json(exclude_none=True)
 
 
-def cursor(place: Checkpoint) -> str:
+def encode_cursor(place: Checkpoint) -> str:
     """A place in the log, to be handed out; opaque."""
     packed = _PLACE.pack(*place)
     # No secret: it keeps a slip from skipping events, and whoever forges one cheats only himself.
@@ -83,12 +83,12 @@ def cursor(place: Checkpoint) -> str:
     return urlsafe_b64encode(packed + check).decode()
 
 
-def place_of(text: str) -> Checkpoint:
+def decode_cursor(text: str) -> Checkpoint:
     """The place that a cursor marks; raises ValueError for one that we did not make."""
     decoded = urlsafe_b64decode(text)
     if len(decoded) != _PLACE.size + _CHECK_BYTES:
         raise ValueError("not as long as a cursor")
     place = Checkpoint(*_PLACE.unpack_from(decoded))
-    if min(place) < 0 or cursor(place) != text:
+    if min(place) < 0 or encode_cursor(place) != text:
         raise ValueError("not as we would write it")
     return place

@@ -17,7 +17,14 @@ from api.auth.authentication import assert_own, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
-from api.events.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event, cursor, place_of
+from api.events.cloudevents import (
+    SCHEMAS_PATH,
+    CloudEvent,
+    as_json,
+    cloud_event,
+    decode_cursor,
+    encode_cursor,
+)
 from api.events.stream import EventStream
 from api.personal_data import is_sealed, unsealed
 from api.problems.handlers import PROBLEMS
@@ -47,7 +54,7 @@ SCHEMAS = {
 
 
 class EventList(BaseModel):
-    """Some events; `next` is the `after` of the following page, and never null."""
+    """Some events; `next` is the `cursor` of the page that follows, and never null."""
 
     items: list[CloudEvent]
     next: str
@@ -78,7 +85,7 @@ Tag = Annotated[str, AfterValidator(_known)]
 async def list_events(
     request: Request,
     services: ServicesDep,
-    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
     type: Annotated[list[Tag] | None, Query(description="any of these, as item-added")] = None,
     order_id: Id | None = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="of a page")] = 100,
@@ -89,18 +96,18 @@ async def list_events(
 ) -> Response:
     """Every event of every order that the caller may see, at least once, in commit order.
 
-    Follow `next` for ever. If it is the `after` that you sent, you have seen all there is so far.
+    Follow `next` for ever. If it equals the `cursor` you sent, you are up to date.
     """
     if order_id is not None:
         await assert_own(request, order_id)
     types = tuple(sorted(type)) if type else None
     filter = EventFilter(types, order_id, context_of(request).customer_id)
-    place = await _place(services.pool, after, last_event_id)
+    place = await _place(services.pool, cursor, last_event_id)
     if SSE in accept:
         return EventStream(services.streams, _sent(request, services, place, filter))
     page = await feed.read(services.pool, place, filter, limit)
     items = ",".join(await _shown(services.keys, _events(request, page)))
-    body = f'{{"items":[{items}],"next":"{cursor(page.end)}"}}'
+    body = f'{{"items":[{items}],"next":"{encode_cursor(page.end)}"}}'
     # The next request may find more, and erasing changes what is shown.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
@@ -126,14 +133,14 @@ async def get_event_schema(type: str) -> Response:
     return Response(SCHEMAS[type], media_type=SCHEMA)
 
 
-async def _place(pool: asyncpg.Pool, after: str | None, last_event_id: str | None) -> Checkpoint:
+async def _place(pool: asyncpg.Pool, cursor: str | None, last_event_id: str | None) -> Checkpoint:
     """Where to go on. A stream that reconnects knows better than its address, which is old."""
-    text = last_event_id or after
+    text = last_event_id or cursor
     if text is None:
         return START
-    named = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "after"}
+    named = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "cursor"}
     try:
-        place = place_of(text)
+        place = decode_cursor(text)
     except ValueError as error:
         raise _bad_cursor(named, "is not one that this feed handed out") from error
     if not await feed.can_have_been_reached(pool, place):
@@ -170,11 +177,11 @@ async def _pieces(request: Request, keys: CustomerKeys, page: Page) -> list[byte
     shown = zip(page.events, events, await _shown(keys, events), strict=True)
     return [
         *(
-            format_sse_event(id=cursor(logged.checkpoint), event=event.type, data_str=data)
+            format_sse_event(id=encode_cursor(logged.checkpoint), event=event.type, data_str=data)
             for logged, event, data in shown
         ),
         # An id without data is no event to the reader, but moves the place where it would go on.
-        format_sse_event(id=cursor(page.end), comment=""),
+        format_sse_event(id=encode_cursor(page.end), comment=""),
     ]
 
 

@@ -115,14 +115,16 @@ class HistoryEntry(BaseModel):
     )
     occurred_at: datetime
     actor: str
-    command: str
-    command_id: str
+    cause: str = Field(
+        description="the type of the command, service result or deadline that caused it"
+    )
+    cause_id: str = Field(description="shared by all events with one cause")
     request_id: str | None
     trace_id: str | None
 
 
 class OrderHistory(BaseModel):
-    """An order's events in order; `next` is the `after` of the following page, null at the end."""
+    """Events in order; `next` is the `cursor` of the page that follows, and null at the end."""
 
     items: list[HistoryEntry]
     next: int | None
@@ -199,16 +201,16 @@ async def get_history(
     order_id: Id,
     services: ServicesDep,
     recency: ConsistencyDep,
-    after: Annotated[
-        int, Query(ge=0, le=VERSION_MAX, description="the version to continue after")
+    cursor: Annotated[
+        int, Query(ge=0, le=VERSION_MAX, description="`next` of the page before: a version")
     ] = 0,
     limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = HISTORY_MAX,
 ) -> Response:
     """Every event from the log: what happened, when, who asked for it, and in which trace."""
     pool = services.pool
     await recency.reach(pool, order_id)
-    events = await log.read_stream(pool, order_id, after, limit)
-    if not events and (after == 0 or await log.head(pool, order_id) == 0):
+    events = await log.read_stream(pool, order_id, cursor, limit)
+    if not events and (cursor == 0 or await log.head(pool, order_id) == 0):
         raise unknown_order(order_id)
     items = [_past(envelope) for envelope in events]
     next_ = items[-1].version if len(items) == limit else None
@@ -252,9 +254,9 @@ async def list_orders(
     sku: Annotated[Name | None, Query(description="a line has this SKU")] = None,
     external_reference: Name | None = None,
     placed_from: Instant | None = None,
-    placed_before: Instant | None = None,
+    placed_until: Instant | None = None,
     total_from: Total = None,
-    total_below: Total = None,
+    total_until: Total = None,
     sort: Annotated[
         Sort | None,
         Query(description="a minus sign: greatest or latest first; usually `-opened_at`"),
@@ -274,9 +276,9 @@ async def list_orders(
         sku=sku,
         external_reference=external_reference,
         placed_from=placed_from,
-        placed_before=placed_before,
+        placed_until=placed_until,
         total_from=total_from,
-        total_below=total_below,
+        total_until=total_until,
     )
     by = sort or f"-{filter.sorts[0]}"
     column, descending = by.removeprefix("-"), by.startswith("-")
@@ -320,8 +322,8 @@ def _past(envelope: Envelope) -> HistoryEntry:
         data=envelope.data,
         occurred_at=envelope.occurred_at,
         actor=about.actor,
-        command=about.command,
-        command_id=about.command_id,
+        cause=about.command,
+        cause_id=about.command_id,
         request_id=about.request_id,
         trace_id=telemetry.trace_id(about.traceparent) if about.traceparent else None,
     )

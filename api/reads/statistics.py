@@ -40,19 +40,19 @@ class Period(NamedTuple):
 
 async def period(
     from_: Annotated[
-        Day | None, Query(alias="from", description=f"the first day; usually {DAYS} days in all")
+        Day | None, Query(alias="from", description=f"first day; default: {DAYS} days in all")
     ] = None,
-    to: Annotated[Day | None, Query(description="the last day, included; usually today")] = None,
+    until: Annotated[Day | None, Query(description="day after the last; default: tomorrow")] = None,
 ) -> Period:
     """Reads the days that are asked for; raises a Problem if there are none, or too many."""
-    last = to or datetime.now(UTC).date()
-    first = from_ or date.fromordinal(max(last.toordinal() - DAYS + 1, 1))
-    if first > last:
-        raise _unserved(f"must not be after {last}, the last day")
-    if (last - first).days >= DAYS_MAX:
-        earliest = last - timedelta(days=DAYS_MAX - 1)
-        raise _unserved(f"must be {earliest} or later: {last} is the last day")
-    return Period(first, last)
+    end = until or datetime.now(UTC).date() + timedelta(days=1)
+    first = from_ or date.fromordinal(max(end.toordinal() - DAYS, 1))
+    if first >= end:
+        raise _unserved(f"must be before {end}, the value of `until`")
+    if (end - first).days > DAYS_MAX:
+        earliest = end - timedelta(days=DAYS_MAX)
+        raise _unserved(f"must be {earliest} or later, as `until` is {end}")
+    return Period(first, end - timedelta(days=1))
 
 
 def _unserved(detail: str) -> Problem:
@@ -60,7 +60,7 @@ def _unserved(detail: str) -> Problem:
         422,
         "malformed-request",
         f"The first day, `from`, {detail}. At most {DAYS_MAX} days can be asked for at once.",
-        errors=[FieldError(parameter="from", code="not-with-this-to", detail=detail)],
+        errors=[FieldError(parameter="from", code="not-with-this-until", detail=detail)],
     )
 
 

@@ -56,7 +56,7 @@ def _status(*statuses: str) -> Wanted:
 
 def _placed(days: int) -> Wanted:
     middle, half = BEGAN + timedelta(days=DAYS / 2), timedelta(days=days / 2)
-    between = {"placed_from": middle - half, "placed_before": middle + half}
+    between = {"placed_from": middle - half, "placed_until": middle + half}
     return lambda _dice, _shelf: between
 
 
@@ -76,7 +76,7 @@ FILTERS: dict[str, Wanted] = {
     "placed in a month": _placed(30),
     "placed in a year": _placed(365),
     "total from": lambda _dice, _shelf: {"total_from": 1_000},
-    "total between": lambda _dice, _shelf: {"total_from": 1_000, "total_below": 1_200},
+    "total between": lambda _dice, _shelf: {"total_from": 1_000, "total_until": 1_200},
     "customer, status": _both(_customer, _status("completed")),
     "SKU, status": _both(_sku, _status("confirmed")),
 }

@@ -61,7 +61,7 @@ class OrderSession:
         )
 
     async def wait_until_settled(self) -> Json:
-        """No step is pending, and the customer paid what is due."""
+        """No step is pending, and the customer paid what is earned."""
         return await self.wait_until("settled", is_settled)
 
     async def ship(self) -> Json:
@@ -115,8 +115,8 @@ def is_ready(order: Json) -> bool:
 
 
 def is_settled(order: Json) -> bool:
-    """Whether no step is pending and the customer paid exactly what is due."""
-    return not order["pending"] and net_paid(order) == order["payment"]["due"]
+    """Whether no step is pending and the customer paid exactly what is earned."""
+    return not order["pending"] and net_paid(order) == order["payment"]["earned"]
 
 
 def net_paid(order: Json) -> int:

@@ -58,12 +58,18 @@ class Payment(BaseModel):
     status: derived.PaymentStatus
     method: str | None
     authorised: int
-    """In all, whatever has become of it."""
+    """In all, including what was captured or voided since."""
     captured: int
     refunded: int
     voided: int
-    due: int
-    """What should be captured and not refunded by now."""
+    earned: int
+    """Owed for what was shipped or paid in advance, less returns and goodwill refunds."""
+    capturable: int
+    """What is authorised and can still be captured."""
+    refundable: int
+    """What is captured and not refunded, nor about to be."""
+    refund_pending: int
+    """Refunds that the payment service has still to confirm."""
 
 
 class Shipment(BaseModel):
@@ -228,7 +234,10 @@ def _payment(order: Order) -> Payment:
         captured=ledger.captured(order),
         refunded=ledger.refunded(order),
         voided=ledger.voided(order),
-        due=ledger.due(order) if order.is_priced else 0,
+        earned=ledger.due(order) if order.is_priced else 0,
+        capturable=ledger.capturable(order),
+        refundable=ledger.refundable(order),
+        refund_pending=ledger.refund_pending(order),
     )
 
 

@@ -22,9 +22,9 @@ class Filter:
     sku: str | None = None
     external_reference: str | None = None
     placed_from: datetime | None = None
-    placed_before: datetime | None = None
+    placed_until: datetime | None = None
     total_from: int | None = None
-    total_below: int | None = None
+    total_until: int | None = None
 
     @property
     def sorts(self) -> Sequence[str]:
@@ -32,8 +32,8 @@ class Filter:
         if self.sku is not None:
             return ("opened_at",)
         ranges = {
-            "placed_at": (self.placed_from, self.placed_before),
-            "total": (self.total_from, self.total_below),
+            "placed_at": (self.placed_from, self.placed_until),
+            "total": (self.total_from, self.total_until),
         }
         return [sort for sort, bounds in ranges.items() if bounds != (None, None)] or SORTS
 
@@ -122,9 +122,9 @@ def _without_passed_bound(
 
 _BOUNDS = {
     ("placed_at", False): "placed_from",
-    ("placed_at", True): "placed_before",
+    ("placed_at", True): "placed_until",
     ("total", False): "total_from",
-    ("total", True): "total_below",
+    ("total", True): "total_until",
 }
 
 
@@ -137,9 +137,9 @@ def _clauses(filter: Filter, sort: str, value: Callable[[object], str]) -> list[
             "o.customer_id = {}": filter.customer_id,
             "o.external_reference = {}": filter.external_reference,
             "o.placed_at >= {}": filter.placed_from,
-            "o.placed_at < {}": filter.placed_before,
+            "o.placed_at < {}": filter.placed_until,
             "o.total >= {}": filter.total_from,
-            "o.total < {}": filter.total_below,
+            "o.total < {}": filter.total_until,
         }.items()
         if wanted is not None
     ]

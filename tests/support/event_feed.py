@@ -14,7 +14,7 @@ PATIENCE_S = 60
 
 
 async def page(http: httpx.AsyncClient, after: str | None = None, **more: Any) -> dict[str, Any]:
-    query = {**({"after": after} if after else {}), **more}
+    query = {**({"cursor": after} if after else {}), **more}
     response = await http.get("/v1/events", params=query)
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.json()

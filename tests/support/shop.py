@@ -231,7 +231,7 @@ class PlacedOrder:
         assert counts.get("captures", 0) == len(captures), "captured twice, or never"
         assert counts.get("refunds", 0) == len(refunds), "refunded twice, or never"
         if order["awaits"] is None and order["status"] != "on_hold":
-            assert captured - refunded == payment["due"]
+            assert captured - refunded == payment["earned"]
         if order["status"] in ("cancelled", "expired"):
             assert (authorised, captured - refunded) == (0, 0), "an ended order keeps money"
 

@@ -125,7 +125,7 @@ ORDER: dict[str, Any] = {
     "currency": "USD",
     "fulfilment_status": "delivered",
     "return_status": "none",
-    "payment": {"authorised": 428, "captured": 150, "refunded": 50, "voided": 0, "due": 100},
+    "payment": {"authorised": 428, "captured": 150, "refunded": 50, "voided": 0, "earned": 100},
     "lines": [
         {"sku": "bagels", "reserved": 0, "shipped": 1, "returned": 1},
         {"sku": "tuna", "reserved": 2, "shipped": 0, "returned": 0},

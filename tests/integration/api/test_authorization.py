@@ -240,7 +240,7 @@ async def test_the_feed_shows_a_customer_what_happened_to_its_own_orders_alone(
     async def subjects(caller: Caller) -> set[str]:
         seen, after = set[str](), ""
         while True:
-            params = {"after": after} if after else None
+            params = {"cursor": after} if after else None
             page = (await caller.sends("GET", "/v1/events", params=params)).json()
             seen |= {event["subject"] for event in page["items"]}
             if page["next"] == after:

@@ -159,9 +159,9 @@ async def test_a_malformed_header_is_named(
         ({"sort": "colour"}, 422, "malformed-request", "sort"),
         ({"placed_from": "yesterday"}, 422, "malformed-request", "placed_from"),
         ({"placed_from": "0.5"}, 422, "malformed-request", "placed_from"),
-        ({"placed_before": "2026-01-01T00:00:00"}, 422, "malformed-request", "placed_before"),
+        ({"placed_until": "2026-01-01T00:00:00"}, 422, "malformed-request", "placed_until"),
         ({"total_from": str(2**63)}, 422, "malformed-request", "total_from"),
-        ({"total_below": str(2**80)}, 422, "malformed-request", "total_below"),
+        ({"total_until": str(2**80)}, 422, "malformed-request", "total_until"),
         ({"min_version": str(2**63)}, 422, "malformed-request", "min_version"),
         ({"cursor": "!"}, 400, "invalid-cursor", "cursor"),
         ({"cursor": "WyJ0b3RhbCIsIDEsICJhIl0="}, 400, "invalid-cursor", "cursor"),
@@ -177,15 +177,15 @@ async def test_a_list_that_is_asked_for_wrongly_says_by_which_parameter(
 
 async def test_no_version_is_beyond_all_that_there_can_be(http: httpx.AsyncClient) -> None:
     path = await opened(http)
-    for where, name in (("", "version"), ("", "min_version"), ("/history", "after")):
+    for where, name in (("", "version"), ("", "min_version"), ("/history", "cursor")):
         answer = await http.get(f"{path}{where}", params={name: str(2**31)})
         assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == name
 
 
 @pytest.mark.parametrize("day", ["0", "1e9", "yesterday"])
 async def test_a_day_is_written_as_one(http: httpx.AsyncClient, day: str) -> None:
-    answer = await http.get("/v1/stats/orders", params={"to": day})
-    assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == "to"
+    answer = await http.get("/v1/stats/orders", params={"until": day})
+    assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == "until"
 
 
 async def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_takes(

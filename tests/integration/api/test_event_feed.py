@@ -11,7 +11,7 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from api.events.cloudevents import cursor
+from api.events.cloudevents import encode_cursor
 from eventlog import feed, log
 from eventlog.log import Checkpoint
 from orders.events import BY_TAG
@@ -54,7 +54,7 @@ async def test_an_event_says_in_the_words_of_cloudevents_what_happened_and_why(
         "partitionkey": order_id,
         "sequence": "0000000004",
         "correlationid": trace,
-        "causationid": history[3]["command_id"],
+        "causationid": history[3]["cause_id"],
         "traceparent": traceparent,
         "actor": "anonymous",
         "data": {"reason": "changed my mind"},
@@ -189,7 +189,7 @@ async def test_what_people_write_breaks_neither_page_nor_stream(
 
 
 def forged(place: Checkpoint) -> str:
-    text = cursor(place)
+    text = encode_cursor(place)
     return ("B" if text[0] == "A" else "A") + text[1:]
 
 
@@ -203,19 +203,19 @@ def forged(place: Checkpoint) -> str:
         "A" * 28,
         "A" * 10_000,
         urlsafe_b64encode(json.dumps([1, 2]).encode()).decode(),
-        cursor(Checkpoint(1, 1)) + "AAAA",
-        cursor(Checkpoint(1, 1))[:-1],
-        "!" + cursor(Checkpoint(1, 1)),
+        encode_cursor(Checkpoint(1, 1)) + "AAAA",
+        encode_cursor(Checkpoint(1, 1))[:-1],
+        "!" + encode_cursor(Checkpoint(1, 1)),
         forged(Checkpoint(1, 1)),
-        cursor(Checkpoint(-1, 1)),
-        cursor(Checkpoint(2**62, 1)),
+        encode_cursor(Checkpoint(-1, 1)),
+        encode_cursor(Checkpoint(2**62, 1)),
     ],
 )
 async def test_a_cursor_that_was_tampered_with_is_refused(
     http: httpx.AsyncClient, bad: str
 ) -> None:
-    refused = problem(await http.get("/v1/events", params={"after": bad}), 400, "invalid-cursor")
-    assert refused["errors"][0]["parameter"] == "after"
+    refused = problem(await http.get("/v1/events", params={"cursor": bad}), 400, "invalid-cursor")
+    assert refused["errors"][0]["parameter"] == "cursor"
 
 
 async def test_a_cursor_of_another_log_is_refused_and_says_what_to_do(
@@ -223,7 +223,8 @@ async def test_a_cursor_of_another_log_is_refused_and_says_what_to_do(
 ) -> None:
     """A log restored from a dump has other transaction ids: a reader would wait for ever."""
     ahead = await orderly.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
-    refused = await http.get("/v1/events", params={"after": cursor(Checkpoint(ahead + 99, 1))})
+    of_another_log = encode_cursor(Checkpoint(ahead + 99, 1))
+    refused = await http.get("/v1/events", params={"cursor": of_another_log})
     assert "begin anew" in problem(refused, 400, "invalid-cursor")["detail"]
 
 

@@ -86,7 +86,7 @@ async def test_a_stream_goes_on_after_the_last_event_id_across_restarts(
     async with run_api(temporal.client, settings) as http:
         # A browser comes back with the address that it first had, and with the id.
         begin = (await page(http, limit=1))["next"]
-        async with streaming(http, stream.last_id, after=begin) as resumed:
+        async with streaming(http, stream.last_id, cursor=begin) as resumed:
             assert places(await resumed.take(2)) == [(order_id, 3), (order_id, 4)]
         assert places((await page(http, resumed.last_id))["items"]) == []
 

@@ -168,7 +168,7 @@ class Pair:
                     self.life.order = evolve(self.order, event)
 
     async def _history(self, after: int = 0) -> list[dict[str, Any]]:
-        params = {"after": str(after)}
+        params = {"cursor": str(after)}
         answer = await self.http.get(f"{self.path}/history", params=params)
         if answer.status_code == 404:
             return []  # It has not come to the log yet.

@@ -221,11 +221,11 @@ async def test_the_history_says_what_happened_when_and_who_asked(http: httpx.Asy
     assert [item["version"] for item in history["items"]] == [1, 2, 3, 4]
     last = history["items"][-1]
     assert (last["type"], last["data"]) == ("order-cancelled", {"reason": "changed my mind"})
-    assert (last["actor"], last["command"]) == ("anonymous", "cancel-order")
+    assert (last["actor"], last["cause"]) == ("anonymous", "cancel-order")
     assert (last["trace_id"], last["request_id"]) == (trace, "req-7")
     assert history["next"] is None
 
-    page = (await http.get(f"{path}/history", params={"after": 1, "limit": 2})).json()
+    page = (await http.get(f"{path}/history", params={"cursor": 1, "limit": 2})).json()
     assert ([item["version"] for item in page["items"]], page["next"]) == ([2, 3], 3)
 
 
@@ -271,9 +271,9 @@ async def test_lists_filter_sort_and_page_without_skipping_or_repeating(
     assert await count(needs_attention=True) == 0
     assert await count(sku="1095275") == 7
     assert await count(sku="unheard-of") == 0
-    assert await count(total_from=100, total_below=150) == 2
+    assert await count(total_from=100, total_until=150) == 2
     assert await count(placed_from="2020-01-01T00:00:00Z") == 1
-    assert await count(placed_before="2020-01-01T00:00:00Z") == 0
+    assert await count(placed_until="2020-01-01T00:00:00Z") == 0
     assert await count(external_reference="none") == 0
 
 

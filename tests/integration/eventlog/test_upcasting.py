@@ -99,7 +99,7 @@ async def test_an_event_of_a_newer_version_is_unreadable_and_is_shown_as_it_stan
         restored("note-added", 3, THIRD.data)
     await append(pool, order_id, OPENED, stored(2, 3, **THIRD.data))
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
-        (last,) = (await http.get(f"/v1/orders/{order_id}/history?after=1")).json()["items"]
+        (last,) = (await http.get(f"/v1/orders/{order_id}/history?cursor=1")).json()["items"]
         assert (last["data"], last["schema_version"]) == (THIRD.data, 3)
         (told,), _ = await read_on(http, type="note-added")
         assert (told["data"], told["type"]) == (THIRD.data, "orderly.order.note-added.v3")

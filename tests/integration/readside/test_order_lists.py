@@ -78,9 +78,9 @@ def any_filter(dice: random.Random) -> Filter:
         sku=maybe(dice.choice(["milk", "bread", "caviar"])),
         external_reference=maybe("a"),
         placed_from=maybe(BEGAN + timedelta(hours=hours[0])),
-        placed_before=maybe(BEGAN + timedelta(hours=hours[1])),
+        placed_until=maybe(BEGAN + timedelta(hours=hours[1])),
         total_from=maybe(totals[0]),
-        total_below=maybe(totals[1]),
+        total_until=maybe(totals[1]),
     )
 
 
@@ -93,9 +93,9 @@ def matches(filter: Filter, order: Made) -> bool:
         and (filter.sku is None or filter.sku in order.skus)
         and filter.external_reference in (None, order.external_reference)
         and (filter.placed_from is None or (placed is not None and placed >= filter.placed_from))
-        and (filter.placed_before is None or (placed is not None and placed < filter.placed_before))
+        and (filter.placed_until is None or (placed is not None and placed < filter.placed_until))
         and (filter.total_from is None or order.total >= filter.total_from)
-        and (filter.total_below is None or order.total < filter.total_below)
+        and (filter.total_until is None or order.total < filter.total_until)
     )
 
 
@@ -128,7 +128,7 @@ async def test_a_cursor_from_beyond_the_bounds_leads_to_nothing_outside_of_them(
 ) -> None:
     dice = random.Random(4)
     await kept(pool, [made(dice, number) for number in range(ORDERS)])
-    filter = Filter(total_from=3, total_below=6)
+    filter = Filter(total_from=3, total_until=6)
     for descending, after in ((True, (99, "x")), (False, (-1, "")), (True, (5, "x"))):
         rows = await page(pool, filter, "total", descending, after, 100)
         assert rows

@@ -134,7 +134,7 @@ async def asked(http: httpx.AsyncClient, question: str, **params: str | int) -> 
 async def test_the_api_answers_as_recently_as_it_is_asked_to(
     http: httpx.AsyncClient, pool: asyncpg.Pool, lives: Lives
 ) -> None:
-    in_2026 = {"from": "2026-01-01", "to": "2026-12-31"}
+    in_2026 = {"from": "2026-01-01", "until": "2027-01-01"}
     order_id = new_order_id()
     lives[order_id] = [Happened(NEW_YEAR, e.OrderOpened(customer_id="900", currency="EUR"))]
     await publish(pool, order_id, lives[order_id], 1)
@@ -144,7 +144,7 @@ async def test_the_api_answers_as_recently_as_it_is_asked_to(
     assert orders["items"] == stats_of(lives)
     orders = await asked(http, "orders", **for_all, currency="EUR")
     assert [(day["day"], day["opened"]) for day in orders["items"]] == [("2026-01-01", 1)]
-    orders = await asked(http, "orders", **{**for_all, "to": "2026-01-02"})
+    orders = await asked(http, "orders", **{**for_all, "until": "2026-01-03"})
     assert orders["items"] == [day for day in stats_of(lives) if day["day"] <= "2026-01-02"]
 
     by_sku = removed_of(lives)
@@ -183,10 +183,11 @@ async def test_without_a_period_it_is_of_the_last_thirty_days(
 @pytest.mark.parametrize(
     ("params", "parameter", "says"),
     [
-        ({"from": "2026-01-02", "to": "2026-01-01"}, "from", "must not be after 2026-01-01"),
-        ({"from": "2025-01-01", "to": "2026-01-02"}, "from", "must be 2025-01-02 or later"),
-        ({"from": "9999-12-31"}, "from", "must not be after"),
-        ({"to": "yesterday"}, "to", "RFC 3339"),
+        ({"from": "2026-01-02", "until": "2026-01-02"}, "from", "must be before 2026-01-02"),
+        ({"from": "2025-01-01", "until": "2026-01-03"}, "from", "must be 2025-01-02 or later"),
+        ({"from": "9999-12-31"}, "from", "must be before"),
+        ({"until": "0001-01-01"}, "from", "must be before"),
+        ({"until": "yesterday"}, "until", "RFC 3339"),
         ({"from": "2026-02-30"}, "from", "valid date"),
     ],
 )
@@ -200,7 +201,7 @@ async def test_days_that_cannot_be_served_are_refused(
 
 
 async def test_the_most_days_and_the_first_of_all_days_are_served(orderly: Running) -> None:
-    for params in ({"from": "2025-01-02", "to": "2026-01-02"}, {"to": "0001-01-01"}):
+    for params in ({"from": "2025-01-02", "until": "2026-01-03"}, {"until": "0001-01-02"}):
         answer = await orderly.http.get("/v1/stats/lead-times", params=params)
         assert (answer.status_code, answer.json()) == (200, {"items": []})
 

@@ -71,7 +71,7 @@ async def test_a_declined_card_is_followed_by_another_and_the_stock_is_held_once
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
     asked = await order.wait_until_settled(status="awaiting_customer", awaits="payment")
-    assert asked["payment"]["status"] == "failed"
+    assert asked["payment"]["status"] == "declined"
     assert asked["deadline"]["name"] == "payment-answer"
     assert {"retry-payment", "cancel-order"} <= set(asked["allowed_commands"])
 

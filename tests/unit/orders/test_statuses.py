@@ -52,7 +52,7 @@ lost = c.ReportDeliveryFailure(shipment_id=BAGELS)
     [
         (a_placed_order, PaymentStatus.NONE),
         (a_short_order, PaymentStatus.NONE),
-        (a_declined_order, PaymentStatus.FAILED),
+        (a_declined_order, PaymentStatus.DECLINED),
         (a_booked_order, PaymentStatus.AUTHORISED),
         (a_booked_order.having(bagels_leave), PaymentStatus.AUTHORISED),
         (

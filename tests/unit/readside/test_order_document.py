@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orders.commands import RefundPayment
 from orders.events import DiscountApplied, ItemAdded, ItemQuantityChanged, OrderEvent
 from orders.evolve import fold
 from orders.order import Order
@@ -16,6 +17,7 @@ from readside.order_view.document import View, document
 from readside.order_view.projection import fold_view
 from tests.support.given import (
     LONG_AGO,
+    Given,
     add_note,
     bagels_added,
     but,
@@ -28,6 +30,7 @@ from tests.support.given import (
     tuna_added,
     welcome_applied,
 )
+from tests.support.order_fixtures import a_half_sent_order, a_sent_order
 
 EVENTS: list[OrderEvent] = [
     opened,
@@ -110,7 +113,10 @@ def test_a_document_shows_all_of_an_order() -> None:
             "captured": 0,
             "refunded": 0,
             "voided": 0,
-            "due": 0,
+            "earned": 0,
+            "capturable": 0,
+            "refundable": 0,
+            "refund_pending": 0,
         },
         "fulfilment_status": "none",
         "return_status": "none",
@@ -134,6 +140,23 @@ def test_a_document_shows_all_of_an_order() -> None:
             "cancel-order",
         ],
     }
+
+
+def test_a_payment_shows_what_is_earned_and_what_can_be_captured_or_refunded() -> None:
+    def shown(scene: Given) -> dict[str, int]:
+        names = {"earned", "capturable", "refundable", "refund_pending"}
+        return document(View("ord_1", scene.order)).payment.model_dump(include=names)
+
+    assert shown(a_half_sent_order) == {
+        "earned": 380,
+        "capturable": 20,
+        "refundable": 380,
+        "refund_pending": 0,
+    }
+    refund = RefundPayment(refund_id="sorry", amount=50)
+    requested = {"earned": 350, "capturable": 0, "refundable": 350, "refund_pending": 50}
+    assert shown(a_sent_order.having(refund)) == requested
+    assert shown(a_sent_order.having(refund).settled()) == {**requested, "refund_pending": 0}
 
 
 def test_a_line_keeps_its_place_when_its_quantity_changes() -> None:
