@@ -49,13 +49,13 @@ def up(
     temporal_port: Annotated[int, typer.Option(help="The same for Temporal.")] = 7233,
     ui_port: Annotated[int, typer.Option(help="The same for Temporal's Web UI.")] = 8233,
     simulators_port: Annotated[
-        int, typer.Option(help="The same for the stand-ins of payments, stock and shipping.")
+        int, typer.Option(help="The same for the simulators of payments, stock and shipping.")
     ] = 0,
     info_file: Annotated[
         Path | None, typer.Option(help="Is kept true while all runs: addresses and pids as JSON.")
     ] = None,
 ) -> None:
-    """Run everything here until Ctrl-C, with stand-ins for payments, stock and shipping."""
+    """Run everything here until Ctrl-C, with simulated payments, stock and shipping."""
     from dev.stack import Screen, StackOptions, running_stack
 
     async def serve() -> None:

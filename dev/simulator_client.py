@@ -40,7 +40,7 @@ class SimulatorClient:
 
     async def recover(self, service: str, order_id: str) -> None:
         """Ends the simulated outage of a service for one order."""
-        await self._request("POST", f"/{service}/control/mend", {"order_id": order_id})
+        await self._request("POST", f"/{service}/control/recover", {"order_id": order_id})
 
     async def ledger(self, service: str, order_id: str = "") -> dict[str, Any]:
         """What a service recorded, by order id: of one order, or of all."""

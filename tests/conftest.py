@@ -127,6 +127,6 @@ async def shop(orderly: Running) -> AsyncIterator[Shop]:
 
 @pytest.fixture
 async def simulators(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Stand-ins for payments, stock and shipping of the test's own, who tell nobody anything."""
+    """The test's own simulators of payments, stock and shipping, without callbacks."""
     async with run_simulators(tmp_path) as simulators:
         yield simulators

@@ -1,5 +1,5 @@
-"""Stand-ins for the payment service, the stock service and the carrier, over real HTTP.
+"""Simulators of the payment service, the stock service and the carrier, over real HTTP.
 
-They are somebody else's software, as far as orderly is concerned: nothing of ours is in them but
-the format of webhooks, and their OpenAPI documents are the contract for the real ones.
+They know nothing of orderly but the signature of webhooks, as other companies' services would.
+Their OpenAPI documents are the contract for real services.
 """

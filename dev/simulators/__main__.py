@@ -1,6 +1,6 @@
-"""Serves the stand-ins: `python -m simulators --port 8070`.
+"""Serves the simulators: `python -m dev.simulators --port 8070`.
 
-ORDERLY_CALLBACK_URL and ORDERLY_WEBHOOK_SECRET say where callbacks go and how they are signed.
+ORDERLY_CALLBACK_URL is where callbacks go; ORDERLY_WEBHOOK_SECRET signs them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 import uvicorn
 from standardwebhooks import Webhook
 
-from dev.simulators.app import Options, create_app
+from dev.simulators.app import SimulatorOptions, create_app
 
 DRAIN_SECONDS_MAX = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m simulators", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m dev.simulators", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8070)
     parser.add_argument("--database", type=Path, default=Path("simulators.db"))
@@ -37,7 +37,7 @@ def main() -> None:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     callback_url = os.environ.get("ORDERLY_CALLBACK_URL") or None
-    app = create_app(Options(arguments.database, callback_url, secret))
+    app = create_app(SimulatorOptions(arguments.database, callback_url, secret))
     # uvicorn handles these itself, and raises them once more when it has finished.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: sys.exit(0))

@@ -1,4 +1,4 @@
-"""The three stand-ins behind one port, each with an OpenAPI document of its own."""
+"""The three simulators on one port, each with its own OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from dev.simulators import idempotent_service as desk
-from dev.simulators import inventory as shelves
-from dev.simulators import outbox, payments, shipping, stock
-from dev.simulators.idempotent_service import Desk
+from dev.simulators import idempotent_service, inventory, outbox, payments, shipping, stock
+from dev.simulators.idempotent_service import IdempotentService
 from dev.simulators.outbox import Outbox
 from dev.simulators.store import Store
 
-TABLES = tuple(module.TABLES for module in (desk, outbox, payments, shelves, shipping))
+TABLES = tuple(
+    module.TABLES for module in (idempotent_service, outbox, payments, inventory, shipping)
+)
 SERVICES = {"payments": payments.create, "stock": stock.create, "shipping": shipping.create}
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where the stand-ins keep what they know, and whom they tell what happens."""
+class SimulatorOptions:
+    """Where the simulators store their state, and where they send callbacks."""
 
     database: Path
     callback_url: str | None = None
@@ -30,8 +30,8 @@ class Options:
     secret: str | None = field(default=None, repr=False)
 
 
-def create_app(options: Options) -> FastAPI:
-    """The application; the next one on the same database continues where it was."""
+def create_app(options: SimulatorOptions) -> FastAPI:
+    """The application; another one on the same database continues from its state."""
     store = Store(options.database, *TABLES)
     callbacks = Outbox(store, options.callback_url, options.secret)
 
@@ -41,13 +41,13 @@ def create_app(options: Options) -> FastAPI:
             async with callbacks.sending():
                 yield
 
-    app = FastAPI(title="Stand-ins", version="1", description=__doc__, lifespan=lifespan)
-    for party, create in SERVICES.items():
-        app.mount(f"/{party}", create(Desk(party, store, callbacks)))
+    app = FastAPI(title="Simulators", version="1", description=__doc__, lifespan=lifespan)
+    for name, create in SERVICES.items():
+        app.mount(f"/{name}", create(IdempotentService(name, store, callbacks)))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Answers as long as the process does."""
+        """Responds while the process runs."""
         return {"status": "alive"}
 
     return app

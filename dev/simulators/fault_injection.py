@@ -1,4 +1,7 @@
-"""The values that make a stand-in fail, and how; docs/contracts.md lists the same."""
+"""Magic values that inject a fault, in payment methods, SKUs and postal codes.
+
+The tables are for people: docs/contracts.md lists the same.
+"""
 
 from __future__ import annotations
 
@@ -11,86 +14,86 @@ PAYMENT_METHODS = {
     "pm_card": "is approved, as is no method and any that is not in this table",
     "pm_declined": "is declined",
     "pm_declined_once": "the first authorisation of an order is declined, later ones are approved",
-    "pm_declined_late": "is declined, but the first call of each key waits for the answer",
-    "pm_capture_refused": "is approved, but captures are refused",
-    "pm_timeout_after_charging": "does what it is asked, but lets the first call of each key wait",
+    "pm_declined_late": "is declined, but the first call of each key gets no response",
+    "pm_capture_refused": "is approved, but captures are declined",
+    "pm_timeout_after_charging": "is approved, but the first call of each key gets no response",
     "pm_slow": "takes two seconds for each key",
     "pm_flapping": "answers 503 to the first two calls of each key",
     "pm_busy": "answers 429 with `Retry-After: 1` to the first call of each key",
-    "pm_down": "answers 503 until it is mended",
-    "pm_refund_down": "is approved, but refunds are answered 503 until it is mended",
-    "pm_callback_first": "sends a callback for each operation before it answers the call",
+    "pm_down": "answers 503 until it recovers",
+    "pm_refund_down": "is approved, but refunds are answered 503 until it recovers",
+    "pm_callback_first": "sends the callback of each operation before the response",
 }
 SKU_PREFIXES = {
     "SHORT-n-": "has only `n` pieces, as `SHORT-2-MILK` has two",
     "GONE-": "has none",
     "SLOWSTOCK-": "takes two seconds for each key",
     "FLAPSTOCK-": "answers 503 to the first two calls of each key",
-    "DOWNSTOCK-": "answers 503 until it is mended",
+    "DOWNSTOCK-": "answers 503 until it recovers",
 }
 POSTAL_CODES = {
-    "00000": "answers 503 until it is mended",
+    "00000": "answers 503 until it recovers",
     "00001": "answers 503 to the first two calls of each key",
 }
 
 LOCATIONS = ("EAST", "WEST")
-PLENTY = 1_000_000
+DEFAULT_STOCK = 1_000_000
 
 
-class Trouble(Enum):
-    """What goes wrong between a stand-in and whoever calls it."""
+class Fault(Enum):
+    """What goes wrong between a service and its caller."""
 
     NONE = auto()
     SLOW = auto()
     FLAPPING = auto()
     BUSY_ONCE = auto()
     DOWN = auto()
-    SILENT_ONCE = auto()
+    NO_RESPONSE_ONCE = auto()
     CALLBACK_FIRST = auto()
 
 
-_OF_METHOD = {
-    "pm_timeout_after_charging": Trouble.SILENT_ONCE,
-    "pm_declined_late": Trouble.SILENT_ONCE,
-    "pm_slow": Trouble.SLOW,
-    "pm_flapping": Trouble.FLAPPING,
-    "pm_busy": Trouble.BUSY_ONCE,
-    "pm_down": Trouble.DOWN,
-    "pm_callback_first": Trouble.CALLBACK_FIRST,
+_BY_METHOD = {
+    "pm_timeout_after_charging": Fault.NO_RESPONSE_ONCE,
+    "pm_declined_late": Fault.NO_RESPONSE_ONCE,
+    "pm_slow": Fault.SLOW,
+    "pm_flapping": Fault.FLAPPING,
+    "pm_busy": Fault.BUSY_ONCE,
+    "pm_down": Fault.DOWN,
+    "pm_callback_first": Fault.CALLBACK_FIRST,
 }
-_OF_SKU = {
-    "SLOWSTOCK": Trouble.SLOW,
-    "FLAPSTOCK": Trouble.FLAPPING,
-    "DOWNSTOCK": Trouble.DOWN,
+_BY_SKU_PREFIX = {
+    "SLOWSTOCK": Fault.SLOW,
+    "FLAPSTOCK": Fault.FLAPPING,
+    "DOWNSTOCK": Fault.DOWN,
 }
-_OF_POSTAL_CODE = {"00000": Trouble.DOWN, "00001": Trouble.FLAPPING}
+_BY_POSTAL_CODE = {"00000": Fault.DOWN, "00001": Fault.FLAPPING}
 
 
-def of_method(method: str | None, refunds: bool = False) -> Trouble:
-    """What goes wrong with an operation on a payment by this method."""
+def payment_fault(method: str | None, is_refund: bool = False) -> Fault:
+    """The fault of an operation on a payment with this method."""
     if method == "pm_refund_down":
-        return Trouble.DOWN if refunds else Trouble.NONE
-    return _OF_METHOD.get(method or "", Trouble.NONE)
+        return Fault.DOWN if is_refund else Fault.NONE
+    return _BY_METHOD.get(method or "", Fault.NONE)
 
 
-def of_skus(skus: Iterable[str]) -> Trouble:
-    """What goes wrong with a call about these; of several troubles, the first."""
-    found = (_OF_SKU.get(sku.partition("-")[0], Trouble.NONE) for sku in skus)
-    return next((trouble for trouble in found if trouble is not Trouble.NONE), Trouble.NONE)
+def stock_fault(skus: Iterable[str]) -> Fault:
+    """The first fault among these SKUs."""
+    found = (_BY_SKU_PREFIX.get(sku.partition("-")[0], Fault.NONE) for sku in skus)
+    return next((fault for fault in found if fault is not Fault.NONE), Fault.NONE)
 
 
-def of_postal_code(postal_code: str | None) -> Trouble:
-    """What goes wrong with a booking for an address there."""
-    return _OF_POSTAL_CODE.get(postal_code or "", Trouble.NONE)
+def booking_fault(postal_code: str | None) -> Fault:
+    """The fault of a booking for an address with this postal code."""
+    return _BY_POSTAL_CODE.get(postal_code or "", Fault.NONE)
 
 
-def pieces_at_first(sku: str, location: str) -> int:
-    """How many pieces there are before anybody sets or takes any.
+def initial_stock(sku: str, location: str) -> int:
+    """The pieces at a location before any is set or reserved.
 
-    All are at one location, which follows from the SKU, so that a basket is split over both.
+    All pieces are at one location, which depends on the SKU, so that an order can be split.
     """
     if location != LOCATIONS[zlib.crc32(sku.encode()) % len(LOCATIONS)]:
         return 0
     if short := re.match(r"SHORT-(\d{1,6})-", sku):
         return int(short[1])
-    return 0 if sku.startswith("GONE-") else PLENTY
+    return 0 if sku.startswith("GONE-") else DEFAULT_STOCK

@@ -1,4 +1,4 @@
-"""What happens to every request, whoever it is for: one effect for each key, and some trouble."""
+"""What the simulated services share: one effect for each idempotency key, and injected faults."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from dev.simulators.fault_injection import Trouble
-from dev.simulators.outbox import Event, Outbox
+from dev.simulators.fault_injection import Fault
+from dev.simulators.outbox import CallbackEvent, Outbox
 from dev.simulators.store import Store
 
 TABLES = """
@@ -30,202 +30,208 @@ CREATE TABLE IF NOT EXISTS attempts (
 CREATE TABLE IF NOT EXISTS mended (party TEXT, order_id TEXT, PRIMARY KEY (party, order_id));
 """
 SLOW_S = 2.0
-SILENCE_S_MAX = 60.0
+NO_RESPONSE_S_MAX = 60.0
 CALLBACK_S_MAX = 2.0
-FLAPS = 2
+FLAPPING_ATTEMPTS = 2
 CONTROL = ["control"]
 
 
-class Asked(BaseModel):
-    """A request. Closed here, so that a mistake is seen; a real service may take more."""
+class ServiceRequest(BaseModel):
+    """A request body. Unknown fields are an error here; a real service may accept more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rejected(BaseModel):
-    """Why nothing was done: a stable code for programs, and words without personal data."""
+class Rejection(BaseModel):
+    """Why nothing was done: a stable code, and a reason without personal data."""
 
     code: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What is answered, and the event that tells the same, if there is one."""
+class ServiceResponse:
+    """A response, and the callback event that reports the same, if there is one."""
 
     status: int
     body: dict[str, Any]
-    event: Event | None = None
+    event: CallbackEvent | None = None
 
 
-class No(Exception):
-    """Nothing is done; `outcome` says why."""
+class RequestRejected(Exception):
+    """Nothing is done; `response` says why."""
 
     def __init__(self, code: str, reason: str, status: int = 422) -> None:
         super().__init__(reason)
-        self.outcome = Outcome(status, {"code": code, "reason": reason})
+        self.response = ServiceResponse(status, {"code": code, "reason": reason})
 
 
 @dataclass(frozen=True)
-class Call:
-    """A request under its caller's key."""
+class Keyed:
+    """A request with its idempotency key."""
 
     request: Request
     key: str
 
 
-async def _call(
+async def _keyed(
     request: Request,
     idempotency_key: Annotated[
         str,
         Header(
             min_length=1,
             max_length=255,
-            description="The same key gets the first answer again; with another body, a 422.",
+            description="The same key gets the first response again; with another body, a 422.",
         ),
     ],
-) -> Call:
-    return Call(request, idempotency_key)
+) -> Keyed:
+    return Keyed(request, idempotency_key)
 
 
-Keyed = Annotated[Call, Depends(_call)]
+KeyedRequest = Annotated[Keyed, Depends(_keyed)]
 
 
-class Mending(Asked):
-    """What is down comes back: for one order, or for all."""
+class Recovery(ServiceRequest):
+    """The service recovers from an outage: for one order, or for all."""
 
     order_id: str | None = None
 
 
-class Desk:
-    """One service's way to do things."""
+class IdempotentService:
+    """Executes the requests of one service: `payments`, `stock` or `shipping`."""
 
-    def __init__(self, party: str, store: Store, outbox: Outbox) -> None:
-        self.party = party
+    def __init__(self, name: str, store: Store, outbox: Outbox) -> None:
+        self.name = name
         self.store = store
         self._outbox = outbox
 
-    async def carry_out(
+    async def execute(
         self,
-        call: Call,
-        asked: Asked,
+        keyed: Keyed,
+        body: ServiceRequest,
         order_id: str,
-        trouble: Trouble,
-        do: Callable[[sqlite3.Connection], Outcome],
+        fault: Fault,
+        effect: Callable[[sqlite3.Connection], ServiceResponse],
     ) -> Response:
-        """Does it once for its key, and answers, or not, as the trouble wants it."""
-        if trouble is Trouble.SLOW and not self._is_answered(call.key):
+        """Runs the effect once for its key, and responds as the fault says."""
+        if fault is Fault.SLOW and not self._has_response(keyed.key):
             await asyncio.sleep(SLOW_S)
         message_id = None
         with self.store.transaction() as db:
-            attempt = self._count(db, call.key)
-            if trouble is Trouble.DOWN and self._is_mended(db, order_id):
-                trouble = Trouble.NONE
-            outcome = _turned_away(trouble, attempt) or self._recalled(db, call, asked)
-            if outcome is None:
-                outcome = _done_or_not(db, do)
-                self._remember(db, call, asked, outcome)
-                if outcome.event and trouble is Trouble.CALLBACK_FIRST:
-                    message_id = self._outbox.put(db, self.party, outcome.event)
+            attempt = self._count_attempt(db, keyed.key)
+            if fault is Fault.DOWN and self._has_recovered(db, order_id):
+                fault = Fault.NONE
+            response = _fault_response(fault, attempt) or self._stored_response(db, keyed, body)
+            if response is None:
+                response = _run(db, effect)
+                self._store_response(db, keyed, body, response)
+                if response.event and fault is Fault.CALLBACK_FIRST:
+                    message_id = self._outbox.enqueue(db, self.name, response.event)
         if message_id:
-            await self._outbox.taken(message_id, CALLBACK_S_MAX)
-        if trouble is Trouble.SILENT_ONCE and attempt == 1:
-            await _hung_up(call.request)
-        return answered(outcome)
+            await self._outbox.wait_until_delivered(message_id, CALLBACK_S_MAX)
+        if fault is Fault.NO_RESPONSE_ONCE and attempt == 1:
+            await _wait_for_disconnect(keyed.request)
+        return to_http(response)
 
-    def tell(self, db: sqlite3.Connection, event: Event) -> None:
-        """Sends a callback for what has just become true."""
-        self._outbox.put(db, self.party, event)
+    def send_callback(self, db: sqlite3.Connection, event: CallbackEvent) -> None:
+        """Enqueues a callback for what became true in this transaction."""
+        self._outbox.enqueue(db, self.name, event)
 
-    def install(self, app: FastAPI) -> None:
-        """What all three have in common: the form of their mistakes, and mending."""
+    def add_common_routes(self, app: FastAPI) -> None:
+        """Adds what all services share: error responses, and recovery from an outage."""
 
         async def malformed(request: Request, error: Exception) -> Response:
             assert isinstance(error, RequestValidationError)
-            # Without the values: they may be personal.
-            wrong = [f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            return answered(No("malformed", "; ".join(wrong)).outcome)
+            # Without the values: they may be personal data.
+            reasons = [f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            return to_http(RequestRejected("malformed", "; ".join(reasons)).response)
 
-        async def refused(request: Request, error: Exception) -> Response:
-            assert isinstance(error, No)
-            return answered(error.outcome)
+        async def rejected(request: Request, error: Exception) -> Response:
+            assert isinstance(error, RequestRejected)
+            return to_http(error.response)
 
         app.add_exception_handler(RequestValidationError, malformed)
-        app.add_exception_handler(No, refused)
+        app.add_exception_handler(RequestRejected, rejected)
 
-        @app.post("/control/mend", status_code=204, tags=[*CONTROL])
-        async def mend(asked: Mending) -> None:
-            """Ends what answers 503 until it is mended, for one order or for all of them."""
+        @app.post("/control/recover", status_code=204, tags=[*CONTROL])
+        async def recover(body: Recovery) -> None:
+            """Ends a simulated outage, for one order or for all of them."""
             with self.store.transaction() as db:
-                row = (self.party, asked.order_id or "")
+                row = (self.name, body.order_id or "")
                 db.execute("INSERT OR IGNORE INTO mended VALUES (?, ?)", row)
 
-    def _count(self, db: sqlite3.Connection, key: str) -> int:
+    def _count_attempt(self, db: sqlite3.Connection, key: str) -> int:
         attempts: int = db.execute(
             "INSERT INTO attempts VALUES (?, ?, 1)"
             " ON CONFLICT DO UPDATE SET attempts = attempts + 1 RETURNING attempts",
-            (self.party, key),
+            (self.name, key),
         ).fetchone()[0]
         return attempts
 
-    def _is_answered(self, key: str) -> bool:
+    def _has_response(self, key: str) -> bool:
         with self.store.transaction() as db:
             query = "SELECT 1 FROM answers WHERE party = ? AND key = ?"
-            return db.execute(query, (self.party, key)).fetchone() is not None
+            return db.execute(query, (self.name, key)).fetchone() is not None
 
-    def _is_mended(self, db: sqlite3.Connection, order_id: str) -> bool:
+    def _has_recovered(self, db: sqlite3.Connection, order_id: str) -> bool:
         query = "SELECT 1 FROM mended WHERE party = ? AND order_id IN ('', ?)"
-        return db.execute(query, (self.party, order_id)).fetchone() is not None
+        return db.execute(query, (self.name, order_id)).fetchone() is not None
 
-    def _recalled(self, db: sqlite3.Connection, call: Call, asked: Asked) -> Outcome | None:
+    def _stored_response(
+        self, db: sqlite3.Connection, keyed: Keyed, body: ServiceRequest
+    ) -> ServiceResponse | None:
         query = "SELECT request, status, body FROM answers WHERE party = ? AND key = ?"
-        row = db.execute(query, (self.party, call.key)).fetchone()
+        row = db.execute(query, (self.name, keyed.key)).fetchone()
         if row is None:
             return None
-        if row["request"] != _fingerprint(call, asked):
-            return No("key-reused", "this Idempotency-Key came with another request before").outcome
-        return Outcome(row["status"], json.loads(row["body"]))
+        if row["request"] != _fingerprint(keyed, body):
+            reason = "this Idempotency-Key came with another request before"
+            return RequestRejected("key-reused", reason).response
+        return ServiceResponse(row["status"], json.loads(row["body"]))
 
-    def _remember(self, db: sqlite3.Connection, call: Call, asked: Asked, outcome: Outcome) -> None:
-        answer = (_fingerprint(call, asked), outcome.status, json.dumps(outcome.body))
-        db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (self.party, call.key, *answer))
-
-
-def answered(outcome: Outcome) -> Response:
-    headers = {"Retry-After": "1"} if outcome.status == 429 else None
-    return JSONResponse(outcome.body, outcome.status, headers)
+    def _store_response(
+        self, db: sqlite3.Connection, keyed: Keyed, body: ServiceRequest, response: ServiceResponse
+    ) -> None:
+        row = (_fingerprint(keyed, body), response.status, json.dumps(response.body))
+        db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (self.name, keyed.key, *row))
 
 
-def _turned_away(trouble: Trouble, attempt: int) -> Outcome | None:
-    if trouble is Trouble.BUSY_ONCE and attempt == 1:
-        return No("too-busy", "too many calls at once", 429).outcome
-    if trouble is Trouble.DOWN or (trouble is Trouble.FLAPPING and attempt <= FLAPS):
-        return No("unavailable", "this is out of order", 503).outcome
+def to_http(response: ServiceResponse) -> Response:
+    headers = {"Retry-After": "1"} if response.status == 429 else None
+    return JSONResponse(response.body, response.status, headers)
+
+
+def _fault_response(fault: Fault, attempt: int) -> ServiceResponse | None:
+    if fault is Fault.BUSY_ONCE and attempt == 1:
+        return RequestRejected("too-busy", "too many calls at once", 429).response
+    if fault is Fault.DOWN or (fault is Fault.FLAPPING and attempt <= FLAPPING_ATTEMPTS):
+        return RequestRejected("unavailable", "the service is down", 503).response
     return None
 
 
-def _done_or_not(db: sqlite3.Connection, do: Callable[[sqlite3.Connection], Outcome]) -> Outcome:
-    db.execute("SAVEPOINT doing")
+def _run(
+    db: sqlite3.Connection, effect: Callable[[sqlite3.Connection], ServiceResponse]
+) -> ServiceResponse:
+    db.execute("SAVEPOINT effect")
     try:
-        return do(db)
-    except No as no:
-        db.execute("ROLLBACK TO doing")
-        return no.outcome
+        return effect(db)
+    except RequestRejected as rejected:
+        db.execute("ROLLBACK TO effect")
+        return rejected.response
 
 
-async def _hung_up(request: Request) -> None:
-    """Waits until the caller has given up."""
-    for _ in range(int(SILENCE_S_MAX / 0.05)):
+async def _wait_for_disconnect(request: Request) -> None:
+    for _ in range(int(NO_RESPONSE_S_MAX / 0.05)):
         if await request.is_disconnected():
             return
         await asyncio.sleep(0.05)
 
 
-def _fingerprint(call: Call, asked: Asked) -> str:
-    # Without the address: of what is personal, not even a hash is kept, as it could be guessed.
-    request = call.request
-    body = asked.model_dump_json(exclude={"address"})
-    return hashlib.sha256(f"{request.method} {request.url.path} {body}".encode()).hexdigest()
+def _fingerprint(keyed: Keyed, body: ServiceRequest) -> str:
+    # Without the address: not even a hash of personal data is kept, as it could be guessed.
+    content = body.model_dump_json(exclude={"address"})
+    request = f"{keyed.request.method} {keyed.request.url.path} {content}"
+    return hashlib.sha256(request.encode()).hexdigest()
 
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]

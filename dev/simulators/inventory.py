@@ -1,4 +1,4 @@
-"""Pieces of stock, free and held, at two locations: no more are held than there are."""
+"""Pieces of stock at two locations, free and held: never more held than there are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from dev.simulators import fault_injection as magic
-from dev.simulators.idempotent_service import Asked, Id, No, Outcome, Quantity
+from dev.simulators.fault_injection import LOCATIONS, initial_stock
+from dev.simulators.idempotent_service import (
+    Id,
+    Quantity,
+    RequestRejected,
+    ServiceRequest,
+    ServiceResponse,
+)
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS shelves (
@@ -22,31 +28,31 @@ CREATE TABLE IF NOT EXISTS pieces (
     held INTEGER NOT NULL DEFAULT 0,
     withdrawn INTEGER NOT NULL DEFAULT 0,
     returned INTEGER NOT NULL DEFAULT 0,
-    lost INTEGER NOT NULL DEFAULT 0,  -- while they were held, and the order may not know it yet
+    lost INTEGER NOT NULL DEFAULT 0,  -- while they were held; the order may not know it yet
     PRIMARY KEY (order_id, line_id, sku, location)
 );
 CREATE INDEX IF NOT EXISTS pieces_by_sku ON pieces (sku, location);
 """
 
 
-class Wanted(Asked):
-    """So many pieces, wherever they are."""
+class ReservationLine(ServiceRequest):
+    """A number of pieces at any location."""
 
     line_id: Id
     sku: Id
     quantity: Quantity
 
 
-class Reservation(Asked):
+class Reservation(ServiceRequest):
     """Hold these pieces, or as many of them as there are."""
 
     order_id: Id
     step_id: Id
-    lines: list[Wanted] = Field(min_length=1)
+    lines: list[ReservationLine] = Field(min_length=1)
 
 
-class HeldPieces(Asked):
-    """So many pieces of an order's line at one location."""
+class HeldPieces(ServiceRequest):
+    """Pieces of an order's line at one location."""
 
     line_id: Id
     sku: Id
@@ -54,22 +60,22 @@ class HeldPieces(Asked):
     quantity: Quantity
 
 
-class Reserved(BaseModel):
-    """What is held by this reservation now."""
+class ReservationResult(BaseModel):
+    """What this reservation holds."""
 
     held: list[HeldPieces]
 
 
-class Move(Asked):
-    """Something is done with pieces of an order."""
+class StockMovement(ServiceRequest):
+    """Pieces of an order to release, withdraw or restock."""
 
     order_id: Id
     step_id: Id
     held: list[HeldPieces] = Field(min_length=1)
 
 
-class Loss(Asked):
-    """Held pieces are not there after all."""
+class Loss(ServiceRequest):
+    """Held pieces that turn out to be missing."""
 
     order_id: Id
     loss_id: Id
@@ -78,103 +84,119 @@ class Loss(Asked):
     quantity: Quantity
 
 
-def reserved(db: sqlite3.Connection, asked: Reservation) -> Outcome:
+def reserve(db: sqlite3.Connection, body: Reservation) -> ServiceResponse:
     held = []
-    for line in asked.lines:
-        wanted = line.quantity
-        for location in magic.LOCATIONS:
-            taken = min(wanted, _free(db, line.sku, location))
+    for line in body.lines:
+        missing = line.quantity
+        for location in LOCATIONS:
+            taken = min(missing, _free(db, line.sku, location))
             if taken:
-                _put(db, line.sku, location, -taken)
-                place = {"line_id": line.line_id, "sku": line.sku, "location": location}
+                _add_free(db, line.sku, location, -taken)
+                row = {"line_id": line.line_id, "sku": line.sku, "location": location}
                 db.execute(
                     "INSERT INTO pieces (order_id, line_id, sku, location, held)"
                     " VALUES (:order_id, :line_id, :sku, :location, :taken)"
                     " ON CONFLICT DO UPDATE SET held = held + :taken",
-                    place | {"order_id": asked.order_id, "taken": taken},
+                    row | {"order_id": body.order_id, "taken": taken},
                 )
-                held.append(place | {"quantity": taken})
-                wanted -= taken
-    return Outcome(201, {"held": held})
+                held.append(row | {"quantity": taken})
+                missing -= taken
+    return ServiceResponse(201, {"held": held})
 
 
-def let_go(db: sqlite3.Connection, asked: Move, onto: str) -> Outcome:
-    """Held pieces become free or withdrawn.
+def release(db: sqlite3.Connection, body: StockMovement) -> ServiceResponse:
+    """Held pieces become free."""
+    for pieces in body.held:
+        _add_free(db, pieces.sku, pieces.location, _take_held(db, body.order_id, pieces))
+    return ServiceResponse(200, {"status": "done"})
 
-    Those that were lost are not asked about: the order may not have heard of it yet.
-    """
-    for pieces in asked.held:
-        row = _row(db, asked.order_id, pieces)
-        if pieces.quantity > row["held"] + row["lost"]:
-            raise _not_there(pieces, "held")
-        there = min(pieces.quantity, row["held"])
-        withdrawn = 0 if onto == "free" else there
+
+def withdraw(db: sqlite3.Connection, body: StockMovement) -> ServiceResponse:
+    """Held pieces leave the location."""
+    for pieces in body.held:
+        taken = _take_held(db, body.order_id, pieces)
         db.execute(
-            "UPDATE pieces SET held = held - ?, lost = lost - ?, withdrawn = withdrawn + ?"
-            " WHERE rowid = ?",
-            (there, pieces.quantity - there, withdrawn, row["rowid"]),
+            "UPDATE pieces SET withdrawn = withdrawn + ? WHERE rowid = ?",
+            (taken, _find(db, body.order_id, pieces)["rowid"]),
         )
-        _put(db, pieces.sku, pieces.location, there - withdrawn)
-    return Outcome(200, {"status": "done"})
+    return ServiceResponse(200, {"status": "done"})
 
 
-def put_back(db: sqlite3.Connection, asked: Move) -> Outcome:
-    for pieces in asked.held:
-        row = _row(db, asked.order_id, pieces)
+def restock(db: sqlite3.Connection, body: StockMovement) -> ServiceResponse:
+    """Withdrawn pieces become free."""
+    for pieces in body.held:
+        row = _find(db, body.order_id, pieces)
         if pieces.quantity > row["withdrawn"] - row["returned"]:
-            raise _not_there(pieces, "out")
+            raise _too_few(pieces, "out")
         db.execute(
             "UPDATE pieces SET returned = returned + ? WHERE rowid = ?",
             (pieces.quantity, row["rowid"]),
         )
-        _put(db, pieces.sku, pieces.location, pieces.quantity)
-    return Outcome(200, {"status": "done"})
+        _add_free(db, pieces.sku, pieces.location, pieces.quantity)
+    return ServiceResponse(200, {"status": "done"})
 
 
-def lose(db: sqlite3.Connection, asked: Loss) -> None:
-    """Held pieces are gone; raises No if so many are not held."""
+def lose(db: sqlite3.Connection, body: Loss) -> None:
+    """Removes held pieces; raises RequestRejected if fewer are held."""
     lost = db.execute(
         "UPDATE pieces SET held = held - :quantity, lost = lost + :quantity"
         " WHERE order_id = :order_id AND line_id = :line_id AND location = :location"
         " AND held >= :quantity",
-        asked.model_dump(),
+        body.model_dump(),
     ).rowcount
     if not lost:
-        raise No("not-held", "so many pieces are not held there")
+        raise RequestRejected("not-held", "fewer pieces are held there")
 
 
 def set_free(db: sqlite3.Connection, sku: str, location: str, pieces: int) -> None:
-    """So many pieces are there beside those that are held."""
+    """Sets the number of pieces that are not held."""
     db.execute("INSERT OR REPLACE INTO shelves VALUES (?, ?, ?)", (sku, location, pieces))
 
 
-def _row(db: sqlite3.Connection, order_id: str, pieces: HeldPieces) -> sqlite3.Row:
+def _take_held(db: sqlite3.Connection, order_id: str, pieces: HeldPieces) -> int:
+    """Removes held pieces; returns how many there were.
+
+    Lost pieces count as taken: the order may not know of the loss yet.
+    """
+    row = _find(db, order_id, pieces)
+    if pieces.quantity > row["held"] + row["lost"]:
+        raise _too_few(pieces, "held")
+    taken: int = min(pieces.quantity, row["held"])
+    db.execute(
+        "UPDATE pieces SET held = held - ?, lost = lost - ? WHERE rowid = ?",
+        (taken, pieces.quantity - taken, row["rowid"]),
+    )
+    return taken
+
+
+def _find(db: sqlite3.Connection, order_id: str, pieces: HeldPieces) -> sqlite3.Row:
     row: sqlite3.Row | None = db.execute(
         "SELECT rowid, * FROM pieces"
         " WHERE order_id = ? AND line_id = ? AND sku = ? AND location = ?",
         (order_id, pieces.line_id, pieces.sku, pieces.location),
     ).fetchone()
     if row is None:
-        raise _not_there(pieces, "held")
+        raise _too_few(pieces, "held")
     return row
 
 
-def _not_there(pieces: HeldPieces, how: str) -> No:
+def _too_few(pieces: HeldPieces, state: str) -> RequestRejected:
     where = f"of line {pieces.line_id} at {pieces.location}"
-    return No(f"not-{how}", f"{pieces.quantity} pieces {where} are not {how}")
+    return RequestRejected(f"not-{state}", f"{pieces.quantity} pieces {where} are not {state}")
 
 
 def _free(db: sqlite3.Connection, sku: str, location: str) -> int:
     query = "SELECT free FROM shelves WHERE sku = ? AND location = ?"
     row = db.execute(query, (sku, location)).fetchone()
-    return magic.pieces_at_first(sku, location) if row is None else row["free"]
+    return initial_stock(sku, location) if row is None else row["free"]
 
 
-def _put(db: sqlite3.Connection, sku: str, location: str, pieces: int) -> None:
+def _add_free(db: sqlite3.Connection, sku: str, location: str, pieces: int) -> None:
     set_free(db, sku, location, _free(db, sku, location) + pieces)
 
 
-def orders(db: sqlite3.Connection, order_id: str | None) -> dict[str, Any]:
+def ledger(db: sqlite3.Connection, order_id: str | None) -> dict[str, Any]:
+    """By order: pieces held, withdrawn, returned and lost, each by SKU."""
     states = ("held", "withdrawn", "returned", "lost")
     sums = ", ".join(f"SUM({state}) AS {state}" for state in states)
     rows = db.execute(
@@ -182,24 +204,24 @@ def orders(db: sqlite3.Connection, order_id: str | None) -> dict[str, Any]:
         " GROUP BY order_id, sku",
         (order_id or "",),
     )
-    found: dict[str, Any] = {}
+    orders: dict[str, Any] = {}
     for row in rows:
-        order = found.setdefault(row["order_id"], {state: {} for state in states})
+        order = orders.setdefault(row["order_id"], {state: {} for state in states})
         for state in states:
             if row[state]:
                 order[state][row["sku"]] = row[state]
-    return found
+    return orders
 
 
-def shelves(db: sqlite3.Connection) -> dict[str, dict[str, dict[str, int]]]:
-    """By SKU and location: pieces that are free, and pieces that are there in all."""
+def stock_levels(db: sqlite3.Connection) -> dict[str, dict[str, dict[str, int]]]:
+    """By SKU and location: `free` pieces, and all pieces `on_hand`."""
     rows = db.execute(
         "SELECT sku, location, free, (SELECT COALESCE(SUM(held), 0) FROM pieces"
         " WHERE pieces.sku = shelves.sku AND pieces.location = shelves.location) AS held"
         " FROM shelves"
     )
-    found: dict[str, dict[str, dict[str, int]]] = {}
+    levels: dict[str, dict[str, dict[str, int]]] = {}
     for row in rows:
-        there = {"free": row["free"], "on_hand": row["free"] + row["held"]}
-        found.setdefault(row["sku"], {})[row["location"]] = there
-    return found
+        level = {"free": row["free"], "on_hand": row["free"] + row["held"]}
+        levels.setdefault(row["sku"], {})[row["location"]] = level
+    return levels

@@ -1,4 +1,4 @@
-"""The payment service's stand-in: authorise, capture, void, refund, and the books."""
+"""The simulated payment service: authorise, capture, void, refund, and the ledger."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
-from dev.simulators import fault_injection as magic
+from dev.simulators.fault_injection import Fault, payment_fault
 from dev.simulators.idempotent_service import (
     CONTROL,
     Amount,
-    Asked,
-    Desk,
     Id,
-    Keyed,
-    No,
-    Outcome,
-    Rejected,
+    IdempotentService,
+    KeyedRequest,
+    Rejection,
+    RequestRejected,
+    ServiceRequest,
+    ServiceResponse,
 )
-from dev.simulators.outbox import Event
+from dev.simulators.outbox import CallbackEvent
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS authorisations (
@@ -41,8 +41,8 @@ CREATE TABLE IF NOT EXISTS authorisations (
 """
 
 
-class Authorisation(Asked):
-    """May this amount be taken from the customer?"""
+class Authorisation(ServiceRequest):
+    """Authorise an amount of the customer's money."""
 
     order_id: Id
     authorisation_id: Id = Field(description="the caller's own name for it, unique in its order")
@@ -53,21 +53,21 @@ class Authorisation(Asked):
 
 
 class Authorised(BaseModel):
-    """The amount is set aside."""
+    """The amount is authorised."""
 
     reference: str
     status: str = "authorised"
 
 
-class Step(Asked):
-    """Something is done with an authorisation."""
+class PaymentStep(ServiceRequest):
+    """An operation on an authorisation."""
 
     order_id: Id
     step_id: Id = Field(description="the caller's own name for it; callbacks repeat it")
 
 
-class Movement(Step):
-    """So much of an authorisation is moved."""
+class PaymentMovement(PaymentStep):
+    """A capture or refund of an amount."""
 
     amount: Amount
 
@@ -78,18 +78,21 @@ class Done(BaseModel):
     status: str
 
 
-def create(desk: Desk) -> FastAPI:
-    """The service; its OpenAPI document is the contract for a real one."""
+def create(service: IdempotentService) -> FastAPI:
+    """The application; its OpenAPI document is the contract for a real payment service."""
     app = FastAPI(title="Payments", version="1", description=__doc__)
-    desk.install(app)
-    declined: dict[int | str, dict[str, Any]] = {402: {"model": Rejected}, 422: {"model": Rejected}}
+    service.add_common_routes(app)
+    declined: dict[int | str, dict[str, Any]] = {
+        402: {"model": Rejection},
+        422: {"model": Rejection},
+    }
 
     @app.post("/authorisations", status_code=201, response_model=Authorised, responses=declined)
-    async def authorise(call: Keyed, asked: Authorisation) -> Response:
-        """Sets an amount aside; 402 with the code `declined` if it may not be taken."""
-        trouble = magic.of_method(asked.method)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: _authorise(db, asked)
+    async def authorise(keyed: KeyedRequest, body: Authorisation) -> Response:
+        """Authorises an amount; 402 with the code `declined` if it is declined."""
+        fault = payment_fault(body.method)
+        return await service.execute(
+            keyed, body, body.order_id, fault, lambda db: _authorise(db, body)
         )
 
     @app.post(
@@ -98,143 +101,147 @@ def create(desk: Desk) -> FastAPI:
         response_model=Done,
         responses=declined,
     )
-    async def capture(call: Keyed, reference: str, asked: Movement) -> Response:
-        """Takes some of it, or 402 with the code `declined`: never more than is left."""
-        trouble = _trouble(desk, reference)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: _capture(db, reference, asked)
+    async def capture(keyed: KeyedRequest, reference: str, body: PaymentMovement) -> Response:
+        """Captures a part of it, never more than is left; 402 with the code `declined`."""
+        fault = _fault(service, reference)
+        return await service.execute(
+            keyed, body, body.order_id, fault, lambda db: _capture(db, reference, body)
         )
 
     @app.post(
         "/authorisations/{reference}/void",
         response_model=Done,
-        responses={422: {"model": Rejected}},
+        responses={422: {"model": Rejection}},
     )
-    async def void(call: Keyed, reference: str, asked: Step) -> Response:
-        """Gives up what was not captured; what was captured stays so."""
-        trouble = _trouble(desk, reference)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: _void(db, reference, asked)
+    async def void(keyed: KeyedRequest, reference: str, body: PaymentStep) -> Response:
+        """Voids what is not captured; captured money stays captured."""
+        fault = _fault(service, reference)
+        return await service.execute(
+            keyed, body, body.order_id, fault, lambda db: _void(db, reference, body)
         )
 
     @app.post(
         "/authorisations/{reference}/refunds",
         status_code=201,
         response_model=Done,
-        responses={422: {"model": Rejected}},
+        responses={422: {"model": Rejection}},
     )
-    async def refund(call: Keyed, reference: str, asked: Movement) -> Response:
-        """Gives some of it back; never more than was captured and not given back yet."""
-        trouble = _trouble(desk, reference, refunds=True)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: _refund(db, reference, asked)
+    async def refund(keyed: KeyedRequest, reference: str, body: PaymentMovement) -> Response:
+        """Refunds a part of it; never more than is captured and not refunded yet."""
+        fault = _fault(service, reference, is_refund=True)
+        return await service.execute(
+            keyed, body, body.order_id, fault, lambda db: _refund(db, reference, body)
         )
 
     @app.get("/control/books", tags=[*CONTROL])
-    async def books(order_id: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-        """What is open, captured and refunded, by order and by currency."""
-        with desk.store.transaction() as db:
+    async def show_ledger(order_id: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+        """What is authorised, captured and refunded, by order and by currency."""
+        with service.store.transaction() as db:
             return {
-                "orders": _sums(db, "order_id", order_id),
-                "currencies": _sums(db, "currency", order_id),
+                "orders": _sums_by(db, "order_id", order_id),
+                "currencies": _sums_by(db, "currency", order_id),
             }
 
     return app
 
 
-def _authorise(db: sqlite3.Connection, asked: Authorisation) -> Outcome:
-    name = (asked.order_id, asked.authorisation_id)
+def _authorise(db: sqlite3.Connection, body: Authorisation) -> ServiceResponse:
+    name = (body.order_id, body.authorisation_id)
     query = "SELECT authorisation_id FROM authorisations WHERE order_id = ?"
     earlier = {row[0] for row in db.execute(query, name[:1])}
-    if asked.authorisation_id in earlier:
-        raise No("exists", "this authorisation_id came under another key before")
+    if body.authorisation_id in earlier:
+        raise RequestRejected("exists", "this authorisation_id came under another key before")
     reference = f"auth_{hashlib.sha256(repr(name).encode()).hexdigest()[:16]}"
-    is_declined = asked.method in ("pm_declined", "pm_declined_late") or (
-        asked.method == "pm_declined_once" and not earlier
+    is_declined = body.method in ("pm_declined", "pm_declined_late") or (
+        body.method == "pm_declined_once" and not earlier
     )
     db.execute(
         "INSERT INTO authorisations VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
         (
-            *(reference, *name, asked.currency, asked.method, asked.amount),
+            *(reference, *name, body.currency, body.method, body.amount),
             "declined" if is_declined else "authorised",
         ),
     )
-    about = {"order_id": asked.order_id, "authorisation_id": asked.authorisation_id}
+    about = {"order_id": body.order_id, "authorisation_id": body.authorisation_id}
     if is_declined:
         return _declined("the card was declined", "authorisation.declined", about)
-    return Outcome(
+    return ServiceResponse(
         201,
         Authorised(reference=reference).model_dump(),
-        Event("authorisation.approved", about | {"reference": reference}),
+        CallbackEvent("authorisation.approved", about | {"reference": reference}),
     )
 
 
-def _capture(db: sqlite3.Connection, reference: str, asked: Movement) -> Outcome:
-    row = _found(db, reference, asked)
-    about = {"order_id": asked.order_id, "step_id": asked.step_id}
+def _capture(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> ServiceResponse:
+    row = _find_authorisation(db, reference, body)
+    about = {"order_id": body.order_id, "step_id": body.step_id}
     if row["method"] == "pm_capture_refused":
-        return _declined("the bank refuses the capture", "capture.refused", about)
+        return _declined("the bank declined the capture", "capture.refused", about)
     left = row["amount"] - row["captured"] if row["status"] == "authorised" else 0
-    if asked.amount > left:
-        reason = f"{asked.amount} cannot be captured: {left} is left of this authorisation"
+    if body.amount > left:
+        reason = f"{body.amount} cannot be captured: {left} is left of this authorisation"
         return _declined(reason, "capture.refused", about)
     db.execute(
         "UPDATE authorisations SET captured = captured + ?, captures = captures + 1"
         " WHERE reference = ?",
-        (asked.amount, reference),
+        (body.amount, reference),
     )
-    return Outcome(201, {"status": "captured"}, Event("capture.done", about))
+    return ServiceResponse(201, {"status": "captured"}, CallbackEvent("capture.done", about))
 
 
-def _void(db: sqlite3.Connection, reference: str, asked: Step) -> Outcome:
-    row = _found(db, reference, asked)
+def _void(db: sqlite3.Connection, reference: str, body: PaymentStep) -> ServiceResponse:
+    row = _find_authorisation(db, reference, body)
     if row["status"] == "authorised":
         query = "UPDATE authorisations SET status = 'voided' WHERE reference = ?"
         db.execute(query, (reference,))
-    about = {"order_id": asked.order_id, "step_id": asked.step_id}
-    return Outcome(200, {"status": "voided"}, Event("void.done", about))
+    about = {"order_id": body.order_id, "step_id": body.step_id}
+    return ServiceResponse(200, {"status": "voided"}, CallbackEvent("void.done", about))
 
 
-def _refund(db: sqlite3.Connection, reference: str, asked: Movement) -> Outcome:
-    row = _found(db, reference, asked)
+def _refund(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> ServiceResponse:
+    row = _find_authorisation(db, reference, body)
     left = row["captured"] - row["refunded"]
-    if asked.amount > left:
-        reason = f"{asked.amount} cannot be refunded: {left} is captured and not refunded"
-        raise No("too-much", reason)
+    if body.amount > left:
+        reason = f"{body.amount} cannot be refunded: {left} is captured and not refunded"
+        raise RequestRejected("too-much", reason)
     db.execute(
         "UPDATE authorisations SET refunded = refunded + ?, refunds = refunds + 1"
         " WHERE reference = ?",
-        (asked.amount, reference),
+        (body.amount, reference),
     )
-    about = {"order_id": asked.order_id, "step_id": asked.step_id}
-    return Outcome(201, {"status": "refunded"}, Event("refund.done", about))
+    about = {"order_id": body.order_id, "step_id": body.step_id}
+    return ServiceResponse(201, {"status": "refunded"}, CallbackEvent("refund.done", about))
 
 
-def _found(db: sqlite3.Connection, reference: str, asked: Step) -> sqlite3.Row:
+def _find_authorisation(db: sqlite3.Connection, reference: str, body: PaymentStep) -> sqlite3.Row:
     query = "SELECT * FROM authorisations WHERE reference = ? AND order_id = ?"
-    row: sqlite3.Row | None = db.execute(query, (reference, asked.order_id)).fetchone()
+    row: sqlite3.Row | None = db.execute(query, (reference, body.order_id)).fetchone()
     if row is None:
-        raise No("unknown-reference", f"this order has no authorisation {reference}", 404)
+        raise RequestRejected(
+            "unknown-reference", f"this order has no authorisation {reference}", 404
+        )
     return row
 
 
-def _declined(reason: str, event: str, about: dict[str, str]) -> Outcome:
-    return Outcome(
-        402, {"code": "declined", "reason": reason}, Event(event, about | {"reason": reason})
+def _declined(reason: str, event: str, about: dict[str, str]) -> ServiceResponse:
+    return ServiceResponse(
+        402,
+        {"code": "declined", "reason": reason},
+        CallbackEvent(event, about | {"reason": reason}),
     )
 
 
-def _trouble(desk: Desk, reference: str, refunds: bool = False) -> magic.Trouble:
-    with desk.store.transaction() as db:
+def _fault(service: IdempotentService, reference: str, is_refund: bool = False) -> Fault:
+    with service.store.transaction() as db:
         query = "SELECT method FROM authorisations WHERE reference = ?"
         row = db.execute(query, (reference,)).fetchone()
-    return magic.of_method(row and row["method"], refunds)
+    return payment_fault(row and row["method"], is_refund)
 
 
-def _sums(db: sqlite3.Connection, by: str, order_id: str | None) -> dict[str, dict[str, Any]]:
+def _sums_by(db: sqlite3.Connection, by: str, order_id: str | None) -> dict[str, dict[str, Any]]:
     rows = db.execute(
         f"""
-        SELECT {by} AS whose, MIN(currency) AS currency,
+        SELECT {by} AS key, MIN(currency) AS currency,
             SUM(CASE status WHEN 'authorised' THEN amount - captured ELSE 0 END) AS authorised,
             SUM(captured) AS captured, SUM(refunded) AS refunded,
             SUM(captures) AS captures, SUM(refunds) AS refunds
@@ -242,4 +249,4 @@ def _sums(db: sqlite3.Connection, by: str, order_id: str | None) -> dict[str, di
         """,
         (order_id or "",),
     )
-    return {row["whose"]: {k: v for k, v in dict(row).items() if k != "whose"} for row in rows}
+    return {row["key"]: {k: v for k, v in dict(row).items() if k != "key"} for row in rows}

@@ -1,4 +1,4 @@
-"""The carrier's stand-in: shipments are booked, stopped, and leave; and the books."""
+"""The simulated carrier: books and stops shipments, ships and delivers them; and the ledger."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Literal
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
-from dev.simulators import fault_injection as magic
+from dev.simulators.fault_injection import Fault, booking_fault
 from dev.simulators.idempotent_service import (
     CONTROL,
-    Asked,
-    Desk,
     Id,
-    Keyed,
-    No,
-    Outcome,
+    IdempotentService,
+    KeyedRequest,
     Quantity,
-    Rejected,
+    Rejection,
+    RequestRejected,
+    ServiceRequest,
+    ServiceResponse,
 )
-from dev.simulators.outbox import Event
+from dev.simulators.outbox import CallbackEvent
 
-# Nothing of an address is kept: nobody has to erase it here.
+# Addresses are not stored, so there is no personal data to erase.
 TABLES = """
 CREATE TABLE IF NOT EXISTS shipments (
     order_id TEXT,
@@ -40,16 +40,16 @@ CREATE TABLE IF NOT EXISTS shipments (
 """
 
 
-class Pieces(Asked):
-    """So many pieces of a line."""
+class Pieces(ServiceRequest):
+    """Pieces of a line."""
 
     line_id: Id
     sku: Id
     quantity: Quantity
 
 
-class Booking(Asked):
-    """Take this shipment along; a higher revision replaces what was booked before."""
+class Booking(ServiceRequest):
+    """Book a shipment; a higher revision replaces an earlier booking."""
 
     step_id: Id
     revision: int = Field(ge=0)
@@ -59,25 +59,25 @@ class Booking(Asked):
 
 
 class Booked(BaseModel):
-    """The carrier will take it."""
+    """The shipment is booked."""
 
     tracking: str
 
 
-class Stopping(Asked):
-    """Let this shipment not leave."""
+class StopRequest(ServiceRequest):
+    """Stop a shipment before it leaves."""
 
     step_id: Id
 
 
 class Stopped(BaseModel):
-    """It will not leave, whatever is still on its way."""
+    """The shipment will not leave, even if a booking arrives later."""
 
     status: str = "stopped"
 
 
-class Gone(BaseModel):
-    """It has left; or, with the code `stopped`, it was stopped before."""
+class ShipmentConflict(BaseModel):
+    """The shipment has left (`gone`), or was stopped before (`stopped`)."""
 
     code: Literal["gone", "stopped"]
     reason: str
@@ -85,63 +85,72 @@ class Gone(BaseModel):
     lines: list[Pieces] | None = None
 
 
-class Failure(Asked):
-    """It will not arrive."""
+class DeliveryFailure(ServiceRequest):
+    """A delivery that failed."""
 
-    reason: str = "nobody was at home"
+    reason: str = "the recipient was absent"
     goods: Literal["lost", "returned"] = "lost"
 
 
-def create(desk: Desk) -> FastAPI:
-    """The service; its OpenAPI document is the contract for a real one."""
+def create(service: IdempotentService) -> FastAPI:
+    """The application; its OpenAPI document is the contract for a real carrier."""
     app = FastAPI(title="Shipping", version="1", description=__doc__)
-    desk.install(app)
-    answers: dict[int | str, dict[str, Any]] = {409: {"model": Gone}, 422: {"model": Rejected}}
-    refused: dict[int | str, dict[str, Any]] = {409: {"model": Rejected}}
+    service.add_common_routes(app)
+    answers: dict[int | str, dict[str, Any]] = {
+        409: {"model": ShipmentConflict},
+        422: {"model": Rejection},
+    }
+    rejected: dict[int | str, dict[str, Any]] = {409: {"model": Rejection}}
 
     @app.put("/shipments/{order_id}/{shipment_id}", response_model=Booked, responses=answers)
-    async def book(call: Keyed, order_id: str, shipment_id: str, asked: Booking) -> Response:
+    async def book(keyed: KeyedRequest, order_id: str, shipment_id: str, body: Booking) -> Response:
         """Books, unless a higher revision is booked already; 409 if it has left or was stopped."""
-        trouble = magic.of_postal_code((asked.address or {}).get("postal_code"))
-        return await desk.carry_out(
-            call, asked, order_id, trouble, lambda db: _book(db, order_id, shipment_id, asked)
+        fault = booking_fault((body.address or {}).get("postal_code"))
+        return await service.execute(
+            keyed, body, order_id, fault, lambda db: _book(db, order_id, shipment_id, body)
         )
 
     @app.post("/shipments/{order_id}/{shipment_id}/stop", response_model=Stopped, responses=answers)
-    async def stop(call: Keyed, order_id: str, shipment_id: str, asked: Stopping) -> Response:
-        """Stops it for ever, also before its booking has come; 409 if it has left."""
-        return await desk.carry_out(
-            call, asked, order_id, magic.Trouble.NONE, lambda db: _stop(db, order_id, shipment_id)
+    async def stop(
+        keyed: KeyedRequest, order_id: str, shipment_id: str, body: StopRequest
+    ) -> Response:
+        """Stops it for ever, even before its booking arrives; 409 if it has left."""
+        return await service.execute(
+            keyed, body, order_id, Fault.NONE, lambda db: _stop(db, order_id, shipment_id)
         )
 
     control = "/control/shipments/{order_id}/{shipment_id}"
 
-    @app.post(f"{control}/leave", status_code=204, responses=refused, tags=[*CONTROL])
+    @app.post(f"{control}/leave", status_code=204, responses=rejected, tags=[*CONTROL])
     async def leave(order_id: str, shipment_id: str) -> None:
-        """It leaves; tells of it by the callback `shipment.dispatched`."""
-        with desk.store.transaction() as db:
-            row = _moved(db, order_id, shipment_id, "booked", "gone")
+        """The shipment leaves; sends the callback `shipment.dispatched`."""
+        with service.store.transaction() as db:
+            row = _change_status(db, order_id, shipment_id, "booked", "gone")
             left = {"tracking": row["tracking"], "lines": json.loads(row["lines"])}
-            desk.tell(db, Event("shipment.dispatched", _name(row) | left))
+            service.send_callback(
+                db, CallbackEvent("shipment.dispatched", _shipment_key(row) | left)
+            )
 
-    @app.post(f"{control}/deliver", status_code=204, responses=refused, tags=[*CONTROL])
+    @app.post(f"{control}/deliver", status_code=204, responses=rejected, tags=[*CONTROL])
     async def deliver(order_id: str, shipment_id: str) -> None:
-        """It arrives; tells of it by the callback `shipment.delivered`."""
-        with desk.store.transaction() as db:
-            row = _moved(db, order_id, shipment_id, "gone", "delivered")
-            desk.tell(db, Event("shipment.delivered", _name(row)))
+        """The shipment arrives; sends the callback `shipment.delivered`."""
+        with service.store.transaction() as db:
+            row = _change_status(db, order_id, shipment_id, "gone", "delivered")
+            service.send_callback(db, CallbackEvent("shipment.delivered", _shipment_key(row)))
 
-    @app.post(f"{control}/fail", status_code=204, responses=refused, tags=[*CONTROL])
-    async def fail(order_id: str, shipment_id: str, asked: Failure) -> None:
-        """It left and will not arrive; tells of it by the callback `shipment.failed`."""
-        with desk.store.transaction() as db:
-            row = _moved(db, order_id, shipment_id, "gone", "failed")
-            desk.tell(db, Event("shipment.failed", _name(row) | asked.model_dump()))
+    @app.post(f"{control}/fail", status_code=204, responses=rejected, tags=[*CONTROL])
+    async def fail(order_id: str, shipment_id: str, body: DeliveryFailure) -> None:
+        """The delivery fails; sends the callback `shipment.failed`."""
+        with service.store.transaction() as db:
+            row = _change_status(db, order_id, shipment_id, "gone", "failed")
+            service.send_callback(
+                db, CallbackEvent("shipment.failed", _shipment_key(row) | body.model_dump())
+            )
 
     @app.get("/control/books", tags=[*CONTROL])
-    async def books(order_id: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    async def show_ledger(order_id: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
         """The shipments of each order."""
-        with desk.store.transaction() as db:
+        with service.store.transaction() as db:
             rows = db.execute(
                 "SELECT * FROM shipments WHERE ? IN (order_id, '')", (order_id or "",)
             ).fetchall()
@@ -155,56 +164,60 @@ def create(desk: Desk) -> FastAPI:
     return app
 
 
-def _book(db: sqlite3.Connection, order_id: str, shipment_id: str, asked: Booking) -> Outcome:
-    known = _known(db, order_id, shipment_id)
+def _book(
+    db: sqlite3.Connection, order_id: str, shipment_id: str, body: Booking
+) -> ServiceResponse:
+    known = _find_shipment(db, order_id, shipment_id)
     if known is not None and known["status"] == "stopped":
-        return _conflict(Gone(code="stopped", reason="this shipment was stopped"))
+        return _conflict(ShipmentConflict(code="stopped", reason="this shipment was stopped"))
     if known is not None and known["status"] != "booked":
-        return _gone(known)
+        return _departed(known)
     name = hashlib.sha256(f"{order_id} {shipment_id}".encode()).hexdigest()[:12]
     booked = Booked(tracking=f"TRACK-{name.upper()}")
-    if known is None or known["revision"] < asked.revision:
-        lines = json.dumps([line.model_dump() for line in asked.lines])
+    if known is None or known["revision"] < body.revision:
+        lines = json.dumps([line.model_dump() for line in body.lines])
         db.execute(
             "INSERT OR REPLACE INTO shipments VALUES (?, ?, ?, ?, ?, ?, ?, 'booked')",
             (
-                *(order_id, shipment_id, asked.revision, asked.location, lines),
-                *(asked.address is not None, booked.tracking),
+                *(order_id, shipment_id, body.revision, body.location, lines),
+                *(body.address is not None, booked.tracking),
             ),
         )
-    return Outcome(200, booked.model_dump())
+    return ServiceResponse(200, booked.model_dump())
 
 
-def _stop(db: sqlite3.Connection, order_id: str, shipment_id: str) -> Outcome:
-    known = _known(db, order_id, shipment_id)
+def _stop(db: sqlite3.Connection, order_id: str, shipment_id: str) -> ServiceResponse:
+    known = _find_shipment(db, order_id, shipment_id)
     if known is not None and known["status"] not in ("booked", "stopped"):
-        return _gone(known)
-    # One that nobody has heard of, too: its booking may still be on its way.
+        return _departed(known)
+    # An unknown shipment, too: its booking may arrive later.
     db.execute(
         "INSERT INTO shipments VALUES (?, ?, 0, NULL, '[]', 0, NULL, 'stopped')"
         " ON CONFLICT DO UPDATE SET status = 'stopped'",
         (order_id, shipment_id),
     )
-    return Outcome(200, Stopped().model_dump())
+    return ServiceResponse(200, Stopped().model_dump())
 
 
-def _known(db: sqlite3.Connection, order_id: str, shipment_id: str) -> sqlite3.Row | None:
+def _find_shipment(db: sqlite3.Connection, order_id: str, shipment_id: str) -> sqlite3.Row | None:
     query = "SELECT * FROM shipments WHERE order_id = ? AND shipment_id = ?"
     row: sqlite3.Row | None = db.execute(query, (order_id, shipment_id)).fetchone()
     return row
 
 
-def _gone(row: sqlite3.Row) -> Outcome:
+def _departed(row: sqlite3.Row) -> ServiceResponse:
     lines = [Pieces(**line) for line in json.loads(row["lines"])]
     reason = "this shipment has left"
-    return _conflict(Gone(code="gone", reason=reason, tracking=row["tracking"], lines=lines))
+    return _conflict(
+        ShipmentConflict(code="gone", reason=reason, tracking=row["tracking"], lines=lines)
+    )
 
 
-def _conflict(gone: Gone) -> Outcome:
-    return Outcome(409, gone.model_dump())
+def _conflict(gone: ShipmentConflict) -> ServiceResponse:
+    return ServiceResponse(409, gone.model_dump())
 
 
-def _moved(
+def _change_status(
     db: sqlite3.Connection, order_id: str, shipment_id: str, old: str, new: str
 ) -> sqlite3.Row:
     row: sqlite3.Row | None = db.execute(
@@ -213,9 +226,9 @@ def _moved(
         (new, order_id, shipment_id, old),
     ).fetchone()
     if row is None:
-        raise No(f"not-{old}", f"this shipment is not {old}", 409)
+        raise RequestRejected(f"not-{old}", f"this shipment is not {old}", 409)
     return row
 
 
-def _name(row: sqlite3.Row) -> dict[str, str]:
+def _shipment_key(row: sqlite3.Row) -> dict[str, str]:
     return {"order_id": row["order_id"], "shipment_id": row["shipment_id"]}

@@ -1,4 +1,4 @@
-"""The stock service's stand-in: two locations, pieces that are held, and the books."""
+"""The simulated stock service: two locations, held pieces, and the ledger."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import Any
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
-from dev.simulators import fault_injection as magic
-from dev.simulators import inventory as shelves
-from dev.simulators.idempotent_service import CONTROL, Asked, Desk, Keyed, Rejected
-from dev.simulators.inventory import Loss, Move, Reservation, Reserved
-from dev.simulators.outbox import Event
+from dev.simulators import inventory
+from dev.simulators.fault_injection import Fault, stock_fault
+from dev.simulators.idempotent_service import (
+    CONTROL,
+    IdempotentService,
+    KeyedRequest,
+    Rejection,
+    ServiceRequest,
+)
+from dev.simulators.inventory import Loss, Reservation, ReservationResult, StockMovement
+from dev.simulators.outbox import CallbackEvent
 
 
 class Done(BaseModel):
@@ -20,69 +26,75 @@ class Done(BaseModel):
     status: str = "done"
 
 
-class Shelf(Asked):
-    """How many pieces there are that nobody holds."""
+class StockLevel(ServiceRequest):
+    """The number of pieces that are not held."""
 
     free: int = Field(ge=0)
 
 
-def create(desk: Desk) -> FastAPI:
-    """The service; its OpenAPI document is the contract for a real one."""
+def create(service: IdempotentService) -> FastAPI:
+    """The application; its OpenAPI document is the contract for a real stock service."""
     app = FastAPI(title="Stock", version="1", description=__doc__)
-    desk.install(app)
-    refused: dict[int | str, dict[str, Any]] = {422: {"model": Rejected}}
+    service.add_common_routes(app)
+    rejected: dict[int | str, dict[str, Any]] = {422: {"model": Rejection}}
 
-    @app.post("/reservations", status_code=201, response_model=Reserved, responses=refused)
-    async def reserve(call: Keyed, asked: Reservation) -> Response:
+    @app.post(
+        "/reservations", status_code=201, response_model=ReservationResult, responses=rejected
+    )
+    async def reserve(keyed: KeyedRequest, body: Reservation) -> Response:
         """Holds as many pieces as there are, at one location or several; fewer is no error."""
-        trouble = magic.of_skus(line.sku for line in asked.lines)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: shelves.reserved(db, asked)
+        fault = stock_fault(line.sku for line in body.lines)
+        return await service.execute(
+            keyed, body, body.order_id, fault, lambda db: inventory.reserve(db, body)
         )
 
-    @app.post("/releases", response_model=Done, responses=refused)
-    async def release(call: Keyed, asked: Move) -> Response:
-        """Lets go of pieces: others may have them."""
-        trouble = magic.of_skus(pieces.sku for pieces in asked.held)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: shelves.let_go(db, asked, "free")
+    @app.post("/releases", response_model=Done, responses=rejected)
+    async def release(keyed: KeyedRequest, body: StockMovement) -> Response:
+        """Releases held pieces: other orders may have them."""
+        return await service.execute(
+            keyed, body, body.order_id, _fault(body), lambda db: inventory.release(db, body)
         )
 
-    @app.post("/withdrawals", response_model=Done, responses=refused)
-    async def withdraw(call: Keyed, asked: Move) -> Response:
-        """Held pieces have left the building."""
-        trouble = magic.of_skus(pieces.sku for pieces in asked.held)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: shelves.let_go(db, asked, "withdrawn")
+    @app.post("/withdrawals", response_model=Done, responses=rejected)
+    async def withdraw(keyed: KeyedRequest, body: StockMovement) -> Response:
+        """Held pieces have left the location."""
+        return await service.execute(
+            keyed, body, body.order_id, _fault(body), lambda db: inventory.withdraw(db, body)
         )
 
-    @app.post("/returns", response_model=Done, responses=refused)
-    async def take_back(call: Keyed, asked: Move) -> Response:
+    @app.post("/returns", response_model=Done, responses=rejected)
+    async def restock(keyed: KeyedRequest, body: StockMovement) -> Response:
         """Pieces that had left came back and can be sold again."""
-        trouble = magic.of_skus(pieces.sku for pieces in asked.held)
-        return await desk.carry_out(
-            call, asked, asked.order_id, trouble, lambda db: shelves.put_back(db, asked)
+        return await service.execute(
+            keyed, body, body.order_id, _fault(body), lambda db: inventory.restock(db, body)
         )
 
     @app.put("/control/shelves/{sku}/{location}", status_code=204, tags=[*CONTROL])
-    async def set_shelf(sku: str, location: str, asked: Shelf) -> None:
-        """Says how many pieces there are beside those that are held."""
-        with desk.store.transaction() as db:
-            shelves.set_free(db, sku, location, asked.free)
+    async def set_stock_level(sku: str, location: str, body: StockLevel) -> None:
+        """Sets the number of pieces that are not held."""
+        with service.store.transaction() as db:
+            inventory.set_free(db, sku, location, body.free)
 
     @app.post(
-        "/control/losses", status_code=204, responses={422: {"model": Rejected}}, tags=[*CONTROL]
+        "/control/losses", status_code=204, responses={422: {"model": Rejection}}, tags=[*CONTROL]
     )
-    async def lose(asked: Loss) -> None:
-        """Takes held pieces away, and tells of it by the callback `stock.lost`."""
-        with desk.store.transaction() as db:
-            shelves.lose(db, asked)
-            desk.tell(db, Event("stock.lost", asked.model_dump()))
+    async def lose(body: Loss) -> None:
+        """Removes held pieces, and sends the callback `stock.lost`."""
+        with service.store.transaction() as db:
+            inventory.lose(db, body)
+            service.send_callback(db, CallbackEvent("stock.lost", body.model_dump()))
 
     @app.get("/control/books", tags=[*CONTROL])
-    async def books(order_id: str | None = None) -> dict[str, Any]:
-        """By order what is held, withdrawn, returned and lost of each SKU; and the shelves."""
-        with desk.store.transaction() as db:
-            return {"orders": shelves.orders(db, order_id), "shelves": shelves.shelves(db)}
+    async def show_ledger(order_id: str | None = None) -> dict[str, Any]:
+        """By order the pieces held, withdrawn, returned and lost; and all stock levels."""
+        with service.store.transaction() as db:
+            return {
+                "orders": inventory.ledger(db, order_id),
+                "shelves": inventory.stock_levels(db),
+            }
 
     return app
+
+
+def _fault(body: StockMovement) -> Fault:
+    return stock_fault(pieces.sku for pieces in body.held)

@@ -1,4 +1,4 @@
-"""What the stand-ins remember: one SQLite file, so that a killed process forgets nothing."""
+"""The simulators' state: one SQLite file, so that a killed process loses nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BUSY_SECONDS_MAX = 10.0  # A process that was killed a moment ago may not have let go yet.
+BUSY_SECONDS_MAX = 10.0  # A process that was just killed may still hold its lock.
 
 
 class Store:
-    """One connection; nobody waits in the midst of a transaction, so one is enough."""
+    """One connection is enough: no transaction awaits anything."""
 
     def __init__(self, file: Path | str, *tables: str) -> None:
         self._db = sqlite3.connect(file, timeout=BUSY_SECONDS_MAX, isolation_level=None)
@@ -23,7 +23,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing of what is done within; nothing else can come in between."""
+        """A serializable transaction: rolled back if the `with` block raises."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db

@@ -1,4 +1,4 @@
-"""The embedded stack: Postgres, Temporal, stand-ins, projector, worker, API, each a process."""
+"""The embedded stack: Postgres, Temporal, simulators, projector, worker, API, each a process."""
 
 from dev.stack.claim import OccupiedError, StackError
 from dev.stack.running import Stack, StackOptions, running_stack

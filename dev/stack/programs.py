@@ -115,7 +115,7 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses) -> Program:
 
 
 def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) -> Program:
-    """The stand-ins for other people's services; `secret` signs what they tell the API."""
+    """The simulators of external services; `secret` signs their callbacks."""
     url = urlsplit(addresses.simulators_url)
     command: list[str | Path] = [sys.executable, "-P", "-m", "dev.simulators"]
     command += ["--database", data_dir / "simulators.db"]

@@ -53,7 +53,7 @@ async def worker_polls(addresses: Addresses) -> bool:
 
 
 async def simulators_answer(addresses: Addresses) -> bool:
-    """Whether the stand-ins serve."""
+    """Whether the simulators respond."""
     return await _is_well(f"{addresses.simulators_url}/healthz")
 
 

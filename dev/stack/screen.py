@@ -46,7 +46,7 @@ class Screen:
             f"\n  API          {stack.api_url}/docs"
             f"\n  Temporal UI  {stack.temporal_ui_url}"
             f"\n  Postgres     {stack.postgres_dsn}"
-            f"\n  Stand-ins    {stack.simulators_url}/payments/docs (/stock, /shipping)"
+            f"\n  Simulators   {stack.simulators_url}/payments/docs (/stock, /shipping)"
             f"\n  Logs         {stack.logs}"
             f"\n\nPlace an order:\n\n  curl -i {stack.api_url}/v1/orders \\"
             "\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-order' \\"

@@ -27,7 +27,7 @@ from activities.service_client import connected
 from api.app import create_app
 from api.gateway.gateway import Gateway
 from api.server import HardenedHttpProtocol
-from dev.simulators.app import Options
+from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
 from dev.stack.claim import LOOPBACK, free_ports
 from dev.stack.programs import SEARCH_ATTRIBUTES
@@ -187,7 +187,7 @@ def cut_off(pool: asyncpg.Pool) -> Activities:
 
 
 def reaching(simulators: httpx.AsyncClient, settings: Settings) -> Settings:
-    """The settings, with the stand-ins for the services outside."""
+    """The settings, with the simulators as external services."""
     base = str(simulators.base_url).rstrip("/")
     return settings.model_copy(
         update={
@@ -202,8 +202,8 @@ def reaching(simulators: httpx.AsyncClient, settings: Settings) -> Settings:
 async def run_simulators(
     folder: Path, callback_url: str | None = None, secret: str | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The stand-ins behind a real socket, on a free port; in a folder they continue."""
-    options = Options(folder / "simulators.db", callback_url, secret)
+    """The simulators on a free port; they continue from the state in the folder."""
+    options = SimulatorOptions(folder / "simulators.db", callback_url, secret)
     async with serving(create_simulators(options)) as http:
         yield http
 

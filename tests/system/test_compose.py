@@ -53,7 +53,7 @@ def test_the_api_asks_its_callers_for_tokens(services: dict[str, Any]) -> None:
     assert tokens == TokenRules("orderly", "orderly", secret=environment["ORDERLY_TOKEN_SECRET"])
 
 
-def test_the_stand_ins_and_orderly_find_and_believe_each_other(services: dict[str, Any]) -> None:
+def test_simulators_and_orderly_share_urls_and_secret(services: dict[str, Any]) -> None:
     settings = reading(services["worker"]["environment"], lambda: from_environment(Settings))
     simulators = services["simulators"]
     assert "--port=8070" in simulators["command"]

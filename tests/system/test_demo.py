@@ -36,7 +36,7 @@ from dev.demo.scenarios import SCENARIOS
 from dev.simulator_client import SimulatorClient
 from dev.stack.programs import Addresses
 from tests.support.servers import Running
-from tests.support.simulator_client import MILK, post, reserve
+from tests.support.service_calls import MILK, post, reserve
 
 BAGELS, TUNA = Item("1020156", 1, 150), Item("1053875", 2, 278)
 LUNCH = OrderSummary(428, "USD", (BAGELS, TUNA))

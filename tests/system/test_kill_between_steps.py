@@ -216,7 +216,7 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 def attempts(database: Path, keys: list[tuple[str, str]]) -> list[int]:
-    """How often the stand-ins were asked under each key."""
+    """How many attempts the simulators counted for each key."""
     query = "SELECT attempts FROM attempts WHERE party = ? AND key = ?"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
         return [db.execute(query, key).fetchone()[0] for key in keys]

@@ -15,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 import telemetry
 from activities.service_client import connected
 from api.gateway.gateway import Gateway
-from dev.simulators.app import Options
+from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
 from dev.stack import StackOptions, running_stack
 from orders.commands import OpenOrder, PlaceOrder
@@ -120,7 +120,7 @@ def calls(seen: list[Seen], kind: str) -> list[Span]:
 async def test_the_other_services_hear_of_the_trace(
     temporal: WorkflowEnvironment, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
-    services = create_simulators(Options(tmp_path / "simulators.db"))
+    services = create_simulators(SimulatorOptions(tmp_path / "simulators.db"))
     heard: dict[str, str] = {}
 
     @services.middleware("http")

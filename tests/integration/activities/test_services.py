@@ -47,7 +47,7 @@ from orders.steps import (
     Withdraw,
 )
 from tests.support.servers import SERVICE_TIMEOUT_SECONDS, serving
-from tests.support.simulator_client import books
+from tests.support.service_calls import ledger
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -128,7 +128,7 @@ async def test_money_is_authorised_captured_refunded_and_given_up(
     assert too_late == PaymentRefused(
         step_id="c2", reason="1 cannot be captured: 0 is left of this authorisation"
     )
-    found = await books(simulators, "payments", "o")
+    found = await ledger(simulators, "payments", "o")
     assert (found["authorised"], found["captured"], found["refunded"]) == (0, 600, 100)
 
 
@@ -154,7 +154,7 @@ async def test_stock_is_held_as_far_as_there_is_any(
     assert await stock.withdraw_stock(request(withdraw)) == StepDone(step_id="w1")
     restock = request(Restock(step_id="t1", held=[one]))
     assert await stock.restock(restock) == StepDone(step_id="t1")
-    assert await books(simulators, "stock", "o") == {
+    assert await ledger(simulators, "stock", "o") == {
         "held": {},
         "withdrawn": {"MILK": 2},
         "returned": {"MILK": 1},
@@ -169,7 +169,7 @@ async def test_a_shipment_is_booked_stopped_or_gone(
     booked = await shipping.book_shipment(book(address="sealed.1"))
     assert isinstance(booked, BookingAccepted)
     assert booked.tracking is not None
-    assert (await books(simulators, "shipping", "o"))["s"]["has_address"]
+    assert (await ledger(simulators, "shipping", "o"))["s"]["has_address"]
 
     await simulators.post("/shipping/control/shipments/o/s/leave")
     gone = ShipmentDeparted(shipment_id="s", tracking=booked.tracking, lines=[MILK])
@@ -197,9 +197,9 @@ async def test_a_failure_is_told_in_a_sentence_and_the_same_key_settles_it(
     for _ in range(2):
         error = await failure(outside.payments.authorise_payment(flapping))
         assert (error.type, error.non_retryable) == (FAILED, False)
-        assert error.message == "the payments service answered 503: this is out of order"
+        assert error.message == "the payments service answered 503: the service is down"
     assert isinstance(await outside.payments.authorise_payment(flapping), PaymentApproved)
-    assert (await books(simulators, "payments", "o"))["authorised"] == 1000
+    assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
 
 
 async def test_a_service_says_how_long_it_would_be_left_alone(outside: Outside) -> None:
@@ -215,9 +215,9 @@ async def test_an_unknown_outcome_is_settled_by_the_same_key(
         error = await failure(impatient.payments.authorise_payment(asked))
     assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
     assert "did not answer, so the outcome is unknown" in error.message
-    assert (await books(simulators, "payments", "o"))["authorised"] == 1000
+    assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
     assert isinstance(await outside.payments.authorise_payment(asked), PaymentApproved)
-    assert (await books(simulators, "payments", "o"))["authorised"] == 1000
+    assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
 
 
 async def test_a_connection_that_breaks_leaves_the_outcome_unknown() -> None:

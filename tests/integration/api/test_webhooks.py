@@ -24,7 +24,7 @@ from orders.steps import (
 from settings import Settings
 from tests.support.api_requests import BAGELS_CENTS, BASKET, problem
 from tests.support.servers import Running, run_api
-from tests.support.simulator_client import books
+from tests.support.service_calls import ledger
 from tests.support.webhook_events import event, tell
 from tests.support.webhook_signing import signed_headers
 
@@ -229,7 +229,7 @@ async def shipped(orderly: Running, **terms: Any) -> tuple[str, str]:
 async def booked(orderly: Running, order_id: str) -> dict[str, Any]:
     """The shipments of an order in the carrier's books, at least one."""
     async with asyncio.timeout(30):
-        while not (shipments := await books(orderly.simulators, "shipping", order_id)):
+        while not (shipments := await ledger(orderly.simulators, "shipping", order_id)):
             await asyncio.sleep(0.05)
     found: dict[str, Any] = shipments
     return found
@@ -281,7 +281,7 @@ async def test_what_is_refused_for_long_need_not_be_sent_again(orderly: Running)
     assert (old.status_code, old.json()) == (200, {"outcome": "rejected", "code": "unknown-id"})
 
 
-async def test_the_stand_ins_tell_orderly_what_happens(orderly: Running) -> None:
+async def test_simulators_send_callbacks_to_orderly(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     path = f"/shipping/control/shipments/{order_id}/{shipment_id}"
     for happening in ("leave", "deliver"):
@@ -307,4 +307,4 @@ async def test_the_carrier_is_told_the_address_that_is_sealed_everywhere_else(
 async def test_a_callback_before_the_answer_is_the_same_payment(orderly: Running) -> None:
     order_id, _ = await shipped(orderly, payment_method="pm_callback_first")
     assert len(await events_of(orderly, order_id, "payment-authorised")) == 1
-    assert (await books(orderly.simulators, "payments", order_id))["authorised"] == BAGELS_CENTS
+    assert (await ledger(orderly.simulators, "payments", order_id))["authorised"] == BAGELS_CENTS

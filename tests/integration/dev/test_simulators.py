@@ -1,4 +1,4 @@
-"""The stand-ins keep the contract that they are: once for each key, durably, and with magic."""
+"""The simulators keep their contract: one effect per key, durable, with injectable faults."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook
 
-from dev.simulators import fault_injection as magic
-from dev.simulators import idempotent_service as desk
+from dev.simulators import fault_injection, idempotent_service
 from dev.stack.claim import free_ports
 from tests.support.paths import ROOT
 from tests.support.servers import SERVICE_TIMEOUT_SECONDS, run_simulators, serving
-from tests.support.simulator_client import (
+from tests.support.service_calls import (
     MILK,
     authorise,
     authorised,
     book,
-    books,
+    ledger,
     move,
     post,
     reserve,
@@ -41,7 +40,7 @@ SECRET = new_secret()
 # One effect for each key
 
 
-async def test_the_same_key_gets_the_first_answer_again(simulators: httpx.AsyncClient) -> None:
+async def test_repeated_key_gets_the_first_response(simulators: httpx.AsyncClient) -> None:
     first = await authorise(simulators, "o")
     again = await authorise(simulators, "o")
     assert (again.status_code, again.text) == (first.status_code, first.text) == (201, first.text)
@@ -52,7 +51,7 @@ async def test_the_same_key_gets_the_first_answer_again(simulators: httpx.AsyncC
             simulators, f"/payments/authorisations/{path}/captures", "o", "c", 400
         )
         assert captured.status_code == 201
-    assert await books(simulators, "payments", "o") == {
+    assert await ledger(simulators, "payments", "o") == {
         "currency": "USD",
         "authorised": 600,
         "captured": 400,
@@ -62,20 +61,20 @@ async def test_the_same_key_gets_the_first_answer_again(simulators: httpx.AsyncC
     }
 
 
-async def test_a_refusal_is_an_answer_and_stays_the_same(simulators: httpx.AsyncClient) -> None:
+async def test_rejection_is_repeated_for_its_key(simulators: httpx.AsyncClient) -> None:
     path = await authorised(simulators, "o", amount=100)
     for _ in range(2):
-        refused = await move(simulators, f"{path}/captures", "o", "c1", 101)
-        assert (refused.status_code, refused.json()["code"]) == (402, "declined")
+        rejected = await move(simulators, f"{path}/captures", "o", "c1", 101)
+        assert (rejected.status_code, rejected.json()["code"]) == (402, "declined")
 
 
-async def test_a_key_with_another_body_is_refused(simulators: httpx.AsyncClient) -> None:
+async def test_key_with_another_body_is_rejected(simulators: httpx.AsyncClient) -> None:
     await authorise(simulators, "o", amount=1)
     other = await authorise(simulators, "o", amount=2)
     assert (other.status_code, other.json()["code"]) == (422, "key-reused")
 
 
-async def test_a_key_is_required_and_a_mistake_quotes_nothing(
+async def test_key_is_required_and_errors_quote_no_values(
     simulators: httpx.AsyncClient,
 ) -> None:
     without = await simulators.post("/payments/authorisations", json={"customer_id": "Ada"})
@@ -84,16 +83,20 @@ async def test_a_key_is_required_and_a_mistake_quotes_nothing(
     assert "Ada" not in without.text
 
 
-async def test_all_at_once_under_one_key_count_once(simulators: httpx.AsyncClient) -> None:
+async def test_concurrent_requests_with_one_key_have_one_effect(
+    simulators: httpx.AsyncClient,
+) -> None:
     answers = await asyncio.gather(*(reserve(simulators, "o", MILK) for _ in range(10)))
     assert len({answer.text for answer in answers}) == 1
-    assert (await books(simulators, "stock", "o"))["held"] == {"MILK": 2}
+    assert (await ledger(simulators, "stock", "o"))["held"] == {"MILK": 2}
 
 
 # Payments
 
 
-async def test_money_moves_only_as_far_as_there_is_any(simulators: httpx.AsyncClient) -> None:
+async def test_captures_and_refunds_are_limited_by_the_authorisation(
+    simulators: httpx.AsyncClient,
+) -> None:
     path = await authorised(simulators, "o", amount=1000)
     assert (await move(simulators, f"{path}/captures", "o", "c1", 700)).status_code == 201
     assert (await move(simulators, f"{path}/captures", "o", "c2", 301)).status_code == 402
@@ -104,7 +107,7 @@ async def test_money_moves_only_as_far_as_there_is_any(simulators: httpx.AsyncCl
     assert (await move(simulators, f"{path}/captures", "o", "c3", 1)).status_code == 402
     unknown = await move(simulators, "/payments/authorisations/none/void", "o", "v2")
     assert unknown.status_code == 404
-    assert await books(simulators, "payments", "o") == {
+    assert await ledger(simulators, "payments", "o") == {
         "currency": "USD",
         "authorised": 0,
         "captured": 700,
@@ -117,16 +120,18 @@ async def test_money_moves_only_as_far_as_there_is_any(simulators: httpx.AsyncCl
 # Stock
 
 
-async def test_no_piece_is_held_twice_however_many_want_it(simulators: httpx.AsyncClient) -> None:
-    wanted = {"line_id": "1", "sku": "SHORT-7-MILK", "quantity": 2}
+async def test_concurrent_reservations_hold_no_piece_twice(simulators: httpx.AsyncClient) -> None:
+    line = {"line_id": "1", "sku": "SHORT-7-MILK", "quantity": 2}
     answers = await asyncio.gather(
-        *(reserve(simulators, f"o{n}", wanted, step_id="r") for n in range(10))
+        *(reserve(simulators, f"o{n}", line, step_id="r") for n in range(10))
     )
     held = [sum(part["quantity"] for part in answer.json()["held"]) for answer in answers]
     assert sorted(held, reverse=True) == [2, 2, 2, 1, 0, 0, 0, 0, 0, 0]
 
 
-async def test_pieces_are_held_moved_and_returned(simulators: httpx.AsyncClient) -> None:
+async def test_pieces_are_reserved_withdrawn_released_and_returned(
+    simulators: httpx.AsyncClient,
+) -> None:
     held = (await reserve(simulators, "o", MILK)).json()["held"]
 
     async def moved(path: str, pieces: int, step_id: str) -> int:
@@ -146,24 +151,27 @@ async def test_pieces_are_held_moved_and_returned(simulators: httpx.AsyncClient)
         "returned": {"MILK": 1},
         "lost": {},
     }
-    (shelf,) = document["shelves"]["MILK"].values()
-    assert shelf == {"free": magic.PLENTY, "on_hand": magic.PLENTY}
+    (level,) = document["shelves"]["MILK"].values()
+    assert level == {
+        "free": fault_injection.DEFAULT_STOCK,
+        "on_hand": fault_injection.DEFAULT_STOCK,
+    }
 
 
-async def test_what_is_refused_moves_nothing_of_it(simulators: httpx.AsyncClient) -> None:
+async def test_rejected_withdrawal_changes_nothing(simulators: httpx.AsyncClient) -> None:
     held = (await reserve(simulators, "o", MILK)).json()["held"]
     body = {"order_id": "o", "step_id": "w", "held": [*held, held[0]]}
-    refused = await post(simulators, "/stock/withdrawals", body, "w")
-    assert (refused.status_code, refused.json()["code"]) == (422, "not-held")
-    assert (await books(simulators, "stock", "o"))["held"] == {"MILK": 2}
+    rejected = await post(simulators, "/stock/withdrawals", body, "w")
+    assert (rejected.status_code, rejected.json()["code"]) == (422, "not-held")
+    assert (await ledger(simulators, "stock", "o"))["held"] == {"MILK": 2}
 
 
-async def test_stock_is_at_two_locations_and_can_be_set(simulators: httpx.AsyncClient) -> None:
+async def test_stock_level_of_two_locations_can_be_set(simulators: httpx.AsyncClient) -> None:
     many = [{"line_id": str(n), "sku": f"SKU-{n}", "quantity": 1} for n in range(20)]
     held = (await reserve(simulators, "o1", *many)).json()["held"]
-    assert {part["location"] for part in held} == set(magic.LOCATIONS)
+    assert {part["location"] for part in held} == set(fault_injection.LOCATIONS)
 
-    for location in magic.LOCATIONS:
+    for location in fault_injection.LOCATIONS:
         path = f"/stock/control/shelves/MILK/{location}"
         assert (await simulators.put(path, json={"free": 1})).status_code == 204
     held = (await reserve(simulators, "o2", MILK | {"quantity": 3})).json()["held"]
@@ -173,25 +181,25 @@ async def test_stock_is_at_two_locations_and_can_be_set(simulators: httpx.AsyncC
 # Shipping
 
 
-async def test_the_newest_booking_counts(simulators: httpx.AsyncClient) -> None:
+async def test_highest_booking_revision_wins(simulators: httpx.AsyncClient) -> None:
     assert (await book(simulators, "o/s", revision=2)).status_code == 200
     late = await book(simulators, "o/s", revision=1)
-    assert late.status_code == 200, "the answer is what is known"
-    shipment = (await books(simulators, "shipping", "o"))["s"]
+    assert late.status_code == 200, "it gets the current booking"
+    shipment = (await ledger(simulators, "shipping", "o"))["s"]
     assert (shipment["revision"], shipment["lines"][0]["quantity"]) == (2, 2)
     assert late.json()["tracking"] == shipment["tracking"]
 
 
-async def test_a_shipment_leaves_or_is_stopped_but_never_both(
+async def test_shipment_leaves_or_is_stopped_but_never_both(
     simulators: httpx.AsyncClient,
 ) -> None:
     await book(simulators, "o/s")
     stop = {"step_id": "x"}
-    outcomes = await asyncio.gather(
+    responses = await asyncio.gather(
         simulators.post("/shipping/control/shipments/o/s/leave"),
         post(simulators, "/shipping/shipments/o/s/stop", stop),
     )
-    assert sorted(o.status_code // 100 for o in outcomes) == [2, 4]
+    assert sorted(r.status_code // 100 for r in responses) == [2, 4]
 
     await book(simulators, "o/left")
     await simulators.post("/shipping/control/shipments/o/left/leave")
@@ -204,23 +212,23 @@ async def test_a_shipment_leaves_or_is_stopped_but_never_both(
         assert gone.json()["tracking"].startswith("TRACK-")
 
 
-async def test_a_stop_holds_for_a_booking_that_comes_later(simulators: httpx.AsyncClient) -> None:
+async def test_stop_also_stops_a_later_booking(simulators: httpx.AsyncClient) -> None:
     stopped = await post(simulators, "/shipping/shipments/o/s/stop", {"step_id": "x"})
     assert stopped.status_code == 200
     late = await book(simulators, "o/s")
     assert (late.status_code, late.json()["code"]) == (409, "stopped")
 
 
-async def test_no_address_is_kept(simulators: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_address_is_not_stored(simulators: httpx.AsyncClient, tmp_path: Path) -> None:
     assert (await book(simulators, "o/s", postal_code="SW1Y 4JH")).status_code == 200
-    assert (await books(simulators, "shipping", "o"))["s"]["has_address"]
-    kept = "".join(sqlite3.connect(tmp_path / "simulators.db").iterdump())
-    assert "TRACK-" in kept
-    assert "Lovelace" not in kept
-    assert "SW1Y" not in kept
+    assert (await ledger(simulators, "shipping", "o"))["s"]["has_address"]
+    stored = "".join(sqlite3.connect(tmp_path / "simulators.db").iterdump())
+    assert "TRACK-" in stored
+    assert "Lovelace" not in stored
+    assert "SW1Y" not in stored
 
 
-# Magic
+# Faults
 
 
 @pytest.mark.parametrize(
@@ -242,7 +250,7 @@ async def test_payment_methods(
     assert all(a.headers["Retry-After"] == "1" for a in answers if a.status_code == 429)
 
 
-async def test_the_first_card_is_declined_and_the_second_is_not(
+async def test_declined_once_approves_the_second_authorisation(
     simulators: httpx.AsyncClient,
 ) -> None:
     answers = [await authorise(simulators, "o", method="pm_declined_once", n=n) for n in (1, 2)]
@@ -253,38 +261,42 @@ async def test_the_first_card_is_declined_and_the_second_is_not(
     ("method", "status", "amount"),
     [("pm_timeout_after_charging", 201, 1000), ("pm_declined_late", 402, 0)],
 )
-async def test_what_was_done_without_an_answer_is_done_once(
+async def test_effect_without_a_response_happens_once(
     simulators: httpx.AsyncClient, method: str, status: int, amount: int
 ) -> None:
-    patience, simulators.timeout = simulators.timeout, httpx.Timeout(SERVICE_TIMEOUT_SECONDS)
+    timeout, simulators.timeout = simulators.timeout, httpx.Timeout(SERVICE_TIMEOUT_SECONDS)
     with pytest.raises(httpx.ReadTimeout):
         await authorise(simulators, "o", method=method)
-    simulators.timeout = patience
-    assert (await books(simulators, "payments", "o"))["authorised"] == amount
+    simulators.timeout = timeout
+    assert (await ledger(simulators, "payments", "o"))["authorised"] == amount
     assert (await authorise(simulators, "o", method=method)).status_code == status
-    assert (await books(simulators, "payments", "o"))["authorised"] == amount
+    assert (await ledger(simulators, "payments", "o"))["authorised"] == amount
 
 
-@pytest.mark.parametrize("whose", ["o", None])
-async def test_what_is_down_can_be_mended(simulators: httpx.AsyncClient, whose: str | None) -> None:
+@pytest.mark.parametrize("order_id", ["o", None])
+async def test_service_recovers_for_one_order_or_all(
+    simulators: httpx.AsyncClient, order_id: str | None
+) -> None:
     path = await authorised(simulators, "o", method="pm_refund_down")
     assert (await move(simulators, f"{path}/captures", "o", "c", 500)).status_code == 201
     assert (await move(simulators, f"{path}/refunds", "o", "r", 500)).status_code == 503
     assert (await book(simulators, "o/s", postal_code="00000")).status_code == 503
-    for party in ("payments", "shipping"):
-        await simulators.post(f"/{party}/control/mend", json={"order_id": whose})
+    for service in ("payments", "shipping"):
+        await simulators.post(f"/{service}/control/recover", json={"order_id": order_id})
     assert (await move(simulators, f"{path}/refunds", "o", "r", 500)).status_code == 201
     assert (await book(simulators, "o/s", postal_code="00000")).status_code == 200
-    expected = 200 if whose is None else 503
+    expected = 200 if order_id is None else 503
     assert (await book(simulators, "other/s", postal_code="00000")).status_code == expected
 
 
-async def test_captures_are_refused_of_what_was_approved(simulators: httpx.AsyncClient) -> None:
+async def test_capture_of_an_approved_payment_can_be_declined(
+    simulators: httpx.AsyncClient,
+) -> None:
     path = await authorised(simulators, "o", method="pm_capture_refused")
     assert (await move(simulators, f"{path}/captures", "o", "c", 1)).status_code == 402
 
 
-async def test_slow_ones_are_slow_once(
+async def test_slow_operation_is_slow_once_per_key(
     simulators: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = time.monotonic()
@@ -294,7 +306,7 @@ async def test_slow_ones_are_slow_once(
     )
     assert all(answer.is_success for answer in answers)
     assert time.monotonic() - started >= 2
-    monkeypatch.setattr(desk, "SLOW_S", 3600)
+    monkeypatch.setattr(idempotent_service, "SLOW_S", 3600)
     assert (await authorise(simulators, "o", method="pm_slow")).is_success
 
 
@@ -310,8 +322,8 @@ async def test_slow_ones_are_slow_once(
 async def test_skus(
     simulators: httpx.AsyncClient, sku: str, statuses: list[int], pieces: int | None
 ) -> None:
-    wanted = {"line_id": "1", "sku": sku, "quantity": 5}
-    answers = [await reserve(simulators, "o", wanted) for _ in statuses]
+    line = {"line_id": "1", "sku": sku, "quantity": 5}
+    answers = [await reserve(simulators, "o", line) for _ in statuses]
     assert [answer.status_code for answer in answers] == statuses
     if pieces is not None:
         assert sum(part["quantity"] for part in answers[-1].json()["held"]) == pieces
@@ -322,19 +334,24 @@ async def test_a_flapping_carrier(simulators: httpx.AsyncClient) -> None:
     assert [answer.status_code for answer in answers] == [503, 503, 200]
 
 
-def test_the_docs_list_the_same_magic() -> None:
+def test_docs_list_the_same_magic_values() -> None:
     document = (ROOT / "docs" / "contracts.md").read_text()
     listed = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", document, re.MULTILINE))
-    assert listed == magic.PAYMENT_METHODS | magic.SKU_PREFIXES | magic.POSTAL_CODES
+    assert (
+        listed
+        == fault_injection.PAYMENT_METHODS
+        | fault_injection.SKU_PREFIXES
+        | fault_injection.POSTAL_CODES
+    )
 
 
-async def test_each_service_has_a_document_of_its_own(simulators: httpx.AsyncClient) -> None:
-    for party, paths in {
+async def test_each_service_has_its_own_openapi_document(simulators: httpx.AsyncClient) -> None:
+    for service, paths in {
         "payments": {"/authorisations", "/authorisations/{reference}/captures"},
         "stock": {"/reservations", "/releases", "/withdrawals", "/returns"},
         "shipping": {"/shipments/{order_id}/{shipment_id}"},
     }.items():
-        document = (await simulators.get(f"/{party}/openapi.json")).json()
+        document = (await simulators.get(f"/{service}/openapi.json")).json()
         assert document["openapi"].startswith("3.")
         assert paths <= set(document["paths"])
         text = json.dumps(document)
@@ -347,10 +364,10 @@ async def test_each_service_has_a_document_of_its_own(simulators: httpx.AsyncCli
                 assert (operation.get("tags") == ["control"]) == path.startswith("/control/")
 
 
-# Memory
+# Durability
 
 
-async def test_a_killed_process_forgets_nothing(tmp_path: Path) -> None:
+async def test_killed_process_loses_nothing(tmp_path: Path) -> None:
     answers = []
     for _ in range(2):
         async with process(tmp_path) as http:
@@ -365,15 +382,15 @@ async def test_a_killed_process_forgets_nothing(tmp_path: Path) -> None:
     before, after = ([(a.status_code, a.text) for a in some] for some in answers)
     assert before == after
     async with run_simulators(tmp_path) as http:
-        assert (await books(http, "payments", "o"))["authorised"] == 1000
-        assert (await books(http, "stock", "o"))["held"] == {"MILK": 2}
+        assert (await ledger(http, "payments", "o"))["authorised"] == 1000
+        assert (await ledger(http, "stock", "o"))["held"] == {"MILK": 2}
         flapped = await authorise(http, "flaps", method="pm_flapping")
         assert flapped.status_code == 201, "it counts attempts across restarts, too"
 
 
 @asynccontextmanager
 async def process(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """The stand-ins in a process of their own, which is killed at the end."""
+    """The simulators in their own process, which is killed at the end."""
     (port,) = free_ports({"--port": 0})
     command = [sys.executable, "-m", "dev.simulators", "--port", str(port)]
     command += ["--database", str(folder / "simulators.db")]
@@ -400,34 +417,34 @@ async def is_well(http: httpx.AsyncClient) -> bool:
 
 
 class Listener:
-    """Whoever callbacks go to; refuses the first so many."""
+    """Receives callbacks; rejects the first `rejects` of them."""
 
-    def __init__(self, refuse: int = 0) -> None:
+    def __init__(self, rejects: int = 0) -> None:
         self.app = FastAPI()
-        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.received: list[tuple[str, dict[str, Any]]] = []
         self.message_ids: list[str] = []
-        self._refuse = refuse
+        self._rejects = rejects
 
-        @self.app.post("/callbacks/{party}")
-        async def listen(request: Request, party: str) -> Response:
+        @self.app.post("/callbacks/{service}")
+        async def listen(request: Request, service: str) -> Response:
             body = await request.body()
             headers = dict(request.headers)
             Webhook(SECRET).verify(body, headers, json_parse=False)
             self.message_ids.append(headers["webhook-id"])
-            if len(self.message_ids) <= self._refuse:
+            if len(self.message_ids) <= self._rejects:
                 return Response(status_code=503)
-            self.seen.append((party, json.loads(body)))
+            self.received.append((service, json.loads(body)))
             return Response(status_code=204)
 
-    async def heard(self, count: int) -> list[tuple[str, dict[str, Any]]]:
+    async def wait_for(self, count: int) -> list[tuple[str, dict[str, Any]]]:
         async with asyncio.timeout(20):
-            while len(self.seen) < count:
+            while len(self.received) < count:
                 await asyncio.sleep(0.02)
-        return self.seen
+        return self.received
 
 
 @asynccontextmanager
-async def telling(listener: Listener, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def calling_back(listener: Listener, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serving(listener.app) as http,
         run_simulators(folder, f"{http.base_url}/callbacks", SECRET) as simulators,
@@ -435,12 +452,12 @@ async def telling(listener: Listener, folder: Path) -> AsyncIterator[httpx.Async
         yield simulators
 
 
-async def test_callbacks_tell_what_happened_in_its_order(tmp_path: Path) -> None:
+async def test_callbacks_report_events_in_order(tmp_path: Path) -> None:
     listener = Listener()
-    async with telling(listener, tmp_path) as simulators:
+    async with calling_back(listener, tmp_path) as simulators:
         await book(simulators, "o/s")
-        for happening in ("leave", "deliver"):
-            path = f"/shipping/control/shipments/o/s/{happening}"
+        for action in ("leave", "deliver"):
+            path = f"/shipping/control/shipments/o/s/{action}"
             assert (await simulators.post(path)).status_code == 204
         again = await simulators.post("/shipping/control/shipments/o/s/deliver")
         assert again.status_code == 409
@@ -454,51 +471,54 @@ async def test_callbacks_tell_what_happened_in_its_order(tmp_path: Path) -> None
         assert (await simulators.post("/stock/control/losses", json=loss)).status_code == 204
         none = {**loss, "quantity": 2}
         assert (await simulators.post("/stock/control/losses", json=none)).status_code == 422
-        await listener.heard(5)
+        await listener.wait_for(5)
 
-    told = {(party, body["type"], body["data"]["order_id"]): body for party, body in listener.seen}
-    assert len(told) == 5
-    dispatched = told["shipping", "shipment.dispatched", "o"]["data"]
+    reported = {
+        (service, body["type"], body["data"]["order_id"]): body
+        for service, body in listener.received
+    }
+    assert len(reported) == 5
+    dispatched = reported["shipping", "shipment.dispatched", "o"]["data"]
     assert dispatched.pop("tracking").startswith("TRACK-")
     assert dispatched == {
         "order_id": "o",
         "shipment_id": "s",
         "lines": [MILK | {"quantity": 1}],
     }
-    assert told["shipping", "shipment.failed", "o2"]["data"] == {
+    assert reported["shipping", "shipment.failed", "o2"]["data"] == {
         "order_id": "o2",
         "shipment_id": "s",
         **failed,
     }
-    assert told["stock", "stock.lost", "o"]["data"] == loss
-    types = [body["type"] for _, body in listener.seen if body["data"]["order_id"] == "o"]
+    assert reported["stock", "stock.lost", "o"]["data"] == loss
+    types = [body["type"] for _, body in listener.received if body["data"]["order_id"] == "o"]
     assert types.index("shipment.dispatched") < types.index("shipment.delivered")
 
 
-async def test_a_callback_is_sent_until_it_is_taken_and_across_a_restart(tmp_path: Path) -> None:
+async def test_callback_is_sent_until_accepted_even_after_a_restart(tmp_path: Path) -> None:
     async with run_simulators(tmp_path) as simulators:
         await book(simulators, "o/s")
         await simulators.post("/shipping/control/shipments/o/s/leave")
-    listener = Listener(refuse=2)
-    async with telling(listener, tmp_path):
-        await listener.heard(1)
+    listener = Listener(rejects=2)
+    async with calling_back(listener, tmp_path):
+        await listener.wait_for(1)
         await asyncio.sleep(0.5)
-    assert [body["type"] for _, body in listener.seen] == ["shipment.dispatched"]
+    assert [body["type"] for _, body in listener.received] == ["shipment.dispatched"]
     assert len(listener.message_ids) == 3
     assert len(set(listener.message_ids)) == 1, "it is the same message each time"
 
 
-async def test_a_callback_can_come_before_the_answer(tmp_path: Path) -> None:
+async def test_callback_can_precede_the_response(tmp_path: Path) -> None:
     listener = Listener()
-    async with telling(listener, tmp_path) as simulators:
+    async with calling_back(listener, tmp_path) as simulators:
         path = await authorised(simulators, "o", method="pm_callback_first")
-        assert [body["type"] for _, body in listener.seen] == ["authorisation.approved"]
+        assert [body["type"] for _, body in listener.received] == ["authorisation.approved"]
         await move(simulators, f"{path}/captures", "o", "c", 400)
         await move(simulators, f"{path}/captures", "o", "c2", 4000)
         await move(simulators, f"{path}/refunds", "o", "r", 400)
         await move(simulators, f"{path}/void", "o", "v")
         await authorised(simulators, "o2", method="pm_card")
-    assert [(body["type"], body["data"].get("step_id")) for _, body in listener.seen[1:]] == [
+    assert [(body["type"], body["data"].get("step_id")) for _, body in listener.received[1:]] == [
         ("capture.done", "c"),
         ("capture.refused", "c2"),
         ("refund.done", "r"),

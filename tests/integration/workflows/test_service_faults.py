@@ -11,8 +11,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.support.histories import current_details
 from tests.support.servers import Running, new_database, postgres_server, run_orderly
+from tests.support.service_calls import ledger
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, Shop, piece, scarce
-from tests.support.simulator_client import books
 
 TOTAL = MILK_CENTS + SHIPPING
 
@@ -198,7 +198,7 @@ async def _cancel_without_a_log(temporal: WorkflowEnvironment, postgres: Postgre
                 "held"
             ]:
                 await asyncio.sleep(0.05)
-        parcels = await books(shop.simulators, "shipping", order.order_id)
+        parcels = await ledger(shop.simulators, "shipping", order.order_id)
         assert [parcel["status"] for parcel in parcels.values()] == ["stopped"]
         await asyncio.to_thread(postgres.ensure_postgres_running)
         await order.wait_until_settled(status="cancelled")

@@ -1,10 +1,12 @@
-"""Words in which the tests speak to the stand-ins directly, as an order's worker would."""
+"""Calls of the services' contract, as an order's worker makes them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import httpx
+
+from dev.simulator_client import SimulatorClient
 
 MILK = {"line_id": "1", "sku": "MILK", "quantity": 2}
 
@@ -33,9 +35,9 @@ async def authorise(
     return await post(http, "/payments/authorisations", body, f"{order_id}:a{n}")
 
 
-async def authorised(http: httpx.AsyncClient, order_id: str, **terms: Any) -> str:
+async def authorised(http: httpx.AsyncClient, order_id: str, **fields: Any) -> str:
     """The path of a new authorisation."""
-    response = await authorise(http, order_id, **terms)
+    response = await authorise(http, order_id, **fields)
     assert response.status_code == 201, response.text
     return f"/payments/authorisations/{response.json()['reference']}"
 
@@ -71,7 +73,6 @@ async def book(
     return await http.put(f"/shipping/shipments/{shipment}", json=body, headers=headers)
 
 
-async def books(http: httpx.AsyncClient, party: str, order_id: str) -> Any:
-    """What a service has in its books for one order; None if it knows nothing of it."""
-    response = await http.get(f"/{party}/control/books", params={"order_id": order_id})
-    return response.json()["orders"].get(order_id)
+async def ledger(http: httpx.AsyncClient, service: str, order_id: str) -> Any:
+    """What a service recorded for one order; None if nothing."""
+    return (await SimulatorClient(http).ledger(service, order_id)).get(order_id)
