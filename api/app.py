@@ -30,8 +30,8 @@ from api.limits.rate_limit import RateLimitMiddleware
 from api.limits.request_body import RequestBodyMiddleware
 from api.monitoring import health, metrics
 from api.monitoring.tracing import TracingMiddleware
-from api.problems import catalog as problem_pages
-from api.problems import handlers as problems
+from api.problems import routes as problem_types
+from api.problems.handlers import register_exception_handlers
 from api.reads import orders as queries
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
@@ -84,7 +84,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         # It would tell addresses, queries and what was malformed; see api/spans.py.
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
-    problems.install(app)
+    register_exception_handlers(app)
     app.include_router(queries.router)  # First, as the most is asked of it.
     app.include_router(commands.router)
     app.include_router(sent.router)
@@ -93,7 +93,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
-    app.include_router(problem_pages.router)
+    app.include_router(problem_types.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     reference.install(app)

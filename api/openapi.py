@@ -7,11 +7,13 @@ and true of a new route too.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from api.auth.permissions import SCHEMES
+from api.auth.permissions import OPERATE, SCHEMES
+from api.problems.catalog import PROBLEM_TYPES, RETRYABLE_STATUSES, RouteKind
 from api.problems.handlers import MEDIA_TYPE, ProblemDocument
 from api.webhooks.payloads import CallbackEvent
 
@@ -35,20 +37,20 @@ TAGS = {
     "Operations": "Health and metrics, for orchestrators and monitoring.",
 }
 
-# By status, the name of the response and what it means.
-_PROBLEMS = {
-    400: ("NotOurs", "A cursor or token is none that was handed out for this request"),
-    401: ("Unauthenticated", "Nobody vouches for the caller: no token, or none to believe"),
-    403: ("NotAllowed", "The token's scopes do not suffice, or this is not for customers"),
-    404: ("NotThere", "There is no such thing, or not for the caller"),
-    408: ("TooSlow", "The body did not come in time"),
-    409: ("Refused", "A rule of the order says no: `code` says which, and nothing has changed"),
-    412: ("Stale", "The order has moved on from the version in If-Match: `current_version` is it"),
-    413: ("TooLarge", "The body is too large"),
-    415: ("UnsupportedMediaType", "The body is not declared as JSON"),
-    422: ("Malformed", "Something cannot be understood: `errors` has one entry for each thing"),
-    429: ("TooMany", "Too much at once: repeat after `Retry-After`"),
-    503: ("Unavailable", "Not now: repeat after `Retry-After`, with the same Idempotency-Key"),
+# The components of problem responses, by status.
+_RESPONSES = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    408: "RequestTimeout",
+    409: "Conflict",
+    412: "PreconditionFailed",
+    413: "ContentTooLarge",
+    415: "UnsupportedMediaType",
+    422: "UnprocessableContent",
+    429: "TooManyRequests",
+    503: "ServiceUnavailable",
 }
 
 _HEADERS = {
@@ -65,12 +67,9 @@ _HEADERS = {
     "X-Request-Id": "the request's own X-Request-Id, or one made for it; logs have it too",
 }
 _NUMBERS = ("Projection-Position", "Projection-Lag-Ms", "Retry-After")
-_PROBLEM_HEADERS = {
-    401: ["WWW-Authenticate"],
-    403: ["WWW-Authenticate"],
-    429: ["Retry-After", "RateLimit", "RateLimit-Policy"],
-    503: ["Retry-After"],
-}
+_CHALLENGE = ("WWW-Authenticate",)
+_RATE_LIMIT = ("RateLimit", "RateLimit-Policy")
+_PROBLEM_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, 429: _RATE_LIMIT}
 
 # Any request may bring these along.
 _PARAMETERS = {
@@ -93,7 +92,7 @@ def described(document: Json) -> Json:
         for key, (name, said) in _PARAMETERS.items()
     }
     components["responses"] = {
-        name: _problem(status, examples["problems"]) for status, (name, _) in _PROBLEMS.items()
+        name: _problem(status, examples["problems"]) for status, name in _RESPONSES.items()
     }
     document["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
     for path, operation in operations(document):
@@ -129,9 +128,14 @@ def _problem(status: int, examples: Json) -> Json:
     content: Json = {"schema": {"$ref": _ref("schemas", ProblemDocument.__name__)}}
     if str(status) in examples:
         content["examples"] = examples[str(status)]
+    codes = sorted(one.code for one in PROBLEM_TYPES.values() if one.status == status and one.on)
+    phrase = re.sub("(?<=[a-z])(?=[A-Z])", " ", _RESPONSES[status])
+    headers = [*_PROBLEM_HEADERS.get(status, ()), "X-Request-Id"]
+    if status in RETRYABLE_STATUSES:
+        headers.insert(0, "Retry-After")
     return {
-        "description": _PROBLEMS[status][1],
-        "headers": _headers(*_PROBLEM_HEADERS.get(status, ()), "X-Request-Id"),
+        "description": f"{phrase.capitalize()}: {', '.join(f'`{code}`' for code in codes)}",
+        "headers": _headers(*headers),
         "content": {MEDIA_TYPE: content},
     }
 
@@ -146,8 +150,9 @@ def _complete(path: str, operation: Json, schemas: Json) -> None:
     responses = operation["responses"]
     if responses.pop("default", None) is not None:
         parameters += [{"$ref": _ref("parameters", key)} for key in _PARAMETERS]
-        for status in sorted(_refusals(operation, asked)):
-            responses[str(status)] = {"$ref": _ref("responses", _PROBLEMS[status][0])}
+        kinds = _route_kinds(operation, asked)
+        for status in {one.status for one in PROBLEM_TYPES.values() if kinds & {*one.on}}:
+            responses[str(status)] = {"$ref": _ref("responses", _RESPONSES[status])}
     if parameters:
         operation["parameters"] = parameters
     if "If-None-Match" in asked:
@@ -173,27 +178,23 @@ def _plain(parameter: Json) -> Json:
     return {**parameter, "name": name, "schema": {**schema, **present}}
 
 
-def _refusals(operation: Json, asked: set[str]) -> Iterator[int]:
-    """The statuses of the problems that a route may answer, going by what it takes."""
+def _route_kinds(operation: Json, names: set[str]) -> set[RouteKind]:
+    """What a route accepts, by its parameters; its problem types follow from that."""
     is_callback = "Callbacks" in operation["tags"]
-    is_command = "Idempotency-Key" in asked
-    if asked & {"cursor", "consistency_token"}:
-        yield 400
-    if "security" in operation:
-        yield from (401, 403)
-    if is_callback:
-        yield from (401, 404)
-    if asked & {"order_id", "type", "code"} or asked >= {"consistency_token", "customer_id"}:
-        yield 404
-    yield 429  # Who asks too much, or while too much is asked.
-    if is_command or is_callback:
-        yield 409
-    if "If-Match" in asked:
-        yield 412
-    if "requestBody" in operation:
-        yield from (408, 413, 415)
-    if "security" in operation or is_callback:
-        yield from (422, 503)
+    # A token names an order, which may be another customer's unless only operators are admitted.
+    is_owned = "consistency_token" in names and {"bearer": [OPERATE]} not in operation.get(
+        "security", []
+    )
+    kinds = {
+        RouteKind.SECURED: "security" in operation,
+        RouteKind.CALLBACK: is_callback,
+        RouteKind.RESOURCE: names & {"order_id", "type", "code"} or is_owned,
+        RouteKind.CURSOR: names & {"cursor", "consistency_token"},
+        RouteKind.COMMAND: "Idempotency-Key" in names,
+        RouteKind.PRECONDITION: "If-Match" in names,
+        RouteKind.BODY: "requestBody" in operation,
+    }
+    return {RouteKind.ANY, *(kind for kind, applies in kinds.items() if applies)}
 
 
 def _told(path: str, asked: set[str], status: str) -> Iterator[str]:

@@ -11,8 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.context import RequestContext, new_context
 from api.limits.load_shedding import PLACE, READS, Slot
 from api.monitoring.metrics import served
+from api.problems.catalog import HEADERS_TIMEOUT, HEADERS_TOO_LARGE, INVALID_HTTP, OVERLOADED
 from api.problems.handlers import MEDIA_TYPE, document_of
-from api.problems.problem import Problem, overloaded
+from api.problems.problem import Problem
 
 HEAD_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 100
@@ -27,10 +28,13 @@ class _CannedResponse:
     def __init__(self, problem: Problem) -> None:
         document = document_of(problem, new_context({}), "")
         self._document = document.model_dump(mode="json", exclude_none=True)
-        head = [f"HTTP/1.1 {problem.status} {problem.code}", f"Content-Type: {MEDIA_TYPE}"]
+        head = [
+            f"HTTP/1.1 {problem.type.status} {problem.type.code}",
+            f"Content-Type: {MEDIA_TYPE}",
+        ]
         head += [f"{name}: {value}" for name, value in problem.headers.items()]
         self._head = "\r\n".join(head)
-        self.status = problem.status
+        self.status = problem.type.status
 
     def answer(self, context: RequestContext, instance: str) -> bytes:
         """The whole answer; `instance` is the path that was asked for."""
@@ -42,23 +46,16 @@ class _CannedResponse:
         ).encode()
 
 
-_OVERLOADED = _CannedResponse(overloaded())
-_INVALID = _CannedResponse(
-    Problem(400, "invalid-http", "This is not HTTP as RFC 9112 has it.", headers=_HANGS_UP)
-)
+_OVERLOADED = _CannedResponse(Problem(OVERLOADED))
+_INVALID = _CannedResponse(Problem(INVALID_HTTP, headers=_HANGS_UP))
 _TOO_LARGE = _CannedResponse(
     Problem(
-        431,
-        "head-too-large",
-        f"A head may have at most {HEAD_BYTES_MAX:,} bytes and {HEADERS_MAX} headers.",
+        HEADERS_TOO_LARGE,
+        f"Headers may have at most {HEAD_BYTES_MAX:,} bytes, and be at most {HEADERS_MAX}.",
         headers=_HANGS_UP,
     )
 )
-_TOO_SLOW = _CannedResponse(
-    Problem(
-        408, "head-too-slow", "The head of the request was not there in time.", headers=_HANGS_UP
-    )
-)
+_TOO_SLOW = _CannedResponse(Problem(HEADERS_TIMEOUT, headers=_HANGS_UP))
 
 
 class HardenedHttpProtocol(HttpToolsProtocol):

@@ -244,7 +244,7 @@ def _check_currency(command: OrderCommand, order: Order) -> None:
             if currency != order.currency and order.status is not Status.NEW:
                 raise CommandRejected(
                     f"the order is in {order.currency}, not {currency}",
-                    "other-currency",
+                    "currency-mismatch",
                     "currency",
                 )
 

@@ -8,8 +8,8 @@ from eventlog.envelope import Envelope, Metadata
 from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
-from orders.rules.checks import CommandRejected
-from workflows.messages import VERSION_CONFLICT, CommandBatch, Preview, Rejection
+from orders.rules.checks import CommandRejected, RejectionCode
+from workflows.messages import VERSION_CONFLICT, CommandBatch, Preview, Rejection, ShellCode
 
 
 class Rejected(Exception):
@@ -21,7 +21,11 @@ class Rejected(Exception):
 
 
 def refused(
-    order: Order, code: str, message: str, index: int = 0, field: str | None = None
+    order: Order,
+    code: RejectionCode | ShellCode,
+    message: str,
+    index: int = 0,
+    field: str | None = None,
 ) -> Rejected:
     """A refusal by `order`, with what it would allow instead."""
     return Rejected(

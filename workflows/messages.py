@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -105,11 +105,12 @@ class Preview(StoredModel):
     currency: str = ""
 
 
-# Refusals of the shell itself; every other code is a rule's.
-VERSION_CONFLICT = "version-conflict"
-ORDER_TOO_LARGE = "order-too-large"
-LOG_BEHIND = "log-behind"
-REOPENING = "order-reopening"
+# The codes of rejections by the workflow itself; all others are RejectionCode.
+ShellCode = Literal["version-conflict", "order-too-large", "log-behind", "order-reopening"]
+VERSION_CONFLICT: ShellCode = "version-conflict"
+ORDER_TOO_LARGE: ShellCode = "order-too-large"
+LOG_BEHIND: ShellCode = "log-behind"
+REOPENING: ShellCode = "order-reopening"
 
 
 class Snapshot(StoredModel):

@@ -17,12 +17,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.auth.ownership import assert_owned
 from api.auth.permissions import OPERATE
-from api.auth.tokens import PAUSE_SECONDS, InvalidToken, JwksUnavailable, Token, Verifier
+from api.auth.tokens import InvalidToken, JwksUnavailable, Token, Verifier
 from api.context import context_of
 from api.dependencies import services_of
 from api.limits.load_shedding import waiting
 from api.limits.rate_limit import charge
-from api.problems.problem import Problem, insufficient_scope, unauthenticated, unknown_order
+from api.problems.errors import SigningKeysUnavailable, UnknownOrder
+from api.problems.problem import insufficient_scope, unauthenticated
 from orders.commands import Id
 
 _ID = TypeAdapter(Id)
@@ -61,7 +62,7 @@ async def assert_own(request: Request, order_id: str) -> None:
     if customer_id is None:
         return
     if not _is_id(order_id):
-        raise unknown_order(order_id)
+        raise UnknownOrder(order_id)
     services = services_of(request.app)
     await assert_owned(order_id, customer_id, services.pool, services.client)
 
@@ -100,8 +101,7 @@ async def _admit(request: Request, scope: str, verifier: Verifier) -> None:
     except InvalidToken as bad:
         raise unauthenticated(str(bad)) from None
     except JwksUnavailable:
-        detail = "The keys that tokens are signed with cannot be had right now."
-        raise Problem(503, "keys-unavailable", detail, retry_after=PAUSE_SECONDS) from None
+        raise SigningKeysUnavailable from None
     charge(request, who["actor"])
     if scope not in token.scopes:
         raise insufficient_scope(scope)

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway.availability import answered
-from api.problems.problem import engine_unavailable, storage_unavailable, unknown_order
+from api.problems.errors import StorageUnavailable, TemporalUnavailable, UnknownOrder
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from workflows.order import CUSTOMER
@@ -21,7 +21,7 @@ async def customer_of(order_id: str, pool: asyncpg.Pool, client: Client) -> str:
     """Whose order it is; raises a Problem if nobody knows the order."""
     customer_id = await _published(order_id, pool) or await _running(order_id, client)
     if customer_id is None:
-        raise unknown_order(order_id)
+        raise UnknownOrder(order_id)
     return customer_id
 
 
@@ -39,7 +39,7 @@ async def assert_owned(order_id: str, customer_id: str, pool: asyncpg.Pool, clie
         is_log_away = True
     if await _running(order_id, client) == customer_id:
         return
-    raise storage_unavailable() if is_log_away else unknown_order(order_id)
+    raise StorageUnavailable if is_log_away else UnknownOrder(order_id)
 
 
 async def _published(order_id: str, pool: asyncpg.Pool) -> str | None:
@@ -56,5 +56,5 @@ async def _running(order_id: str, client: Client) -> str | None:
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
-        raise engine_unavailable() from error
+        raise TemporalUnavailable from error
     return workflow.typed_search_attributes.get(CUSTOMER)

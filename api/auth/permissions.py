@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from api.context import RequestContext
-from api.problems.problem import FieldError, Problem
+from api.problems.catalog import NOT_FOR_CUSTOMERS
+from api.problems.problem import FieldError, Problem, rejected
+from workflows.messages import Rejection
 
 READ, WRITE, OPERATE = "orders:read", "orders:write", "orders:operate"
 SCOPES = {
@@ -74,16 +76,14 @@ def assert_may_send(context: RequestContext, commands: Iterable[str], opener: st
         return
     if opener not in (None, own):
         raise Problem(
-            403,
-            "not-for-customers",
+            NOT_FOR_CUSTOMERS,
             "A customer's token opens orders for that customer alone: customer_id must be its sub.",
             errors=[FieldError(pointer="#/customer_id", code="not-own", detail="is another's")],
         )
     for command in commands:
         if WHO_MAY.get(command) != CUSTOMERS:
             raise Problem(
-                403,
-                "not-for-customers",
+                NOT_FOR_CUSTOMERS,
                 f"{command} is not for customers: it takes a token with the scope {OPERATE}.",
             )
 
@@ -93,6 +93,11 @@ def allowed_to(context: RequestContext, commands: list[str]) -> list[str]:
     if context.customer_id is None:
         return commands
     return [command for command in commands if WHO_MAY.get(command) == CUSTOMERS]
+
+
+def rejected_for(context: RequestContext, rejection: Rejection, pointer: str) -> Problem:
+    """The problem of a rejection, listing only the allowed commands that the caller may send."""
+    return rejected(rejection, pointer, allowed_to(context, rejection.allowed_commands))
 
 
 def shown_to(context: RequestContext, document: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth.authentication import require_scope
 from api.auth.ownership import customer_of
-from api.auth.permissions import WRITE, assert_may_send
+from api.auth.permissions import WRITE, assert_may_send, rejected_for
 from api.commands.headers import CommandOptions, CommandOptionsDep
 from api.commands.status_routes import ANSWERS, CommandResult, accepted, answered
 from api.context import canonical_payload, context_of, given_request_id, short_hash
@@ -26,7 +26,6 @@ from api.personal_data import (
     without_personal_data,
 )
 from api.problems.handlers import PROBLEMS
-from api.problems.problem import refused
 from orders.commands import (
     UNASSIGNED,
     AddItemToOrder,
@@ -138,7 +137,9 @@ async def open_order(
     except Rejected as no:
         line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
         is_a_line = 0 <= line < len(order.lines)
-        raise refused(no.refusal, f"#/lines/{line}" if is_a_line else "#") from no
+        raise rejected_for(
+            context_of(request), no.refusal, f"#/lines/{line}" if is_a_line else "#"
+        ) from no
 
 
 @router.post(
@@ -162,7 +163,9 @@ async def send_commands(
     try:
         return await _carry_out(services.gateway, mail, options)
     except Rejected as no:
-        raise refused(no.refusal, mail.place.format(no.refusal.index)) from no
+        raise rejected_for(
+            context_of(request), no.refusal, mail.place.format(no.refusal.index)
+        ) from no
 
 
 class AmendmentPreview(BaseModel):
@@ -196,7 +199,7 @@ async def preview_amendment(
     mail = await _mail(request, services, order_id, [amendment], options)
     foreseen = await services.gateway.preview(mail, options.wait_seconds)
     if foreseen.refusal is not None:
-        raise refused(foreseen.refusal, "#")
+        raise rejected_for(context_of(request), foreseen.refusal, "#")
     body = AmendmentPreview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
     headers = {"ETag": f'"{foreseen.version}"'}
     return Response(body.model_dump_json(), 200, headers, media_type="application/json")
@@ -218,7 +221,7 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
         try:
             return await _carry_out(services.gateway, mail, options)
         except Rejected as no:
-            raise refused(no.refusal, "#") from no
+            raise rejected_for(context_of(request), no.refusal, "#") from no
 
     return send_command
 

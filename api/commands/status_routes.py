@@ -8,13 +8,15 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from api.auth.authentication import require_scope
-from api.auth.permissions import READ
+from api.auth.permissions import READ, rejected_for
 from api.context import SHORT_HASH, context_of
 from api.dependencies import ClientDep, PoolDep
 from api.gateway.command_status import outcome
 from api.gateway.gateway import CommandMessage
-from api.problems.handlers import PROBLEMS, ProblemDocument, document_of
-from api.problems.problem import key_reused, refused, unknown_command
+from api.problems.catalog import UNKNOWN_COMMAND
+from api.problems.errors import IdempotencyKeyReused
+from api.problems.handlers import PROBLEMS, ProblemDocument, document_of, problem_of
+from api.problems.problem import Problem
 from orders.commands import Id
 from workflows import messages
 from workflows.idempotency import CommandStatus
@@ -83,7 +85,7 @@ async def get_async_command(
     key_hash, payload_hash = command_id[:half], command_id[half:]
     known = await outcome(client, pool, order_id, key_hash)
     if known is None:
-        raise unknown_command(order_id)
+        raise Problem(UNKNOWN_COMMAND)
     return _shown(_told(request, order_id, known, payload_hash))
 
 
@@ -112,10 +114,11 @@ def _told(request: Request, order_id: str, known: CommandStatus, payload_hash: s
     sent = AsyncCommand(order_id=order_id, href=request.url.path, state="pending")
     problem = None
     if known.payload_hash not in (None, payload_hash):
-        problem = key_reused()
+        problem = problem_of(IdempotencyKeyReused())
     elif known.refused is not None:
         refusal = known.refused.refusal
-        problem = refused(refusal, known.refused.place.format(refusal.index))
+        pointer = known.refused.place.format(refusal.index)
+        problem = rejected_for(context_of(request), refusal, pointer)
     if problem is not None:
         document = document_of(problem, context_of(request), request.url.path)
         return sent.model_copy(update={"state": "rejected", "problem": document})

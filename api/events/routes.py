@@ -27,6 +27,7 @@ from api.events.cloudevents import (
 )
 from api.events.stream import EventStream
 from api.personal_data import is_sealed, unsealed
+from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from eventlog import feed
@@ -129,7 +130,7 @@ async def get_event_schema(type: str) -> Response:
     """The JSON Schema of the `data` of events of a type, such as orderly.order.item-added.v1."""
     if type not in SCHEMAS:
         detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."
-        raise Problem(404, "unknown-schema", detail)
+        raise Problem(UNKNOWN_SCHEMA, detail)
     return Response(SCHEMAS[type], media_type=SCHEMA)
 
 
@@ -151,7 +152,7 @@ async def _place(pool: asyncpg.Pool, cursor: str | None, last_event_id: str | No
 def _bad_cursor(named: dict[str, str], detail: str) -> Problem:
     (name,) = named.values()
     error = FieldError(**named, code="invalid", detail=detail)
-    return Problem(400, "invalid-cursor", f"The cursor in {name} {detail}.", errors=[error])
+    return Problem(INVALID_CURSOR, f"The cursor in {name} {detail}.", errors=[error])
 
 
 async def _sent(

@@ -13,7 +13,7 @@ import asyncpg
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.problems.problem import Problem
+from api.problems.errors import TooManyStreams
 from eventlog import feed
 from eventlog.feed import EventFilter, Page
 from eventlog.log import Checkpoint
@@ -51,10 +51,9 @@ class Streams:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for one stream; raises a Problem if all are taken."""
+        """A place for one stream; raises TooManyStreams if all are taken."""
         if self._open >= STREAMS_MAX:
-            detail = f"{STREAMS_MAX} streams are open here; try again later, or read page by page."
-            raise Problem(429, "too-many-streams", detail, retry_after=5)
+            raise TooManyStreams
         self._open += 1
         try:
             yield

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.problems.problem import engine_unavailable
+from api.problems.errors import TemporalUnavailable
 
 log = logging.getLogger("orderly.api")
 
@@ -40,7 +40,7 @@ async def answered(client: Client, asking: Coroutine[Any, Any, T]) -> T:
             await _assert_alive(client, call)
         return call.result()
     except RuntimeError as error:  # What a client says that has never had a connection.
-        raise engine_unavailable() from error
+        raise TemporalUnavailable from error
     finally:
         await _ended(call)
 
@@ -53,7 +53,7 @@ async def _assert_alive(client: Client, call: asyncio.Task[Any]) -> None:
     await _ended(asking)
     if silence is not None:
         log.warning("Temporal is taken to be away: %s", silence)
-        raise engine_unavailable()
+        raise TemporalUnavailable
 
 
 async def _silence(client: Client) -> str | None:

@@ -8,7 +8,7 @@ import asyncpg
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.problems import problem as errors
+from api.problems.errors import StorageUnavailable, TemporalUnavailable
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from workflows import history as recorded
@@ -58,7 +58,7 @@ async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Comm
             return None
         stream = await log.read_stream(pool, order_id, limit=version)
     except UNAVAILABLE as error:
-        raise errors.storage_unavailable() from error
+        raise StorageUnavailable from error
     _, answers = memory.from_stream(stream)
     return CommandStatus(answer=answers[command_id].answer)
 
@@ -71,5 +71,5 @@ async def _waiting(
             # The newest run was told of the older ones, and has all that is not yet taken in.
             return await recorded.outcome(run, client.data_converter, command_id, unheard=unheard)
     except (RPCError, RuntimeError) as error:
-        raise errors.engine_unavailable() from error
+        raise TemporalUnavailable from error
     return None

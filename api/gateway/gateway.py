@@ -34,8 +34,15 @@ from temporalio.service import RPCError, RPCStatusCode
 import telemetry
 from api.gateway.availability import answered
 from api.limits.concurrency import ConcurrencyLimiter
-from api.problems import problem as errors
-from api.problems.problem import Problem
+from api.problems.errors import (
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    ServiceError,
+    StorageUnavailable,
+    TemporalUnavailable,
+    TooManyCommands,
+    UnknownOrder,
+)
 from eventlog import log
 from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
@@ -97,11 +104,11 @@ class CommandMessage:
 
 
 class _NotNow(Exception):
-    """Worth asking again in a moment; `problem` is for a caller who cannot wait that long."""
+    """Worth a retry in a moment; `error` is raised if the time is up before that."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
+    def __init__(self, error: ServiceError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Gateway:
@@ -168,12 +175,12 @@ class Gateway:
                 asking = handle.query(OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout)
                 return await answered(self._client, asking)
         except WorkflowQueryFailedError as error:
-            raise errors.engine_unavailable() from error
+            raise TemporalUnavailable() from error
         except RPCError as error:
             _unless_unreachable(error)
         stream = await self._stream(mail.order_id)
         if not stream:
-            raise errors.unknown_order(mail.order_id)
+            raise UnknownOrder(mail.order_id)
         return preview(mail.instruction, memory.from_stream(stream)[0], datetime.now(UTC))
 
     async def _ask(self, mail: CommandMessage, seconds: float) -> CommandResult | None:
@@ -188,7 +195,7 @@ class Gateway:
         except WorkflowAlreadyStartedError:
             pass
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise _NotNow(errors.outcome_unknown()) from error
+            raise _NotNow(OutcomeUnknown()) from error
         except RPCError as error:
             _unless_unreachable(error)
         return None
@@ -257,7 +264,7 @@ class Gateway:
             return
         size = running.raw_description.workflow_execution_info.history_size_bytes
         if running.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
-            raise errors.too_busy()
+            raise TooManyCommands()
 
     async def _ask_ended(
         self, mail: CommandMessage, queued: QueuedCommands | None = None
@@ -268,7 +275,7 @@ class Gateway:
         """
         stream = await self._stream(mail.order_id)
         if not stream and not mail.opens:
-            raise errors.unknown_order(mail.order_id)
+            raise UnknownOrder(mail.order_id)
         order, answers = memory.from_stream(stream)
         if mail.command_id in answers:
             return answers[mail.command_id].answer
@@ -286,7 +293,7 @@ class Gateway:
             async with self._pool.acquire() as connection:
                 return await log.read_stream(connection, order_id)
         except UNAVAILABLE as error:
-            raise errors.storage_unavailable() from error
+            raise StorageUnavailable() from error
 
     async def _reopen(
         self, order_id: str, order: Order, answers: str, queued: QueuedCommands | None = None
@@ -348,7 +355,7 @@ async def _persistently(attempt: Callable[[float], Awaitable[T]], deadline: floa
             return await attempt(max(deadline - now(), 0.001))
         except _NotNow as busy:
             if deadline - now() < PAUSE_SECONDS:
-                raise busy.problem from busy
+                raise busy.error from busy
             await asyncio.sleep(PAUSE_SECONDS)
 
 
@@ -360,7 +367,7 @@ def _opened(mail: CommandMessage) -> Order:
 
 def _checked(answer: CommandResult, mail: CommandMessage) -> CommandResult:
     if answer.payload_hash != mail.instruction.payload_hash:
-        raise errors.key_reused()
+        raise IdempotencyKeyReused()
     return answer
 
 
@@ -375,9 +382,9 @@ def _unless_refused(error: WorkflowUpdateFailedError, mail: CommandMessage) -> N
         raise error  # Not a refusal, whatever it looks like: those bring their reasons along.
     refusal = Rejection.model_validate(cause.details[0])
     if refusal.code == REOPENING:
-        raise _NotNow(errors.outcome_unknown()) from error
+        raise _NotNow(OutcomeUnknown()) from error
     if refusal.payload_hash not in (None, mail.instruction.payload_hash):
-        raise errors.key_reused() from error  # It is remembered of another request.
+        raise IdempotencyKeyReused() from error  # It is remembered of another request.
     raise Rejected(refusal) from error
 
 
@@ -386,11 +393,11 @@ def _unless_unreachable(error: RPCError) -> None:
     if error.status is RPCStatusCode.NOT_FOUND:
         return
     if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
-        raise _NotNow(errors.too_busy()) from error
+        raise _NotNow(TooManyCommands()) from error
     if error.status in _SOON:
-        raise _NotNow(errors.engine_unavailable()) from error
+        raise _NotNow(TemporalUnavailable()) from error
     if error.status in _AWAY:
-        raise errors.engine_unavailable() from error
+        raise TemporalUnavailable() from error
     raise error
 
 

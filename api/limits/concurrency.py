@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from api.problems.problem import overloaded
+from api.problems.errors import Overloaded
 
 BEGIN_WITH = 4
 TOLERATED = 1.8  # So much slower than one alone, on average, all may be.
@@ -53,9 +53,9 @@ class ConcurrencyLimiter:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place inside the `with`; raises a Problem if all are taken."""
+        """A place inside the `with`; raises Overloaded if all are taken."""
         if self._taken >= (self._number or self._pace.number):
-            raise overloaded()
+            raise Overloaded
         self._taken += 1
         at_once, began = self._taken, monotonic()
         try:

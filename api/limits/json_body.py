@@ -10,9 +10,16 @@ from itertools import islice
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 
-from api.problems.problem import ERRORS_MAX, FieldError, Problem, malformed, pointer
+from api.problems.catalog import BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE
+from api.problems.problem import (
+    ERRORS_MAX,
+    BodyRejected,
+    FieldError,
+    Problem,
+    json_pointer,
+    malformed,
+)
 
 BYTES_MAX = 256 * 1024
 SECONDS_MAX = 10.0
@@ -21,29 +28,18 @@ VALUES_MAX = 20_000  # Three times what the largest instruction has; looking at 
 DIGITS_MAX = 20  # Of any number within 64 bits, its sign included; Python's own limit is higher.
 
 
-class BodyRejected(HTTPException):
-    """A body that is not read any further; `problem` says why.
-
-    The framework hands on no other exception while it reads a body.
-    """
-
-    def __init__(self, problem: Problem, *, closes: bool = False) -> None:
-        super().__init__(problem.status, headers={"Connection": "close"} if closes else None)
-        self.problem = problem
-
-
 class _Object(list[tuple[str, Any]]):
     """An object as it was sent, with each of its keys."""
 
 
 def too_large() -> BodyRejected:
     detail = f"A body may have at most {BYTES_MAX:,} bytes."
-    return BodyRejected(Problem(413, "body-too-large", detail), closes=True)
+    return BodyRejected(Problem(BODY_TOO_LARGE, detail), closes=True)
 
 
 def too_slow() -> BodyRejected:
-    detail = f"The body was not there after {SECONDS_MAX:.0f} seconds."
-    return BodyRejected(Problem(408, "body-too-slow", detail), closes=True)
+    detail = f"The body did not arrive within {SECONDS_MAX:.0f} seconds."
+    return BodyRejected(Problem(BODY_TIMEOUT, detail), closes=True)
 
 
 def check_type(headers: Headers) -> None:
@@ -60,7 +56,7 @@ def check_type(headers: Headers) -> None:
 def refuse(header: str, detail: str) -> None:
     error = FieldError(header=header, code="unsupported", detail=detail)
     detail = f"The {header} header {detail}."
-    raise BodyRejected(Problem(415, "unsupported-media-type", detail, errors=[error]))
+    raise BodyRejected(Problem(UNSUPPORTED_MEDIA_TYPE, detail, errors=[error]))
 
 
 def check(body: bytes) -> None:
@@ -121,7 +117,7 @@ def _too_deep(place: tuple[object, ...]) -> FieldError:
 
 
 def _fault(place: tuple[object, ...], code: str, detail: str) -> FieldError:
-    return FieldError(pointer=pointer(place), code=code, detail=detail)
+    return FieldError(pointer=json_pointer(place), code=code, detail=detail)
 
 
 def _is_text(text: str) -> bool:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems.handlers import respond
-from api.problems.problem import overloaded
+from api.problems.catalog import OVERLOADED
+from api.problems.handlers import problem_response
+from api.problems.problem import Problem
 
 # Under which a request's state has the Reads of the application, and its own Place.
 READS, PLACE = "reads", "place"
@@ -74,7 +75,8 @@ class LoadSheddingMiddleware:
         state = scope["state"]
         place = state[PLACE] = state.get(PLACE) or state[READS].take()
         if place is None:
-            await respond(Request(scope), overloaded())(scope, receive, send)
+            response = problem_response(Request(scope), Problem(OVERLOADED))
+            await response(scope, receive, send)
             return
 
         async def send_and_leave(message: Message) -> None:

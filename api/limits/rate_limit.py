@@ -16,8 +16,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems.handlers import respond
-from api.problems.problem import rate_limited
+from api.problems.errors import RateLimited
+from api.problems.handlers import problem_of, problem_response
 from settings import RateLimit
 
 CALLERS_MAX = 50_000
@@ -96,8 +96,8 @@ class RateLimitMiddleware:
         if charge.level.is_granted:
             await self._app(scope, receive, send_told)
         else:
-            problem = rate_limited(math.ceil(charge.level.next_s))
-            await respond(Request(scope), problem)(scope, receive, send_told)
+            problem = problem_of(RateLimited(math.ceil(charge.level.next_s)))
+            await problem_response(Request(scope), problem)(scope, receive, send_told)
 
 
 class RateLimitCharge:
@@ -109,15 +109,15 @@ class RateLimitCharge:
         self.level = limits.addresses.take(address, monotonic())
 
     def pass_to(self, caller: str) -> None:
-        """Lets a caller pay that is known by now; raises a Problem if it cannot."""
+        """Lets a caller pay that is known by now; raises RateLimited if it cannot."""
         self._limits.addresses.give_back(self._address)
         self.level = self._limits.callers.take(caller, monotonic())
         if not self.level.is_granted:
-            raise rate_limited(math.ceil(self.level.next_s))
+            raise RateLimited(math.ceil(self.level.next_s))
 
 
 def charge(request: Request, caller: str) -> None:
-    """Charges a request to who is known to have sent it; raises a Problem if that is too many."""
+    """Charges a request to who is known to have sent it; raises RateLimited if that is too many."""
     if (charge := getattr(request.state, "charge", None)) is not None:
         charge.pass_to(caller)
 

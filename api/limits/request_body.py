@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.context import context_of
 from api.limits import json_body as bodies
 from api.monitoring.metrics import served
+from api.problems.problem import BodyRejected
 
 
 class RequestBodyMiddleware:
@@ -81,7 +82,7 @@ class LimitedBody:
         try:
             while not self._is_over and len(self._content) <= bodies.BYTES_MAX:
                 await self._next()
-        except bodies.BodyRejected:
+        except BodyRejected:
             return False
         return self._is_over
 

@@ -1,405 +1,533 @@
-"""What each problem means and what to do about it: the pages to which `type` points."""
+"""The catalogue of problem types: each code with its status, its meaning and its remedy.
+
+Responses, the OpenAPI document, and the pages behind `type` follow from it.
+"""
 
 from __future__ import annotations
 
-from html import escape
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import StrEnum, auto
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
+PATH = "/v1/problems"
 
-from api.problems.problem import Problem
-
-router = APIRouter(prefix="/v1/problems", tags=["Problems"], responses={"default": {}})
+# A client that receives one of these must know when to retry.
+RETRYABLE_STATUSES = (429, 503)
 
 
-class Page(NamedTuple):
+class RouteKind(StrEnum):
+    """What a route accepts, which decides the problems that it can answer with."""
+
+    ANY = auto()
+    SECURED = auto()
+    """Requires a token."""
+    CALLBACK = auto()
+    """Requires a signature."""
+    RESOURCE = auto()
+    """Names something that may not exist."""
+    CURSOR = auto()
+    """Accepts a cursor or a token that the API issued."""
+    COMMAND = auto()
+    PRECONDITION = auto()
+    """Accepts If-Match."""
+    BODY = auto()
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """One kind of problem; `code` is stable and meant for programs.
+
+    `meaning` and `remedy` are for people: what happened, and what to do about it.
+    """
+
+    code: str
+    status: int
     title: str
     meaning: str
     remedy: str
+    on: tuple[RouteKind, ...] = ()
+    """The routes whose documentation includes it; none: it can precede or replace any route."""
+    retry_after: int | None = None
+    """Seconds until a retry is worthwhile, unless a single response says otherwise."""
+
+    def __post_init__(self) -> None:
+        if (self.retry_after is not None) != (self.status in RETRYABLE_STATUSES):
+            raise ValueError(f"{self.code}: 429 and 503 need retry_after, no other status has it")
+
+    @property
+    def uri(self) -> str:
+        """The address of the page about it, relative to the request, as RFC 9457 allows."""
+        return f"{PATH}/{self.code}"
 
 
-_AGAIN = "Repeat the request with the same Idempotency-Key after the time in Retry-After."
-_READ = "Read the order again, and decide on what it is now."
-_OTHER = "Change the field that `errors` points to."
+_SAME_KEY = "Repeat the request with the same Idempotency-Key after the time in Retry-After."
+_RETRY = "Repeat the request after the time in Retry-After."
+_READ = "Read the order again, and decide on its current state."
+_CHANGE = "Change the field that `errors` points to."
 
-PAGES: dict[str, Page] = {
-    # The request cannot be understood.
-    "malformed-request": Page(
-        "Malformed request",
-        "The body, a parameter or a header is not what this route takes.",
-        "Each entry of `errors` names one thing, and says how to change it.",
-    ),
-    "body-too-large": Page(
-        "Body too large",
-        "The body has more bytes than any command needs.",
-        "Send less in one request: fewer lines at first, and the others with add-item-to-order.",
-    ),
-    "unsupported-media-type": Page(
-        "Unsupported media type",
-        "The body is declared to be something else than JSON.",
-        "Send JSON, with Content-Type: application/json and without a Content-Encoding.",
-    ),
-    "body-too-slow": Page(
-        "Body too slow",
-        "The body did not arrive in the time that there is for it; nothing of it was carried out.",
-        "Repeat the request with the same Idempotency-Key, over a better connection.",
-    ),
-    "invalid-http": Page(
-        "Invalid HTTP",
-        "What came is no HTTP request, or contradicts itself about where it ends.",
-        "Use a client that keeps to RFC 9112; look at what stands between it and the service.",
-    ),
-    "head-too-large": Page(
-        "Head too large",
-        "The request has more or longer headers than any request needs.",
-        "Send fewer headers; `detail` says how many there may be.",
-    ),
-    "head-too-slow": Page(
-        "Head too slow",
-        "The head of the request did not arrive in the time that there is for it.",
-        "Repeat the request, over a better connection.",
-    ),
-    "invalid-cursor": Page(
-        "Invalid cursor",
-        "The cursor is none that a page answered, or it belongs to another sort.",
-        "Take `next` as it was answered, with the same sort; or begin again without a cursor.",
-    ),
-    "invalid-consistency-token": Page(
-        "Invalid consistency token",
-        "The token is none that a command answered.",
-        "Take `consistency_token` of a command's answer as it is.",
-    ),
-    "not-found": Page(
-        "Not found", "There is nothing at this path.", "See /docs for all paths that there are."
-    ),
-    "method-not-allowed": Page(
-        "Method not allowed",
-        "The path is right, but it does not take this method.",
-        "The Allow header says which it takes.",
-    ),
-    "http-error": Page(
-        "HTTP error",
-        "The request breaks a rule of HTTP itself.",
-        "The status and `detail` say which one.",
-    ),
-    "unknown-order": Page(
-        "Unknown order",
-        "There is no order with this id, or none that is yours to see.",
-        "Use the Location that opening the order answered.",
-    ),
-    "unknown-command": Page(
-        "Unknown command",
-        "No such command was left with this order, or it changed nothing so long ago that this is "
-        "forgotten. Nothing of it has happened.",
-        "Use the Location that the 202 answered; or send the command again under the same key.",
-    ),
-    "idempotency-key-reused": Page(
-        "Idempotency key reused",
-        "The key came with another payload before, and names that request for ever.",
-        "Take a new key for a new request; send the very same payload to repeat the old one.",
-    ),
-    "bad-signature": Page(
-        "Bad signature",
-        "A callback is not signed with our secret, or its time is minutes off.",
-        "Sign as Standard Webhooks has it, with the secret in ORDERLY_WEBHOOK_SECRET.",
-    ),
-    # A rule says no.
-    "version-conflict": Page(
+_SECURED = (RouteKind.SECURED,)
+_TYPED_INPUT = (RouteKind.SECURED, RouteKind.CALLBACK)
+
+# The request is invalid.
+
+MALFORMED_REQUEST = ProblemType(
+    "malformed-request",
+    422,
+    "Malformed request",
+    "The body, a parameter or a header does not match what this route accepts.",
+    "Each entry of `errors` names one mistake and how to correct it.",
+    _TYPED_INPUT,
+)
+BODY_TOO_LARGE = ProblemType(
+    "body-too-large",
+    413,
+    "Body too large",
+    "The body has more bytes than any command needs.",
+    "Send less in one request: fewer lines first, and the others with add-item-to-order.",
+    (RouteKind.BODY,),
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    "unsupported-media-type",
+    415,
+    "Unsupported media type",
+    "The body is not declared as JSON.",
+    "Send JSON, with Content-Type: application/json and without a Content-Encoding.",
+    (RouteKind.BODY,),
+)
+BODY_TIMEOUT = ProblemType(
+    "body-timeout",
+    408,
+    "Body timeout",
+    "The body did not arrive within the time limit. Nothing of it was executed.",
+    "Repeat the request with the same Idempotency-Key, over a better connection.",
+    (RouteKind.BODY,),
+)
+INVALID_HTTP = ProblemType(
+    "invalid-http",
+    400,
+    "Invalid HTTP",
+    "The request is not valid HTTP, or contradicts itself about where it ends.",
+    "Use a client that follows RFC 9112, and check the proxies between it and the service.",
+)
+HEADERS_TOO_LARGE = ProblemType(
+    "headers-too-large",
+    431,
+    "Headers too large",
+    "The request has more or longer headers than any request needs.",
+    "Send fewer headers; `detail` gives the limits.",
+)
+HEADERS_TIMEOUT = ProblemType(
+    "headers-timeout",
+    408,
+    "Headers timeout",
+    "The headers of the request did not arrive within the time limit.",
+    "Repeat the request, over a better connection.",
+)
+INVALID_CURSOR = ProblemType(
+    "invalid-cursor",
+    400,
+    "Invalid cursor",
+    "The API did not issue this cursor, or issued it for another sort.",
+    "Send `next` exactly as the previous page returned it, with the same sort; or start without a "
+    "cursor.",
+    (RouteKind.CURSOR,),
+)
+INVALID_CONSISTENCY_TOKEN = ProblemType(
+    "invalid-consistency-token",
+    400,
+    "Invalid consistency token",
+    "The API did not issue this token.",
+    "Send `consistency_token` exactly as a command returned it.",
+    (RouteKind.CURSOR,),
+)
+NOT_FOUND = ProblemType(
+    "not-found",
+    404,
+    "Not found",
+    "There is nothing at this path.",
+    "See /docs for all paths.",
+    (RouteKind.RESOURCE, RouteKind.CALLBACK),
+)
+METHOD_NOT_ALLOWED = ProblemType(
+    "method-not-allowed",
+    405,
+    "Method not allowed",
+    "The path exists, but does not accept this method.",
+    "The Allow header lists the methods that it accepts.",
+)
+HTTP_ERROR = ProblemType(
+    "http-error",
+    400,
+    "HTTP error",
+    "The request breaks a rule of HTTP.",
+    "The status and `detail` say which one.",
+)
+UNKNOWN_ORDER = ProblemType(
+    "unknown-order",
+    404,
+    "Unknown order",
+    "There is no order with this id, or it belongs to another customer.",
+    "Use the Location that was returned when the order was opened.",
+    (RouteKind.RESOURCE, RouteKind.CALLBACK),
+)
+UNKNOWN_COMMAND = ProblemType(
+    "unknown-command",
+    404,
+    "Unknown command",
+    "The order never received this command, or rejected it too long ago to remember it. It changed "
+    "nothing.",
+    "Use the Location that the 202 returned; or send the command again with the same key.",
+    (RouteKind.RESOURCE,),
+)
+IDEMPOTENCY_KEY_REUSED = ProblemType(
+    "idempotency-key-reused",
+    422,
+    "Idempotency key reused",
+    "The key was sent before with another payload, and identifies that request for good.",
+    "Use a new key for a new request; repeat the earlier request with exactly the same payload.",
+    (RouteKind.COMMAND,),
+)
+INVALID_SIGNATURE = ProblemType(
+    "invalid-signature",
+    401,
+    "Invalid signature",
+    "The webhook is not signed with the shared secret, or its timestamp is minutes off.",
+    "Sign as in Standard Webhooks, with the secret in ORDERLY_WEBHOOK_SECRET.",
+    (RouteKind.CALLBACK,),
+)
+
+# Authentication and authorization.
+
+UNAUTHENTICATED = ProblemType(
+    "unauthenticated",
+    401,
+    "Unauthenticated",
+    "The request has no token, or an invalid one; `detail` says what is wrong with it.",
+    "Send Authorization: Bearer and a token that the service's issuer signed for it.",
+    _SECURED,
+)
+INSUFFICIENT_SCOPE = ProblemType(
+    "insufficient-scope",
+    403,
+    "Insufficient scope",
+    "The token is valid, but does not allow this.",
+    "Use a token with the scope that WWW-Authenticate names.",
+    _SECURED,
+)
+NOT_FOR_CUSTOMERS = ProblemType(
+    "not-for-customers",
+    403,
+    "Not for customers",
+    "A customer's token cannot send this command, or not for another customer.",
+    "Use a token with the scope orders:operate.",
+    _SECURED,
+)
+SIGNING_KEYS_UNAVAILABLE = ProblemType(
+    "signing-keys-unavailable",
+    503,
+    "Signing keys unavailable",
+    "The issuer's public keys cannot be fetched, so new tokens cannot be verified.",
+    _RETRY,
+    _SECURED,
+    retry_after=5,
+)
+
+# Earlier versions, and the event feed.
+
+UNKNOWN_VERSION = ProblemType(
+    "unknown-version",
+    404,
+    "Unknown version",
+    "The order has fewer versions; `current_version` is its latest.",
+    "Request a version between 1 and that one.",
+    (RouteKind.RESOURCE,),
+)
+NOT_OPEN_YET = ProblemType(
+    "not-open-yet",
+    404,
+    "Not open yet",
+    "The order was opened after the requested instant; `detail` says when.",
+    "Request an instant after that.",
+    (RouteKind.RESOURCE,),
+)
+EVENT_UNREADABLE = ProblemType(
+    "event-unreadable",
+    503,
+    "Event unreadable",
+    "A later version of the service wrote an event of this order, and this process cannot read it.",
+    "Repeat the request once the whole service is upgraded, or read the order's current state.",
+    (RouteKind.RESOURCE,),
+    retry_after=60,
+)
+UNKNOWN_SCHEMA = ProblemType(
+    "unknown-schema",
+    404,
+    "Unknown schema",
+    "No type and version of an event has this name.",
+    "Use the `dataschema` of an event; /v1/schemas lists all.",
+    (RouteKind.RESOURCE,),
+)
+TOO_MANY_STREAMS = ProblemType(
+    "too-many-streams",
+    429,
+    "Too many streams",
+    "This process has reached its limit of open event streams.",
+    "Retry after the time in Retry-After, or read the feed page by page.",
+    (RouteKind.CURSOR,),
+    retry_after=5,
+)
+
+# The service cannot serve the request now.
+
+TOO_MANY_COMMANDS = ProblemType(
+    "too-many-commands",
+    429,
+    "Too many commands",
+    "Too many commands are in progress, overall or for this order. This one was not executed.",
+    _SAME_KEY,
+    (RouteKind.COMMAND, RouteKind.CALLBACK),
+    retry_after=1,
+)
+OVERLOADED = ProblemType(
+    "overloaded",
+    503,
+    "Overloaded",
+    "This process has reached its concurrency limit. Nothing was changed.",
+    _SAME_KEY,
+    (RouteKind.ANY,),
+    retry_after=1,
+)
+RATE_LIMITED = ProblemType(
+    "rate-limited",
+    429,
+    "Rate limited",
+    "The caller exceeded its rate limit; the RateLimit header says what is left of it.",
+    "Wait for the time in Retry-After, and spread requests more evenly.",
+    (RouteKind.ANY,),
+    retry_after=1,
+)
+OUTCOME_UNKNOWN = ProblemType(
+    "outcome-unknown",
+    503,
+    "Outcome unknown",
+    "The order did not respond in time. The command may have been, may yet be, or may never be "
+    "executed.",
+    f"{_SAME_KEY} The response to that tells which. With Prefer: respond-async the command is "
+    "stored at once.",
+    (RouteKind.COMMAND, RouteKind.CALLBACK),
+    retry_after=1,
+)
+TEMPORAL_UNAVAILABLE = ProblemType(
+    "temporal-unavailable",
+    503,
+    "Temporal unavailable",
+    "Temporal, which runs the orders, cannot be reached. Reads keep working.",
+    _SAME_KEY,
+    (RouteKind.COMMAND, RouteKind.CALLBACK),
+    retry_after=1,
+)
+STORAGE_UNAVAILABLE = ProblemType(
+    "storage-unavailable",
+    503,
+    "Storage unavailable",
+    "Postgres, which stores the log and the read models, cannot be reached or is being upgraded.",
+    _RETRY,
+    _SECURED,
+    retry_after=1,
+)
+PROJECTION_BEHIND = ProblemType(
+    "projection-behind",
+    503,
+    "Projection behind",
+    "The read model has not reached the version that the request requires.",
+    "Repeat the request after the time in Retry-After, or accept the current state by requiring "
+    "no version.",
+    (RouteKind.CURSOR,),
+    retry_after=1,
+)
+CALLBACKS_NOT_CONFIGURED = ProblemType(
+    "callbacks-not-configured",
+    503,
+    "Callbacks not configured",
+    "The service has no secret with which to verify webhooks.",
+    "Set ORDERLY_WEBHOOK_SECRET; until then senders have to retry.",
+    (RouteKind.CALLBACK,),
+    retry_after=60,
+)
+INTERNAL_ERROR = ProblemType(
+    "internal-error",
+    500,
+    "Internal error",
+    "The service failed because of a bug. The command may or may not have been executed.",
+    "Repeat it with the same Idempotency-Key; if that does not help, report the request_id.",
+)
+
+# Rejections by an order: RejectionCode (orders) and ShellCode (workflows) list the codes.
+
+
+def _rejection(code: str, meaning: str, remedy: str) -> ProblemType:
+    title = code.replace("-", " ").capitalize()
+    return ProblemType(code, 409, title, meaning, remedy, (RouteKind.COMMAND, RouteKind.CALLBACK))
+
+
+REJECTIONS = (
+    ProblemType(
+        "version-conflict",
+        412,
         "Version conflict",
-        "The order is at another version than If-Match says: something else came between.",
+        "The order is not at the version in If-Match: it has changed meanwhile.",
         f"{_READ} `current_version` is its version.",
+        (RouteKind.PRECONDITION,),
     ),
-    "not-allowed-now": Page(
-        "Not allowed now",
-        "The order's status does not admit this command.",
-        f"`allowed_commands` says which it admits. {_READ}",
+    ProblemType(
+        "log-behind",
+        503,
+        "Log behind",
+        "Too many events of the order are not yet published, so it accepts no more for now.",
+        _SAME_KEY,
+        (RouteKind.COMMAND, RouteKind.CALLBACK),
+        retry_after=1,
     ),
-    "no-lines": Page(
-        "No lines", "An order without lines cannot be placed.", "Add an item to the order first."
+    ProblemType(
+        "order-reopening",
+        503,
+        "Order reopening",
+        "The order had ended and is being reopened.",
+        _SAME_KEY,
+        (RouteKind.COMMAND, RouteKind.CALLBACK),
+        retry_after=1,
     ),
-    "unknown-id": Page(
-        "Unknown id",
-        "The order has nothing by the id that the command names.",
-        f"{_OTHER} Reading the order shows the ids that it has.",
-    ),
-    "id-already-used": Page(
-        "Id already used",
-        "The id names something else in this order already, or did before that was removed.",
-        "Take a new id, or leave it out: then the order makes one.",
-    ),
-    "other-currency": Page(
-        "Other currency",
-        "An order has one currency, and this amount is in another.",
-        "Leave `currency` out, or send the amount in the order's own.",
-    ),
-    "discount-exceeds-price": Page(
-        "Discount exceeds price",
-        "The discounts are more than the line costs.",
-        "Make the discount smaller, or take a part of the order's own discounts away first.",
-    ),
-    "discounts-exceed-total": Page(
-        "Discounts exceed total",
-        "The discounts are more than the whole order costs.",
-        "Make the discount smaller, or remove discounts first.",
-    ),
-    "total-too-large": Page(
-        "Total too large",
-        "The order would come to more than one order can.",
-        "Split it into several orders.",
-    ),
-    "too-many-lines": Page(
-        "Too many lines",
-        "The order holds as many lines as one order can.",
-        "Raise the quantity of a line that is there, or open another order.",
-    ),
-    "too-many-discounts": Page(
-        "Too many discounts",
-        "The order holds as many discounts as one order can.",
-        "Remove some, or apply one discount over all.",
-    ),
-    "too-many-notes": Page(
-        "Too many notes",
-        "The order holds as many notes as one order can.",
-        "Keep further notes elsewhere.",
-    ),
-    "too-many-pieces": Page(
-        "Too many pieces",
-        "The command is about more pieces of a line than there are for it.",
-        f"{_OTHER} `detail` says how many there are.",
-    ),
-    "order-too-large": Page(
-        "Order too large",
-        "The order holds as much as one order can.",
+    _rejection(
+        "order-too-large",
+        "The order has reached its size limit.",
         "Open another order for what is to be added.",
     ),
-    "no-shortfall": Page(
-        "No shortfall",
-        "The order does not wait for an answer to a shortfall.",
-        f"{_READ} The answer may have come already, or its time is over.",
+    _rejection(
+        "not-allowed-now",
+        "The order's status does not allow this command.",
+        f"`allowed_commands` lists those that it allows. {_READ}",
     ),
-    "no-declined-payment": Page(
-        "No declined payment",
-        "No payment of the order was declined, so there is none to try again.",
+    _rejection(
+        "no-lines", "An order without lines cannot be placed.", "Add an item to the order first."
+    ),
+    _rejection(
+        "unknown-id",
+        "The order has nothing with the id that the command names.",
+        f"{_CHANGE} Reading the order shows the ids that it has.",
+    ),
+    _rejection(
+        "id-already-used",
+        "The id already identifies something else in this order, or something since removed.",
+        "Use a new id, or leave it out: then the order generates one.",
+    ),
+    _rejection(
+        "currency-mismatch",
+        "An order has one currency, and this amount is in another.",
+        "Leave `currency` out, or send the amount in the order's currency.",
+    ),
+    _rejection(
+        "discount-exceeds-price",
+        "The discounts exceed the price of the line.",
+        "Make the discount smaller, or remove a part of the order's discounts first.",
+    ),
+    _rejection(
+        "discounts-exceed-total",
+        "The discounts exceed the price of the whole order.",
+        "Make the discount smaller, or remove discounts first.",
+    ),
+    _rejection(
+        "total-too-large",
+        "The order's total would exceed the limit.",
+        "Split it into several orders.",
+    ),
+    _rejection(
+        "too-many-lines",
+        "The order has reached its limit of lines.",
+        "Raise the quantity of an existing line, or open another order.",
+    ),
+    _rejection(
+        "too-many-discounts",
+        "The order has reached its limit of discounts.",
+        "Remove some, or apply one discount over all.",
+    ),
+    _rejection(
+        "too-many-notes",
+        "The order has reached its limit of notes.",
+        "Keep further notes elsewhere.",
+    ),
+    _rejection(
+        "too-many-pieces",
+        "The command names more pieces of a line than are available for it.",
+        f"{_CHANGE} `detail` says how many are available.",
+    ),
+    _rejection(
+        "no-shortfall",
+        "The order is not waiting for a decision on a shortfall.",
+        f"{_READ} The decision may have been made already, or its deadline has passed.",
+    ),
+    _rejection(
+        "no-declined-payment",
+        "No payment of the order was declined, so there is none to retry.",
         _READ,
     ),
-    "payment-pending": Page(
-        "Payment pending",
-        "No shipment can be made before the payment is authorised.",
+    _rejection(
+        "payment-pending",
+        "A shipment cannot be created before the payment is authorised.",
         "Wait until the order is confirmed; if `awaits` is payment, the customer has to act.",
     ),
-    "exceeds-authorised": Page(
-        "Exceeds authorised",
-        "More is to be captured than is authorised and not captured yet.",
-        "Capture at most what `detail` says.",
+    _rejection(
+        "exceeds-authorised",
+        "The amount exceeds what is authorised and not yet captured.",
+        "Capture at most the amount in `detail`.",
     ),
-    "exceeds-captured": Page(
-        "Exceeds captured",
-        "More is to be refunded than was captured and is not due back already.",
-        "Refund at most what `detail` says.",
+    _rejection(
+        "exceeds-captured",
+        "The amount exceeds what was captured and is not already being refunded.",
+        "Refund at most the amount in `detail`.",
     ),
-    "already-shipped": Page(
-        "Already shipped",
-        "The pieces have left, or were called off already.",
-        "Call off what is still here with cancel-lines; for what has left, request a return.",
+    _rejection(
+        "already-shipped",
+        "The pieces have left already, or were cancelled.",
+        "Cancel what has not left with cancel-lines; for what has left, request a return.",
     ),
-    "not-in-one-place": Page(
-        "Not in one place",
+    _rejection(
+        "multiple-locations",
         "The pieces are at several stock locations, and a shipment leaves from one.",
         "Create one shipment for each location.",
     ),
-    "shipment-stopped": Page(
-        "Shipment stopped",
-        "The shipment is not planned any more: it was stopped, or has left.",
+    _rejection(
+        "shipment-stopped",
+        "The shipment is no longer planned: it was stopped, or has left.",
         _READ,
     ),
-    "shipment-changing": Page(
-        "Shipment changing",
-        "The carrier has not confirmed the shipment's latest change yet.",
+    _rejection(
+        "shipment-changing",
+        "The carrier has not yet confirmed the latest change to the shipment.",
         "Send the command again in a moment.",
     ),
-    "shipment-not-dispatched": Page(
-        "Shipment not dispatched",
-        "The shipment is not on its way, so it can neither arrive nor get lost.",
-        "Say with dispatch-shipment that it has left, if it has.",
+    _rejection(
+        "shipment-not-dispatched",
+        "The shipment is not in transit, so it can neither arrive nor fail.",
+        "Record with dispatch-shipment that it has left, if it has.",
     ),
-    "return-window-closed": Page(
-        "Return window closed",
+    _rejection(
+        "return-window-closed",
         "The time in which goods could be returned is over.",
-        "Grant a refund without a return, if you want to: refund-payment.",
+        "To grant a refund without a return, use refund-payment.",
     ),
-    "return-decided": Page("Return decided", "The return was approved or rejected before.", _READ),
-    "return-not-approved": Page(
-        "Return not approved",
-        "Goods are taken back only of an approved return.",
+    _rejection("return-decided", "The return was already approved or rejected.", _READ),
+    _rejection(
+        "return-not-approved",
+        "Goods can be received only for an approved return.",
         "Approve the return first.",
     ),
-    "return-received": Page("Return received", "All pieces of the return came back before.", _READ),
-    # Who may.
-    "unauthenticated": Page(
-        "Unauthenticated",
-        "The request has no token, or one that cannot be believed; `detail` says what is wrong.",
-        "Send Authorization: Bearer and a token that the service's issuer has signed for it.",
-    ),
-    "insufficient-scope": Page(
-        "Insufficient scope",
-        "The token is good, but does not allow this.",
-        "Get a token with the scope that WWW-Authenticate names.",
-    ),
-    "not-for-customers": Page(
-        "Not for customers",
-        "A customer's token may not send this command, or not for another customer.",
-        "Have the shop do it, with a token that has the scope orders:operate.",
-    ),
-    "keys-unavailable": Page(
-        "Keys unavailable",
-        "The keys that tokens are signed with cannot be had, so no new token can be checked.",
-        "Repeat the request after the time in Retry-After.",
-    ),
-    # The past, and the feed.
-    "unknown-version": Page(
-        "Unknown version",
-        "The order has not had that many versions; `current_version` is its last.",
-        "Ask for a version from 1 to that one.",
-    ),
-    "not-open-yet": Page(
-        "Not open yet",
-        "The order was opened after the instant that was asked for; `detail` says when.",
-        "Ask for an instant from then on.",
-    ),
-    "event-unreadable": Page(
-        "Event unreadable",
-        "The order has an event that this version of the service does not know yet.",
-        "Ask again once all of the service is up to date, or read the order as it is now.",
-    ),
-    "unknown-schema": Page(
-        "Unknown schema",
-        "No type and version of events has this name.",
-        "Take the address from the `dataschema` of an event; /v1/schemas lists all.",
-    ),
-    "too-many-streams": Page(
-        "Too many streams",
-        "As many live streams are open as one process of the service keeps.",
-        "Come back after the time in Retry-After, or read the feed page by page.",
-    ),
-    # Not now.
-    "too-busy": Page(
-        "Too busy",
-        "More commands are under way than can be taken, over all or to this one order.",
-        _AGAIN,
-    ),
-    "overloaded": Page(
-        "Overloaded",
-        "As much is under way as this process can do well; nothing of this request was done.",
-        _AGAIN,
-    ),
-    "rate-limited": Page(
-        "Rate limited",
-        "The caller sends more requests than its share; RateLimit says what is left of that.",
-        "Wait for the time in Retry-After, and spread requests more evenly.",
-    ),
-    "log-behind": Page(
-        "Log behind",
-        "So much of the order is not yet published that it takes nothing more for now.",
-        _AGAIN,
-    ),
-    "order-reopening": Page(
-        "Order reopening", "The order had ended and is being opened again.", _AGAIN
-    ),
-    "outcome-unknown": Page(
-        "Outcome unknown",
-        "The order has not answered in time. The command was carried out, will be, or never is.",
-        f"{_AGAIN} Only that tells which. With Prefer: respond-async it is kept at once.",
-    ),
-    "engine-unavailable": Page(
-        "Engine unavailable",
-        "Temporal, which keeps the orders, cannot be reached. Reads go on.",
-        _AGAIN,
-    ),
-    "storage-unavailable": Page(
-        "Storage unavailable",
-        "Postgres, which has the log and the read models, cannot be reached or is being upgraded.",
-        "Repeat the request after the time in Retry-After.",
-    ),
-    "projection-behind": Page(
-        "Projection behind",
-        "The read model has not come as far as the request asks for.",
-        "Ask again after the time in Retry-After, or take what there is without asking for more.",
-    ),
-    "callbacks-not-configured": Page(
-        "Callbacks not configured",
-        "The service has no secret by which it could believe a callback.",
-        "Set ORDERLY_WEBHOOK_SECRET; until then senders keep what they have to tell.",
-    ),
-    "internal-error": Page(
-        "Internal error",
-        "This is our mistake. Whether the command was carried out is unknown.",
-        "Repeat it with the same Idempotency-Key; tell us the request_id, if that does not help.",
-    ),
-}
+    _rejection("return-received", "All pieces of the return were already received.", _READ),
+)
 
 
-class ProblemPage(BaseModel):
-    """What a code means, and what to do about it."""
-
-    type: str
-    code: str
-    title: str
-    meaning: str
-    remedy: str
+def unknown_rejection(code: str) -> ProblemType:
+    """For a code of a worker that is newer than this process, during a deployment."""
+    return _rejection(code, "A rule of the order rejects this command.", _READ)
 
 
-class ProblemPages(BaseModel):
-    """Every code that there is."""
-
-    items: list[ProblemPage]
-
-
-def type_of(code: str) -> str:
-    """The address of a code's page, as RFC 9457 wants it in `type`: relative to the request."""
-    return f"/v1/problems/{code}"
-
-
-def title_of(code: str) -> str:
-    return PAGES[code].title if code in PAGES else code
-
-
-@router.get("", summary="All problems that there are", response_model=ProblemPages)
-async def list_problems(request: Request) -> Response:
-    """Every code, what it means and what to do about it; HTML for a browser, else JSON."""
-    pages = [_page(code) for code in sorted(PAGES)]
-    if _wants_html(request):
-        links = (f'<li><a href="{p.type}">{p.code}</a>: {escape(p.meaning)}' for p in pages)
-        return _html("Problems", f"<ul>{''.join(links)}</ul>")
-    return _json(ProblemPages(items=pages))
-
-
-@router.get("/{code}", summary="What a problem means", response_model=ProblemPage)
-async def get_problem(request: Request, code: str) -> Response:
-    """What a code means and what to do about it; HTML for a browser, else JSON."""
-    if code not in PAGES:
-        raise Problem(404, "not-found", "There is no such problem; /v1/problems lists all.")
-    page = _page(code)
-    if _wants_html(request):
-        text = f"<p><code>{page.code}</code></p><p>{escape(page.meaning)}</p>"
-        return _html(page.title, f"{text}<p>{escape(page.remedy)}</p>")
-    return _json(page)
-
-
-def _page(code: str) -> ProblemPage:
-    return ProblemPage(type=type_of(code), code=code, **PAGES[code]._asdict())
-
-
-def _wants_html(request: Request) -> bool:
-    return "text/html" in request.headers.get("accept", "")
-
-
-def _html(title: str, body: str) -> Response:
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-    return HTMLResponse(f"{head}<h1>{title}</h1>{body}</html>", headers={"Vary": "Accept"})
-
-
-def _json(body: BaseModel) -> Response:
-    headers = {"Vary": "Accept"}
-    return Response(body.model_dump_json(), headers=headers, media_type="application/json")
+_ALL = [*(value for value in globals().values() if isinstance(value, ProblemType)), *REJECTIONS]
+PROBLEM_TYPES = {problem_type.code: problem_type for problem_type in _ALL}

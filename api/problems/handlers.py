@@ -1,8 +1,9 @@
-"""Every error as an RFC 9457 problem document, those of the framework included."""
+"""Maps every error, those of the framework included, to an RFC 9457 problem document."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -14,11 +15,15 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from api.auth.permissions import allowed_to
 from api.context import RequestContext, context_of
-from api.limits.json_body import BodyRejected
-from api.problems import catalog as problem_pages
-from api.problems.problem import FieldError, Problem, malformed, pointer, storage_unavailable
+from api.problems import catalog, errors
+from api.problems.problem import (
+    BodyRejected,
+    FieldError,
+    Problem,
+    json_pointer,
+    malformed,
+)
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 from orders.events import UnreadableEvent
@@ -27,10 +32,11 @@ from readside.engine.projection import ProjectionError
 log = logging.getLogger("orderly.api")
 
 MEDIA_TYPE = "application/problem+json"
+UPGRADE_SECONDS = 10
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457, with a stable `code` for programs; `type` is where it is explained."""
+    """RFC 9457, with a stable `code` for programs; `type` is the address of its description."""
 
     type: str
     title: str
@@ -45,111 +51,142 @@ class ProblemDocument(BaseModel):
     allowed_commands: list[str] | None = None
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem document, the framework's own included."""
+def register_exception_handlers(app: FastAPI) -> None:
+    """Makes every error of the application, the framework's included, a problem document."""
     app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(errors.ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     for unavailable in UNAVAILABLE:
-        app.add_exception_handler(unavailable, _on_storage_unavailable)
+        app.add_exception_handler(unavailable, _on_postgres_unavailable)
     for other in OTHER_TABLES:
-        app.add_exception_handler(other, _on_other_tables)
-    app.add_exception_handler(ProjectionError, _on_undigestible)
+        app.add_exception_handler(other, _on_schema_mismatch)
+    app.add_exception_handler(ProjectionError, _on_projection_error)
     app.add_exception_handler(Exception, _on_bug)
 
 
+def problem_of(error: errors.ServiceError) -> Problem:
+    """The HTTP problem of an error that was raised below HTTP."""
+    match error:
+        case errors.UnknownOrder(order_id=order_id):
+            return Problem(catalog.UNKNOWN_ORDER, f"There is no order {order_id}.")
+        case errors.IdempotencyKeyReused():
+            detail = "identifies an earlier request with another payload"
+            reused = FieldError(header="Idempotency-Key", code="reused", detail=detail)
+            return Problem(catalog.IDEMPOTENCY_KEY_REUSED, errors=[reused])
+        case errors.RateLimited(retry_after=seconds):
+            detail = f"Rate limit exceeded. Nothing was changed; retry in {seconds} s."
+            return Problem(catalog.RATE_LIMITED, detail, retry_after=seconds)
+    return Problem(_TYPES[type(error)])
+
+
+_TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
+    errors.TemporalUnavailable: catalog.TEMPORAL_UNAVAILABLE,
+    errors.StorageUnavailable: catalog.STORAGE_UNAVAILABLE,
+    errors.SigningKeysUnavailable: catalog.SIGNING_KEYS_UNAVAILABLE,
+    errors.OutcomeUnknown: catalog.OUTCOME_UNKNOWN,
+    errors.Overloaded: catalog.OVERLOADED,
+    errors.TooManyCommands: catalog.TOO_MANY_COMMANDS,
+    errors.TooManyStreams: catalog.TOO_MANY_STREAMS,
+}
+
+
 async def _on_problem(request: Request, error: Exception) -> JSONResponse:
-    return respond(request, cast(Problem, error))
+    return problem_response(request, cast(Problem, error))
 
 
-async def _on_validation(request: Request, error: Exception) -> JSONResponse:
-    errors = [_field_error(e) for e in cast(RequestValidationError, error).errors()]
-    return respond(request, malformed(errors))
+async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(request, problem_of(cast(errors.ServiceError, error)))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    invalid = cast(RequestValidationError, error)
+    return problem_response(request, malformed([_field_error(e) for e in invalid.errors()]))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     http = cast(HTTPException, error)
     known = http.problem if isinstance(http, BodyRejected) else None
-    response = respond(request, known or _problem_of(request, http.status_code))
+    response = problem_response(request, known or _http_problem(request, http.status_code))
     response.headers.update(http.headers or {})
     if http.status_code == 405:
-        response.headers["Allow"] = ", ".join(_methods_at(request))
+        response.headers["Allow"] = ", ".join(_allowed_methods(request))
     return response
 
 
-def _methods_at(request: Request) -> list[str]:
-    """All methods that a path takes, whichever of its routes each of them has."""
-    routes = iter_route_contexts(request.app.routes)
-    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in there for method in route.methods or ()})
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods that a path accepts, over all of its routes."""
+    contexts = iter_route_contexts(request.app.routes)
+    matching = [route for route in contexts if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
-def _problem_of(request: Request, status: int) -> Problem:
-    """What an error of the framework's own means to a caller."""
+def _http_problem(request: Request, status: int) -> Problem:
+    """The problem of an error that the framework raised."""
     path = request.url.path
     match status:
         case 404:
-            return Problem(404, "not-found", f"There is nothing at {path}.")
+            return Problem(catalog.NOT_FOUND, f"There is nothing at {path}.")
         case 405:
-            return Problem(405, "method-not-allowed", f"{path} does not take {request.method}.")
+            return Problem(catalog.METHOD_NOT_ALLOWED, f"{path} does not accept {request.method}.")
         case _:
-            return Problem(status, "http-error", f"{HTTPStatus(status).phrase}.")
+            retry_after = 1 if status in catalog.RETRYABLE_STATUSES else None
+            problem_type = replace(catalog.HTTP_ERROR, status=status, retry_after=retry_after)
+            return Problem(problem_type, f"{HTTPStatus(status).phrase}.")
 
 
-async def _on_storage_unavailable(request: Request, error: Exception) -> JSONResponse:
-    log.warning("Postgres is away: %r", error)
-    return respond(request, storage_unavailable())
+async def _on_postgres_unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.warning("Postgres unavailable: %r", error)
+    return problem_response(request, problem_of(errors.StorageUnavailable()))
 
 
-async def _on_other_tables(request: Request, error: Exception) -> JSONResponse:
-    log.error("These are not the tables of this software (orderly migrate, or rebuild): %s", error)
-    detail = "This service is being upgraded, and what it reads is not there yet."
-    return respond(request, Problem(503, "storage-unavailable", detail, retry_after=10))
+async def _on_schema_mismatch(request: Request, error: Exception) -> JSONResponse:
+    log.error("the tables are of another version (orderly migrate, or rebuild): %s", error)
+    detail = "The service is being upgraded, and what this request reads is not there yet."
+    problem = Problem(catalog.STORAGE_UNAVAILABLE, detail, retry_after=UPGRADE_SECONDS)
+    return problem_response(request, problem)
 
 
-async def _on_undigestible(request: Request, error: Exception) -> JSONResponse:
+async def _on_projection_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error.__cause__, UnreadableEvent):
         return await _on_bug(request, error)
-    log.warning("an event cannot be read here: %s", error)
-    detail = "An event of this order was written by a later version of the service than this."
-    return respond(request, Problem(503, "event-unreadable", detail, retry_after=60))
+    log.warning("unreadable event: %s", error)
+    return problem_response(request, Problem(catalog.EVENT_UNREADABLE))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("bug while serving %s %s", request.method, request.url.path, exc_info=error)
-    detail = "This is our mistake. Tell us the request_id and we can find it."
-    return respond(request, Problem(500, "internal-error", detail))
+    return problem_response(request, Problem(catalog.INTERNAL_ERROR))
 
 
 def document_of(problem: Problem, context: RequestContext, instance: str) -> ProblemDocument:
-    """The problem as it befell one request; `instance` is the path of that."""
-    allowed = problem.allowed_commands
+    """The document of a problem in one request; `instance` is the path of that request."""
     return ProblemDocument(
-        type=problem_pages.type_of(problem.code),
-        title=problem_pages.title_of(problem.code),
-        status=problem.status,
+        type=problem.type.uri,
+        title=problem.type.title,
+        status=problem.type.status,
         detail=problem.detail,
         instance=instance,
-        code=problem.code,
+        code=problem.type.code,
         errors=problem.errors,
         request_id=context.request_id,
         trace_id=context.trace_id,
         current_version=problem.current_version,
-        allowed_commands=allowed and allowed_to(context, allowed),
+        allowed_commands=problem.allowed_commands,
     )
 
 
-def respond(request: Request, problem: Problem) -> JSONResponse:
+def problem_response(request: Request, problem: Problem) -> JSONResponse:
     document = document_of(problem, context_of(request), request.url.path)
     return JSONResponse(
         document.model_dump(exclude_none=True),
-        status_code=problem.status,
+        status_code=problem.type.status,
         headers=problem.headers,
         media_type=MEDIA_TYPE,
     )
 
 
-# What a route may answer besides its success, for the OpenAPI document.
+# For `responses` of a route: `api/openapi.py` replaces it by the problems that it can answer with.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem document (RFC 9457)",
@@ -161,13 +198,13 @@ _TAGS = frozenset(type_of(command_type) for command_type in COMMAND_TYPES)
 
 
 def _field_error(error: Any) -> FieldError:
-    where, *path = error["loc"]
-    # A discriminated union names its chosen member in the path, which is not in the body.
+    source, *path = error["loc"]
+    # A discriminated union adds the chosen member to the path, which is not in the body.
     steps = [str(part) for part in path if part not in _TAGS]
     code, detail = error["type"].replace("_", "-"), error["msg"]
-    if code == "union-tag-invalid":  # The only message that quotes what was sent.
+    if code == "union-tag-invalid":  # The only message that quotes the input.
         detail = f"must be one of {error['ctx']['expected_tags']}"
-    if where == "body":
-        return FieldError(pointer=pointer(steps), code=code, detail=detail)
-    place = "header" if where == "header" else "parameter"
-    return FieldError.model_validate({place: ".".join(steps), "code": code, "detail": detail})
+    if source == "body":
+        return FieldError(pointer=json_pointer(steps), code=code, detail=detail)
+    locator = "header" if source == "header" else "parameter"
+    return FieldError.model_validate({locator: ".".join(steps), "code": code, "detail": detail})

@@ -1,20 +1,32 @@
-"""The errors that a caller is told of, each with a status, a stable code and what to change."""
+"""The exception that is an HTTP problem, and constructors for the kinds that are raised often.
+
+The tree of all errors is drawn at the top of `errors.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
-from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Rejection
+from api.problems.catalog import (
+    INSUFFICIENT_SCOPE,
+    MALFORMED_REQUEST,
+    PROBLEM_TYPES,
+    UNAUTHENTICATED,
+    ProblemType,
+    unknown_rejection,
+)
+from workflows.messages import Rejection
 
-# A caller can make thousands of mistakes in one body, and needs to be told of some.
+# One body can contain thousands of mistakes, and a caller needs only some of them.
 ERRORS_MAX = 100
 STEP_CHARACTERS_MAX = 100
 
 
 class FieldError(BaseModel):
-    """One thing in the request to change, found by exactly one of the first three."""
+    """One mistake in the request, located by exactly one of the first three."""
 
     pointer: str | None = None
     """A JSON pointer into the body, as a URI fragment: "#/lines/3/quantity"."""
@@ -25,13 +37,12 @@ class FieldError(BaseModel):
 
 
 class Problem(Exception):
-    """An error that the caller is told of."""
+    """An error that becomes the response: a type, and what is specific to this request."""
 
     def __init__(
         self,
-        status: int,
-        code: str,
-        detail: str,
+        problem_type: ProblemType,
+        detail: str | None = None,
         *,
         errors: Sequence[FieldError] = (),
         retry_after: int | None = None,
@@ -39,155 +50,86 @@ class Problem(Exception):
         current_version: int | None = None,
         allowed_commands: list[str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
+        self.type = problem_type
+        self.detail = detail or problem_type.meaning
+        super().__init__(self.detail)
         self.errors = list(errors)
         self.headers = dict(headers or {})
-        if retry_after is not None:
-            self.headers["Retry-After"] = str(retry_after)
+        if problem_type.retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after or problem_type.retry_after)
         self.current_version = current_version
         self.allowed_commands = allowed_commands
 
 
-def unauthenticated(wrong: str | None = None) -> Problem:
-    """For a request without a token, or with one of which something is wrong (RFC 6750)."""
+class BodyRejected(HTTPException):
+    """A body that is not read any further; `problem` says why.
+
+    FastAPI passes on no other kind of exception while it reads a body.
+    """
+
+    def __init__(self, problem: Problem, *, closes: bool = False) -> None:
+        headers = {"Connection": "close"} if closes else None
+        super().__init__(problem.type.status, headers=headers)
+        self.problem = problem
+
+
+def unauthenticated(reason: str | None = None) -> Problem:
+    """For a request without a token, or with one that is invalid for a reason (RFC 6750)."""
     challenge, detail = "Bearer", "Send a token, as Authorization: Bearer and the token."
-    if wrong is not None:
-        challenge = f'Bearer error="invalid_token", error_description="{wrong}"'
-        detail = f"The token cannot be believed: {wrong}."
-    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": challenge})
+    if reason is not None:
+        challenge = f'Bearer error="invalid_token", error_description="{reason}"'
+        detail = f"Invalid token: {reason}."
+    return Problem(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
 
 
 def insufficient_scope(scope: str) -> Problem:
-    return Problem(
-        403,
-        "insufficient-scope",
-        f"This takes a token with the scope {scope}.",
-        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
-    )
-
-
-def unknown_order(order_id: str) -> Problem:
-    return Problem(404, "unknown-order", f"There is no order {order_id}.")
-
-
-def unknown_command(order_id: str) -> Problem:
-    return Problem(
-        404,
-        "unknown-command",
-        f"Order {order_id} knows no such command: it was never sent, or it was refused so long ago "
-        "that this is forgotten. Nothing of it has happened.",
-    )
-
-
-def key_reused() -> Problem:
-    return Problem(
-        422,
-        "idempotency-key-reused",
-        "This key came with another payload before. Use a new key for a new request.",
-        errors=[
-            FieldError(header="Idempotency-Key", code="reused", detail="names another request")
-        ],
-    )
-
-
-def outcome_unknown() -> Problem:
-    return Problem(
-        503,
-        "outcome-unknown",
-        "The order has not answered in time. Repeat the request with the same Idempotency-Key.",
-        retry_after=1,
-    )
-
-
-def engine_unavailable() -> Problem:
-    return Problem(
-        503,
-        "engine-unavailable",
-        "Orders cannot take commands right now. Repeat the request with the same Idempotency-Key.",
-        retry_after=1,
-    )
-
-
-def too_busy() -> Problem:
-    return Problem(
-        429, "too-busy", "Too many commands are under way; repeat this one later.", retry_after=1
-    )
-
-
-def overloaded() -> Problem:
-    detail = "More is asked of this process than it can do. Nothing has happened; repeat it later."
-    return Problem(503, "overloaded", detail, retry_after=1)
-
-
-def rate_limited(seconds: int) -> Problem:
-    detail = f"You ask too often. Nothing has happened; repeat it in {seconds} s, and ask slower."
-    return Problem(429, "rate-limited", detail, retry_after=seconds)
-
-
-def storage_unavailable() -> Problem:
-    return Problem(
-        503, "storage-unavailable", "The event log cannot be read right now.", retry_after=1
-    )
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    detail = f"This requires a token with the scope {scope}."
+    return Problem(INSUFFICIENT_SCOPE, detail, headers={"WWW-Authenticate": challenge})
 
 
 def malformed(errors: Sequence[FieldError]) -> Problem:
-    count = "One thing" if len(errors) == 1 else f"{len(errors)} things"
-    detail = f"{count} in the request cannot be understood; `errors` says what to change."
-    return Problem(422, "malformed-request", detail, errors=errors[:ERRORS_MAX])
-
-
-def pointer(path: Iterable[object]) -> str:
-    """A JSON pointer into the body, as a URI fragment."""
-    steps = (str(step)[:STEP_CHARACTERS_MAX] for step in path)
-    return "/".join(["#", *(step.replace("~", "~0").replace("/", "~1") for step in steps)])
+    count = "One part" if len(errors) == 1 else f"{len(errors)} parts"
+    verb = "is" if len(errors) == 1 else "are"
+    detail = f"{count} of the request {verb} invalid; `errors` says what to change."
+    return Problem(MALFORMED_REQUEST, detail, errors=errors[:ERRORS_MAX])
 
 
 def malformed_header(header: str, detail: str) -> Problem:
-    return Problem(
-        422,
-        "malformed-request",
-        f"The {header} header {detail}.",
-        errors=[FieldError(header=header, code="malformed", detail=detail)],
-    )
+    error = FieldError(header=header, code="malformed", detail=detail)
+    return Problem(MALFORMED_REQUEST, f"The {header} header {detail}.", errors=[error])
 
 
-def not_ours(parameter: str, detail: str) -> Problem:
-    """For what only we hand out, and the caller has not from us."""
-    return Problem(
-        400,
-        f"invalid-{parameter.replace('_', '-')}",
-        f"The {parameter} {detail}.",
-        errors=[FieldError(parameter=parameter, code="invalid", detail=detail)],
-    )
-
-
-def unserved_sort(sorts: Sequence[str]) -> Problem:
-    """For a sort in which no index finds what the filters ask for."""
+def unsupported_sort(sorts: Sequence[str]) -> Problem:
+    """For a sort that no index supports together with the filters."""
     detail = f"with these filters, must be {' or '.join(sorts)}, each with or without a minus sign"
-    return Problem(
-        422,
-        "malformed-request",
-        f"The sort, {detail}.",
-        errors=[FieldError(parameter="sort", code="not-with-these-filters", detail=detail)],
-    )
+    error = FieldError(parameter="sort", code="not-with-these-filters", detail=detail)
+    return Problem(MALFORMED_REQUEST, f"The sort, {detail}.", errors=[error])
 
 
-def refused(refusal: Rejection, pointer: str) -> Problem:
-    """What an order's refusal means over HTTP; `pointer` leads to the refused command."""
-    status = {VERSION_CONFLICT: 412, LOG_BEHIND: 503}.get(refusal.code, 409)
+def not_issued(problem_type: ProblemType, parameter: str, detail: str) -> Problem:
+    """For a cursor or token that this API did not issue."""
+    error = FieldError(parameter=parameter, code="invalid", detail=detail)
+    return Problem(problem_type, f"The {parameter} {detail}.", errors=[error])
+
+
+def rejected(rejection: Rejection, pointer: str, allowed_commands: list[str]) -> Problem:
+    """The problem of an order's rejection; `pointer` locates the rejected command in the body."""
+    problem_type = PROBLEM_TYPES.get(rejection.code) or unknown_rejection(rejection.code)
     errors = []
-    if status == 409:
-        pointer += f"/{refusal.field}" if refusal.field else ""
-        errors = [FieldError(pointer=pointer, code=refusal.code, detail=refusal.message)]
+    if problem_type.status == 409:
+        pointer += f"/{rejection.field}" if rejection.field else ""
+        errors = [FieldError(pointer=pointer, code=rejection.code, detail=rejection.message)]
     return Problem(
-        status,
-        refusal.code,
-        f"{refusal.message[0].upper()}{refusal.message[1:]}.",
+        problem_type,
+        f"{rejection.message[0].upper()}{rejection.message[1:]}.",
         errors=errors,
-        retry_after=1 if status == 503 else None,
-        current_version=refusal.version,
-        allowed_commands=refusal.allowed_commands,
+        current_version=rejection.version,
+        allowed_commands=allowed_commands,
     )
+
+
+def json_pointer(path: Iterable[object]) -> str:
+    """A JSON pointer into the body, as a URI fragment."""
+    steps = (str(step)[:STEP_CHARACTERS_MAX] for step in path)
+    return "/".join(["#", *(step.replace("~", "~0").replace("/", "~1") for step in steps)])

@@ -9,7 +9,9 @@ import asyncpg
 from fastapi import Query
 
 from api.context import VERSION_MAX
-from api.problems.problem import FieldError, Problem, unknown_order
+from api.problems.catalog import MALFORMED_REQUEST, NOT_OPEN_YET, UNKNOWN_VERSION
+from api.problems.errors import UnknownOrder
+from api.problems.problem import FieldError, Problem
 from api.reads.query_params import Instant
 from eventlog import log
 from readside.order_view import as_of as past
@@ -34,7 +36,7 @@ async def order_as_of(
             for name, other in (("version", "at"), ("at", "version"))
         ]
         detail = "version and at name one moment each: send one of the two."
-        raise Problem(422, "malformed-request", detail, errors=errors)
+        raise Problem(MALFORMED_REQUEST, detail, errors=errors)
     if version is not None:
         return await _at_version(pool, order_id, version)
     assert at is not None
@@ -45,10 +47,10 @@ async def _at_version(pool: asyncpg.Pool, order_id: str, version: int) -> View:
     view = await past.at_version(pool, order_id, version)
     head = view.order.version
     if head == 0:
-        raise unknown_order(order_id)
+        raise UnknownOrder(order_id)
     if head < version:
         detail = f"Order {order_id} is at version {head}: there is no version {version} of it."
-        raise Problem(404, "unknown-version", detail, current_version=head)
+        raise Problem(UNKNOWN_VERSION, detail, current_version=head)
     return view
 
 
@@ -57,7 +59,7 @@ async def _at_instant(pool: asyncpg.Pool, order_id: str, at: datetime) -> View:
     if view.order.version == 0:
         first = await log.read_stream(pool, order_id, limit=1)
         if not first:
-            raise unknown_order(order_id)
+            raise UnknownOrder(order_id)
         detail = f"Order {order_id} was opened at {first[0].occurred_at.isoformat()}, after that."
-        raise Problem(404, "not-open-yet", detail)
+        raise Problem(NOT_OPEN_YET, detail)
     return view

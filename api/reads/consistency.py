@@ -13,7 +13,8 @@ from api.auth.authentication import assert_own
 from api.context import VERSION_MAX, wait_seconds
 from api.dependencies import FreshnessDep
 from api.limits.load_shedding import waiting
-from api.problems.problem import Problem, not_ours
+from api.problems.catalog import INVALID_CONSISTENCY_TOKEN, PROJECTION_BEHIND
+from api.problems.problem import Problem, not_issued
 from readside.engine import checkpoints
 from readside.freshness import Freshness
 from readside.order_view import projection as order_view
@@ -99,10 +100,8 @@ async def _behind(pool: asyncpg.Pool, projection: str, order_id: str, version: i
     where = f"In {projection}, order {order_id} is at version {come.version}"
     why = f" It waits for a person: {come.parked_by}." if come.parked_by else ""
     return Problem(
-        503,
-        "projection-behind",
+        PROJECTION_BEHIND,
         f"{where}, not yet at {version}.{why}",
-        retry_after=1,
         current_version=come.version,
     )
 
@@ -110,5 +109,7 @@ async def _behind(pool: asyncpg.Pool, projection: str, order_id: str, version: i
 def _token(text: str) -> tuple[str, int]:
     order_id, _, version = text.rpartition("@")
     if not order_id or not version.isdecimal() or len(version) > 9:
-        raise not_ours("consistency_token", "is not one that a command answered")
+        raise not_issued(
+            INVALID_CONSISTENCY_TOKEN, "consistency_token", "is not one that a command answered"
+        )
     return order_id, int(version)

@@ -18,8 +18,10 @@ from api.auth.permissions import READ, allowed_to, shown_to
 from api.context import VERSION_MAX, context_of
 from api.dependencies import Services, ServicesDep
 from api.personal_data import PUBLIC_COMMAND_TYPES, ErasedAddress, is_sealed, unsealed
+from api.problems.catalog import INVALID_CURSOR
+from api.problems.errors import UnknownOrder
 from api.problems.handlers import PROBLEMS
-from api.problems.problem import not_ours, unknown_order, unserved_sort
+from api.problems.problem import not_issued, unsupported_sort
 from api.reads.as_of import AsOfInstant, AsOfVersion, order_as_of
 from api.reads.consistency import (
     PREFER,
@@ -211,7 +213,7 @@ async def get_history(
     await recency.reach(pool, order_id)
     events = await log.read_stream(pool, order_id, cursor, limit)
     if not events and (cursor == 0 or await log.head(pool, order_id) == 0):
-        raise unknown_order(order_id)
+        raise UnknownOrder(order_id)
     items = [_past(envelope) for envelope in events]
     next_ = items[-1].version if len(items) == limit else None
     history = OrderHistory(items=items, next=next_).model_dump_json()
@@ -283,7 +285,7 @@ async def list_orders(
     by = sort or f"-{filter.sorts[0]}"
     column, descending = by.removeprefix("-"), by.startswith("-")
     if column not in filter.sorts:
-        raise unserved_sort(filter.sorts)
+        raise unsupported_sort(filter.sorts)
     after = _after(cursor, by) if cursor else None
     await recency.reach(pool)
     rows = await order_lists.page(pool, filter, column, descending, after, limit + 1)
@@ -297,7 +299,7 @@ async def _found(services: Services, order_id: str, recency: ReadConsistency) ->
     await recency.reach(services.pool, order_id)
     row = await services.order_loader.find(order_id)
     if row is None:
-        raise unknown_order(order_id)
+        raise UnknownOrder(order_id)
     return row
 
 
@@ -341,9 +343,11 @@ def _after(cursor: str, sort: str) -> tuple[datetime | int, str]:
         made_for, value, order_id = json.loads(urlsafe_b64decode(cursor))
         place: int | datetime = int(value) if "total" in sort else datetime.fromisoformat(value)
     except (ValueError, TypeError) as error:
-        raise not_ours("cursor", "is not one that a page answered") from error
+        raise not_issued(INVALID_CURSOR, "cursor", "is not one that a page answered") from error
     if made_for != sort or not isinstance(order_id, str):
-        raise not_ours("cursor", f"belongs to another list, not to one sorted by {sort}")
+        raise not_issued(
+            INVALID_CURSOR, "cursor", f"belongs to another list, not to one sorted by {sort}"
+        )
     return place, order_id
 
 

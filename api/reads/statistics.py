@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
 from api.dependencies import PoolDep
+from api.problems.catalog import MALFORMED_REQUEST
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from api.reads.consistency import ReadConsistency, recency_of
@@ -57,8 +58,7 @@ async def period(
 
 def _unserved(detail: str) -> Problem:
     return Problem(
-        422,
-        "malformed-request",
+        MALFORMED_REQUEST,
         f"The first day, `from`, {detail}. At most {DAYS_MAX} days can be asked for at once.",
         errors=[FieldError(parameter="from", code="not-with-this-until", detail=detail)],
     )

@@ -16,8 +16,9 @@ from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.gateway import CommandMessage, Gateway
 from api.limits.rate_limit import charge
+from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
 from api.problems.handlers import PROBLEMS
-from api.problems.problem import Problem, refused
+from api.problems.problem import Problem, rejected
 from api.webhooks.payloads import EVENTS, AnyData, CallbackEvent
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, CommandBatch
@@ -93,7 +94,7 @@ def _verified(secret: str | None, request: Request, body: bytes) -> str:
     """The id of the message, if its sender is who we think."""
     if secret is None:
         detail = "No callback can be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
-        raise Problem(503, "callbacks-not-configured", detail, retry_after=60)
+        raise Problem(CALLBACKS_NOT_CONFIGURED, detail)
     headers = dict(request.headers)
     try:
         Webhook(secret).verify(body, headers, json_parse=False)
@@ -102,7 +103,7 @@ def _verified(secret: str | None, request: Request, body: bytes) -> str:
             "The webhook signature is missing or invalid, or its timestamp is more than 5 minutes "
             "from now."
         )
-        raise Problem(401, "bad-signature", detail) from error
+        raise Problem(INVALID_SIGNATURE, detail) from error
     return headers["webhook-id"]
 
 
@@ -148,4 +149,4 @@ def _unless_final(no: Rejected, happened_at: datetime) -> None:
     """
     is_young = datetime.now(happened_at.tzinfo) - happened_at < PATIENCE
     if is_young or no.refusal.code == LOG_BEHIND:
-        raise refused(no.refusal, "#/data") from no
+        raise rejected(no.refusal, "#/data", no.refusal.allowed_commands) from no

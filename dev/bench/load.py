@@ -36,7 +36,7 @@ NEW_ORDER = json.dumps({"customer_id": "900", "currency": "USD", "lines": [ITEM]
 OPENING = f"POST /v1/orders {NEW_ORDER}"
 LISTING = "GET /v1/orders?customer_id=900&limit=50"
 EVENTS_PER_ORDER = 2
-ACCEPTED, UNKNOWN = (200, 201), ("outcome-unknown", "engine-unavailable", None)
+ACCEPTED, UNKNOWN = (200, 201), ("outcome-unknown", "temporal-unavailable", None)
 METHOD = (
     "Requests arrive at random, at their own rate, from a process of its own, and are not repeated:"
     " commands that each open an order with a line, then reads of one order each, then of lists of"

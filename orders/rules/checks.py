@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from orders.commands import LineQuantity, OrderCommand
 from orders.money import formatted
@@ -12,18 +12,53 @@ from orders.order import Line
 
 T = TypeVar("T")
 
+# `api/problems/catalog.py` explains each of them to callers.
+RejectionCode = Literal[
+    "already-shipped",
+    "currency-mismatch",
+    "discount-exceeds-price",
+    "discounts-exceed-total",
+    "exceeds-authorised",
+    "exceeds-captured",
+    "id-already-used",
+    "multiple-locations",
+    "no-declined-payment",
+    "no-lines",
+    "no-shortfall",
+    "not-allowed-now",
+    "payment-pending",
+    "return-decided",
+    "return-not-approved",
+    "return-received",
+    "return-window-closed",
+    "shipment-changing",
+    "shipment-not-dispatched",
+    "shipment-stopped",
+    "too-many-discounts",
+    "too-many-lines",
+    "too-many-notes",
+    "too-many-pieces",
+    "total-too-large",
+    "unknown-id",
+]
+_LIMIT_REACHED: dict[str, RejectionCode] = {
+    "discounts": "too-many-discounts",
+    "lines": "too-many-lines",
+    "notes": "too-many-notes",
+}
+
 
 class CommandRejected(Exception):
-    """A rule says no.
+    """A rule rejects a command.
 
-    `code` is stable and meant for programs; `index` is the place of the command in its
-    instruction; `field` names the one field to change, where there is one.
+    `code` is stable and meant for programs; `index` is the position of the command in its batch;
+    `field` names the one field to change, if there is one.
     """
 
-    def __init__(self, message: str, code: str, field: str | None = None) -> None:
+    def __init__(self, message: str, code: RejectionCode, field: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.code = code
+        self.code: RejectionCode = code
         self.field = field
         self.index = 0
 
@@ -51,7 +86,7 @@ def check_id_free(
 
 def check_capacity(entries: Mapping[str, object], most: int, what: str) -> None:
     if len(entries) >= most:
-        raise CommandRejected(f"an order holds at most {most:,} {what}", f"too-many-{what}")
+        raise CommandRejected(f"an order holds at most {most:,} {what}", _LIMIT_REACHED[what])
 
 
 def check_line(line: Line, currency: str, field: str) -> None:

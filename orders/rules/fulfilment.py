@@ -165,7 +165,7 @@ def _shipment_created(command: c.CreateShipment, order: Order) -> list[OrderEven
     if location is None:
         raise CommandRejected(
             "the pieces are at several stock locations; each needs a shipment of its own",
-            "not-in-one-place",
+            "multiple-locations",
             "lines",
         )
     # Older shipments make room for it, and it is booked once they are sure not to take it along.

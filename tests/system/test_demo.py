@@ -218,7 +218,7 @@ def client_of(respond: Callable[[httpx.Request], httpx.Response], retry_s: float
     return ApiClient(http, retry_s=retry_s)
 
 
-BUSY = {"code": "engine-unavailable", "detail": "Not now."}
+BUSY = {"code": "temporal-unavailable", "detail": "Not now."}
 
 
 async def test_a_failed_request_is_repeated_under_its_key_after_retry_after() -> None:
@@ -241,7 +241,7 @@ async def test_a_failed_request_is_repeated_under_its_key_after_retry_after() ->
 
 async def test_retries_end_when_their_time_is_up() -> None:
     api = client_of(lambda _: httpx.Response(503, json=BUSY), retry_s=0.6)
-    with pytest.raises(ApiUnavailable, match="engine-unavailable · Not now"):
+    with pytest.raises(ApiUnavailable, match="temporal-unavailable · Not now"):
         await api.open_order({}, key="my-key")
     assert api.retries == 1
 

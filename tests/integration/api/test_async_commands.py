@@ -389,7 +389,7 @@ async def test_what_waits_for_a_worker_has_an_end_before_temporal_would_end_the_
     hrefs = []
     while (response := await post(idle.http, f"{path}/commands/add-note", NOTE)).status_code == 202:
         hrefs.append(response.headers["Location"])
-    assert problem(response, 429, "too-busy")
+    assert problem(response, 429, "too-many-commands")
     assert response.headers["Retry-After"] == "1"
     assert 10 < len(hrefs) < 30
     async with run_worker(idle.client, idle.task_queue, idle.pool):

@@ -438,7 +438,7 @@ async def test_with_the_engine_away_a_customer_reads_on_and_learns_no_more(
         assert (await Caller(api, ada.sub, ada.scope).sends("GET", path)).status_code == 200
         for order_id in (theirs, "ord_x"):
             answer = await api.customer().sends("GET", f"/v1/orders/{order_id}")
-            problem(answer, 503, "engine-unavailable")
+            problem(answer, 503, "temporal-unavailable")
 
 
 async def test_without_any_keys_nobody_is_called_a_stranger(orderly: Running) -> None:
@@ -449,7 +449,7 @@ async def test_without_any_keys_nobody_is_called_a_stranger(orderly: Running) ->
         )
         async with run_api(orderly.client, settings) as http:
             answer = await http.get("/v1/orders", headers=issuer.headers("ada"))
-            problem(answer, 503, "keys-unavailable")
+            problem(answer, 503, "signing-keys-unavailable")
             assert int(answer.headers["Retry-After"]) > 0
 
 

@@ -69,7 +69,7 @@ async def test_every_bad_line_of_a_basket_is_named(http: httpx.AsyncClient) -> N
     ("changes", "code", "pointer"),
     [
         ({"discount": 101}, "discount-exceeds-price", "#/lines/1/discount"),
-        ({"currency": "EUR"}, "other-currency", "#/lines/1/currency"),
+        ({"currency": "EUR"}, "currency-mismatch", "#/lines/1/currency"),
     ],
 )
 async def test_a_basket_that_breaks_a_rule_is_refused_whole_and_starts_no_workflow(

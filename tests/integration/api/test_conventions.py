@@ -1,82 +1,13 @@
-"""What every answer of the API has in common, whatever it is about."""
+"""Conventions of all responses: rejections, request ids, and no cross-origin access."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-from types import FunctionType
 from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
 
-from api.problems import problem as errors
-from api.problems.handlers import respond
-from api.problems.problem import FieldError, Problem
 from tests.support.api_requests import BAGELS, BASKET, opened, problem, shown
-from tests.support.paths import ROOT
-from workflows.messages import LOG_BEHIND, VERSION_CONFLICT, Rejection
-
-WAITING_HELPS = (429, 503)
-
-
-def refusal(code: str) -> Rejection:
-    return Rejection(code=code, message="no", version=7, allowed_commands=["add-note"])
-
-
-# What each constructor in api/errors.py can be asked to make.
-SAMPLES: dict[str, list[tuple[Any, ...]]] = {
-    "unknown_order": [("ord_x",)],
-    "unknown_command": [("ord_x",)],
-    "key_reused": [()],
-    "outcome_unknown": [()],
-    "engine_unavailable": [()],
-    "too_busy": [()],
-    "overloaded": [()],
-    "rate_limited": [(7,)],
-    "unauthenticated": [(), ("it has expired",)],
-    "insufficient_scope": [("orders:read",)],
-    "storage_unavailable": [()],
-    "malformed": [([FieldError(pointer="#", code="missing", detail="is missing")],)],
-    "malformed_header": [("If-Match", "must be a version")],
-    "not_ours": [("cursor", "is not one that a page answered")],
-    "unserved_sort": [(["total"],)],
-    "refused": [(refusal(c), "#") for c in (LOG_BEHIND, VERSION_CONFLICT, "no-lines")],
-}
-
-
-def test_whoever_should_wait_is_told_for_how_long() -> None:
-    constructors = {
-        name: function
-        for name, function in vars(errors).items()
-        if isinstance(function, FunctionType)
-        and inspect.get_annotations(function).get("return") == Problem.__name__
-    }
-    assert constructors.keys() == SAMPLES.keys(), "a problem that this test does not know"
-    for name, samples in SAMPLES.items():
-        for arguments in samples:
-            answer = answered(constructors[name](*arguments))
-            has_it = answer.headers.get("Retry-After", "").isdecimal()
-            assert has_it == (answer.status_code in WAITING_HELPS), name
-
-
-def test_so_is_whoever_meets_a_problem_that_is_made_elsewhere() -> None:
-    """By the source: each of these must say `retry_after` where it says its status."""
-    for file in sorted((ROOT / "api").rglob("*.py")):
-        for call in ast.walk(ast.parse(file.read_text())):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "Problem":
-                status = call.args[0]
-                if isinstance(status, ast.Constant) and status.value in WAITING_HELPS:
-                    said = {keyword.arg for keyword in call.keywords}
-                    assert "retry_after" in said, f"{file.name}:{call.lineno}"
-
-
-def answered(problem: Problem) -> httpx.Response:
-    """The problem as it goes out."""
-    request = Request({"type": "http", "path": "/", "headers": [], "server": ("x", 80)})
-    response = respond(request, problem)
-    return httpx.Response(response.status_code, headers=dict(response.headers))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +18,7 @@ def answered(problem: Problem) -> httpx.Response:
         ("add-note", {"text": "hi"}, {"If-Match": '"1"'}, 412, "version-conflict"),
     ],
 )
-async def test_a_refusal_says_what_the_order_would_take_instead(
+async def test_a_rejection_lists_the_allowed_commands(
     http: httpx.AsyncClient,
     command: str,
     body: dict[str, Any],
@@ -103,7 +34,7 @@ async def test_a_refusal_says_what_the_order_would_take_instead(
     assert sorted(document["allowed_commands"]) == sorted(allowed)
 
 
-async def test_no_other_site_may_call_from_a_browser(http: httpx.AsyncClient) -> None:
+async def test_browsers_are_not_allowed_to_call_from_other_origins(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     origin = {"Origin": "https://shop.example"}
     preflight = {**origin, "Access-Control-Request-Method": "POST"}
@@ -121,7 +52,7 @@ async def test_no_other_site_may_call_from_a_browser(http: httpx.AsyncClient) ->
     assert [answer.status_code for answer in answers[:2]] == [405, 405]
 
 
-async def test_every_answer_names_its_request(http: httpx.AsyncClient) -> None:
+async def test_every_response_has_the_request_id(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     await shown(http, path, 3)
     named, note = {"X-Request-Id": "req-1"}, {"text": "hi"}

@@ -317,9 +317,9 @@ LIES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [(400, "invalid-http")]),
     "1,000 headers": (
         request(*(f"X-{n}: a" for n in range(1_000))),
-        [(431, "head-too-large")],
+        [(431, "headers-too-large")],
     ),
-    "a path of 70 kilobytes": (request(route="/v1/" + "a" * 70_000), [(431, "head-too-large")]),
+    "a path of 70 kilobytes": (request(route="/v1/" + "a" * 70_000), [(431, "headers-too-large")]),
 }
 
 
@@ -341,7 +341,7 @@ async def test_a_body_or_a_head_without_an_end_is_cut_off_wherever_it_is_sent(
         begun = request("Transfer-Encoding: chunked", route=route.format(victim.path))
         assert await cut_off(victim, [begun, *[chunk] * 1_000]) in ([answer], [])
     header = [request()[:-2], *[b"X-A: " + b"a" * 65_536] * 1_000]
-    assert await cut_off(victim, header) in ([(431, "head-too-large")], [])
+    assert await cut_off(victim, header) in ([(431, "headers-too-large")], [])
 
 
 async def cut_off(victim: Victim, parts: list[bytes]) -> list[tuple[int, str]]:
@@ -358,10 +358,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     monkeypatch.setattr(bodies, "SECONDS_MAX", 0.2)
     for route in ROUTES:
         sent = request("Content-Length: 1000", route=route.format(victim.path), body=NOTE)
-        assert await talk(victim, [sent], hangs_up=False) == [(408, "body-too-slow")]
+        assert await talk(victim, [sent], hangs_up=False) == [(408, "body-timeout")]
     # Drop by drop makes no difference: the time is for all of it.
     drops = [request("Content-Length: 1000"), *[b" "] * 100]
-    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "body-too-slow")]
+    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "body-timeout")]
 
 
 async def test_a_head_that_does_not_come_is_not_waited_for(
@@ -369,9 +369,9 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS_MAX", 0.2)
     half = request()[:-2]
-    assert await talk(victim, [half], hangs_up=False) == [(408, "head-too-slow")]
+    assert await talk(victim, [half], hangs_up=False) == [(408, "headers-timeout")]
     drops = [half, *[b"X-A: b\r\n"] * 100]
-    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "head-too-slow")]
+    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "headers-timeout")]
     assert await talk(victim, [], hangs_up=False) == []
 
 

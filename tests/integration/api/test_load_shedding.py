@@ -243,7 +243,7 @@ async def answers(http: httpx.AsyncClient, key: str) -> httpx.Response:
             answer = await opens(http, key)
             if answer.status_code == 201:
                 return answer
-            assert answer.json()["code"] in ("engine-unavailable", "outcome-unknown"), answer.text
+            assert answer.json()["code"] in ("temporal-unavailable", "outcome-unknown"), answer.text
             await asyncio.sleep(0.1)
 
 
@@ -260,7 +260,7 @@ async def is_told(http: httpx.AsyncClient, key: str) -> None:
         assert (await http.get("/v1/orders")).status_code == 200
         reads += 1
     assert reads > 0
-    problem(await answered, 503, "engine-unavailable")
+    problem(await answered, 503, "temporal-unavailable")
     assert (await answered).headers["Retry-After"] == "1"
 
 

@@ -61,8 +61,8 @@ def test_commands_say_how_they_are_retried_and_refused() -> None:
         assert {"ETag", "Idempotent-Replayed"} <= {*done["headers"]}
     assert "Location" in OPERATIONS["open_order"]["responses"]["201"]["headers"]
     responses = DOCUMENT["components"]["responses"]
-    assert "Retry-After" in responses["Unavailable"]["headers"]
-    assert "Retry-After" in responses["TooMany"]["headers"]
+    assert "Retry-After" in responses["ServiceUnavailable"]["headers"]
+    assert "Retry-After" in responses["TooManyRequests"]["headers"]
 
 
 def test_reads_say_how_fresh_they_are_and_what_is_known_already() -> None:

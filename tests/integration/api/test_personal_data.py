@@ -16,7 +16,7 @@ import pytest
 
 from api.auth.ownership import customer_of
 from api.context import canonical_payload, short_hash
-from api.problems.problem import Problem
+from api.problems.errors import UnknownOrder
 from eventlog import log
 from settings import Settings
 from tests.support.api_requests import BASKET, problem, shown
@@ -229,7 +229,7 @@ async def test_temporal_says_whose_order_it_is_before_the_log_can(
     nothing_published_yet = pool
     for known in (orderly.pool, nothing_published_yet):
         assert await customer_of(order_id, known, orderly.client) == customer
-    with pytest.raises(Problem, match="no order ord_x"):
+    with pytest.raises(UnknownOrder, match="ord_x"):
         await customer_of("ord_x", pool, orderly.client)
 
 

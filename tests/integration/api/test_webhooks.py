@@ -84,7 +84,7 @@ async def test_what_is_not_signed_is_not_believed(
     orderly: Running, changes: dict[str, str | None]
 ) -> None:
     refused = await tell(orderly, "payments", event("capture.done", NOT_AN_ORDER), **changes)
-    problem(refused, 401, "bad-signature")
+    problem(refused, 401, "invalid-signature")
 
 
 async def test_a_stale_message_is_not_believed_however_well_it_is_signed(orderly: Running) -> None:
@@ -92,14 +92,14 @@ async def test_a_stale_message_is_not_believed_however_well_it_is_signed(orderly
     recorded = signed_headers(orderly.webhook_secret, "m", time.time() - 301, body)
     recorded["Content-Type"] = "application/json"
     stale = await orderly.http.post("/v1/callbacks/payments", content=body, headers=recorded)
-    assert "5 minutes" in problem(stale, 401, "bad-signature")["detail"]
+    assert "5 minutes" in problem(stale, 401, "invalid-signature")["detail"]
 
 
 async def test_a_changed_body_is_not_believed(orderly: Running) -> None:
     headers = signed_headers(orderly.webhook_secret, "m", time.time(), b"{}")
     headers["Content-Type"] = "application/json"
     changed = await orderly.http.post("/v1/callbacks/stock", content=b"{ }", headers=headers)
-    problem(changed, 401, "bad-signature")
+    problem(changed, 401, "invalid-signature")
 
 
 async def test_without_a_secret_nothing_is_believed_and_the_setting_is_named(

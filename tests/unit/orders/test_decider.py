@@ -84,7 +84,7 @@ def test_the_currency_of_an_item_may_be_said_aloud() -> None:
 
 def test_an_item_in_another_currency_is_refused() -> None:
     given(opened).when(but(add_bagels, currency="EUR")).then_rejected(
-        "the order is in USD, not EUR", code="other-currency", field="currency"
+        "the order is in USD, not EUR", code="currency-mismatch", field="currency"
     )
 
 
@@ -119,7 +119,7 @@ def test_a_line_cannot_cost_less_than_nothing() -> None:
 
 def test_an_item_that_is_there_is_not_the_same_in_another_currency() -> None:
     given(opened, bagels_added).when(but(add_bagels, currency="EUR")).then_rejected(
-        "the order is in USD, not EUR", code="other-currency", field="currency"
+        "the order is in USD, not EUR", code="currency-mismatch", field="currency"
     )
 
 
@@ -236,7 +236,7 @@ def test_a_discount_cannot_be_applied_to_a_placed_order() -> None:
 
 def test_a_discount_in_another_currency_is_refused() -> None:
     a_draft.when(but(apply_welcome, currency="JPY")).then_rejected(
-        "the order is in USD, not JPY", code="other-currency", field="currency"
+        "the order is in USD, not JPY", code="currency-mismatch", field="currency"
     )
 
 

@@ -88,7 +88,7 @@ def test_the_price_of_shipping_is_fixed_when_the_order_is_placed() -> None:
 
 def test_the_price_of_shipping_is_in_the_currency_of_the_order_and_counts_for_its_limit() -> None:
     a_draft.when(but(express, currency="JPY")).then_rejected(
-        "the order is in USD, not JPY", code="other-currency", field="currency"
+        "the order is in USD, not JPY", code="currency-mismatch", field="currency"
     )
     dear = c.AddItemToOrder(
         line_id="yacht",

@@ -78,7 +78,7 @@ def test_only_reserved_pieces_of_one_place_go_into_a_shipment() -> None:
     )
     a_booked_order.when(but(one_first, lines=[*bagels(1), *tuna()])).then_rejected(
         "the pieces are at several stock locations; each needs a shipment of its own",
-        code="not-in-one-place",
+        code="multiple-locations",
         field="lines",
     )
 
