@@ -106,7 +106,7 @@ def left(answer: httpx.Response) -> int:
 
 def refused(answer: httpx.Response) -> None:
     assert left(answer) == 0
-    assert "repeat it in" in problem(answer, 429, "rate-limited")["detail"]
+    assert "retry in" in problem(answer, 429, "rate-limited")["detail"]
     assert 0 < int(answer.headers["Retry-After"]) <= 100
     assert answer.headers["X-Request-Id"]
 
