@@ -9,7 +9,7 @@ from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
 from api.dependencies import CustomerKeysDep
 from api.problems.handlers import PROBLEMS
-from orders.commands import Id
+from orders.text import CustomerId
 
 router = APIRouter(
     prefix="/v1/customers",
@@ -27,7 +27,7 @@ class Erasure(BaseModel):
 
 
 @router.delete("/{customer_id}/personal-data", summary="Forget a customer")
-async def erase_personal_data(customer_id: Id, keys: CustomerKeysDep) -> Erasure:
+async def erase_personal_data(customer_id: CustomerId, keys: CustomerKeysDep) -> Erasure:
     """Deletes the customer's key: names and addresses in all of their orders read as erased.
 
     At once, everywhere and for ever. The orders themselves stay as they are. Repeating it is

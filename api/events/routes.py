@@ -34,8 +34,8 @@ from eventlog import feed
 from eventlog.feed import EventFilter, Page
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import UNAVAILABLE
-from orders.commands import Id
 from orders.events import BY_TAG
+from orders.text import Id
 from privacy.keys import CustomerKeys
 
 log = logging.getLogger("orderly.api")

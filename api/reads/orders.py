@@ -34,8 +34,9 @@ from api.reads.consistency import (
 from api.reads.query_params import Instant, asked, documented
 from eventlog import log
 from eventlog.envelope import Envelope
-from orders.commands import Id, Name, type_of
+from orders.commands import type_of
 from orders.money import TOTAL_MAX
+from orders.text import CustomerId, Id, LongName, Name
 from privacy.address import Address
 from privacy.keys import CustomerKeys
 from readside.order_view import projection as order_view
@@ -250,10 +251,10 @@ async def list_orders(
     request: Request,
     services: ServicesDep,
     recency: ConsistencyDep,
-    customer_id: Id | None = None,
+    customer_id: CustomerId | None = None,
     status: Annotated[list[OrderStatus] | None, Query(description="any of these")] = None,
     needs_attention: Annotated[bool | None, Query(description="a step does not get on")] = None,
-    sku: Annotated[Name | None, Query(description="a line has this SKU")] = None,
+    sku: Annotated[LongName | None, Query(description="a line has this SKU")] = None,
     external_reference: Name | None = None,
     placed_from: Instant | None = None,
     placed_until: Instant | None = None,

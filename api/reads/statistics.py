@@ -16,8 +16,8 @@ from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from api.reads.consistency import ReadConsistency, recency_of
 from api.reads.query_params import Day
-from orders.commands import Name
 from orders.money import Currency
+from orders.text import LongName
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
 from readside.statistics.abandoned_drafts import DailyDraftStats, IdleDraft
 from readside.statistics.lead_times import DailyLeadTimes
@@ -111,7 +111,7 @@ async def get_removed_items(
     pool: PoolDep,
     days: InPeriod,
     recency: Annotated[ReadConsistency, Depends(recency_of(removed_items.PROJECTION.name))],
-    sku: Annotated[Name | None, Query(description="only this one")] = None,
+    sku: Annotated[LongName | None, Query(description="only this one")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> Response:
     """The SKUs that were put into drafts and most often taken out again before placing."""

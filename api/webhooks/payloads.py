@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from orders.commands import ConfirmDelivery, Id, OrderCommand, ReportDeliveryFailure
+from orders.commands import ConfirmDelivery, OrderCommand, ReportDeliveryFailure
 from orders.steps import (
     PaymentApproved,
     PaymentRefused,
@@ -17,6 +17,7 @@ from orders.steps import (
     StepResult,
     StockLost,
 )
+from orders.text import Id
 
 REASON_CHARACTERS_MAX = 200
 

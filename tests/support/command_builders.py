@@ -31,7 +31,7 @@ def mail(
     order_id: str,
     *commands: OrderCommand,
     key: str | None = None,
-    expected_version: int | None = None,
+    expected_versions: list[int] | None = None,
     opens: bool = False,
 ) -> CommandMessage:
     """One instruction; the same key and commands make the same one, in an attempt of its own."""
@@ -45,7 +45,7 @@ def mail(
                 with_generated_ids(c, short_hash(command_id, str(i)))
                 for i, c in enumerate(commands)
             ],
-            expected_version=expected_version,
+            expected_versions=expected_versions,
             actor="anonymous",
             payload_hash=short_hash(*(c.model_dump_json() for c in commands)),
             attempt_id=secrets.token_urlsafe(9),

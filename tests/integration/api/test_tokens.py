@@ -88,6 +88,32 @@ async def test_a_little_difference_between_clocks_is_none(
     assert await told(verifier, issuer.token(exp=now - 1)) == ADA
 
 
+@pytest.mark.parametrize(
+    ("without", "claims"),
+    [
+        ("", {"scope": ["orders:read", "orders:write"]}),
+        ("scope", {"scp": "orders:read orders:write"}),
+        ("scope", {"scp": ["orders:read", "orders:write"]}),
+    ],
+    ids=["list of scopes", "scp", "list of scp"],
+)
+async def test_scopes_are_read_as_identity_providers_send_them(
+    issuer: Issuer, verifier: Verifier, without: str, claims: dict[str, Any]
+) -> None:
+    assert await told(verifier, issuer.token(without=without, **claims)) == ADA
+
+
+async def test_a_single_key_needs_no_id(issuer: Issuer, verifier: Verifier) -> None:
+    published = RSA.jwk()
+    del published["kid"]
+    issuer.document = {"keys": [published]}
+    assert await told(verifier, issuer.token(RSA)) == ADA
+    claims = jwt.decode(issuer.token(RSA), options={"verify_signature": False})
+    assert await told(verifier, jwt.encode(claims, RSA.private, "RS256")) == ADA
+    with pytest.raises(InvalidToken, match="alg"):
+        await verifier.verified(issuer.token(EC))
+
+
 async def test_a_token_without_a_scope_allows_nothing(issuer: Issuer, verifier: Verifier) -> None:
     assert await told(verifier, issuer.token(without="scope")) == ("ada", set())
 
@@ -137,7 +163,8 @@ BAD: dict[str, tuple[Callable[[Issuer], str], str]] = {
     "no issuer": (lambda i: i.token(without="iss"), "no iss claim"),
     "no subject": (lambda i: i.token(without="sub"), "no sub claim"),
     "subject is a number": (lambda i: i.token(sub=7), "claims"),
-    "scope is a list": (lambda i: i.token(scope=["orders:read"]), "scope"),
+    "scope is a list of numbers": (lambda i: i.token(scope=[1]), "scope"),
+    "scope is an object": (lambda i: i.token(scope={"orders:read": True}), "scope"),
     "expiry is a word": (lambda i: i.token(exp="tomorrow"), "well-formed"),
     "expiry is endless": (lambda i: i.token(exp=float("inf")), "well-formed"),
     "none": (lambda i: unsigned(i, "none"), "alg"),

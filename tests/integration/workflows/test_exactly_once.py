@@ -99,7 +99,9 @@ async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> 
         await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
     assert refused.value.refusal.code == "not-allowed-now"
     with pytest.raises(Rejected) as stale:
-        await gateway.send(mail(order_id, AddNote(text="late"), expected_version=3), WAIT_SECONDS)
+        await gateway.send(
+            mail(order_id, AddNote(text="late"), expected_versions=[3]), WAIT_SECONDS
+        )
     assert (stale.value.refusal.code, stale.value.refusal.version) == ("version-conflict", 4)
     with pytest.raises(UnknownOrder):
         await gateway.send(mail(new_order_id(), AddNote(text="late")), WAIT_SECONDS)

@@ -183,10 +183,12 @@ def test_of_refusals_that_are_too_long_the_newest_are_kept() -> None:
 # Deciding on instructions, and remembering the answers from what they left in the log
 
 
-def instruction(*commands: OrderCommand, expected_version: int | None = None) -> CommandBatch:
+def instruction(
+    *commands: OrderCommand, expected_versions: list[int] | None = None
+) -> CommandBatch:
     return CommandBatch(
         commands=list(commands),
-        expected_version=expected_version,
+        expected_versions=expected_versions,
         actor="anonymous",
         payload_hash=hash_(),
         attempt_id=attempt(),
@@ -196,9 +198,9 @@ def instruction(*commands: OrderCommand, expected_version: int | None = None) ->
 
 
 TOLD = {
-    "open with a line": instruction(open_order, add_bagels, expected_version=0),
+    "open with a line": instruction(open_order, add_bagels, expected_versions=[0]),
     "off": instruction(apply_welcome),
-    "ask for what is so": instruction(apply_welcome, expected_version=3),
+    "ask for what is so": instruction(apply_welcome, expected_versions=[3]),
     "order": instruction(add_note, place),
     "think again": instruction(cancel),
 }
@@ -272,5 +274,5 @@ def test_a_refusal_says_which_command_and_field_and_what_is_allowed() -> None:
 def test_another_version_than_expected_is_refused_first_of_all() -> None:
     _, order, _ = history()
     with pytest.raises(Rejected, match=r"^the order is at version 6, not 5$") as no:
-        decide_batch(instruction(place, expected_version=5), order, "late", NOW)
+        decide_batch(instruction(place, expected_versions=[5]), order, "late", NOW)
     assert no.value.refusal.code == "version-conflict"
