@@ -35,7 +35,7 @@ def _known_country(code: str) -> str:
 
 
 PostalCode = Annotated[
-    str, Characters(32, r"^\x00-\x1f\x7f-\x9f\u2028\u2029", "printable characters")
+    str, Characters(16, r"^\x00-\x1f\x7f-\x9f\u2028\u2029", "printable characters")
 ]
 Country = Annotated[
     str,
