@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, nullcontext
@@ -64,6 +65,17 @@ def own_postgres() -> Iterator[PostgresServer]:
     """A server that a test may stop and start."""
     with postgres_server() as server:
         yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs the longest tests first, so that the shortest fill the gaps between them."""
+    wings = ("system", "integration", "unit")
+    items.sort(key=lambda item: wings.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector the many objects that stay: modules, models, tests."""
+    gc.freeze()
 
 
 SERVERS, ADDRESS = pytest.StashKey[ExitStack](), pytest.StashKey[str]()
