@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, Union
 from pydantic import BaseModel, Field
 
 from orders import commands as domain
-from orders.commands import COMMAND_TYPES, Command, OrderCommand
+from orders.commands import COMMAND_TYPES, OrderCommand
+from orders.models import StrictModel
 from privacy.address import Address
 from privacy.keys import CustomerKey, CustomerKeys
 from privacy.sealing import seal, unseal_all
 
 
-class SetShippingAddress(Command):
+class SetShippingAddress(StrictModel):
     """Say where the goods go; only who needs to know can read it."""
 
     type: Literal["set-shipping-address"] = "set-shipping-address"
     address: Address
 
 
-class SetBillingAddress(Command):
+class SetBillingAddress(StrictModel):
     """Say who is billed; only who needs to know can read it."""
 
     type: Literal["set-billing-address"] = "set-billing-address"

@@ -14,12 +14,13 @@ from pathlib import Path
 from orders import commands as c
 from orders import ledger
 from orders import steps as o
-from orders.decider import ALLOWED, Message, decide
+from orders.decider import Message, decide
 from orders.evolve import fold
-from orders.order import Order, Status
+from orders.lifecycle import Status
+from orders.order import Order
 from orders.policy import Policy
 from orders.rules.checks import CommandRejected
-from orders.rules.process import next_deadline
+from orders.rules.deadlines import next_deadline
 
 PAGE = Path(__file__).parents[1] / "docs" / "lifecycle.md"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -186,7 +187,7 @@ def _table() -> Iterator[str]:
     yield "| --- |" + " :-: |" * len(statuses)
     for command in c.COMMAND_TYPES:
         if command is not c.OpenOrder:
-            marks = ["×" if command in ALLOWED[status] else "" for status in statuses]
+            marks = ["×" if status in command.allowed_in else "" for status in statuses]
             yield f"| `{c.type_of(command)}` | " + " | ".join(marks) + " |"
 
 

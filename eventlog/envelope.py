@@ -8,15 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from orders.events import BY_TAG, OrderEvent, UnreadableEvent, restored, stored, upcast
-
-
-class StoredModel(BaseModel):
-    """A stored shape: ignores what a newer version wrote, so that a rollback can still read it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+from orders.events import BY_TAG, OrderEvent
+from orders.models import StoredModel
+from orders.upcasting import UnreadableEvent, restore, stored_data, upcast
 
 
 class Metadata(StoredModel):
@@ -53,13 +47,13 @@ class Envelope(StoredModel):
             occurred_at=occurred_at,
             type=event.type,
             schema_version=event.schema_version,
-            data=stored(event),
+            data=stored_data(event),
             metadata=metadata,
         )
 
     def event(self) -> OrderEvent:
         """The fact itself; raises UnreadableEvent if this version cannot know it."""
-        return restored(self.type, self.schema_version, self.data)
+        return restore(self.type, self.schema_version, self.data)
 
     def upcast(self) -> Envelope:
         """The same in today's shape, to be shown; unchanged if it comes from a newer version.

@@ -10,7 +10,8 @@ import asyncpg
 
 from eventlog.envelope import Envelope, Metadata
 from eventlog.postgres import Connection, Reader
-from orders.events import OrderEvent, restored
+from orders.events import OrderEvent
+from orders.upcasting import restore
 
 # A slice is a part of all orders, by a hash of the order's id; readers can divide the log by it.
 SLICES = 8
@@ -45,7 +46,7 @@ class LoggedEvent(NamedTuple):
 
     def event(self) -> OrderEvent:
         """The fact itself; raises UnreadableEvent if this version cannot know it."""
-        return restored(self.type, self.schema_version, self.data)
+        return restore(self.type, self.schema_version, self.data)
 
 
 _COLUMNS = """

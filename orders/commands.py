@@ -1,13 +1,21 @@
-"""What may be asked of an order. A command's `type` is part of the public API: never rename one."""
+"""The commands of an order. A `type` is part of the public API: never rename one.
+
+Each command declares in its class who may send it, in which statuses it is allowed, and the field
+of its client id if it has one. Permissions, routes, the OpenAPI document and the table of allowed
+commands are derived from these declarations.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, get_args
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from orders.lifecycle import ACTIVE, DISPATCHING, DRAFT, UNFINISHED, Decision, Status
+from orders.models import StrictModel
 from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
 from orders.text import ID_CHARACTERS_MAX, CustomerId, Id, LongName, Name, Text
@@ -25,7 +33,7 @@ PaymentMethod = Annotated[
     ),
 ]
 
-UNASSIGNED = ""  # The caller left the id to us: see `named`. An id that was given is never empty.
+UNASSIGNED = ""  # See `OrderCommand.with_generated_ids`; the pattern of an id admits no empty one.
 NewId = Annotated[
     Id,
     Field(
@@ -35,16 +43,38 @@ NewId = Annotated[
 ]
 
 
-class Command(BaseModel):
-    """A request to an order, which may be refused. Closed: an unknown field is a mistake."""
+class Role(StrEnum):
+    """Whose token a command takes; an operator may send those for customers, too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    CUSTOMER = "customer"
+    OPERATOR = "operator"
 
 
-class LineQuantity(BaseModel):
-    """So many pieces of one line."""
+class OrderCommand(StrictModel):
+    """A request to an order, which may be rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    role: ClassVar[Role] = Role.OPERATOR
+    allowed_in: ClassVar[frozenset[Status]]
+    decides: ClassVar[Decision | None] = None
+    """If set, the order admits the command only while it awaits this decision."""
+    client_id_field: ClassVar[str | None] = None
+    """The field with the caller's id for what the command adds.
+
+    The same id with the same content again is a no-op; with other content it is rejected.
+    """
+
+    type: str
+
+    def with_generated_ids(self, new_id: str) -> Self:
+        """The command with `new_id` as its client id, if the caller left it out."""
+        field = self.client_id_field
+        if field is None or getattr(self, field) != UNASSIGNED:
+            return self
+        return self.model_copy(update={field: new_id})
+
+
+class LineQuantity(StrictModel):
+    """A number of pieces of one line."""
 
     line_id: Id
     quantity: Quantity
@@ -53,8 +83,11 @@ class LineQuantity(BaseModel):
 Pieces = Annotated[list[LineQuantity], Field(min_length=1, max_length=500)]
 
 
-class OpenOrder(Command):
+class OpenOrder(OrderCommand):
     """Begin a draft for a customer, in one currency for its whole life."""
+
+    role = Role.CUSTOMER
+    allowed_in = frozenset({Status.NEW})
 
     type: Literal["open-order"] = "open-order"
     customer_id: CustomerId
@@ -64,8 +97,11 @@ class OpenOrder(Command):
     """Set at the door, from settings; an order without one asks nothing of other services."""
 
 
-class AddItemToOrder(Command):
+class AddItemToOrder(OrderCommand):
     """Add a line to a draft. Title and price are copied: a catalogue change rewrites no order."""
+
+    allowed_in = DRAFT
+    client_id_field = "line_id"
 
     type: Literal["add-item-to-order"] = "add-item-to-order"
     line_id: NewId = UNASSIGNED
@@ -78,23 +114,30 @@ class AddItemToOrder(Command):
     currency: Currency | None = Field(None, description="if given, must be the order's own")
 
 
-class ChangeItemQuantity(Command):
+class ChangeItemQuantity(OrderCommand):
     """Change how many pieces of a line a draft asks for."""
+
+    allowed_in = DRAFT
 
     type: Literal["change-item-quantity"] = "change-item-quantity"
     line_id: Id
     quantity: Quantity
 
 
-class RemoveItemFromOrder(Command):
+class RemoveItemFromOrder(OrderCommand):
     """Take a line out of a draft; its id stays used."""
+
+    allowed_in = DRAFT
 
     type: Literal["remove-item-from-order"] = "remove-item-from-order"
     line_id: Id
 
 
-class ApplyDiscount(Command):
+class ApplyDiscount(OrderCommand):
     """Take an amount off the whole draft, split over its lines in proportion."""
+
+    allowed_in = DRAFT
+    client_id_field = "discount_id"
 
     type: Literal["apply-discount"] = "apply-discount"
     discount_id: NewId = UNASSIGNED
@@ -103,72 +146,100 @@ class ApplyDiscount(Command):
     currency: Currency | None = Field(None, description="if given, must be the order's own")
 
 
-class RemoveDiscount(Command):
+class RemoveDiscount(OrderCommand):
     """Take a discount off a draft again; its id stays used."""
+
+    allowed_in = DRAFT
 
     type: Literal["remove-discount"] = "remove-discount"
     discount_id: Id
 
 
-class SetShippingCharge(Command):
+class SetShippingCharge(OrderCommand):
     """Say what shipping costs the customer, whatever number of shipments it takes."""
+
+    allowed_in = DRAFT
 
     type: Literal["set-shipping-charge"] = "set-shipping-charge"
     amount: Amount
     currency: Currency | None = Field(None, description="if given, must be the order's own")
 
 
-class SetShippingAddress(Command):
+class SetShippingAddress(OrderCommand):
     """Say where the goods go; sealed, so that only who needs it can read it."""
+
+    role = Role.CUSTOMER
+    allowed_in = DRAFT | UNFINISHED
 
     type: Literal["set-shipping-address"] = "set-shipping-address"
     address: Sealed
 
 
-class SetBillingAddress(Command):
+class SetBillingAddress(OrderCommand):
     """Say who is billed; sealed, so that only who needs it can read it."""
+
+    role = Role.CUSTOMER
+    allowed_in = DRAFT | UNFINISHED
 
     type: Literal["set-billing-address"] = "set-billing-address"
     address: Sealed
 
 
-class AddNote(Command):
+class AddNote(OrderCommand):
     """Write something down about an order, whatever its status."""
+
+    role = Role.CUSTOMER
+    allowed_in = frozenset(Status) - {Status.NEW}
+    client_id_field = "note_id"
 
     type: Literal["add-note"] = "add-note"
     note_id: NewId = UNASSIGNED
     text: Text
 
 
-class PlaceOrder(Command):
+class PlaceOrder(OrderCommand):
     """Turn a draft into a binding order: stock is reserved, then the total is authorised."""
+
+    role = Role.CUSTOMER
+    allowed_in = DRAFT
 
     type: Literal["place-order"] = "place-order"
     payment_method: PaymentMethod | None = None
 
 
-class HoldOrder(Command):
+class HoldOrder(OrderCommand):
     """Stop an order where it is until somebody releases it."""
+
+    allowed_in = ACTIVE
 
     type: Literal["hold-order"] = "hold-order"
     reason: Text | None = None
 
 
-class ReleaseOrder(Command):
+class ReleaseOrder(OrderCommand):
     """Let a held order go on."""
+
+    allowed_in = frozenset({Status.ON_HOLD})
 
     type: Literal["release-order"] = "release-order"
 
 
-class CancelOrder(Command):
+class CancelOrder(OrderCommand):
     """Call the whole order off: shipments are stopped, then money and stock go back."""
+
+    role = Role.CUSTOMER
+    allowed_in = DRAFT | UNFINISHED
 
     type: Literal["cancel-order"] = "cancel-order"
     reason: Text | None = None
 
 
-class CancelLines(Command):
+class CancelLines(OrderCommand):
     """Call off pieces that have not left yet; an order without any piece left is cancelled."""
+
+    role = Role.CUSTOMER
+    allowed_in = UNFINISHED
+    client_id_field = "cancellation_id"
 
     type: Literal["cancel-lines"] = "cancel-lines"
     cancellation_id: NewId = UNASSIGNED
@@ -176,29 +247,43 @@ class CancelLines(Command):
     reason: Text | None = None
 
 
-class AcceptShortfall(Command):
+class AcceptShortfall(OrderCommand):
     """Take what there is: the pieces that are not in stock are called off."""
+
+    role = Role.CUSTOMER
+    allowed_in = frozenset({Status.AWAITING_CUSTOMER})
+    decides = "shortfall"
 
     type: Literal["accept-shortfall"] = "accept-shortfall"
 
 
-class RetryPayment(Command):
+class RetryPayment(OrderCommand):
     """Pay by another method, or once more by the same."""
+
+    role = Role.CUSTOMER
+    allowed_in = frozenset({Status.AWAITING_CUSTOMER})
+    decides = "payment"
 
     type: Literal["retry-payment"] = "retry-payment"
     method: PaymentMethod
 
 
-class CapturePayment(Command):
+class CapturePayment(OrderCommand):
     """Take authorised money before its shipment leaves; all of it if no amount is given."""
+
+    allowed_in = frozenset({Status.CONFIRMED})
+    client_id_field = "capture_id"
 
     type: Literal["capture-payment"] = "capture-payment"
     capture_id: NewId = UNASSIGNED
     amount: Annotated[Amount, Field(gt=0)] | None = None
 
 
-class RefundPayment(Command):
+class RefundPayment(OrderCommand):
     """Give back money for goodwill; never more than was captured and not yet given back."""
+
+    allowed_in = DISPATCHING | {Status.COMPLETED}
+    client_id_field = "refund_id"
 
     type: Literal["refund-payment"] = "refund-payment"
     refund_id: NewId = UNASSIGNED
@@ -206,31 +291,40 @@ class RefundPayment(Command):
     reason: Text | None = None
 
 
-class CreateShipment(Command):
+class CreateShipment(OrderCommand):
     """Put reserved pieces into a shipment of their own, out of shipments that have not left."""
+
+    allowed_in = frozenset({Status.CONFIRMED})
+    client_id_field = "shipment_id"
 
     type: Literal["create-shipment"] = "create-shipment"
     shipment_id: NewId = UNASSIGNED
     lines: Pieces
 
 
-class DispatchShipment(Command):
+class DispatchShipment(OrderCommand):
     """A shipment has left: its share of the money is captured."""
+
+    allowed_in = frozenset({Status.CONFIRMED})
 
     type: Literal["dispatch-shipment"] = "dispatch-shipment"
     shipment_id: Id
     tracking: Name | None = None
 
 
-class ConfirmDelivery(Command):
+class ConfirmDelivery(OrderCommand):
     """A shipment has arrived; the return window opens."""
+
+    allowed_in = DISPATCHING
 
     type: Literal["confirm-delivery"] = "confirm-delivery"
     shipment_id: Id
 
 
-class ReportDeliveryFailure(Command):
+class ReportDeliveryFailure(OrderCommand):
     """A shipment that left will not arrive: its pieces are called off and paid back."""
+
+    allowed_in = DISPATCHING
 
     type: Literal["report-delivery-failure"] = "report-delivery-failure"
     shipment_id: Id
@@ -240,10 +334,8 @@ class ReportDeliveryFailure(Command):
     ] = "lost"
 
 
-class AddLine(BaseModel):
+class AddLine(StrictModel):
     """One more line."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: Literal["add-line"] = "add-line"
     line_id: NewId = UNASSIGNED
@@ -255,10 +347,8 @@ class AddLine(BaseModel):
     tax: Amount = 0
 
 
-class ChangeLine(BaseModel):
+class ChangeLine(StrictModel):
     """Other terms for a line, where given; all are the whole line's, as if ordered so at first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: Literal["change-line"] = "change-line"
     line_id: Id
@@ -268,19 +358,15 @@ class ChangeLine(BaseModel):
     tax: Amount | None = None
 
 
-class RemoveLine(BaseModel):
+class RemoveLine(StrictModel):
     """A line of which nothing has left is called off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: Literal["remove-line"] = "remove-line"
     line_id: Id
 
 
-class ChangeShippingCharge(BaseModel):
+class ChangeShippingCharge(StrictModel):
     """Another charge for shipping."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: Literal["change-shipping-charge"] = "change-shipping-charge"
     amount: Amount
@@ -292,16 +378,34 @@ Change = Annotated[
 ]
 
 
-class AmendOrder(Command):
+class AmendOrder(OrderCommand):
     """Change a placed order; what was captured too much or is missing is settled."""
+
+    allowed_in = ACTIVE
+    client_id_field = "amendment_id"
 
     type: Literal["amend-order"] = "amend-order"
     amendment_id: NewId = UNASSIGNED
     changes: Annotated[list[Change], Field(min_length=1, max_length=100)]
 
+    def with_generated_ids(self, new_id: str) -> Self:
+        """As for every command; and each added line without an id gets one, by its position."""
+        amendment = super().with_generated_ids(new_id)
+        changes = [
+            change.model_copy(update={"line_id": _derived_id(amendment.amendment_id, number)})
+            if isinstance(change, AddLine) and change.line_id == UNASSIGNED
+            else change
+            for number, change in enumerate(amendment.changes)
+        ]
+        return amendment.model_copy(update={"changes": changes})
 
-class RequestReturn(Command):
+
+class RequestReturn(OrderCommand):
     """The customer wants to send delivered pieces back."""
+
+    role = Role.CUSTOMER
+    allowed_in = DISPATCHING
+    client_id_field = "return_id"
 
     type: Literal["request-return"] = "request-return"
     return_id: NewId = UNASSIGNED
@@ -309,23 +413,30 @@ class RequestReturn(Command):
     reason: Text | None = None
 
 
-class ApproveReturn(Command):
+class ApproveReturn(OrderCommand):
     """Agree to take back what a return asks for."""
+
+    allowed_in = DISPATCHING
 
     type: Literal["approve-return"] = "approve-return"
     return_id: Id
 
 
-class RejectReturn(Command):
+class RejectReturn(OrderCommand):
     """Refuse to take back what has not come back yet."""
+
+    allowed_in = DISPATCHING
 
     type: Literal["reject-return"] = "reject-return"
     return_id: Id
     reason: Text | None = None
 
 
-class ReceiveReturn(Command):
+class ReceiveReturn(OrderCommand):
     """Pieces came back and are accepted: they are refunded, and sellable ones go into stock."""
+
+    allowed_in = DISPATCHING
+    client_id_field = "receipt_id"
 
     type: Literal["receive-return"] = "receive-return"
     receipt_id: NewId = UNASSIGNED
@@ -334,46 +445,20 @@ class ReceiveReturn(Command):
     condition: Literal["sellable", "damaged"]
 
 
-class RetryStep(Command):
+class RetryStep(OrderCommand):
     """Try again now what needs attention: one step, or all of them."""
+
+    allowed_in = UNFINISHED | {Status.CANCELLING, Status.COMPLETED}
 
     type: Literal["retry-step"] = "retry-step"
     step_id: Id | None = None
 
 
-OrderCommand = (
-    OpenOrder
-    | AddItemToOrder
-    | ChangeItemQuantity
-    | RemoveItemFromOrder
-    | ApplyDiscount
-    | RemoveDiscount
-    | SetShippingCharge
-    | SetShippingAddress
-    | SetBillingAddress
-    | AddNote
-    | PlaceOrder
-    | HoldOrder
-    | ReleaseOrder
-    | CancelOrder
-    | CancelLines
-    | AcceptShortfall
-    | RetryPayment
-    | CapturePayment
-    | RefundPayment
-    | CreateShipment
-    | DispatchShipment
-    | ConfirmDelivery
-    | ReportDeliveryFailure
-    | AmendOrder
-    | RequestReturn
-    | ApproveReturn
-    | RejectReturn
-    | ReceiveReturn
-    | RetryStep
-)
-AnyCommand = Annotated[OrderCommand, Field(discriminator="type")]
-COMMAND_TYPES: tuple[type[OrderCommand], ...] = get_args(OrderCommand)
+COMMAND_TYPES: tuple[type[OrderCommand], ...] = tuple(OrderCommand.__subclasses__())
+if TYPE_CHECKING:
+    AnyCommand = OrderCommand  # A type checker cannot read a union that is computed.
+else:
+    AnyCommand = Union[COMMAND_TYPES]  # noqa: UP007
 
 
 def type_of(command_type: type[OrderCommand]) -> str:
@@ -382,41 +467,10 @@ def type_of(command_type: type[OrderCommand]) -> str:
     return tag
 
 
-# The field by which a command names what it adds. The same id and content again is already so.
-CLIENT_ID_FIELDS: dict[type[OrderCommand], str] = {
-    AddItemToOrder: "line_id",
-    ApplyDiscount: "discount_id",
-    AddNote: "note_id",
-    CancelLines: "cancellation_id",
-    CapturePayment: "capture_id",
-    RefundPayment: "refund_id",
-    CreateShipment: "shipment_id",
-    AmendOrder: "amendment_id",
-    RequestReturn: "return_id",
-    ReceiveReturn: "receipt_id",
-}
-
-
 def _derived_id(parent: str, number: int) -> str:
-    """The id of a part: its parent's and its number, or a hash of both where that is too long."""
+    """The id of a part: its parent's id and its number, or a hash of both if that is too long."""
     plain = f"{parent}.{number}"
     if len(plain) <= ID_CHARACTERS_MAX:
         return plain
     digest = hashlib.sha256(plain.encode()).hexdigest()[:24]
     return f"{parent[: ID_CHARACTERS_MAX - 25]}.{digest}"
-
-
-def with_generated_ids(command: OrderCommand, new_id: str) -> OrderCommand:
-    """The command with `new_id` for what it adds, where the caller gave it no id of their own."""
-    field = CLIENT_ID_FIELDS.get(type(command))
-    if field and getattr(command, field) == UNASSIGNED:
-        command = command.model_copy(update={field: new_id})
-    if isinstance(command, AmendOrder):
-        changes = [
-            change.model_copy(update={"line_id": _derived_id(command.amendment_id, number)})
-            if isinstance(change, AddLine) and change.line_id == UNASSIGNED
-            else change
-            for number, change in enumerate(command.changes)
-        ]
-        return command.model_copy(update={"changes": changes})
-    return command

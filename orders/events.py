@@ -1,55 +1,62 @@
-"""What can have happened to an order.
+"""Everything that can happen to an order.
 
-Tags and field names are a storage format: rename or remove nothing. A field added later
-is `X | None = None`; nulls are not stored, so that an old event and its digest stay as they were.
-A change that is none of these gives its type the next `schema_version`, and an upcaster from the
-one before.
+Types and field names are a storage format: rename or remove none. A field added later is
+`X | None = None`; nulls are not stored, so that old events and their digests stay the same.
+Any other change gives the event the next `schema_version` and an upcaster from the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from orders.models import StoredModel
 from orders.policy import Policy
 from orders.steps import Held
 
 
-class UnreadableEvent(ValueError):
-    """A stored event that this version of the software does not understand."""
-
-
-class Event(BaseModel):
-    """A fact, never changed. Open: a field that a newer version wrote is ignored on a rollback."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class OrderEvent(StoredModel):
+    """A fact, never changed."""
 
     schema_version: ClassVar[int] = 1
-    """Of the shape below, as it is stored; older ones are read through UPCASTERS."""
+    """Of the stored shape; older ones are read through `orders.upcasting.UPCASTERS`."""
+
+    type: str
 
 
-class LineCount(BaseModel):
-    """So many pieces of one line."""
+class ClientIdentified(OrderEvent):
+    """Caused at most once per client id; the fingerprint tells a repetition from a conflict."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    client_id_field: ClassVar[str]
+
+    fingerprint: str
+
+    @property
+    def client_key(self) -> str:
+        return client_key(self.client_id_field, getattr(self, self.client_id_field))
+
+
+def client_key(field: str, client_id: str) -> str:
+    """The key of a client id in `Order.client_ids`, such as "refund:sorry"."""
+    return f"{field.removesuffix('_id')}:{client_id}"
+
+
+class LineCount(StoredModel):
+    """A number of pieces of one line."""
 
     line_id: str
     quantity: int
 
 
-class ClientIdentified(Event):
-    """Has an id of its own and happens once; `fingerprint` tells a repetition from a clash."""
-
-    fingerprint: str
+def line_counts(pieces: Mapping[str, int]) -> list[LineCount]:
+    return [LineCount(line_id=key, quantity=n) for key, n in pieces.items() if n]
 
 
 # The draft
 
 
-class OrderOpened(Event):
+class OrderOpened(OrderEvent):
     type: Literal["order-opened"] = "order-opened"
     customer_id: str
     currency: str
@@ -58,7 +65,7 @@ class OrderOpened(Event):
     expires_at: datetime | None = None
 
 
-class ItemAdded(Event):
+class ItemAdded(OrderEvent):
     type: Literal["item-added"] = "item-added"
     line_id: str
     sku: str
@@ -69,121 +76,121 @@ class ItemAdded(Event):
     tax: int
 
 
-class ItemQuantityChanged(Event):
+class ItemQuantityChanged(OrderEvent):
     type: Literal["item-quantity-changed"] = "item-quantity-changed"
     line_id: str
     quantity: int
 
 
-class ItemRemoved(Event):
+class ItemRemoved(OrderEvent):
     type: Literal["item-removed"] = "item-removed"
     line_id: str
 
 
-class DiscountApplied(Event):
+class DiscountApplied(OrderEvent):
     type: Literal["discount-applied"] = "discount-applied"
     discount_id: str
     amount: int
     reason: str | None = None
 
 
-class DiscountRemoved(Event):
+class DiscountRemoved(OrderEvent):
     type: Literal["discount-removed"] = "discount-removed"
     discount_id: str
 
 
-class NoteAdded(Event):
+class NoteAdded(OrderEvent):
     type: Literal["note-added"] = "note-added"
     note_id: str
     text: str
 
 
-class ShippingChargeSet(Event):
+class ShippingChargeSet(OrderEvent):
     type: Literal["shipping-charge-set"] = "shipping-charge-set"
     amount: int
 
 
-class ShippingAddressSet(Event):
+class ShippingAddressSet(OrderEvent):
     type: Literal["shipping-address-set"] = "shipping-address-set"
     address: str
 
 
-class BillingAddressSet(Event):
+class BillingAddressSet(OrderEvent):
     type: Literal["billing-address-set"] = "billing-address-set"
     address: str
 
 
-class OrderExpired(Event):
+class OrderExpired(OrderEvent):
     type: Literal["order-expired"] = "order-expired"
 
 
 # The lifecycle
 
 
-class OrderPlaced(Event):
+class OrderPlaced(OrderEvent):
     type: Literal["order-placed"] = "order-placed"
     total: int
     payment_method: str | None = None
 
 
-class OrderConfirmed(Event):
+class OrderConfirmed(OrderEvent):
     type: Literal["order-confirmed"] = "order-confirmed"
 
 
-class OrderHeld(Event):
+class OrderHeld(OrderEvent):
     type: Literal["order-held"] = "order-held"
     reason: str | None = None
 
 
-class OrderReleased(Event):
+class OrderReleased(OrderEvent):
     type: Literal["order-released"] = "order-released"
 
 
-class OrderCompleted(Event):
+class OrderCompleted(OrderEvent):
     type: Literal["order-completed"] = "order-completed"
 
 
-class OrderCancellationRequested(Event):
+class OrderCancellationRequested(OrderEvent):
     type: Literal["order-cancellation-requested"] = "order-cancellation-requested"
     reason: str | None = None
 
 
-class OrderCancelled(Event):
+class OrderCancelled(OrderEvent):
     type: Literal["order-cancelled"] = "order-cancelled"
     reason: str | None = None
 
 
-class OrderCancellationOvertaken(Event):
-    """A shipment had left before it could be stopped: only `lines` were still to be called off."""
+class OrderCancellationOvertaken(OrderEvent):
+    """A shipment left before it could be stopped: only `lines` could still be called off."""
 
     type: Literal["order-cancellation-overtaken"] = "order-cancellation-overtaken"
     lines: list[LineCount]
 
 
-class AnswerNotNeeded(Event):
-    """What a customer had to decide on has settled itself."""
+class AnswerNotNeeded(OrderEvent):
+    """The decision that was awaited from the customer has become unnecessary."""
 
     type: Literal["answer-not-needed"] = "answer-not-needed"
 
 
 class LinesCancelled(ClientIdentified):
+    client_id_field = "cancellation_id"
+
     type: Literal["lines-cancelled"] = "lines-cancelled"
     cancellation_id: str
     lines: list[LineCount]
     reason: str | None = None
 
 
-class LinesCancellationOvertaken(Event):
-    """These pieces had left before they could be taken out of their shipment."""
+class LinesCancellationOvertaken(OrderEvent):
+    """These pieces left before they could be taken out of their shipment."""
 
     type: Literal["lines-cancellation-overtaken"] = "lines-cancellation-overtaken"
     lines: list[LineCount]
 
 
-class AmendedLine(BaseModel):
-    """A line's terms from now on; `cancelled` of its pieces are called off."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class AmendedLine(StoredModel):
+    """The terms of a line from now on; `cancelled` of its pieces are called off."""
 
     line_id: str
     sku: str
@@ -196,6 +203,8 @@ class AmendedLine(BaseModel):
 
 
 class OrderAmended(ClientIdentified):
+    client_id_field = "amendment_id"
+
     type: Literal["order-amended"] = "order-amended"
     amendment_id: str
     lines: list[AmendedLine]
@@ -205,30 +214,32 @@ class OrderAmended(ClientIdentified):
 # Stock
 
 
-class StockRequested(Event):
+class StockRequested(OrderEvent):
     type: Literal["stock-requested"] = "stock-requested"
     step_id: str
     lines: list[LineCount]
 
 
-class StockReserved(Event):
+class StockReserved(OrderEvent):
     type: Literal["stock-reserved"] = "stock-reserved"
     step_id: str
     held: list[Held]
 
 
-class StockShort(Event):
+class StockShort(OrderEvent):
     type: Literal["stock-short"] = "stock-short"
     lines: list[LineCount]
     answer_by: datetime
 
 
-class ShortfallAccepted(Event):
+class ShortfallAccepted(OrderEvent):
     type: Literal["shortfall-accepted"] = "shortfall-accepted"
     lines: list[LineCount]
 
 
 class HeldStockLost(ClientIdentified):
+    client_id_field = "loss_id"
+
     type: Literal["held-stock-lost"] = "held-stock-lost"
     loss_id: str
     line_id: str
@@ -236,50 +247,50 @@ class HeldStockLost(ClientIdentified):
     quantity: int
 
 
-class StockReleaseRequested(Event):
+class StockReleaseRequested(OrderEvent):
     type: Literal["stock-release-requested"] = "stock-release-requested"
     step_id: str
     held: list[Held]
 
 
-class StockReleased(Event):
+class StockReleased(OrderEvent):
     type: Literal["stock-released"] = "stock-released"
     step_id: str
 
 
-class StockWithdrawalRequested(Event):
+class StockWithdrawalRequested(OrderEvent):
     type: Literal["stock-withdrawal-requested"] = "stock-withdrawal-requested"
     step_id: str
     held: list[Held]
 
 
-class StockWithdrawn(Event):
+class StockWithdrawn(OrderEvent):
     type: Literal["stock-withdrawn"] = "stock-withdrawn"
     step_id: str
 
 
-class RestockRequested(Event):
+class RestockRequested(OrderEvent):
     type: Literal["restock-requested"] = "restock-requested"
     step_id: str
     held: list[Held]
 
 
-class Restocked(Event):
+class Restocked(OrderEvent):
     type: Literal["restocked"] = "restocked"
     step_id: str
 
 
-# Money. What is requested is claimed: nothing else can take the same money any more.
+# Money. A request claims its amount: no other request can use it.
 
 
-class AuthorisationRequested(Event):
+class AuthorisationRequested(OrderEvent):
     type: Literal["authorisation-requested"] = "authorisation-requested"
     step_id: str
     amount: int
     method: str | None = None
 
 
-class PaymentAuthorised(Event):
+class PaymentAuthorised(OrderEvent):
     type: Literal["payment-authorised"] = "payment-authorised"
     step_id: str
     amount: int
@@ -287,70 +298,74 @@ class PaymentAuthorised(Event):
     capture_by: datetime
 
 
-class PaymentDeclined(Event):
+class PaymentDeclined(OrderEvent):
     type: Literal["payment-declined"] = "payment-declined"
     step_id: str
     reason: str
     answer_by: datetime
 
 
-class PaymentRetried(Event):
+class PaymentRetried(OrderEvent):
     type: Literal["payment-retried"] = "payment-retried"
     method: str | None = None
 
 
 class AdvanceCaptureRequested(ClientIdentified):
+    client_id_field = "capture_id"
+
     type: Literal["advance-capture-requested"] = "advance-capture-requested"
     capture_id: str
     amount: int
 
 
-class CaptureRequested(Event):
+class CaptureRequested(OrderEvent):
     type: Literal["capture-requested"] = "capture-requested"
     step_id: str
     authorisation_id: str
     amount: int
 
 
-class PaymentCaptured(Event):
+class PaymentCaptured(OrderEvent):
     type: Literal["payment-captured"] = "payment-captured"
     step_id: str
     amount: int
 
 
-class CaptureRefused(Event):
+class CaptureRefused(OrderEvent):
     type: Literal["capture-refused"] = "capture-refused"
     step_id: str
     reason: str
     answer_by: datetime
 
 
-class VoidRequested(Event):
+class VoidRequested(OrderEvent):
     type: Literal["void-requested"] = "void-requested"
     step_id: str
     authorisation_id: str
 
 
-class PaymentVoided(Event):
+class PaymentVoided(OrderEvent):
     type: Literal["payment-voided"] = "payment-voided"
     step_id: str
 
 
 class RefundGranted(ClientIdentified):
+    client_id_field = "refund_id"
+
     type: Literal["refund-granted"] = "refund-granted"
     refund_id: str
     amount: int
     reason: str | None = None
 
 
-class RefundRequested(Event):
+class RefundRequested(OrderEvent):
     type: Literal["refund-requested"] = "refund-requested"
     step_id: str
     authorisation_id: str
     amount: int
 
 
-class PaymentRefunded(Event):
+class PaymentRefunded(OrderEvent):
     type: Literal["payment-refunded"] = "payment-refunded"
     step_id: str
     amount: int
@@ -360,56 +375,58 @@ class PaymentRefunded(Event):
 
 
 class ShipmentCreated(ClientIdentified):
+    client_id_field = "shipment_id"
+
     type: Literal["shipment-created"] = "shipment-created"
     shipment_id: str
     location: str
     lines: list[LineCount]
 
 
-class ShipmentChanged(Event):
+class ShipmentChanged(OrderEvent):
     type: Literal["shipment-changed"] = "shipment-changed"
     shipment_id: str
     lines: list[LineCount]
 
 
-class ShipmentBookingRequested(Event):
+class ShipmentBookingRequested(OrderEvent):
     type: Literal["shipment-booking-requested"] = "shipment-booking-requested"
     shipment_id: str
     step_id: str
 
 
-class ShipmentBooked(Event):
+class ShipmentBooked(OrderEvent):
     type: Literal["shipment-booked"] = "shipment-booked"
     shipment_id: str
     step_id: str
     tracking: str | None = None
 
 
-class ShipmentStopRequested(Event):
+class ShipmentStopRequested(OrderEvent):
     type: Literal["shipment-stop-requested"] = "shipment-stop-requested"
     shipment_id: str
     step_id: str
 
 
-class ShipmentStopped(Event):
+class ShipmentStopped(OrderEvent):
     type: Literal["shipment-stopped"] = "shipment-stopped"
     shipment_id: str
 
 
-class ShipmentDispatched(Event):
+class ShipmentDispatched(OrderEvent):
     type: Literal["shipment-dispatched"] = "shipment-dispatched"
     shipment_id: str
     lines: list[LineCount]
     tracking: str | None = None
 
 
-class ShipmentDelivered(Event):
+class ShipmentDelivered(OrderEvent):
     type: Literal["shipment-delivered"] = "shipment-delivered"
     shipment_id: str
     return_by: datetime
 
 
-class DeliveryFailed(Event):
+class DeliveryFailed(OrderEvent):
     type: Literal["delivery-failed"] = "delivery-failed"
     shipment_id: str
     goods: str
@@ -420,24 +437,28 @@ class DeliveryFailed(Event):
 
 
 class ReturnRequested(ClientIdentified):
+    client_id_field = "return_id"
+
     type: Literal["return-requested"] = "return-requested"
     return_id: str
     lines: list[LineCount]
     reason: str | None = None
 
 
-class ReturnApproved(Event):
+class ReturnApproved(OrderEvent):
     type: Literal["return-approved"] = "return-approved"
     return_id: str
 
 
-class ReturnRejected(Event):
+class ReturnRejected(OrderEvent):
     type: Literal["return-rejected"] = "return-rejected"
     return_id: str
     reason: str | None = None
 
 
 class ReturnReceived(ClientIdentified):
+    client_id_field = "receipt_id"
+
     type: Literal["return-received"] = "return-received"
     receipt_id: str
     return_id: str
@@ -445,120 +466,28 @@ class ReturnReceived(ClientIdentified):
     condition: str
 
 
-class ReturnWindowClosed(Event):
+class ReturnWindowClosed(OrderEvent):
     type: Literal["return-window-closed"] = "return-window-closed"
 
 
-# Steps that do not get on
+# Stuck steps
 
 
-class StepStuck(Event):
+class StepStuck(OrderEvent):
     type: Literal["step-stuck"] = "step-stuck"
     step_id: str
     reason: str
 
 
-class StepRetried(Event):
+class StepRetried(OrderEvent):
     type: Literal["step-retried"] = "step-retried"
     step_id: str
 
 
-OrderEvent = (
-    OrderOpened
-    | ItemAdded
-    | ItemQuantityChanged
-    | ItemRemoved
-    | DiscountApplied
-    | DiscountRemoved
-    | NoteAdded
-    | ShippingChargeSet
-    | ShippingAddressSet
-    | BillingAddressSet
-    | OrderExpired
-    | OrderPlaced
-    | OrderConfirmed
-    | OrderHeld
-    | OrderReleased
-    | OrderCompleted
-    | OrderCancellationRequested
-    | OrderCancelled
-    | OrderCancellationOvertaken
-    | AnswerNotNeeded
-    | LinesCancelled
-    | LinesCancellationOvertaken
-    | OrderAmended
-    | StockRequested
-    | StockReserved
-    | StockShort
-    | ShortfallAccepted
-    | HeldStockLost
-    | StockReleaseRequested
-    | StockReleased
-    | StockWithdrawalRequested
-    | StockWithdrawn
-    | RestockRequested
-    | Restocked
-    | AuthorisationRequested
-    | PaymentAuthorised
-    | PaymentDeclined
-    | PaymentRetried
-    | AdvanceCaptureRequested
-    | CaptureRequested
-    | PaymentCaptured
-    | CaptureRefused
-    | VoidRequested
-    | PaymentVoided
-    | RefundGranted
-    | RefundRequested
-    | PaymentRefunded
-    | ShipmentCreated
-    | ShipmentChanged
-    | ShipmentBookingRequested
-    | ShipmentBooked
-    | ShipmentStopRequested
-    | ShipmentStopped
-    | ShipmentDispatched
-    | ShipmentDelivered
-    | DeliveryFailed
-    | ReturnRequested
-    | ReturnApproved
-    | ReturnRejected
-    | ReturnReceived
-    | ReturnWindowClosed
-    | StepStuck
-    | StepRetried
+EVENT_TYPES: tuple[type[OrderEvent], ...] = tuple(
+    event_type
+    for base in (OrderEvent, ClientIdentified)
+    for event_type in base.__subclasses__()
+    if event_type is not ClientIdentified
 )
-EVENT_TYPES: tuple[type[OrderEvent], ...] = get_args(OrderEvent)
 BY_TAG: Mapping[str, type[OrderEvent]] = {t.model_fields["type"].default: t for t in EVENT_TYPES}
-
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-# By tag and schema version, what turns stored data of that version into data of the next one.
-UPCASTERS: dict[tuple[str, int], Upcaster] = {}
-
-
-def stored(event: OrderEvent) -> dict[str, Any]:
-    """The event's data as the log keeps it: without nulls, and its tag in a column of its own."""
-    return event.model_dump(mode="json", exclude={"type"}, exclude_none=True)
-
-
-def upcast(type: str, schema_version: int, data: dict[str, Any]) -> dict[str, Any]:
-    """Stored data of any age in today's shape; raises UnreadableEvent if it is from the future."""
-    if type not in BY_TAG:
-        raise UnreadableEvent(f"{type} is not an event that is known")
-    known = BY_TAG[type].schema_version
-    if schema_version > known:
-        raise UnreadableEvent(f"{type} has schema version {schema_version}, known is {known}")
-    for version in range(schema_version, known):
-        data = UPCASTERS[type, version](data)
-    return data
-
-
-def restored(type: str, schema_version: int, data: dict[str, Any]) -> OrderEvent:
-    """The event that `stored` wrote; raises UnreadableEvent for one this version cannot know."""
-    data = upcast(type, schema_version, data)
-    try:
-        return BY_TAG[type].model_validate(data)
-    except ValidationError as error:
-        # Without the data itself: the message goes where personal data must not go.
-        reasons = [f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors()]
-        raise UnreadableEvent(f"{type}: {'; '.join(reasons)}") from None

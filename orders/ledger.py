@@ -1,29 +1,30 @@
-"""An order's money: what is due by now, and what was promised, taken and given back. Pure.
+"""An order's money: what is due, authorised, captured and refunded, in minor units. Pure.
 
-All amounts are differences between what should be and what is: nothing can be rounded twice, and
-whatever happens to an order, the difference is what has to be settled.
+Every amount to settle is the difference between what should be and what is. So no amount is rounded
+twice, and any change of an order leads to the right difference.
 """
 
 from __future__ import annotations
 
-from orders.order import Order, Status
+from orders.lifecycle import Status
+from orders.order import Order
 
 
 def payable(order: Order) -> int:
-    """What the order may cost in the end: all pieces not called off, or only what has left."""
+    """The final price: of all pieces that are not cancelled, or only of what has been shipped."""
     if order.status in (Status.CANCELLING, Status.CANCELLED):
         return _shipped(order)
     return order.total
 
 
 def due(order: Order) -> int:
-    """What the customer should have paid by now, and not got back."""
-    taken = max(_shipped(order), min(order.prepaid, payable(order)))
-    return max(0, taken - _returned(order) - order.goodwill)
+    """What the customer should have paid by now, less refunds."""
+    earned = max(_shipped(order), min(order.prepaid, payable(order)))
+    return max(0, earned - _returned(order) - order.goodwill)
 
 
 def final_due(order: Order) -> int:
-    """What the customer should have paid, and not got back, once all has left."""
+    """What the customer should have paid once all has been shipped, less refunds."""
     return max(0, payable(order) - _returned(order) - order.goodwill)
 
 
@@ -33,34 +34,34 @@ def _shipped(order: Order) -> int:
 
 def _returned(order: Order) -> int:
     return sum(
-        line.value(line.shipped) - line.value(line.shipped - line.returned)
+        line.price_of(line.shipped) - line.price_of(line.shipped - line.returned)
         for line in order.lines.values()
         if line.returned
     )
 
 
 def net_captured(order: Order) -> int:
-    """What was asked of the payment service so far: captures less refunds."""
+    """All captures less all refunds, as requested of the payment service so far."""
     return sum(a.capture_requested - a.refund_requested for a in order.authorisations.values())
 
 
 def capturable(order: Order) -> int:
-    """What was promised and can still be captured."""
+    """What is authorised and can still be captured."""
     return sum(a.capturable for a in order.authorisations.values())
 
 
 def to_authorise(order: Order) -> int:
-    """What the order will cost beyond all that was taken and promised."""
+    """The part of the final price that is neither captured nor authorised."""
     return max(0, final_due(order) - net_captured(order) - capturable(order))
 
 
 def to_capture(order: Order) -> int:
-    """How much of what was promised will be needed."""
+    """The part of the authorised money that will be needed."""
     return max(0, min(final_due(order) - net_captured(order), capturable(order)))
 
 
 def prepaid_so_far(order: Order) -> int:
-    """What `Order.prepaid` must be, so that just what was taken so far is due."""
+    """The value of `Order.prepaid` with which exactly the captured amount is due."""
     return net_captured(order) + _returned(order) + order.goodwill
 
 
@@ -69,8 +70,13 @@ def refund_pending(order: Order) -> int:
     return sum(a.refund_requested - a.refunded for a in order.authorisations.values())
 
 
+def holds_money(order: Order) -> bool:
+    """Whether there is money to refund or void."""
+    return bool(net_captured(order) or capturable(order))
+
+
 def refundable(order: Order) -> int:
-    """What was captured and nobody has asked back yet."""
+    """What is captured and not requested back yet."""
     return sum(a.captured - a.refund_requested for a in order.authorisations.values())
 
 

@@ -1,182 +1,39 @@
-"""An order as its events say it is: what is stored, and what follows from it. Pure."""
+"""An order as its events describe it: its state, what follows from it, and its changes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
-from operator import not_
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 
-from orders.commands import AddItemToOrder, AddLine
-from orders.events import ItemAdded
+from orders.entities import Authorisation, Discount, Line, Return, Shipment
+from orders.lifecycle import ENDED, Decision, Status
 from orders.money import allocate
 from orders.policy import Policy
-from orders.steps import AnyStep, Book, Stop
+from orders.steps import AnyStep, Book, Held, Stop
 
+__all__ = ["Order", "evolve_fields", "without"]
 
-class Status(StrEnum):
-    """How far an order has come. `new` is the order that nobody has opened yet."""
+T = TypeVar("T")
 
-    NEW = "new"
-    DRAFT = "draft"
-    PLACED = "placed"
-    AWAITING_CUSTOMER = "awaiting_customer"
-    CONFIRMED = "confirmed"
-    ON_HOLD = "on_hold"
-    CANCELLING = "cancelling"
-    COMPLETED = "completed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
+if TYPE_CHECKING:
+    from dataclasses import replace as evolve_fields
+else:
 
-
-ENDED = frozenset({Status.COMPLETED, Status.CANCELLED, Status.EXPIRED})
-
-
-# Not written where there is none: of the many lines of a draft, nothing has come yet.
-_IF_ANY = Field(exclude_if=not_)
-Count = Annotated[int, _IF_ANY]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """So many pieces of one SKU. Amounts are minor units of the order's currency."""
-
-    line_id: str
-    sku: str
-    title: str
-    quantity: int
-    unit_price: int
-    discount: int
-    tax: int
-    discount_share: Count = 0
-    """The line's part of the discounts on the whole order, fixed when it was placed."""
-    reserved: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
-    """Reserved pieces that have not left, by stock location."""
-    cancelled: Count = 0
-    shipped: Count = 0
-    delivered: Count = 0
-    returned: Count = 0
-
-    @classmethod
-    def of(cls, item: AddItemToOrder | AddLine | ItemAdded) -> Line:
-        return cls(
-            line_id=item.line_id,
-            sku=item.sku,
-            title=item.title,
-            quantity=item.quantity,
-            unit_price=item.unit_price,
-            discount=item.discount,
-            tax=item.tax,
-        )
-
-    @property
-    def terms(self) -> tuple[str, str, int, int, int, int]:
-        """What was agreed, whatever has come of it."""
-        return self.sku, self.title, self.quantity, self.unit_price, self.discount, self.tax
-
-    @property
-    def total(self) -> int:
-        return self.quantity * self.unit_price - self.discount + self.tax
-
-    @property
-    def unshipped(self) -> int:
-        """Pieces that are still to leave."""
-        return self.quantity - self.cancelled - self.shipped
-
-    @property
-    def reserved_quantity(self) -> int:
-        return sum(self.reserved.values())
-
-    def value(self, pieces: int) -> int:
-        """What so many of its pieces cost, discounts off; all of them cost exactly the whole."""
-        return allocate(self.total - self.discount_share, [pieces, self.quantity - pieces])[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Discount:
-    """An amount off the whole order."""
-
-    discount_id: str
-    amount: int
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Authorisation:
-    """Money that the payment service has promised, and what became of it, in minor units.
-
-    What was asked for is claimed, whether it has happened yet or not.
-    """
-
-    authorisation_id: str
-    amount: int
-    reference: str
-    capture_by: datetime
-    capture_requested: int = 0
-    captured: int = 0
-    refund_requested: int = 0
-    refunded: int = 0
-    closed: bool = False
-    """Nothing more can be captured."""
-
-    @property
-    def capturable(self) -> int:
-        """What can still be captured."""
-        return 0 if self.closed else self.amount - self.capture_requested
-
-
-@dataclass(frozen=True, slots=True)
-class Shipment:
-    """Pieces that travel together, from one stock location."""
-
-    shipment_id: str
-    location: str
-    lines: Mapping[str, int]
-    status: Literal["planned", "stopping", "stopped", "dispatched", "delivered", "failed"] = (
-        "planned"
-    )
-    confirmed_lines: Mapping[str, int] = field(default_factory=dict)
-    """What the carrier may take along: what it agreed to last, or was asked to take at first."""
-    tracking: str | None = None
-    needs_rebooking: bool = True
-    """The carrier has not been told how it is now."""
-
-    @property
-    def can_depart(self) -> bool:
-        return self.status in ("planned", "stopping")
-
-    @property
-    def may_ship_excess(self) -> bool:
-        """Whether the carrier may take along what is not to leave any more."""
-        shrinking = self.status == "planned" and self.confirmed_lines not in ({}, self.lines)
-        return self.status == "stopping" or shrinking
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """Pieces that a customer sends back."""
-
-    return_id: str
-    lines: Mapping[str, int]
-    reason: str | None
-    status: Literal["requested", "approved", "rejected", "received"] = "requested"
-    received: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def outstanding(self) -> Mapping[str, int]:
-        """By line, the pieces that may still come back under it."""
-        if self.status in ("rejected", "received"):
-            return {}
-        return {key: n - self.received.get(key, 0) for key, n in self.lines.items()}
+    def evolve_fields(order, **changes):
+        """`dataclasses.replace` without calling a frozen `__init__` of 32 fields."""
+        assert changes.keys() <= Order.__dataclass_fields__.keys(), changes
+        copy = object.__new__(Order)
+        copy.__dict__.update(order.__dict__, **changes)
+        return copy
 
 
 @dataclass(frozen=True)
 class Order:
-    """One order, as its events say. Treat the mappings as frozen: `evolve` makes new ones."""
+    """One order. Treat the mappings as frozen: a change makes new ones."""
 
     version: int = 0
     status: Status = Status.NEW
@@ -186,20 +43,20 @@ class Order:
     lines: Mapping[str, Line] = field(default_factory=dict)
     discounts: Mapping[str, Discount] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
-    # Ids stay used after a removal: a late duplicate must not bring a line back.
+    # Removed ids stay used: a late duplicate must not bring a line back.
     removed_lines: frozenset[str] = frozenset()
     removed_discounts: frozenset[str] = frozenset()
     policy: Policy | None = None
-    """None for an order that was opened before there was any fulfilment: it asks nobody."""
+    """None for an order without fulfilment: it sends no request to other services."""
     shipping_charge: int = 0
     shipping_address: str | None = None
     billing_address: str | None = None
     payment_method: str | None = None
     is_priced: bool = False
-    """Each line's share of the discounts is fixed, so that single pieces have a value."""
+    """Each line's share of the discounts is fixed, so that single pieces have a price."""
     confirmed: bool = False
-    awaiting: Literal["payment", "shortfall"] | None = None
-    """What a customer has to decide on."""
+    awaiting: Decision | None = None
+    """The decision that the customer has to make."""
     shortfall_accepted: bool = False
     cancel_reason: str | None = None
     # Deadlines, as absolute times: timers end with each run of a workflow.
@@ -210,19 +67,21 @@ class Order:
     # Money, in minor units.
     authorisations: Mapping[str, Authorisation] = field(default_factory=dict)
     prepaid: int = 0
-    """To be captured in all, whatever has left."""
+    """The amount to capture in all, even if less has been shipped."""
     goodwill: int = 0
-    """Given back for goodwill."""
+    """Refunds that no return or cancellation requires."""
     shipments: Mapping[str, Shipment] = field(default_factory=dict)
     returns: Mapping[str, Return] = field(default_factory=dict)
     client_ids: Mapping[str, str] = field(default_factory=dict)
-    """By their own ids, the fingerprints of the commands that added something."""
+    """Fingerprints of the commands that added something, by `events.client_key`."""
     steps: Mapping[str, Annotated[AnyStep, Field(discriminator="type")]] = field(
         default_factory=dict
     )
-    """What is owed by other services, by step id."""
+    """Requests to other services that have no result yet, by step id."""
     stuck_steps: Mapping[str, str] = field(default_factory=dict)
-    """Why steps do not get on, by step id."""
+    """Why a step is stuck, by step id."""
+
+    # What follows from the state
 
     @property
     def subtotal(self) -> int:
@@ -234,19 +93,19 @@ class Order:
 
     @property
     def total(self) -> int:
-        """What the customer is to pay for all that is not called off piece by piece."""
+        """The price of all pieces that are not cancelled."""
         if not self.is_priced:
             return self.subtotal - self.discounted + self.shipping_charge
         return self.price_of({key: n.quantity - n.cancelled for key, n in self.lines.items()})
 
     def price_of(self, pieces: Mapping[str, int]) -> int:
-        """What so many pieces of each line cost; shipping is charged once there are any."""
+        """The price of these pieces by line id, with shipping if there are any."""
         if not any(pieces.values()):
             return 0
-        return self.shipping_charge + sum(self.lines[key].value(n) for key, n in pieces.items())
+        return self.shipping_charge + sum(self.lines[key].price_of(n) for key, n in pieces.items())
 
     def discount_shares(self) -> dict[str, int]:
-        """By line id, each line's part of the order's discounts; the parts sum to `discounted`."""
+        """Each line's part of the order's discounts; the parts sum to `discounted`."""
         if not self.lines:
             return {}
         if self.is_priced:
@@ -255,28 +114,136 @@ class Order:
         return dict(zip(self.lines, allocate(self.discounted, totals), strict=True))
 
     def missing(self) -> dict[str, int]:
-        """By line id, the pieces still to leave that no stock is held for."""
+        """The pieces still to leave for which no stock is reserved, by line id."""
         short = {key: line.unshipped - line.reserved_quantity for key, line in self.lines.items()}
         return {key: n for key, n in short.items() if n > 0}
 
     def planned(self, line_id: str, location: str | None = None) -> int:
-        """How many pieces, of those at a location or of all, are in shipments that will leave."""
+        """Pieces of a line in planned shipments, from one stock location or from all."""
         return sum(
             s.lines.get(line_id, 0)
             for s in self.shipments.values()
             if s.status == "planned" and location in (None, s.location)
         )
 
+    def owes(self, *kinds: type[AnyStep]) -> bool:
+        """Whether a step of one of these kinds has no result yet."""
+        return any(isinstance(step, kinds) for step in self.steps.values())
+
+    @property
+    def may_ship_excess(self) -> bool:
+        """Whether a carrier may still take pieces that the order has cancelled."""
+        return any(shipment.may_ship_excess for shipment in self.shipments.values())
+
+    @property
+    def has_shipped(self) -> bool:
+        return any(line.shipped for line in self.lines.values())
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether something was delivered, and all that is not cancelled was."""
+        lines = self.lines.values()
+        return any(line.delivered for line in lines) and all(
+            line.delivered + line.cancelled == line.quantity for line in lines
+        )
+
+    def stock_locations(self) -> list[str]:
+        """The locations where stock is reserved for the order."""
+        return sorted({location for line in self.lines.values() for location in line.reserved})
+
+    def next_step_id(self, kind: str, after: int = 0) -> str:
+        """A step's id, from the version of the event that adds it: the next, or `after` later."""
+        return f"{kind}-{self.version + 1 + after}"
+
+    def unshipped(self) -> dict[str, int]:
+        """The pieces still to leave, by line id."""
+        return {key: line.unshipped for key, line in self.lines.items() if line.unshipped}
+
+    # Its status
+
+    def resume(self) -> Order:
+        """The status between placing and the end, unless the order is held or ending."""
+        if self.status in ENDED or self.status in (Status.CANCELLING, Status.ON_HOLD):
+            return self
+        return self.release()
+
+    def release(self) -> Order:
+        """As `resume`, for an order that was held."""
+        if self.awaiting:
+            return evolve_fields(self, status=Status.AWAITING_CUSTOMER)
+        return evolve_fields(self, status=Status.CONFIRMED if self.confirmed else Status.PLACED)
+
+    def await_decision(self, decision: Decision, answer_by: datetime) -> Order:
+        return evolve_fields(self, awaiting=decision, answer_by=answer_by).resume()
+
+    def clear_decision(self) -> Order:
+        """After a change that may be the awaited decision: the order tries again."""
+        return evolve_fields(self, awaiting=None, answer_by=None).resume()
+
+    # Its lines
+
+    def with_line(self, line: Line) -> Order:
+        return evolve_fields(self, lines={**self.lines, line.line_id: line})
+
+    def adjust_lines(self, pieces: Mapping[str, int], **signs: int) -> Order:
+        """Adds (+1) the pieces to the named counters of their lines, or subtracts (-1) them."""
+        lines = dict(self.lines)
+        for line_id, n in pieces.items():
+            line = lines[line_id]
+            counts = {counter: getattr(line, counter) + sign * n for counter, sign in signs.items()}
+            lines[line_id] = replace(line, **counts)
+        return evolve_fields(self, lines=lines)
+
+    def adjust_reserved(self, held: list[Held], sign: int) -> Order:
+        """Adds (+1) the pieces to the reserved stock of their lines, or subtracts (-1) them."""
+        lines = dict(self.lines)
+        for part in held:
+            line = lines[part.line_id]
+            pieces = line.reserved.get(part.location, 0) + sign * part.quantity
+            lines[part.line_id] = line.with_reserved(part.location, pieces)
+        return evolve_fields(self, lines=lines)
+
+    # Its steps
+
+    def add_step(self, step: AnyStep) -> Order:
+        return evolve_fields(self, steps={**self.steps, step.step_id: step})
+
+    def finish_step(self, step_id: str) -> Order:
+        return evolve_fields(
+            self, steps=without(self.steps, step_id), stuck_steps=without(self.stuck_steps, step_id)
+        )
+
     def shipment_steps(self, shipment_id: str) -> Iterable[str]:
-        """The ids of the steps that are owed for a shipment."""
+        """The ids of the unfinished steps of a shipment."""
         for step_id, step in self.steps.items():
             if isinstance(step, Book | Stop) and step.shipment_id == shipment_id:
                 yield step_id
 
+    def drop_shipment_steps(self, shipment_id: str) -> Order:
+        order = self
+        for step_id in self.shipment_steps(shipment_id):
+            order = order.finish_step(step_id)
+        return order
 
-def evolve_fields(order: Order, **changes: object) -> Order:
-    """`dataclasses.replace` at a tenth of its price: an order has many fields, and many events."""
-    assert changes.keys() <= Order.__dataclass_fields__.keys(), changes
-    copy = object.__new__(Order)
-    copy.__dict__.update(order.__dict__, **changes)
-    return copy
+    # Its money, shipments and returns
+
+    def with_authorisation(self, authorisation: Authorisation) -> Order:
+        key = authorisation.authorisation_id
+        return evolve_fields(self, authorisations={**self.authorisations, key: authorisation})
+
+    def adjust_authorisation(self, authorisation_id: str, **amounts: int) -> Order:
+        """Adds the amounts to the named amounts of an authorisation."""
+        known = self.authorisations[authorisation_id]
+        changed = {key: getattr(known, key) + amount for key, amount in amounts.items()}
+        return self.with_authorisation(replace(known, **changed))
+
+    def with_shipment(self, shipment: Shipment) -> Order:
+        return evolve_fields(self, shipments={**self.shipments, shipment.shipment_id: shipment})
+
+    def with_return(self, back: Return) -> Order:
+        return evolve_fields(self, returns={**self.returns, back.return_id: back})
+
+
+def without(entries: Mapping[str, T], key: str) -> dict[str, T]:
+    """The mapping without one key."""
+    return {k: entry for k, entry in entries.items() if k != key}

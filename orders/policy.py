@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orders.models import StoredModel
 
 DAY = 24 * 60 * 60
 Seconds = Annotated[int, Field(gt=0, le=3650 * DAY)]
 
 
-class Policy(BaseModel):
+class Policy(StoredModel):
     """The deadlines of one order, in seconds from what starts them."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     draft: Seconds = 7 * DAY
     """From opening: a draft that is not placed by then expires."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from orders import ledger
-from orders.order import Order, Status
+from orders.lifecycle import Status
+from orders.order import Order
 
 
 class PaymentStatus(StrEnum):

@@ -8,14 +8,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orders.models import StoredModel
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Piece(_Message):
+class Piece(StoredModel):
     """So many pieces of a line that are wanted from wherever they are."""
 
     line_id: str
@@ -23,7 +21,7 @@ class Piece(_Message):
     quantity: int
 
 
-class Held(_Message):
+class Held(StoredModel):
     """So many pieces of a line at one stock location."""
 
     line_id: str
@@ -35,7 +33,7 @@ class Held(_Message):
 # Steps. A `step_id` is unique in its order: together they are the idempotency key of the call.
 
 
-class Step(_Message):
+class Step(StoredModel):
     """One thing owed, to be asked of one service until it has answered."""
 
     step_id: str
@@ -125,7 +123,7 @@ class Stop(Step):
 AnyStep = Reserve | Release | Withdraw | Restock | Authorise | Capture | Void | Refund | Book | Stop
 
 
-class StepRequest(_Message):
+class StepRequest(StoredModel):
     """One step of one order, with all that the other service has to know."""
 
     order_id: str
@@ -144,7 +142,7 @@ class StepRequest(_Message):
 # comes for a step that nobody waits for any more, changes nothing.
 
 
-class StockHeld(_Message):
+class StockHeld(StoredModel):
     """To Reserve: what is held now, which may be less than was asked for."""
 
     type: Literal["stock-held"] = "stock-held"
@@ -152,7 +150,7 @@ class StockHeld(_Message):
     held: list[Held]
 
 
-class PaymentApproved(_Message):
+class PaymentApproved(StoredModel):
     """To Authorise: yes; the reference is the payment service's own."""
 
     type: Literal["payment-approved"] = "payment-approved"
@@ -160,7 +158,7 @@ class PaymentApproved(_Message):
     reference: str
 
 
-class PaymentRefused(_Message):
+class PaymentRefused(StoredModel):
     """To Authorise or Capture: no, and asking again under the same key will not change that."""
 
     type: Literal["payment-refused"] = "payment-refused"
@@ -168,7 +166,7 @@ class PaymentRefused(_Message):
     reason: str
 
 
-class BookingAccepted(_Message):
+class BookingAccepted(StoredModel):
     """To Book: the carrier will take it."""
 
     type: Literal["booking-accepted"] = "booking-accepted"
@@ -176,7 +174,7 @@ class BookingAccepted(_Message):
     tracking: str | None = None
 
 
-class ShipmentDeparted(_Message):
+class ShipmentDeparted(StoredModel):
     """To Book or Stop, or unasked: the shipment has left, with these pieces."""
 
     type: Literal["shipment-gone"] = "shipment-gone"
@@ -186,14 +184,14 @@ class ShipmentDeparted(_Message):
     """None where the carrier does not say: then what was booked."""
 
 
-class StepDone(_Message):
+class StepDone(StoredModel):
     """To any other step: done."""
 
     type: Literal["step-done"] = "step-done"
     step_id: str
 
 
-class StepFailed(_Message):
+class StepFailed(StoredModel):
     """No answer to work with, after some patience; the step stays owed."""
 
     type: Literal["step-failed"] = "step-failed"
@@ -201,7 +199,7 @@ class StepFailed(_Message):
     reason: str
 
 
-class StockLost(_Message):
+class StockLost(StoredModel):
     """Unasked: pieces that were held are not there after all."""
 
     type: Literal["stock-lost"] = "stock-lost"
@@ -211,7 +209,7 @@ class StockLost(_Message):
     quantity: int
 
 
-class DeadlinePassed(_Message):
+class DeadlinePassed(StoredModel):
     """A deadline of the order's own has passed."""
 
     type: Literal["deadline-passed"] = "deadline-passed"
@@ -231,4 +229,3 @@ StepResult = (
     | DeadlinePassed
 )
 RESULT_TYPES: tuple[type[StepResult], ...] = get_args(StepResult)
-AnyResult = Annotated[StepResult, Field(discriminator="type")]

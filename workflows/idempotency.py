@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from eventlog.envelope import Envelope, StoredModel
+from eventlog.envelope import Envelope
 from orders.evolve import fold
+from orders.models import StoredModel
 from orders.order import Order
 from workflows.messages import CommandResult, Rejection
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from eventlog.envelope import Envelope, StoredModel
-from orders.commands import OrderCommand
+from eventlog.envelope import Envelope
+from orders.commands import AnyCommand
+from orders.models import StoredModel
 from orders.order import Order
 from orders.steps import StepResult
 
@@ -22,7 +23,7 @@ class CommandBatch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    commands: list[Annotated[OrderCommand | StepResult, Field(discriminator="type")]] = Field(
+    commands: list[Annotated[AnyCommand | StepResult, Field(discriminator="type")]] = Field(
         min_length=1, max_length=COMMANDS_MAX
     )
     expected_versions: list[int] | None = None

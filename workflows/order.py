@@ -20,7 +20,8 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from eventlog.envelope import Batch, Envelope, digest
 from orders.order import Order
-from orders.rules.process import Deadline, is_finished, next_deadline, next_steps
+from orders.rules.deadlines import Deadline, next_deadline
+from orders.rules.process import is_finished, next_steps
 from orders.steps import AnyStep, DeadlinePassed, StepFailed, StepRequest, StepResult
 from workflows import idempotency as memory
 from workflows.activity_options import (

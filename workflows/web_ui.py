@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orders import ledger
 from orders import statuses as derived
+from orders.entities import Line, Return, Shipment
+from orders.lifecycle import Status
 from orders.money import formatted
-from orders.order import Line, Order, Return, Shipment, Status
-from orders.rules.process import next_deadline
+from orders.order import Order
+from orders.rules.deadlines import next_deadline
 from workflows import activity_options as steps
 
 LINES_SHOWN = 20

@@ -1,4 +1,4 @@
-"""Who may do what: a scope for each route, and for customers a table of commands.
+"""Permissions: a scope for each route, and a role for each command.
 
 A token with the scope `orders:operate` is an operator's, and any other a customer's.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from api.context import RequestContext
 from api.problems.catalog import NOT_FOR_CUSTOMERS
 from api.problems.problem import FieldError, Problem, rejected
+from orders.commands import COMMAND_TYPES, Role, type_of
 from workflows.messages import Rejection
 
 READ, WRITE, OPERATE = "orders:read", "orders:write", "orders:operate"
@@ -20,41 +21,7 @@ SCOPES = {
     OPERATE: "makes the token an operator's",
 }
 
-CUSTOMERS, OPERATORS = "customers too", "operators alone"
-
-# An amount is the shop's to say. So is how many pieces a draft has: a line's discount and tax are
-# for its whole quantity, and a discount of the draft is for all of its lines.
-WHO_MAY: Mapping[str, str] = {
-    "open-order": CUSTOMERS,  # For themselves.
-    "add-item-to-order": OPERATORS,
-    "change-item-quantity": OPERATORS,
-    "remove-item-from-order": OPERATORS,
-    "apply-discount": OPERATORS,
-    "remove-discount": OPERATORS,
-    "set-shipping-charge": OPERATORS,
-    "set-shipping-address": CUSTOMERS,
-    "set-billing-address": CUSTOMERS,
-    "add-note": CUSTOMERS,
-    "place-order": CUSTOMERS,
-    "hold-order": OPERATORS,
-    "release-order": OPERATORS,
-    "cancel-order": CUSTOMERS,
-    "cancel-lines": CUSTOMERS,
-    "accept-shortfall": CUSTOMERS,
-    "retry-payment": CUSTOMERS,
-    "capture-payment": OPERATORS,
-    "refund-payment": OPERATORS,
-    "create-shipment": OPERATORS,
-    "dispatch-shipment": OPERATORS,
-    "confirm-delivery": OPERATORS,  # It opens the return window and may complete the order.
-    "report-delivery-failure": OPERATORS,  # It pays back.
-    "amend-order": OPERATORS,
-    "request-return": CUSTOMERS,
-    "approve-return": OPERATORS,
-    "reject-return": OPERATORS,
-    "receive-return": OPERATORS,
-    "retry-step": OPERATORS,
-}
+COMMAND_ROLES: Mapping[str, Role] = {type_of(kind): kind.role for kind in COMMAND_TYPES}
 
 SCHEMES = {
     "bearer": {
@@ -81,7 +48,7 @@ def assert_may_send(context: RequestContext, commands: Iterable[str], opener: st
             errors=[FieldError(pointer="#/customer_id", code="not-own", detail="is another's")],
         )
     for command in commands:
-        if WHO_MAY.get(command) != CUSTOMERS:
+        if COMMAND_ROLES.get(command) is not Role.CUSTOMER:
             raise Problem(
                 NOT_FOR_CUSTOMERS,
                 f"{command} is not for customers: it takes a token with the scope {OPERATE}.",
@@ -92,7 +59,7 @@ def allowed_to(context: RequestContext, commands: list[str]) -> list[str]:
     """Those of the commands that the caller may send."""
     if context.customer_id is None:
         return commands
-    return [command for command in commands if WHO_MAY.get(command) == CUSTOMERS]
+    return [command for command in commands if COMMAND_ROLES.get(command) is Role.CUSTOMER]
 
 
 def rejected_for(context: RequestContext, rejection: Rejection, pointer: str) -> Problem:

@@ -37,7 +37,6 @@ from orders.commands import (
     PlaceOrder,
     SetShippingCharge,
     type_of,
-    with_generated_ids,
 )
 from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
@@ -281,7 +280,7 @@ async def _mail(
         place=place,
         instruction=messages.CommandBatch(
             commands=[
-                with_generated_ids(c, short_hash(command_id, str(i))) for i, c in enumerate(safe)
+                c.with_generated_ids(short_hash(command_id, str(i))) for i, c in enumerate(safe)
             ],
             expected_versions=options.expected_versions,
             actor=context.actor,

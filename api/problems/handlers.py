@@ -26,7 +26,7 @@ from api.problems.problem import (
 )
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
-from orders.events import UnreadableEvent
+from orders.upcasting import UnreadableEvent
 from readside.engine.projection import ProjectionError
 
 log = logging.getLogger("orderly.api")

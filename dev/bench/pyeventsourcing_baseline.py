@@ -34,9 +34,10 @@ from pydantic import TypeAdapter
 
 from dev.bench.events import Happened, happened
 from dev.bench.report import percentiles_ms
-from orders.events import ItemAdded, restored
+from orders.events import ItemAdded
 from orders.evolve import evolve
 from orders.order import Order
+from orders.upcasting import restore
 from readside.order_view.document import View, document
 
 SAVED_TOGETHER = 500
@@ -66,7 +67,7 @@ class OrderView(PostgresTrackingRecorder):
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
             view = _load(cursor, str(event.originator_id))
-            happened = restored(event.type, ItemAdded.schema_version, event.data)
+            happened = restore(event.type, ItemAdded.schema_version, event.data)
             at = event.timestamp
             before = view.order
             view = replace(

@@ -1,12 +1,13 @@
-"""The rules of an amendment: what a placed order's lines become."""
+"""The rules of amendments: changes to the lines and shipping charge of a placed order."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from orders import commands as c
+from orders.entities import Line
 from orders.events import AmendedLine, OrderAmended, OrderEvent
-from orders.order import Line, Order
+from orders.order import Order
 from orders.rules.checks import (
     CommandRejected,
     check_capacity,
@@ -19,14 +20,14 @@ from orders.rules.draft import LINES_MAX
 
 
 def decide_amendment(command: c.AmendOrder, order: Order) -> list[OrderEvent]:
-    """The event that an amendment causes: none, if it changes nothing."""
+    """The event of an amendment; none if it changes nothing."""
     lines, charge = dict(order.lines), order.shipping_charge
-    for place, change in enumerate(command.changes):
-        field = f"changes/{place}"
+    for number, change in enumerate(command.changes):
+        field = f"changes/{number}"
         match change:
             case c.AddLine(line_id=line_id):
                 check_id_free(line_id, lines, order.removed_lines, f"{field}/line_id")
-                check_capacity(lines, LINES_MAX, "lines")
+                check_capacity(lines, LINES_MAX, "too-many-lines")
                 lines[line_id] = Line.of(change)
                 check_line(lines[line_id], order.currency, f"{field}/discount")
             case c.ChangeLine(line_id=line_id):

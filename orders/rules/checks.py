@@ -1,4 +1,4 @@
-"""How a rule says no, and the checks that several rules share."""
+"""The rejection of a command, and the checks that several rules share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
+from orders import commands as c
 from orders.commands import LineQuantity, OrderCommand
-from orders.money import formatted
-from orders.order import Line
+from orders.entities import Line
+from orders.lifecycle import Status
+from orders.money import TOTAL_MAX, formatted
+from orders.order import Order
+from orders.policy import Policy
 
 T = TypeVar("T")
 
@@ -41,18 +45,13 @@ RejectionCode = Literal[
     "total-too-large",
     "unknown-id",
 ]
-_LIMIT_REACHED: dict[str, RejectionCode] = {
-    "discounts": "too-many-discounts",
-    "lines": "too-many-lines",
-    "notes": "too-many-notes",
-}
 
 
 class CommandRejected(Exception):
     """A rule rejects a command.
 
-    `code` is stable and meant for programs; `index` is the position of the command in its batch;
-    `field` names the one field to change, if there is one.
+    `code` is stable and meant for programs; `field` is the field to change, if it is a single one;
+    `index` is the position of the command in its batch.
     """
 
     def __init__(self, message: str, code: RejectionCode, field: str | None = None) -> None:
@@ -64,6 +63,7 @@ class CommandRejected(Exception):
 
 
 def require(key: str, entries: Mapping[str, T], field: str) -> T:
+    """The entry of an id; rejects an unknown one."""
     if key not in entries:
         raise CommandRejected(
             f"the order has no {field.removesuffix('_id')} {key}", "unknown-id", field
@@ -71,29 +71,34 @@ def require(key: str, entries: Mapping[str, T], field: str) -> T:
     return entries[key]
 
 
+def policy_of(order: Order) -> Policy:
+    """The policy of an order with fulfilment; without one, no command or result needs it."""
+    assert order.policy is not None
+    return order.policy
+
+
 def check_id_free(
     key: str, entries: Mapping[str, object], removed: frozenset[str], field: str
 ) -> None:
     if key in entries:
-        raise CommandRejected(
-            f"{key} is already there, with other content", "id-already-used", field
-        )
+        raise CommandRejected(f"{key} already exists, with other content", "id-already-used", field)
     if key in removed:
         raise CommandRejected(
             f"{key} was removed; an id is used once only", "id-already-used", field
         )
 
 
-def check_capacity(entries: Mapping[str, object], most: int, what: str) -> None:
+def check_capacity(entries: Mapping[str, object], most: int, code: RejectionCode) -> None:
     if len(entries) >= most:
-        raise CommandRejected(f"an order holds at most {most:,} {what}", _LIMIT_REACHED[what])
+        things = code.removeprefix("too-many-")
+        raise CommandRejected(f"an order holds at most {most:,} {things}", code)
 
 
 def check_line(line: Line, currency: str, field: str) -> None:
-    worth = line.total - line.discount_share
-    if worth < 0:
+    price = line.total - line.discount_share
+    if price < 0:
         raise CommandRejected(
-            f"the discount makes the line {formatted(worth, currency)}; it cannot be negative",
+            f"the discount makes the line {formatted(price, currency)}; it cannot be negative",
             "discount-exceeds-price",
             field,
         )
@@ -102,7 +107,7 @@ def check_line(line: Line, currency: str, field: str) -> None:
 def check_pieces(
     lines: list[LineQuantity], known: Mapping[str, Line], most: Mapping[str, int], what: str
 ) -> dict[str, int]:
-    """The pieces by line, each at most as many as there are of `what`."""
+    """The pieces by line id; rejects more than there are of `what`."""
     wanted: dict[str, int] = {}
     for part in lines:
         require(part.line_id, known, "line_id")
@@ -117,7 +122,38 @@ def check_pieces(
     return wanted
 
 
+def check_currency(command: OrderCommand, order: Order) -> None:
+    match command:
+        case (
+            c.AddItemToOrder(currency=str(currency))
+            | c.ApplyDiscount(currency=str(currency))
+            | c.SetShippingCharge(currency=str(currency))
+        ):
+            if currency != order.currency and order.status is not Status.NEW:
+                raise CommandRejected(
+                    f"the order is in {order.currency}, not {currency}",
+                    "currency-mismatch",
+                    "currency",
+                )
+
+
+def check_totals(order: Order, field: str | None) -> None:
+    subtotal = order.subtotal
+    if subtotal + order.shipping_charge > TOTAL_MAX:
+        raise CommandRejected(
+            f"the lines and shipping of an order total at most {TOTAL_MAX:,}", "total-too-large"
+        )
+    total = subtotal - order.discounted
+    if total < 0:
+        raise CommandRejected(
+            f"the discounts make the order {formatted(total, order.currency)}; "
+            "it cannot be negative",
+            "discounts-exceed-total",
+            field,
+        )
+
+
 def fingerprint(command: OrderCommand) -> str:
-    """Equal for the same content: tells a repeated command from another one under its id."""
+    """A hash of the content: tells a repeated command from another one with its client id."""
     content = command.model_dump_json(exclude={"type", "currency"})
     return hashlib.sha256(content.encode()).hexdigest()[:16]

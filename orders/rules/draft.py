@@ -1,4 +1,4 @@
-"""The rules of a draft, and of what may be written onto an order at any time."""
+"""The rules of a draft, and of the notes and addresses of an order in any status."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from orders import commands as c
 from orders import events as e
 from orders.commands import OrderCommand
+from orders.entities import Line
 from orders.events import OrderEvent
-from orders.order import Line, Order
+from orders.order import Order
 from orders.rules.checks import CommandRejected, check_capacity, check_id_free, check_line, require
 
 LINES_MAX = 5_000
@@ -18,7 +19,7 @@ NOTES_MAX = 5_000
 
 
 def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent] | None:
-    """The events that a command to a draft causes; None for any other command."""
+    """The events of a command on a draft; None for any other command."""
     match command:
         case c.OpenOrder(policy=policy):
             return [
@@ -32,7 +33,7 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
             ]
         case c.AddItemToOrder(line_id=line_id):
             check_id_free(line_id, order.lines, order.removed_lines, "line_id")
-            check_capacity(order.lines, LINES_MAX, "lines")
+            check_capacity(order.lines, LINES_MAX, "too-many-lines")
             check_line(Line.of(command), order.currency, "discount")
             return [e.ItemAdded(**command.model_dump(exclude={"type", "currency"}))]
         case c.ChangeItemQuantity(line_id=line_id, quantity=quantity):
@@ -44,7 +45,7 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
             return [e.ItemRemoved(line_id=line_id)]
         case c.ApplyDiscount(discount_id=discount_id, amount=amount, reason=reason):
             check_id_free(discount_id, order.discounts, order.removed_discounts, "discount_id")
-            check_capacity(order.discounts, DISCOUNTS_MAX, "discounts")
+            check_capacity(order.discounts, DISCOUNTS_MAX, "too-many-discounts")
             return [e.DiscountApplied(discount_id=discount_id, amount=amount, reason=reason)]
         case c.RemoveDiscount(discount_id=discount_id):
             require(discount_id, order.discounts, "discount_id")
@@ -57,7 +58,7 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
             return [e.BillingAddressSet(address=address)]
         case c.AddNote(note_id=note_id, text=text):
             check_id_free(note_id, order.notes, frozenset(), "note_id")
-            check_capacity(order.notes, NOTES_MAX, "notes")
+            check_capacity(order.notes, NOTES_MAX, "too-many-notes")
             return [e.NoteAdded(note_id=note_id, text=text)]
         case c.PlaceOrder(payment_method=method):
             if not order.lines:

@@ -1,4 +1,4 @@
-"""What follows from results. None is refused: one that nobody waits for changes nothing."""
+"""Applies the results of steps. None is rejected: one for a finished step changes nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 
 from orders import events as e
 from orders import steps as o
-from orders.events import OrderEvent
+from orders.entities import Shipment
+from orders.events import OrderEvent, line_counts
 from orders.evolve import fold
-from orders.ledger import to_capture
-from orders.order import Order, Shipment, Status
-from orders.rules.fulfilment import cancel, dispatch, policy_of
-from orders.rules.process import counts, next_deadline, step_id
+from orders.lifecycle import Status
+from orders.order import Order
+from orders.rules.checks import policy_of
+from orders.rules.deadlines import next_deadline, pass_deadline
+from orders.rules.shipments import dispatch
 
 
 def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[OrderEvent]:
-    """The events that a result causes."""
+    """The events of a result."""
     match result:
         case o.StockHeld(step_id=key, held=held):
             step = order.steps.get(key)
@@ -25,16 +27,9 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             return _lost(result, order)
         case o.PaymentApproved(step_id=key, reference=reference):
             step = order.steps.get(key)
-            if not isinstance(step, o.Authorise):
-                return []
-            capture_by = now + timedelta(seconds=policy_of(order).capture)
-            return [
-                e.PaymentAuthorised(
-                    step_id=key, amount=step.amount, reference=reference, capture_by=capture_by
-                )
-            ]
+            return _approved(step, reference, order, now) if isinstance(step, o.Authorise) else []
         case o.PaymentRefused(step_id=key, reason=reason):
-            return _declined(key, reason, order, now)
+            return _declined(order.steps.get(key), reason, order, now)
         case o.BookingAccepted(step_id=key, tracking=tracking):
             step = order.steps.get(key)
             if not isinstance(step, o.Book):
@@ -44,7 +39,7 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             shipment = order.shipments.get(key)
             if shipment is None or not shipment.can_depart or not shipment.confirmed_lines:
                 return []
-            return _gone(shipment, lines, tracking, order)
+            return _departed(shipment, lines, tracking, order)
         case o.StepDone(step_id=key):
             return _done(order.steps.get(key))
         case o.StepFailed(step_id=key, reason=reason):
@@ -55,65 +50,72 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             deadline = next_deadline(order)
             if deadline is None or deadline != (name, at) or now < at:
                 return []
-            return _passed(name, order)
+            return pass_deadline(name, order)
 
 
 def _reserved(step: o.Reserve, held: list[o.Held], order: Order, now: datetime) -> list[OrderEvent]:
-    asked = {piece.line_id: piece.quantity for piece in step.lines}
-    given = [part for part in held if part.quantity > 0 and part.line_id in asked]
+    requested = {piece.line_id: piece.quantity for piece in step.lines}
+    given = [part for part in held if part.quantity > 0 and part.line_id in requested]
     reserved = e.StockReserved(step_id=step.step_id, held=given)
     got: Counter[str] = Counter()
     for part in given:
         got[part.line_id] += part.quantity
-    # What was added while the question was under way is asked for on its own.
+    # Pieces that were added since the request have a request of their own.
     missing = fold([reserved], order).missing()
-    short = {key: min(n, asked[key] - got[key]) for key, n in missing.items() if key in asked}
+    short = {
+        key: min(n, requested[key] - got[key]) for key, n in missing.items() if key in requested
+    }
     short = {key: n for key, n in short.items() if n > 0}
     if not short or order.status is Status.CANCELLING:
         return [reserved]
     answer_by = now + timedelta(seconds=policy_of(order).shortfall_answer)
-    return [reserved, e.StockShort(lines=counts(short), answer_by=answer_by)]
+    return [reserved, e.StockShort(lines=line_counts(short), answer_by=answer_by)]
 
 
 def _lost(loss: o.StockLost, order: Order) -> list[OrderEvent]:
     line = order.lines.get(loss.line_id)
-    there = line.reserved.get(loss.location, 0) if line else 0
-    pieces = min(there, loss.quantity)
-    if pieces <= 0 or f"loss:{loss.loss_id}" in order.client_ids:
-        return []
+    reserved = line.reserved.get(loss.location, 0) if line else 0
+    pieces = min(reserved, loss.quantity)
+    lost = e.HeldStockLost(
+        loss_id=loss.loss_id,
+        line_id=loss.line_id,
+        location=loss.location,
+        quantity=pieces,
+        fingerprint="",
+    )
+    return [lost] if pieces > 0 and lost.client_key not in order.client_ids else []
+
+
+def _approved(step: o.Authorise, reference: str, order: Order, now: datetime) -> list[OrderEvent]:
+    capture_by = now + timedelta(seconds=policy_of(order).capture)
     return [
-        e.HeldStockLost(
-            loss_id=loss.loss_id,
-            line_id=loss.line_id,
-            location=loss.location,
-            quantity=pieces,
-            fingerprint="",
+        e.PaymentAuthorised(
+            step_id=step.step_id, amount=step.amount, reference=reference, capture_by=capture_by
         )
     ]
 
 
-def _declined(key: str, reason: str, order: Order, now: datetime) -> list[OrderEvent]:
-    step = order.steps.get(key)
+def _declined(step: o.AnyStep | None, reason: str, order: Order, now: datetime) -> list[OrderEvent]:
     if not isinstance(step, o.Authorise | o.Capture):
         return []
     answer_by = now + timedelta(seconds=policy_of(order).payment_retry)
     if isinstance(step, o.Authorise):
-        return [e.PaymentDeclined(step_id=key, reason=reason, answer_by=answer_by)]
-    refused = e.CaptureRefused(step_id=key, reason=reason, answer_by=answer_by)
+        return [e.PaymentDeclined(step_id=step.step_id, reason=reason, answer_by=answer_by)]
+    refused = e.CaptureRefused(step_id=step.step_id, reason=reason, answer_by=answer_by)
     if order.authorisations[step.authorisation_id].closed:
         return [refused]
-    void = step_id("void", order, after=1)
+    void = order.next_step_id("void", after=1)
     return [refused, e.VoidRequested(step_id=void, authorisation_id=step.authorisation_id)]
 
 
-def _gone(
-    shipment: Shipment, told: list[o.Piece] | None, tracking: str | None, order: Order
+def _departed(
+    shipment: Shipment, reported: list[o.Piece] | None, tracking: str | None, order: Order
 ) -> list[OrderEvent]:
-    """The shipment left; if pieces in it had been called off meanwhile, they were not in time."""
+    """The shipment left, perhaps with pieces whose cancellation came too late."""
     lines = shipment.confirmed_lines
-    if told is not None:  # Never more than it was asked to take along.
+    if reported is not None:  # Never more than was booked.
         counted: Counter[str] = Counter()
-        for piece in told:
+        for piece in reported:
             counted[piece.line_id] += piece.quantity
         lines = {key: min(n, counted[key]) for key, n in lines.items()}
     overtaken = {
@@ -121,10 +123,10 @@ def _gone(
         for key, pieces in lines.items()
         if pieces > order.lines[key].unshipped
     }
-    first: list[OrderEvent] = (
-        [e.LinesCancellationOvertaken(lines=counts(overtaken))] if overtaken else []
-    )
-    return [*first, *dispatch(shipment, lines, tracking, order, after=len(first))]
+    if not overtaken:
+        return dispatch(shipment, lines, tracking, order)
+    too_late = e.LinesCancellationOvertaken(lines=line_counts(overtaken))
+    return [too_late, *dispatch(shipment, lines, tracking, order, after=1)]
 
 
 def _done(step: o.AnyStep | None) -> list[OrderEvent]:
@@ -145,35 +147,3 @@ def _done(step: o.AnyStep | None) -> list[OrderEvent]:
             return [e.ShipmentStopped(shipment_id=key)]
         case _:
             return []
-
-
-def _passed(deadline: str, order: Order) -> list[OrderEvent]:
-    match deadline:
-        case "draft":
-            return [e.OrderExpired()]
-        case "capture":
-            name = f"deadline-{order.version + 1}"
-            amount = to_capture(order)
-            return [e.AdvanceCaptureRequested(capture_id=name, amount=amount, fingerprint="")]
-        case "return-window":
-            return [e.ReturnWindowClosed()]
-        case _:
-            return _nobody_decided(order)
-
-
-def _nobody_decided(order: Order) -> list[OrderEvent]:
-    """A customer did not answer: what has not left is called off; what has is asked for again."""
-    reason = f"no answer about the {order.awaiting} in time"
-    if not any(line.shipped for line in order.lines.values()):
-        return cancel(order, reason)
-    unshipped = {key: line.unshipped for key, line in order.lines.items() if line.unshipped}
-    if not unshipped:
-        return [e.PaymentRetried(method=order.payment_method)]
-    return [
-        e.LinesCancelled(
-            cancellation_id=f"deadline-{order.version + 1}",
-            lines=counts(unshipped),
-            reason=reason,
-            fingerprint="",
-        )
-    ]

@@ -13,7 +13,7 @@ import asyncpg
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from eventlog.postgres import UNAVAILABLE, Connection, Reader
-from orders.events import UnreadableEvent
+from orders.upcasting import UnreadableEvent
 from readside.engine.generations import LIVE, Generation
 from readside.engine.projection import Projection, ProjectionError, Streams
 

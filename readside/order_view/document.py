@@ -8,13 +8,14 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from orders import entities as domain
 from orders import ledger
-from orders import order as domain
 from orders import statuses as derived
 from orders.decider import allowed_commands
+from orders.entities import Line
 from orders.events import LineCount
-from orders.order import Line, Order
-from orders.rules.process import next_deadline
+from orders.order import Order
+from orders.rules.deadlines import next_deadline
 
 
 class OrderLine(BaseModel):

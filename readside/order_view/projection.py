@@ -9,9 +9,10 @@ from typing import Protocol
 from pydantic import TypeAdapter
 
 from eventlog.postgres import Connection
-from orders.events import OrderEvent, OrderPlaced, UnreadableEvent
+from orders.events import OrderEvent, OrderPlaced
 from orders.evolve import evolve
 from orders.order import Order
+from orders.upcasting import UnreadableEvent
 from readside.engine.projection import Projection, ProjectionError, Streams, columns
 from readside.order_view.document import View, document
 

@@ -6,7 +6,7 @@ import secrets
 
 from api.context import short_hash
 from api.gateway.gateway import CommandMessage
-from orders.commands import AddItemToOrder, OpenOrder, OrderCommand, with_generated_ids
+from orders.commands import AddItemToOrder, OpenOrder, OrderCommand
 from workflows.messages import CommandBatch
 
 OPENING = OpenOrder(customer_id="900", currency="USD")
@@ -42,8 +42,7 @@ def mail(
         opens=opens,
         instruction=CommandBatch(
             commands=[
-                with_generated_ids(c, short_hash(command_id, str(i)))
-                for i, c in enumerate(commands)
+                c.with_generated_ids(short_hash(command_id, str(i))) for i, c in enumerate(commands)
             ],
             expected_versions=expected_versions,
             actor="anonymous",

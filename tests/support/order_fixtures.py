@@ -7,7 +7,7 @@ from datetime import timedelta
 from orders import commands as c
 from orders.commands import OrderCommand
 from orders.policy import Policy
-from orders.rules.process import next_deadline
+from orders.rules.deadlines import next_deadline
 from orders.steps import (
     DeadlinePassed,
     Held,

@@ -8,11 +8,7 @@ import asyncpg
 
 from eventlog import log
 from eventlog.envelope import Envelope
-from orders.events import (
-    ItemAdded,
-    OrderEvent,
-    OrderOpened,
-)
+from orders.events import ItemAdded, OrderEvent, OrderOpened
 from readside.engine import generations
 from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.checkpoints import ALL_SLICES

@@ -18,10 +18,11 @@ from orders.commands import OrderCommand
 from orders.decider import Message, allowed_commands, decide
 from orders.events import OrderEvent
 from orders.evolve import evolve
-from orders.order import Order, Status
+from orders.lifecycle import Status
+from orders.order import Order
 from orders.policy import Policy
 from orders.rules.checks import CommandRejected
-from orders.rules.process import next_deadline
+from orders.rules.deadlines import next_deadline
 from tests.support.fake_services import World
 from tests.support.given import NOW
 
@@ -77,7 +78,7 @@ class Life:
         try:
             events = decide(message, self.order, self.now)
         except CommandRejected:
-            assert isinstance(message, c.Command), f"a result is never refused: {message}"
+            assert isinstance(message, OrderCommand), f"a result is never refused: {message}"
             return None
         assert len(events) <= EVENTS_MAX, f"{message} causes events without end"
         before = self.order.status
@@ -96,7 +97,7 @@ class Life:
         if self.order.status is not before:
             self.ways.append((before, message, self.order.status))
         assert decide(message, self.order, self.now) == [], f"a second {message} changes something"
-        if not isinstance(message, c.Command):
+        if not isinstance(message, OrderCommand):
             self.heard.append(message)
         elif events:
             self.obeyed.append(message)
@@ -123,7 +124,7 @@ class Life:
         """One more thing happens, or does not."""
         steps = list(self.order.steps.values())
         booked = [key for key, parcel in self.world.parcels.items() if parcel.status == "booked"]
-        named = [k for k in self.obeyed if type(k) in c.CLIENT_ID_FIELDS]
+        named = [k for k in self.obeyed if k.client_id_field]
         shelf = self.can_be_lost()
         likely: list[tuple[int, bool, Callable[[], object]]] = [
             (50, bool(steps), lambda: self.answer(dice.choice(steps), dice)),

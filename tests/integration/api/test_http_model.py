@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from orders import commands as c
 from orders.commands import OrderCommand
 from orders.decider import allowed_commands, decide_all
-from orders.events import OrderEvent, restored, stored
+from orders.events import OrderEvent
 from orders.evolve import evolve, fold
-from orders.order import ENDED, Order
+from orders.lifecycle import ENDED
+from orders.order import Order
 from orders.policy import Policy
 from orders.rules.checks import CommandRejected
 from orders.rules.process import follow_ups
+from orders.upcasting import restore, stored_data
 from privacy.address import Address
 from readside.order_view.document import View, document
 from tests.support.random_orders import Life, a_line, some_command
@@ -164,7 +166,7 @@ class Pair:
                 await asyncio.sleep(0.02)
                 for item in await self._history(after=self.order.version):
                     assert item["actor"] in OF_OTHERS, item
-                    event = restored(item["type"], item["schema_version"], item["data"])
+                    event = restore(item["type"], item["schema_version"], item["data"])
                     self.life.order = evolve(self.order, event)
 
     async def _history(self, after: int = 0) -> list[dict[str, Any]]:
@@ -184,7 +186,7 @@ class Pair:
         predicted = self._predicted(history)
         view = View(self.path.rpartition("/")[2])
         for event, item in zip(predicted, history, strict=True):
-            assert self._opened(stored(event)) == item["data"], item
+            assert self._opened(stored_data(event)) == item["data"], item
             at = datetime.fromisoformat(item["occurred_at"])
             view = View(
                 view.order_id,
@@ -208,7 +210,7 @@ class Pair:
             item = history[len(events)]
             if (sent := by_version.get(len(events))) is None:
                 assert item["actor"] in OF_OTHERS
-                events.append(restored(item["type"], item["schema_version"], item["data"]))
+                events.append(restore(item["type"], item["schema_version"], item["data"]))
                 continue
             at = datetime.fromisoformat(item["occurred_at"])
             decided, _ = decide_all(sent.commands, fold(events), at)

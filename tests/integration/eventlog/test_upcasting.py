@@ -11,15 +11,8 @@ from temporalio.testing import WorkflowEnvironment
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders import events
-from orders.events import (
-    EVENT_TYPES,
-    UPCASTERS,
-    NoteAdded,
-    OrderOpened,
-    UnreadableEvent,
-    Upcaster,
-    restored,
-)
+from orders.events import EVENT_TYPES, NoteAdded, OrderOpened
+from orders.upcasting import UPCASTERS, UnreadableEvent, Upcaster, restore
 from settings import Settings
 from tests.support.command_builders import new_order_id
 from tests.support.event_feed import read_on, streaming
@@ -96,7 +89,7 @@ async def test_an_event_of_a_newer_version_is_unreadable_and_is_shown_as_it_stan
 ) -> None:
     order_id = new_order_id()
     with pytest.raises(UnreadableEvent, match="note-added has schema version 3, known is 1"):
-        restored("note-added", 3, THIRD.data)
+        restore("note-added", 3, THIRD.data)
     await append(pool, order_id, OPENED, stored(2, 3, **THIRD.data))
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         (last,) = (await http.get(f"/v1/orders/{order_id}/history?cursor=1")).json()["items"]

@@ -16,12 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from eventlog import log
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import Connection
-from orders.events import (
-    ItemRemoved,
-    NoteAdded,
-    OrderExpired,
-    OrderPlaced,
-)
+from orders.events import ItemRemoved, NoteAdded, OrderExpired, OrderPlaced
 from readside.engine import checkpoints, generations, parking, rebuild
 from readside.engine.batches import project_batch
 from readside.engine.checkpoints import ALL_SLICES, CheckpointConflict, SliceGroup

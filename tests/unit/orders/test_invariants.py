@@ -16,11 +16,13 @@ from orders import events as e
 from orders import ledger
 from orders import steps as o
 from orders.commands import COMMAND_TYPES, type_of
-from orders.events import EVENT_TYPES, OrderEvent, restored, stored
+from orders.events import EVENT_TYPES, OrderEvent
 from orders.evolve import fold
-from orders.order import Order, Status
+from orders.lifecycle import Status
+from orders.order import Order
 from orders.rules.process import is_finished
 from orders.steps import RESULT_TYPES
+from orders.upcasting import restore, stored_data
 from tests.support.given import thoroughly
 from tests.support.random_orders import Life
 
@@ -54,9 +56,9 @@ def test_every_rule_holds_in_every_state_and_every_order_comes_to_an_end(
     assert is_finished(life.order)
     assert fold(life.events) == life.order
     for event in life.events:
-        data = json.loads(json.dumps(stored(event)))
+        data = json.loads(json.dumps(stored_data(event)))
         assert None not in data.values()
-        assert restored(event.type, event.schema_version, data) == event
+        assert restore(event.type, event.schema_version, data) == event
 
 
 @thoroughly
@@ -169,7 +171,7 @@ def check_pieces(order: Order) -> None:
         assert 0 <= line.returned <= line.delivered <= line.shipped
         assert line.cancelled >= 0
         assert all(n > 0 for n in line.reserved.values())
-        parts = [line.value(n + 1) - line.value(n) for n in range(line.quantity)]
+        parts = [line.price_of(n + 1) - line.price_of(n) for n in range(line.quantity)]
         assert sum(parts) == line.total - line.discount_share
         assert min(parts) >= 0
 
@@ -190,7 +192,7 @@ def check_end(life: Life) -> None:
 
 def kept(order: Order) -> int:
     """What the pieces that were delivered and not returned cost, less what was for goodwill."""
-    pieces = sum(line.value(line.delivered - line.returned) for line in order.lines.values())
+    pieces = sum(line.price_of(line.delivered - line.returned) for line in order.lines.values())
     return max(0, order.shipping_charge + pieces - order.goodwill)
 
 

@@ -6,7 +6,7 @@ from orders import commands as c
 from orders import events as e
 from orders import ledger
 from orders import steps as o
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.steps import PaymentApproved, PaymentRefused, StepDone
 from tests.support.given import but, given
 from tests.support.order_fixtures import (

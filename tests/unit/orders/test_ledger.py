@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orders import commands as c
 from orders import ledger
-from orders.order import Line
+from orders.entities import Line
 from orders.policy import Policy
 from tests.support.given import Given, given, thoroughly
 from tests.support.order_fixtures import (
@@ -93,7 +93,7 @@ def test_a_discount_on_the_whole_order_is_shared_by_its_lines_when_it_is_placed(
     """1.00 USD off 3.56 USD: 0.94 off the bagels, 0.06 off the tuna."""
     order = a_draft.having(c.ApplyDiscount(discount_id="welcome", amount=100), c.PlaceOrder()).order
     assert order.discount_shares() == {"bagels": 94, "tuna": 6}
-    assert [line.value(line.quantity) for line in order.lines.values()] == [336 - 94, 20 - 6]
+    assert [line.price_of(line.quantity) for line in order.lines.values()] == [336 - 94, 20 - 6]
     assert order.total == order.price_of({"bagels": 2, "tuna": 1}) == 300
     assert order.price_of({"bagels": 1}) == 121 + 44
     assert order.price_of({}) == order.price_of({"bagels": 0}) == 0
@@ -119,7 +119,7 @@ def test_the_pieces_of_a_line_cost_exactly_the_line_however_it_is_split(
 ) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, line.quantity), max_size=6)))
     marks = [0, *cuts, line.quantity]
-    parts = [line.value(b) - line.value(a) for a, b in pairwise(marks)]
+    parts = [line.price_of(b) - line.price_of(a) for a, b in pairwise(marks)]
     assert sum(parts) == line.total - line.discount_share
     assert min(parts) >= 0
 

@@ -7,7 +7,7 @@ import pytest
 from orders import commands as c
 from orders import events as e
 from orders.events import LineCount
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.rules.checks import fingerprint
 from tests.support.given import Given, but
 from tests.support.order_fixtures import (
@@ -210,7 +210,7 @@ def test_calling_off_the_same_pieces_under_the_same_id_changes_nothing_more() ->
     once = a_booked_order.having(one_bagel_off)
     once.when(one_bagel_off).then()
     once.when(two_bagels_off).then_rejected(
-        "diet is already there, with other content",
+        "diet already exists, with other content",
         code="id-already-used",
         field="cancellation_id",
     )
@@ -234,7 +234,7 @@ def test_where_nothing_is_there_taking_what_there_is_cancels_the_order() -> None
 
 def test_there_must_be_a_shortfall_to_accept() -> None:
     a_declined_order.when(c.AcceptShortfall()).then_rejected(
-        "the order waits for no such answer", code="no-shortfall"
+        "the order has no shortfall to accept", code="no-shortfall"
     )
     a_booked_order.when(c.AcceptShortfall()).then_rejected(
         "accept-shortfall: the order is confirmed", code="not-allowed-now"

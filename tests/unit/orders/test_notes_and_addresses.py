@@ -52,7 +52,7 @@ def test_a_note_cannot_be_added_to_an_order_that_nobody_opened() -> None:
 
 def test_another_note_cannot_take_the_id_of_one() -> None:
     given(opened, note_added).when(AddNote(note_id="bell", text="It rings.")).then_rejected(
-        "bell is already there, with other content", code="id-already-used", field="note_id"
+        "bell already exists, with other content", code="id-already-used", field="note_id"
     )
 
 
@@ -98,7 +98,8 @@ def test_the_price_of_shipping_is_in_the_currency_of_the_order_and_counts_for_it
         unit_price=AMOUNT_MAX,
     )
     a_draft.having(dear).when(c.SetShippingCharge(amount=AMOUNT_MAX)).then_rejected(
-        "an order's lines come to 9,007,199,254,740,991 at most", code="total-too-large"
+        "the lines and shipping of an order total at most 9,007,199,254,740,991",
+        code="total-too-large",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orders import commands as c
 from orders import events as e
 from orders import ledger
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.rules.checks import fingerprint
 from orders.steps import StepDone
 from tests.support.given import but
@@ -106,7 +106,7 @@ def test_capturing_under_the_same_id_changes_nothing_more() -> None:
     once.when(capture_some).then()
     once.settled().when(capture_some).then()
     once.when(but(capture_some, amount=99)).then_rejected(
-        "early is already there, with other content", code="id-already-used", field="capture_id"
+        "early already exists, with other content", code="id-already-used", field="capture_id"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_refund_under_the_same_id_is_given_once() -> None:
     once.when(sorry).then()
     once.settled().when(sorry).then()
     once.when(but(sorry, amount=51)).then_rejected(
-        "sorry is already there, with other content", code="id-already-used", field="refund_id"
+        "sorry already exists, with other content", code="id-already-used", field="refund_id"
     )
 
 

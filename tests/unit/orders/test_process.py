@@ -12,11 +12,12 @@ from orders import ledger
 from orders import steps as o
 from orders.decider import decide
 from orders.events import LineCount, OrderEvent
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.policy import Policy
 from orders.rules import process
 from orders.rules.checks import CommandRejected
-from orders.rules.process import Deadline, is_finished, next_deadline, next_steps
+from orders.rules.deadlines import Deadline, next_deadline
+from orders.rules.process import is_finished, next_steps
 from orders.steps import DeadlinePassed, ShipmentDeparted, StepDone
 from tests.support.given import NOW, Given, but, given, opened, placed, tuna_added
 from tests.support.order_fixtures import (

@@ -16,11 +16,12 @@ from eventlog.envelope import Envelope, digest
 from orders import commands as c
 from orders.commands import OrderCommand
 from orders.decider import decide, decide_all
-from orders.events import OrderEvent, OrderPlaced, UnreadableEvent, restored, stored
+from orders.events import OrderEvent, OrderPlaced
 from orders.evolve import evolve, fold
 from orders.money import AMOUNT_MAX, QUANTITY_MAX, TOTAL_MAX
 from orders.order import Order
 from orders.rules.checks import CommandRejected
+from orders.upcasting import UnreadableEvent, restore, stored_data
 from tests.support.given import NOW, but, published, thoroughly
 from workflows.messages import Snapshot
 
@@ -228,18 +229,20 @@ def in_order(order: Order) -> list[list[Any]]:
 @given(HISTORIES)
 def test_events_survive_the_log(commands: list[OrderCommand]) -> None:
     for event in caused_by(commands):
-        data = json.loads(json.dumps(stored(event), sort_keys=True))  # The log sorts keys, too.
+        data = json.loads(
+            json.dumps(stored_data(event), sort_keys=True)
+        )  # The log sorts keys, too.
         assert None not in data.values()
         assert "type" not in data
-        assert restored(event.type, event.schema_version, data) == event
-        assert restored(event.type, event.schema_version, data | {"added_later": [1]}) == event
+        assert restore(event.type, event.schema_version, data) == event
+        assert restore(event.type, event.schema_version, data | {"added_later": [1]}) == event
         with pytest.raises(UnreadableEvent, match="schema version 2, known is 1"):
-            restored(event.type, event.schema_version + 1, data)
+            restore(event.type, event.schema_version + 1, data)
         with pytest.raises(UnreadableEvent, match="note-added: note_id Field required") as unread:
-            restored("note-added", 1, {"text": "a secret"})
+            restore("note-added", 1, {"text": "a secret"})
         assert "secret" not in str(unread.value), "it goes into logs and onto /readyz"
         with pytest.raises(UnreadableEvent, match="order-teleported"):
-            restored("order-teleported", 1, data)
+            restore("order-teleported", 1, data)
 
 
 @thoroughly

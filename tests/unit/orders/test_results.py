@@ -13,7 +13,7 @@ from orders import commands as c
 from orders import events as e
 from orders import steps as o
 from orders.events import LineCount
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.steps import RESULT_TYPES, Piece, StepResult
 from tests.support.given import NOW, Given, but, given
 from tests.support.order_fixtures import (

@@ -10,7 +10,7 @@ from orders import commands as c
 from orders import events as e
 from orders import ledger
 from orders.events import LineCount
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.rules.checks import fingerprint
 from tests.support.given import NOW, but
 from tests.support.order_fixtures import (
@@ -103,7 +103,7 @@ def test_asking_for_the_same_return_twice_changes_nothing() -> None:
     a_return_asked_for.when(ask_to_return).then()
     a_return_agreed.having(it_came_back).when(ask_to_return).then()
     a_return_asked_for.when(both_back).then_rejected(
-        "stale is already there, with other content", code="id-already-used", field="return_id"
+        "stale already exists, with other content", code="id-already-used", field="return_id"
     )
 
 
@@ -219,7 +219,7 @@ def test_the_same_parcel_comes_back_once() -> None:
     once.when(it_came_back).then()
     once.having(but(it_came_back, receipt_id="second")).when(it_came_back).then()
     once.when(but(it_came_back, condition="damaged")).then_rejected(
-        "parcel is already there, with other content", code="id-already-used", field="receipt_id"
+        "parcel already exists, with other content", code="id-already-used", field="receipt_id"
     )
 
 

@@ -10,7 +10,7 @@ from orders import commands as c
 from orders import events as e
 from orders import ledger
 from orders.events import LineCount
-from orders.order import Status
+from orders.lifecycle import Status
 from orders.rules.checks import fingerprint
 from tests.support.given import NOW, Given, but
 from tests.support.order_fixtures import (
@@ -98,10 +98,10 @@ def test_creating_the_same_shipment_twice_changes_nothing() -> None:
     once.when(one_first).then()
     once.settled().when(one_first).then()
     once.when(but(one_first, lines=bagels(2))).then_rejected(
-        "first is already there, with other content", code="id-already-used", field="shipment_id"
+        "first already exists, with other content", code="id-already-used", field="shipment_id"
     )
     once.when(but(one_first, shipment_id=TUNA)).then_rejected(
-        f"{TUNA} is already there, with other content", code="id-already-used", field="shipment_id"
+        f"{TUNA} already exists, with other content", code="id-already-used", field="shipment_id"
     )
 
 

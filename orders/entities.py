@@ -1,0 +1,166 @@
+"""The parts of an order: lines, discounts, authorisations, shipments and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from operator import not_
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from orders.commands import AddItemToOrder, AddLine
+from orders.events import ItemAdded
+from orders.money import allocate
+
+# Not stored while empty or zero, as for all lines of a draft.
+_IF_ANY = Field(exclude_if=not_)
+Count = Annotated[int, _IF_ANY]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A quantity of one SKU. Amounts are minor units of the order's currency."""
+
+    line_id: str
+    sku: str
+    title: str
+    quantity: int
+    unit_price: int
+    discount: int
+    tax: int
+    discount_share: Count = 0
+    """The line's part of the discounts on the whole order, fixed when it was placed."""
+    reserved: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
+    """Reserved pieces that have not left, by stock location."""
+    cancelled: Count = 0
+    shipped: Count = 0
+    delivered: Count = 0
+    returned: Count = 0
+
+    @classmethod
+    def of(cls, item: AddItemToOrder | AddLine | ItemAdded) -> Line:
+        return cls(
+            line_id=item.line_id,
+            sku=item.sku,
+            title=item.title,
+            quantity=item.quantity,
+            unit_price=item.unit_price,
+            discount=item.discount,
+            tax=item.tax,
+        )
+
+    @property
+    def terms(self) -> tuple[str, str, int, int, int, int]:
+        """What was agreed, without the counters."""
+        return self.sku, self.title, self.quantity, self.unit_price, self.discount, self.tax
+
+    @property
+    def total(self) -> int:
+        return self.quantity * self.unit_price - self.discount + self.tax
+
+    @property
+    def unshipped(self) -> int:
+        """Pieces that are still to leave."""
+        return self.quantity - self.cancelled - self.shipped
+
+    @property
+    def reserved_quantity(self) -> int:
+        """Reserved pieces at all stock locations."""
+        return sum(self.reserved.values())
+
+    def price_of(self, pieces: int) -> int:
+        """The price of some pieces, less discounts; all together cost exactly the whole."""
+        return allocate(self.total - self.discount_share, [pieces, self.quantity - pieces])[0]
+
+    def with_reserved(self, location: str, pieces: int) -> Line:
+        """The line with this number of pieces reserved at a stock location."""
+        reserved = {**self.reserved, location: pieces}
+        return replace(self, reserved={key: n for key, n in reserved.items() if n})
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """An amount off the whole order."""
+
+    discount_id: str
+    amount: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorisation:
+    """Money that the payment service has promised, and its use so far, in minor units.
+
+    A requested amount is claimed, whether the service has confirmed it yet or not.
+    """
+
+    authorisation_id: str
+    amount: int
+    reference: str
+    capture_by: datetime
+    capture_requested: int = 0
+    captured: int = 0
+    refund_requested: int = 0
+    refunded: int = 0
+    closed: bool = False
+    """Nothing more can be captured."""
+
+    @property
+    def capturable(self) -> int:
+        """What can still be captured."""
+        return 0 if self.closed else self.amount - self.capture_requested
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """Pieces that travel together, from one stock location."""
+
+    shipment_id: str
+    location: str
+    lines: Mapping[str, int]
+    status: Literal["planned", "stopping", "stopped", "dispatched", "delivered", "failed"] = (
+        "planned"
+    )
+    confirmed_lines: Mapping[str, int] = field(default_factory=dict)
+    """What the carrier may take: what it confirmed last, or the first booking before that."""
+    tracking: str | None = None
+    needs_rebooking: bool = True
+    """The carrier has not been sent the current content."""
+
+    @property
+    def can_depart(self) -> bool:
+        return self.status in ("planned", "stopping")
+
+    @property
+    def may_ship_excess(self) -> bool:
+        """Whether the carrier may still take pieces that are not to leave any more."""
+        shrinking = self.status == "planned" and self.confirmed_lines not in ({}, self.lines)
+        return self.status == "stopping" or shrinking
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Pieces that a customer sends back."""
+
+    return_id: str
+    lines: Mapping[str, int]
+    reason: str | None
+    status: Literal["requested", "approved", "rejected", "received"] = "requested"
+    received: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def outstanding(self) -> Mapping[str, int]:
+        """The pieces that may still come back, by line id."""
+        if self.status in ("rejected", "received"):
+            return {}
+        return {key: n - self.received.get(key, 0) for key, n in self.lines.items()}
+
+    def receive(self, pieces: Mapping[str, int]) -> Return:
+        """The return after these pieces came back."""
+        received = dict(self.received)
+        for line_id, n in pieces.items():
+            received[line_id] = received.get(line_id, 0) + n
+        back = replace(self, received=received)
+        return back if any(back.outstanding.values()) else replace(back, status="received")

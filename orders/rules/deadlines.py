@@ -1,0 +1,80 @@
+"""The deadlines of an order, and what happens when one passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from orders import events as e
+from orders import ledger
+from orders.events import OrderEvent, line_counts
+from orders.lifecycle import ACTIVE, Status
+from orders.order import Order
+from orders.rules.fulfilment import cancel
+
+
+class Deadline(NamedTuple):
+    """A time at which the order acts by itself."""
+
+    name: str
+    at: datetime
+
+
+def next_deadline(order: Order) -> Deadline | None:
+    """The first deadline of the order, if any; an order that is held or ending has none."""
+    return min(_deadlines(order), key=lambda deadline: deadline.at, default=None)
+
+
+def _deadlines(order: Order) -> Iterable[Deadline]:
+    if order.status is Status.DRAFT and order.expires_at:
+        yield Deadline("draft", order.expires_at)
+    if order.status not in ACTIVE:
+        return
+    if order.awaiting and order.answer_by:
+        yield Deadline(f"{order.awaiting}-answer", order.answer_by)
+    if ledger.to_capture(order):
+        first = min(a.capture_by for a in order.authorisations.values() if a.capturable)
+        yield Deadline("capture", first)
+    if order.return_by and not order.return_window_closed and order.has_arrived:
+        yield Deadline("return-window", order.return_by)
+
+
+def pass_deadline(name: str, order: Order) -> list[OrderEvent]:
+    """The events of a deadline that has passed."""
+    match name:
+        case "draft":
+            return [e.OrderExpired()]
+        case "capture":
+            amount = ledger.to_capture(order)
+            return [
+                e.AdvanceCaptureRequested(
+                    capture_id=_deadline_id(order), amount=amount, fingerprint=""
+                )
+            ]
+        case "return-window":
+            return [e.ReturnWindowClosed()]
+        case _:
+            return _decide_for_customer(order)
+
+
+def _decide_for_customer(order: Order) -> list[OrderEvent]:
+    """Cancels what has not left; if all has left, requests its payment again."""
+    reason = f"no answer about the {order.awaiting} in time"
+    if not order.has_shipped:
+        return cancel(order, reason)
+    unshipped = order.unshipped()
+    if not unshipped:
+        return [e.PaymentRetried(method=order.payment_method)]
+    return [
+        e.LinesCancelled(
+            cancellation_id=_deadline_id(order),
+            lines=line_counts(unshipped),
+            reason=reason,
+            fingerprint="",
+        )
+    ]
+
+
+def _deadline_id(order: Order) -> str:
+    return f"deadline-{order.version + 1}"

@@ -1,0 +1,78 @@
+"""The rules of returns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from orders import commands as c
+from orders import events as e
+from orders.events import OrderEvent, line_counts
+from orders.order import Order
+from orders.rules.checks import CommandRejected, check_pieces, fingerprint, require
+from orders.rules.shipments import held_at, restock
+
+
+def request(command: c.RequestReturn, order: Order, now: datetime) -> list[OrderEvent]:
+    if order.return_window_closed or (order.return_by and now >= order.return_by):
+        raise CommandRejected("the time for returns is over", "return-window-closed")
+    outstanding = [back.outstanding for back in order.returns.values()]
+    most = {
+        key: line.delivered - line.returned - sum(other.get(key, 0) for other in outstanding)
+        for key, line in order.lines.items()
+    }
+    wanted = check_pieces(command.lines, order.lines, most, "that can be returned")
+    return [
+        e.ReturnRequested(
+            return_id=command.return_id,
+            lines=line_counts(wanted),
+            reason=command.reason,
+            fingerprint=fingerprint(command),
+        )
+    ]
+
+
+def approve(return_id: str, order: Order) -> list[OrderEvent]:
+    back = require(return_id, order.returns, "return_id")
+    if back.status != "requested":
+        raise CommandRejected(f"the return is {back.status}", "return-decided", "return_id")
+    return [e.ReturnApproved(return_id=return_id)]
+
+
+def reject(command: c.RejectReturn, order: Order) -> list[OrderEvent]:
+    back = require(command.return_id, order.returns, "return_id")
+    if back.status == "received":
+        raise CommandRejected("all of it came back", "return-received", "return_id")
+    return [e.ReturnRejected(return_id=command.return_id, reason=command.reason)]
+
+
+def receive(command: c.ReceiveReturn, order: Order) -> list[OrderEvent]:
+    back = require(command.return_id, order.returns, "return_id")
+    if back.status != "approved":
+        raise CommandRejected(
+            f"the return is {back.status}, not approved", "return-not-approved", "return_id"
+        )
+    wanted = check_pieces(command.lines, order.lines, back.outstanding, "still to come back")
+    received = e.ReturnReceived(
+        receipt_id=command.receipt_id,
+        return_id=command.return_id,
+        lines=line_counts(wanted),
+        condition=command.condition,
+        fingerprint=fingerprint(command),
+    )
+    if command.condition == "damaged":
+        return [received]
+    held = [
+        part
+        for key, pieces in wanted.items()
+        for part in held_at(_stock_location(key, order), {key: pieces}, order)
+    ]
+    return [received, *restock(held, order)]
+
+
+def _stock_location(line_id: str, order: Order) -> str:
+    """The location that delivered pieces of a line; the latest, if there were several."""
+    return next(
+        shipment.location
+        for shipment in reversed(list(order.shipments.values()))
+        if shipment.status == "delivered" and line_id in shipment.lines
+    )

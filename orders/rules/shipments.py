@@ -1,0 +1,127 @@
+"""The rules of shipments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from orders import commands as c
+from orders import events as e
+from orders import ledger
+from orders.entities import Shipment
+from orders.events import OrderEvent, line_counts
+from orders.order import Order
+from orders.rules.checks import CommandRejected, check_pieces, fingerprint, policy_of, require
+from orders.steps import Held
+
+
+def create(command: c.CreateShipment, order: Order) -> list[OrderEvent]:
+    if ledger.to_authorise(order):
+        raise CommandRejected("the order waits for its payment", "payment-pending")
+    most = {key: min(line.reserved_quantity, line.unshipped) for key, line in order.lines.items()}
+    wanted = check_pieces(command.lines, order.lines, most, "in stock for it")
+    location = next(
+        (
+            location
+            for location in order.stock_locations()
+            if all(order.lines[key].reserved.get(location, 0) >= n for key, n in wanted.items())
+        ),
+        None,
+    )
+    if location is None:
+        raise CommandRejected(
+            "the pieces are at several stock locations; each needs a shipment of its own",
+            "multiple-locations",
+            "lines",
+        )
+    # Follow-ups take the pieces out of older shipments, and only then book this one.
+    return [
+        e.ShipmentCreated(
+            shipment_id=command.shipment_id,
+            location=location,
+            lines=line_counts(wanted),
+            fingerprint=fingerprint(command),
+        )
+    ]
+
+
+def decide_dispatch(command: c.DispatchShipment, order: Order) -> list[OrderEvent]:
+    shipment = require(command.shipment_id, order.shipments, "shipment_id")
+    if shipment.status != "planned":
+        raise CommandRejected(
+            f"shipment {shipment.shipment_id} is {shipment.status}",
+            "shipment-stopped",
+            "shipment_id",
+        )
+    if shipment.may_ship_excess or not shipment.confirmed_lines:
+        raise CommandRejected(
+            f"shipment {shipment.shipment_id} is being changed; try again in a moment",
+            "shipment-changing",
+            "shipment_id",
+        )
+    return dispatch(shipment, shipment.lines, command.tracking, order)
+
+
+def dispatch(
+    shipment: Shipment,
+    lines: Mapping[str, int],
+    tracking: str | None,
+    order: Order,
+    after: int = 0,
+) -> list[OrderEvent]:
+    """A shipment has left with these pieces; their stock is withdrawn.
+
+    `after` is the number of events that come before these.
+    """
+    dispatched = e.ShipmentDispatched(
+        shipment_id=shipment.shipment_id, lines=line_counts(lines), tracking=tracking
+    )
+    reserved = {
+        key: min(n, order.lines[key].reserved.get(shipment.location, 0)) for key, n in lines.items()
+    }
+    held = held_at(shipment.location, reserved, order)
+    if not held:
+        return [dispatched]
+    withdrawal = order.next_step_id("withdraw", after + 1)
+    return [dispatched, e.StockWithdrawalRequested(step_id=withdrawal, held=held)]
+
+
+def confirm_delivery(shipment_id: str, order: Order, now: datetime) -> list[OrderEvent]:
+    _check_dispatched(require(shipment_id, order.shipments, "shipment_id"))
+    return_by = now + timedelta(seconds=policy_of(order).return_window)
+    return [e.ShipmentDelivered(shipment_id=shipment_id, return_by=return_by)]
+
+
+def fail_delivery(command: c.ReportDeliveryFailure, order: Order) -> list[OrderEvent]:
+    shipment = require(command.shipment_id, order.shipments, "shipment_id")
+    _check_dispatched(shipment)
+    failed = e.DeliveryFailed(
+        shipment_id=command.shipment_id, goods=command.goods, reason=command.reason
+    )
+    if command.goods == "lost":
+        return [failed]
+    return [failed, *restock(held_at(shipment.location, shipment.lines, order), order)]
+
+
+def restock(held: list[Held], order: Order) -> list[OrderEvent]:
+    """Puts pieces back into stock, as the second event of a decision."""
+    if not held:
+        return []
+    return [e.RestockRequested(step_id=order.next_step_id("restock", after=1), held=held)]
+
+
+def held_at(location: str, pieces: Mapping[str, int], order: Order) -> list[Held]:
+    return [
+        Held(line_id=key, sku=order.lines[key].sku, location=location, quantity=n)
+        for key, n in pieces.items()
+        if n
+    ]
+
+
+def _check_dispatched(shipment: Shipment) -> None:
+    if shipment.status != "dispatched":
+        raise CommandRejected(
+            f"shipment {shipment.shipment_id} is {shipment.status}, not on its way",
+            "shipment-not-dispatched",
+            "shipment_id",
+        )
