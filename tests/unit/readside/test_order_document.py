@@ -134,9 +134,9 @@ def test_a_document_shows_all_of_an_order() -> None:
         "placed_at": "2017-01-01T11:53:32Z",
         "updated_at": "2017-01-01T11:53:32Z",
         "allowed_commands": [
-            "add-note",
             "set-shipping-address",
             "set-billing-address",
+            "add-note",
             "cancel-order",
         ],
     }

@@ -264,7 +264,7 @@ def test_an_order_without_events_remembers_nothing() -> None:
 
 def test_a_refusal_says_which_command_and_field_and_what_is_allowed() -> None:
     _, order, _ = history()
-    with pytest.raises(Rejected, match=r"^bell is already there, with other content$") as no:
+    with pytest.raises(Rejected, match=r"^bell already exists, with other content$") as no:
         decide_batch(instruction(cancel, but(add_note, text="It rings.")), order, "again", NOW)
     refusal = no.value.refusal
     assert (refusal.code, refusal.index, refusal.field) == ("id-already-used", 1, "note_id")
