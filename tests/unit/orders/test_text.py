@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from orders.commands import AddItemToOrder, AddLine, AmendOrder, with_generated_ids
+from orders.commands import AddItemToOrder, AddLine, AmendOrder
 from orders.money import Amount
 from orders.text import CustomerId, Id, LongName, Name, Text
 
@@ -86,8 +86,7 @@ def test_ids_derived_from_long_ids_do_not_collide() -> None:
     ids = set()
     for end in ("0001", "0002"):
         command = AmendOrder(amendment_id=common + end, changes=[line, line])
-        named = with_generated_ids(command, "unused")
-        assert isinstance(named, AmendOrder)
+        named = command.with_generated_ids("unused")
         ids |= {change.line_id for change in named.changes if isinstance(change, AddLine)}
     assert len(ids) == 4
     assert all(TypeAdapter(Id).validate_python(key) for key in ids)
@@ -95,8 +94,7 @@ def test_ids_derived_from_long_ids_do_not_collide() -> None:
 
 def test_short_derived_id_stays_readable() -> None:
     line = AddLine(sku="S", title="t", quantity=1, unit_price=1)
-    named = with_generated_ids(AmendOrder(amendment_id="a1", changes=[line]), "unused")
-    assert isinstance(named, AmendOrder)
+    named = AmendOrder(amendment_id="a1", changes=[line]).with_generated_ids("unused")
     assert [c.line_id for c in named.changes if isinstance(c, AddLine)] == ["a1.0"]
 
 
