@@ -18,7 +18,7 @@ from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.document import View, document
 from readside.order_view.queries import Row
-from workflows.history import recorded, runs_of
+from workflows.history import events_for_log, runs_of
 
 ORDERS_AT_ONCE = 100
 VIEW = order_view.PROJECTION.name
@@ -153,7 +153,7 @@ async def _history_differences(
     seen = 0
     async for history in runs_of(client, order_id):
         seen += 1
-        for envelope in await recorded(history, client.data_converter):
+        for envelope in await events_for_log(history, client.data_converter):
             if envelope.version > head:
                 continue  # On its way.
             if logged.get(envelope.version) != (envelope.type, envelope.data):

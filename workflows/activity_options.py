@@ -1,4 +1,4 @@
-"""Who carries out which step, how patiently, and what the Web UI calls it."""
+"""The activities of an order: their names, timeouts and retries, and their lines in the Web UI."""
 
 from __future__ import annotations
 
@@ -10,52 +10,53 @@ from temporalio.common import RetryPolicy
 from orders import steps as o
 from orders.money import formatted
 
-# Activities are called by name: the workflow knows what is owed, not who does it.
+# Activities are called by name: workflows do not import what implements them.
 PUBLISH_EVENTS = "publish_events"
 HEAD_OF_LOG = "head_of_log"
 LOG_AFTER = "log_after"
 
-# The log: until it is done.
-ONE_TRY = timedelta(seconds=5)  # Also how long a batch waits whose worker died.
-FOR_EVER = RetryPolicy(
+# The event log: retried until it succeeds.
+LOG_TIMEOUT = timedelta(seconds=5)  # Also how long a batch waits whose worker died.
+LOG_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
 )
-AFTER_A_CONFLICT = timedelta(minutes=1)
+CONFLICT_DELAY = timedelta(minutes=1)  # Before a batch that conflicts with the log is tried again.
 
-# Other services: so often until somebody should know, and from then on at leisure or when asked.
-ONE_CALL = timedelta(seconds=20)  # Longer than the HTTP timeout; how long a dead worker is missed.
-UNTIL_IT_IS_A_TROUBLE = RetryPolicy(
+# External services: five quick attempts, then the step is stuck, and one such round every five
+# minutes or on `retry-step`.
+STEP_TIMEOUT = timedelta(seconds=20)  # Longer than a call's HTTP timeout; detects a dead worker.
+STEP_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=5),
     maximum_attempts=5,
 )
-AFTER_A_FAILURE = timedelta(minutes=5)
+STUCK_STEP_DELAY = timedelta(minutes=5)
 
 
-class Task(NamedTuple):
-    """The activity that carries out a kind of step, and the party it asks."""
+class StepActivity(NamedTuple):
+    """The activity that runs a kind of step, and the service that it calls."""
 
-    activity: str
-    party: str
+    name: str
+    service: str
 
 
-TASKS: dict[type[o.AnyStep], Task] = {
-    o.Reserve: Task("reserve_stock", "stock"),
-    o.Release: Task("release_stock", "stock"),
-    o.Withdraw: Task("withdraw_stock", "stock"),
-    o.Restock: Task("restock", "stock"),
-    o.Authorise: Task("authorise_payment", "payments"),
-    o.Capture: Task("capture_payment", "payments"),
-    o.Void: Task("void_payment", "payments"),
-    o.Refund: Task("refund_payment", "payments"),
-    o.Book: Task("book_shipment", "shipping"),
-    o.Stop: Task("stop_shipment", "shipping"),
+STEP_ACTIVITIES: dict[type[o.AnyStep], StepActivity] = {
+    o.Reserve: StepActivity("reserve_stock", "stock"),
+    o.Release: StepActivity("release_stock", "stock"),
+    o.Withdraw: StepActivity("withdraw_stock", "stock"),
+    o.Restock: StepActivity("restock", "stock"),
+    o.Authorise: StepActivity("authorise_payment", "payments"),
+    o.Capture: StepActivity("capture_payment", "payments"),
+    o.Void: StepActivity("void_payment", "payments"),
+    o.Refund: StepActivity("refund_payment", "payments"),
+    o.Book: StepActivity("book_shipment", "shipping"),
+    o.Stop: StepActivity("stop_shipment", "shipping"),
 }
 
 
 def summary(step: o.AnyStep, currency: str) -> str:
-    """One line for a person who looks at the timeline; no personal data."""
+    """One line for the Web UI's timeline, without personal data."""
     match step:
         case o.Reserve(lines=lines):
             return f"reserve {_pieces(lines)}"

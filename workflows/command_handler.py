@@ -1,4 +1,4 @@
-"""From an instruction to events or a refusal; the same for an open order and for an ended one."""
+"""Decides on a command batch: events or a rejection, alike for an open order and an ended one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from workflows.messages import VERSION_CONFLICT, CommandBatch, Preview, Rejectio
 
 
 class Rejected(Exception):
-    """An instruction changed nothing, and `refusal` says why."""
+    """A command batch was rejected and changed nothing; `rejection` says why."""
 
-    def __init__(self, refusal: Rejection) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.message)
+        self.rejection = rejection
 
 
-def refused(
+def rejected_by(
     order: Order,
     code: RejectionCode | ShellCode,
     message: str,
     index: int = 0,
     field: str | None = None,
 ) -> Rejected:
-    """A refusal by `order`, with what it would allow instead."""
+    """A rejection by `order`, with the commands that it allows instead."""
     return Rejected(
         Rejection(
             code=code,
@@ -41,32 +41,35 @@ def refused(
 
 
 def decide_batch(
-    instruction: CommandBatch, order: Order, command_id: str, now: datetime
+    batch: CommandBatch, order: Order, command_id: str, now: datetime
 ) -> tuple[list[Envelope], Order]:
-    """The events that follow, ready for the log, and the order after them; raises Refused."""
-    expected = instruction.expected_versions
+    """The events that `batch` causes, ready for the log, and the order after them.
+
+    Raises Rejected.
+    """
+    expected = batch.expected_versions
     if expected is not None and order.version not in expected:
         versions = " or ".join(map(str, expected))
-        raise refused(
+        raise rejected_by(
             order, VERSION_CONFLICT, f"the order is at version {order.version}, not {versions}"
         )
     try:
-        decided, after = decide_all(instruction.commands, order, now)
-    except CommandRejected as no:
-        raise refused(order, no.code, no.message, no.index, no.field) from no
+        decided, after = decide_all(batch.commands, order, now)
+    except CommandRejected as error:
+        raise rejected_by(order, error.code, error.message, error.index, error.field) from error
     events = [
-        Envelope.of(event, version, now, _metadata(instruction, command.type, command_id))
+        Envelope.of(event, version, now, _metadata(batch, command.type, command_id))
         for version, (command, event) in enumerate(decided, start=order.version + 1)
     ]
     return events, after
 
 
-def preview(instruction: CommandBatch, order: Order, now: datetime) -> Preview:
-    """What an instruction would do to an order, were it sent now."""
+def preview(batch: CommandBatch, order: Order, now: datetime) -> Preview:
+    """What `batch` would do to `order` now."""
     try:
-        events, after = decide_batch(instruction, order, "preview", now)
-    except Rejected as no:
-        return Preview(version=order.version, refusal=no.refusal)
+        events, after = decide_batch(batch, order, "preview", now)
+    except Rejected as error:
+        return Preview(version=order.version, rejection=error.rejection)
     return Preview(
         version=order.version,
         event_types=[event.type for event in events],
@@ -78,12 +81,12 @@ def preview(instruction: CommandBatch, order: Order, now: datetime) -> Preview:
     )
 
 
-def _metadata(instruction: CommandBatch, command: str, command_id: str) -> Metadata:
+def _metadata(batch: CommandBatch, command: str, command_id: str) -> Metadata:
     return Metadata(
-        actor=instruction.actor,
+        actor=batch.actor,
         command=command,
         command_id=command_id,
-        payload_hash=instruction.payload_hash,
-        request_id=instruction.request_id,
-        traceparent=instruction.traceparent,
+        payload_hash=batch.payload_hash,
+        request_id=batch.request_id,
+        traceparent=batch.traceparent,
     )

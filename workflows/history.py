@@ -1,4 +1,4 @@
-"""What an order's Temporal history says: the events for the log, and what was posted to it."""
+"""Reads an order's Temporal history: the events it published, and its asynchronous commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from eventlog.envelope import Batch, Envelope
-from workflows import idempotency as memory
+from workflows import idempotency
 from workflows.activity_options import PUBLISH_EVENTS
-from workflows.messages import QueuedCommands, Snapshot, WorkflowInput
+from workflows.idempotency import CommandStatus
+from workflows.messages import Snapshot, WorkflowInput
 
-_TASK = (
+_WORKFLOW_TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
     EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
@@ -23,7 +24,7 @@ _TASK = (
 
 
 async def runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistory]:
-    """The history of each run of an order that is still there, newest first."""
+    """The history of each run of an order that Temporal retains, newest first."""
     run_id: str | None = None
     while True:
         handle = client.get_workflow_handle(order_id, run_id=run_id)
@@ -31,7 +32,7 @@ async def runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistor
             history = await handle.fetch_history()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                return  # Retention has ended.
+                return  # Its retention has ended.
             raise
         yield history
         started = history.events[0].workflow_execution_started_event_attributes
@@ -40,59 +41,67 @@ async def runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistor
             return
 
 
-async def recorded(history: WorkflowHistory, converter: DataConverter) -> list[Envelope]:
-    """The events that one run of an order handed on to be published, in order."""
+async def events_for_log(history: WorkflowHistory, converter: DataConverter) -> list[Envelope]:
+    """The events that one run scheduled for publishing, in order."""
     events: dict[int, Envelope] = {}
     for event in history.events:
-        task = event.activity_task_scheduled_event_attributes
+        activity = event.activity_task_scheduled_event_attributes
         if (
             event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-            and task.activity_type.name == PUBLISH_EVENTS
+            and activity.activity_type.name == PUBLISH_EVENTS
         ):
-            (batch,) = await converter.decode(task.input.payloads, [Batch])
+            (batch,) = await converter.decode(activity.input.payloads, [Batch])
             events |= {envelope.version: envelope for envelope in batch.events}
     return [events[version] for version in sorted(events)]
 
 
-async def outcome(
-    history: WorkflowHistory, converter: DataConverter, command_id: str, *, unheard: bool
-) -> memory.CommandStatus | None:
-    """What one run says of a posted instruction without any worker; None if it never came.
+async def command_status(
+    history: WorkflowHistory, converter: DataConverter, command_id: str, *, unprocessed_only: bool
+) -> CommandStatus | None:
+    """The status of an asynchronous command by one run's history, read without a worker.
 
-    What the run decided itself only a worker can say: to this it waits, and so does what may have
-    come during a task. With `unheard`, only what the run has not heard yet: of all else it has been
-    asked.
+    None if the run never received it. What the run itself decided only a worker knows: that is
+    reported as pending, and so is every command while a workflow task is running, because signals
+    enter history after it. With `unprocessed_only`, for a run that a worker was asked about, only
+    signals count that no workflow task has processed.
     """
     started = history.events[0].workflow_execution_started_event_attributes
     (start,) = await converter.decode(started.input.payloads, [WorkflowInput])
     snapshot = start.snapshot or Snapshot()
-    known = memory.outcome(
+    known = idempotency.status_of(
         command_id,
-        memory.unpacked(snapshot.answers),
-        memory.unpacked_rejections(snapshot.refusals),
+        idempotency.unpack_results(snapshot.results),
+        idempotency.unpack_rejections(snapshot.rejections),
     )
-    if known is not None and not unheard:
+    if known is not None and not unprocessed_only:
         return known
-    heard = _heard(history) if unheard else 0
+    after = _last_processed(history) if unprocessed_only else 0
+    if command_id in await _queued_ids(history, converter, after):
+        return CommandStatus()
+    # After a worker has died, its task is taken for running until it times out, seconds later.
+    return CommandStatus() if not unprocessed_only and _has_running_task(history) else None
+
+
+async def _queued_ids(history: WorkflowHistory, converter: DataConverter, after: int) -> set[str]:
+    """The ids of the commands in signals after an event."""
+    ids: set[str] = set()
     for event in history.events:
+        signal = event.workflow_execution_signaled_event_attributes
         if (
             event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
-            and event.event_id > heard
+            and event.event_id > after
         ):
-            payloads = event.workflow_execution_signaled_event_attributes.input.payloads
-            (queued,) = await converter.decode(payloads, [QueuedCommands])
-            if queued.command_id == command_id:
-                return memory.CommandStatus()
-    # What comes during a task enters history after it: of a worker that has died, seconds later.
-    return memory.CommandStatus() if not unheard and _is_in_a_task(history) else None
+            arguments = await converter.decode(signal.input.payloads)
+            ids |= {a["command_id"] for a in arguments if isinstance(a, dict) and "command_id" in a}
+    return ids
 
 
-def _is_in_a_task(history: WorkflowHistory) -> bool:
-    kinds = [event.event_type for event in history.events if event.event_type in _TASK]
+def _has_running_task(history: WorkflowHistory) -> bool:
+    kinds = [event.event_type for event in history.events if event.event_type in _WORKFLOW_TASK]
     return kinds[-1:] == [EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED]
 
 
-def _heard(history: WorkflowHistory) -> int:
+def _last_processed(history: WorkflowHistory) -> int:
     """The id of the last event that a completed workflow task has seen."""
     return max(
         (

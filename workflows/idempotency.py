@@ -1,7 +1,7 @@
-"""The memory that makes commands exactly-once: recent answers by the id of their instruction.
+"""Exactly-once execution: the results of recent command batches, stored by command id.
 
-Refusals are remembered only of instructions that nobody waited for, and apart: however many there
-are, they push out no answer.
+Rejections are stored for asynchronous commands only, and apart from results: no number of them
+displaces a result.
 """
 
 from __future__ import annotations
@@ -21,59 +21,59 @@ from orders.models import StoredModel
 from orders.order import Order
 from workflows.messages import CommandResult, Rejection
 
-REMEMBER_AT_LEAST = 1_000
-REMEMBER_FOR = timedelta(hours=24)
-REMEMBER_AT_MOST = 3_000
+RESULTS_MIN = 1_000  # These are kept however old they are.
+RETENTION = timedelta(hours=24)
+RESULTS_MAX = 3_000
 REJECTIONS_MAX = 100
 
 # The snapshot has to stay under Temporal's 2 MB.
-PACKED_BYTES_MAX = 300_000
+PACKED_RESULTS_BYTES_MAX = 300_000
 PACKED_REJECTIONS_BYTES_MAX = 30_000
 
 
 class StoredResult(StoredModel):
-    """One answer and when it was given."""
+    """The result of one command batch, and when it was executed."""
 
     command_id: str
     at: datetime
-    answer: CommandResult
+    result: CommandResult
 
 
 class StoredRejection(StoredModel):
-    """One refusal, for whoever asks later what became of the instruction."""
+    """The rejection of one asynchronous command batch."""
 
     command_id: str
-    place: str
-    """Of the commands in the caller's request, as it was posted."""
-    refusal: Rejection
+    pointer: str
+    """JSON pointer to command number {} in the caller's request."""
+    rejection: Rejection
 
 
 class CommandStatus(StoredModel):
-    """What became of an instruction; with neither answer nor refusal, it still waits."""
+    """The status of a command batch: executed, rejected, or, with neither, pending."""
 
-    answer: CommandResult | None = None
-    refused: StoredRejection | None = None
+    result: CommandResult | None = None
+    rejected: StoredRejection | None = None
 
     @property
     def payload_hash(self) -> str | None:
-        """Of what was carried out or refused; None while it waits."""
-        if self.answer is not None:
-            return self.answer.payload_hash
-        return self.refused.refusal.payload_hash if self.refused is not None else None
+        """The hash of the batch that was executed or rejected; None while it is pending."""
+        if self.result is not None:
+            return self.result.payload_hash
+        return self.rejected.rejection.payload_hash if self.rejected is not None else None
 
 
 StoredResults = dict[str, StoredResult]
 StoredRejections = dict[str, StoredRejection]
 
 _UNOPENED = Order()
-_LIST = TypeAdapter(list[StoredResult])
-_REFUSALS = TypeAdapter(list[StoredRejection])
+_RESULTS = TypeAdapter(list[StoredResult])
+_REJECTIONS = TypeAdapter(list[StoredRejection])
 
 
 def result_of(
     order: Order, events: Iterable[Envelope], payload_hash: str, attempt_id: str | None
 ) -> CommandResult:
-    """What `order`, as it is after `events`, says to the instruction that caused them."""
+    """The result of the batch that caused `events`; `order` is the order after them."""
     return CommandResult(
         version=order.version,
         status=order.status,
@@ -85,45 +85,46 @@ def result_of(
     )
 
 
-def outcome(
-    command_id: str, answers: StoredResults, refusals: StoredRejections
+def status_of(
+    command_id: str, results: StoredResults, rejections: StoredRejections
 ) -> CommandStatus | None:
-    """What is remembered of an instruction; None if nothing is."""
-    if command_id in answers:
-        return CommandStatus(answer=answers[command_id].answer)
-    if command_id in refusals:
-        return CommandStatus(refused=refusals[command_id])
+    """The status of a command batch as far as it is stored; None if it is not."""
+    if command_id in results:
+        return CommandStatus(result=results[command_id].result)
+    if command_id in rejections:
+        return CommandStatus(rejected=rejections[command_id])
     return None
 
 
-def packed(answers: StoredResults, now: datetime) -> str:
-    """The answers worth keeping, compressed: they are the bulk of an old order's snapshot.
+def pack_results(results: StoredResults, now: datetime) -> str:
+    """The results to retain, compressed: they are the bulk of an old order's snapshot.
 
-    Where even so they are too many bytes, as only huge instructions make them, the older half goes.
+    While they exceed the limit, as only results of huge batches do, the older half is dropped.
     """
-    kept = recent(list(answers.values()), now)
-    while len(text := _pack(_LIST, kept)) > PACKED_BYTES_MAX:
+    kept = retained(list(results.values()), now)
+    while len(text := _pack(_RESULTS, kept)) > PACKED_RESULTS_BYTES_MAX:
         kept = kept[:1] + kept[1 + len(kept) // 2 :]
     return text
 
 
-def unpacked(text: str) -> StoredResults:
-    """What `packed` packed, by the id of the instruction, oldest first."""
-    kept: list[StoredResult] = _unpack(_LIST, text)
-    return {remembered.command_id: remembered for remembered in kept}
+def unpack_results(text: str) -> StoredResults:
+    """The results in a packed text, by command id, oldest first."""
+    kept: list[StoredResult] = _unpack(_RESULTS, text)
+    return {stored.command_id: stored for stored in kept}
 
 
-def packed_rejections(refusals: StoredRejections) -> str:
-    """The last of the refusals, compressed; those that all together are too many bytes go."""
-    kept = list(refusals.values())
-    while len(text := _pack(_REFUSALS, kept)) > PACKED_REJECTIONS_BYTES_MAX:
+def pack_rejections(rejections: StoredRejections) -> str:
+    """The rejections, compressed; while they exceed the limit, the older half is dropped."""
+    kept = list(rejections.values())
+    while len(text := _pack(_REJECTIONS, kept)) > PACKED_REJECTIONS_BYTES_MAX:
         kept = kept[len(kept) // 2 + 1 :]
     return text
 
 
-def unpacked_rejections(text: str) -> StoredRejections:
-    kept: list[StoredRejection] = _unpack(_REFUSALS, text)
-    return {remembered.command_id: remembered for remembered in kept}
+def unpack_rejections(text: str) -> StoredRejections:
+    """The rejections in a packed text, by command id, oldest first."""
+    kept: list[StoredRejection] = _unpack(_REJECTIONS, text)
+    return {stored.command_id: stored for stored in kept}
 
 
 def _pack(shape: TypeAdapter[Any], kept: list[Any]) -> str:
@@ -134,27 +135,27 @@ def _unpack(shape: TypeAdapter[Any], text: str) -> Any:
     return shape.validate_json(zlib.decompress(base64.b64decode(text))) if text else []
 
 
-def recent(answers: list[StoredResult], now: datetime) -> list[StoredResult]:
-    """The opening's answer, for ever, and those that are young or among the last thousand."""
-    opening, later = answers[:1], answers[1:][-REMEMBER_AT_MOST:]
-    old = [a for a in later[:-REMEMBER_AT_LEAST] if now - a.at > REMEMBER_FOR]
+def retained(results: list[StoredResult], now: datetime) -> list[StoredResult]:
+    """The result of the opening, always, and the later ones that are recent or among the last."""
+    opening, later = results[:1], results[1:][-RESULTS_MAX:]
+    old = [stored for stored in later[:-RESULTS_MIN] if now - stored.at > RETENTION]
     return opening + later[len(old) :]
 
 
 def from_stream(
     stream: Iterable[Envelope], order: Order = _UNOPENED
 ) -> tuple[Order, StoredResults]:
-    """An order that has ended and the answers it gave, folded from all its published events.
+    """Folds published events into an order and the results of the batches that caused them.
 
-    Or from those that came after `order`. An instruction that changed nothing left no event: asked
-    again, it is decided again.
+    `stream` holds all events of the order, or all after `order`. A no-op left no event, so its
+    result is not restored: repeated, it is decided again.
     """
-    answers: StoredResults = {}
+    results: StoredResults = {}
     for command_id, caused in groupby(stream, key=lambda e: e.metadata.command_id):
         events = list(caused)
         order = fold((e.event() for e in events), order)
-        answer = result_of(order, events, events[0].metadata.payload_hash, attempt_id=None)
-        answers[command_id] = StoredResult(
-            command_id=command_id, at=events[0].occurred_at, answer=answer
+        result = result_of(order, events, events[0].metadata.payload_hash, attempt_id=None)
+        results[command_id] = StoredResult(
+            command_id=command_id, at=events[0].occurred_at, result=result
         )
-    return order, answers
+    return order, results

@@ -1,4 +1,4 @@
-"""What crosses the border of an order's workflow: instructions in, answers and refusals out."""
+"""The messages of an order's workflow: command batches in, results and rejections out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from orders.models import StoredModel
 from orders.order import Order
 from orders.steps import StepResult
 
-TASK = "OrderWorkflow"  # The workflow type, part of every open order's history.
+WORKFLOW_TYPE = "OrderWorkflow"  # Part of the history of every open order.
 COMMANDS_MAX = 600
 TYPES_NAMED_MAX = 3
 
 
 class CommandBatch(BaseModel):
-    """Commands or results on their way to one order, all or nothing, and who sends them."""
+    """Commands, or results of services, for one order, and who sends them: all or nothing."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,18 +27,18 @@ class CommandBatch(BaseModel):
         min_length=1, max_length=COMMANDS_MAX
     )
     expected_versions: list[int] | None = None
-    """What the caller believes the order's version to be; checked by the order itself."""
+    """The versions that the caller accepts the order to have; the order itself checks them."""
     actor: str
     payload_hash: str
-    """Of the commands as they were received: tells a repeated request from a changed one."""
+    """Of the commands as received: distinguishes a repeated request from a changed one."""
     attempt_id: str
-    """Of the one HTTP request that carries it: tells the first answer from a repeated one."""
+    """Of the HTTP request that carries it: distinguishes a first response from a replayed one."""
     request_id: str | None = None
     traceparent: str | None = None
 
     @property
     def name(self) -> str:
-        """Its commands in a few words, as in "add-item-to-order ×12, place-order".
+        """Its command types, as in "add-item-to-order ×12, place-order"; no caller's text.
 
         The name of the update or signal that carries it, which the Temporal Web UI shows.
         """
@@ -50,18 +50,19 @@ class CommandBatch(BaseModel):
 
 
 class QueuedCommands(BaseModel):
-    """An instruction that nobody waits for, with the id under which it counts once."""
+    """An asynchronous command batch: the payload of a signal."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     command_id: str
-    instruction: CommandBatch
-    place: str
-    """Where the caller's request has the command number {}, for a refusal to point to."""
+    """The idempotency key; for an update, Temporal carries it as the update id."""
+    batch: CommandBatch
+    pointer: str
+    """JSON pointer to command number {} in the caller's request."""
 
 
 class CommandResult(StoredModel):
-    """What an order says to an instruction; remembered, so that asking again gets the same."""
+    """The result of a command batch; stored, so that a repeated batch gets the same."""
 
     version: int
     status: str
@@ -69,33 +70,33 @@ class CommandResult(StoredModel):
     """In minor units of `currency`."""
     currency: str
     event_types: list[str]
-    """Of the events that it caused; the last of them made `version`."""
+    """Of the events that the batch caused; the last of them has `version`."""
     payload_hash: str
     attempt_id: str | None
-    """None where the answer was restored from the log, which does not keep it."""
+    """None where the result was restored from the log, which does not store it."""
 
 
 class Rejection(StoredModel):
-    """Why an instruction changed nothing; the details of the ApplicationError that says so."""
+    """Why a command batch was rejected; the details of the ApplicationError that reports it."""
 
     code: str
     message: str
     version: int
     allowed_commands: list[str]
     index: int = 0
-    """The place of the refused command in its instruction."""
+    """Of the rejected command in its batch."""
     field: str | None = None
     """The field of that command to change, where it is one."""
     payload_hash: str | None = None
-    """Of the instruction, where the refusal is remembered."""
+    """Of the batch, where the rejection is stored."""
 
 
 class Preview(StoredModel):
-    """What an instruction would do to an order as it is now; nothing of it has happened."""
+    """What a command batch would do to an order as it is now; nothing of it has happened."""
 
     version: int
-    """Of the order that was asked."""
-    refusal: Rejection | None = None
+    """Of the order before the batch."""
+    rejection: Rejection | None = None
     event_types: list[str] = Field(default_factory=list)
     total_before: int = 0
     total_after: int = 0
@@ -115,19 +116,19 @@ REOPENING: ShellCode = "order-reopening"
 
 
 class Snapshot(StoredModel):
-    """All that an order needs to go on in a new run of its workflow."""
+    """All that an order needs to continue in a new run of its workflow."""
 
     schema_version: int = 1
     order: Order = Order()
     unpublished: list[Envelope] = Field(default_factory=list)
-    answers: str = ""
-    """The remembered answers, packed: see workflows/answers.py."""
-    refusals: str = ""
-    """The remembered refusals, packed alike."""
+    results: str = ""
+    """The stored results, packed: see workflows/idempotency.py."""
+    rejections: str = ""
+    """The stored rejections, packed likewise."""
     traces: dict[str, str] = Field(default_factory=dict)
-    """By step id, the trace of the request that led to the step."""
+    """By step id, the traceparent of the request that led to the step."""
     reopened: bool = False
-    """The order had ended; it may go on only if the log has nothing newer than this snapshot."""
+    """The order had ended; it continues only from the last event in the log."""
 
 
 class WorkflowInput(StoredModel):

@@ -1,8 +1,8 @@
 """One workflow per order: a durable shell around the pure decider.
 
-Its history is the order's event-sourced state. The handler decides and records; all I/O happens in
-three loops that never wait for one another: one publishes, one carries out what is owed, and one
-keeps deadlines. So nothing is told or asked before it is durable.
+Its history is the order's event-sourced state. Handlers decide and record; all I/O happens in three
+loops that do not wait for one another: one publishes events, one runs steps, one waits for
+deadlines. So a service is called only about what is durable.
 """
 
 from __future__ import annotations
@@ -18,114 +18,103 @@ from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from eventlog.envelope import Batch, Envelope, digest
+from eventlog.envelope import Batch, Envelope
 from orders.order import Order
 from orders.rules.deadlines import Deadline, next_deadline
 from orders.rules.process import is_finished, next_steps
 from orders.steps import AnyStep, DeadlinePassed, StepFailed, StepRequest, StepResult
-from workflows import idempotency as memory
+from workflows import idempotency
 from workflows.activity_options import (
-    AFTER_A_CONFLICT,
-    AFTER_A_FAILURE,
-    FOR_EVER,
     HEAD_OF_LOG,
     LOG_AFTER,
-    ONE_CALL,
-    ONE_TRY,
-    PUBLISH_EVENTS,
-    TASKS,
-    UNTIL_IT_IS_A_TROUBLE,
+    LOG_RETRY,
+    LOG_TIMEOUT,
+    STEP_ACTIVITIES,
+    STEP_RETRY,
+    STEP_TIMEOUT,
+    STUCK_STEP_DELAY,
     summary,
 )
-from workflows.command_handler import Rejected, decide_batch, preview, refused
+from workflows.command_handler import Rejected, decide_batch, preview, rejected_by
+from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
 from workflows.messages import (
     LOG_BEHIND,
     ORDER_TOO_LARGE,
     REOPENING,
-    TASK,
+    WORKFLOW_TYPE,
     CommandBatch,
     CommandResult,
     Preview,
     QueuedCommands,
+    Rejection,
     Snapshot,
     WorkflowInput,
 )
+from workflows.publisher import Publisher, bytes_of
 from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
-
-# A snapshot must stay under Temporal's 2 MB: these two, and the answers with their own limit.
-UNPUBLISHED_BYTES_MAX = 1_250_000
 ORDER_BYTES_MAX = 500_000
-BATCH_BYTES_MAX = 500_000
 
 M = TypeVar("M", bound=BaseModel)
 
 _ORDER = TypeAdapter(Order)
-_RESULT: Any = StepResult  # The converter takes a union of models, though it is no class.
+_RESULT: Any = StepResult  # The converter accepts a union of models, although it is no class.
 
 
-class HistoryDiverged(Exception):
-    """Replaying this order's history decided other events than were published.
-
-    A rule was changed under an open order. Its task fails until the rule it began under is back;
-    in production, pin orders to worker versions instead.
-    """
-
-
-@workflow.defn(name=TASK)
+@workflow.defn(name=WORKFLOW_TYPE)
 class OrderWorkflow:
-    """One order, from its opening until nothing more can be owed."""
+    """One order, from its opening until it has ended and no step is left."""
 
     @workflow.init  # Handlers run before run(): all state is built here.
     def __init__(self, start: WorkflowInput) -> None:
         snapshot = start.snapshot or Snapshot()
         self.order = snapshot.order
-        self.unpublished = list(snapshot.unpublished)
-        self.answers = memory.unpacked(snapshot.answers)
-        self.refusals = memory.unpacked_rejections(snapshot.refusals)
+        self.publisher = Publisher(snapshot.unpublished, self._after_publishing)
+        self.results = idempotency.unpack_results(snapshot.results)
+        self.rejections = idempotency.unpack_rejections(snapshot.rejections)
         self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
-        self.waiting: list[QueuedCommands] = []  # For the order to be reopened.
-        self.troubles: dict[str, str] = {}  # What a person should know of, by where it comes from.
-        self.unpublished_bytes = _size(self.unpublished)
-        self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
+        self.queued: list[QueuedCommands] = []  # Until the order is reopened.
+        self.cancellation_alert: str | None = None
+        self.history_is_long = False
+        self.order_bytes_max = len(_ORDER.dump_json(self.order))
         self.deadline = next_deadline(self.order)
-        self.under_way: dict[str, asyncio.Task[None]] = {}
-        self._show()
+        self.running_steps: dict[str, asyncio.Task[None]] = {}
+        self._update_web_ui()
 
     @workflow.run
     async def run(self, start: WorkflowInput) -> str:
-        """Lives until the order is over; returns how it ended. No failed activity ends it."""
+        """Runs until the order has finished; returns how it ended. No failed activity ends it."""
         if self.reopening or self.order.version == 0:
-            beginning = asyncio.create_task(self._begin())
-            await self._until(beginning.done)
-            if (ended := beginning.result()) is not None:
+            starting = asyncio.create_task(self._start())
+            await self._wait_until(starting.done)
+            if (ended := starting.result()) is not None:
                 return ended
         loops = [
             asyncio.create_task(loop())
-            for loop in (self._publish, self._fulfil, self._keep_deadlines)
+            for loop in (self.publisher.run, self._run_steps, self._watch_deadlines)
         ]
 
         def is_due() -> bool:
-            return self._ended() or any(loop.done() for loop in loops)
+            return self._has_finished() or any(loop.done() for loop in loops)
 
-        await self._until(lambda: is_due() or self._history_is_long())
+        await self._wait_until(lambda: is_due() or self.history_is_long)
         if not is_due():
             # In a task of its own: together with a busy one, it would make commands wait a second.
             pause = asyncio.create_task(
-                workflow.sleep(timedelta(milliseconds=1), summary="before it goes on in a new run")
+                workflow.sleep(timedelta(milliseconds=1), summary="before continuing as new")
             )
-            await self._until(lambda: pause.done() and workflow.all_handlers_finished())
+            await self._wait_until(lambda: pause.done() and workflow.all_handlers_finished())
         for loop in loops:
             if loop.done():
                 loop.result()  # Raises what stopped it: a bug, or HistoryDiverged.
-        if self._ended():
+        if self._has_finished():
             return f"{self.order.status} at version {self.order.version}"
-        # What does not finish is not waited for: the next run publishes and asks again.
+        # Activities under way are abandoned: the next run publishes and calls again.
         return workflow.continue_as_new(
             WorkflowInput(snapshot=self._snapshot()),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
@@ -137,137 +126,141 @@ class OrderWorkflow:
 
         Handles every update name: the sender names a batch by its commands, for the Web UI.
         """
+        self._check_history_size()
         with _rejections_as_errors():
-            return self._carry(_command_id(), _decoded(args, CommandBatch))
+            return self._execute(_command_id(), _decoded(args, CommandBatch))
 
     @execute.validator
     def check(self, name: str, args: Sequence[RawValue]) -> None:
         """Rejects before anything enters history: a rejected batch leaves no trace."""
         with _rejections_as_errors():
-            if _command_id() not in self.answers:
+            if _command_id() not in self.results:
                 self._decide(_command_id(), _decoded(args, CommandBatch))
 
     @workflow.signal(dynamic=True)
     def enqueue(self, name: str, args: Sequence[RawValue]) -> None:
         """Executes a batch asynchronously: its result or rejection can be queried later."""
+        self._check_history_size()
         try:
             queued = _decoded(args, QueuedCommands)
         except ValueError:
             workflow.logger.error("Signal %s was ignored: it carries no command batch", name)
             return
-        self._take(queued)
-
-    def _take(self, queued: QueuedCommands) -> None:
         if self.reopening:
-            self.waiting.append(queued)
-            return
+            self.queued.append(queued)
+        else:
+            self._execute_queued(queued)
+
+    @workflow.query
+    def command_status(self, command_id: str) -> CommandStatus | None:
+        """The status of a command batch; None if the order does not know it, or not any more."""
+        if any(queued.command_id == command_id for queued in self.queued):
+            return CommandStatus()
+        return idempotency.status_of(command_id, self.results, self.rejections)
+
+    @workflow.query
+    def preview(self, batch: CommandBatch) -> Preview:
+        """What a batch would do now; a query, so it changes nothing."""
+        return preview(batch, self.order, workflow.now())
+
+    def _execute(self, command_id: str, batch: CommandBatch) -> CommandResult:
+        """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
+        if command_id in self.results:
+            return self.results[command_id].result
+        events, order = self._decide(command_id, batch)
+        self._record(events, order, batch.traceparent)
+        result = idempotency.result_of(self.order, events, batch.payload_hash, batch.attempt_id)
+        self.results[command_id] = StoredResult(
+            command_id=command_id, at=workflow.now(), result=result
+        )
+        return result
+
+    def _execute_queued(self, queued: QueuedCommands) -> None:
         try:
-            self._carry(queued.command_id, queued.instruction)
-        except Rejected as no:
-            self._remember(no, queued)
+            self._execute(queued.command_id, queued.batch)
+        except Rejected as error:
+            self._store_rejection(error.rejection, queued)
 
-    @workflow.query
-    def outcome(self, command_id: str) -> memory.CommandStatus | None:
-        """What became of an instruction; None if the order does not know it, or not any more."""
-        if any(queued.command_id == command_id for queued in self.waiting):
-            return memory.CommandStatus()
-        return memory.outcome(command_id, self.answers, self.refusals)
-
-    @workflow.query
-    def preview(self, instruction: CommandBatch) -> Preview:
-        """What an instruction would do now; a query, so it changes nothing."""
-        return preview(instruction, self.order, workflow.now())
-
-    def _carry(self, command_id: str, instruction: CommandBatch) -> CommandResult:
-        """Carries out an instruction once, and answers it ever again; raises Refused."""
-        if command_id in self.answers:
-            return self.answers[command_id].answer
-        events, order = self._decide(command_id, instruction)
-        self._record(events, order, instruction.traceparent)
-        answer = memory.result_of(
-            self.order, events, instruction.payload_hash, instruction.attempt_id
+    def _store_rejection(self, rejection: Rejection, queued: QueuedCommands) -> None:
+        if rejection.payload_hash is not None:
+            return  # It is a stored one.
+        stored = rejection.model_copy(update={"payload_hash": queued.batch.payload_hash})
+        self.rejections[queued.command_id] = StoredRejection(
+            command_id=queued.command_id, pointer=queued.pointer, rejection=stored
         )
-        self.answers[command_id] = memory.StoredResult(
-            command_id=command_id, at=workflow.now(), answer=answer
-        )
-        return answer
+        if len(self.rejections) > idempotency.REJECTIONS_MAX:
+            del self.rejections[next(iter(self.rejections))]
 
-    def _decide(self, command_id: str, instruction: CommandBatch) -> tuple[list[Envelope], Order]:
-        """The events of an instruction and the order after them; changes nothing itself."""
+    def _decide(self, command_id: str, batch: CommandBatch) -> tuple[list[Envelope], Order]:
+        """The events of a batch and the order after them; changes nothing itself."""
         if self.reopening:
-            raise refused(self.order, REOPENING, "the order is being reopened; try again")
-        known = self.refusals.get(command_id)
-        if known is not None and known.refusal.code != LOG_BEHIND:
-            raise Rejected(known.refusal)
-        events, order = decide_batch(instruction, self.order, command_id, workflow.now())
+            raise rejected_by(self.order, REOPENING, "the order is being reopened; try again")
+        known = self.rejections.get(command_id)
+        if known is not None and known.rejection.code != LOG_BEHIND:
+            raise Rejected(known.rejection)
+        events, order = decide_batch(batch, self.order, command_id, workflow.now())
         self._check_room(events, order)
         return events, order
 
-    def _remember(self, no: Rejected, queued: QueuedCommands) -> None:
-        if no.refusal.payload_hash is not None:
-            return  # It is one that we remember.
-        told = no.refusal.model_copy(update={"payload_hash": queued.instruction.payload_hash})
-        self.refusals[queued.command_id] = memory.StoredRejection(
-            command_id=queued.command_id, place=queued.place, refusal=told
-        )
-        if len(self.refusals) > memory.REJECTIONS_MAX:
-            del self.refusals[next(iter(self.refusals))]
-
     def _check_room(self, events: list[Envelope], order: Order) -> None:
-        if self.unpublished_bytes + _size(events) > UNPUBLISHED_BYTES_MAX:
-            raise refused(self.order, LOG_BEHIND, "too much of the order waits for the log")
-        if self._bytes_at_most(events, order) > ORDER_BYTES_MAX:
-            raise refused(self.order, ORDER_TOO_LARGE, "the order is too large to hold any more")
+        if not self.publisher.has_room_for(events):
+            raise rejected_by(
+                self.order, LOG_BEHIND, "too many events of the order wait for the log"
+            )
+        if self._bytes_max(events, order) > ORDER_BYTES_MAX:
+            raise rejected_by(self.order, ORDER_TOO_LARGE, "the order is too large to grow further")
 
-    def _bytes_at_most(self, events: list[Envelope], order: Order) -> int:
-        """A bound on the order's size that costs nothing; where it is too high, the size itself."""
-        bound = self.order_bytes_at_most + _size(events)
+    def _bytes_max(self, events: list[Envelope], order: Order) -> int:
+        """An upper bound of the order's size that is cheap; where it is too high, the size."""
+        bound = self.order_bytes_max + bytes_of(events)
         return bound if bound <= ORDER_BYTES_MAX else len(_ORDER.dump_json(order))
 
     def _record(self, events: list[Envelope], order: Order, traceparent: str | None) -> None:
-        """What was decided has happened from here on; the loops see to the rest."""
+        """Makes a decision the state of the order; the loops act on it."""
+        self.order_bytes_max = self._bytes_max(events, order)
         self.order = order
-        self.unpublished += events
-        self.unpublished_bytes += _size(events)
-        self.order_bytes_at_most = self._bytes_at_most(events, order)
+        self.publisher.add(events)
         self.traces = {key: self.traces.get(key, traceparent or "") for key in order.steps}
         self.deadline = next_deadline(order)
         if workflow.info().typed_search_attributes.get(STATUS) != order.status:
             workflow.upsert_search_attributes([STATUS.value_set(order.status)])
-        self._show()
+        self._update_web_ui()
 
-    def _hear(self, result: StepResult, source: str, traceparent: str | None = None) -> None:
-        """Decides on a result the way it decides on a command; none is refused."""
-        instruction = CommandBatch(
+    def _apply_result(
+        self, result: StepResult, source: str, traceparent: str | None = None
+    ) -> None:
+        """Decides on a result as on a command; none is rejected."""
+        self._check_history_size()
+        batch = CommandBatch(
             commands=[result], actor=source, payload_hash="", attempt_id="", traceparent=traceparent
         )
         command_id = f"{result.type}:{self.order.version + 1}"
-        events, order = decide_batch(instruction, self.order, command_id, workflow.now())
+        events, order = decide_batch(batch, self.order, command_id, workflow.now())
         if events:
             self._record(events, order, traceparent)
 
-    async def _fulfil(self) -> None:
-        """Carries out what is owed, each step on its own: none waits for another."""
+    async def _run_steps(self) -> None:
+        """Runs the order's steps concurrently, each until it has a result."""
         while True:
             await workflow.wait_condition(
                 lambda: (
-                    self.order.steps.keys() != self.under_way.keys()
-                    or any(task.done() for task in self.under_way.values())
+                    self.order.steps.keys() != self.running_steps.keys()
+                    or any(task.done() for task in self.running_steps.values())
                 )
             )
-            for task in self.under_way.values():
+            for task in self.running_steps.values():
                 if task.done():
                     task.result()  # Raises what a bug in here raised.
-            # A step that is owed no more has been answered otherwise; its call may end by itself.
-            self.under_way = {
-                step.step_id: self.under_way.get(step.step_id)
-                or asyncio.create_task(self._carry_out(step))
+            # A step that the order no longer has was settled otherwise; its call ends by itself.
+            self.running_steps = {
+                step.step_id: self.running_steps.get(step.step_id)
+                or asyncio.create_task(self._run_step(step))
                 for step in next_steps(self.order)
             }
 
-    async def _carry_out(self, step: AnyStep) -> None:
-        """Asks for one step until there is an answer; in trouble, at leisure or when told to."""
-        task, trace = TASKS[type(step)], self.traces.get(step.step_id) or None
+    async def _run_step(self, step: AnyStep) -> None:
+        """Calls the service until there is a result; a stuck step waits between rounds."""
+        activity, trace = STEP_ACTIVITIES[type(step)], self.traces.get(step.step_id) or None
         request = StepRequest(
             order_id=workflow.info().workflow_id,
             customer_id=self.order.customer_id,
@@ -278,35 +271,40 @@ class OrderWorkflow:
         while step.step_id in self.order.steps:
             try:
                 result: StepResult = await workflow.execute_activity(
-                    task.activity,
+                    activity.name,
                     request,
                     result_type=_RESULT,
-                    start_to_close_timeout=ONE_CALL,
-                    retry_policy=UNTIL_IT_IS_A_TROUBLE,
+                    start_to_close_timeout=STEP_TIMEOUT,
+                    retry_policy=STEP_RETRY,
                     summary=summary(step, self.order.currency),
                 )
-                self._hear(result, task.party, trace)
-                reason = f"{task.party} said {result.type}, which is no answer to it"
+                self._apply_result(result, activity.service, trace)
+                reason = f"{activity.service} said {result.type}, which does not settle the step"
             except ActivityError as error:
                 reason = getattr(error.cause, "message", str(error))
             if step.step_id in self.order.steps:
-                self._hear(StepFailed(step_id=step.step_id, reason=reason), task.party, trace)
-                with suppress(TimeoutError):
-                    await workflow.wait_condition(
-                        lambda: step.step_id not in self.order.stuck_steps,
-                        timeout=AFTER_A_FAILURE,
-                        timeout_summary=f"before {step.step_id} is tried again, or on retry-step",
-                    )
+                failed = StepFailed(step_id=step.step_id, reason=reason)
+                self._apply_result(failed, activity.service, trace)
+                await self._wait_while_stuck(step.step_id)
 
-    async def _keep_deadlines(self) -> None:
-        """Waits for the order's next deadline; a new run goes on waiting for the same time."""
+    async def _wait_while_stuck(self, step_id: str) -> None:
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: step_id not in self.order.stuck_steps,
+                timeout=STUCK_STEP_DELAY,
+                timeout_summary=f"before {step_id} is tried again, or on retry-step",
+            )
+
+    async def _watch_deadlines(self) -> None:
+        """Waits for the order's next deadline; a new run continues to wait for the same time."""
         while True:
             await workflow.wait_condition(lambda: self.deadline is not None)
             deadline = self.deadline
-            if deadline is not None and await self._passes(deadline):
-                self._hear(DeadlinePassed(deadline=deadline.name, at=deadline.at), "deadline")
+            if deadline is not None and await self._deadline_reached(deadline):
+                passed = DeadlinePassed(deadline=deadline.name, at=deadline.at)
+                self._apply_result(passed, "deadline")
 
-    async def _passes(self, deadline: Deadline) -> bool:
+    async def _deadline_reached(self, deadline: Deadline) -> bool:
         """Whether the deadline passes; it may also be lifted or replaced by another."""
         left = max(deadline.at - workflow.now(), timedelta()) + timedelta(milliseconds=1)
         try:
@@ -319,120 +317,100 @@ class OrderWorkflow:
             return True
         return False
 
-    async def _publish(self) -> None:
-        """Sends what was decided to the log, in order; more gathers while a batch is on its way."""
-        while True:
-            await workflow.wait_condition(lambda: bool(self.unpublished))
-            batch = _next_batch(self.unpublished)
-            first, last = batch[0].version, batch[-1].version
-            versions = f"{first}" if first == last else f"{first} to {last}"
-            try:
-                published: str = await workflow.execute_activity(
-                    PUBLISH_EVENTS,
-                    Batch(order_id=workflow.info().workflow_id, events=batch),
-                    result_type=str,
-                    start_to_close_timeout=ONE_TRY,
-                    retry_policy=FOR_EVER,
-                    summary=f"{versions}: {', '.join(dict.fromkeys(e.type for e in batch))}",
-                )
-            except ActivityError as error:
-                # All else is retried for ever: this is a conflict, which only a person can settle.
-                trouble = f"version {versions} cannot be published: {error.cause}"
-                self.troubles["publishing"] = trouble
-                workflow.logger.error("Order %s: %s", workflow.info().workflow_id, trouble)
-                self._show()
-                await workflow.sleep(AFTER_A_CONFLICT, summary="before publishing is tried again")
-                continue
-            if published != digest(batch):
-                raise HistoryDiverged(f"version {versions} was published as other events")
-            del self.unpublished[: len(batch)]
-            self.unpublished_bytes -= _size(batch)
-            self.troubles.pop("publishing", None)
-            self._show()
-
-    async def _begin(self) -> str | None:
-        """Makes sure that this workflow is wanted; returns why not, if it is not."""
+    async def _start(self) -> str | None:
+        """Waits until the order is open; returns why it is not to be run, or None."""
         if self.reopening:
             head: int = await workflow.execute_activity(
                 HEAD_OF_LOG,
                 workflow.info().workflow_id,
                 result_type=int,
-                start_to_close_timeout=ONE_TRY,
-                retry_policy=FOR_EVER,
-                summary=f"may the order go on after version {self.order.version}?",
+                start_to_close_timeout=LOG_TIMEOUT,
+                retry_policy=LOG_RETRY,
+                summary=f"is version {self.order.version} the last in the log?",
             )
             if head != self.order.version:
                 await self._catch_up()
             self.reopening = False
-            for queued in self.waiting:
-                self._take(queued)
-            self.waiting.clear()
+            for queued in self.queued:
+                self._execute_queued(queued)
+            self.queued.clear()
         try:
             await workflow.wait_condition(
-                lambda: bool(self.unpublished),
+                lambda: bool(self.publisher.unpublished),
                 timeout=FIRST_COMMAND_PATIENCE,
-                timeout_summary="for the command that this was started for",
+                timeout_summary="for the command that started the workflow",
             )
         except TimeoutError:
-            return "nothing was asked of it"
+            return "no command came"
         return None
 
     async def _catch_up(self) -> None:
-        """Another run went on and ended after our snapshot was made; nobody writes beside us."""
+        """Applies what another run published after our snapshot; that run has ended."""
         later: Batch = await workflow.execute_activity(
             LOG_AFTER,
             args=[workflow.info().workflow_id, self.order.version],
             result_type=Batch,
-            start_to_close_timeout=ONE_TRY,
-            retry_policy=FOR_EVER,
-            summary=f"what became of the order after version {self.order.version}?",
+            start_to_close_timeout=LOG_TIMEOUT,
+            retry_policy=LOG_RETRY,
+            summary=f"the events after version {self.order.version}",
         )
-        self.order, answers = memory.from_stream(later.events, self.order)
-        self.answers |= answers
-        self.order_bytes_at_most = len(_ORDER.dump_json(self.order))
+        self.order, results = idempotency.from_stream(later.events, self.order)
+        self.results |= results
+        self.order_bytes_max = len(_ORDER.dump_json(self.order))
         self.deadline = next_deadline(self.order)
-        self._show()
+        self._update_web_ui()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Waits even if the workflow is cancelled: an order is called off by CancelOrder only."""
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits even if the workflow is cancelled: only CancelOrder cancels an order."""
         while not condition():
             try:
                 await workflow.wait_condition(condition)
             except asyncio.CancelledError:
-                trouble = "a cancellation of the workflow was ignored; send cancel-order instead"
-                self.troubles["cancellation"] = trouble
-                self._show()
+                self.cancellation_alert = (
+                    "a cancellation of the workflow was ignored; send cancel-order instead"
+                )
+                self._update_web_ui()
 
-    def _ended(self) -> bool:
-        return is_finished(self.order) and not self.unpublished
+    def _has_finished(self) -> bool:
+        return is_finished(self.order) and not self.publisher.unpublished
 
-    def _history_is_long(self) -> bool:
-        return workflow.info().is_continue_as_new_suggested()
+    def _after_publishing(self) -> None:
+        self._check_history_size()
+        self._update_web_ui()
+
+    def _check_history_size(self) -> None:
+        """Notes whether to continue as new; called only for what history records.
+
+        Temporal's suggestion is a value of the activation. One that brings only a rejected update
+        leaves nothing in history, so a condition on it would not be let through on replay.
+        """
+        self.history_is_long |= workflow.info().is_continue_as_new_suggested()
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             order=self.order,
-            unpublished=self.unpublished,
-            answers=memory.packed(self.answers, workflow.now()),
-            refusals=memory.packed_rejections(self.refusals),
+            unpublished=self.publisher.unpublished,
+            results=idempotency.pack_results(self.results, workflow.now()),
+            rejections=idempotency.pack_rejections(self.rejections),
             traces=self.traces,
         )
 
-    def _show(self) -> None:
-        troubles = list(self.troubles.values())
-        workflow.set_current_details(details(self.order, len(self.unpublished), troubles))
+    def _update_web_ui(self) -> None:
+        alerts = [a for a in (self.publisher.alert, self.cancellation_alert) if a]
+        unpublished = len(self.publisher.unpublished)
+        workflow.set_current_details(details(self.order, unpublished, alerts))
 
 
 @contextmanager
 def _rejections_as_errors() -> Iterator[None]:
-    """Lets a refusal cross the border with its code and its reasons."""
+    """Reports a rejection to the client with its code and details."""
     try:
         yield
-    except Rejected as no:
-        refusal = no.refusal
+    except Rejected as error:
+        rejection = error.rejection
         raise ApplicationError(
-            refusal.message, refusal.model_dump(), type=refusal.code, non_retryable=True
-        ) from no
+            rejection.message, rejection.model_dump(), type=rejection.code, non_retryable=True
+        ) from error
 
 
 def _decoded(args: Sequence[RawValue], shape: type[M]) -> M:
@@ -445,19 +423,3 @@ def _command_id() -> str:
     update = workflow.current_update_info()
     assert update is not None, "only update handlers have a command id"
     return update.id
-
-
-def _size(events: list[Envelope]) -> int:
-    """In bytes, as a snapshot carries them."""
-    return sum(len(e.model_dump_json()) for e in events)
-
-
-def _next_batch(unpublished: list[Envelope]) -> list[Envelope]:
-    """As many of the oldest events as one activity's input may hold, and at least one."""
-    size, count = 0, 0
-    for envelope in unpublished:
-        size += _size([envelope])
-        if count and size > BATCH_BYTES_MAX:
-            break
-        count += 1
-    return unpublished[:count]

@@ -1,46 +1,45 @@
-"""What the Temporal Web UI shows of an order: Markdown for people, without personal data."""
+"""An order in the Temporal Web UI: Markdown without personal data."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from orders import ledger
-from orders import statuses as derived
+from orders import ledger, statuses
 from orders.entities import Line, Return, Shipment
 from orders.lifecycle import Status
 from orders.money import formatted
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
-from workflows import activity_options as steps
+from workflows import activity_options
 
 LINES_SHOWN = 20
 
 
 def summary(order: Order) -> str:
-    """One line for the list of workflows: whose order it is, and how much it comes to."""
+    """One line for the list of workflows: customer, number of lines, total."""
     lines = f"{len(order.lines)} line{'s' * (len(order.lines) != 1)}"
     return f"customer {order.customer_id}, {lines}, {formatted(order.total, order.currency)}"
 
 
-def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
-    """The order as it is now, and what it is waiting for until when."""
+def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
+    """The order as it is now, what needs attention, and what it waits for until when."""
     if order.version == 0:
-        return "Nobody has opened this order yet."
+        return "This order has not been opened."
     parts = [
         f"### {order.status}, {formatted(order.total, order.currency)}",
         f"Customer {order.customer_id}, version {order.version}",
     ]
-    parts += [f"**Needs attention:** {trouble}" for trouble in troubles]
+    parts += [f"**Needs attention:** {alert}" for alert in alerts]
     parts += [
-        f"**Needs attention:** {key} does not get on: {_plain(reason)} (`retry-step` asks again)"
+        f"**Needs attention:** step {key} is stuck: {_plain(reason)} (`retry-step` tries it again)"
         for key, reason in order.stuck_steps.items()
     ]
     parts += _waiting(order)
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")
     if order.lines:
-        parts += ["Its lines:", _lines(order)]  # Two lists in a row would be drawn as one.
+        parts += ["Lines:", _lines(order)]  # Two lists in a row would be drawn as one.
     if order.shipping_charge:
         parts.append(f"Shipping: {formatted(order.shipping_charge, order.currency)}")
     if order.discounts:
@@ -54,13 +53,13 @@ def details(order: Order, unpublished: int, troubles: Sequence[str]) -> str:
 
 def _waiting(order: Order) -> Iterable[str]:
     if order.status is Status.ON_HOLD:
-        yield "**Is held:** it hears what happens, but does nothing new until `release-order`"
+        yield "**On hold:** results are applied, but no step begins until `release-order`"
     if order.awaiting:
         yield f"**Waits for the customer:** {_question(order)}"
-    owed = [f"- {steps.summary(step, order.currency)}" for step in order.steps.values()]
-    if owed:
+    steps = [f"- {activity_options.summary(step, order.currency)}" for step in order.steps.values()]
+    if steps:
         yield "Waits for other services:"
-        yield "\n".join(owed)
+        yield "\n".join(steps)
     if (deadline := next_deadline(order)) is not None:
         yield f"Deadline: {deadline.name} at {deadline.at:%Y-%m-%d %H:%M} UTC"
 
@@ -80,20 +79,20 @@ def _ledger(order: Order) -> str:
         "voided": ledger.voided(order),
         "due by now": ledger.due(order),
     }
-    told = ", ".join(f"{formatted(n, order.currency)} {what}" for what, n in amounts.items() if n)
-    return f"Payment {derived.payment_status(order)}: {told}"
+    shown = ", ".join(f"{formatted(n, order.currency)} {what}" for what, n in amounts.items() if n)
+    return f"Payment {statuses.payment_status(order)}: {shown}"
 
 
 def _shipment(shipment: Shipment) -> str:
-    by = f", tracking {_plain(shipment.tracking)}" if shipment.tracking else ""
-    told = f"{shipment.status}, {_pieces(shipment.lines)}{by}"
-    return f"Shipment {shipment.shipment_id} from {shipment.location}: {told}"
+    tracking = f", tracking {_plain(shipment.tracking)}" if shipment.tracking else ""
+    state = f"{shipment.status}, {_pieces(shipment.lines)}{tracking}"
+    return f"Shipment {shipment.shipment_id} from {shipment.location}: {state}"
 
 
 def _return(back: Return) -> str:
-    waits = sum(back.outstanding.values())
-    still = f", {waits} still to come back" if waits else ""
-    return f"Return {back.return_id}: {back.status}, {_pieces(back.lines)}{still}"
+    outstanding = sum(back.outstanding.values())
+    rest = f", {outstanding} outstanding" if outstanding else ""
+    return f"Return {back.return_id}: {back.status}, {_pieces(back.lines)}{rest}"
 
 
 def _pieces(lines: Mapping[str, int]) -> str:
@@ -115,14 +114,14 @@ def _line(line: Line, order: Order) -> str:
         "reserved": line.reserved_quantity,
         "shipped": line.shipped,
         "delivered": line.delivered,
-        "cancelled": derived.cancelled_pieces(order, line.line_id),
+        "cancelled": statuses.cancelled_pieces(order, line.line_id),
         "returned": line.returned,
     }
-    come = "".join(f", {n} {what}" for what, n in counters.items() if n)
+    progress = "".join(f", {n} {what}" for what, n in counters.items() if n)
     what = f"{_plain(line.title)} ({_plain(line.sku)})"
-    return f"- {line.quantity} × {what} at {price}: **{total}**{come}"
+    return f"- {line.quantity} × {what} at {price}: **{total}**{progress}"
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes for nothing else."""
+    """Escapes text for Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)

@@ -133,10 +133,10 @@ async def open_order(
     try:
         return await _carry_out(services.gateway, mail, options, status=201)
     except Rejected as no:
-        line = no.refusal.index - 1  # The opening comes before the lines, all else after them.
+        line = no.rejection.index - 1  # The opening comes before the lines, all else after them.
         is_a_line = 0 <= line < len(order.lines)
         raise rejected_for(
-            context_of(request), no.refusal, f"#/lines/{line}" if is_a_line else "#"
+            context_of(request), no.rejection, f"#/lines/{line}" if is_a_line else "#"
         ) from no
 
 
@@ -156,13 +156,13 @@ async def send_commands(
 ) -> Response:
     """Carries out all of the commands or none; each decides on what the ones before it did."""
     mail = await _mail(
-        request, services, order_id, commands.commands, options, place="#/commands/{}"
+        request, services, order_id, commands.commands, options, pointer="#/commands/{}"
     )
     try:
         return await _carry_out(services.gateway, mail, options)
     except Rejected as no:
         raise rejected_for(
-            context_of(request), no.refusal, mail.place.format(no.refusal.index)
+            context_of(request), no.rejection, mail.pointer.format(no.rejection.index)
         ) from no
 
 
@@ -196,8 +196,8 @@ async def preview_amendment(
     """Decides on the amendment as if it were sent now, and changes nothing."""
     mail = await _mail(request, services, order_id, [amendment], options)
     foreseen = await services.gateway.preview(mail, options.wait_seconds)
-    if foreseen.refusal is not None:
-        raise rejected_for(context_of(request), foreseen.refusal, "#")
+    if foreseen.rejection is not None:
+        raise rejected_for(context_of(request), foreseen.rejection, "#")
     body = AmendmentPreview(order_id=order_id, **foreseen.model_dump(exclude={"refusal"}))
     headers = {"ETag": f'"{foreseen.version}"'}
     return Response(body.model_dump_json(), 200, headers, media_type="application/json")
@@ -219,7 +219,7 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
         try:
             return await _carry_out(services.gateway, mail, options)
         except Rejected as no:
-            raise rejected_for(context_of(request), no.refusal, "#") from no
+            raise rejected_for(context_of(request), no.rejection, "#") from no
 
     return send_command
 
@@ -266,7 +266,7 @@ async def _mail(
     commands: Sequence[PlaintextCommand],
     options: CommandOptions,
     opener: str | None = None,
-    place: str = "#",
+    pointer: str = "#",
 ) -> CommandMessage:
     """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
@@ -277,8 +277,8 @@ async def _mail(
         order_id=order_id,
         command_id=command_id,
         opens=opener is not None,
-        place=place,
-        instruction=messages.CommandBatch(
+        pointer=pointer,
+        batch=messages.CommandBatch(
             commands=[
                 c.with_generated_ids(short_hash(command_id, str(i))) for i, c in enumerate(safe)
             ],

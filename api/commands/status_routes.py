@@ -90,9 +90,9 @@ async def get_async_command(
 
 
 def accepted(mail: CommandMessage) -> Response:
-    """202: the instruction cannot be lost any more, and what becomes of it is to be asked for."""
+    """202: the batch cannot be lost any more, and what becomes of it is to be asked for."""
     href = f"/v1/orders/{mail.order_id}/commands/async/"
-    href += f"{mail.command_id}{mail.instruction.payload_hash}"
+    href += f"{mail.command_id}{mail.batch.payload_hash}"
     sent = AsyncCommand(order_id=mail.order_id, href=href, state="pending")
     response = _shown(sent, status=202)
     response.headers.update({"Location": href, "Preference-Applied": "respond-async"})
@@ -100,9 +100,9 @@ def accepted(mail: CommandMessage) -> Response:
 
 
 def answered(mail: CommandMessage, answer: messages.CommandResult, status: int) -> Response:
-    """200 or 201: the instruction was carried out, and this came of it."""
+    """200 or 201: the batch was carried out, and this came of it."""
     headers = {"ETag": f'"{answer.version}"'}
-    if answer.attempt_id != mail.instruction.attempt_id:
+    if answer.attempt_id != mail.batch.attempt_id:
         headers["Idempotent-Replayed"] = "true"
     if status == 201:
         headers["Location"] = f"/v1/orders/{mail.order_id}"
@@ -115,15 +115,15 @@ def _told(request: Request, order_id: str, known: CommandStatus, payload_hash: s
     problem = None
     if known.payload_hash not in (None, payload_hash):
         problem = problem_of(IdempotencyKeyReused())
-    elif known.refused is not None:
-        refusal = known.refused.refusal
-        pointer = known.refused.place.format(refusal.index)
+    elif known.rejected is not None:
+        refusal = known.rejected.rejection
+        pointer = known.rejected.pointer.format(refusal.index)
         problem = rejected_for(context_of(request), refusal, pointer)
     if problem is not None:
         document = document_of(problem, context_of(request), request.url.path)
         return sent.model_copy(update={"state": "rejected", "problem": document})
-    if known.answer is not None:
-        body = _body(order_id, known.answer)
+    if known.result is not None:
+        body = _body(order_id, known.result)
         return sent.model_copy(update={"state": "done", "result": body})
     return sent
 

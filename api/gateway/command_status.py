@@ -1,4 +1,4 @@
-"""What became of a posted instruction, by whoever can say: its order, the log, or its history."""
+"""What became of a posted batch, by whoever can say: its order, the log, or its history."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.problems.errors import StorageUnavailable, TemporalUnavailable
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
-from workflows import history as recorded
-from workflows import idempotency as memory
+from workflows import history, idempotency
 from workflows.idempotency import CommandStatus
 from workflows.order import OrderWorkflow
 
@@ -43,7 +42,9 @@ async def _told(
     """Whether the order could be asked, and what it said; nothing, if it does not run."""
     handle = client.get_workflow_handle_for(OrderWorkflow.run, order_id)
     try:
-        known = await handle.query(OrderWorkflow.outcome, command_id, rpc_timeout=ASK_AT_MOST)
+        known = await handle.query(
+            OrderWorkflow.command_status, command_id, rpc_timeout=ASK_AT_MOST
+        )
     except RPCError as error:
         return error.status is RPCStatusCode.NOT_FOUND, None
     except (WorkflowQueryFailedError, RuntimeError):  # The latter without any connection yet.
@@ -59,17 +60,19 @@ async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Comm
         stream = await log.read_stream(pool, order_id, limit=version)
     except UNAVAILABLE as error:
         raise StorageUnavailable from error
-    _, answers = memory.from_stream(stream)
-    return CommandStatus(answer=answers[command_id].answer)
+    _, results = idempotency.from_stream(stream)
+    return CommandStatus(result=results[command_id].result)
 
 
 async def _waiting(
     client: Client, order_id: str, command_id: str, *, unheard: bool
 ) -> CommandStatus | None:
     try:
-        async for run in recorded.runs_of(client, order_id):
+        async for run in history.runs_of(client, order_id):
             # The newest run was told of the older ones, and has all that is not yet taken in.
-            return await recorded.outcome(run, client.data_converter, command_id, unheard=unheard)
+            return await history.command_status(
+                run, client.data_converter, command_id, unprocessed_only=unheard
+            )
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable from error
     return None

@@ -1,6 +1,6 @@
-"""The one way to Temporal: takes an instruction to its order, open or ended, exactly once.
+"""The one way to Temporal: takes a batch to its order, open or ended, exactly once.
 
-Who sends waits for the answer; who posts waits only until the instruction cannot be lost any more.
+Who sends waits for the answer; who posts waits only until the batch cannot be lost any more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from eventlog import log
 from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
 from orders.order import Order
-from workflows import idempotency as memory
+from workflows import idempotency
 from workflows.command_handler import Rejected, decide_batch, preview
 from workflows.messages import (
     REOPENING,
@@ -86,21 +86,19 @@ _ENDED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
 
 @dataclass(frozen=True)
 class CommandMessage:
-    """An instruction, addressed: the order it goes to and the id under which it counts once."""
+    """A batch, addressed: the order it goes to and the id under which it counts once."""
 
     order_id: str
     command_id: str
-    instruction: CommandBatch
+    batch: CommandBatch
     opens: bool = False
     """Whether the order may begin with it."""
-    place: str = "#"
-    """Where in the caller's request its command number {} is."""
+    pointer: str = "#"
+    """JSON pointer to command number {} in the caller's request."""
 
     @property
     def queued(self) -> QueuedCommands:
-        return QueuedCommands(
-            command_id=self.command_id, instruction=self.instruction, place=self.place
-        )
+        return QueuedCommands(command_id=self.command_id, batch=self.batch, pointer=self.pointer)
 
 
 class _NotNow(Exception):
@@ -143,10 +141,10 @@ class Gateway:
             return _checked(answer, mail)
 
     async def post(self, mail: CommandMessage) -> CommandResult | None:
-        """Leaves an instruction with its order for good, even if there is no worker; returns None.
+        """Leaves a batch with its order for good, even if there is no worker; returns None.
 
         Only an order that has ended may answer at once, by what the log has. Raises Refused if an
-        ended or a new order says no, and a Problem if the instruction could not be left.
+        ended or a new order says no, and a Problem if the batch could not be left.
         """
         with telemetry.TRACER.start_as_current_span("post", kind=trace.SpanKind.PRODUCER):
             mail = _traced(mail)
@@ -162,7 +160,7 @@ class Gateway:
             return _checked(answer, mail) if answer is not None else None
 
     async def preview(self, mail: CommandMessage, wait_seconds: float) -> Preview:
-        """What an instruction would do to its order now; nothing of it happens."""
+        """What a batch would do to its order now; nothing of it happens."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
         return await _persistently(lambda left: self._preview(mail, left), deadline)
 
@@ -172,7 +170,7 @@ class Gateway:
         try:
             description = await answered(self._client, handle.describe(rpc_timeout=timeout))
             if description.status is WorkflowExecutionStatus.RUNNING:
-                asking = handle.query(OrderWorkflow.preview, mail.instruction, rpc_timeout=timeout)
+                asking = handle.query(OrderWorkflow.preview, mail.batch, rpc_timeout=timeout)
                 return await answered(self._client, asking)
         except WorkflowQueryFailedError as error:
             raise TemporalUnavailable() from error
@@ -181,7 +179,7 @@ class Gateway:
         stream = await self._stream(mail.order_id)
         if not stream:
             raise UnknownOrder(mail.order_id)
-        return preview(mail.instruction, memory.from_stream(stream)[0], datetime.now(UTC))
+        return preview(mail.batch, idempotency.from_stream(stream)[0], datetime.now(UTC))
 
     async def _ask(self, mail: CommandMessage, seconds: float) -> CommandResult | None:
         """The answer of the order's workflow; None if none is running."""
@@ -206,7 +204,7 @@ class Gateway:
         opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
         seconds: float,
     ) -> CommandResult:
-        timeout, batch = timedelta(seconds=seconds), mail.instruction
+        timeout, batch = timedelta(seconds=seconds), mail.batch
         answer: CommandResult
         if opening is None:
             handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
@@ -236,17 +234,17 @@ class Gateway:
         return answer
 
     async def _leave(self, mail: CommandMessage, seconds: float) -> bool:
-        """Whether the order's workflow has the instruction now; not if none is running."""
+        """Whether the order's workflow has the batch now; not if none is running."""
         timeout = timedelta(seconds=seconds)
         try:
             await self._check_room(mail.order_id, seconds)
             if mail.opens:
                 reuse, after = WorkflowIDReusePolicy.REJECT_DUPLICATE, _opened(mail)
-                start = WorkflowInput.of_opening(mail.instruction)
+                start = WorkflowInput.of_opening(mail.batch)
                 await self._start(mail.order_id, start, reuse, after, mail.queued)
             else:
                 handle = self._client.get_workflow_handle(mail.order_id)
-                await handle.signal(mail.instruction.name, mail.queued, rpc_timeout=timeout)
+                await handle.signal(mail.batch.name, mail.queued, rpc_timeout=timeout)
         except WorkflowAlreadyStartedError:
             return False
         except RPCError as error:
@@ -276,15 +274,15 @@ class Gateway:
         stream = await self._stream(mail.order_id)
         if not stream and not mail.opens:
             raise UnknownOrder(mail.order_id)
-        order, answers = memory.from_stream(stream)
-        if mail.command_id in answers:
-            return answers[mail.command_id].answer
+        order, results = idempotency.from_stream(stream)
+        if mail.command_id in results:
+            return results[mail.command_id].result
         now = datetime.now(UTC)
-        events, after = decide_batch(mail.instruction, order, mail.command_id, now)
+        events, after = decide_batch(mail.batch, order, mail.command_id, now)
         if not events:
-            told = mail.instruction
-            return memory.result_of(after, events, told.payload_hash, told.attempt_id)
-        await self._reopen(mail.order_id, order, memory.packed(answers, now), queued)
+            told = mail.batch
+            return idempotency.result_of(after, events, told.payload_hash, told.attempt_id)
+        await self._reopen(mail.order_id, order, idempotency.pack_results(results, now), queued)
         return None
 
     async def _stream(self, order_id: str) -> list[Envelope]:
@@ -296,10 +294,10 @@ class Gateway:
             raise StorageUnavailable() from error
 
     async def _reopen(
-        self, order_id: str, order: Order, answers: str, queued: QueuedCommands | None = None
+        self, order_id: str, order: Order, results: str, queued: QueuedCommands | None = None
     ) -> None:
         """Starts the order again where the log has it; of two who do, one finds it done."""
-        start = WorkflowInput(snapshot=Snapshot(order=order, answers=answers, reopened=True))
+        start = WorkflowInput(snapshot=Snapshot(order=order, results=results, reopened=True))
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
             starting = self._start(order_id, start, reuse, order, queued)
@@ -328,7 +326,7 @@ class Gateway:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=summary(shown),
             search_attributes=_search_attributes(shown),
-            start_signal=queued.instruction.name if queued else None,
+            start_signal=queued.batch.name if queued else None,
             start_signal_args=[queued] if queued else [],
         )
 
@@ -337,7 +335,7 @@ class Gateway:
         after = _opened(mail)
         return WithStartWorkflowOperation(
             OrderWorkflow.run,
-            WorkflowInput.of_opening(mail.instruction),
+            WorkflowInput.of_opening(mail.batch),
             id=mail.order_id,
             task_queue=self._task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -362,11 +360,11 @@ async def _persistently(attempt: Callable[[float], Awaitable[T]], deadline: floa
 def _opened(mail: CommandMessage) -> Order:
     """What the order becomes by its opening; raises Refused if it would refuse."""
     now = datetime.now(UTC)
-    return decide_batch(mail.instruction, Order(), mail.command_id, now)[1]
+    return decide_batch(mail.batch, Order(), mail.command_id, now)[1]
 
 
 def _checked(answer: CommandResult, mail: CommandMessage) -> CommandResult:
-    if answer.payload_hash != mail.instruction.payload_hash:
+    if answer.payload_hash != mail.batch.payload_hash:
         raise IdempotencyKeyReused()
     return answer
 
@@ -383,7 +381,7 @@ def _unless_refused(error: WorkflowUpdateFailedError, mail: CommandMessage) -> N
     refusal = Rejection.model_validate(cause.details[0])
     if refusal.code == REOPENING:
         raise _NotNow(OutcomeUnknown()) from error
-    if refusal.payload_hash not in (None, mail.instruction.payload_hash):
+    if refusal.payload_hash not in (None, mail.batch.payload_hash):
         raise IdempotencyKeyReused() from error  # It is remembered of another request.
     raise Rejected(refusal) from error
 
@@ -412,5 +410,5 @@ def _search_attributes(order: Order) -> TypedSearchAttributes:
 
 def _traced(mail: CommandMessage) -> CommandMessage:
     """The mail with the current span, if there is one, as what its order's spans belong under."""
-    carried = telemetry.traceparent(mail.instruction.traceparent)
-    return replace(mail, instruction=mail.instruction.model_copy(update={"traceparent": carried}))
+    carried = telemetry.traceparent(mail.batch.traceparent)
+    return replace(mail, batch=mail.batch.model_copy(update={"traceparent": carried}))

@@ -57,7 +57,7 @@ def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
             await _send(gateway, request, sender, message_id, data, body)
         except Rejected as no:
             _unless_final(no, event.timestamp)
-            code = no.refusal.code
+            code = no.rejection.code
             log.warning("%s of order %s is refused: %s", event.type, data.order_id, code)
             return CallbackReceipt(outcome="rejected", code=code)
         return CallbackReceipt(outcome="accepted")
@@ -129,7 +129,7 @@ async def _send(
     mail = CommandMessage(
         order_id=data.order_id,
         command_id=short_hash(sender, message_id),  # A repeated delivery counts once.
-        instruction=CommandBatch(
+        batch=CommandBatch(
             commands=[data.message()],
             actor=sender,
             payload_hash=short_hash(canonical_payload(request.url.path, body)),
@@ -148,5 +148,5 @@ def _unless_final(no: Rejected, happened_at: datetime) -> None:
     sending it for ever would only hold up what comes after it.
     """
     is_young = datetime.now(happened_at.tzinfo) - happened_at < PATIENCE
-    if is_young or no.refusal.code == LOG_BEHIND:
-        raise rejected(no.refusal, "#/data", no.refusal.allowed_commands) from no
+    if is_young or no.rejection.code == LOG_BEHIND:
+        raise rejected(no.rejection, "#/data", no.rejection.allowed_commands) from no

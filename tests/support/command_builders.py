@@ -40,7 +40,7 @@ def mail(
         order_id=order_id,
         command_id=command_id,
         opens=opens,
-        instruction=CommandBatch(
+        batch=CommandBatch(
             commands=[
                 c.with_generated_ids(short_hash(command_id, str(i))) for i, c in enumerate(commands)
             ],

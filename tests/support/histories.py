@@ -12,13 +12,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from workflows import history as recorded
+from workflows import history
 from workflows.order import OrderWorkflow
 
 
 async def runs_of(client: Client, order_id: str) -> list[WorkflowHistory]:
     """The history of each run, newest first."""
-    return [run async for run in recorded.runs_of(client, order_id)]
+    return [run async for run in history.runs_of(client, order_id)]
 
 
 async def current_details(client: Client, order_id: str) -> str:
@@ -71,8 +71,8 @@ def kinds_in(history: WorkflowHistory) -> set[str]:
 
 async def _replay(histories: list[WorkflowHistory], runner: WorkflowRunner) -> None:
     async def one_by_one() -> AsyncIterator[WorkflowHistory]:
-        for history in histories:
-            yield history
+        for run in histories:
+            yield run
 
     replayer = Replayer(
         workflows=[OrderWorkflow],

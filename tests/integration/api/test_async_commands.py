@@ -21,7 +21,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 import api.gateway.gateway
-import workflows.order
+import workflows.publisher
 from api.context import short_hash
 from eventlog import log
 from eventlog.postgres import connect_pool
@@ -540,10 +540,10 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
         WorkflowInput(),
         id=early.order_id,
         task_queue=orderly.task_queue,
-        start_signal=early.instruction.name,
+        start_signal=early.batch.name,
         start_signal_args=[early.queued],
     )
-    sent = f"{early.command_id}{early.instruction.payload_hash}"
+    sent = f"{early.command_id}{early.batch.payload_hash}"
     href = f"/v1/orders/{early.order_id}/commands/async/{sent}"
     await refusal(orderly.http, href, 409, "not-allowed-now")
     assert (await orderly.gateway.send(opening(early.order_id), 30)).version == 1
@@ -556,7 +556,7 @@ async def test_only_what_the_log_has_no_room_for_may_be_tried_again_under_its_ke
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(http)
         with monkeypatch.context() as changed:
-            changed.setattr(workflows.order, "UNPUBLISHED_BYTES_MAX", 0)
+            changed.setattr(workflows.publisher, "UNPUBLISHED_BYTES_MAX", 0)
             href = await left(http, f"{path}/commands/add-note", NOTE, key="note")
             await refusal(http, href, 503, "log-behind")
         assert await left(http, f"{path}/commands/add-note", NOTE, key="note") == href

@@ -91,7 +91,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
             try:
                 taken = (await gateway.send(mail(order_id, *many), WAIT_SECONDS)).version
             except Rejected as refused:
-                refusal = refused.refusal
+                refusal = refused.rejection
         assert refusal is not None
         assert (refusal.code, refusal.version) == (LOG_BEHIND, taken)
         assert taken > 2_000
@@ -220,7 +220,7 @@ async def test_a_workflow_whose_command_never_came_gives_up(
             OrderWorkflow.run, WorkflowInput(), id=order_id, task_queue="never-opened"
         )
         await environment.fast_forward(handle, FIRST_COMMAND_PATIENCE)
-        assert await handle.result() == "nothing was asked of it"
+        assert await handle.result() == "no command came"
 
         gateway = Gateway(environment.client, pool, "never-opened")
         assert (await gateway.send(opening(order_id), WAIT_SECONDS)).version == 1

@@ -97,12 +97,12 @@ async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> 
     assert (already_so.version, already_so.event_types) == (4, [])
     with pytest.raises(Rejected) as refused:
         await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
-    assert refused.value.refusal.code == "not-allowed-now"
+    assert refused.value.rejection.code == "not-allowed-now"
     with pytest.raises(Rejected) as stale:
         await gateway.send(
             mail(order_id, AddNote(text="late"), expected_versions=[3]), WAIT_SECONDS
         )
-    assert (stale.value.refusal.code, stale.value.refusal.version) == ("version-conflict", 4)
+    assert (stale.value.rejection.code, stale.value.rejection.version) == ("version-conflict", 4)
     with pytest.raises(UnknownOrder):
         await gateway.send(mail(new_order_id(), AddNote(text="late")), WAIT_SECONDS)
     assert not await is_running(orderly, order_id)
@@ -134,7 +134,7 @@ async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: R
     await gateway.send(mail(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
     await ended(orderly, order_id)
 
-    await gateway._reopen(order_id, stale, answers="")
+    await gateway._reopen(order_id, stale, results="")
     answer = await gateway.send(mail(order_id, AddNote(text="late")), WAIT_SECONDS)
 
     assert answer.version == 4

@@ -26,7 +26,7 @@ from tests.support.recorded_histories import golden_histories
 from tests.support.servers import TEMPORAL, cut_off, new_database
 from worker import worker_for
 from workflows.messages import CommandBatch, QueuedCommands
-from workflows.order import HistoryDiverged
+from workflows.publisher import HistoryDiverged
 
 WAIT_SECONDS = 30.0
 

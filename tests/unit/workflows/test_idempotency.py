@@ -1,4 +1,4 @@
-"""What an order answers, and how long it remembers having answered it."""
+"""Command results: what they hold, how long they are stored, and their size in a snapshot."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.support.given import add_bagels, add_note, apply_welcome, but, cancel
 from workflows.command_handler import Rejected, decide_batch
 from workflows.idempotency import (
     REJECTIONS_MAX,
-    REMEMBER_AT_LEAST,
-    REMEMBER_AT_MOST,
-    REMEMBER_FOR,
+    RESULTS_MAX,
+    RESULTS_MIN,
+    RETENTION,
     StoredRejection,
     StoredResult,
     from_stream,
-    packed,
-    packed_rejections,
-    recent,
+    pack_rejections,
+    pack_results,
     result_of,
-    unpacked,
-    unpacked_rejections,
+    retained,
+    unpack_rejections,
+    unpack_results,
 )
 from workflows.messages import CommandBatch, CommandResult, Rejection
 
@@ -50,13 +50,13 @@ def attempt() -> str:
     return noise(9)
 
 
-def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> StoredResult:
-    """The `number`th answer of an order that grows by one item each time."""
+def stored(number: int, age: timedelta = timedelta(0), events: int = 1) -> StoredResult:
+    """Result number `number` of an order that grows by one item each time."""
     last = number + events - 1
     return StoredResult(
         command_id=hash_(),
         at=NOW - age,
-        answer=CommandResult(
+        result=CommandResult(
             version=last,
             status="draft",
             total=number * RANDOM.randrange(1_000),
@@ -69,10 +69,10 @@ def remembered(number: int, age: timedelta = timedelta(0), events: int = 1) -> S
 
 
 def many(count: int, age: timedelta) -> list[StoredResult]:
-    return [remembered(number, age) for number in range(2, count + 2)]
+    return [stored(number, age) for number in range(2, count + 2)]
 
 
-OPENING = remembered(1, age=timedelta(days=365))
+OPENING = stored(1, age=timedelta(days=365))
 
 
 @pytest.mark.parametrize(
@@ -80,78 +80,78 @@ OPENING = remembered(1, age=timedelta(days=365))
     [
         [],
         many(3, timedelta(days=30)),
-        many(REMEMBER_AT_LEAST, timedelta(days=30)),
-        many(REMEMBER_AT_MOST, REMEMBER_FOR),
-        many(10, timedelta(days=30)) + many(REMEMBER_AT_LEAST - 10, timedelta(0)),
+        many(RESULTS_MIN, timedelta(days=30)),
+        many(RESULTS_MAX, RETENTION),
+        many(10, timedelta(days=30)) + many(RESULTS_MIN - 10, timedelta(0)),
     ],
     ids=["opening only", "a few", "a thousand", "a full day", "a thousand, some old"],
 )
-def test_what_is_young_or_few_is_remembered(later: list[StoredResult]) -> None:
-    assert recent([OPENING, *later], NOW) == [OPENING, *later]
+def test_recent_or_few_results_are_retained(later: list[StoredResult]) -> None:
+    assert retained([OPENING, *later], NOW) == [OPENING, *later]
 
 
-def test_of_old_answers_the_last_thousand_and_the_opening_are_remembered() -> None:
-    old = many(REMEMBER_AT_LEAST + 7, REMEMBER_FOR + MOMENT)
-    assert recent([OPENING, *old], NOW) == [OPENING, *old[7:]]
+def test_of_old_results_the_last_thousand_and_the_opening_are_retained() -> None:
+    old = many(RESULTS_MIN + 7, RETENTION + MOMENT)
+    assert retained([OPENING, *old], NOW) == [OPENING, *old[7:]]
 
 
-def test_young_answers_push_out_old_ones_only() -> None:
-    old, young = many(500, REMEMBER_FOR + MOMENT), many(REMEMBER_AT_LEAST + 500, REMEMBER_FOR)
-    assert recent([OPENING, *old, *young], NOW) == [OPENING, *young]
+def test_recent_results_displace_old_ones_only() -> None:
+    old, young = many(500, RETENTION + MOMENT), many(RESULTS_MIN + 500, RETENTION)
+    assert retained([OPENING, *old, *young], NOW) == [OPENING, *young]
 
 
-def test_even_of_young_answers_only_so_many_are_remembered() -> None:
-    young = many(REMEMBER_AT_MOST + 7, timedelta(0))
-    assert recent([OPENING, *young], NOW) == [OPENING, *young[7:]]
+def test_number_of_recent_results_is_limited() -> None:
+    young = many(RESULTS_MAX + 7, timedelta(0))
+    assert retained([OPENING, *young], NOW) == [OPENING, *young[7:]]
 
 
-def test_what_is_packed_can_be_unpacked() -> None:
-    answers = {a.command_id: a for a in [OPENING, *many(20, timedelta(days=2))]}
-    again = unpacked(packed(answers, NOW))
-    assert again == answers
-    assert list(again) == list(answers)
-    assert unpacked(packed({}, NOW)) == unpacked("") == {}
+def test_packed_results_can_be_unpacked() -> None:
+    results = {a.command_id: a for a in [OPENING, *many(20, timedelta(days=2))]}
+    again = unpack_results(pack_results(results, NOW))
+    assert again == results
+    assert list(again) == list(results)
+    assert unpack_results(pack_results({}, NOW)) == unpack_results("") == {}
 
 
-def test_only_what_is_recent_is_packed() -> None:
-    answers = [OPENING, *many(REMEMBER_AT_LEAST + 7, timedelta(days=2))]
-    kept = unpacked(packed({a.command_id: a for a in answers}, NOW))
-    assert list(kept.values()) == recent(answers, NOW)
+def test_only_retained_results_are_packed() -> None:
+    results = [OPENING, *many(RESULTS_MIN + 7, timedelta(days=2))]
+    kept = unpack_results(pack_results({a.command_id: a for a in results}, NOW))
+    assert list(kept.values()) == retained(results, NOW)
 
 
-def test_a_full_memory_takes_less_than_300_kb() -> None:
-    basket = remembered(1, events=21)
+def test_maximum_number_of_results_packs_into_less_than_300_kb() -> None:
+    basket = stored(1, events=21)
     later = [
-        remembered(21 + n, age=timedelta(milliseconds=RANDOM.randrange(86_400_000)))
-        for n in range(1, REMEMBER_AT_MOST + 1)
+        stored(21 + n, age=timedelta(milliseconds=RANDOM.randrange(86_400_000)))
+        for n in range(1, RESULTS_MAX + 1)
     ]
-    text = packed({a.command_id: a for a in [basket, *later]}, NOW)
-    assert len(unpacked(text)) == REMEMBER_AT_MOST + 1
+    text = pack_results({a.command_id: a for a in [basket, *later]}, NOW)
+    assert len(unpack_results(text)) == RESULTS_MAX + 1
     assert len(text) < 300_000
 
 
-def test_answers_of_huge_instructions_still_fit_and_the_newest_are_kept() -> None:
+def test_results_of_huge_batches_fit_and_the_newest_are_kept() -> None:
     kinds = ["item-added", "item-removed", "item-quantity-changed", "note-added"]
     huge = []
-    for number in range(1, REMEMBER_AT_MOST + 1):
-        answer = remembered(number).answer.model_copy(
+    for number in range(1, RESULTS_MAX + 1):
+        result = stored(number).result.model_copy(
             update={"event_types": RANDOM.choices(kinds, k=600)}
         )
-        huge.append(remembered(number).model_copy(update={"answer": answer}))
-    text = packed({a.command_id: a for a in [OPENING, *huge]}, NOW)
-    kept = list(unpacked(text).values())
+        huge.append(stored(number).model_copy(update={"result": result}))
+    text = pack_results({a.command_id: a for a in [OPENING, *huge]}, NOW)
+    kept = list(unpack_results(text).values())
     assert len(text) < 300_000
     assert kept == [OPENING, *huge[-len(kept) + 1 :]]
 
 
-def refusals(count: int, characters: int) -> list[StoredRejection]:
-    """Refusals whose messages are that long, and unlike one another."""
+def rejections(count: int, characters: int) -> list[StoredRejection]:
+    """Rejections with different messages of `characters` characters."""
     allowed = [type_of(command_type) for command_type in COMMAND_TYPES]
     return [
         StoredRejection(
             command_id=hash_(),
-            place="#/commands/{}",
-            refusal=Rejection(
+            pointer="#/commands/{}",
+            rejection=Rejection(
                 code="unknown-id",
                 message=f"the order has no line {noise(characters)[:characters]}",
                 version=number,
@@ -163,29 +163,27 @@ def refusals(count: int, characters: int) -> list[StoredRejection]:
     ]
 
 
-def test_all_refusals_worth_remembering_fit_and_can_be_unpacked() -> None:
-    named = {no.command_id: no for no in refusals(REJECTIONS_MAX, characters=64)}
-    text = packed_rejections(named)
+def test_maximum_number_of_rejections_fits_and_can_be_unpacked() -> None:
+    named = {no.command_id: no for no in rejections(REJECTIONS_MAX, characters=64)}
+    text = pack_rejections(named)
     assert len(text) < 30_000
-    assert unpacked_rejections(text) == named
-    assert unpacked_rejections(packed_rejections({})) == unpacked_rejections("") == {}
+    assert unpack_rejections(text) == named
+    assert unpack_rejections(pack_rejections({})) == unpack_rejections("") == {}
 
 
-def test_of_refusals_that_are_too_long_the_newest_are_kept() -> None:
-    huge = refusals(REJECTIONS_MAX, characters=2_000)
-    text = packed_rejections({no.command_id: no for no in huge})
-    kept = list(unpacked_rejections(text).values())
+def test_of_rejections_that_are_too_long_the_newest_are_kept() -> None:
+    huge = rejections(REJECTIONS_MAX, characters=2_000)
+    text = pack_rejections({no.command_id: no for no in huge})
+    kept = list(unpack_rejections(text).values())
     assert len(text) < 30_000
     assert kept
     assert kept == huge[-len(kept) :]
 
 
-# Deciding on instructions, and remembering the answers from what they left in the log
+# Deciding on batches, and restoring results from the log
 
 
-def instruction(
-    *commands: OrderCommand, expected_versions: list[int] | None = None
-) -> CommandBatch:
+def batch(*commands: OrderCommand, expected_versions: list[int] | None = None) -> CommandBatch:
     return CommandBatch(
         commands=list(commands),
         expected_versions=expected_versions,
@@ -197,82 +195,82 @@ def instruction(
     )
 
 
-TOLD = {
-    "open with a line": instruction(open_order, add_bagels, expected_versions=[0]),
-    "off": instruction(apply_welcome),
-    "ask for what is so": instruction(apply_welcome, expected_versions=[3]),
-    "order": instruction(add_note, place),
-    "think again": instruction(cancel),
+BATCHES = {
+    "open with a line": batch(open_order, add_bagels, expected_versions=[0]),
+    "off": batch(apply_welcome),
+    "no-op": batch(apply_welcome, expected_versions=[3]),
+    "order": batch(add_note, place),
+    "think again": batch(cancel),
 }
 
 
 def history() -> tuple[list[Envelope], Order, dict[str, StoredResult]]:
-    """What comes of TOLD, an hour apart: all events, the order, and what it would remember."""
+    """Executes BATCHES, an hour apart: all events, the order, and the stored results."""
     stream: list[Envelope] = []
-    order, answers, now = Order(), dict[str, StoredResult](), NOW
-    for command_id, told in TOLD.items():
-        events, order = decide_batch(told, order, command_id, now)
+    order, results, now = Order(), dict[str, StoredResult](), NOW
+    for command_id, sent in BATCHES.items():
+        events, order = decide_batch(sent, order, command_id, now)
         stream += events
-        answer = result_of(order, events, told.payload_hash, told.attempt_id)
-        answers[command_id] = StoredResult(command_id=command_id, at=now, answer=answer)
+        result = result_of(order, events, sent.payload_hash, sent.attempt_id)
+        results[command_id] = StoredResult(command_id=command_id, at=now, result=result)
         now += timedelta(hours=1)
-    return stream, order, answers
+    return stream, order, results
 
 
-def test_an_answer_says_what_the_order_came_to() -> None:
-    *_, answers = history()
-    assert answers["order"].answer == CommandResult(
+def test_result_holds_version_status_total_and_event_types() -> None:
+    *_, results = history()
+    assert results["order"].result == CommandResult(
         version=5,
         status="placed",
         total=286,
         currency="USD",
         event_types=["note-added", "order-placed"],
-        payload_hash=TOLD["order"].payload_hash,
-        attempt_id=TOLD["order"].attempt_id,
+        payload_hash=BATCHES["order"].payload_hash,
+        attempt_id=BATCHES["order"].attempt_id,
     )
-    assert answers["ask for what is so"].answer.event_types == []
+    assert results["no-op"].result.event_types == []
 
 
-def test_an_event_says_who_asked_for_it_and_how() -> None:
+def test_event_metadata_names_the_command_and_its_caller() -> None:
     stream, *_ = history()
     assert [e.version for e in stream] == [1, 2, 3, 4, 5, 6]
     assert [e.occurred_at - NOW for e in stream] == [timedelta(hours=h) for h in (0, 0, 1, 3, 3, 4)]
     placed = stream[4].metadata
     assert placed.command == "place-order"
     assert placed.command_id == "order"
-    assert placed.model_dump(exclude={"command", "command_id"}) == TOLD["order"].model_dump(
+    assert placed.model_dump(exclude={"command", "command_id"}) == BATCHES["order"].model_dump(
         include={"actor", "payload_hash", "request_id", "traceparent"}
     )
 
 
-def test_the_answers_of_an_ended_order_come_back_from_the_log() -> None:
-    stream, order, answers = history()
-    del answers["ask for what is so"]  # It left no event; asked again, it is decided again.
+def test_results_of_an_ended_order_are_restored_from_the_log() -> None:
+    stream, order, results = history()
+    del results["no-op"]  # It left no event; repeated, it is decided again.
     assert from_stream(stream) == (
         order,
         {
-            command_id: but(a, answer=but(a.answer, attempt_id=None))
-            for command_id, a in answers.items()
+            command_id: but(a, result=but(a.result, attempt_id=None))
+            for command_id, a in results.items()
         },
     )
-    assert list(from_stream(stream)[1]) == list(answers)
+    assert list(from_stream(stream)[1]) == list(results)
 
 
-def test_an_order_without_events_remembers_nothing() -> None:
+def test_order_without_events_has_no_results() -> None:
     assert from_stream([]) == (Order(), {})
 
 
-def test_a_refusal_says_which_command_and_field_and_what_is_allowed() -> None:
+def test_rejection_names_command_field_and_allowed_commands() -> None:
     _, order, _ = history()
     with pytest.raises(Rejected, match=r"^bell already exists, with other content$") as no:
-        decide_batch(instruction(cancel, but(add_note, text="It rings.")), order, "again", NOW)
-    refusal = no.value.refusal
-    assert (refusal.code, refusal.index, refusal.field) == ("id-already-used", 1, "note_id")
-    assert (refusal.version, refusal.allowed_commands) == (6, ["add-note"])
+        decide_batch(batch(cancel, but(add_note, text="It rings.")), order, "again", NOW)
+    rejection = no.value.rejection
+    assert (rejection.code, rejection.index, rejection.field) == ("id-already-used", 1, "note_id")
+    assert (rejection.version, rejection.allowed_commands) == (6, ["add-note"])
 
 
-def test_another_version_than_expected_is_refused_first_of_all() -> None:
+def test_unexpected_version_is_rejected_first() -> None:
     _, order, _ = history()
     with pytest.raises(Rejected, match=r"^the order is at version 6, not 5$") as no:
-        decide_batch(instruction(place, expected_versions=[5]), order, "late", NOW)
-    assert no.value.refusal.code == "version-conflict"
+        decide_batch(batch(place, expected_versions=[5]), order, "late", NOW)
+    assert no.value.rejection.code == "version-conflict"

@@ -1,4 +1,4 @@
-"""What the Temporal Web UI shows of an order: readable Markdown, and nobody's secrets."""
+"""An order in the Temporal Web UI: readable Markdown without personal data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from workflows.web_ui import LINES_SHOWN, details, summary
 
 
 def order_of(count: int) -> Order:
-    """A draft with so many lines."""
+    """A draft with `count` lines."""
     items: list[OrderEvent] = [but(tuna_added, line_id=f"line-{n}") for n in range(count)]
     return fold([opened, *items])
 
@@ -45,36 +45,36 @@ def rows(markdown: str) -> list[str]:
     return [line for line in markdown.splitlines() if line.startswith("- ")]
 
 
-def test_an_order_can_be_understood_at_a_glance() -> None:
+def test_details_show_status_total_lines_and_discounts() -> None:
     order = fold([opened, bagels_added, tuna_added, welcome_applied, placed])
-    assert details(order, unpublished=2, troubles=[]) == (
+    assert details(order, unpublished=2, alerts=[]) == (
         "### placed, 3.06 USD\n\n"
         "Customer 900, version 5\n\n"
         "2 events not yet in the log\n\n"
-        "Its lines:\n\n"
+        "Lines:\n\n"
         "- 2 × ROLLS: BAGELS (1095275) at 1.79 USD: **3.36 USD**\n"
         "- 1 × TUNA (1053875) at 1.00 USD: **0.20 USD**\n\n"
         "Discounts on the order: 0.50 USD"
     )
 
 
-def test_an_empty_order_shows_no_lines() -> None:
+def test_empty_order_shows_no_lines() -> None:
     order = fold([opened, bagels_added, ItemRemoved(line_id="bagels"), cancelled])
-    assert details(order, unpublished=0, troubles=[]) == (
+    assert details(order, unpublished=0, alerts=[]) == (
         "### cancelled, 0.00 USD\n\nCustomer 900, version 4"
     )
 
 
-def test_trouble_is_the_first_thing_said() -> None:
-    shown = details(order_of(1), unpublished=1, troubles=["versions 2 to 3 cannot be published"])
+def test_alerts_come_before_lines() -> None:
+    shown = details(order_of(1), unpublished=1, alerts=["versions 2 to 3 cannot be published"])
     assert shown.index("**Needs attention:** versions 2 to 3") < shown.index("- 1 ×")
 
 
-def test_an_order_that_nobody_opened_says_so() -> None:
-    assert details(Order(), unpublished=0, troubles=[]) == "Nobody has opened this order yet."
+def test_unopened_order_is_shown_as_not_opened() -> None:
+    assert details(Order(), unpublished=0, alerts=[]) == "This order has not been opened."
 
 
-def test_only_so_many_lines_are_shown() -> None:
+def test_long_order_shows_the_first_lines_and_counts_the_rest() -> None:
     all_of_them = rows(details(order_of(LINES_SHOWN), 0, []))
     assert len(all_of_them) == LINES_SHOWN
     assert "more lines" not in str(all_of_them)
@@ -83,7 +83,7 @@ def test_only_so_many_lines_are_shown() -> None:
     assert too_many[-1] == "- and 7 more lines"
 
 
-def test_no_text_is_taken_for_markdown() -> None:
+def test_text_is_escaped_for_markdown() -> None:
     title = r"**BAGELS** [x](http://x) <b> `a` \ # | ~"
     (shown,) = rows(details(fold([opened, but(bagels_added, title=title)]), 0, []))
     assert r"\*\*BAGELS\*\* \[x\](http://x) \<b\> \`a\` \\ \# \| \~ (1095275)" in shown
@@ -96,25 +96,25 @@ def test_notes_and_reasons_are_not_shown() -> None:
         assert secret not in shown
 
 
-def test_a_summary_is_one_line() -> None:
+def test_summary_is_one_line() -> None:
     assert summary(order_of(0)) == "customer 900, 0 lines, 0.00 USD"
     assert summary(order_of(1)) == "customer 900, 1 line, 0.20 USD"
     assert summary(order_of(2)) == "customer 900, 2 lines, 0.40 USD"
 
 
-# An order that is under way says how far it has come, and what it waits for until when.
+# An order in fulfilment shows its progress, and what it waits for until when.
 
 
 def parts(order: Order) -> list[str]:
-    return details(order, unpublished=0, troubles=[]).split("\n\n")
+    return details(order, unpublished=0, alerts=[]).split("\n\n")
 
 
-def test_money_goods_and_deadline_of_an_order_that_is_under_way_are_told() -> None:
+def test_details_show_payment_shipments_and_next_deadline() -> None:
     assert parts(a_half_sent_order.order) == [
         "### confirmed, 4.00 USD",
         "Customer 900, version 22",
         "Deadline: capture at 2026-03-07 12:00 UTC",
-        "Its lines:",
+        "Lines:",
         (
             "- 2 × ROLLS: BAGELS (1095275) at 1.79 USD: **3.36 USD**, 2 shipped\n"
             "- 1 × TUNA (1053875) at 1.00 USD: **0.20 USD**, 1 reserved"
@@ -126,17 +126,17 @@ def test_money_goods_and_deadline_of_an_order_that_is_under_way_are_told() -> No
     ]
 
 
-def test_an_order_that_is_called_off_says_what_has_to_be_undone() -> None:
-    told = parts(a_cancelling_order.order)
-    owed = told.index("Waits for other services:")
-    assert told[owed + 1 : owed + 3] == [f"- stop {BAGELS}\n- stop {TUNA}", "Its lines:"]
-    assert f"Shipment {BAGELS} from EAST: stopping, 2 pieces, tracking 1Z" in told
+def test_cancelling_order_shows_the_steps_that_undo_it() -> None:
+    shown = parts(a_cancelling_order.order)
+    steps = shown.index("Waits for other services:")
+    assert shown[steps + 1 : steps + 3] == [f"- stop {BAGELS}\n- stop {TUNA}", "Lines:"]
+    assert f"Shipment {BAGELS} from EAST: stopping, 2 pieces, tracking 1Z" in shown
 
 
-def test_a_stuck_step_says_why_and_how_it_is_tried_again() -> None:
+def test_stuck_step_shows_its_reason_and_how_to_retry_it() -> None:
     stuck = a_placed_order.having(StepFailed(step_id="reserve-7", reason="no answer"))
     assert parts(stuck.order)[2:5] == [
-        "**Needs attention:** reserve-7 does not get on: no answer (`retry-step` asks again)",
+        "**Needs attention:** step reserve-7 is stuck: no answer (`retry-step` tries it again)",
         "Waits for other services:",
         "- reserve 3 pieces",
     ]
@@ -157,21 +157,19 @@ def test_a_stuck_step_says_why_and_how_it_is_tried_again() -> None:
         ),
     ],
 )
-def test_an_order_that_waits_for_a_customer_says_for_what_and_until_when(
+def test_order_awaiting_its_customer_shows_the_question_and_the_deadline(
     scene: Given, question: str, deadline: str
 ) -> None:
     assert parts(scene.order)[2:4] == [f"**Waits for the customer:** {question}", deadline]
 
 
-def test_a_held_order_says_who_must_act() -> None:
+def test_order_on_hold_shows_how_it_is_released() -> None:
     assert parts(a_held_order.order)[2] == (
-        "**Is held:** it hears what happens, but does nothing new until `release-order`"
+        "**On hold:** results are applied, but no step begins until `release-order`"
     )
 
 
-def test_a_return_is_waited_for_until_all_of_it_has_come_back() -> None:
-    assert parts(a_return_agreed.order)[-1] == (
-        "Return stale: approved, 1 piece, 1 still to come back"
-    )
+def test_return_shows_outstanding_pieces_until_all_have_come_back() -> None:
+    assert parts(a_return_agreed.order)[-1] == ("Return stale: approved, 1 piece, 1 outstanding")
     back = ReceiveReturn(receipt_id="r", return_id="stale", lines=bagels(1), condition="damaged")
     assert parts(a_return_agreed.having(back).order)[-1] == "Return stale: received, 1 piece"

@@ -1,0 +1,104 @@
+"""Publishes an order's events to the log: in order, in batches, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from eventlog.envelope import Batch, Envelope, digest
+from workflows.activity_options import CONFLICT_DELAY, LOG_RETRY, LOG_TIMEOUT, PUBLISH_EVENTS
+
+# A snapshot must stay under Temporal's 2 MB, together with the order and the stored results.
+UNPUBLISHED_BYTES_MAX = 1_250_000
+BATCH_BYTES_MAX = 500_000
+
+
+class HistoryDiverged(Exception):
+    """Replaying this order's history decided other events than were published.
+
+    A rule was changed under an open order. The workflow task fails until the rule under which the
+    order began is back; in production, pin orders to worker versions instead.
+    """
+
+
+class Publisher:
+    """The events of an order that are not in the log yet; more gather while a batch is published.
+
+    `after_attempt` is called after each attempt, successful or not.
+    """
+
+    def __init__(self, unpublished: Sequence[Envelope], after_attempt: Callable[[], None]) -> None:
+        self.unpublished = list(unpublished)
+        self.alert: str | None = None
+        self._bytes = bytes_of(self.unpublished)
+        self._after_attempt = after_attempt
+
+    def has_room_for(self, events: Sequence[Envelope]) -> bool:
+        """Whether a snapshot can still hold `events` as well."""
+        return self._bytes + bytes_of(events) <= UNPUBLISHED_BYTES_MAX
+
+    def add(self, events: Sequence[Envelope]) -> None:
+        """Leaves events to be published."""
+        self.unpublished += events
+        self._bytes += bytes_of(events)
+
+    async def run(self) -> None:
+        """Publishes for as long as the order lives; raises HistoryDiverged."""
+        while True:
+            await workflow.wait_condition(lambda: bool(self.unpublished))
+            batch = _next_batch(self.unpublished)
+            try:
+                published = await _publish(batch)
+            except ActivityError as error:
+                await self._wait_for_help(batch, error)
+                continue
+            if published != digest(batch):
+                raise HistoryDiverged(f"version {_versions(batch)} was published as other events")
+            del self.unpublished[: len(batch)]
+            self._bytes -= bytes_of(batch)
+            self.alert = None
+            self._after_attempt()
+
+    async def _wait_for_help(self, batch: Sequence[Envelope], error: ActivityError) -> None:
+        """Reports a conflict with the log: the one error that is not retried without end."""
+        self.alert = f"version {_versions(batch)} cannot be published: {error.cause}"
+        workflow.logger.error("Order %s: %s", workflow.info().workflow_id, self.alert)
+        self._after_attempt()
+        await workflow.sleep(CONFLICT_DELAY, summary="before publishing is tried again")
+
+
+def bytes_of(events: Sequence[Envelope]) -> int:
+    """The size of events in a snapshot."""
+    return sum(len(e.model_dump_json()) for e in events)
+
+
+async def _publish(batch: list[Envelope]) -> str:
+    """Returns the digest of the events that the log has for the batch."""
+    types = ", ".join(dict.fromkeys(e.type for e in batch))
+    published: str = await workflow.execute_activity(
+        PUBLISH_EVENTS,
+        Batch(order_id=workflow.info().workflow_id, events=batch),
+        result_type=str,
+        start_to_close_timeout=LOG_TIMEOUT,
+        retry_policy=LOG_RETRY,
+        summary=f"{_versions(batch)}: {types}",
+    )
+    return published
+
+
+def _versions(batch: Sequence[Envelope]) -> str:
+    first, last = batch[0].version, batch[-1].version
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+def _next_batch(unpublished: list[Envelope]) -> list[Envelope]:
+    """As many of the oldest events as one activity's input may hold, and at least one."""
+    size, count = 0, 0
+    for envelope in unpublished:
+        size += bytes_of([envelope])
+        if count and size > BATCH_BYTES_MAX:
+            break
+        count += 1
+    return unpublished[:count]
