@@ -1,6 +1,6 @@
 """Logs for people, and one trace across the processes, if the environment asks for it.
 
-Every instruction carries its own `traceparent`, which goes into the metadata of its events. What
+Every command batch carries its own `traceparent`, which goes into the metadata of its events. What
 serves one request is a span of that request's trace; what serves many at once (publishing,
 projecting) is a span of its own that links to each of them.
 """
@@ -154,7 +154,7 @@ def _traceparent_of(payloads: Sequence[RawValue]) -> str | None:
     """The traceparent that a command batch carries; None if the payload is something else."""
     try:
         message = json.loads(payloads[0].payload.data)
-        found = message.get("instruction", message).get("traceparent")
+        found = message.get("batch", message).get("traceparent")
     except (ValueError, LookupError, AttributeError):
         return None
     return found if isinstance(found, str) else None

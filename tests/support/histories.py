@@ -47,10 +47,10 @@ async def assert_replays(histories: list[WorkflowHistory]) -> None:
     only the runs that show what no earlier one has shown are replayed in it, too.
     """
     await _replay(histories, UnsandboxedWorkflowRunner())
-    for history in histories:
-        if shown := kinds_in(history) - _replayed_in_sandbox:
+    for run in histories:
+        if shown := kinds_in(run) - _replayed_in_sandbox:
             _replayed_in_sandbox.update(shown)
-            await assert_replays_in_sandbox([history])
+            await assert_replays_in_sandbox([run])
 
 
 async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
@@ -61,10 +61,10 @@ async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
     await _replay(histories, SandboxedWorkflowRunner())
 
 
-def kinds_in(history: WorkflowHistory) -> set[str]:
+def kinds_in(run: WorkflowHistory) -> set[str]:
     """The kinds of Temporal events in a run, and of all that its payloads name by a `type`."""
-    written = [event.SerializeToString() for event in history.events]
-    return {EventType.Name(event.event_type) for event in history.events} | {
+    written = [event.SerializeToString() for event in run.events]
+    return {EventType.Name(event.event_type) for event in run.events} | {
         name.decode() for event in written for name in re.findall(rb'"type":"([\w.-]+)"', event)
     }
 

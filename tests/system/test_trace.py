@@ -10,6 +10,8 @@ import httpx
 import pytest
 from fastapi import Request, Response
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from temporalio.common import RawValue
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 import telemetry
@@ -179,7 +181,18 @@ def test_spans_are_exported_only_if_the_environment_asks_for_it(
     assert telemetry._is_wanted(environment) is wanted
 
 
-def test_a_trace_goes_on_even_if_nobody_traces_here() -> None:
+def test_traceparent_is_read_from_the_payload_of_an_update_and_of_a_signal() -> None:
+    message = mail(new_order_id(), bagels())
+    for payload in (message.batch, message.queued):
+        raw = RawValue(pydantic_data_converter.payload_converter.to_payload(payload))
+        assert telemetry._traceparent_of([raw]) == TRACEPARENT
+    for other in ({}, [], None, "text", {"batch": 1}, {"traceparent": 1}):
+        raw = RawValue(pydantic_data_converter.payload_converter.to_payload(other))
+        assert telemetry._traceparent_of([raw]) is None
+    assert telemetry._traceparent_of([]) is None
+
+
+def test_trace_continues_without_tracing_in_this_process() -> None:
     incoming = f"00-{TRACE}-{CALLER}-01"
     assert telemetry.traceparent(incoming) == incoming
     for invalid in (None, "", "nonsense", f"00-{'0' * 32}-{CALLER}-01"):
