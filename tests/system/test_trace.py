@@ -186,7 +186,8 @@ def test_traceparent_is_read_from_the_payload_of_an_update_and_of_a_signal() -> 
     for payload in (message.batch, message.queued):
         raw = RawValue(pydantic_data_converter.payload_converter.to_payload(payload))
         assert telemetry._traceparent_of([raw]) == TRACEPARENT
-    for other in ({}, [], None, "text", {"batch": 1}, {"traceparent": 1}):
+    others: list[object] = [{}, [], None, "text", {"batch": 1}, {"traceparent": 1}]
+    for other in others:
         raw = RawValue(pydantic_data_converter.payload_converter.to_payload(other))
         assert telemetry._traceparent_of([raw]) is None
     assert telemetry._traceparent_of([]) is None
