@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from api.context import RequestContext, context_of
 from api.problems import catalog, errors
+from api.problems.field_errors import words_for
 from api.problems.problem import (
     BodyRejected,
     FieldError,
@@ -201,9 +202,7 @@ def _field_error(error: Any) -> FieldError:
     source, *path = error["loc"]
     # A discriminated union adds the chosen member to the path, which is not in the body.
     steps = [str(part) for part in path if part not in _TAGS]
-    code, detail = error["type"].replace("_", "-"), error["msg"]
-    if code == "union-tag-invalid":  # The only message that quotes the input.
-        detail = f"must be one of {error['ctx']['expected_tags']}"
+    code, detail = words_for(error)
     if source == "body":
         return FieldError(pointer=json_pointer(steps), code=code, detail=detail)
     locator = "header" if source == "header" else "parameter"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ValidationError
 
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -24,7 +24,18 @@ def _written_out(value: object) -> object:
     return value  # A bare number would be taken for seconds since 1970.
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def _in_utc(instant: datetime) -> datetime:
+    """The instant in UTC; beyond the calendar, its edge: some clients write "no bound" so."""
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        return _FIRST if instant.year == 1 else _LAST
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 Day = Annotated[date, BeforeValidator(_written_out)]
 
 

@@ -248,14 +248,14 @@ async def test_retries_end_when_their_time_is_up() -> None:
 
 async def test_a_rejection_names_lines_fields_and_reasons() -> None:
     errors = [
-        {"pointer": "#/lines/3/quantity", "code": "greater-than", "detail": "too few"},
+        {"pointer": "#/lines/3/quantity", "code": "too-small", "detail": "too few"},
         {"pointer": "#/lines/5", "code": "not-allowed-now", "detail": "too late"},
         {"pointer": "#/currency", "code": "unknown", "detail": "not money"},
     ]
     api = client_of(lambda _: httpx.Response(422, json={"errors": errors}), retry_s=0)
     with pytest.raises(ApiRejection) as rejected:
         await api.open_order({})
-    too_few = RejectionReason("quantity", "greater-than", "too few")
+    too_few = RejectionReason("quantity", "too-small", "too few")
     too_late = RejectionReason("the whole line", "not-allowed-now", "too late")
     not_money = RejectionReason("currency", "unknown", "not money")
     assert rejected_lines(rejected.value) == {3: too_few, 5: too_late}
@@ -310,7 +310,7 @@ async def test_a_replay_places_valid_lines_and_has_the_rest_rejected(
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert "26 baskets replayed, every cent and piece accounted for" in printed
     assert "orders 23 23 ✓" in printed
-    assert "7 × quantity: Input should be greater than 0 (greater-than)" in printed
+    assert "7 × quantity: must be greater than 0 (too-small)" in printed
     history = re.search(r"curl (\S+/history)", printed)
     assert history is not None
     events = (await orderly.http.get(history[1])).json()["items"]

@@ -35,7 +35,7 @@ def line(**changes: Any) -> dict[str, Any]:
         (line(discount=-1), "#/lines/1/discount"),
         (line(title=""), "#/lines/1/title"),
         (line(title="a\u0000b"), "#/lines/1/title"),
-        (line(title="x" * 101), "#/lines/1/title"),
+        (line(title="x" * 256), "#/lines/1/title"),
         (line(sku=7), "#/lines/1/sku"),
         (line(colour="red"), "#/lines/1/colour"),
         (line(currency="dollars"), "#/lines/1/currency"),
@@ -139,7 +139,8 @@ async def test_an_unknown_command_or_order_or_path_is_not_found(http: httpx.Asyn
         ({"Idempotency-Key": ""}, "Idempotency-Key"),
         ({"Idempotency-Key": "x" * 256}, "Idempotency-Key"),
         ({"If-Match": "5"}, "If-Match"),
-        ({"If-Match": 'W/"5"'}, "If-Match"),
+        ({"If-Match": "W/5"}, "If-Match"),
+        ({"If-Match": '"5", 6'}, "If-Match"),
     ],
 )
 async def test_a_malformed_header_is_named(
