@@ -1,9 +1,9 @@
-"""The door: outside it personal data is open, inside it is sealed under the customer's own key."""
+"""The personal-data boundary: plaintext outside, encrypted under the customer's key inside."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, Union
 
 from pydantic import BaseModel, Field
@@ -17,37 +17,37 @@ from privacy.sealing import seal, unseal_all
 
 
 class SetShippingAddress(StrictModel):
-    """Say where the goods go; only who needs to know can read it."""
+    """Set the shipping address. It is stored encrypted."""
 
     type: Literal["set-shipping-address"] = "set-shipping-address"
     address: Address
 
 
 class SetBillingAddress(StrictModel):
-    """Say who is billed; only who needs to know can read it."""
+    """Set the billing address. It is stored encrypted."""
 
     type: Literal["set-billing-address"] = "set-billing-address"
     address: Address
 
 
 class ErasedAddress(BaseModel):
-    """Was personal data of a customer who has been erased; nobody can read it any more."""
+    """An address of a customer whose personal data was erased."""
 
     erased: Literal[True]
 
 
-# The sealed forms come from us alone: callers send the open ones in their place.
-_OPEN_FORMS: dict[type, type] = {
+# Callers send these in place of the commands with encrypted addresses.
+_PLAINTEXT_FORMS: dict[type, type] = {
     domain.SetShippingAddress: SetShippingAddress,
     domain.SetBillingAddress: SetBillingAddress,
 }
-# Opening has a route of its own: an order's policy is ours to set, and its id follows from its key.
+# Opening an order has a route of its own, which sets the policy and the id.
 PUBLIC_COMMAND_TYPES: tuple[Any, ...] = tuple(
-    _OPEN_FORMS.get(t, t) for t in COMMAND_TYPES if t is not domain.OpenOrder
+    _PLAINTEXT_FORMS.get(t, t) for t in COMMAND_TYPES if t is not domain.OpenOrder
 )
 
 PlaintextCommand = OrderCommand | SetShippingAddress | SetBillingAddress
-if TYPE_CHECKING:  # A type checker cannot follow the exchange: to it the sealed forms remain.
+if TYPE_CHECKING:  # A type checker cannot follow the replacement of types at runtime.
     AnyPlaintextCommand = PlaintextCommand
 else:
     AnyPlaintextCommand = Annotated[
@@ -56,15 +56,15 @@ else:
     ]
 
 
-def without_personal_data(
+def has_no_personal_data(
     commands: Sequence[PlaintextCommand],
 ) -> TypeGuard[Sequence[OrderCommand]]:
-    """Whether the commands may go in as they are."""
+    """Whether the commands may pass the boundary unchanged."""
     return not any(isinstance(c, SetShippingAddress | SetBillingAddress) for c in commands)
 
 
-def sealed(command: PlaintextCommand, key: CustomerKey) -> OrderCommand:
-    """The command as it may go in, with its personal data under the customer's key."""
+def encrypt_personal_data(command: PlaintextCommand, key: CustomerKey) -> OrderCommand:
+    """The command with its address encrypted under the customer's key."""
     match command:
         case SetShippingAddress(address=address):
             return domain.SetShippingAddress(address=seal(address, key))
@@ -74,12 +74,23 @@ def sealed(command: PlaintextCommand, key: CustomerKey) -> OrderCommand:
             return command
 
 
+async def decrypt_addresses(
+    sealed: Collection[str], keys: CustomerKeys
+) -> dict[str, dict[str, Any]]:
+    """By sealed address, its JSON: the address itself, or `{"erased": true}`."""
+    addresses = await unseal_all(sealed, keys) if sealed else {}
+    return {
+        token: address.model_dump() if address else {"erased": True}
+        for token, address in addresses.items()
+    }
+
+
 _ERASED = ErasedAddress(erased=True).model_dump_json()
 # In JSON as we write it, and never within one of its texts: there a quote follows a backslash.
 _SEALED = re.compile(r'(?<=address":)"(sealed\.[A-Za-z0-9._=-]+)"')
 
 
-def is_sealed(document: str) -> bool:
+def contains_sealed(document: str) -> bool:
     """Whether a document holds personal data; a quick look, which may err on the safe side."""
     return '"sealed.' in document
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from api.event_data import INTERNAL_FIELDS
 from api.events.cloudevents import type_name
 from api.personal_data import ErasedAddress
 from contracts.json_schema_diff import Schema, breaking_changes
@@ -36,6 +37,8 @@ _OPEN_FORMS: Mapping[str, type[BaseModel]] = {
     "shipping-address-set": ShippingAddressSet,
     "billing-address-set": BillingAddressSet,
 }
+# The type is an attribute of the CloudEvent, beside its data.
+_NOT_IN_DATA = {"type", *INTERNAL_FIELDS}
 # What an event looks like. The rules for what comes in stay out: they may change, it does not.
 _SHAPE = ("description", "$ref", "type", "format", "const", "enum", "required")
 
@@ -86,8 +89,12 @@ def write(folder: Path = FOLDER) -> None:
 
 
 def _schema(event: type[BaseModel]) -> Schema:
+    """The schema of the public data of an event."""
     schema = _shape(event.model_json_schema())
-    del schema["properties"]["type"]  # It is the event's own, beside its data.
+    shown = {name: one for name, one in schema["properties"].items() if name not in _NOT_IN_DATA}
+    schema["properties"] = shown
+    if "required" in schema:
+        schema["required"] = [name for name in schema["required"] if name in shown]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -22,8 +22,8 @@ from api.personal_data import (
     PlaintextCommand,
     SetBillingAddress,
     SetShippingAddress,
-    sealed,
-    without_personal_data,
+    encrypt_personal_data,
+    has_no_personal_data,
 )
 from api.problems.handlers import PROBLEMS
 from orders.commands import (
@@ -301,11 +301,11 @@ async def _through_the_door(
 ) -> tuple[Sequence[OrderCommand], str]:
     """The commands without any open personal data, and a hash of them as they were received."""
     payload = canonical_payload(request.url.path, await request.body())
-    if without_personal_data(commands):
+    if has_no_personal_data(commands):
         return commands, short_hash(payload)
     customer_id = opener or await customer_of(order_id, services.pool, services.client)
     key = await services.keys.current(customer_id)
-    return [sealed(command, key) for command in commands], keyed_hash(payload, key)
+    return [encrypt_personal_data(command, key) for command in commands], keyed_hash(payload, key)
 
 
 async def _carry_out(

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 import telemetry
-from eventlog.feed import PublishedEvent
+from eventlog.envelope import Envelope
 from eventlog.log import Checkpoint
 
 TYPE_PREFIX = "orderly.order"
@@ -47,9 +47,8 @@ def type_name(tag: str, schema_version: int) -> str:
     return f"{TYPE_PREFIX}.{tag}.v{schema_version}"
 
 
-def cloud_event(logged: PublishedEvent, base_url: str) -> CloudEvent:
-    """The event in today's shape; its personal data is still sealed."""
-    order_id, event = logged.order_id, logged.envelope.upcast()
+def cloud_event(order_id: str, event: Envelope, base_url: str) -> CloudEvent:
+    """A public event in the format of CloudEvents."""
     about = event.metadata
     type_ = type_name(event.type, event.schema_version)
     trace_id = telemetry.trace_id(about.traceparent) if about.traceparent else None

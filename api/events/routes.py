@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from time import time
 from typing import Annotated
@@ -17,6 +17,7 @@ from api.auth.authentication import assert_own, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
+from api.event_data import public_events
 from api.events.cloudevents import (
     SCHEMAS_PATH,
     CloudEvent,
@@ -26,7 +27,6 @@ from api.events.cloudevents import (
     encode_cursor,
 )
 from api.events.stream import EventStream
-from api.personal_data import is_sealed, unsealed
 from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
@@ -107,7 +107,7 @@ async def list_events(
     if SSE in accept:
         return EventStream(services.streams, _sent(request, services, place, filter))
     page = await feed.read(services.pool, place, filter, limit)
-    items = ",".join(await _shown(services.keys, _events(request, page)))
+    items = ",".join(map(as_json, await _cloud_events(request, services.keys, page)))
     body = f'{{"items":[{items}],"next":"{encode_cursor(page.end)}"}}'
     # The next request may find more, and erasing changes what is shown.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
@@ -168,32 +168,29 @@ async def _sent(
         async for page in services.streams.follow(place, filter):
             if time() >= good_until:
                 break
-            yield b"".join(await _pieces(request, services.keys, page))
+            yield b"".join(await _sse_events(request, services.keys, page))
     except UNAVAILABLE as error:
         log.warning("a stream ends, Postgres is away: %r", error)
 
 
-async def _pieces(request: Request, keys: CustomerKeys, page: Page) -> list[bytes]:
-    events = _events(request, page)
-    shown = zip(page.events, events, await _shown(keys, events), strict=True)
+async def _sse_events(request: Request, keys: CustomerKeys, page: Page) -> list[bytes]:
+    events = zip(page.events, await _cloud_events(request, keys, page), strict=True)
     return [
         *(
-            format_sse_event(id=encode_cursor(logged.checkpoint), event=event.type, data_str=data)
-            for logged, event, data in shown
+            format_sse_event(
+                id=encode_cursor(published.checkpoint), event=event.type, data_str=as_json(event)
+            )
+            for published, event in events
         ),
-        # An id without data is no event to the reader, but moves the place where it would go on.
+        # An id without data is no event to the client, but moves its position.
         format_sse_event(id=encode_cursor(page.end), comment=""),
     ]
 
 
-def _events(request: Request, page: Page) -> list[CloudEvent]:
-    return [cloud_event(logged, str(request.base_url)) for logged in page.events]
-
-
-async def _shown(keys: CustomerKeys, events: Sequence[CloudEvent]) -> list[str]:
-    """Each event as one line of JSON, with its personal data unsealed if it has any."""
-    lines = [as_json(event) for event in events]
-    if any(map(is_sealed, lines)):
-        # All at once, for one look at the keys. Within JSON there is no bare line feed.
-        lines = (await unsealed("\n".join(lines), keys)).split("\n")
-    return lines
+async def _cloud_events(request: Request, keys: CustomerKeys, page: Page) -> list[CloudEvent]:
+    events = await public_events((published.envelope for published in page.events), keys)
+    base_url = str(request.base_url)
+    return [
+        cloud_event(published.order_id, event, base_url)
+        for published, event in zip(page.events, events, strict=True)
+    ]

@@ -17,7 +17,8 @@ from api.auth.authentication import listed, require_scope
 from api.auth.permissions import READ, allowed_to, shown_to
 from api.context import VERSION_MAX, context_of
 from api.dependencies import Services, ServicesDep
-from api.personal_data import PUBLIC_COMMAND_TYPES, ErasedAddress, is_sealed, unsealed
+from api.event_data import ADDRESS_EVENTS, public_events
+from api.personal_data import PUBLIC_COMMAND_TYPES, ErasedAddress, contains_sealed, unsealed
 from api.problems.catalog import INVALID_CURSOR
 from api.problems.errors import UnknownOrder
 from api.problems.handlers import PROBLEMS
@@ -191,7 +192,7 @@ async def get_order(request: Request, order_id: Id, services: ServicesDep) -> Re
     if_none_match = request.headers.get("if-none-match", "")
     known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     # Erasing a customer changes what is shown, but no version: then only all of it will do.
-    if (headers["ETag"] in known or "*" in known) and not is_sealed(row.document):
+    if (headers["ETag"] in known or "*" in known) and not contains_sealed(row.document):
         return Response(status_code=304, headers=headers)
     return await _shown(request, services.keys, row.document, headers)
 
@@ -215,10 +216,13 @@ async def get_history(
     events = await log.read_stream(pool, order_id, cursor, limit)
     if not events and (cursor == 0 or await log.head(pool, order_id) == 0):
         raise UnknownOrder(order_id)
-    items = [_past(envelope) for envelope in events]
+    items = [_history_entry(event) for event in await public_events(events, services.keys)]
     next_ = items[-1].version if len(items) == limit else None
     history = OrderHistory(items=items, next=next_).model_dump_json()
-    return await _shown(request, services.keys, history, recency.headers())
+    headers = recency.headers()
+    if any(event.type in ADDRESS_EVENTS for event in events):
+        headers["Cache-Control"] = "no-store"  # A copy elsewhere would outlive the key.
+    return _json(history, headers)
 
 
 @router.get("/{order_id}/commands", summary="What may be asked now", response_model=AllowedCommands)
@@ -316,8 +320,8 @@ async def _as_of(
     return order_lists.Row(order_id, view.order.version, document(view).model_dump_json())
 
 
-def _past(envelope: Envelope) -> HistoryEntry:
-    envelope, about = envelope.upcast(), envelope.metadata
+def _history_entry(envelope: Envelope) -> HistoryEntry:
+    about = envelope.metadata
     return HistoryEntry(
         version=envelope.version,
         type=envelope.type,
@@ -357,7 +361,7 @@ async def _shown(
 ) -> Response:
     """The body as the caller may see it, with its personal data unsealed if it has any."""
     body = shown_to(context_of(request), body)
-    if is_sealed(body):
+    if contains_sealed(body):
         body = await unsealed(body, keys)
         headers["Cache-Control"] = "no-store"  # A copy elsewhere would outlive the key.
     return _json(body, headers)

@@ -259,6 +259,8 @@ async def test_every_event_of_a_life_leads_to_a_schema_that_it_keeps_to(shop: Sh
         schema = answer.json()
         required, allowed = schema.get("required", []), schema["properties"]
         assert {*required} <= {*item["data"]} <= {*allowed}, item["type"]
+    history = (await shop.http.get(f"/v1/orders/{sale.order_id}/history")).json()["items"]
+    assert [item["data"] for item in items] == [item["data"] for item in history]
 
 
 async def test_the_schemas_are_listed(http: httpx.AsyncClient) -> None:

@@ -98,7 +98,7 @@ async def test_callers_are_told_the_open_form(http: httpx.AsyncClient) -> None:
         assert schemas[command]["properties"]["address"] == address
     read = schemas["Order"]["properties"]["shipping_address"]["anyOf"]
     assert [s.get("$ref", s.get("type")).split("/")[-1] for s in read] == [
-        *("Address", "Erased", "null")
+        *("Address", "ErasedAddress", "null")
     ]
 
 

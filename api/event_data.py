@@ -1,0 +1,31 @@
+"""Events as the feed and the history show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from api.personal_data import decrypt_addresses
+from eventlog.envelope import Envelope
+from privacy.keys import CustomerKeys
+
+ADDRESS_EVENTS = frozenset({"shipping-address-set", "billing-address-set"})
+# Detects that a client id was used for another command: of no use outside.
+INTERNAL_FIELDS = frozenset({"fingerprint"})
+
+
+async def public_events(stored: Iterable[Envelope], keys: CustomerKeys) -> list[Envelope]:
+    """In today's shape, without internal fields, and with their addresses decrypted."""
+    events = [event.upcast() for event in stored]
+    sealed = {event.data["address"] for event in events if event.type in ADDRESS_EVENTS}
+    addresses = await decrypt_addresses(sealed, keys)
+    return [_public(event, addresses) for event in events]
+
+
+def _public(event: Envelope, addresses: dict[str, dict[str, object]]) -> Envelope:
+    if event.type in ADDRESS_EVENTS:
+        data = {**event.data, "address": addresses[event.data["address"]]}
+    elif INTERNAL_FIELDS & event.data.keys():
+        data = {name: value for name, value in event.data.items() if name not in INTERNAL_FIELDS}
+    else:
+        return event
+    return event.model_copy(update={"data": data})
