@@ -1,4 +1,4 @@
-"""The API process: the application put together, and served."""
+"""Assembles the application and serves it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from api.limits.load_shedding import READS, LoadSheddingMiddleware, ReadLimiter
 from api.limits.rate_limit import RateLimitMiddleware
 from api.limits.request_body import RequestBodyMiddleware
 from api.monitoring import health, metrics
+from api.monitoring.metrics import MetricsMiddleware
 from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
@@ -45,13 +46,13 @@ from workflows.client import connect
 
 CONNECTIONS_MAX = 10
 DRAIN_SECONDS_MAX = 10
-# uvloop takes one connection from each listening socket in a turn: when turns are long, those that
-# come would wait for seconds until anybody could tell them that it is too much.
+# uvloop accepts one connection per listening socket and turn of the event loop. Under overload turns
+# are long, and new connections would wait for seconds before they can be rejected.
 ACCEPTED_AT_ONCE = 16
 
 
 class Api(FastAPI):
-    """FastAPI, with a document that says all."""
+    """FastAPI with the completed OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -60,7 +61,7 @@ class Api(FastAPI):
 
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
-    """The application; it starts, and says so on /readyz, even while its servers are away."""
+    """The application. It starts without Temporal and Postgres: /readyz reports them."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -79,13 +80,13 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        # It would lead wherever the Host header says.
+        # A redirect would go to the host in the Host header.
         redirect_slashes=False,
-        # It would tell addresses, queries and what was malformed; see api/spans.py.
+        # It would record URLs and invalid input; see monitoring/tracing.py.
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
     register_exception_handlers(app)
-    app.include_router(queries.router)  # First, as the most is asked of it.
+    app.include_router(queries.router)  # First, as reads of orders are the most frequent requests.
     app.include_router(commands.router)
     app.include_router(sent.router)
     app.include_router(feed.router)
@@ -101,6 +102,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         app.add_middleware(RateLimitMiddleware, rate=settings.rate_limit)
     app.add_middleware(LoadSheddingMiddleware)
     app.add_middleware(RequestBodyMiddleware)
+    app.add_middleware(MetricsMiddleware)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     if telemetry.is_tracing():
@@ -126,7 +128,7 @@ def _services(
 
 
 class Server(uvicorn.Server):
-    """Ends streams when it is to stop: else it would wait for readers who wait for it."""
+    """Ends event streams at shutdown, which would otherwise wait for their clients to leave."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         services_of(cast(FastAPI, self.config.app)).streams.end()
@@ -134,7 +136,7 @@ class Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then lets requests under way finish."""
+    """Serves until SIGTERM or SIGINT, then finishes the requests in progress."""
     config = uvicorn.Config(
         create_app(settings, await connect(lazy=True)),
         host=settings.api_host,

@@ -1,4 +1,4 @@
-"""What every request brings along: who and which one it is, its trace, and its conditions."""
+"""The context of a request: its ids, its trace, and its caller."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ METHODS = frozenset("GET HEAD OPTIONS POST PUT PATCH DELETE".split())
 
 @dataclass(frozen=True)
 class RequestContext:
-    """One HTTP request, as far as it matters to an order."""
+    """What orders, logs and checks need to know of one HTTP request."""
 
     attempt_id: str
-    """Ours, new for each request: tells a first answer from a repeated one."""
+    """Generated for each request: tells a first response from a replayed one."""
     request_id: str
-    """The caller's X-Request-Id, or else `attempt_id`."""
-    given_traceparent: str | None = None
+    """The caller's X-Request-Id, or `attempt_id` without one."""
+    client_traceparent: str | None = None
     actor: str = "anonymous"
-    """Who sends it, as its token says; also, what it names is told from what others name."""
+    """The caller by its token; it also separates the idempotency keys of callers."""
     customer_id: str | None = None
-    """Whose orders alone there are for the caller; None: everybody's."""
-    good_until: float = inf
-    """When its token ends, in seconds since 1970: nothing is sent to it any more."""
+    """The only customer whose orders the caller can access; None: all customers."""
+    expires_at: float = inf
+    """When the token expires, in seconds since 1970; event streams end then."""
 
     @cached_property
     def traceparent(self) -> str:
-        """The trace to hand on, a valid one; made when first needed, as by most reads never."""
-        return telemetry.traceparent(self.given_traceparent)
+        """A valid traceparent to pass on; created on first use, as most reads need none."""
+        return telemetry.traceparent(self.client_traceparent)
 
     @property
     def trace_id(self) -> str:
@@ -50,7 +50,7 @@ class RequestContext:
 
 
 def context_of(request: Request) -> RequestContext:
-    """The context of a request; made once, by whoever asks first."""
+    """The context of a request, created on first use."""
     if not hasattr(request.state, "context"):
         request.state.context = new_context(request.headers)
     context: RequestContext = request.state.context
@@ -58,34 +58,34 @@ def context_of(request: Request) -> RequestContext:
 
 
 def new_context(headers: Mapping[str, str]) -> RequestContext:
-    """The context of a request that brings these headers along."""
+    """The context of a request with these headers."""
     attempt_id = secrets.token_urlsafe(9)
     return RequestContext(
         attempt_id=attempt_id,
-        request_id=given_request_id(headers) or attempt_id,
-        given_traceparent=headers.get("traceparent"),
+        request_id=client_request_id(headers) or attempt_id,
+        client_traceparent=headers.get("traceparent"),
     )
 
 
-def given_request_id(headers: Mapping[str, str]) -> str | None:
-    """The caller's own id for this request, if it can be trusted to go into a log line."""
-    given = headers.get("x-request-id", "")
-    return given if re.fullmatch(r"[\x21-\x7e]{1,64}", given) else None
+def client_request_id(headers: Mapping[str, str]) -> str | None:
+    """The caller's X-Request-Id, if it is safe in a log line."""
+    request_id = headers.get("x-request-id", "")
+    return request_id if re.fullmatch(r"[\x21-\x7e]{1,64}", request_id) else None
 
 
 def route_of(scope: Scope) -> str:
-    """The route of a request, not its path, which callers can think up; known once it is found."""
+    """The path template of the matched route, or "none": callers cannot invent values of it."""
     return getattr(scope.get("route"), "path", "none")
 
 
 def method_of(scope: Scope) -> str:
-    """The method of a request, if it is one that HTTP has."""
+    """The method of a request, or "other": callers cannot invent values of it."""
     method: str = scope["method"]
     return method if method in METHODS else "other"
 
 
 def wait_seconds(prefer: str | None) -> float:
-    """How long the caller would wait for an answer (RFC 7240)."""
+    """The seconds that the caller is willing to wait, from `Prefer: wait=N` (RFC 7240)."""
     match = re.search(r"(?:^|[,;\s])wait=(\d{1,4})", prefer or "")
     return min(float(match[1]), WAIT_SECONDS_MAX) if match else WAIT_SECONDS
 
@@ -94,7 +94,7 @@ SHORT_HASH = "[a-z2-7]{20}"
 
 
 def short_hash(*parts: str) -> str:
-    """96 bits that stand for `parts`, as lower-case letters and digits (base32)."""
+    """A 96-bit hash of `parts`, as lower-case letters and digits (base32)."""
     digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
     return b32encode(digest[:12]).decode().rstrip("=").lower()
 

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.context import RequestContext, new_context
 from api.limits.load_shedding import PLACE, READS, Slot
-from api.monitoring.metrics import served
+from api.monitoring.metrics import record_request
 from api.problems.catalog import HEADERS_TIMEOUT, HEADERS_TOO_LARGE, INVALID_HTTP, OVERLOADED
 from api.problems.handlers import MEDIA_TYPE, document_of
 from api.problems.problem import Problem
@@ -149,7 +149,7 @@ class HardenedHttpProtocol(HttpToolsProtocol):
         path = self.url.partition(b"?")[0].decode("ascii", "replace")
         context = new_context(Headers(raw=self.headers))
         self.transport.write(_OVERLOADED.answer(context, path))
-        served({"method": "GET"}, _OVERLOADED.status, 0.0)
+        record_request({"method": "GET"}, _OVERLOADED.status, 0.0)
         if self.parser.should_keep_alive():
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(

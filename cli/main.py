@@ -148,7 +148,7 @@ def token(
     expires_in: Annotated[int, typer.Option(min=1, help="After so many seconds.")] = 3600,
 ) -> None:
     """Print a token for development, signed with ORDERLY_TOKEN_SECRET."""
-    from api.auth.authentication import identified
+    from api.auth.authentication import identity_of
     from api.auth.permissions import SCOPES
     from api.auth.tokens import InvalidToken, Token, issue_token
     from settings import SettingsError, TokenSettings, from_environment
@@ -163,7 +163,7 @@ def token(
     if rules is None or rules.secret is None:
         fail("Set ORDERLY_TOKEN_SECRET to the secret that the API has.", EXIT_USAGE)
     try:
-        identified(Token(sub, frozenset(wanted), good_until=expires_in))
+        identity_of(Token(sub, frozenset(wanted), expires_at=expires_in))
     except InvalidToken as bad:
         fail(f"Nobody would believe this token: {bad}.", EXIT_USAGE)
     print(issue_token(rules, sub, " ".join(wanted), expires_in))

@@ -1,7 +1,7 @@
-"""Who calls: known by a bearer token, let in by its scopes, and to one's own orders alone.
+"""Authenticates callers by bearer token, and authorizes them by scope and by ownership of an order.
 
-An operator's token is for all orders. The subject of a customer's is the customer id, and to it
-there are no orders but that customer's.
+An operator's token is valid for all orders. The subject of a customer's token is the customer id,
+and it is valid for that customer's orders only.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
-from api.auth.ownership import assert_owned
+from api.auth.ownership import assert_owned_by
 from api.auth.permissions import OPERATE
-from api.auth.tokens import InvalidToken, JwksUnavailable, Token, Verifier
+from api.auth.tokens import InvalidToken, Token, Verifier
 from api.context import context_of
 from api.dependencies import services_of
 from api.limits.load_shedding import waiting
 from api.limits.rate_limit import charge
-from api.problems.errors import SigningKeysUnavailable, UnknownOrder
+from api.problems.errors import UnknownOrder
 from api.problems.problem import insufficient_scope, unauthenticated
 from orders.text import CustomerId
 
@@ -30,13 +30,13 @@ _ID = TypeAdapter(CustomerId)
 
 
 def require_scope(scope: str) -> type[APIRoute]:
-    """A route class that requires a token with `scope`, for a path's order that of its customer.
+    """A route class that requires a token with `scope` that is valid for the order in the path.
 
     It authenticates before the body is read. FastAPI resolves dependencies only after it has read
     the body, so a dependency would come too late.
     """
 
-    class Guarded(APIRoute):
+    class SecuredRoute(APIRoute):
         def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
             security = {"security": [{"bearer": [scope]}]}
             options["openapi_extra"] = {**(options.get("openapi_extra") or {}), **security}
@@ -45,43 +45,46 @@ def require_scope(scope: str) -> type[APIRoute]:
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
-            async def handle_admitted(request: Request) -> Response:
-                services = services_of(request.app)
-                if services.verifier is not None:
-                    await _admit(request, scope, services.verifier)
+            async def authorize_and_handle(request: Request) -> Response:
+                verifier = services_of(request.app).verifier
+                if verifier is not None:
+                    await _authorize(request, scope, verifier)
                 return await handle(request)
 
-            return handle_admitted
+            return authorize_and_handle
 
-    return Guarded
+    return SecuredRoute
 
 
-async def assert_own(request: Request, order_id: str) -> None:
-    """Raises the Problem of an order that there is not, if the order is not the caller's to see."""
+async def assert_owns_order(request: Request, order_id: str) -> None:
+    """Raises UnknownOrder if the order does not exist, or belongs to another customer."""
     customer_id = context_of(request).customer_id
     if customer_id is None:
         return
     if not _is_id(order_id):
         raise UnknownOrder(order_id)
     services = services_of(request.app)
-    await assert_owned(order_id, customer_id, services.pool, services.client)
+    await assert_owned_by(customer_id, order_id, services.pool, services.client)
 
 
-def listed(request: Request, customer_id: str | None) -> str | None:
-    """Whose orders a list shows to who asks for those of `customer_id`; None: everybody's.
+def visible_customer_id(request: Request, customer_id: str | None) -> str | None:
+    """The customer filter for a list: the caller's own id, or, for operators, the requested one.
 
-    A customer who asks for another's gets those that match both: none.
+    None selects all customers. A customer who requests another's orders gets none.
     """
     own = context_of(request).customer_id
     if own is None:
         return customer_id
-    return own if customer_id in (None, own) else ""  # Nobody has that id.
+    return own if customer_id in (None, own) else ""  # No customer has the empty id.
 
 
-def identified(token: Token) -> dict[str, str]:
-    """The RequestContext fields that a token sets; raises InvalidToken if it has no subject."""
+def identity_of(token: Token) -> dict[str, str]:
+    """The fields of RequestContext that a token determines.
+
+    Raises InvalidToken if its subject is not an operator's name or a customer id.
+    """
     if OPERATE in token.scopes:
-        # It goes into every event.
+        # It is stored in every event.
         if not re.fullmatch(r"[\x21-\x7e]{1,255}", token.subject):
             raise InvalidToken("its subject (sub) is not a word of 1 to 255 plain characters")
         return {"actor": f"operator:{token.subject}"}
@@ -90,24 +93,23 @@ def identified(token: Token) -> dict[str, str]:
     return {"actor": f"customer:{token.subject}", "customer_id": token.subject}
 
 
-async def _admit(request: Request, scope: str, verifier: Verifier) -> None:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+async def _authorize(request: Request, scope: str, verifier: Verifier) -> None:
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise unauthenticated()
     try:
-        with waiting(request):  # Its key may have to be fetched.
-            token = await verifier.verified(given.strip())
-        who = identified(token)
-    except InvalidToken as bad:
-        raise unauthenticated(str(bad)) from None
-    except JwksUnavailable:
-        raise SigningKeysUnavailable from None
-    charge(request, who["actor"])
+        with waiting(request):  # The issuer's keys may have to be fetched.
+            token = await verifier.verify(encoded.strip())
+        identity = identity_of(token)
+    except InvalidToken as error:
+        raise unauthenticated(str(error)) from None
+    charge(request, identity["actor"])
     if scope not in token.scopes:
         raise insufficient_scope(scope)
-    request.state.context = replace(context_of(request), good_until=token.good_until, **who)
+    context = replace(context_of(request), expires_at=token.expires_at, **identity)
+    request.state.context = context
     if (order_id := request.path_params.get("order_id")) is not None:
-        await assert_own(request, order_id)
+        await assert_owns_order(request, order_id)
 
 
 def _is_id(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whose an order is, which never changes: from the log, or from the engine before it is there."""
+"""The customer of an order, which never changes: from the log, or from Temporal before that."""
 
 from __future__ import annotations
 
@@ -14,45 +14,51 @@ from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from workflows.order import CUSTOMER
 
-ASK_AT_MOST = timedelta(seconds=3)
+DESCRIBE_TIMEOUT = timedelta(seconds=3)
 
 
 async def customer_of(order_id: str, pool: asyncpg.Pool, client: Client) -> str:
-    """Whose order it is; raises a Problem if nobody knows the order."""
-    customer_id = await _published(order_id, pool) or await _running(order_id, client)
+    """The id of the order's customer; raises UnknownOrder if the order does not exist."""
+    customer_id = await _customer_in_log(order_id, pool)
+    customer_id = customer_id or await _customer_in_temporal(order_id, client)
     if customer_id is None:
         raise UnknownOrder(order_id)
     return customer_id
 
 
-async def assert_owned(order_id: str, customer_id: str, pool: asyncpg.Pool, client: Client) -> None:
-    """Raises the same Problem for another's order as for one that there is not.
+async def assert_owned_by(
+    customer_id: str, order_id: str, pool: asyncpg.Pool, client: Client
+) -> None:
+    """Raises the same error for another customer's order as for one that does not exist.
 
-    Both take the same way to it: whatever is away, nothing tells one from the other. With the log
-    away, an order that runs is still known by the engine.
+    Both take the same path, so that no failure distinguishes them. While the log is unavailable,
+    Temporal still knows the customers of running orders.
     """
-    is_log_away = False
+    is_log_available = True
     try:
-        if await _published(order_id, pool) == customer_id:
+        if await _customer_in_log(order_id, pool) == customer_id:
             return
     except UNAVAILABLE:
-        is_log_away = True
-    if await _running(order_id, client) == customer_id:
+        is_log_available = False
+    if await _customer_in_temporal(order_id, client) == customer_id:
         return
-    raise StorageUnavailable if is_log_away else UnknownOrder(order_id)
+    raise UnknownOrder(order_id) if is_log_available else StorageUnavailable
 
 
-async def _published(order_id: str, pool: asyncpg.Pool) -> str | None:
+async def _customer_in_log(order_id: str, pool: asyncpg.Pool) -> str | None:
     first = await log.read_stream(pool, order_id, limit=1)
-    opener: str | None = first[0].upcast().data["customer_id"] if first else None
-    return opener
+    customer_id: str | None = first[0].upcast().data["customer_id"] if first else None
+    return customer_id
 
 
-async def _running(order_id: str, client: Client) -> str | None:
-    """What an order's workflow says for certain, before anything of it has been published."""
+async def _customer_in_temporal(order_id: str, client: Client) -> str | None:
+    """What the order's workflow is listed under, which is set before its first event is published.
+
+    Describing a workflow is consistent, unlike listing workflows.
+    """
     try:
-        asking = client.get_workflow_handle(order_id).describe(rpc_timeout=ASK_AT_MOST)
-        workflow = await answered(client, asking)
+        call = client.get_workflow_handle(order_id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
+        workflow = await answered(client, call)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None

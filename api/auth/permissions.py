@@ -36,7 +36,7 @@ SCHEMES = {
 _ALLOWED = re.compile(r'(?<=[{,]"allowed_commands":)\[([^]]*)\]')
 
 
-def assert_may_send(context: RequestContext, commands: Iterable[str], opener: str | None) -> None:
+def assert_allowed(context: RequestContext, commands: Iterable[str], opener: str | None) -> None:
     """Raises a Problem if one of the commands is none for the caller, by type; or the opening."""
     own = context.customer_id
     if own is None:
@@ -67,7 +67,7 @@ def rejected_for(context: RequestContext, rejection: Rejection, pointer: str) ->
     return rejected(rejection, pointer, allowed_to(context, rejection.allowed_commands))
 
 
-def shown_to(context: RequestContext, document: str) -> str:
+def redact_for(context: RequestContext, document: str) -> str:
     """A document of orders with only the caller's commands in it; all else letter for letter."""
     if context.customer_id is None:
         return document

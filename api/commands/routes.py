@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth.authentication import require_scope
 from api.auth.ownership import customer_of
-from api.auth.permissions import WRITE, assert_may_send, rejected_for
+from api.auth.permissions import WRITE, assert_allowed, rejected_for
 from api.commands.headers import CommandOptions, CommandOptionsDep
 from api.commands.status_routes import ANSWERS, CommandResult, accepted, answered
-from api.context import canonical_payload, context_of, given_request_id, short_hash
+from api.context import canonical_payload, client_request_id, context_of, short_hash
 from api.dependencies import Services, ServicesDep
 from api.gateway.gateway import CommandMessage, Gateway
 from api.personal_data import (
@@ -270,7 +270,7 @@ async def _mail(
 ) -> CommandMessage:
     """What is sent for a request; `opener` is whose order begins with it, if one does."""
     context = context_of(request)
-    assert_may_send(context, [command.type for command in commands], opener)
+    assert_allowed(context, [command.type for command in commands], opener)
     command_id = short_hash(context.actor, options.key)
     safe, payload_hash = await _through_the_door(request, services, order_id, commands, opener)
     return CommandMessage(
@@ -286,7 +286,7 @@ async def _mail(
             actor=context.actor,
             payload_hash=payload_hash,
             attempt_id=context.attempt_id,
-            request_id=given_request_id(request.headers),
+            request_id=client_request_id(request.headers),
             traceparent=context.traceparent,
         ),
     )

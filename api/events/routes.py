@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
 
-from api.auth.authentication import assert_own, require_scope
+from api.auth.authentication import assert_owns_order, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
@@ -100,7 +100,7 @@ async def list_events(
     Follow `next` for ever. If it equals the `cursor` you sent, you are up to date.
     """
     if order_id is not None:
-        await assert_own(request, order_id)
+        await assert_owns_order(request, order_id)
     types = tuple(sorted(type)) if type else None
     filter = EventFilter(types, order_id, context_of(request).customer_id)
     place = await _place(services.pool, cursor, last_event_id)
@@ -162,11 +162,11 @@ async def _sent(
 
     It ends with the token that it began with, too: who comes back must bring a new one.
     """
-    good_until = context_of(request).good_until
+    expires_at = context_of(request).expires_at
     yield format_sse_event(retry=RECONNECT_MS)
     try:
         async for page in services.streams.follow(place, filter):
-            if time() >= good_until:
+            if time() >= expires_at:
                 break
             yield b"".join(await _sse_events(request, services.keys, page))
     except UNAVAILABLE as error:

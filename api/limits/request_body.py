@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -11,15 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import context_of
 from api.limits import json_body as bodies
-from api.monitoring.metrics import served
 from api.problems.problem import BodyRejected
 
 
 class RequestBodyMiddleware:
-    """Refuses a body that is too big, too slow or ambiguous; names the request in every answer.
-
-    Counts what is answered, and how soon its head was there: a stream may go on for hours.
-    """
+    """Rejects a body that is too large, too slow or ambiguous; adds X-Request-Id to responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,25 +24,17 @@ class RequestBodyMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = context_of(Request(scope)).request_id
-        body, began, answered = LimitedBody(Headers(scope=scope), receive), perf_counter(), False
+        body = LimitedBody(Headers(scope=scope), receive)
 
-        async def send_named(message: Message) -> None:
-            nonlocal answered
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 if not await body.is_over():
                     headers["Connection"] = "close"
-                served(scope, message["status"], perf_counter() - began)
-                answered = True
             await send(message)
 
-        try:
-            await self._app(scope, body.receive, send_named)
-        except Exception:
-            if not answered:  # A bug, which is answered further out.
-                served(scope, 500, perf_counter() - began)
-            raise
+        await self._app(scope, body.receive, send_with_id)
 
 
 class LimitedBody:

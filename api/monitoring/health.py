@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can serve; for orchestrators and for people."""
+"""Liveness and readiness of this process, for orchestrators and for people."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ CHECK_SECONDS_MAX = 2
 
 
 class Liveness(BaseModel):
-    """The process lives."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class Readiness(BaseModel):
-    """Each part that serving needs, with "ok" or with what is wrong with it."""
+    """The state of each dependency: "ok", or what is wrong with it."""
 
     ready: bool
     temporal: str
     postgres: str
     projections: dict[str, str]
-    """Those of orders have to be ok; those of statistics are told, and no reason not to serve."""
+    """By name. Only that of orders affects readiness; the others are for information."""
     parked_orders: int | None
-    """Orders that a read model waits with, as `orderly parked` lists them; the others go on."""
+    """Orders that a projection fails on, listed by `orderly projections parked`."""
 
 
-@router.get("/healthz", summary="Does the process live?")
+@router.get("/healthz", summary="Check liveness")
 async def get_health() -> Liveness:
-    """Answers as long as the process does."""
+    """200 as long as the process is alive."""
     return Liveness()
 
 
 @router.get(
     "/readyz",
-    summary="Can it serve?",
+    summary="Check readiness",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "It cannot, and which part is why"}},
+    responses={503: {"model": Readiness, "description": "Not ready; the body says which dependency is not ok"}},
 )
 async def get_readiness(services: ServicesDep) -> JSONResponse:
-    """200 if commands and reads can be served; else 503, with what cannot and why."""
+    """200 if commands and reads can be served; else 503, with the reason."""
     temporal, (postgres, projections, parked) = await asyncio.gather(
         _temporal(services.client), _readside(services.pool, services.freshness)
     )
@@ -74,7 +74,7 @@ async def _temporal(client: Client) -> str:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
             healthy = await client.service_client.check_health()
         return "ok" if healthy else "not serving"
-    except Exception as error:  # Whatever it is, it is the answer.
+    except Exception as error:  # Any error means not ready, and the body reports it.
         return f"unreachable: {str(error) or type(error).__name__}"
 
 
@@ -96,7 +96,7 @@ async def _readside(
 def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> str:
     if projection in stopped:
         return f"stopped: {stopped[projection]}"
-    silence = freshness.silence_seconds(projection)
-    if silence > HEARTBEAT_SECONDS_MAX:
-        return f"not up to date for {silence:.0f} seconds"
+    silence_s = freshness.silence_seconds(projection)
+    if silence_s > HEARTBEAT_SECONDS_MAX:
+        return f"not up to date for {silence_s:.0f} seconds"
     return "ok"

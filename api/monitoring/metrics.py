@@ -1,4 +1,4 @@
-"""What this process has served and how the read side gets on, in the words of Prometheus."""
+"""Metrics for Prometheus: the requests of this process, and the state of the read side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import accumulate
+from time import perf_counter
 
 import asyncpg
 from fastapi import APIRouter, Response
@@ -14,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram,
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import method_of, route_of
 from api.dependencies import PoolDep
@@ -26,30 +27,57 @@ from readside.registry import PROJECTIONS
 
 router = APIRouter(tags=["Operations"])
 
-READ_SECONDS_MAX = 5
+QUERY_SECONDS_MAX = 5
 
-_SERVED = CollectorRegistry()
+_PROCESS_METRICS = CollectorRegistry()
 _DURATIONS = Histogram(
     "orderly_http_request_duration_seconds",
-    "From a request's arrival to the head of its answer.",
+    "Time from a request's arrival to the headers of its response.",
     ["route", "method", "status"],
-    registry=_SERVED,
+    registry=_PROCESS_METRICS,
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 
 
-def served(scope: Scope, status: int, seconds: float) -> None:
-    """Counts an answered request."""
+class MetricsMiddleware:
+    """Counts responses, and measures the time to their headers: a stream may last for hours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at, has_started = perf_counter(), False
+
+        async def record_and_send(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                record_request(scope, message["status"], perf_counter() - started_at)
+                has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, record_and_send)
+        except Exception:
+            if not has_started:  # A bug: Starlette's outermost middleware responds with a 500.
+                record_request(scope, 500, perf_counter() - started_at)
+            raise
+
+
+def record_request(scope: Scope, status: int, seconds: float) -> None:
+    """Counts a response."""
     _durations(route_of(scope), method_of(scope), status).observe(seconds)
 
 
-@cache  # Finding them takes longer than counting does.
+@cache  # Looking the labels up takes longer than counting.
 def _durations(route: str, method: str, status: int) -> Histogram:
     return _DURATIONS.labels(route, method, str(status))
 
 
-class _Read(Collector):
-    """What was read from the database for one scrape."""
+class _DatabaseCollector(Collector):
+    """The metrics that one scrape has read from the database."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -60,26 +88,26 @@ class _Read(Collector):
 
 @router.get(
     "/metrics",
-    summary="For Prometheus",
+    summary="Get metrics",
     response_class=PlainTextResponse,
-    response_description="In Prometheus' text format",
+    response_description="Metrics in the Prometheus text format",
 )
 async def get_metrics(pool: PoolDep) -> Response:
-    """Requests of this process, and the read side's state: the same from every process.
+    """Requests of this process, and the read side's state, which is the same in every process.
 
-    It answers without Postgres, too; then `orderly_postgres_up` is 0, and the rest is missing.
+    Without Postgres, `orderly_postgres_up` is 0 and the read side's metrics are missing.
     """
     registry = CollectorRegistry()
-    registry.register(_Read(await _read(pool)))
-    body = generate_latest(_SERVED) + generate_latest(registry)
+    registry.register(_DatabaseCollector(await _database_metrics(pool)))
+    body = generate_latest(_PROCESS_METRICS) + generate_latest(registry)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
-async def _read(pool: asyncpg.Pool) -> list[Metric]:
+async def _database_metrics(pool: asyncpg.Pool) -> list[Metric]:
     up = GaugeMetricFamily("orderly_postgres_up", "Whether the log and its projections were read.")
     try:
-        async with asyncio.timeout(READ_SECONDS_MAX):
-            held_back = await log.watermark_age_seconds(pool)
+        async with asyncio.timeout(QUERY_SECONDS_MAX):
+            watermark_age = await log.watermark_age_seconds(pool)
             metrics = await read_metrics(pool, [projection.name for projection in PROJECTIONS])
     except (*UNAVAILABLE, asyncpg.UndefinedTableError):
         up.add_metric([], 0)
@@ -87,9 +115,9 @@ async def _read(pool: asyncpg.Pool) -> list[Metric]:
     up.add_metric([], 1)
     watermark = GaugeMetricFamily(
         "orderly_watermark_age_seconds",
-        "Age of the oldest writing transaction: no projection sees what began after it."
+        "Age of the oldest writing transaction: no projection sees events that began after it."
         " Alert above 60.",
-        held_back,
+        watermark_age,
     )
     return [up, watermark, _freshness(metrics), *_gauges(metrics)]
 
@@ -97,31 +125,29 @@ async def _read(pool: asyncpg.Pool) -> list[Metric]:
 def _freshness(metrics: Sequence[ProjectionMetrics]) -> Metric:
     family = HistogramMetricFamily(
         "orderly_projection_freshness_seconds",
-        "How late events became visible, from the order's decision on.",
+        "Time from an order's decision until the projection shows its events.",
         labels=["projection"],
     )
     bounds = [*(str(ms / 1000) for ms in FRESHNESS_MS), "+Inf"]
-    for one in metrics:
-        counts = one.freshness or [0] * len(bounds)
-        family.add_metric(
-            [one.projection], list(zip(bounds, accumulate(counts), strict=True)), None
-        )
+    for projection in metrics:
+        counts = projection.freshness or [0] * len(bounds)
+        buckets = list(zip(bounds, accumulate(counts), strict=True))
+        family.add_metric([projection.projection], buckets, None)
     return family
 
 
 def _gauges(metrics: Sequence[ProjectionMetrics]) -> list[Metric]:
     lag, parked, stopped = (
-        GaugeMetricFamily(f"orderly_projection_{name}", words, labels=["projection"])
-        for name, words in {
-            "lag_seconds": "How long the oldest event that it has not come to waits. Alert above"
-            " 30.",
-            "parked_orders": "Orders that it cannot digest; `orderly parked` says why. Alert above"
-            " 0.",
-            "stopped": "1 if it cannot go on, and a person must see to it. Alert on it.",
+        GaugeMetricFamily(f"orderly_projection_{name}", help_text, labels=["projection"])
+        for name, help_text in {
+            "lag_seconds": "Age of the oldest event that is not projected yet. Alert above 30.",
+            "parked_orders": "Orders that the projection failed on; `orderly projections parked`"
+            " lists them. Alert above 0.",
+            "stopped": "1 if the projection has stopped until a person restarts it. Alert on it.",
         }.items()
     )
-    for one in metrics:
-        lag.add_metric([one.projection], one.lag_seconds)
-        parked.add_metric([one.projection], one.parked_orders)
-        stopped.add_metric([one.projection], one.is_stopped)
+    for projection in metrics:
+        lag.add_metric([projection.projection], projection.lag_seconds)
+        parked.add_metric([projection.projection], projection.parked_orders)
+        stopped.add_metric([projection.projection], projection.is_stopped)
     return [lag, parked, stopped]

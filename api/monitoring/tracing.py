@@ -1,4 +1,4 @@
-"""One span for each request: its method, route and status, and nothing that a caller made up."""
+"""Tracing: one span per request, with its method, route and status."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from api.context import method_of, route_of
 
 
 class TracingMiddleware:
-    """Continues the caller's trace, if it sent one.
+    """Continues the caller's trace, if the request has a traceparent.
 
-    Addresses, queries, headers and what exceptions say stay out: any of them may hold what is
-    nobody's business.
+    URLs, headers and exception messages are left out: any of them may contain personal data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,7 +33,7 @@ class TracingMiddleware:
             set_status_on_exception=False,
         ) as span:
 
-            async def send_noted(message: Message) -> None:
+            async def send_and_annotate(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     span.update_name(f"{method} {route_of(scope)}")
                     span.set_attribute("http.route", route_of(scope))
@@ -44,8 +43,8 @@ class TracingMiddleware:
                 await send(message)
 
             try:
-                await self._app(scope, receive, send_noted)
-            except Exception as error:  # A bug, which is answered further out.
+                await self._app(scope, receive, send_and_annotate)
+            except Exception as error:  # A bug: Starlette's outermost middleware responds.
                 span.set_attribute("error.type", type(error).__qualname__)
                 span.set_status(StatusCode.ERROR)
                 raise

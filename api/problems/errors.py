@@ -6,7 +6,7 @@
     ├── Unavailable             nothing was changed, or repeating the request tells
     │   ├── TemporalUnavailable
     │   ├── StorageUnavailable
-    │   ├── SigningKeysUnavailable
+    │   ├── JwksUnavailable
     │   └── OutcomeUnknown      the order did not respond in time
     └── LimitExceeded           nothing was changed
         ├── Overloaded          the concurrency limit of this process
@@ -51,8 +51,8 @@ class StorageUnavailable(Unavailable):
     """Postgres cannot be reached, or does not respond."""
 
 
-class SigningKeysUnavailable(Unavailable):
-    """The issuer's keys cannot be fetched, so a token cannot be verified."""
+class JwksUnavailable(Unavailable):
+    """A token cannot be verified: its key is unknown and the issuer does not respond."""
 
 
 class OutcomeUnknown(Unavailable):

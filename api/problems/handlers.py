@@ -84,7 +84,7 @@ def problem_of(error: errors.ServiceError) -> Problem:
 _TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
     errors.TemporalUnavailable: catalog.TEMPORAL_UNAVAILABLE,
     errors.StorageUnavailable: catalog.STORAGE_UNAVAILABLE,
-    errors.SigningKeysUnavailable: catalog.SIGNING_KEYS_UNAVAILABLE,
+    errors.JwksUnavailable: catalog.SIGNING_KEYS_UNAVAILABLE,
     errors.OutcomeUnknown: catalog.OUTCOME_UNKNOWN,
     errors.Overloaded: catalog.OVERLOADED,
     errors.TooManyCommands: catalog.TOO_MANY_COMMANDS,

@@ -9,7 +9,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Header, Query, Request
 
-from api.auth.authentication import assert_own
+from api.auth.authentication import assert_owns_order
 from api.context import VERSION_MAX, wait_seconds
 from api.dependencies import FreshnessDep
 from api.limits.load_shedding import waiting
@@ -71,7 +71,7 @@ async def wanted(
     """What the caller says of recency, understood; raises a Problem for a token not for them."""
     token = _token(consistency_token) if consistency_token else None
     if token and token[0] != request.path_params.get("order_id"):
-        await assert_own(request, token[0])
+        await assert_owns_order(request, token[0])
     return ReadConsistency(request, freshness, projection, min_version, token, wait_seconds(prefer))
 
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, JsonValue
 from typing_extensions import TypeAliasType
 
 import telemetry
-from api.auth.authentication import listed, require_scope
-from api.auth.permissions import READ, allowed_to, shown_to
+from api.auth.authentication import require_scope, visible_customer_id
+from api.auth.permissions import READ, allowed_to, redact_for
 from api.context import VERSION_MAX, context_of
 from api.dependencies import Services, ServicesDep
 from api.event_data import ADDRESS_EVENTS, public_events
@@ -277,7 +277,7 @@ async def list_orders(
     """
     pool = services.pool
     filter = order_lists.Filter(
-        customer_id=listed(request, customer_id),
+        customer_id=visible_customer_id(request, customer_id),
         status=status,
         needs_attention=needs_attention,
         sku=sku,
@@ -360,7 +360,7 @@ async def _shown(
     request: Request, keys: CustomerKeys, body: str, headers: dict[str, str]
 ) -> Response:
     """The body as the caller may see it, with its personal data unsealed if it has any."""
-    body = shown_to(context_of(request), body)
+    body = redact_for(context_of(request), body)
     if contains_sealed(body):
         body = await unsealed(body, keys)
         headers["Cache-Control"] = "no-store"  # A copy elsewhere would outlive the key.

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from temporalio.client import Client
 
-from api.auth.permissions import COMMAND_ROLES, OPERATE, READ, WRITE, shown_to
+from api.auth.permissions import COMMAND_ROLES, OPERATE, READ, WRITE, redact_for
 from api.auth.tokens import LEEWAY_SECONDS
 from api.context import RequestContext
 from api.events import stream as api_streams
@@ -453,5 +453,5 @@ def test_documents_are_shortened_where_they_say_what_is_allowed_and_nowhere_else
     tricky = (
         r'{"title":"x,\"allowed_commands\":[\"hold-order\"]","allowed_commands":["hold-order"]}'
     )
-    assert shown_to(ada, tricky) == re.sub(r'\["hold-order"\]\}', "[]}", tricky)
-    assert shown_to(RequestContext("a", "r", "t"), tricky) == tricky
+    assert redact_for(ada, tricky) == re.sub(r'\["hold-order"\]\}', "[]}", tricky)
+    assert redact_for(RequestContext("a", "r", "t"), tricky) == tricky

@@ -19,15 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.auth.tokens import (
-    KEEP_SECONDS,
     LEEWAY_SECONDS,
-    PAUSE_SECONDS,
+    REFRESH_SECONDS,
+    RETRY_SECONDS,
     InvalidToken,
-    JwksUnavailable,
     KeySet,
     Verifier,
     issue_token,
 )
+from api.problems.errors import JwksUnavailable
 from settings import TokenRules
 from tests.support.token_issuer import AUDIENCE, ISSUER, Issuer, Key, ec_key, issuing, rsa_key
 
@@ -62,7 +62,7 @@ def encoded(*parts: object) -> str:
 
 async def told(verifier: Verifier, token: str) -> tuple[str, Set[str]]:
     """Whose a token is, and what it allows."""
-    believed = await verifier.verified(token)
+    believed = await verifier.verify(token)
     return believed.subject, believed.scopes
 
 
@@ -123,10 +123,10 @@ async def test_a_shared_secret_signs_and_verifies_for_development(by_secret: Ver
     assert await told(by_secret, token) == ADA
     others = issue_token(replace(SHARED, secret=SECRET[::-1]), "ada", "orders:read", 60)
     with pytest.raises(InvalidToken, match="signature"):
-        await by_secret.verified(others)
+        await by_secret.verify(others)
     signed_by_a_key = jwt.encode({"sub": "ada"}, RSA.private, "RS256")
     with pytest.raises(InvalidToken, match="alg"):
-        await by_secret.verified(signed_by_a_key)
+        await by_secret.verify(signed_by_a_key)
 
 
 # Bad ones
@@ -198,7 +198,7 @@ async def test_a_bad_token_is_told_what_is_wrong_with_it_and_not_quoted(
     make, words = BAD[kind]
     token = make(issuer)
     with pytest.raises(InvalidToken, match=words) as refused:
-        await verifier.verified(token)
+        await verifier.verify(token)
     said = str(refused.value)
     assert not any(part and part in said for part in token.split("."))
     # It goes into a quoted string of a header.
@@ -210,7 +210,7 @@ async def test_whatever_is_sent_instead_of_a_token_is_a_bad_token(
     by_secret: Verifier, text: str
 ) -> None:
     with pytest.raises(InvalidToken):
-        await by_secret.verified(text)
+        await by_secret.verify(text)
 
 
 JSON = st.recursive(
@@ -224,7 +224,7 @@ async def test_whatever_is_in_its_header_a_forged_token_is_a_bad_token(
     by_secret: Verifier, header: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidToken):
-        await by_secret.verified(encoded(header, {"sub": "ada"}) + ".c2lnbmVk")
+        await by_secret.verify(encoded(header, {"sub": "ada"}) + ".c2lnbmVk")
 
 
 @given(st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "scope"]), JSON)
@@ -237,7 +237,7 @@ async def test_whatever_the_issuer_claims_is_a_token_or_a_bad_one(
     signature = jwt.get_algorithm_by_name("HS256").sign(signing_input.encode(), SECRET.encode())
     token = f"{signing_input}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
     with suppress(InvalidToken):
-        assert isinstance((await by_secret.verified(token)).subject, str)
+        assert isinstance((await by_secret.verify(token)).subject, str)
 
 
 # The keys
@@ -268,7 +268,7 @@ async def test_a_new_key_is_fetched_when_the_first_token_names_it(
 ) -> None:
     assert await keys.find(RSA.key_id)
     issuer.keys = [EC, STRANGER]
-    clock.now += PAUSE_SECONDS
+    clock.now += RETRY_SECONDS
     assert await keys.find(STRANGER.key_id)
     assert await keys.find(EC.key_id)
     assert issuer.asked == 2
@@ -279,7 +279,7 @@ async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_kept(
 ) -> None:
     assert await keys.find(RSA.key_id)
     issuer.keys = [EC]
-    clock.now += KEEP_SECONDS - 1
+    clock.now += REFRESH_SECONDS - 1
     assert await keys.find(RSA.key_id)
     clock.now += 1
     assert await keys.find(RSA.key_id) is None
@@ -291,7 +291,7 @@ async def test_a_flood_of_unknown_keys_is_not_a_flood_of_questions(
 ) -> None:
     assert await keys.find(RSA.key_id)
     for _ in range(2):
-        clock.now += PAUSE_SECONDS
+        clock.now += RETRY_SECONDS
         found = await asyncio.gather(*(keys.find(f"unknown-{n}") for n in range(100)))
         assert found == [None] * 100
     assert issuer.asked == 3
@@ -311,15 +311,15 @@ async def test_known_keys_are_used_while_the_issuer_is_away(
     assert await keys.find(RSA.key_id)
     issuer.status = status
     for _ in range(3):
-        clock.now += KEEP_SECONDS
+        clock.now += REFRESH_SECONDS
         assert await keys.find(RSA.key_id)
     assert issuer.asked == 4
     # Of any other nobody can say whether it is good.
-    clock.now += PAUSE_SECONDS
+    clock.now += RETRY_SECONDS
     with pytest.raises(JwksUnavailable):
         await keys.find("unknown")
     issuer.status = 200
-    clock.now += PAUSE_SECONDS
+    clock.now += RETRY_SECONDS
     assert await keys.find("unknown") is None
 
 
@@ -332,7 +332,7 @@ async def test_without_any_keys_nobody_can_say_until_the_issuer_is_back(
             await keys.find(RSA.key_id)
     assert issuer.asked == 1
     issuer.status = 200
-    clock.now += PAUSE_SECONDS
+    clock.now += RETRY_SECONDS
     assert await keys.find(RSA.key_id)
 
 
@@ -358,6 +358,6 @@ async def test_an_answer_without_keys_takes_none_away(
 ) -> None:
     assert await keys.find(RSA.key_id)
     issuer.document = nothing
-    clock.now += KEEP_SECONDS
+    clock.now += REFRESH_SECONDS
     assert await keys.find(RSA.key_id)
     assert issuer.asked == 2
