@@ -46,8 +46,8 @@ from workflows.client import connect
 
 CONNECTIONS_MAX = 10
 DRAIN_SECONDS_MAX = 10
-# uvloop accepts one connection per listening socket and turn of the event loop. Under overload turns
-# are long, and new connections would wait for seconds before they can be rejected.
+# uvloop accepts one connection per listening socket and turn of the event loop. Under overload
+# turns are long, and new connections would wait for seconds before they can be rejected.
 ACCEPTED_AT_ONCE = 16
 
 

@@ -24,9 +24,10 @@ from api.limits.load_shedding import waiting
 from api.limits.rate_limit import charge
 from api.problems.errors import UnknownOrder
 from api.problems.problem import insufficient_scope, unauthenticated
-from orders.text import CustomerId
+from orders.text import CustomerId, Id
 
-_ID = TypeAdapter(CustomerId)
+_ORDER_ID: TypeAdapter[str] = TypeAdapter(Id)
+_CUSTOMER_ID: TypeAdapter[str] = TypeAdapter(CustomerId)
 
 
 def require_scope(scope: str) -> type[APIRoute]:
@@ -61,7 +62,7 @@ async def assert_owns_order(request: Request, order_id: str) -> None:
     customer_id = context_of(request).customer_id
     if customer_id is None:
         return
-    if not _is_id(order_id):
+    if not _is_valid(_ORDER_ID, order_id):
         raise UnknownOrder(order_id)
     services = services_of(request.app)
     await assert_owned_by(customer_id, order_id, services.pool, services.client)
@@ -88,7 +89,7 @@ def identity_of(token: Token) -> dict[str, str]:
         if not re.fullmatch(r"[\x21-\x7e]{1,255}", token.subject):
             raise InvalidToken("its subject (sub) is not a word of 1 to 255 plain characters")
         return {"actor": f"operator:{token.subject}"}
-    if not _is_id(token.subject):
+    if not _is_valid(_CUSTOMER_ID, token.subject):
         raise InvalidToken("its subject (sub) is not a customer id")
     return {"actor": f"customer:{token.subject}", "customer_id": token.subject}
 
@@ -112,9 +113,9 @@ async def _authorize(request: Request, scope: str, verifier: Verifier) -> None:
         await assert_owns_order(request, order_id)
 
 
-def _is_id(text: str) -> bool:
+def _is_valid(id_type: TypeAdapter[str], text: str) -> bool:
     try:
-        _ID.validate_python(text)
+        id_type.validate_python(text)
     except ValidationError:
         return False
     return True

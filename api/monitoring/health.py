@@ -51,7 +51,12 @@ async def get_health() -> Liveness:
     "/readyz",
     summary="Check readiness",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "Not ready; the body says which dependency is not ok"}},
+    responses={
+        503: {
+            "model": Readiness,
+            "description": "A dependency is not ok; the body says why",
+        }
+    },
 )
 async def get_readiness(services: ServicesDep) -> JSONResponse:
     """200 if commands and reads can be served; else 503, with the reason."""

@@ -161,7 +161,7 @@ async def test_anothers_order_is_not_to_be_told_from_none_at_all(
     assert "{order_id}" in path, "say above what a route is that is not of one order, and test it"
     mallory = api.customer()
     answers = []
-    for order_id in (theirs, f"ord_{secrets.token_urlsafe(12)}"):
+    for order_id in (theirs, f"ord_{secrets.token_hex(10)}"):
         for more in ({}, {"content": "{"}, {"headers": {"If-Match": '"1"', "If-None-Match": "*"}}):
             refused = await mallory.sends(method, in_full(path, order_id), **cast(Any, more))
             document = problem(refused, 404, "unknown-order")
@@ -396,7 +396,7 @@ async def test_a_customer_is_told_what_a_customer_may_do(api: Guarded) -> None:
 
 
 async def test_a_subject_that_cannot_be_a_customers_is_refused(api: Guarded) -> None:
-    for sub in ("ada@example.org", "", "a b", "x" * 65):
+    for sub in ("", "a b", "a/b", "x" * 256):
         answer = await Caller(api, sub, READ).sends("GET", "/v1/orders")
         assert "sub" in problem(answer, 401, "unauthenticated")["detail"]
     robot = await api.operator("robot@clients").sends("GET", "/v1/orders")

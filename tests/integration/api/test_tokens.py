@@ -111,7 +111,7 @@ async def test_a_single_key_needs_no_id(issuer: Issuer, verifier: Verifier) -> N
     claims = jwt.decode(issuer.token(RSA), options={"verify_signature": False})
     assert await told(verifier, jwt.encode(claims, RSA.private, "RS256")) == ADA
     with pytest.raises(InvalidToken, match="alg"):
-        await verifier.verified(issuer.token(EC))
+        await verifier.verify(issuer.token(EC))
 
 
 async def test_a_token_without_a_scope_allows_nothing(issuer: Issuer, verifier: Verifier) -> None:
