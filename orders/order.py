@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 else:
 
     def evolve_fields(order, **changes):
-        """`dataclasses.replace` without calling a frozen `__init__` of 32 fields."""
-        assert changes.keys() <= Order.__dataclass_fields__.keys(), changes
+        """`dataclasses.replace` without the `__init__` of a frozen class of 32 fields.
+
+        A copy takes 2 µs instead of 13, and every event makes two or more: catching up takes 102
+        instead of 136 µs of processor time per event. Measure a copy with
+        python -m timeit -p -s "from orders.order import Order, evolve_fields as change"
+        -s "order = Order()" "change(order, version=1)", and replace with `dataclasses.replace`.
+        """
         copy = object.__new__(Order)
         copy.__dict__.update(order.__dict__, **changes)
         return copy
