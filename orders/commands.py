@@ -63,6 +63,9 @@ class OrderCommand(StrictModel):
     The same id with the same content again is a no-op; with other content it is rejected.
     """
 
+    tag: ClassVar[str] = "Orders"
+    """The group of its operation in the OpenAPI document."""
+
     type: str
 
     def with_generated_ids(self, new_id: str) -> Self:
@@ -102,6 +105,7 @@ class AddItemToOrder(OrderCommand):
 
     allowed_in = DRAFT
     client_id_field = "line_id"
+    tag = "Lines"
 
     type: Literal["add-item-to-order"] = "add-item-to-order"
     line_id: NewId = UNASSIGNED
@@ -118,6 +122,7 @@ class ChangeItemQuantity(OrderCommand):
     """Change how many pieces of a line a draft asks for."""
 
     allowed_in = DRAFT
+    tag = "Lines"
 
     type: Literal["change-item-quantity"] = "change-item-quantity"
     line_id: Id
@@ -128,6 +133,7 @@ class RemoveItemFromOrder(OrderCommand):
     """Take a line out of a draft; its id stays used."""
 
     allowed_in = DRAFT
+    tag = "Lines"
 
     type: Literal["remove-item-from-order"] = "remove-item-from-order"
     line_id: Id
@@ -138,6 +144,7 @@ class ApplyDiscount(OrderCommand):
 
     allowed_in = DRAFT
     client_id_field = "discount_id"
+    tag = "Lines"
 
     type: Literal["apply-discount"] = "apply-discount"
     discount_id: NewId = UNASSIGNED
@@ -150,6 +157,7 @@ class RemoveDiscount(OrderCommand):
     """Take a discount off a draft again; its id stays used."""
 
     allowed_in = DRAFT
+    tag = "Lines"
 
     type: Literal["remove-discount"] = "remove-discount"
     discount_id: Id
@@ -191,6 +199,7 @@ class AddNote(OrderCommand):
     role = Role.CUSTOMER
     allowed_in = frozenset(Status) - {Status.NEW}
     client_id_field = "note_id"
+    tag = "Notes"
 
     type: Literal["add-note"] = "add-note"
     note_id: NewId = UNASSIGNED
@@ -240,6 +249,7 @@ class CancelLines(OrderCommand):
     role = Role.CUSTOMER
     allowed_in = UNFINISHED
     client_id_field = "cancellation_id"
+    tag = "Lines"
 
     type: Literal["cancel-lines"] = "cancel-lines"
     cancellation_id: NewId = UNASSIGNED
@@ -263,6 +273,7 @@ class RetryPayment(OrderCommand):
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.AWAITING_CUSTOMER})
     decides = "payment"
+    tag = "Payments"
 
     type: Literal["retry-payment"] = "retry-payment"
     method: PaymentMethod
@@ -273,6 +284,7 @@ class CapturePayment(OrderCommand):
 
     allowed_in = frozenset({Status.CONFIRMED})
     client_id_field = "capture_id"
+    tag = "Payments"
 
     type: Literal["capture-payment"] = "capture-payment"
     capture_id: NewId = UNASSIGNED
@@ -284,6 +296,7 @@ class RefundPayment(OrderCommand):
 
     allowed_in = DISPATCHING | {Status.COMPLETED}
     client_id_field = "refund_id"
+    tag = "Payments"
 
     type: Literal["refund-payment"] = "refund-payment"
     refund_id: NewId = UNASSIGNED
@@ -296,6 +309,7 @@ class CreateShipment(OrderCommand):
 
     allowed_in = frozenset({Status.CONFIRMED})
     client_id_field = "shipment_id"
+    tag = "Shipments"
 
     type: Literal["create-shipment"] = "create-shipment"
     shipment_id: NewId = UNASSIGNED
@@ -306,6 +320,7 @@ class DispatchShipment(OrderCommand):
     """A shipment has left: its share of the money is captured."""
 
     allowed_in = frozenset({Status.CONFIRMED})
+    tag = "Shipments"
 
     type: Literal["dispatch-shipment"] = "dispatch-shipment"
     shipment_id: Id
@@ -316,6 +331,7 @@ class ConfirmDelivery(OrderCommand):
     """A shipment has arrived; the return window opens."""
 
     allowed_in = DISPATCHING
+    tag = "Shipments"
 
     type: Literal["confirm-delivery"] = "confirm-delivery"
     shipment_id: Id
@@ -325,6 +341,7 @@ class ReportDeliveryFailure(OrderCommand):
     """A shipment that left will not arrive: its pieces are called off and paid back."""
 
     allowed_in = DISPATCHING
+    tag = "Shipments"
 
     type: Literal["report-delivery-failure"] = "report-delivery-failure"
     shipment_id: Id
@@ -406,6 +423,7 @@ class RequestReturn(OrderCommand):
     role = Role.CUSTOMER
     allowed_in = DISPATCHING
     client_id_field = "return_id"
+    tag = "Returns"
 
     type: Literal["request-return"] = "request-return"
     return_id: NewId = UNASSIGNED
@@ -417,6 +435,7 @@ class ApproveReturn(OrderCommand):
     """Agree to take back what a return asks for."""
 
     allowed_in = DISPATCHING
+    tag = "Returns"
 
     type: Literal["approve-return"] = "approve-return"
     return_id: Id
@@ -426,6 +445,7 @@ class RejectReturn(OrderCommand):
     """Refuse to take back what has not come back yet."""
 
     allowed_in = DISPATCHING
+    tag = "Returns"
 
     type: Literal["reject-return"] = "reject-return"
     return_id: Id
@@ -437,6 +457,7 @@ class ReceiveReturn(OrderCommand):
 
     allowed_in = DISPATCHING
     client_id_field = "receipt_id"
+    tag = "Returns"
 
     type: Literal["receive-return"] = "receive-return"
     receipt_id: NewId = UNASSIGNED

@@ -152,6 +152,14 @@ class Order:
             line.delivered + line.cancelled == line.quantity for line in lines
         )
 
+    def returnable(self) -> dict[str, int]:
+        """The delivered pieces that no return has taken back or may still take, by line id."""
+        outstanding = [back.outstanding for back in self.returns.values()]
+        return {
+            key: line.delivered - line.returned - sum(pieces.get(key, 0) for pieces in outstanding)
+            for key, line in self.lines.items()
+        }
+
     def stock_locations(self) -> list[str]:
         """The locations where stock is reserved for the order."""
         return sorted({location for line in self.lines.values() for location in line.reserved})

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: FastAPI could not resolve the typed routes' types.
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -27,6 +27,7 @@ from api.personal_data import (
 )
 from api.problems.handlers import PROBLEMS
 from orders.commands import (
+    COMMAND_TYPES,
     UNASSIGNED,
     AddItemToOrder,
     AmendOrder,
@@ -224,27 +225,7 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
     return send_command
 
 
-_TAGS: Mapping[str, str] = {
-    "add-item-to-order": "Lines",
-    "change-item-quantity": "Lines",
-    "remove-item-from-order": "Lines",
-    "apply-discount": "Lines",
-    "remove-discount": "Lines",
-    "cancel-lines": "Lines",
-    "add-note": "Notes",
-    "retry-payment": "Payments",
-    "capture-payment": "Payments",
-    "refund-payment": "Payments",
-    "create-shipment": "Shipments",
-    "dispatch-shipment": "Shipments",
-    "confirm-delivery": "Shipments",
-    "report-delivery-failure": "Shipments",
-    "request-return": "Returns",
-    "approve-return": "Returns",
-    "reject-return": "Returns",
-    "receive-return": "Returns",
-}
-
+_TAGS = {type_of(kind): kind.tag for kind in COMMAND_TYPES}
 for _command_type in PUBLIC_COMMAND_TYPES:
     router.add_api_route(
         f"/{{order_id}}/commands/{type_of(_command_type)}",
@@ -255,7 +236,7 @@ for _command_type in PUBLIC_COMMAND_TYPES:
         operation_id=type_of(_command_type).replace("-", "_"),
         response_model=CommandResult,
         responses=ANSWERS,
-        tags=[_TAGS.get(type_of(_command_type), "Orders")],
+        tags=[_TAGS[type_of(_command_type)]],
     )
 
 

@@ -15,12 +15,7 @@ from orders.rules.shipments import held_at, restock
 def request(command: c.RequestReturn, order: Order, now: datetime) -> list[OrderEvent]:
     if order.return_window_closed or (order.return_by and now >= order.return_by):
         raise CommandRejected("the time for returns is over", "return-window-closed")
-    outstanding = [back.outstanding for back in order.returns.values()]
-    most = {
-        key: line.delivered - line.returned - sum(other.get(key, 0) for other in outstanding)
-        for key, line in order.lines.items()
-    }
-    wanted = check_pieces(command.lines, order.lines, most, "that can be returned")
+    wanted = check_pieces(command.lines, order.lines, order.returnable(), "that can be returned")
     return [
         e.ReturnRequested(
             return_id=command.return_id,
