@@ -32,7 +32,7 @@ from workflows.order import CUSTOMER, STATUS
 FOLDER = Path(__file__).parent / "golden_histories"
 ORDER_ID = "ord_golden"
 IDENTITY = "recorder"
-LIFE = (
+DRAFT_COMMANDS = (
     (ApplyDiscount(discount_id="welcome", amount=50), AddNote(note_id="bell", text="ring twice")),
     (bagels().model_copy(update={"line_id": "more"}),),
     (ChangeItemQuantity(line_id="more", quantity=3),),
@@ -49,7 +49,7 @@ def golden_histories() -> list[WorkflowHistory]:
 
 
 async def record(name: str) -> None:
-    """Plays a life that takes orders through many commands, over several runs."""
+    """Runs a scenario against real servers and writes each run of its orders to a file."""
     limit = "limit.historyCount.suggestContinueAsNew=40"
     with postgres_server() as server:
         async with (
@@ -62,7 +62,7 @@ async def record(name: str) -> None:
             ) as environment,
             run_orderly(environment.client, await new_database(server)) as running,
         ):
-            for which, order_id in enumerate(await LIVES[name](running)):
+            for which, order_id in enumerate(await SCENARIOS[name](running)):
                 runs = reversed(await runs_of(environment.client, order_id))
                 for number, run in enumerate(runs):
                     (FOLDER / f"{name}-{which}-{number}.json").write_text(run.to_json())
@@ -71,7 +71,7 @@ async def record(name: str) -> None:
 async def draft_to_cancelled(running: Running) -> list[str]:
     gateway = running.gateway
     await gateway.send(opening(ORDER_ID, bagels()), 30)
-    for number, commands in enumerate(LIFE):
+    for number, commands in enumerate(DRAFT_COMMANDS):
         await gateway.send(mail(ORDER_ID, *commands, key=str(number)), 30)
         await asyncio.sleep(0.2)  # So that each is published on its own.
     await running.client.get_workflow_handle(ORDER_ID).result()
@@ -79,7 +79,7 @@ async def draft_to_cancelled(running: Running) -> list[str]:
 
 
 async def fulfilled(running: Running) -> list[str]:
-    """Two orders: one to its returns with all that can be done on the way, one called off."""
+    """Three orders: one through most commands to its returns, one short of stock, one cancelled."""
     shop = Shop(running.http, running.simulators)
     kept = await shop.place_order(MILK, BREAD, place=False)
     address = {"name": "Ada", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "GB"}
@@ -110,28 +110,28 @@ async def fulfilled(running: Running) -> list[str]:
     await kept.execute("retry-step")
     await kept.assert_ledgers_agree()
 
-    called_off = await shop.place_order(MILK, scarce(1, 2), payment_method="pm_declined")
-    await called_off.wait_until_settled(awaits="shortfall")
-    await called_off.execute("accept-shortfall")
-    await called_off.wait_until_settled(awaits="payment")
-    await called_off.execute("retry-payment", method="pm_card")
-    await called_off.ship()
-    await called_off.deliver()
-    await called_off.execute("request-return", return_id="no", lines=[piece("milk", 1)])
-    await called_off.execute("reject-return", return_id="no")
+    short = await shop.place_order(MILK, scarce(1, 2), payment_method="pm_declined")
+    await short.wait_until_settled(awaits="shortfall")
+    await short.execute("accept-shortfall")
+    await short.wait_until_settled(awaits="payment")
+    await short.execute("retry-payment", method="pm_card")
+    await short.ship()
+    await short.deliver()
+    await short.execute("request-return", return_id="no", lines=[piece("milk", 1)])
+    await short.execute("reject-return", return_id="no")
 
     cancelled = await shop.place_order(MILK)
     await cancelled.wait_until_settled(status="confirmed")
     await cancelled.execute("cancel-order")
     await cancelled.wait_until_settled(status="cancelled")
-    return [kept.order_id, called_off.order_id, cancelled.order_id]
+    return [kept.order_id, short.order_id, cancelled.order_id]
 
 
-async def left(running: Running) -> list[str]:
-    """Nobody waits for anything, and some of it is refused."""
+async def asynchronous(running: Running) -> list[str]:
+    """Asynchronous commands only, some of which are rejected."""
     gateway = running.gateway
     await gateway.post(opening(ORDER_ID, bagels()))
-    for number, commands in enumerate(LIFE):
+    for number, commands in enumerate(DRAFT_COMMANDS):
         await gateway.post(mail(ORDER_ID, *commands, key=str(number)))
         await gateway.post(mail(ORDER_ID, RemoveItemFromOrder(line_id="none")))
         await asyncio.sleep(0.2)
@@ -140,7 +140,7 @@ async def left(running: Running) -> list[str]:
 
 
 async def reopened(running: Running) -> list[str]:
-    """The run of an order that had ended, until somebody left something with it."""
+    """The second run of an order: it had ended and was reopened by an asynchronous command."""
     await running.gateway.send(opening(ORDER_ID, CancelOrder()), 30)
     await running.client.get_workflow_handle(ORDER_ID).result()
     await running.gateway.post(mail(ORDER_ID, AddNote(text="one more thing")))
@@ -148,8 +148,8 @@ async def reopened(running: Running) -> list[str]:
     return [ORDER_ID]
 
 
-LIVES = {
-    "left": left,
+SCENARIOS = {
+    "asynchronous": asynchronous,
     "reopened": reopened,
     "draft-to-cancelled": draft_to_cancelled,
     "fulfilled": fulfilled,
