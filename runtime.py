@@ -1,68 +1,134 @@
-"""How a command of ours ends: its exit codes, its one sentence, and its way through signals."""
+"""How every process starts and ends: logging, tracing, signals, error sentences, exit codes."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
 
-import typer
-
-# What a command needs is imported inside it: `orderly --help` answers at once.
-if TYPE_CHECKING:
-    from settings import Settings
+# settings, telemetry and uvloop are imported where they are needed, so that `orderly --help` is
+# fast.
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+Failures = Mapping[type[Exception], int]
+"""Errors whose message is for people, with their exit codes; the first match counts."""
 
-def settings(read: Callable[[], Settings] | None = None) -> Settings:
-    """What the environment says to all, or as `read`; ends the process if it cannot be used."""
-    from settings import Settings, SettingsError, from_environment
+S = TypeVar("S")
 
+
+def main(command: Callable[[], object]) -> NoReturn:
+    """Runs `command`, and ends the process with its exit code."""
+    code = EXIT_FAILED
     try:
-        return read() if read else from_environment(Settings)
-    except SettingsError as error:
-        fail(error, EXIT_USAGE)
+        command()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else EXIT_FAILED
+    except BaseException:
+        traceback.print_exc()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # Threads of Temporal's SDK can crash an interpreter that is torn down.
 
 
-def finish(
+def serve(
+    load: Callable[[], S],
+    service: Callable[[S], Coroutine[Any, Any, None]],
+    trace_as: str | None = None,
+    failures: Failures | None = None,
+) -> NoReturn:
+    """Runs a service with the settings of `load` until a stop signal, and exits.
+
+    With `trace_as`, the service's name, it exports traces if the OTEL_* variables ask for them.
+    """
+    import uvloop
+
+    start_logging()
+    settings = load_settings(load)
+    flush_traces = _start_tracing(trace_as) if trace_as else lambda: None
+    gc.freeze()  # Modules stay for ever: the garbage collector need not look at them.
+    # For uvicorn, which handles signals itself and raises them again when it has finished.
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, lambda *_: sys.exit(0))
+    try:
+        run(service(settings), failures, uvloop.new_event_loop)
+    finally:
+        flush_traces()
+
+
+def run(
     work: Coroutine[Any, Any, int | None],
+    failures: Failures | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> NoReturn:
-    """Runs `work` to its end and raises its exit code; says in a sentence what made it fail."""
-    from dev.stack import OccupiedError, StackError
-
+    """Runs `work` to its end and exits with the code that it returns, or with that of a failure."""
+    known = failures or {}
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            raise typer.Exit(runner.run(work) or 0)
-    except StackError as error:
-        fail(error, EXIT_USAGE if isinstance(error, OccupiedError) else EXIT_FAILED)
+            sys.exit(runner.run(work) or 0)
+    except tuple(known) as error:
+        fail(error, next(code for kind, code in known.items() if isinstance(error, kind)))
 
 
 async def until_signal(work: Coroutine[Any, Any, int | None], interrupted: int = 0) -> int:
-    """Cancels `work` at Ctrl-C or SIGTERM; its exit code is then `interrupted`."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-
-    def stop() -> None:
-        for signum in STOP_SIGNALS:
-            loop.add_signal_handler(signum, lambda: None)  # A second one must not cut it short.
+    """Cancels `work` at Ctrl-C or SIGTERM; the exit code is then `interrupted`."""
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop_event().wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
         task.cancel()
-
-    for signum in STOP_SIGNALS:
-        loop.add_signal_handler(signum, stop)
+    stopping.cancel()
     try:
         return await task or 0
     except asyncio.CancelledError:
         return interrupted
 
 
+def stop_event() -> asyncio.Event:
+    """An event that Ctrl-C or SIGTERM sets; further signals do not interrupt the shutdown."""
+    stopped = asyncio.Event()
+    for signum in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    return stopped
+
+
+def load_settings(load: Callable[[], S]) -> S:
+    """The settings that `load` reads; exits if they cannot be used."""
+    from settings import SettingsError
+
+    try:
+        return load()
+    except SettingsError as error:
+        fail(error, EXIT_USAGE)
+
+
+def start_logging() -> None:
+    """Logs to standard error, one line for each event."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
 def fail(reason: object, code: int) -> NoReturn:
-    """Ends with one plain sentence instead of a traceback."""
+    """Exits with one plain sentence instead of a traceback."""
     print(f"orderly: {reason}", file=sys.stderr)
-    raise typer.Exit(code)
+    sys.exit(code)
+
+
+def _start_tracing(name: str) -> Callable[[], None]:
+    import telemetry
+
+    return telemetry.start_tracing(name)

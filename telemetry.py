@@ -8,7 +8,6 @@ projecting) is a span of its own that links to each of them.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,14 +29,6 @@ from temporalio.worker import (
 
 TRACER = trace.get_tracer("orderly")
 _PROPAGATOR = TraceContextTextMapPropagator()
-
-
-def start_logging() -> None:
-    """One line for each thing that a person who runs this wants to know, to standard error."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def start_tracing(service: str, environment: Mapping[str, str] = os.environ) -> Callable[[], None]:

@@ -1,26 +1,21 @@
-"""The worker deployment: connects, registers the order's workflow and activities, and runs.
+"""The worker process: registers the order workflow and its activities with Temporal, and runs them.
 
-Start it with `python worker.py`, as many as there are machines for. README.md names the variables.
+Start it with `orderly worker` or `python worker.py`, on as many machines as needed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
-import os
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 import httpx
-import uvloop
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
+import runtime
 import telemetry
 from activities.payments import Payments
 from activities.publishing import Publishing
@@ -30,15 +25,15 @@ from activities.stock import Stock
 from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
-from settings import Settings, SettingsError, from_environment
+from settings import Settings, from_environment
 from workflows.client import connect
 from workflows.order import OrderWorkflow
 
 log = logging.getLogger("orderly.worker")
 
-# So many orders are kept ready for what comes next; others are read from their history again. Each
-# is some 300 objects, and all stands still while Python looks for garbage among them.
-ORDERS_KEPT_MAX = 100
+# Orders that stay in memory between workflow tasks; others are replayed from their history. Each is
+# some 300 objects, and every garbage collection traverses them all.
+CACHED_ORDERS_MAX = 100
 
 Activities = Sequence[Callable[..., Any]]
 
@@ -46,7 +41,7 @@ Activities = Sequence[Callable[..., Any]]
 def activities_for(
     settings: Settings, pool: asyncpg.Pool, http: httpx.AsyncClient, unseal: Unseal
 ) -> Activities:
-    """All that an order does to the outside world; nobody out there need be there yet."""
+    """The activities, bound to their connections; no service needs to be reachable yet."""
     publishing = Publishing(pool)
     payments = Payments(
         Service(http, "the payment service", "ORDERLY_PAYMENTS_URL", settings.payments_url)
@@ -64,7 +59,7 @@ def activities_for(
 
 
 def unsealing(keys: CustomerKeys) -> Unseal:
-    """Opens addresses for as long as the customer's key exists."""
+    """A function that decrypts addresses, for as long as the customer's key exists."""
 
     async def unseal(_customer_id: str, token: str) -> dict[str, Any] | None:
         try:
@@ -77,25 +72,23 @@ def unsealing(keys: CustomerKeys) -> Unseal:
 
 
 def worker_for(client: Client, settings: Settings, activities: Activities) -> Worker:
-    """The worker, ready to run: pinned to its version if the settings name one."""
+    """The worker, not started yet; pinned to its version if the settings name one."""
     return Worker(
         client,
         task_queue=settings.task_queue,
         workflows=[OrderWorkflow],
         activities=activities,
-        # The tests replay what it did in the strict sandbox: docs/decisions/0009-sandbox.md.
+        # The tests replay histories in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        max_cached_workflows=ORDERS_KEPT_MAX,
+        max_cached_workflows=CACHED_ORDERS_MAX,
         interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
         deployment_config=_deployment(settings),
     )
 
 
 async def run(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT, then finishes what is under way."""
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    """Runs until a stop signal, then shuts down gracefully."""
+    stopped = runtime.stop_event()
     client = await connect()
     pool = await connect_pool(settings.postgres_dsn)
     async with pool, connected(settings.service_timeout_seconds) as http:
@@ -104,14 +97,14 @@ async def run(settings: Settings) -> None:
             version = settings.build_id or "unversioned"
             log.info("worker on task queue %s, %s", settings.task_queue, version)
             await stopped.wait()
-            log.info("worker stops")
+            log.info("worker is shutting down")
 
 
 def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
     if settings.deployment_name is None or settings.build_id is None:
         return None
     version = WorkerDeploymentVersion(settings.deployment_name, settings.build_id)
-    # Said here and not by the workflow: an unversioned worker must not claim a behaviour.
+    # Set here and not on the workflow, as an unversioned worker must not declare a behaviour.
     return WorkerDeploymentConfig(
         version=version,
         use_worker_versioning=True,
@@ -119,27 +112,11 @@ def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
     )
 
 
-def main() -> int:
-    telemetry.start_logging()
-    try:
-        settings = from_environment(Settings)
-    except SettingsError as error:
-        print(f"orderly worker: {error}", file=sys.stderr)
-        return 2
-    flush_traces = telemetry.start_tracing("orderly-worker")
-    gc.freeze()  # What was imported stays: no pause to look at it again.
-    try:
-        uvloop.run(run(settings))
-    except ConnectionError as error:
-        print(f"orderly worker: {error}", file=sys.stderr)
-        return 1
-    finally:
-        flush_traces()
-    return 0
+def main() -> None:
+    """Runs a worker with the settings of the environment, and exits."""
+    failures: runtime.Failures = {ConnectionError: runtime.EXIT_FAILED}
+    runtime.serve(lambda: from_environment(Settings), run, "orderly-worker", failures)
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # The SDK's threads can crash an interpreter that tears itself down.
+    runtime.main(main)

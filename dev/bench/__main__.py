@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
 import sys
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 
+import runtime
 from dev.bench import catch_up, commands, freshness, lists, reads
 from dev.bench import durability as loss
 from dev.bench import load as overload
 from dev.bench.report import Json
 from dev.stack import StackError
-from runtime import EXIT_INTERRUPTED, until_signal
+from runtime import EXIT_FAILED, EXIT_INTERRUPTED, until_signal
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,16 +72,11 @@ async def main(options: argparse.Namespace) -> int:
     return 1 if result.get("wrong") else 0
 
 
+def run() -> None:
+    """Runs the measurement that the command line asks for, and exits."""
+    work = main(parsed(sys.argv[1:]))
+    runtime.run(until_signal(work, EXIT_INTERRUPTED), {StackError: EXIT_FAILED})
+
+
 if __name__ == "__main__":
-    told = parsed(sys.argv[1:])
-    try:
-        code = asyncio.run(until_signal(main(told), EXIT_INTERRUPTED))
-    except Exception as error:
-        code = 1
-        if isinstance(error, StackError):
-            print(f"bench: {error}", file=sys.stderr)
-        else:
-            traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # The SDK's threads can crash an interpreter that tears itself down.
+    runtime.main(run)

@@ -117,7 +117,7 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses) -> Program:
 def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) -> Program:
     """The simulators of external services; `secret` signs their callbacks."""
     url = urlsplit(addresses.simulators_url)
-    command: list[str | Path] = [sys.executable, "-P", "-m", "dev.simulators"]
+    command: list[str | Path] = [sys.executable, "-P", "-m", "cli", "simulators"]
     command += ["--database", data_dir / "simulators.db"]
     command += ["--host", str(url.hostname), "--port", str(url.port)]
     environment = _clean_environment() | {

@@ -20,6 +20,7 @@ from dev.stack.programs import Addresses
 from dev.stack.readiness import Check
 from readside.engine.migrate import migrate
 from readside.registry import PROJECTIONS
+from settings import check_names
 
 READY_S_MAX = 60.0
 LOG_LINES_SHOWN = 20
@@ -68,8 +69,9 @@ async def running_stack(
     """Starts everything, hands it over once it can serve, and stops it in order at the end.
 
     The next stack in the same data directory continues where this one was. Raises StackError when
-    it cannot start; nothing is left running then.
+    it cannot start, or SettingsError; nothing is left running then.
     """
+    check_names()
     if options.info_file and not options.info_file.absolute().parent.is_dir():
         raise OccupiedError(f"{options.info_file} cannot be written: its directory is not there.")
     async with AsyncExitStack() as held:

@@ -56,7 +56,7 @@ async def slice_groups(
             f"the tables of {projection.name} were made by version {made_by} of it, "
             f"and this software has version {projection.version}: "
             + (
-                f"run `orderly rebuild {projection.name}`"
+                f"run `orderly projections rebuild {projection.name}`"
                 if made_by < projection.version
                 else "deploy the newer software"
             )

@@ -33,7 +33,7 @@ class Projection:
 
     name: str
     version: int
-    """Raise it with every change of what the tables contain; `orderly rebuild` refills them."""
+    """Raise it with every change of the tables' content, and run `orderly projections rebuild`."""
     tables: str
     """SQL that creates the tables in an empty schema."""
     project: Callable[[Connection, Streams], Awaitable[None]]

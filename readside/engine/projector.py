@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -31,11 +30,8 @@ RETRY_SECONDS_STOPPED = 5.0
 logger = logging.getLogger("orderly.projector")
 
 
-async def run(dsn: str, projections: Sequence[Projection]) -> None:
-    """Runs the projections until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+async def run(dsn: str, projections: Sequence[Projection], stopped: asyncio.Event) -> None:
+    """Runs the projections until `stopped`, and logs it."""
     logger.info("projector runs %s", ", ".join(p.name for p in projections))
     await run_projections(dsn, projections, stopped)
     logger.info("projector stops")

@@ -1,7 +1,8 @@
-"""The command line: plain sentences instead of tracebacks, and the right exit codes."""
+"""The command line: one sentence instead of a traceback, and the documented exit codes."""
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,10 @@ from pathlib import Path
 import httpx
 import jwt
 import pytest
+from typer.testing import CliRunner
 
+from cli import main as cli
+from cli.main import RENAMED
 from tests.support.paths import ROOT
 from tests.support.processes import NOBODY, assert_one_sentence, environment, run
 
@@ -25,7 +29,7 @@ SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
     [("api",), ("projector",), ("migrate",), ("worker",)],
     ids=" ".join,
 )
-def test_a_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
+def test_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
     ended = run(*command)
 
     assert ended.returncode == 2
@@ -43,7 +47,7 @@ def test_a_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
         ({**OPEN, "ORDERLY_API_HOST": "0.0.0.0"}, "ORDERLY_API_HOST"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(variables: dict[str, str], named: str) -> None:
+def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> None:
     ended = run("api", ORDERLY_POSTGRES_DSN=NOBODY, **variables)
 
     assert ended.returncode == 2
@@ -51,7 +55,56 @@ def test_a_setting_that_cannot_be_used_is_named(variables: dict[str, str], named
     assert_one_sentence(ended.stderr)
 
 
-def test_a_database_that_is_away_is_said_in_a_sentence() -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("api",), ("worker",), ("projector",), ("simulators",), ("migrate",), ("verify",)),
+        *(("up",), ("demo",), ("token", "--sub", "ada", "--scope", "orders:read")),
+        *(("projections", "parked"), ("erase", "900")),
+    ],
+    ids=lambda command: command[0],
+)
+def test_renamed_setting_ends_every_command(command: tuple[str, ...]) -> None:
+    variables = {"ORDERLY_PROXIES": "10.0.0.1", "ORDERLY_POSTGRES_DSN": NOBODY, **SECRET}
+    ended = CliRunner().invoke(cli.app, command, env=variables)
+
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "orderly: ORDERLY_PROXIES has a new name: set ORDERLY_TRUSTED_PROXIES instead.\n"
+    )
+
+
+def test_worker_script_rejects_a_renamed_setting() -> None:
+    variables = environment(ORDERLY_POSTGRES_DSN=NOBODY, PAYMENTS_URL="http://payments")
+    ended = subprocess.run(
+        [sys.executable, "worker.py"],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "set ORDERLY_PAYMENTS_URL instead" in ended.stderr
+    assert_one_sentence(ended.stderr)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("order_view", "--info-file", "x")])
+def test_renamed_command_is_rejected_with_its_new_name(
+    old: str, new: str, arguments: tuple[str, ...]
+) -> None:
+    ended = CliRunner().invoke(cli.app, [old, *arguments])
+
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"orderly: `orderly {old}` has a new name: run `orderly {new}` instead.\n"
+    )
+    assert CliRunner().invoke(cli.app, [*new.split(), "--help"]).exit_code == 0
+
+
+def test_unreachable_database_is_reported_in_one_sentence() -> None:
     ended = run("migrate", ORDERLY_POSTGRES_DSN=NOBODY)
 
     assert ended.returncode == 1
@@ -60,14 +113,16 @@ def test_a_database_that_is_away_is_said_in_a_sentence() -> None:
     assert_one_sentence(ended.stderr)
 
 
-def test_without_a_command_it_lists_them() -> None:
+def test_without_a_command_all_are_listed() -> None:
     ended = run()
 
-    assert all(name in ended.stdout for name in ("up", "demo", "migrate", "projector", "api"))
+    commands = "up demo scenario token api worker projector simulators migrate verify erase"
+    listed = re.findall(r"^│ (\w+)", ended.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted([*commands.split(), "projections"])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_ends_well_when_it_is_told_to(signum: signal.Signals) -> None:
+def test_stop_signal_ends_a_process_with_exit_code_0(signum: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     api = subprocess.Popen(
@@ -95,7 +150,7 @@ def answers(url: str) -> bool:
     return False
 
 
-def test_a_demo_of_an_unreadable_file_starts_nothing(tmp_path: Path) -> None:
+def test_demo_of_an_unreadable_file_starts_nothing(tmp_path: Path) -> None:
     file = tmp_path / "baskets.jsonl"
     file.write_text("no JSON")
     ended = run("demo", "--baskets", str(file))
@@ -106,7 +161,7 @@ def test_a_demo_of_an_unreadable_file_starts_nothing(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
-def test_a_worker_without_a_temporal_says_so() -> None:
+def test_worker_reports_that_temporal_is_unreachable() -> None:
     ended = run("worker", ORDERLY_POSTGRES_DSN=NOBODY, TEMPORAL_ADDRESS="127.0.0.1:1")
 
     assert ended.returncode == 1
@@ -114,14 +169,14 @@ def test_a_worker_without_a_temporal_says_so() -> None:
     assert_one_sentence(ended.stderr)
 
 
-def test_a_dsn_that_is_none_is_refused() -> None:
+def test_malformed_dsn_is_rejected() -> None:
     ended = run("projector", ORDERLY_POSTGRES_DSN="db.internal")
 
     assert ended.returncode == 2
     assert_one_sentence(ended.stderr)
 
 
-def test_a_token_is_printed_and_nothing_else() -> None:
+def test_token_prints_only_the_token() -> None:
     scopes = ("--scope", "orders:read orders:write", "--scope", "orders:operate")
     ended = run("token", "--sub", "olga", *scopes, "--expires-in", "60", **SECRET)
 
@@ -144,11 +199,11 @@ def test_a_token_is_printed_and_nothing_else() -> None:
         ("ada", "orders:read", {}, "ORDERLY_TOKEN_SECRET"),
         ("ada", "orders:read", {"ORDERLY_TOKEN_SECRET": "short"}, "ORDERLY_TOKEN_SECRET"),
         ("ada", "orders:all", SECRET, "orders:all"),
-        ("ada@example.org", "orders:read", SECRET, "customer id"),
+        ("ada/example", "orders:read", SECRET, "customer id"),
         ("a b", "orders:operate", SECRET, "sub"),
     ],
 )
-def test_a_token_that_nobody_would_believe_is_not_printed(
+def test_token_that_the_api_would_reject_is_not_printed(
     sub: str, scope: str, variables: dict[str, str], named: str
 ) -> None:
     ended = run("token", "--sub", sub, "--scope", scope, **variables)

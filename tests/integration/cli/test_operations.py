@@ -1,4 +1,4 @@
-"""What an operator types does what it says, in plain sentences, on a real database."""
+"""The operator's commands on a real database: what they do, print and return."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 class Ended(NamedTuple):
     code: int
-    said: str
+    output: str
     errors: str
 
 
@@ -54,27 +54,40 @@ async def orderly(dsn: str, *command: str) -> Ended:
 
 @pytest.mark.parametrize(
     "command",
-    [("rebuild", "order_view"), ("rollback", "order_view"), ("parked",), ("retry",), ("verify",)],
-    ids=lambda command: command[0],
+    [
+        ("projections", "rebuild", "order_view"),
+        ("projections", "rollback", "order_view"),
+        ("projections", "parked"),
+        ("projections", "retry"),
+        ("verify", "--no-history"),
+        ("erase", "900"),
+    ],
+    ids=" ".join,
 )
-async def test_a_database_that_is_away_is_said_in_a_sentence(command: tuple[str, ...]) -> None:
-    options = ("--no-history",) if command == ("verify",) else ()
-    ended = await orderly(NOBODY, *command, *options)
-    assert (ended.code, ended.said) == (1, ""), ended
+async def test_unreachable_database_is_reported_in_one_sentence(command: tuple[str, ...]) -> None:
+    ended = await orderly(NOBODY, *command)
+    assert (ended.code, ended.output) == (1, ""), ended
     assert_one_sentence(ended.errors)
 
 
 @pytest.mark.parametrize("command", ["rebuild", "rollback"])
-async def test_a_read_model_that_there_is_not_is_named(command: str) -> None:
-    ended = await orderly(NOBODY, command, "order_vew")
+async def test_unknown_read_model_is_rejected_with_the_known_names(command: str) -> None:
+    ended = await orderly(NOBODY, "projections", command, "order_vew")
     assert ended.code == 2
     assert "no read model order_vew; there are: order_view, order_stats" in ended.errors
     assert_one_sentence(ended.errors)
 
 
-async def test_rebuild_and_rollback_say_what_they_did(pool: asyncpg.Pool, dsn: str) -> None:
-    nothing = await orderly(dsn, "rollback", "order_view")
-    assert (nothing.code, nothing.said) == (1, "")
+async def test_malformed_customer_id_is_rejected() -> None:
+    ended = await orderly(NOBODY, "erase", "not an id")
+    assert (ended.code, ended.output) == (2, "")
+    assert "customer id may contain letters, digits" in ended.errors
+    assert_one_sentence(ended.errors)
+
+
+async def test_rebuild_and_rollback_report_their_result(pool: asyncpg.Pool, dsn: str) -> None:
+    nothing = await orderly(dsn, "projections", "rollback", "order_view")
+    assert (nothing.code, nothing.output) == (1, "")
     assert "no previous order_view" in nothing.errors
     assert_one_sentence(nothing.errors)
 
@@ -83,17 +96,17 @@ async def test_rebuild_and_rollback_say_what_they_did(pool: asyncpg.Pool, dsn: s
         await publish(pool, order_id, 1, OPENED, BAGELS)
     await project_all(dsn)
     await pool.execute("UPDATE order_view.orders SET total = 7 WHERE order_id = $1", order_ids[0])
-    rebuilt = await orderly(dsn, "rebuild", "order_view")
+    rebuilt = await orderly(dsn, "projections", "rebuild", "order_view")
     assert rebuilt.code == 0, rebuilt
-    assert rebuilt.said.splitlines() == [
+    assert rebuilt.output.splitlines() == [
         "order_view is rebuilt and live: 1 of 3 orders differ",
         f"from before, such as {order_ids[0]}.",
-        "The old one is kept: `orderly rollback order_view` puts it back.",
+        "The old one is kept: `orderly projections rollback order_view` restores it.",
     ]
     await assert_views_equal_folds(pool)
 
-    back = await orderly(dsn, "rollback", "order_view")
-    assert (back.code, "order_view is as before its rebuild" in back.said) == (0, True), back
+    back = await orderly(dsn, "projections", "rollback", "order_view")
+    assert (back.code, "order_view is as before its rebuild" in back.output) == (0, True), back
     wrong = "SELECT total FROM order_view.orders WHERE order_id = $1"
     assert await pool.fetchval(wrong, order_ids[0]) == 7
 
@@ -101,43 +114,43 @@ async def test_rebuild_and_rollback_say_what_they_did(pool: asyncpg.Pool, dsn: s
 async def test_every_projection_can_be_rebuilt_by_its_name(pool: asyncpg.Pool, dsn: str) -> None:
     await publish(pool, new_order_id(), 1, OPENED, BAGELS)
     for projection in PROJECTIONS:
-        rebuilt = await orderly(dsn, "rebuild", projection.name)
+        rebuilt = await orderly(dsn, "projections", "rebuild", projection.name)
         assert rebuilt.code == 0, rebuilt
-        assert f"{projection.name} is rebuilt and live: 0 of 0 orders differ" in rebuilt.said
+        assert f"{projection.name} is rebuilt and live: 0 of 0 orders differ" in rebuilt.output
 
 
-async def test_parked_orders_are_listed_and_tried_again(pool: asyncpg.Pool, dsn: str) -> None:
-    assert await orderly(dsn, "parked") == (0, "No order is parked.\n", "")
+async def test_parked_orders_are_listed_and_retried(pool: asyncpg.Pool, dsn: str) -> None:
+    assert await orderly(dsn, "projections", "parked") == (0, "No order is parked.\n", "")
     order_id, other = new_order_id(), new_order_id()
     for parked_id in (order_id, other):
         await publish(pool, parked_id, 2, BAGELS)
     await project_all(dsn)
 
-    listed = await orderly(dsn, "parked")
+    listed = await orderly(dsn, "projections", "parked")
     assert (listed.code, listed.errors) == (0, "")
     assert re.search(
         rf"^{re.escape(order_id)}  order_view, version 2, since \S+ \S+: expected version 1$",
-        listed.said,
+        listed.output,
         re.MULTILINE,
     )
-    assert len(listed.said.splitlines()) == 2
+    assert len(listed.output.splitlines()) == 2
 
-    unknown = await orderly(dsn, "retry", "ord_none")
-    assert (unknown.code, unknown.said) == (2, "")
+    unknown = await orderly(dsn, "projections", "retry", "ord_none")
+    assert (unknown.code, unknown.output) == (2, "")
     assert "ord_none is not parked" in unknown.errors
     assert_one_sentence(unknown.errors)
 
     await publish(pool, order_id, 1, OPENED)
-    retried = await orderly(dsn, "retry", order_id)
-    assert (retried.code, retried.said[:2]) == (0, "1 "), retried
+    retried = await orderly(dsn, "projections", "retry", order_id)
+    assert (retried.code, retried.output[:2]) == (0, "1 "), retried
     async with run_projector(dsn), asyncio.timeout(60):
         while order_id in {one.order_id for one in await parking.parked_orders(pool)}:
             await asyncio.sleep(0.05)
     assert await pool.fetchval("SELECT version FROM order_view.orders") == 2
-    assert (await orderly(dsn, "retry")).code == 0
+    assert (await orderly(dsn, "projections", "retry")).code == 0
 
 
-async def test_verify_counts_parked_orders_apart(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_verify_counts_parked_orders_separately(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await publish_unreadable(pool, order_id, 2)
@@ -145,27 +158,27 @@ async def test_verify_counts_parked_orders_apart(pool: asyncpg.Pool, dsn: str) -
     await project_all(dsn)
     verified = await orderly(dsn, "verify", "--no-history")
     assert verified.code == 0, verified
-    assert verified.said == (
+    assert verified.output == (
         "2 orders folded from the log, 0 compared with Temporal's history, "
         "1 parked: 0 differences\n"
     )
     few = await orderly(dsn, "verify", "--no-history", "--sample", "0")
-    assert (few.code, few.said) == (2, "")
+    assert (few.code, few.output) == (2, "")
 
 
-async def test_a_dump_is_restored_on_another_server_as_the_page_says(
+async def test_dump_is_restored_on_another_server_as_documented(
     postgres: PostgresServer, pool: asyncpg.Pool, dsn: str
 ) -> None:
-    for _ in range(500):  # So that its transactions have higher ids than the other server's.
+    for _ in range(500):  # Its transaction ids must be above those of the other server.
         await pool.execute("SELECT pg_current_xact_id()")
     lives = some_lives(random.Random(3))
     await publish_all(pool, lives)
     for projection in PROJECTIONS[::2]:
         await project_all_of(dsn, projection)
-    dump = await ran("pg_dump", dsn)
+    dump = await run_program("pg_dump", dsn)
     (restoring,) = re.findall(r"```sql\n(.*?)```", OPERATIONS, re.DOTALL)
     with postgres_server() as other:
-        await ran("psql", "-q", "-v", "ON_ERROR_STOP=1", other.get_uri(), told=dump)
+        await run_program("psql", "-q", "-v", "ON_ERROR_STOP=1", other.get_uri(), stdin=dump)
         async with await connect_pool(other.get_uri()) as restored:
             await restored.execute(restoring)
             late = new_order_id()
@@ -178,12 +191,12 @@ async def test_a_dump_is_restored_on_another_server_as_the_page_says(
             assert await parking.parked_orders(restored) == []
 
 
-async def ran(name: str, *arguments: str, told: bytes = b"") -> bytes:
-    """What one of the programs says that come with the embedded server."""
+async def run_program(name: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    """The output of a program that comes with the embedded server."""
     programs = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
     process = await asyncio.create_subprocess_exec(
         programs / name, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
-    said, errors = await process.communicate(told)
+    output, errors = await process.communicate(stdin)
     assert process.returncode == 0, errors.decode()
-    return said
+    return output

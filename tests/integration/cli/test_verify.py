@@ -37,7 +37,7 @@ async def verified(own: Running, sample: int | None = None) -> Report:
     return report
 
 
-async def test_nothing_differs_where_nothing_was_damaged(own: Running, order_id: str) -> None:
+async def test_undamaged_orders_have_no_differences(own: Running, order_id: str) -> None:
     other = new_order_id()
     await own.gateway.send(opening(other), 10)
     await own.http.get(f"/v1/orders/{other}", params={"min_version": 1})
@@ -45,7 +45,7 @@ async def test_nothing_differs_where_nothing_was_damaged(own: Running, order_id:
     assert await verified(own, sample=1) == Report(orders=1, histories=1)
 
 
-async def test_a_damaged_row_is_found(own: Running, order_id: str) -> None:
+async def test_damaged_row_is_found(own: Running, order_id: str) -> None:
     await own.pool.execute(
         "UPDATE order_view.orders SET document = jsonb_set(document::jsonb, '{total}', '7')"
         " WHERE order_id = $1",
@@ -55,15 +55,13 @@ async def test_a_damaged_row_is_found(own: Running, order_id: str) -> None:
     assert found == f"order {order_id}: total is 7 in its view, 100 by its events"
 
 
-async def test_a_view_that_was_left_behind_is_found(own: Running, order_id: str) -> None:
+async def test_missing_row_is_found(own: Running, order_id: str) -> None:
     await own.pool.execute("DELETE FROM order_view.orders WHERE order_id = $1", order_id)
     (found,) = (await verified(own)).differences
     assert "version 0, and the projection has passed version 3" in found
 
 
-async def test_a_log_that_differs_from_what_the_order_decided_is_found(
-    own: Running, order_id: str
-) -> None:
+async def test_log_that_differs_from_temporal_history_is_found(own: Running, order_id: str) -> None:
     await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
     await own.pool.execute(
         "UPDATE order_events SET data = jsonb_set(data, '{quantity}', '9')"
@@ -76,7 +74,7 @@ async def test_a_log_that_differs_from_what_the_order_decided_is_found(
     assert any(one.startswith(f"order {order_id}: total") for one in found), found
 
 
-async def test_the_command_prints_each_difference_and_fails(own: Running, order_id: str) -> None:
+async def test_command_prints_each_difference_and_exits_with_1(own: Running, order_id: str) -> None:
     async def run() -> tuple[int, str]:
         ended = await asyncio.to_thread(
             run_alone, "verify", "--no-history", ORDERLY_POSTGRES_DSN=own.dsn

@@ -316,7 +316,9 @@ async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
     assert (await shown(pool, order_id)).version == 1
 
 
-@pytest.mark.parametrize(("step", "says"), [(-1, "orderly rebuild"), (1, "newer software")])
+@pytest.mark.parametrize(
+    ("step", "says"), [(-1, "orderly projections rebuild"), (1, "newer software")]
+)
 async def test_tables_of_another_version_of_the_software_are_left_alone(
     pool: asyncpg.Pool, dsn: str, step: int, says: str
 ) -> None:

@@ -1,0 +1,70 @@
+"""Commands that run one process of orderly until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import runtime
+
+if TYPE_CHECKING:
+    from settings import Settings, SimulatorSettings
+
+PANEL = "Processes, each configured by ORDERLY_* environment variables"
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL)
+def api() -> None:
+    """Serve the REST API on ORDERLY_API_HOST and ORDERLY_API_PORT."""
+    from api.app import serve
+    from settings import api_from_environment
+
+    runtime.serve(api_from_environment, serve, "orderly-api")
+
+
+@app.command(rich_help_panel=PANEL)
+def worker() -> None:
+    """Run the Temporal worker that executes orders."""
+    import worker
+
+    worker.main()
+
+
+@app.command(rich_help_panel=PANEL)
+def projector() -> None:
+    """Keep the read models up to date with the event log."""
+    from readside.engine.projector import run
+    from readside.registry import PROJECTIONS
+    from settings import Settings, from_environment
+
+    async def project(settings: Settings) -> None:
+        await run(settings.postgres_dsn, PROJECTIONS, runtime.stop_event())
+
+    runtime.serve(lambda: from_environment(Settings), project, "orderly-projector")
+
+
+@app.command(rich_help_panel=PANEL)
+def simulators(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8070,
+    database: Annotated[
+        Path, typer.Option(help="SQLite file with their state; created if it does not exist.")
+    ] = Path("simulators.db"),
+) -> None:
+    """Serve simulators of the payment, stock and shipping services.
+
+    They send signed webhooks to ORDERLY_CALLBACK_URL if ORDERLY_WEBHOOK_SECRET is set too.
+    """
+    from dev.simulators.app import SimulatorOptions
+    from dev.simulators.server import serve
+    from settings import SimulatorSettings, from_environment
+
+    async def simulate(settings: SimulatorSettings) -> None:
+        options = SimulatorOptions(database, settings.callback_url, settings.webhook_secret)
+        await serve(options, host, port)
+
+    runtime.serve(lambda: from_environment(SimulatorSettings), simulate)
