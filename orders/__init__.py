@@ -1,1 +1,1 @@
-"""The domain of an order: values, commands, events and rules. Pure, and imports nothing of ours."""
+"""The domain: commands, events and rules of orders. Pure, and imports no other part."""

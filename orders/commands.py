@@ -20,9 +20,9 @@ from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
 from orders.text import ID_CHARACTERS_MAX, CustomerId, Id, LongName, Name, Text
 
-# What only `privacy/` can read; to the domain it is one opaque word.
+# Encrypted by `privacy/`; opaque to the domain.
 Sealed = Annotated[str, Field(pattern=r"^sealed\.[A-Za-z0-9._=-]+$", max_length=8192)]
-# A token of the payment service; digits alone may be a card number, which must not come here.
+# A token of the payment service. Digits alone may be a card number, which must not be stored.
 PaymentMethod = Annotated[
     str,
     Field(
@@ -87,7 +87,7 @@ Pieces = Annotated[list[LineQuantity], Field(min_length=1, max_length=500)]
 
 
 class OpenOrder(OrderCommand):
-    """Begin a draft for a customer, in one currency for its whole life."""
+    """Open a draft for a customer, in one currency for its whole life."""
 
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.NEW})
@@ -97,11 +97,11 @@ class OpenOrder(OrderCommand):
     currency: Currency
     external_reference: Name | None = None
     policy: SkipJsonSchema[Policy | None] = None
-    """Set at the door, from settings; an order without one asks nothing of other services."""
+    """Set by the API, from settings; an order without one has no fulfilment."""
 
 
 class AddItemToOrder(OrderCommand):
-    """Add a line to a draft. Title and price are copied: a catalogue change rewrites no order."""
+    """Add a line to a draft. Title and price are copied from the request, never updated later."""
 
     allowed_in = DRAFT
     client_id_field = "line_id"
@@ -119,7 +119,7 @@ class AddItemToOrder(OrderCommand):
 
 
 class ChangeItemQuantity(OrderCommand):
-    """Change how many pieces of a line a draft asks for."""
+    """Change the quantity of a line of a draft."""
 
     allowed_in = DRAFT
     tag = "Lines"
@@ -130,7 +130,7 @@ class ChangeItemQuantity(OrderCommand):
 
 
 class RemoveItemFromOrder(OrderCommand):
-    """Take a line out of a draft; its id stays used."""
+    """Remove a line from a draft; its id stays used."""
 
     allowed_in = DRAFT
     tag = "Lines"
@@ -140,7 +140,7 @@ class RemoveItemFromOrder(OrderCommand):
 
 
 class ApplyDiscount(OrderCommand):
-    """Take an amount off the whole draft, split over its lines in proportion."""
+    """Discount a whole draft; the amount is split over its lines in proportion."""
 
     allowed_in = DRAFT
     client_id_field = "discount_id"
@@ -154,7 +154,7 @@ class ApplyDiscount(OrderCommand):
 
 
 class RemoveDiscount(OrderCommand):
-    """Take a discount off a draft again; its id stays used."""
+    """Remove a discount from a draft; its id stays used."""
 
     allowed_in = DRAFT
     tag = "Lines"
@@ -164,7 +164,7 @@ class RemoveDiscount(OrderCommand):
 
 
 class SetShippingCharge(OrderCommand):
-    """Say what shipping costs the customer, whatever number of shipments it takes."""
+    """Set the shipping charge of a draft, for all of its shipments together."""
 
     allowed_in = DRAFT
 
@@ -174,7 +174,7 @@ class SetShippingCharge(OrderCommand):
 
 
 class SetShippingAddress(OrderCommand):
-    """Say where the goods go; sealed, so that only who needs it can read it."""
+    """Set where the goods are sent; encrypted with the customer's key."""
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
@@ -184,7 +184,7 @@ class SetShippingAddress(OrderCommand):
 
 
 class SetBillingAddress(OrderCommand):
-    """Say who is billed; sealed, so that only who needs it can read it."""
+    """Set who is billed; encrypted with the customer's key."""
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
@@ -194,7 +194,7 @@ class SetBillingAddress(OrderCommand):
 
 
 class AddNote(OrderCommand):
-    """Write something down about an order, whatever its status."""
+    """Add a note to an order in any status."""
 
     role = Role.CUSTOMER
     allowed_in = frozenset(Status) - {Status.NEW}
@@ -207,7 +207,7 @@ class AddNote(OrderCommand):
 
 
 class PlaceOrder(OrderCommand):
-    """Turn a draft into a binding order: stock is reserved, then the total is authorised."""
+    """Place a draft as a binding order: stock is reserved, then the total is authorised."""
 
     role = Role.CUSTOMER
     allowed_in = DRAFT
@@ -217,7 +217,7 @@ class PlaceOrder(OrderCommand):
 
 
 class HoldOrder(OrderCommand):
-    """Stop an order where it is until somebody releases it."""
+    """Hold an order until it is released."""
 
     allowed_in = ACTIVE
 
@@ -226,7 +226,7 @@ class HoldOrder(OrderCommand):
 
 
 class ReleaseOrder(OrderCommand):
-    """Let a held order go on."""
+    """Release a held order."""
 
     allowed_in = frozenset({Status.ON_HOLD})
 
@@ -234,7 +234,7 @@ class ReleaseOrder(OrderCommand):
 
 
 class CancelOrder(OrderCommand):
-    """Call the whole order off: shipments are stopped, then money and stock go back."""
+    """Cancel a whole order: shipments are stopped, then money and stock are given back."""
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
@@ -244,7 +244,7 @@ class CancelOrder(OrderCommand):
 
 
 class CancelLines(OrderCommand):
-    """Call off pieces that have not left yet; an order without any piece left is cancelled."""
+    """Cancel pieces that have not left; an order of which no piece remains is cancelled."""
 
     role = Role.CUSTOMER
     allowed_in = UNFINISHED
@@ -258,7 +258,7 @@ class CancelLines(OrderCommand):
 
 
 class AcceptShortfall(OrderCommand):
-    """Take what there is: the pieces that are not in stock are called off."""
+    """Accept the shortfall: the pieces that are not in stock are cancelled."""
 
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.AWAITING_CUSTOMER})
@@ -268,7 +268,7 @@ class AcceptShortfall(OrderCommand):
 
 
 class RetryPayment(OrderCommand):
-    """Pay by another method, or once more by the same."""
+    """Retry a declined payment, with the same or another method."""
 
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.AWAITING_CUSTOMER})
@@ -280,7 +280,7 @@ class RetryPayment(OrderCommand):
 
 
 class CapturePayment(OrderCommand):
-    """Take authorised money before its shipment leaves; all of it if no amount is given."""
+    """Capture authorised money before its shipment leaves; all of it if no amount is given."""
 
     allowed_in = frozenset({Status.CONFIRMED})
     client_id_field = "capture_id"
@@ -292,7 +292,7 @@ class CapturePayment(OrderCommand):
 
 
 class RefundPayment(OrderCommand):
-    """Give back money for goodwill; never more than was captured and not yet given back."""
+    """Refund money as goodwill; at most what is captured and not yet refunded."""
 
     allowed_in = DISPATCHING | {Status.COMPLETED}
     client_id_field = "refund_id"
@@ -305,7 +305,7 @@ class RefundPayment(OrderCommand):
 
 
 class CreateShipment(OrderCommand):
-    """Put reserved pieces into a shipment of their own, out of shipments that have not left."""
+    """Create a shipment of reserved pieces; other shipments that have not left lose them."""
 
     allowed_in = frozenset({Status.CONFIRMED})
     client_id_field = "shipment_id"
@@ -317,7 +317,7 @@ class CreateShipment(OrderCommand):
 
 
 class DispatchShipment(OrderCommand):
-    """A shipment has left: its share of the money is captured."""
+    """Dispatch a shipment: its share of the money is captured."""
 
     allowed_in = frozenset({Status.CONFIRMED})
     tag = "Shipments"
@@ -328,7 +328,7 @@ class DispatchShipment(OrderCommand):
 
 
 class ConfirmDelivery(OrderCommand):
-    """A shipment has arrived; the return window opens."""
+    """Confirm that a shipment has arrived; the return window opens."""
 
     allowed_in = DISPATCHING
     tag = "Shipments"
@@ -338,7 +338,7 @@ class ConfirmDelivery(OrderCommand):
 
 
 class ReportDeliveryFailure(OrderCommand):
-    """A shipment that left will not arrive: its pieces are called off and paid back."""
+    """Report that a shipment will not arrive: its pieces are cancelled and refunded."""
 
     allowed_in = DISPATCHING
     tag = "Shipments"
@@ -352,7 +352,7 @@ class ReportDeliveryFailure(OrderCommand):
 
 
 class AddLine(StrictModel):
-    """One more line."""
+    """Adds a line."""
 
     type: Literal["add-line"] = "add-line"
     line_id: NewId = UNASSIGNED
@@ -365,7 +365,7 @@ class AddLine(StrictModel):
 
 
 class ChangeLine(StrictModel):
-    """Other terms for a line, where given; all are the whole line's, as if ordered so at first."""
+    """Changes given terms of a line; each applies to the whole line, shipped pieces too."""
 
     type: Literal["change-line"] = "change-line"
     line_id: Id
@@ -376,14 +376,14 @@ class ChangeLine(StrictModel):
 
 
 class RemoveLine(StrictModel):
-    """A line of which nothing has left is called off."""
+    """Cancels a line of which nothing has left."""
 
     type: Literal["remove-line"] = "remove-line"
     line_id: Id
 
 
 class ChangeShippingCharge(StrictModel):
-    """Another charge for shipping."""
+    """Changes the shipping charge."""
 
     type: Literal["change-shipping-charge"] = "change-shipping-charge"
     amount: Amount
@@ -396,7 +396,7 @@ Change = Annotated[
 
 
 class AmendOrder(OrderCommand):
-    """Change a placed order; what was captured too much or is missing is settled."""
+    """Amend a placed order; the difference in price is authorised or refunded."""
 
     allowed_in = ACTIVE
     client_id_field = "amendment_id"
@@ -418,7 +418,7 @@ class AmendOrder(OrderCommand):
 
 
 class RequestReturn(OrderCommand):
-    """The customer wants to send delivered pieces back."""
+    """Request the return of delivered pieces."""
 
     role = Role.CUSTOMER
     allowed_in = DISPATCHING
@@ -432,7 +432,7 @@ class RequestReturn(OrderCommand):
 
 
 class ApproveReturn(OrderCommand):
-    """Agree to take back what a return asks for."""
+    """Approve a return."""
 
     allowed_in = DISPATCHING
     tag = "Returns"
@@ -442,7 +442,7 @@ class ApproveReturn(OrderCommand):
 
 
 class RejectReturn(OrderCommand):
-    """Refuse to take back what has not come back yet."""
+    """Reject a return of which not all has come back."""
 
     allowed_in = DISPATCHING
     tag = "Returns"
@@ -453,7 +453,7 @@ class RejectReturn(OrderCommand):
 
 
 class ReceiveReturn(OrderCommand):
-    """Pieces came back and are accepted: they are refunded, and sellable ones go into stock."""
+    """Receive returned pieces: they are refunded, and sellable ones are restocked."""
 
     allowed_in = DISPATCHING
     client_id_field = "receipt_id"
@@ -467,7 +467,7 @@ class ReceiveReturn(OrderCommand):
 
 
 class RetryStep(OrderCommand):
-    """Try again now what needs attention: one step, or all of them."""
+    """Retry stuck steps now: one, or all of them."""
 
     allowed_in = UNFINISHED | {Status.CANCELLING, Status.COMPLETED}
 
@@ -483,7 +483,7 @@ else:
 
 
 def type_of(command_type: type[OrderCommand]) -> str:
-    """The tag of a class of commands, as it stands in URLs and JSON: "place-order"."""
+    """The type of a class of commands in URLs and JSON, such as "place-order"."""
     tag: str = command_type.model_fields["type"].default
     return tag
 

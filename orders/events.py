@@ -161,7 +161,7 @@ class OrderCancelled(OrderEvent):
 
 
 class OrderCancellationOvertaken(OrderEvent):
-    """A shipment left before it could be stopped: only `lines` could still be called off."""
+    """A shipment left before it could be stopped: only `lines` could still be cancelled."""
 
     type: Literal["order-cancellation-overtaken"] = "order-cancellation-overtaken"
     lines: list[LineCount]
@@ -190,7 +190,7 @@ class LinesCancellationOvertaken(OrderEvent):
 
 
 class AmendedLine(StoredModel):
-    """The terms of a line from now on; `cancelled` of its pieces are called off."""
+    """The terms of a line from now on; `cancelled` is the number of its cancelled pieces."""
 
     line_id: str
     sku: str

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-# ISO 4217, what was in use at some time from 2024 on, without funds and metals.
+# ISO 4217: all in use at some time since 2024, without funds and metals.
 CURRENCIES = frozenset(
     """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN
@@ -27,7 +27,7 @@ _MINOR_DIGITS = (
 
 AMOUNT_MAX = 10**12
 QUANTITY_MAX = 10**6
-TOTAL_MAX = 2**53 - 1  # Every JSON client can still hold it exactly.
+TOTAL_MAX = 2**53 - 1  # Exact in every JSON client.
 
 
 def _known_currency(code: str) -> str:
@@ -56,8 +56,8 @@ Quantity = Annotated[int, Field(gt=0, le=QUANTITY_MAX, description="pieces")]
 def allocate(amount: int, weights: Sequence[int]) -> list[int]:
     """Splits `amount` in proportion to `weights` (none negative) by largest remainder.
 
-    The parts are integers and sum to `amount`; equal remainders go to the earlier part. Where all
-    weights are zero, the first part takes the whole.
+    The parts are integers and sum to `amount`; of equal remainders, the earlier part gets the
+    rest. If all weights are zero, the first part is the whole.
     """
     if not weights:
         raise ValueError("an amount can only be split over at least one weight")
@@ -72,8 +72,8 @@ def allocate(amount: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def formatted(amount: int, currency: str) -> str:
-    """Minor units as people read them: (1127, "USD") is "11.27 USD"."""
+def format_amount(amount: int, currency: str) -> str:
+    """An amount of minor units as text: (1127, "USD") is "11.27 USD"."""
     digits = _MINOR_DIGITS.get(currency, 2)
     sign, units = "-" if amount < 0 else "", abs(amount)
     if digits == 0:

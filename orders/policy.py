@@ -1,4 +1,4 @@
-"""How long an order waits for what: fixed when it is opened, so that later settings change none."""
+"""The deadlines of an order, fixed when it is opened: later settings change none."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Seconds = Annotated[int, Field(gt=0, le=3650 * DAY)]
 
 
 class Policy(StoredModel):
-    """The deadlines of one order, in seconds from what starts them."""
+    """How long an order waits, in seconds from the event that starts each deadline."""
 
     draft: Seconds = 7 * DAY
-    """From opening: a draft that is not placed by then expires."""
+    """From opening; then the draft expires."""
     payment_retry: Seconds = DAY
-    """From a decline: without another method by then, what has not left is cancelled."""
+    """From a declined payment; then the pieces that have not left are cancelled."""
     shortfall_answer: Seconds = DAY
-    """From a shortfall: without a decision by then, the same."""
+    """From a shortfall; then the pieces that have not left are cancelled."""
     capture: Seconds = 6 * DAY
-    """From an authorisation: what is authorised is captured then, before it ends."""
+    """From an authorisation; then it is captured, before it ends."""
     return_window: Seconds = 30 * DAY
-    """From the last delivery: the order is completed then."""
+    """From the last delivery; then the order is completed."""

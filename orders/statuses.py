@@ -1,4 +1,4 @@
-"""How far an order has come in one respect: derived from counters and ledger, never stored."""
+"""Payment, fulfilment and return status: derived from counters and ledger, never stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orders.order import Order
 
 
 class PaymentStatus(StrEnum):
-    """What has become of the money."""
+    """The status of the money."""
 
     NONE = "none"
     AUTHORISED = "authorised"
@@ -22,7 +22,7 @@ class PaymentStatus(StrEnum):
 
 
 class FulfilmentStatus(StrEnum):
-    """What has become of the goods that are not called off."""
+    """The status of the pieces that are not cancelled."""
 
     NONE = "none"
     PARTLY_SHIPPED = "partly_shipped"
@@ -32,7 +32,7 @@ class FulfilmentStatus(StrEnum):
 
 
 class ReturnStatus(StrEnum):
-    """What comes back, or came."""
+    """The status of returned pieces."""
 
     NONE = "none"
     REQUESTED = "requested"
@@ -79,6 +79,6 @@ def return_status(order: Order) -> ReturnStatus:
 
 
 def cancelled_pieces(order: Order, line_id: str) -> int:
-    """The pieces of a line that are called off, by themselves or with the whole order."""
+    """The pieces of a line that are cancelled, alone or with the whole order."""
     line = order.lines[line_id]
     return line.quantity if order.status is Status.CANCELLED else line.cancelled

@@ -1,6 +1,6 @@
-"""What an order asks of other services, step by step, and what they say to it.
+"""Steps, which are requests to other services, and their results.
 
-Tags and field names of both are a storage format: they stand in the histories of open orders.
+Types and field names are a storage format: the histories of open orders contain them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orders.models import StoredModel
 
 
 class Piece(StoredModel):
-    """So many pieces of a line that are wanted from wherever they are."""
+    """A quantity of a line, from any stock location."""
 
     line_id: str
     sku: str
@@ -22,7 +22,7 @@ class Piece(StoredModel):
 
 
 class Held(StoredModel):
-    """So many pieces of a line at one stock location."""
+    """A quantity of a line at one stock location."""
 
     line_id: str
     sku: str
@@ -30,31 +30,31 @@ class Held(StoredModel):
     quantity: int
 
 
-# Steps. A `step_id` is unique in its order: together they are the idempotency key of the call.
+# Steps. A `step_id` is unique in its order; order and step id are the idempotency key of the call.
 
 
 class Step(StoredModel):
-    """One thing owed, to be asked of one service until it has answered."""
+    """A request to one service, repeated until it has a result."""
 
     step_id: str
 
 
 class Reserve(Step):
-    """Stock: hold these pieces for the order, or as many of them as there are."""
+    """Stock: reserve these pieces for the order, or as many of them as there are."""
 
     type: Literal["reserve"] = "reserve"
     lines: list[Piece]
 
 
 class Release(Step):
-    """Stock: these pieces are no longer held."""
+    """Stock: release these reserved pieces."""
 
     type: Literal["release"] = "release"
     held: list[Held]
 
 
 class Withdraw(Step):
-    """Stock: these held pieces have left."""
+    """Stock: these reserved pieces have left."""
 
     type: Literal["withdraw"] = "withdraw"
     held: list[Held]
@@ -68,7 +68,7 @@ class Restock(Step):
 
 
 class Authorise(Step):
-    """Payments: may this amount be taken? The step's id names the authorisation from then on."""
+    """Payments: authorise this amount. The step id is the id of the authorisation."""
 
     type: Literal["authorise"] = "authorise"
     amount: int
@@ -76,7 +76,7 @@ class Authorise(Step):
 
 
 class Capture(Step):
-    """Payments: take this much of what was authorised."""
+    """Payments: capture this part of an authorisation."""
 
     type: Literal["capture"] = "capture"
     authorisation_id: str
@@ -85,7 +85,7 @@ class Capture(Step):
 
 
 class Void(Step):
-    """Payments: what is authorised and not captured will not be needed."""
+    """Payments: void what is authorised and not captured."""
 
     type: Literal["void"] = "void"
     authorisation_id: str
@@ -93,7 +93,7 @@ class Void(Step):
 
 
 class Refund(Step):
-    """Payments: give back this much of what was captured."""
+    """Payments: refund this part of what was captured."""
 
     type: Literal["refund"] = "refund"
     authorisation_id: str
@@ -102,7 +102,7 @@ class Refund(Step):
 
 
 class Book(Step):
-    """Shipping: take this shipment along; a higher revision replaces what was booked before."""
+    """Shipping: book this shipment; a higher revision replaces an earlier booking."""
 
     type: Literal["book"] = "book"
     shipment_id: str
@@ -110,11 +110,11 @@ class Book(Step):
     location: str
     lines: list[Piece]
     address: str | None
-    """Sealed; None where the order names none."""
+    """Encrypted; None if the order has none."""
 
 
 class Stop(Step):
-    """Shipping: let this shipment not leave, and forget it, whatever is still on its way."""
+    """Shipping: stop this shipment and forget its bookings, even those still on their way."""
 
     type: Literal["stop"] = "stop"
     shipment_id: str
@@ -124,7 +124,7 @@ AnyStep = Reserve | Release | Withdraw | Restock | Authorise | Capture | Void | 
 
 
 class StepRequest(StoredModel):
-    """One step of one order, with all that the other service has to know."""
+    """One step of one order, with all that the service has to know."""
 
     order_id: str
     customer_id: str
@@ -138,12 +138,12 @@ class StepRequest(StoredModel):
         return f"{self.order_id}:{self.step.step_id}"
 
 
-# Results: each is decided on as a command is, and none is ever refused. What has come already, or
-# comes for a step that nobody waits for any more, changes nothing.
+# Results. They are decided on like commands, but never rejected: a repeated one, or one for a
+# finished step, changes nothing.
 
 
 class StockHeld(StoredModel):
-    """To Reserve: what is held now, which may be less than was asked for."""
+    """To Reserve: what is reserved now, which may be less than was requested."""
 
     type: Literal["stock-held"] = "stock-held"
     step_id: str
@@ -151,7 +151,7 @@ class StockHeld(StoredModel):
 
 
 class PaymentApproved(StoredModel):
-    """To Authorise: yes; the reference is the payment service's own."""
+    """To Authorise: approved; the reference is the payment service's own."""
 
     type: Literal["payment-approved"] = "payment-approved"
     step_id: str
@@ -159,7 +159,7 @@ class PaymentApproved(StoredModel):
 
 
 class PaymentRefused(StoredModel):
-    """To Authorise or Capture: no, and asking again under the same key will not change that."""
+    """To Authorise or Capture: declined; repeating it under the same key changes nothing."""
 
     type: Literal["payment-refused"] = "payment-refused"
     step_id: str
@@ -175,13 +175,13 @@ class BookingAccepted(StoredModel):
 
 
 class ShipmentDeparted(StoredModel):
-    """To Book or Stop, or unasked: the shipment has left, with these pieces."""
+    """To Book or Stop, or unrequested: the shipment has left, with these pieces."""
 
     type: Literal["shipment-gone"] = "shipment-gone"
     shipment_id: str
     tracking: str | None = None
     lines: list[Piece] | None = None
-    """None where the carrier does not say: then what was booked."""
+    """None if the carrier does not report them: all that was booked."""
 
 
 class StepDone(StoredModel):
@@ -192,7 +192,7 @@ class StepDone(StoredModel):
 
 
 class StepFailed(StoredModel):
-    """No answer to work with, after some patience; the step stays owed."""
+    """No usable answer after several attempts; the step stays pending."""
 
     type: Literal["step-failed"] = "step-failed"
     step_id: str
@@ -200,7 +200,7 @@ class StepFailed(StoredModel):
 
 
 class StockLost(StoredModel):
-    """Unasked: pieces that were held are not there after all."""
+    """Unrequested: reserved pieces are missing."""
 
     type: Literal["stock-lost"] = "stock-lost"
     loss_id: str
@@ -210,7 +210,7 @@ class StockLost(StoredModel):
 
 
 class DeadlinePassed(StoredModel):
-    """A deadline of the order's own has passed."""
+    """A deadline of the order has passed."""
 
     type: Literal["deadline-passed"] = "deadline-passed"
     deadline: str

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from temporalio.common import RetryPolicy
 
 from orders import steps as o
-from orders.money import formatted
+from orders.money import format_amount
 
 # Activities are called by name: workflows do not import what implements them.
 PUBLISH_EVENTS = "publish_events"
@@ -63,10 +63,10 @@ def summary(step: o.AnyStep, currency: str) -> str:
         case o.Release(held=held) | o.Withdraw(held=held) | o.Restock(held=held):
             return f"{step.type} {_pieces(held)}"
         case o.Authorise(amount=amount):
-            return f"authorise {formatted(amount, currency)}"
+            return f"authorise {format_amount(amount, currency)}"
         case o.Capture(amount=amount) | o.Refund(amount=amount):
             what = "of" if isinstance(step, o.Capture) else "from"
-            return f"{step.type} {formatted(amount, currency)} {what} {step.authorisation_id}"
+            return f"{step.type} {format_amount(amount, currency)} {what} {step.authorisation_id}"
         case o.Void(authorisation_id=key):
             return f"void what is left of {key}"
         case o.Book(shipment_id=key, location=location, lines=lines):

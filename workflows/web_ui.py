@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from orders import ledger, statuses
 from orders.entities import Line, Return, Shipment
 from orders.lifecycle import Status
-from orders.money import formatted
+from orders.money import format_amount
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from workflows import activity_options
@@ -19,7 +19,7 @@ LINES_SHOWN = 20
 def summary(order: Order) -> str:
     """One line for the list of workflows: customer, number of lines, total."""
     lines = f"{len(order.lines)} line{'s' * (len(order.lines) != 1)}"
-    return f"customer {order.customer_id}, {lines}, {formatted(order.total, order.currency)}"
+    return f"customer {order.customer_id}, {lines}, {format_amount(order.total, order.currency)}"
 
 
 def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
@@ -27,7 +27,7 @@ def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
     if order.version == 0:
         return "This order has not been opened."
     parts = [
-        f"### {order.status}, {formatted(order.total, order.currency)}",
+        f"### {order.status}, {format_amount(order.total, order.currency)}",
         f"Customer {order.customer_id}, version {order.version}",
     ]
     parts += [f"**Needs attention:** {alert}" for alert in alerts]
@@ -41,9 +41,9 @@ def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
     if order.lines:
         parts += ["Lines:", _lines(order)]  # Two lists in a row would be drawn as one.
     if order.shipping_charge:
-        parts.append(f"Shipping: {formatted(order.shipping_charge, order.currency)}")
+        parts.append(f"Shipping: {format_amount(order.shipping_charge, order.currency)}")
     if order.discounts:
-        parts.append(f"Discounts on the order: {formatted(order.discounted, order.currency)}")
+        parts.append(f"Discounts on the order: {format_amount(order.discounted, order.currency)}")
     if order.authorisations:
         parts.append(_ledger(order))
     parts += [_shipment(shipment) for shipment in order.shipments.values()]
@@ -79,7 +79,9 @@ def _ledger(order: Order) -> str:
         "voided": ledger.voided(order),
         "due by now": ledger.due(order),
     }
-    shown = ", ".join(f"{formatted(n, order.currency)} {what}" for what, n in amounts.items() if n)
+    shown = ", ".join(
+        f"{format_amount(n, order.currency)} {what}" for what, n in amounts.items() if n
+    )
     return f"Payment {statuses.payment_status(order)}: {shown}"
 
 
@@ -109,7 +111,7 @@ def _lines(order: Order) -> str:
 
 
 def _line(line: Line, order: Order) -> str:
-    price, total = (formatted(n, order.currency) for n in (line.unit_price, line.total))
+    price, total = (format_amount(n, order.currency) for n in (line.unit_price, line.total))
     counters = {
         "reserved": line.reserved_quantity,
         "shipped": line.shipped,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dev.demo.baskets import Basket
-from orders.money import formatted
+from orders.money import format_amount
 
 ALL_ORDERS = "all together"
 
@@ -31,7 +31,7 @@ class OrderSummary:
     status: str = "placed"
 
     def __str__(self) -> str:
-        total = formatted(self.total, self.currency)
+        total = format_amount(self.total, self.currency)
         return f"{self.status}, {count(len(self.items), 'line')}, {total}"
 
 
@@ -151,7 +151,10 @@ def _differing(
 def _differing_parts(expected: OrderSummary, found: OrderSummary) -> list[tuple[str, str]]:
     pairs = [
         (expected.status, found.status),
-        (formatted(expected.total, expected.currency), formatted(found.total, found.currency)),
+        (
+            format_amount(expected.total, expected.currency),
+            format_amount(found.total, found.currency),
+        ),
         (count(len(expected.items), "line"), count(len(found.items), "line")),
     ]
     if len(expected.items) == len(found.items):
@@ -169,7 +172,10 @@ def _differing_parts(expected: OrderSummary, found: OrderSummary) -> list[tuple[
 
 def amounts(money: Mapping[str, int]) -> str:
     """Amounts in several currencies: "12.50 USD, 3.00 EUR"."""
-    return ", ".join(formatted(amount, code) for code, amount in sorted(money.items())) or "nothing"
+    return (
+        ", ".join(format_amount(amount, code) for code, amount in sorted(money.items()))
+        or "nothing"
+    )
 
 
 def count(number: int, thing: str) -> str:
@@ -178,4 +184,4 @@ def count(number: int, thing: str) -> str:
 
 
 def _format_item(item: Item, currency: str) -> str:
-    return f"{item.quantity} × {item.sku} for {formatted(item.paid, currency)}"
+    return f"{item.quantity} × {item.sku} for {format_amount(item.paid, currency)}"

@@ -10,7 +10,7 @@ from typing import Any
 from dev.api_client import Json
 from dev.demo.expected import ALL_ORDERS, Difference, amounts, count
 from dev.demo.order_session import open_authorisation
-from orders.money import formatted
+from orders.money import format_amount
 
 MONEY = ("captured", "refunded", "authorised")
 PIECES = ("held", "withdrawn", "returned")
@@ -88,7 +88,7 @@ def compare_ledgers(
 def _differing(order: Ledger, services: Ledger) -> Iterator[tuple[str, str]]:
     """Pairs of the order's amount and the services'."""
     for kind, code in _differing_keys(order.money, services.money):
-        one, other = (formatted(ledger.money[kind, code], code) for ledger in (order, services))
+        one, other = (format_amount(ledger.money[kind, code], code) for ledger in (order, services))
         yield f"{kind} {one}", f"{kind} {other}"
     for kind, sku in _differing_keys(order.pieces, services.pieces):
         one, other = (f"{ledger.pieces[kind, sku]} × {sku}" for ledger in (order, services))

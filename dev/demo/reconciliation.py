@@ -34,7 +34,7 @@ from dev.demo.order_session import (
 from dev.demo.parallel import for_each, progress_bar
 from dev.demo.scenarios import ScenarioPlan, paid
 from dev.simulator_client import SimulatorClient
-from orders.money import formatted
+from orders.money import format_amount
 
 CONCURRENT_SCENARIOS = 32
 SETTLE_TIMEOUT_S = 60.0
@@ -51,7 +51,7 @@ class Outcome:
     """And not captured yet."""
 
     def format(self, currency: str) -> str:
-        money = (formatted(amount, currency) for amount in (self.paid, self.authorised))
+        money = (format_amount(amount, currency) for amount in (self.paid, self.authorised))
         return "{}, {} paid, {} authorised".format(self.status, *money)
 
 

@@ -12,7 +12,7 @@ from dev.api_client import TIMEOUT_S, ApiClient, ApiError, ApiUnavailable, Json
 from dev.scenarios.scenarios import SCENARIOS
 from dev.scenarios.session import Print, ScenarioError, ScenarioSession
 from dev.simulator_client import SimulatorClient, SimulatorError
-from orders.money import formatted
+from orders.money import format_amount
 
 
 def addresses(info_file: Path) -> Mapping[str, str]:
@@ -49,7 +49,7 @@ async def play(name: str, stack: Mapping[str, str], print_line: Print) -> None:
 def _print_end(order: Json, stack: Mapping[str, str], print_line: Print) -> None:
     payment = order["payment"]
     amounts = (
-        f"{formatted(payment[part], order['currency'])} {part}"
+        f"{format_amount(payment[part], order['currency'])} {part}"
         for part in ("authorised", "captured", "refunded")
     )
     print_line(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from dev.api_client import Json
-from orders.money import formatted
+from orders.money import format_amount
 
 _SHOWN = ("reason", "method", "tracking", "location", "goods", "condition", "text")
 _SERVICES = ("payments", "stock", "shipping", "deadline")
@@ -23,7 +23,7 @@ def describe_event(event: Json, currency: str) -> str:
 
 def _details(data: Json, currency: str) -> list[str]:
     details = [
-        formatted(data[key], currency)
+        format_amount(data[key], currency)
         for key in ("amount", "total")
         if isinstance(data.get(key), int)
     ]

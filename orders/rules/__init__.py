@@ -1,1 +1,1 @@
-"""The rules that decide which events a command or a service result causes."""
+"""The rules: which events a command, a step result or the order itself causes."""

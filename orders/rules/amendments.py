@@ -62,7 +62,7 @@ def _changed(change: c.ChangeLine, line: Line, field: str) -> Line:
     settled = line.shipped + line.cancelled
     if given.get("quantity", settled) < settled:
         raise CommandRejected(
-            f"{settled} pieces of line {line.line_id} have left or are called off already",
+            f"{settled} pieces of line {line.line_id} have left or are cancelled already",
             "already-shipped",
             f"{field}/quantity",
         )

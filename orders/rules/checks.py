@@ -10,7 +10,7 @@ from orders import commands as c
 from orders.commands import LineQuantity, OrderCommand
 from orders.entities import Line
 from orders.lifecycle import Status
-from orders.money import TOTAL_MAX, formatted
+from orders.money import TOTAL_MAX, format_amount
 from orders.order import Order
 from orders.policy import Policy
 
@@ -98,7 +98,7 @@ def check_line(line: Line, currency: str, field: str) -> None:
     price = line.total - line.discount_share
     if price < 0:
         raise CommandRejected(
-            f"the discount makes the line {formatted(price, currency)}; it cannot be negative",
+            f"the discount makes the line {format_amount(price, currency)}; it cannot be negative",
             "discount-exceeds-price",
             field,
         )
@@ -146,7 +146,7 @@ def check_totals(order: Order, field: str | None) -> None:
     total = subtotal - order.discounted
     if total < 0:
         raise CommandRejected(
-            f"the discounts make the order {formatted(total, order.currency)}; "
+            f"the discounts make the order {format_amount(total, order.currency)}; "
             "it cannot be negative",
             "discounts-exceed-total",
             field,

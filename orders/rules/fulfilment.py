@@ -10,7 +10,7 @@ from orders import ledger
 from orders.commands import OrderCommand
 from orders.events import OrderEvent, line_counts
 from orders.lifecycle import Status
-from orders.money import formatted
+from orders.money import format_amount
 from orders.order import Order
 from orders.rules import returns, shipments
 from orders.rules.amendments import decide_amendment
@@ -81,7 +81,7 @@ def cancel(order: Order, reason: str | None) -> list[OrderEvent]:
         return [e.OrderCancelled(reason=reason)]
     if order.has_shipped:
         raise CommandRejected(
-            "pieces have left already; call off the others with cancel-lines", "already-shipped"
+            "pieces have left already; cancel the others with cancel-lines", "already-shipped"
         )
     return [e.OrderCancellationRequested(reason=reason)]
 
@@ -104,7 +104,7 @@ def _capture(command: c.CapturePayment, order: Order) -> list[OrderEvent]:
     amount = most if command.amount is None else command.amount
     if not 0 < amount <= most:
         raise CommandRejected(
-            f"{formatted(most, order.currency)} can be captured at most",
+            f"{format_amount(most, order.currency)} can be captured at most",
             "exceeds-authorised",
             None if command.amount is None else "amount",
         )
@@ -120,7 +120,7 @@ def _refund(command: c.RefundPayment, order: Order) -> list[OrderEvent]:
     most = min(ledger.refundable(order), ledger.due(order))
     if command.amount > most:
         raise CommandRejected(
-            f"{formatted(most, order.currency)} can be refunded at most",
+            f"{format_amount(most, order.currency)} can be refunded at most",
             "exceeds-captured",
             "amount",
         )

@@ -164,7 +164,7 @@ def test_what_had_left_before_the_amendment_comes_back_into_the_order(
 
 def test_what_has_left_cannot_be_taken_away() -> None:
     a_half_sent_order.when(one_bagel).then_rejected(
-        "2 pieces of line bagels have left or are called off already",
+        "2 pieces of line bagels have left or are cancelled already",
         code="already-shipped",
         field="changes/0/quantity",
     )

@@ -150,7 +150,7 @@ def test_a_draft_is_called_off_at_once() -> None:
 
 def test_what_has_left_cannot_be_called_off_with_the_whole_order() -> None:
     a_half_sent_order.when(cancel).then_rejected(
-        "pieces have left already; call off the others with cancel-lines", code="already-shipped"
+        "pieces have left already; cancel the others with cancel-lines", code="already-shipped"
     )
     a_completed_order.when(cancel).then_rejected(
         "cancel-order: the order is completed", code="not-allowed-now"

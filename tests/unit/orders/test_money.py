@@ -17,7 +17,7 @@ from orders.money import (
     TOTAL_MAX,
     Currency,
     allocate,
-    formatted,
+    format_amount,
 )
 from tests.support.given import add_bagels, apply_welcome, but, thoroughly
 
@@ -89,13 +89,13 @@ def test_an_amount_cannot_be_split_over_nothing() -> None:
     ],
 )
 def test_an_amount_reads_as_people_write_it(amount: int, currency: str, text: str) -> None:
-    assert formatted(amount, currency) == text
+    assert format_amount(amount, currency) == text
 
 
 @thoroughly
 @given(st.integers(-TOTAL_MAX, TOTAL_MAX), st.sampled_from(sorted(CURRENCIES)))
 def test_no_digit_is_lost_in_writing(amount: int, currency: str) -> None:
-    number, _, code = formatted(amount, currency).partition(" ")
+    number, _, code = format_amount(amount, currency).partition(" ")
     assert (int(number.replace(",", "").replace(".", "")), code) == (amount, currency)
 
 
