@@ -130,7 +130,7 @@ class ChangeItemQuantity(OrderCommand):
 
 
 class RemoveItemFromOrder(OrderCommand):
-    """Remove a line from a draft; its id stays used."""
+    """Remove a line from a draft: its id stays used."""
 
     allowed_in = DRAFT
     tag = "Lines"
@@ -140,7 +140,7 @@ class RemoveItemFromOrder(OrderCommand):
 
 
 class ApplyDiscount(OrderCommand):
-    """Discount a whole draft; the amount is split over its lines in proportion."""
+    """Discount a whole draft: the amount is split over its lines in proportion."""
 
     allowed_in = DRAFT
     client_id_field = "discount_id"
@@ -154,7 +154,7 @@ class ApplyDiscount(OrderCommand):
 
 
 class RemoveDiscount(OrderCommand):
-    """Remove a discount from a draft; its id stays used."""
+    """Remove a discount from a draft: its id stays used."""
 
     allowed_in = DRAFT
     tag = "Lines"
@@ -174,7 +174,7 @@ class SetShippingCharge(OrderCommand):
 
 
 class SetShippingAddress(OrderCommand):
-    """Set where the goods are sent; encrypted with the customer's key."""
+    """Set where the goods are sent: encrypted with the customer's key."""
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
@@ -184,7 +184,7 @@ class SetShippingAddress(OrderCommand):
 
 
 class SetBillingAddress(OrderCommand):
-    """Set who is billed; encrypted with the customer's key."""
+    """Set who is billed: encrypted with the customer's key."""
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
@@ -244,7 +244,7 @@ class CancelOrder(OrderCommand):
 
 
 class CancelLines(OrderCommand):
-    """Cancel pieces that have not left; an order of which no piece remains is cancelled."""
+    """Cancel pieces that have not left: an order of which no piece remains is cancelled."""
 
     role = Role.CUSTOMER
     allowed_in = UNFINISHED
@@ -280,7 +280,7 @@ class RetryPayment(OrderCommand):
 
 
 class CapturePayment(OrderCommand):
-    """Capture authorised money before its shipment leaves; all of it if no amount is given."""
+    """Capture authorised money before its shipment leaves: all of it if no amount is given."""
 
     allowed_in = frozenset({Status.CONFIRMED})
     client_id_field = "capture_id"
@@ -292,7 +292,7 @@ class CapturePayment(OrderCommand):
 
 
 class RefundPayment(OrderCommand):
-    """Refund money as goodwill; at most what is captured and not yet refunded."""
+    """Refund money as goodwill: at most what is captured and not yet refunded."""
 
     allowed_in = DISPATCHING | {Status.COMPLETED}
     client_id_field = "refund_id"
@@ -305,7 +305,7 @@ class RefundPayment(OrderCommand):
 
 
 class CreateShipment(OrderCommand):
-    """Create a shipment of reserved pieces; other shipments that have not left lose them."""
+    """Create a shipment of reserved pieces: other shipments that have not left lose them."""
 
     allowed_in = frozenset({Status.CONFIRMED})
     client_id_field = "shipment_id"
@@ -328,7 +328,7 @@ class DispatchShipment(OrderCommand):
 
 
 class ConfirmDelivery(OrderCommand):
-    """Confirm that a shipment has arrived; the return window opens."""
+    """Confirm that a shipment has arrived: the return window opens."""
 
     allowed_in = DISPATCHING
     tag = "Shipments"
@@ -396,7 +396,7 @@ Change = Annotated[
 
 
 class AmendOrder(OrderCommand):
-    """Amend a placed order; the difference in price is authorised or refunded."""
+    """Amend a placed order: the difference in price is authorised or refunded."""
 
     allowed_in = ACTIVE
     client_id_field = "amendment_id"
