@@ -1,6 +1,6 @@
-"""The bare route: FastAPI, one row by its key through asyncpg, its JSON as it is; nothing else.
+"""Baseline of reads: a FastAPI route that selects one row with asyncpg and returns its JSON.
 
-``python -m bench.bare DSN PORT`` serves it, with the server and the settings that our API has.
+``python -m dev.bench.asyncpg_baseline DSN PORT`` serves it, with the HTTP server of our API.
 """
 
 from __future__ import annotations

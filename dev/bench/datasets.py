@@ -1,4 +1,4 @@
-"""Shelves of made-up orders, written straight into order_view, each with an API in front."""
+"""Datasets of synthetic orders, written directly into order_view, each with an API process."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dev.bench import sql_upper_bound as limit
-from dev.bench.open_loop import Front
-from dev.bench.servers import Server
+from dev.bench.http_connection import ConnectionPool
+from dev.bench.servers import PostgresServer
+from dev.bench.sql_upper_bound import DRAFT, document_of, json_like, quoted, state_of, time
 from eventlog.postgres import connect
 from readside.order_view.queries import SORTS
 
 ORDERS_PER_CUSTOMER = 10
 SKUS = 200
-BEGAN, DAYS = datetime(2025, 1, 1, microsecond=1, tzinfo=UTC), 720
-STOCKING_S_MAX = 1_200.0
+START, DAYS = datetime(2025, 1, 1, microsecond=1, tzinfo=UTC), 720
+FILL_S_MAX = 1_200.0
 MIDDLE = [0.495 + 0.001 * n for n in range(11)]
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A database with so many orders."""
+class Dataset:
+    """A database with orders, and the API in front of it."""
 
     orders: int
-    front: Front
-    middles: dict[str, list[Any]]
-    """By sort, values of it from orders about the middle."""
+    api: ConnectionPool
+    middle_values: dict[str, list[Any]]
+    """By sort, its values in orders near the middle."""
 
     @property
     def customers(self) -> int:
@@ -50,7 +50,7 @@ WITH drawn AS MATERIALIZED (
             AS skus,
         $3::timestamptz + interval '{DAYS} days' * n / $1 AS opened_at
     FROM (SELECT n, random() AS a, random() AS b FROM generate_series(1, $1) AS n) AS numbers
-), shelved AS (
+), with_skus AS (
     INSERT INTO order_view.skus
     SELECT DISTINCT sku, status, opened_at, order_id FROM drawn, unnest(skus) AS sku
 )
@@ -62,42 +62,42 @@ SELECT order_id, 10, status, customer_id, 'USD', CASE WHEN n % 5 = 0 THEN 'refer
     total, opened_at,
     CASE WHEN status NOT IN ('draft', 'expired') THEN opened_at + interval '1 hour' * a END,
     opened_at + interval '30 days' * b * b, {
-    limit.json_like(limit.state(limit.DRAFT), customer_id=limit.quoted("customer_id"))
+    json_like(state_of(DRAFT), customer_id=quoted("customer_id"))
 }::json, {
-    limit.json_like(
-        limit.shown(limit.DRAFT).model_dump(),
-        order_id=limit.quoted("order_id"),
-        status=limit.quoted("status"),
-        customer_id=limit.quoted("customer_id"),
+    json_like(
+        document_of(DRAFT).model_dump(),
+        order_id=quoted("order_id"),
+        status=quoted("status"),
+        customer_id=quoted("customer_id"),
         total="total",
-        opened_at=limit.time("opened_at"),
+        opened_at=time("opened_at"),
     )
 }::json, random() < 0.01
 FROM drawn
 """
 
 
-async def stocked(server: Server, name: str, orders: int) -> Shelf:
-    """Fills a new database's order_view; some customers, SKUs and statuses are far above others.
+async def create_dataset(server: PostgresServer, name: str, orders: int) -> Dataset:
+    """Fills order_view in a new database; few customers, SKUs and statuses have most orders.
 
-    Of what most pages are asked for, there is a page in 10,000 orders: short ones would be fast.
+    Most filters match at least a page of 10,000 orders: shorter pages would be faster.
     """
     dsn = await server.database(name)
     connection = await connect(dsn)
     await connection.execute("SELECT setseed(0.5)")
-    await connection.execute(_ORDERS, orders, _customers(orders), BEGAN, timeout=STOCKING_S_MAX)
+    await connection.execute(_ORDERS, orders, _customers(orders), START, timeout=FILL_S_MAX)
     await connection.execute(
-        "VACUUM ANALYZE order_view.orders, order_view.skus", timeout=STOCKING_S_MAX
+        "VACUUM ANALYZE order_view.orders, order_view.skus", timeout=FILL_S_MAX
     )
-    middles = {
+    middle_values = {
         sort: await connection.fetchval(
             f"SELECT percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY {sort})"
             " FROM order_view.orders",
             MIDDLE,
-            timeout=STOCKING_S_MAX,
+            timeout=FILL_S_MAX,
         )
         for sort in SORTS
     }
     await connection.close()
     url, _ = await server.start_api(dsn, name)
-    return Shelf(orders, Front(url), middles)
+    return Dataset(orders, ConnectionPool(url), middle_values)

@@ -1,4 +1,4 @@
-"""Events lost: writers that commit late and out of order, projectors that fight and are killed."""
+"""Lost events: writers commit late and out of order, projectors compete and are killed."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ from random import Random
 import asyncpg
 from rich.console import Console
 
-from dev.bench import machine
-from dev.bench import sql_upper_bound as limit
-from dev.bench.events import Happened, happened
-from dev.bench.report import Json, columns, counted, place
+from dev.bench import machine, sql_upper_bound
+from dev.bench.events import OrderEnvelope, generate_events
+from dev.bench.report import Json, describe_machine, numeric_table, positive_integer
 from dev.bench.servers import postgres
 from dev.stack.child import Child
 from eventlog import log
 from eventlog.postgres import connect_pool
 
 EVENTS_PER_TRANSACTION_MAX = 24
-ROLLED_BACK_EACH = 20  # One transaction in so many, on average; its events are sent again.
-LIVES_S = (1.5, 5.0)  # From one kill to the next.
+ROLLBACK_EVERY = 20  # One transaction in this many, on average; its events are sent again.
+KILL_INTERVAL_S = (1.5, 5.0)
 POLL_S = 0.01
 CATCH_UP_S_MAX = 120.0
 METHOD = (
-    "Writers append through the product's own log, and hold each transaction open at random. Two"
-    " projector processes follow at once; one or the other is killed with SIGKILL every few seconds"
-    " and started again. The naive reader asks for what is above the highest position it has seen."
+    "Writers append through orderly's log, and keep each transaction open for a random time. Two"
+    " projector processes follow; every few seconds, one of them is killed with SIGKILL and started"
+    " again. The naive reader reads what is above the highest position that it has seen."
 )
 
 
 @dataclass
-class Written:
-    """What the writers were told."""
+class WriteCounts:
+    """What the writers have done."""
 
     committed: int = 0
     transactions: int = 0
@@ -47,41 +46,43 @@ class Written:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--events", type=counted, default=50_000, help="that are written")
-    parser.add_argument("--writers", type=counted, default=8, help="at the same time")
-    parser.add_argument("--hold-ms", type=counted, default=300, help="at most, each transaction")
+    parser.add_argument("--events", type=positive_integer, default=50_000, help="to write")
+    parser.add_argument("--writers", type=positive_integer, default=8, help="concurrent")
+    parser.add_argument(
+        "--hold-ms", type=positive_integer, default=300, help="the longest transaction"
+    )
 
 
-async def measured(options: argparse.Namespace, console: Console) -> Json:
-    """Lets them write, project, fight and die; then compares."""
-    written = Written()
+async def measure(options: argparse.Namespace, console: Console) -> Json:
+    """Writes, projects and kills; then compares."""
+    written = WriteCounts()
     async with postgres() as server:
-        dsn = await server.database("ours")
+        dsn = await server.database("orderly")
         projectors = [
-            await server.start_ours("projector", dsn, name=f"projector-{n}") for n in (1, 2)
+            await server.start_orderly("projector", dsn, name=f"projector-{n}") for n in (1, 2)
         ]
         async with await connect_pool(dsn, options.writers + 2) as pool:
             done = asyncio.Event()
             naive = asyncio.create_task(_read_by_position(pool, done))
-            killing = asyncio.create_task(_kill_now_and_then(projectors, done))
+            killing = asyncio.create_task(_kill_repeatedly(projectors, done))
             console.print(f"{options.writers} writers write {options.events:,} events …")
             async with asyncio.TaskGroup() as writers:
                 for number in range(options.writers):
-                    events = happened(options.events // options.writers, seed=number)
+                    events = generate_events(options.events // options.writers, seed=number)
                     hold_s = options.hold_ms / 1000
                     writers.create_task(_write(pool, events, hold_s, Random(number), written))
             done.set()
             kills, seen = await killing, await naive
             console.print("catching up …")
-            projected = await _projected(pool, written.committed)
+            projected = await _count_projected(pool, written.committed)
             logged: int = await pool.fetchval("SELECT count(*) FROM order_events")
-            differing = await _differing(pool)
+            differing = await _count_differing(pool)
     lost, naive_lost = written.committed - projected, written.committed - seen
     checks = {
         f"{lost} events are lost or counted twice": lost != 0,
-        f"{differing} rows of order_view are not those that SQL makes": differing != 0,
+        f"{differing} rows of order_view differ from SQL's": differing != 0,
         f"{logged} events are in the log": logged != written.committed,
-        "the naive reader has lost nothing: the load was none": naive_lost == 0,
+        "the naive reader lost nothing: the load was too small": naive_lost == 0,
     }
     return {
         **asdict(written),
@@ -92,27 +93,31 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
         "naive_lost": naive_lost,
         "writers": options.writers,
         "hold_ms_max": options.hold_ms,
-        "wrong": [words for words, is_so in checks.items() if is_so],
+        "failures": [message for message, failed in checks.items() if failed],
         "machine": machine.description(),
     }
 
 
 async def _write(
-    pool: asyncpg.Pool, events: Iterator[Happened], hold_s_max: float, dice: Random, told: Written
+    pool: asyncpg.Pool,
+    events: Iterator[OrderEnvelope],
+    hold_s_max: float,
+    dice: Random,
+    counts: WriteCounts,
 ) -> None:
-    while some := list(islice(events, dice.randint(1, EVENTS_PER_TRANSACTION_MAX))):
-        while dice.randrange(ROLLED_BACK_EACH) == 0:
-            await _transact(pool, some, dice.uniform(0, hold_s_max), commit=False)
-            told.rolled_back += 1
-        await _transact(pool, some, dice.uniform(0, hold_s_max), commit=True)
-        told.transactions += 1
-        told.committed += len(some)
+    while batch := list(islice(events, dice.randint(1, EVENTS_PER_TRANSACTION_MAX))):
+        while dice.randrange(ROLLBACK_EVERY) == 0:
+            await _transact(pool, batch, dice.uniform(0, hold_s_max), commit=False)
+            counts.rolled_back += 1
+        await _transact(pool, batch, dice.uniform(0, hold_s_max), commit=True)
+        counts.transactions += 1
+        counts.committed += len(batch)
 
 
 async def _transact(
-    pool: asyncpg.Pool, events: list[Happened], hold_s: float, commit: bool
+    pool: asyncpg.Pool, events: list[OrderEnvelope], hold_s: float, commit: bool
 ) -> None:
-    by_order = sorted(events, key=itemgetter(0))  # Stable: versions stay in order.
+    by_order = sorted(events, key=itemgetter(0))  # Stable: versions stay ordered.
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -123,7 +128,7 @@ async def _transact(
 
 
 async def _read_by_position(pool: asyncpg.Pool, done: asyncio.Event) -> int:
-    """How many events a reader sees that goes by position, until there is nothing more."""
+    """How many events a reader sees that continues from the highest position."""
     seen, position = 0, 0
     while True:
         was_done = done.is_set()
@@ -139,13 +144,13 @@ async def _read_by_position(pool: asyncpg.Pool, done: asyncio.Event) -> int:
             await asyncio.sleep(POLL_S)
 
 
-async def _kill_now_and_then(projectors: list[Child], done: asyncio.Event) -> int:
-    """Kills one or the other, and starts it again; at least once. Returns how often."""
+async def _kill_repeatedly(projectors: list[Child], done: asyncio.Event) -> int:
+    """Kills a random projector and starts it again, at least once; returns the number of kills."""
     dice = Random(1)
     kills = 0
     while True:
         with suppress(TimeoutError):
-            async with asyncio.timeout(dice.uniform(*LIVES_S)):
+            async with asyncio.timeout(dice.uniform(*KILL_INTERVAL_S)):
                 await done.wait()
         victim = dice.choice(projectors)
         if victim.ending is not None:
@@ -163,8 +168,8 @@ async def _kill(projector: Child) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def _projected(pool: asyncpg.Pool, expected: int) -> int:
-    """How many events the read model has taken in, once they are all there, or time is up."""
+async def _count_projected(pool: asyncpg.Pool, expected: int) -> int:
+    """The number of projected events, once it is as expected or time is up."""
     projected = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(CATCH_UP_S_MAX):
@@ -176,22 +181,24 @@ async def _projected(pool: asyncpg.Pool, expected: int) -> int:
     return projected
 
 
-async def _differing(pool: asyncpg.Pool) -> int:
+async def _count_differing(pool: asyncpg.Pool) -> int:
     async with pool.acquire() as connection:
-        await limit.prepare(connection, "by_sql")
-        await connection.execute(limit.statement("by_sql"), timeout=limit.LONG_S)
-        return await limit.differing(connection, "order_view", "by_sql")
+        await sql_upper_bound.prepare(connection, "by_sql")
+        await connection.execute(
+            sql_upper_bound.statement("by_sql"), timeout=sql_upper_bound.LONG_S
+        )
+        return await sql_upper_bound.count_differing_rows(connection, "order_view", "by_sql")
 
 
 def show(console: Console, result: Json) -> None:
     """Prints the result."""
-    table = columns("", "orderly", "naive reader")
+    table = numeric_table("", "orderly", "naive reader")
     table.add_row("committed events", *[f"{result['committed']:,}"] * 2)
     table.add_row("seen", f"{result['projected']:,}", f"{result['naive_seen']:,}")
     table.add_row("lost", f"{result['lost']:,}", f"{result['naive_lost']:,}")
     console.print(table)
     console.print(
-        f"{place(result['machine'])}; {result['writers']} writers, {result['transactions']:,}"
-        f" transactions held open for up to {result['hold_ms_max']} ms, {result['rolled_back']}"
+        f"{describe_machine(result['machine'])}; {result['writers']} writers,"
+        f" {result['transactions']:,} transactions open for up to {result['hold_ms_max']} ms, {result['rolled_back']}"
         f" more rolled back; {result['kills']} projectors killed.\n{METHOD}\n"
     )

@@ -1,4 +1,4 @@
-"""A log to project: made-up orders of real goods, the same events every time."""
+"""A log to project: synthetic orders of real items, the same events every time."""
 
 from __future__ import annotations
 
@@ -26,42 +26,43 @@ from orders.events import (
 
 EVENTS_PER_ORDER = 10
 LINES_PER_ORDER = 5
-SHOPPERS = 50  # So many orders are being filled at any time.
-STAYS_DRAFT_EACH = 10  # One order in so many is not placed.
+CONCURRENT_ORDERS = 50  # That receive events at any time.
+DRAFT_EVERY = 10  # One order in this many is not placed.
 EVENTS_PER_TRANSACTION = 500
-BEGAN = datetime(2026, 1, 1, microsecond=1, tzinfo=UTC)
-BETWEEN = timedelta(milliseconds=7)
+START = datetime(2026, 1, 1, microsecond=1, tzinfo=UTC)
+INTERVAL = timedelta(milliseconds=7)
 
-Happened = tuple[str, Envelope]
-"""The id of an order, and an event of it."""
-
-
-def happened(events: int, seed: int = 4) -> Iterator[Happened]:
-    """So many events, in the order in which the shoppers cause them."""
-    return islice(_shopping(Random(seed)), events)
+OrderEnvelope = tuple[str, Envelope]
+"""An order id, and an event of that order."""
 
 
-def _shopping(dice: Random) -> Iterator[Happened]:
+def generate_events(events: int, seed: int = 4) -> Iterator[OrderEnvelope]:
+    """This many events of interleaved orders."""
+    return islice(_interleaved(Random(seed)), events)
+
+
+def _interleaved(dice: Random) -> Iterator[OrderEnvelope]:
     orders = count()
-    trolleys = [_life(next(orders), dice) for _ in range(SHOPPERS)]
+    growing = [_versioned(next(orders), dice) for _ in range(CONCURRENT_ORDERS)]
     for number in count():
-        shopper = dice.randrange(SHOPPERS)
-        step = next(trolleys[shopper], None)
-        if step is None:
-            trolleys[shopper] = _life(next(orders), dice)
-            step = next(trolleys[shopper])
-        order_id, version, event = step
-        yield order_id, Envelope.of(event, version, BEGAN + number * BETWEEN, _about(event, dice))
+        index = dice.randrange(CONCURRENT_ORDERS)
+        following = next(growing[index], None)
+        if following is None:
+            growing[index] = _versioned(next(orders), dice)
+            following = next(growing[index])
+        order_id, version, event = following
+        at = START + number * INTERVAL
+        yield order_id, Envelope.of(event, version, at, _metadata(event, dice))
 
 
-def _life(number: int, dice: Random) -> Iterator[tuple[str, int, OrderEvent]]:
+def _versioned(number: int, dice: Random) -> Iterator[tuple[str, int, OrderEvent]]:
     order_id = str(UUID(int=dice.getrandbits(128), version=4))
-    for version, event in enumerate(_story(number, dice), 1):
+    for version, event in enumerate(_events_of_order(number, dice), 1):
         yield order_id, version, event
 
 
-def _story(number: int, dice: Random) -> list[OrderEvent]:
-    """The events of one order; nothing in it asks more of SQL than it can say in one statement."""
+def _events_of_order(number: int, dice: Random) -> list[OrderEvent]:
+    """The events of one order: only such as sql_upper_bound can project in one statement."""
     lines = [
         ItemAdded(
             line_id=f"line-{n}",
@@ -72,13 +73,13 @@ def _story(number: int, dice: Random) -> list[OrderEvent]:
             discount=item.discount,
             tax=dice.randrange(100),
         )
-        for n, item in enumerate(dice.sample(_goods(), LINES_PER_ORDER), 1)
+        for n, item in enumerate(dice.sample(_items(), LINES_PER_ORDER), 1)
     ]
     total = sum(n.quantity * n.unit_price - n.discount + n.tax for n in lines)
     changed = dice.choice(lines)
     more = changed.quantity + dice.randint(1, 3)
     total += (more - changed.quantity) * changed.unit_price + 499
-    stays_draft = number % STAYS_DRAFT_EACH == 0
+    stays_draft = number % DRAFT_EVERY == 0
     return [
         OrderOpened(customer_id=str(dice.randrange(1_000)), currency="USD"),
         *lines,
@@ -90,12 +91,12 @@ def _story(number: int, dice: Random) -> list[OrderEvent]:
 
 
 @cache
-def _goods() -> list[BasketLine]:
+def _items() -> list[BasketLine]:
     baskets = read_baskets(PACKAGED_BASKETS)
     return [line for basket in baskets for line in basket.lines if line.is_valid]
 
 
-def _about(event: OrderEvent, dice: Random) -> Metadata:
+def _metadata(event: OrderEvent, dice: Random) -> Metadata:
     return Metadata(
         actor="bench",
         command=event.type,
@@ -106,11 +107,11 @@ def _about(event: OrderEvent, dice: Random) -> Metadata:
 
 
 async def write_log(dsn: str, events: int) -> None:
-    """Fills an empty log, some hundred events in each transaction."""
+    """Fills an empty log, several hundred events per transaction."""
     connection = await asyncpg.connect(dsn)
     try:
-        coming = happened(events)
-        while some := list(islice(coming, EVENTS_PER_TRANSACTION)):
+        generated = generate_events(events)
+        while some := list(islice(generated, EVENTS_PER_TRANSACTION)):
             await connection.copy_records_to_table(
                 "order_events",
                 columns=["order_id", *Envelope.model_fields],

@@ -1,4 +1,4 @@
-"""From each event's decision until a reader has it, at a steady rate, beside pyeventsourcing."""
+"""The delay from an order's decision until a reader sees it, compared with pyeventsourcing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from statistics import median
 import asyncpg
 from rich.console import Console
 
-from dev.bench import machine
-from dev.bench import orderly_projector as ours
+from dev.bench import machine, orderly_projector
+from dev.bench.http_connection import ConnectionPool
 from dev.bench.load_generator import COMMANDS_PER_ORDER
-from dev.bench.orderly_api import Connection, Shop
-from dev.bench.report import Json, columns, counted, percentiles_ms, place
+from dev.bench.orderly_api import OrderlyClient
+from dev.bench.report import (
+    Json,
+    describe_machine,
+    numeric_table,
+    percentiles_ms,
+    positive_integer,
+)
 from dev.bench.servers import run_python
 from dev.stack import Stack, StackOptions, running_stack
 
-CLIENTS = 30  # More than are ever under way at once: a command is never sent late.
+CLIENTS = 30  # More than are ever busy: no command is sent late.
 SEEN_S_MAX = 60.0
 WARM_UP_S = 3
 LABELS = {
@@ -33,41 +39,41 @@ LABELS = {
     "projected": "  published to seen",
     "pyeventsourcing": "pyeventsourcing: save to wait",
 }
-LOOKS_BACK = timedelta(seconds=3)
+LOOK_BACK = timedelta(seconds=3)
 METHOD = (
-    "Ours: a command in every slot of a steady clock, to the embedded stack. An event is seen when"
-    " another process has heard the projector's announcement and has read the order's row at that"
-    " version: what is shown is an upper bound of the commit. It is counted from the event's"
-    " occurred_at, when the order decided; published is recorded_at, when it stood in the log."
-    " pyeventsourcing: its ProjectionRunner on the same Postgres, from save to the return of wait."
+    "orderly: commands at a constant rate to the embedded stack. An event is seen when another"
+    " process has received the projector's announcement and has read the order's row at that"
+    " version, which is after the commit. The delay starts at the event's occurred_at, when the"
+    " order decided; it is published at its recorded_at, when it is in the log. pyeventsourcing:"
+    " its ProjectionRunner on the same Postgres, from save until wait returns."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=counted, default=30, help="commands a second")
-    parser.add_argument("--seconds", type=counted, default=20, help="that each turn takes")
-    parser.add_argument("--rounds", type=counted, default=5, help="so often the sides take turns")
+    parser.add_argument("--rate", type=positive_integer, default=30, help="commands per second")
+    parser.add_argument("--seconds", type=positive_integer, default=20, help="of each turn")
+    parser.add_argument("--rounds", type=positive_integer, default=5, help="of both systems")
 
 
-class Reader:
-    """Looks at the read model whenever the projector says that it has moved."""
+class ReadModelObserver:
+    """Reads the read model whenever the projector announces a commit."""
 
     def __init__(self) -> None:
-        self._moved = asyncio.Event()
+        self._announced = asyncio.Event()
         self._versions: dict[str, int] = {}
         self.seen_at: dict[tuple[str, int], datetime] = {}
-        """By order and version: when it was read."""
+        """By order id and version."""
 
-    async def look(self, connection: asyncpg.Connection) -> None:
-        """Looks, for ever."""
-        await connection.add_listener(ours.ANNOUNCED, lambda *_: self._moved.set())
+    async def observe(self, connection: asyncpg.Connection) -> None:
+        """Observes until it is cancelled."""
+        await connection.add_listener(orderly_projector.ANNOUNCED, lambda *_: self._announced.set())
         newest = datetime.now(UTC)
         while True:
-            await self._moved.wait()
-            self._moved.clear()
+            await self._announced.wait()
+            self._announced.clear()
             rows = await connection.fetch(
                 "SELECT order_id, version, updated_at FROM order_view.orders WHERE updated_at > $1",
-                newest - LOOKS_BACK,
+                newest - LOOK_BACK,
             )
             now = datetime.now(UTC)
             for order_id, version, updated_at in rows:
@@ -77,61 +83,60 @@ class Reader:
                 self._versions[order_id] = version
 
 
-class Client:
-    """Fills one order after the other, a command at a time."""
+class OrderFiller:
+    """Fills one order after the other, one command at a time."""
 
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
+    def __init__(self, client: OrderlyClient) -> None:
+        self._client = client
         self._order_id = ""
         self._commands = 0
 
-    async def command(self) -> None:
-        """Sends the next one."""
+    async def send_next(self) -> None:
+        """Sends the next command."""
         if self._commands % COMMANDS_PER_ORDER == 0:
-            self._order_id = await self._shop.open()
+            self._order_id = await self._client.open()
         else:
-            await self._shop.add(self._order_id)
+            await self._client.add(self._order_id)
         self._commands += 1
 
 
-class Ours:
-    """Our side: clients of a running stack whose log is still empty, and what they have sent."""
+class OrderlyFreshness:
+    """Measures a running stack whose log is still empty."""
 
     def __init__(self, stack: Stack, postgres: asyncpg.Connection) -> None:
-        self._connections = [Connection(stack.api_url) for _ in range(CLIENTS)]
-        self._clients = deque(Client(Shop(connection)) for connection in self._connections)
+        self._pool = ConnectionPool(stack.api_url)
+        self._idle = deque(OrderFiller(OrderlyClient(self._pool)) for _ in range(CLIENTS))
         self._postgres = postgres
-        self._reader = Reader()
+        self._observer = ReadModelObserver()
         self._sent = 0
 
     @asynccontextmanager
-    async def watched(self, dsn: str) -> AsyncIterator[None]:
-        """Inside the `async with`, a reader looks."""
+    async def observing(self, dsn: str) -> AsyncIterator[None]:
+        """Observes the read model inside the `async with`."""
         listener = await asyncpg.connect(dsn)
-        looking = asyncio.create_task(self._reader.look(listener))
+        observing = asyncio.create_task(self._observer.observe(listener))
         try:
             yield
         finally:
-            looking.cancel()
+            observing.cancel()
             await listener.close()
-            for one in self._connections:
-                one.close()
+            self._pool.close()
 
-    async def take_turn(self, rate: int, seconds: int) -> Json:
-        """Sends commands; percentiles of what their events took. TimeoutError if one is unseen."""
-        await _send(self._clients, rate, WARM_UP_S)
+    async def measure_turn(self, rate: int, seconds: int) -> Json:
+        """Percentiles of the delays of a turn's events; TimeoutError if one is never seen."""
+        await _send_all(self._idle, rate, WARM_UP_S)
         since = datetime.now(UTC)
-        await _send(self._clients, rate, seconds)
+        await _send_all(self._idle, rate, seconds)
         self._sent += rate * (WARM_UP_S + seconds)
         async with asyncio.timeout(SEEN_S_MAX):
-            while len(self._reader.seen_at) < self._sent:
+            while len(self._observer.seen_at) < self._sent:
                 await asyncio.sleep(0.05)
         rows = await self._postgres.fetch(
             "SELECT order_id, version, occurred_at, recorded_at FROM order_events"
             " WHERE occurred_at > $1",
             since,
         )
-        times = [(decided, at, self._reader.seen_at[o, v]) for o, v, decided, at in rows]
+        times = [(decided, at, self._observer.seen_at[o, v]) for o, v, decided, at in rows]
         return {
             "published": percentiles_ms((at - decided).total_seconds() for decided, at, _ in times),
             "projected": percentiles_ms((seen - at).total_seconds() for _, at, seen in times),
@@ -139,20 +144,20 @@ class Ours:
         }
 
 
-async def measured(options: argparse.Namespace, console: Console) -> Json:
-    """Runs the whole stack, and lets both sides take turns."""
+async def measure(options: argparse.Namespace, console: Console) -> Json:
+    """Runs the whole stack, and alternates the systems."""
     rounds: list[Json] = []
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as folder:
         console.print("starting the embedded stack …")
         async with running_stack(StackOptions(Path(folder), 0, 0, 0)) as stack:
             postgres = await asyncpg.connect(stack.postgres_dsn)
-            await postgres.execute("CREATE DATABASE theirs")
-            dsn = stack.postgres_dsn.replace("/postgres?", "/theirs?")
-            await ours.prepare(dsn)
-            mine = Ours(stack, postgres)
-            async with mine.watched(stack.postgres_dsn):
+            await postgres.execute("CREATE DATABASE baseline")
+            dsn = stack.postgres_dsn.replace("/postgres?", "/baseline?")
+            await orderly_projector.prepare(dsn)
+            orderly = OrderlyFreshness(stack, postgres)
+            async with orderly.observing(stack.postgres_dsn):
                 for number in range(options.rounds):
-                    turn = await mine.take_turn(options.rate, options.seconds)
+                    turn = await orderly.measure_turn(options.rate, options.seconds)
                     numbers = (options.rate, options.seconds, number)
                     arguments = (
                         "-m",
@@ -161,7 +166,7 @@ async def measured(options: argparse.Namespace, console: Console) -> Json:
                         dsn,
                         *map(str, numbers),
                     )
-                    turn["pyeventsourcing"] = json.loads((await run_python(*arguments)).printed)
+                    turn["pyeventsourcing"] = json.loads((await run_python(*arguments)).output)
                     rounds.append(turn)
                     console.print(f"round {number + 1}: {_p50(turn)}")
             await postgres.close()
@@ -188,25 +193,25 @@ def _p50(turn: Json) -> str:
     return f"orderly {turn['seen']['p50']}, pyeventsourcing {turn['pyeventsourcing']['p50']} ms"
 
 
-async def _send(clients: deque[Client], rate: int, seconds: int) -> None:
-    """Sends commands at a steady rate, however long each takes."""
+async def _send_all(idle: deque[OrderFiller], rate: int, seconds: int) -> None:
+    """Sends commands at a constant rate, however long each takes."""
     began = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as commands:
         for number in range(rate * seconds):
             await asyncio.sleep(began + number / rate - asyncio.get_running_loop().time())
-            while not clients:
+            while not idle:
                 await asyncio.sleep(0.001)
-            commands.create_task(_send_one(clients.popleft(), clients))
+            commands.create_task(_send_one(idle.popleft(), idle))
 
 
-async def _send_one(client: Client, clients: deque[Client]) -> None:
-    await client.command()
-    clients.append(client)
+async def _send_one(filler: OrderFiller, idle: deque[OrderFiller]) -> None:
+    await filler.send_next()
+    idle.append(filler)
 
 
 def show(console: Console, result: Json) -> None:
     """Prints the result."""
-    table = columns("ms, medians of the rounds", "p50", "p99")
+    table = numeric_table("ms, medians of the rounds", "p50", "p99")
     for name, label in LABELS.items():
         table.add_row(label, *[f"{ms:,.1f}" for ms in result["ms"][name].values()])
     table.add_row("ratio", *map(str, result["ratio"].values()))
@@ -215,6 +220,6 @@ def show(console: Console, result: Json) -> None:
         f"{p} {', '.join(map(str, ratios))}" for p, ratios in result["ratio_rounds"].items()
     )
     console.print(
-        f"Ratio by round: {by_round}.\n{place(result['machine'])}; {result['events']:,} events at"
-        f" {result['rate']} a second.\n{METHOD}\n"
+        f"Ratio by round: {by_round}.\n{describe_machine(result['machine'])};"
+        f" {result['events']:,} events at {result['rate']} per second.\n{METHOD}\n"
     )

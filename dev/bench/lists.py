@@ -1,4 +1,4 @@
-"""How soon callers get pages of 10,000 and of 1,000,000 orders, for each filter and sort."""
+"""Latency of pages of 10,000 and of 1,000,000 orders, for each filter and sort."""
 
 from __future__ import annotations
 
@@ -13,164 +13,183 @@ from urllib.parse import urlencode
 
 from rich.console import Console
 
-from api.reads import orders as queries
+from api.reads.orders import cursor_after
 from dev.bench import machine
-from dev.bench.datasets import BEGAN, DAYS, SKUS, Shelf, stocked
-from dev.bench.report import Json, columns, counted, percentiles_ms, place
+from dev.bench.datasets import DAYS, SKUS, START, Dataset, create_dataset
+from dev.bench.open_loop import send_line
+from dev.bench.report import (
+    Json,
+    describe_machine,
+    numeric_table,
+    percentiles_ms,
+    positive_integer,
+)
 from dev.bench.servers import postgres
 from readside.order_view.queries import Filter, Row
 
-WARM_UPS = 6  # After so many, Postgres has made up its mind about a statement's plan.
-SECONDS_MAX = 1.0  # Of one size in a round of one kind of page: what is slow is sampled less.
+WARM_UPS = 6  # After five executions, Postgres may switch to a generic plan.
+SECONDS_MAX = 1.0  # Of one dataset in a round of one kind of page: slow pages are sampled less.
 RATIO_MAX = 1.5
-SECOND_LOOK = 3
+MORE_ROUNDS = 3
 METHOD = (
-    "GET /v1/orders, 25 orders, over a connection that is kept, from an API process for each size;"
-    " no tracing, no authentication. What is asked for is drawn anew each time, at random like the"
-    " orders themselves; the sizes take turns. Deep is the middle of all orders by that sort, where"
-    " a cursor would continue. Postgres has room for all of them in its memory. Numbers are medians"
-    f" of rounds; a kind that is not under {RATIO_MAX} gets {SECOND_LOOK} times as many rounds, and"
-    " all count."
+    "GET /v1/orders, 25 orders, over a kept-alive connection, from one API process per dataset; no"
+    " tracing, no authentication. Filter values are random, distributed like the orders; the"
+    " datasets alternate. A deep page continues from a cursor in the middle of all orders by that"
+    " sort. Postgres has memory for all orders. Numbers are medians of rounds; a kind with a ratio"
+    f" of {RATIO_MAX} or more gets {MORE_ROUNDS} times as many rounds, and all count."
 )
 
 
-Wanted = Callable[[Random, Shelf], dict[str, Any]]
-"""Draws the values of a filter."""
+PageKind = tuple[str, str, bool]
+"""A filter, a sort, and whether it is a deep page."""
+
+FilterDraw = Callable[[Random, Dataset], dict[str, Any]]
+"""Draws random values of a filter."""
 
 
-def _customer(dice: Random, shelf: Shelf) -> dict[str, Any]:
-    return {"customer_id": f"customer-{int(shelf.customers * dice.random() ** 3)}"}
+def _customer(dice: Random, dataset: Dataset) -> dict[str, Any]:
+    return {"customer_id": f"customer-{int(dataset.customers * dice.random() ** 3)}"}
 
 
-def _sku(dice: Random, _: Shelf) -> dict[str, Any]:
+def _sku(dice: Random, _: Dataset) -> dict[str, Any]:
     return {"sku": f"sku-{int(SKUS * dice.random() ** 4)}"}
 
 
-def _reference(dice: Random, shelf: Shelf) -> dict[str, Any]:
-    return {"external_reference": f"reference-{5 * dice.randint(1, max(shelf.orders // 5, 1))}"}
+def _reference(dice: Random, dataset: Dataset) -> dict[str, Any]:
+    return {"external_reference": f"reference-{5 * dice.randint(1, max(dataset.orders // 5, 1))}"}
 
 
-def _status(*statuses: str) -> Wanted:
-    return lambda _dice, _shelf: {"status": statuses}
+def _status(*statuses: str) -> FilterDraw:
+    return lambda _dice, _dataset: {"status": statuses}
 
 
-def _placed(days: int) -> Wanted:
-    middle, half = BEGAN + timedelta(days=DAYS / 2), timedelta(days=days / 2)
+def _placed(days: int) -> FilterDraw:
+    middle, half = START + timedelta(days=DAYS / 2), timedelta(days=days / 2)
     between = {"placed_from": middle - half, "placed_until": middle + half}
-    return lambda _dice, _shelf: between
+    return lambda _dice, _dataset: between
 
 
-def _both(one: Wanted, other: Wanted) -> Wanted:
-    return lambda dice, shelf: one(dice, shelf) | other(dice, shelf)
+def _both(one: FilterDraw, other: FilterDraw) -> FilterDraw:
+    return lambda dice, dataset: one(dice, dataset) | other(dice, dataset)
 
 
-FILTERS: dict[str, Wanted] = {
-    "all": lambda _dice, _shelf: {},
+FILTERS: dict[str, FilterDraw] = {
+    "all": lambda _dice, _dataset: {},
     "customer": _customer,
     "status, of most": _status("completed"),
     "status, of few": _status("on_hold"),
     "two statuses": _status("confirmed", "cancelled"),
-    "needs attention": lambda _dice, _shelf: {"needs_attention": True},
+    "needs attention": lambda _dice, _dataset: {"needs_attention": True},
     "SKU": _sku,
     "external reference": _reference,
     "placed in a month": _placed(30),
     "placed in a year": _placed(365),
-    "total from": lambda _dice, _shelf: {"total_from": 1_000},
-    "total between": lambda _dice, _shelf: {"total_from": 1_000, "total_until": 1_200},
+    "total from": lambda _dice, _dataset: {"total_from": 1_000},
+    "total between": lambda _dice, _dataset: {"total_from": 1_000, "total_until": 1_200},
     "customer, status": _both(_customer, _status("completed")),
     "SKU, status": _both(_sku, _status("confirmed")),
 }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--few", type=counted, default=10_000, help="orders")
-    parser.add_argument("--many", type=counted, default=1_000_000, help="orders")
-    parser.add_argument("--samples", type=counted, default=300, help="of a kind of page in a round")
-    parser.add_argument("--rounds", type=counted, default=5, help="at least, of each kind")
+    parser.add_argument("--few", type=positive_integer, default=10_000, help="orders")
+    parser.add_argument("--many", type=positive_integer, default=1_000_000, help="orders")
+    parser.add_argument(
+        "--samples", type=positive_integer, default=300, help="of each kind of page in a round"
+    )
+    parser.add_argument("--rounds", type=positive_integer, default=5, help="of each kind, at least")
 
 
-async def measured(options: argparse.Namespace, console: Console) -> Json:
-    """Makes the orders, and asks for pages of them."""
+async def measure(options: argparse.Namespace, console: Console) -> Json:
+    """Creates the datasets, and requests pages of them."""
     dice = Random(5)
-    # Postgres' manual advises a quarter of the memory; here all orders are in it, of 3 kB each.
+    # All orders fit into it, at 3 kB each; Postgres' manual advises a quarter of the memory.
     memory_mb = 128 + options.many // 250
     async with postgres(f"shared_buffers={memory_mb}MB") as server:
-        shelves = []
+        datasets = []
         for name in ("few", "many"):
             orders = getattr(options, name)
-            console.print(f"making {orders:,} orders …")
-            shelves.append(await stocked(server, name, orders))
-        pages = _pages(dice, shelves[0])
-        console.print(f"asking for {len(pages)} kinds of pages …")
-        measured = []
+            console.print(f"creating {orders:,} orders …")
+            datasets.append(await create_dataset(server, name, orders))
+        pages = _pages(dice, datasets[0])
+        console.print(f"requesting {len(pages)} kinds of pages …")
+        results = []
         for before, page in pairwise([("", "", False), *pages]):
             if page[0] != before[0]:
                 console.print(f"  {page[0]} …")
-            await _timed(shelves, *page, WARM_UPS, dice)
-            rounds: list[list[dict[str, float]]] = []
-            for most in (options.rounds, SECOND_LOOK * options.rounds):
-                while len(rounds) < most:
-                    rounds.append(await _timed(shelves, *page, options.samples, dice))
-                compared = _compared(*page, rounds)
-                if compared["ratio"] < RATIO_MAX:
-                    break
-            measured.append(compared)
-    measured.sort(key=lambda page: -page["ratio"])
+            results.append(await _measure_page(datasets, page, options, dice))
+    results.sort(key=lambda page: -page["ratio"])
     return {
-        "orders": [shelf.orders for shelf in shelves],
+        "orders": [dataset.orders for dataset in datasets],
         "samples": options.samples,
-        "worst_ratio": measured[0]["ratio"],
-        "pages": measured,
+        "worst_ratio": results[0]["ratio"],
+        "pages": results,
         "machine": machine.description(),
     }
 
 
-def _pages(dice: Random, shelf: Shelf) -> list[tuple[str, str, bool]]:
-    """Each filter with each sort that an index serves for it, first page and deep inside."""
-    sorts = {name: Filter(**draw(dice, shelf)).sorts for name, draw in FILTERS.items()}
+def _pages(dice: Random, dataset: Dataset) -> list[PageKind]:
+    """Each filter with each sort that an index supports for it, first page and deep page."""
+    sorts = {name: Filter(**draw(dice, dataset)).sorts for name, draw in FILTERS.items()}
     return [
-        (name, sign + sort, deep)
-        for name, of_it in sorts.items()
-        for sort, sign, deep in product(of_it, ("-", ""), (False, True))
+        (name, sign + sort, is_deep)
+        for name, of_filter in sorts.items()
+        for sort, sign, is_deep in product(of_filter, ("-", ""), (False, True))
     ]
 
 
-async def _timed(
-    shelves: list[Shelf], filter: str, sort: str, deep: bool, samples: int, dice: Random
+async def _measure_page(
+    datasets: list[Dataset], page: PageKind, options: argparse.Namespace, dice: Random
+) -> Json:
+    await _request(datasets, page, WARM_UPS, dice)
+    rounds: list[list[dict[str, float]]] = []
+    for count in (options.rounds, MORE_ROUNDS * options.rounds):
+        while len(rounds) < count:
+            rounds.append(await _request(datasets, page, options.samples, dice))
+        result = _compare(page, rounds)
+        if result["ratio"] < RATIO_MAX:
+            break
+    return result
+
+
+async def _request(
+    datasets: list[Dataset], page: PageKind, samples: int, dice: Random
 ) -> list[dict[str, float]]:
-    """For each shelf, percentiles of what such pages took; the shelves take turns."""
-    took: list[list[float]] = [[] for _ in shelves]
+    """Latency percentiles of such pages, for each dataset; the datasets alternate."""
+    filter, sort, is_deep = page
+    latencies_s: list[list[float]] = [[] for _ in datasets]
     for _ in range(samples):
-        for shelf, so_far in zip(shelves, took, strict=True):
+        for dataset, so_far in zip(datasets, latencies_s, strict=True):
             if sum(so_far) > SECONDS_MAX:
                 continue
-            wanted = FILTERS[filter](dice, shelf)
-            middle = dice.choice(shelf.middles[sort.removeprefix("-")])
-            path = _path(wanted, sort, middle if deep else None)
-            outcome = await shelf.front.ask(f"GET {path}")
-            if outcome.status != 200:
-                raise RuntimeError(f"GET {path}: {outcome.status} {outcome.said}")
-            so_far.append(outcome.latency_s)
-    return [percentiles_ms(of_one) for of_one in took]
+            values = FILTERS[filter](dice, dataset)
+            middle = dice.choice(dataset.middle_values[sort.removeprefix("-")])
+            path = _path(values, sort, middle if is_deep else None)
+            result = await send_line(dataset.api, f"GET {path}")
+            if result.status != 200:
+                raise RuntimeError(f"GET {path}: {result.status} {result.order_id_or_code}")
+            so_far.append(result.latency_s)
+    return [percentiles_ms(of_dataset) for of_dataset in latencies_s]
 
 
-def _path(wanted: dict[str, Any], sort: str, middle: datetime | int | None) -> str:
-    """Where the API has a page: the first, or one that begins in the middle."""
-    cursor = queries.cursor_after(Row("8", 1, "", middle), sort) if middle is not None else None
-    asked = {**wanted, "sort": sort, "cursor": cursor}
-    words = {name: str(v).lower() if isinstance(v, bool) else v for name, v in asked.items() if v}
-    return f"/v1/orders?{urlencode(words, doseq=True)}"
+def _path(values: dict[str, Any], sort: str, middle: datetime | int | None) -> str:
+    """The path of the first page, or of one that begins in the middle."""
+    cursor = cursor_after(Row("8", 1, "", middle), sort) if middle is not None else None
+    params = {**values, "sort": sort, "cursor": cursor}
+    texts = {name: str(v).lower() if isinstance(v, bool) else v for name, v in params.items() if v}
+    return f"/v1/orders?{urlencode(texts, doseq=True)}"
 
 
-def _compared(filter: str, sort: str, deep: bool, rounds: list[list[dict[str, float]]]) -> Json:
+def _compare(page: PageKind, rounds: list[list[dict[str, float]]]) -> Json:
+    filter, sort, is_deep = page
     few, many = (
-        {p: round(median(one[p] for one in of_shelf), 3) for p in ("p50", "p99")}
-        for of_shelf in zip(*rounds, strict=True)
+        {p: round(median(one[p] for one in of_dataset), 3) for p in ("p50", "p99")}
+        for of_dataset in zip(*rounds, strict=True)
     )
     return {
         "filter": filter,
         "sort": sort,
-        "page": "deep" if deep else "first",
+        "page": "deep" if is_deep else "first",
         "few_ms": few,
         "many_ms": many,
         "ratio": round(many["p99"] / few["p99"], 2),
@@ -181,7 +200,9 @@ def _compared(filter: str, sort: str, deep: bool, rounds: list[list[dict[str, fl
 def show(console: Console, result: Json) -> None:
     """Prints the worst page of each filter."""
     few, many = (f"{orders:,}" for orders in result["orders"])
-    table = columns("orders", *[f"{p} {n}" for p in ("p50", "p99") for n in (few, many)], "ratio")
+    table = numeric_table(
+        "orders", *[f"{p} {n}" for p in ("p50", "p99") for n in (few, many)], "ratio"
+    )
     worst = {page["filter"]: page for page in reversed(result["pages"])}
     for page in sorted(worst.values(), key=lambda page: -page["ratio"]):
         times = [page[size][p] for p in ("p50", "p99") for size in ("few_ms", "many_ms")]
@@ -190,7 +211,7 @@ def show(console: Console, result: Json) -> None:
     console.print(table)
     under = sum(page["ratio"] < RATIO_MAX for page in result["pages"])
     console.print(
-        "The worst page of each filter, in milliseconds. The p99 grows less than"
-        f" {RATIO_MAX} times for {under} of all {len(result['pages'])} kinds of pages.\n"
-        f"{place(result['machine'])}.\n{METHOD}\n"
+        "The worst page of each filter, in milliseconds. The ratio of the p99s is under"
+        f" {RATIO_MAX} for {under} of all {len(result['pages'])} kinds of pages.\n"
+        f"{describe_machine(result['machine'])}.\n{METHOD}\n"
     )

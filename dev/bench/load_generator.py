@@ -1,4 +1,4 @@
-"""The load: clients that each send one request at a time, and what a round of it took."""
+"""Clients that each send one request at a time, and the measurements of a round of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUND_S_MAX = 600.0  # A round that hangs ends with an error.
 
 @dataclass(frozen=True)
 class Round:
-    """What a number of requests took, up to their acknowledgement and to the end of all work."""
+    """The duration of a number of requests, until they are acknowledged and until all is done."""
 
     requests: int
     acknowledged_s: float
@@ -26,7 +26,7 @@ class Round:
     latencies_s: list[float]
     """From each request to its acknowledgement."""
     cpu_s: dict[str, float]
-    """By the name of the process."""
+    """By process name."""
 
     @property
     def per_second(self) -> float:
@@ -38,41 +38,41 @@ class Round:
 
 
 class Stopwatch:
-    """Awaits requests and notes how long each took."""
+    """Awaits requests, and records the latency of each."""
 
     def __init__(self) -> None:
         self.latencies_s: list[float] = []
 
     async def __call__(self, request: Awaitable[T]) -> T:
         began = perf_counter()
-        answer = await request
+        response = await request
         self.latencies_s.append(perf_counter() - began)
-        return answer
+        return response
 
 
 ReadCpu = Callable[[], dict[str, float]]
-"""Processor seconds used so far, by the name of the process."""
+"""Processor seconds used so far, by process name."""
 
-Client = Callable[[T, Stopwatch], Awaitable[None]]
-"""Does one job, timing each request that it sends for it."""
+Worker = Callable[[T, Stopwatch], Awaitable[None]]
+"""Does one job, and times each request of it."""
 
 
-async def run(
-    clients: Sequence[Client[T]],
+async def run_round(
+    workers: Sequence[Worker[T]],
     jobs: Iterable[T],
     caught_up: Callable[[], Awaitable[None]],
     cpu: ReadCpu,
 ) -> Round:
-    """Shares the jobs among the clients; returns when all that follows has been done, too."""
-    timed, waiting = Stopwatch(), iter(jobs)
+    """Shares the jobs among the workers; returns when all consequences are done, too."""
+    timed, queue = Stopwatch(), iter(jobs)
 
-    async def work(client: Client[T]) -> None:
-        for job in waiting:
-            await client(job, timed)
+    async def work(worker: Worker[T]) -> None:
+        for job in queue:
+            await worker(job, timed)
 
     cpu_before, began = cpu(), perf_counter()
     async with asyncio.timeout(ROUND_S_MAX):
-        await asyncio.gather(*map(work, clients))
+        await asyncio.gather(*map(work, workers))
         acknowledged = perf_counter()
         await caught_up()
         ended, cpu_after = perf_counter(), cpu()
@@ -85,8 +85,8 @@ async def run(
     )
 
 
-class Shop(Protocol):
-    """Where a client sends its commands."""
+class OrderClient(Protocol):
+    """Sends commands to orders."""
 
     async def open(self) -> str:
         """Opens an order and returns its id."""
@@ -95,25 +95,25 @@ class Shop(Protocol):
         """Adds ITEM to an order."""
 
 
-class Side(Protocol):
-    """One of those that are compared."""
+class System(Protocol):
+    """One of the systems that are compared."""
 
     @property
-    def shops(self) -> Sequence[Shop]:
-        """One for each client."""
+    def clients(self) -> Sequence[OrderClient]:
+        """They send at the same time."""
 
     async def catch_up(self, commands: int) -> None:
-        """Returns when all that follows from so many commands more has been done."""
+        """Returns when the consequences of this many further commands are done."""
 
 
-async def fill_orders(side: Side, orders: int, cpu: ReadCpu) -> Round:
-    """Commands to new orders, COMMANDS_PER_ORDER to each, one after the other."""
-    clients = [partial(_fill_one, shop) for shop in side.shops]
-    caught_up = partial(side.catch_up, orders * COMMANDS_PER_ORDER)
-    return await run(clients, range(orders), caught_up, cpu)
+async def fill_orders(system: System, orders: int, cpu: ReadCpu) -> Round:
+    """Sends COMMANDS_PER_ORDER commands, one after the other, to each of `orders` new orders."""
+    workers = [partial(_fill_order, client) for client in system.clients]
+    caught_up = partial(system.catch_up, orders * COMMANDS_PER_ORDER)
+    return await run_round(workers, range(orders), caught_up, cpu)
 
 
-async def _fill_one(shop: Shop, _: int, timed: Stopwatch) -> None:
-    order_id = await timed(shop.open())
+async def _fill_order(client: OrderClient, _: int, timed: Stopwatch) -> None:
+    order_id = await timed(client.open())
     for _ in range(COMMANDS_PER_ORDER - 1):
-        await timed(shop.add(order_id))
+        await timed(client.add(order_id))

@@ -1,4 +1,4 @@
-"""The machine: what it is, and where its processor time goes."""
+"""The machine of a measurement, and its processor time by process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IDLE = "idle"
 
 
 def description() -> dict[str, Any]:
-    """What the numbers hold for."""
+    """Hardware and software of this machine."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -31,7 +31,7 @@ def description() -> dict[str, Any]:
 
 
 async def temporal(address: str) -> dict[str, Any]:
-    """The same of Temporal, where it takes part."""
+    """The versions of Temporal."""
     client = await Client.connect(address)
     server = await client.workflow_service.get_system_info(GetSystemInfoRequest())
     return {
@@ -48,7 +48,7 @@ def _cpu_model() -> str:
 
 
 def cpu_reader(pids: Mapping[str, int]) -> Callable[[], dict[str, float]]:
-    """What reads the processor seconds used so far: by each process, by us, by all the others."""
+    """Returns a function that reads the processor seconds used so far, by process."""
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
 
     def read() -> dict[str, float]:
@@ -62,7 +62,7 @@ def cpu_reader(pids: Mapping[str, int]) -> Callable[[], dict[str, float]]:
 
 
 def _with_children(process: psutil.Process) -> float:
-    """Of a process, its living children, and those that it has seen end."""
+    """The seconds of a process and of all its children, also of ended ones."""
     seconds = 0.0
     for one in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):

@@ -1,7 +1,8 @@
-"""Our projector as the benchmarks call it: a process of its own that catches up, and is timed.
+"""Orderly's projector as a separate process that catches up with the log, timed.
 
-``python -m bench.ours catch_up DSN`` prints how many seconds it took, without those of its start;
-``catch_up_half``, of which there must be two, when it began and when it ended.
+``python -m dev.bench.orderly_projector catch_up DSN`` prints its seconds, without its start;
+``rebuild`` likewise. Two processes with ``catch_up_half`` share the work: each prints its start and
+end.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from readside.registry import PROJECTIONS
 
 ORDER_VIEW = order_view.PROJECTION
 
-ANNOUNCED = announcements.CHANNEL  # On which each commit of a read model is heard.
+ANNOUNCED = announcements.CHANNEL  # The channel that announces each commit of a read model.
 
 
 async def prepare(dsn: str) -> None:
-    """Makes all tables."""
+    """Creates all tables."""
     await migrate.migrate(dsn, PROJECTIONS)
 
 
 async def catch_up(dsn: str) -> None:
-    """Projects all that the log has."""
+    """Projects the whole log."""
     async with generations.connected(dsn, ORDER_VIEW) as connection:
         while await project_batch(connection, ORDER_VIEW) is not BatchStatus.CAUGHT_UP:
             pass
 
 
 async def catch_up_half(dsn: str) -> None:
-    """Projects the slices that are this process's share, once there is a second one like it."""
+    """Projects half of the slices, once a second process has the other half."""
     async with generations.connected(dsn, ORDER_VIEW) as connection:
         slices = SliceLocks(connection, ORDER_VIEW.name)
         while len(slices.owned) != SLICES // 2:
@@ -53,12 +54,12 @@ async def catch_up_half(dsn: str) -> None:
 
 
 async def rebuild(dsn: str) -> None:
-    """Projects the whole log anew, compares the result with the live one, and swaps them."""
+    """Rebuilds the read model, compares it with the live one, and swaps them."""
     await rebuilding.rebuild(dsn, ORDER_VIEW)
 
 
 async def main(name: str, dsn: str) -> None:
-    """Does one of the above, and prints the seconds it took."""
+    """Runs one of the functions above, and prints the seconds it took."""
     if name == "catch_up_half":
         await catch_up_half(dsn)
         return

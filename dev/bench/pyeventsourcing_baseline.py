@@ -1,12 +1,12 @@
-"""The same events and the same read model in pyeventsourcing, set up as its documentation shows.
+"""Baseline of projections: the same events and read model in pyeventsourcing, as documented.
 
-Its Postgres recorders keep the events and where the projection is; its ``ProjectionRunner`` hands
-each event to a materialised view, which folds it by our rules, makes our document, and writes the
-row of order_view in the transaction that notes how far the projection is.
+Its Postgres recorders store the events and the projection's position; its ``ProjectionRunner``
+passes each event to a materialised view, which folds it with orderly's rules, makes orderly's
+document, and writes the row of order_view in the transaction that records the position.
 
-A process of its own: ``python -m bench.theirs catch_up DSN EVENTS`` saves so many events, then
-projects them, and prints how many seconds projecting took; ``python -m bench.theirs freshness DSN
-RATE SECONDS SEED`` prints percentiles of the time from an event's save to the end of a wait for it.
+A separate process: ``python -m dev.bench.pyeventsourcing_baseline catch_up DSN EVENTS`` saves this
+many events, projects them, and prints the seconds that projecting took; ``freshness DSN RATE
+SECONDS SEED`` prints percentiles of the time from saving an event until a wait for it returns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
-from dev.bench.events import Happened, happened
+from dev.bench.events import OrderEnvelope, generate_events
 from dev.bench.report import percentiles_ms
 from orders.events import ItemAdded
 from orders.evolve import evolve
@@ -40,46 +40,46 @@ from orders.order import Order
 from orders.upcasting import restore
 from readside.order_view.document import View, document
 
-SAVED_TOGETHER = 500
+EVENTS_PER_SAVE = 500
 POLL_S = 0.02
-WAITING_MAX = 15  # As many connections as the library's pool opens by default.
+WAITING_MAX = 15  # The default size of the library's connection pool.
 WAIT_S_MAX = 60.0
 _ORDER = TypeAdapter(Order)
 
 
 @dataclass(frozen=True)
 class OrderEvent(DomainEvent):
-    """An event of an order, with what ours holds."""
+    """An event of an order, with orderly's type and data."""
 
     type: str
     data: dict[str, Any]
 
 
 class Orders(Application[UUID]):
-    """Keeps the events."""
+    """Stores the events."""
 
 
 class OrderView(PostgresTrackingRecorder):
-    """Our order_view, where there is such a table."""
+    """Orderly's order_view."""
 
-    def digest(self, event: OrderEvent, tracking: Tracking) -> None:
-        """Brings one order up to date, and notes that its event is digested."""
+    def project(self, event: OrderEvent, tracking: Tracking) -> None:
+        """Applies one event to its order, and records the position."""
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
             view = _load(cursor, str(event.originator_id))
-            happened = restore(event.type, ItemAdded.schema_version, event.data)
+            restored_event = restore(event.type, ItemAdded.schema_version, event.data)
             at = event.timestamp
             before = view.order
             view = replace(
                 view,
-                order=evolve(before, happened),
+                order=evolve(before, restored_event),
                 opened_at=view.opened_at or at,
                 placed_at=at if event.type == "order-placed" else view.placed_at,
                 updated_at=at,
             )
             cursor.execute(_SAVE, _row(view), prepare=True)
-            if isinstance(happened, ItemAdded):
-                sku = (happened.sku, str(view.order.status), view.opened_at, view.order_id)
+            if isinstance(restored_event, ItemAdded):
+                sku = (restored_event.sku, str(view.order.status), view.opened_at, view.order_id)
                 cursor.execute(_SAVE_SKU, sku, prepare=True)
             elif view.order.status != before.status:
                 changed = (str(view.order.status), view.order_id)
@@ -129,22 +129,22 @@ _CHANGE_STATUS = "UPDATE order_view.skus SET status = %s WHERE order_id = %s"
 
 
 class OrderViewProjection(Projection[OrderView]):
-    """Hands the view what it needs."""
+    """Passes events to the view."""
 
     @singledispatchmethod
     def process_event(self, domain_event: object, tracking: Tracking) -> None:
-        """Every event is one of these."""
+        """All events are OrderEvents."""
 
     @process_event.register
     def _(self, domain_event: OrderEvent, tracking: Tracking) -> None:
-        self.view.digest(domain_event, tracking)
+        self.view.project(domain_event, tracking)
 
 
 Runner = ProjectionRunner[Orders, OrderView]
 
 
 def environment(dsn: str) -> dict[str, str]:
-    """The library's settings for a database of ours."""
+    """The library's settings for a database."""
     parts = conninfo_to_dict(dsn)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
@@ -156,8 +156,8 @@ def environment(dsn: str) -> dict[str, str]:
     }
 
 
-def running(dsn: str) -> Runner:
-    """Its projection, from now on running in a thread."""
+def start_runner(dsn: str) -> Runner:
+    """Starts the projection in a thread."""
     return ProjectionRunner(
         application_class=Orders,
         projection_class=OrderViewProjection,
@@ -166,8 +166,8 @@ def running(dsn: str) -> Runner:
     )
 
 
-def event_of(one: Happened, at: datetime | None = None) -> OrderEvent:
-    """Our event as one of theirs, by default with our time."""
+def event_of(one: OrderEnvelope, at: datetime | None = None) -> OrderEvent:
+    """Orderly's event as one of the library's, by default with the same time."""
     order_id, envelope = one
     return OrderEvent(
         originator_id=UUID(order_id),
@@ -179,27 +179,27 @@ def event_of(one: Happened, at: datetime | None = None) -> OrderEvent:
 
 
 def catch_up(dsn: str, events: int) -> float:
-    """The seconds from starting the runner until the view has all of so many events."""
+    """The seconds from starting the runner until the view has all events."""
     with Orders(environment(dsn)) as app:
-        coming = map(event_of, happened(events))
-        while some := list(islice(coming, SAVED_TOGETHER)):
+        generated = map(event_of, generate_events(events))
+        while some := list(islice(generated, EVENTS_PER_SAVE)):
             recordings = app.save(*some)
     last = recordings[-1].notification.id
     began = perf_counter()
-    with running(dsn) as runner:
+    with start_runner(dsn) as runner:
         while not runner.view.has_tracking_id(runner.app_name, last):
             sleep(POLL_S)
             if runner.is_interrupted.is_set():
-                runner.run_forever()  # Raises what has stopped it.
+                runner.run_forever()  # Raises the error that stopped it.
         return perf_counter() - began
 
 
 def freshness(dsn: str, rate: int, seconds: int, seed: int) -> dict[str, float]:
-    """Percentiles from saving an event until `wait` returns, in ms, at a steady rate."""
-    with running(dsn) as runner, ThreadPoolExecutor(WAITING_MAX) as waiting:
+    """Percentiles from saving an event until `wait` returns, in ms, at a constant rate."""
+    with start_runner(dsn) as runner, ThreadPoolExecutor(WAITING_MAX) as waiting:
         began = perf_counter()
         waits: list[Future[float]] = []
-        for number, one in enumerate(happened(rate * seconds, seed)):
+        for number, one in enumerate(generate_events(rate * seconds, seed)):
             sleep(max(began + number / rate - perf_counter(), 0))
             saved_at = perf_counter()
             recordings = runner.app.save(event_of(one, datetime.now(UTC)))

@@ -1,4 +1,4 @@
-"""What was measured, as numbers for programs and as a table for people."""
+"""Results of benchmarks: numbers as JSON, and tables."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dev.bench.machine import IDLE, REST
 Json = dict[str, Any]
 
 METHOD = (
-    "Both sides: the same server, clients that each send one command at a time, ten commands to an"
-    " order, the first by update-with-start. The yardstick is called through the SDK with its"
-    " default data converter, and its clock stops when the last no-op activity is done; orderly is"
-    " called through REST, and its clock stops when the read model has the last event."
+    "Both systems: the same Temporal server, clients that each send one command at a time, ten"
+    " commands per order, the first by update-with-start. The baseline is called through the SDK"
+    " with its default data converter, and its time ends with the last no-op activity; orderly is"
+    " called through REST, and its time ends when the read model has the last event."
 )
 
 
-def counted(text: str) -> int:
-    """The value of an option that is a number of things; raises ArgumentTypeError."""
+def positive_integer(text: str) -> int:
+    """Parses the value of an option; raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("must be a whole number above 0")
     return int(text)
 
 
-def columns(*names: str) -> Table:
-    """A table whose first column holds words, and all others numbers."""
+def numeric_table(*names: str) -> Table:
+    """A table with text in the first column and numbers in the others."""
     table = Table(*names)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -44,33 +44,33 @@ def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
     return {f"p{n}": round(1000 * ordered[len(ordered) * n // 100], 3) for n in (50, 99)}
 
 
-def place(machine: Json) -> str:
-    """The machine that the numbers hold for, in words."""
+def describe_machine(machine: Json) -> str:
+    """The machine of the measurement, in one line."""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"{machine['system']}; Python {machine['python']}"
     )
 
 
-def comparison(ours: Sequence[Round], yardstick: Sequence[Round]) -> Json:
-    """Ours to the yardstick, round by round: what disturbs a round disturbs both sides of it."""
-    pairs = list(zip(ours, yardstick, strict=True))
-    rounds = [mine.per_second / other.per_second for mine, other in pairs]
+def compare(orderly: Sequence[Round], baseline: Sequence[Round]) -> Json:
+    """Ratios to the baseline, by round: a disturbance of a round affects both systems."""
+    pairs = list(zip(orderly, baseline, strict=True))
+    rounds = [one.per_second / other.per_second for one, other in pairs]
     acknowledged = [
-        mine.acknowledged_per_second / other.acknowledged_per_second for mine, other in pairs
+        one.acknowledged_per_second / other.acknowledged_per_second for one, other in pairs
     ]
-    cpu = [_cpu_s_each(other) / _cpu_s_each(mine) for mine, other in pairs]
+    cpu = [_cpu_s_each(other) / _cpu_s_each(one) for one, other in pairs]
     return {
         "ratio": round(median(rounds), 3),
         "ratio_rounds": [round(ratio, 3) for ratio in rounds],
         "ratio_acknowledged": round(median(acknowledged), 3),
-        # What the ratio comes to where processors are the limit, however busy they are besides.
+        # The ratio if processors are the bottleneck; other load on the machine does not change it.
         "ratio_by_cpu_time": round(median(cpu), 3),
     }
 
 
-def numbers(rounds: Sequence[Round]) -> Json:
-    """One side: rates are medians over the rounds, all else is over all requests."""
+def summarize(rounds: Sequence[Round]) -> Json:
+    """One system: rates are medians of the rounds, all else is over all requests."""
     requests = sum(r.requests for r in rounds)
     latencies = sorted(latency for r in rounds for latency in r.latencies_s)
     return {
@@ -98,31 +98,31 @@ def show(console: Console, result: Json) -> None:
     console.print(_table(result))
     machine = result["machine"]
     console.print(
-        f"{place(machine)}, temporalio {machine['temporalio']}, Temporal Server "
+        f"{describe_machine(machine)}, temporalio {machine['temporalio']}, Temporal Server "
         f"{machine['temporal_server']}; {result['clients']} clients.\n{METHOD}\n"
     )
     rounds = ", ".join(map(str, result["ratio_rounds"]))
     console.print(
-        f"Ratio of orderly to the yardstick: [bold]{result['ratio']}[/bold] complete"
+        f"Ratio of orderly to the baseline: [bold]{result['ratio']}[/bold] complete"
         f" (by round: {rounds}), {result['ratio_acknowledged']} until acknowledged, "
         f"{result['ratio_by_cpu_time']} by processor time"
     )
 
 
 def _table(result: Json) -> Table:
-    sides = [result["yardstick"], result["orderly"], result["baskets"]]
-    table = columns("", "yardstick", "orderly", "whole baskets")
+    systems = [result["baseline"], result["orderly"], result["baskets"]]
+    table = numeric_table("", "baseline", "orderly", "whole baskets")
 
     def row(label: str, values: Iterable[float]) -> None:
         table.add_row(label, *[f"{value:,}" for value in values])
 
-    row("requests", (side["requests"] for side in sides))
-    row("a second, complete", (side["per_second"] for side in sides))
-    row("a second, acknowledged", (side["acknowledged_per_second"] for side in sides))
-    row("acknowledged after, p50 ms", (side["latency_ms"]["p50"] for side in sides))
-    row("acknowledged after, p99 ms", (side["latency_ms"]["p99"] for side in sides))
+    row("requests", (system["requests"] for system in systems))
+    row("per second, complete", (system["per_second"] for system in systems))
+    row("per second, acknowledged", (system["acknowledged_per_second"] for system in systems))
+    row("acknowledged after, p50 ms", (system["latency_ms"]["p50"] for system in systems))
+    row("acknowledged after, p99 ms", (system["latency_ms"]["p99"] for system in systems))
     table.add_section()
-    table.add_row("[italic]processor time, ms a request")
+    table.add_row("[italic]processor time, ms per request")
     for process in result["orderly"]["cpu_ms_per_request"]:
-        row(f"  {process}", (side["cpu_ms_per_request"][process] for side in sides))
+        row(f"  {process}", (system["cpu_ms_per_request"][process] for system in systems))
     return table

@@ -1,4 +1,4 @@
-"""Postgres alone, and programs beside it: for the parts that need less than the whole stack."""
+"""Postgres and single programs, for the benchmarks that need less than the whole stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from dev.bench import orderly_projector as ours
+from dev.bench import orderly_projector
 from dev.stack import StackError, programs
 from dev.stack.child import Child, Program
 from dev.stack.claim import LOOPBACK, claim, free_ports
@@ -26,40 +26,40 @@ SAMPLE_S = 0.05
 
 
 @dataclass(frozen=True)
-class Server:
-    """A Postgres server; it and all that is started beside it end together."""
+class PostgresServer:
+    """A Postgres server, and the programs started beside it; all end together."""
 
     dsn: str
     folder: Path
     _lock_fd: int
-    _held: AsyncExitStack
+    _exit_stack: AsyncExitStack
 
     async def database(self, name: str) -> str:
-        """Makes a database with all our tables; returns its DSN."""
+        """Creates a database with all tables of orderly; returns its DSN."""
         connection = await asyncpg.connect(self.dsn)
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
         dsn = self.dsn.replace("/postgres?", f"/{name}?")
-        await ours.prepare(dsn)
+        await orderly_projector.prepare(dsn)
         return dsn
 
     async def start(self, program: Program) -> Child:
-        """Starts a program beside it."""
+        """Starts a program."""
         child = Child(program, self._lock_fd)
-        self._held.push_async_callback(child.stop)
+        self._exit_stack.push_async_callback(child.stop)
         await child.start()
         return child
 
     async def start_api(self, dsn: str, name: str = "api") -> tuple[str, Child]:
-        """Starts an API process, and waits until it answers at the URL that is returned."""
+        """Starts an API process; returns its URL once it responds."""
         [port] = free_ports({name: 0})
-        child = await self.start_ours("api", dsn, port, name)
+        child = await self.start_orderly("api", dsn, port, name)
         url = f"http://{LOOPBACK}:{port}"
-        await until_it_answers(child, url)
+        await wait_until_responding(child, url)
         return url, child
 
-    async def start_ours(self, command: str, dsn: str, port: int = 0, name: str = "") -> Child:
-        """Starts one of our own processes, without tracing, and with no Temporal to talk to."""
+    async def start_orderly(self, command: str, dsn: str, port: int = 0, name: str = "") -> Child:
+        """Starts a process of orderly, without tracing and without Temporal."""
         nowhere = f"{LOOPBACK}:1"
         addresses = Addresses(
             api_url=f"http://{LOOPBACK}:{port}",
@@ -75,36 +75,36 @@ class Server:
 
 
 @asynccontextmanager
-async def postgres(*settings: str) -> AsyncIterator[Server]:
-    """A Postgres server of our own, set up as the embedded stack does it, but for the settings."""
+async def postgres(*settings: str) -> AsyncIterator[PostgresServer]:
+    """A temporary Postgres server, set up as in the embedded stack, with further settings."""
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as name:
         folder = Path(name)
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as exit_stack:
             sockets = folder / "sockets"
             sockets.mkdir(mode=0o700)
             dsn = f"postgresql://postgres@/postgres?host={sockets}&port=5432"
-            server = Server(dsn, folder, await claim(folder, held), held)
+            server = PostgresServer(dsn, folder, await claim(folder, exit_stack), exit_stack)
             program = await programs.postgres(folder, folder, sockets)
             options = [word for setting in settings for word in ("-c", setting)]
             child = await server.start(replace(program, command=[*program.command, *options]))
-            await _until_it_connects(child, dsn)
+            await _wait_until_connecting(child, dsn)
             yield server
 
 
-async def _until_it_connects(child: Child, dsn: str) -> None:
+async def _wait_until_connecting(child: Child, dsn: str) -> None:
     async def connects() -> None:
         await (await asyncpg.connect(dsn)).close()
 
-    await _until_it_succeeds(child, connects, (OSError, asyncpg.PostgresError))
+    await _wait_until(child, connects, (OSError, asyncpg.PostgresError))
 
 
-async def until_it_answers(child: Child, url: str) -> None:
-    """Returns once an HTTP server answers, whatever it is; raises StackError if it ends before."""
+async def wait_until_responding(child: Child, url: str) -> None:
+    """Returns once an HTTP server responds; raises StackError if it ends before."""
     async with httpx.AsyncClient() as http:
-        await _until_it_succeeds(child, lambda: http.get(url), (httpx.TransportError,))
+        await _wait_until(child, lambda: http.get(url), (httpx.TransportError,))
 
 
-async def _until_it_succeeds(
+async def _wait_until(
     child: Child, attempt: Callable[[], Awaitable[object]], failures: tuple[type[Exception], ...]
 ) -> None:
     async with asyncio.timeout(READY_S_MAX):
@@ -121,15 +121,15 @@ async def _until_it_succeeds(
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a process printed, and the megabytes that it had resident, sampled as it ran."""
+class CompletedRun:
+    """The output of a process, and samples of its resident megabytes."""
 
-    printed: str
+    output: str
     resident_mb: list[float]
 
 
-async def run_python(*arguments: str, stdin: str = "") -> Ran:
-    """Runs Python to its end; raises RuntimeError if it fails."""
+async def run_python(*arguments: str, stdin: str = "") -> CompletedRun:
+    """Runs Python until it ends; raises RuntimeError if it fails."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments),
         cwd=ROOT,
@@ -147,7 +147,7 @@ async def run_python(*arguments: str, stdin: str = "") -> Ran:
             process.kill()
     if process.returncode != 0:
         raise RuntimeError(f"python {' '.join(arguments)}: {errors.decode()}")
-    return Ran(printed.decode(), samples)
+    return CompletedRun(printed.decode(), samples)
 
 
 async def _sample(pid: int, samples: list[float]) -> None:

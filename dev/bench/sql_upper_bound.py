@@ -1,7 +1,7 @@
-"""The limit: one SQL statement that makes the rows of order_view of the events of the bench.
+"""Upper bound of projections: one SQL statement that makes the rows of order_view.
 
-It knows the few types of event that bench/events.py makes, and that a line's quantity changes at
-most once. Whatever else is in a row is alike for all such orders, and is copied from one of ours.
+It knows the few event types in events.py, and that a line's quantity changes at most once. All
+other parts of a row are equal in all such orders, and are copied from one that orderly makes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orders.order import Order
 from readside.order_view.document import OrderDocument, View, document
 from readside.order_view.projection import PROJECTION
 
-LONG_S = 600.0  # A statement over the whole log may take so long.
+LONG_S = 600.0  # The timeout of a statement over the whole log.
 _ITEM = ItemAdded(line_id="", sku="", title="", quantity=1, unit_price=0, discount=0, tax=0)
 DRAFT = fold([OrderOpened(customer_id="", currency=""), _ITEM])
 _PLACED = fold([OrderPlaced(total=0)], DRAFT)
@@ -27,19 +27,19 @@ _TERMS = ("quantity", "unit_price", "discount", "tax")
 _LINE_TOTAL = "quantity * unit_price - discount + tax"
 
 
-def state(order: Order) -> dict[str, Any]:
-    """The order as order_view keeps it."""
+def state_of(order: Order) -> dict[str, Any]:
+    """The order as order_view stores it."""
     kept: dict[str, Any] = TypeAdapter(Order).dump_python(order, mode="json")
     return kept
 
 
-def shown(order: Order) -> OrderDocument:
-    """The order as order_view shows it, but for its id and its times."""
+def document_of(order: Order) -> OrderDocument:
+    """The order as order_view shows it, without id and times."""
     return document(View("", order))
 
 
 def json_like(shape: Mapping[str, Any], **values: str) -> str:
-    """SQL that makes compact JSON like `shape`, but with SQL expressions for some keys' values."""
+    """SQL that makes compact JSON like `shape`, with SQL expressions as values of some keys."""
     assert list(values) == sorted(values, key=list(shape).index), "format() takes them in order"
     text = json.dumps({**shape, **{key: f"<{key}>" for key in values}}, separators=(",", ":"))
     text = text.replace("%", "%%").replace("'", "''")
@@ -49,7 +49,7 @@ def json_like(shape: Mapping[str, Any], **values: str) -> str:
 
 
 def quoted(column: str) -> str:
-    """SQL for a JSON string of what needs no escapes."""
+    """SQL for a JSON string of a column without characters to escape."""
     return f"""'"' || {column} || '"'"""
 
 
@@ -68,12 +68,12 @@ def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-_LINE = _line(state(DRAFT)["lines"][""])
-_SHOWN_LINE = _line(shown(DRAFT).lines[0].model_dump(), total=_LINE_TOTAL)
+_LINE = _line(state_of(DRAFT)["lines"][""])
+_SHOWN_LINE = _line(document_of(DRAFT).lines[0].model_dump(), total=_LINE_TOTAL)
 _NOTE = f"""{quoted("(data->>'note_id')")} || ':' || (data->'text')"""
 _SHOWN_NOTE = json_like({"note_id": 0, "text": 0}, note_id="data->'note_id'", text="data->'text'")
 _STATE = json_like(
-    state(DRAFT),
+    state_of(DRAFT),
     version="version",
     status=quoted("status"),
     customer_id=quoted("customer_id"),
@@ -83,7 +83,7 @@ _STATE = json_like(
     shipping_charge="shipping_charge",
 )
 _DOCUMENT = json_like(
-    shown(DRAFT).model_dump(),
+    document_of(DRAFT).model_dump(),
     order_id=quoted("order_id"),
     version="version",
     status=quoted("status"),
@@ -97,13 +97,13 @@ _DOCUMENT = json_like(
     placed_at=f"coalesce({time('placed_at')}, 'null')",
     updated_at=time("updated_at"),
     allowed_commands=f"""CASE status
-        WHEN 'draft' THEN '{_compact(shown(DRAFT).allowed_commands)}'
-        ELSE '{_compact(shown(_PLACED).allowed_commands)}' END""",
+        WHEN 'draft' THEN '{_compact(document_of(DRAFT).allowed_commands)}'
+        ELSE '{_compact(document_of(_PLACED).allowed_commands)}' END""",
 )
 
 
 async def prepare(connection: Connection, schema: str) -> None:
-    """Makes an empty schema like order_view."""
+    """Creates an empty schema like order_view."""
     await connection.execute(
         f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema};"
         f"SET search_path = {schema}, public;"
@@ -112,9 +112,9 @@ async def prepare(connection: Connection, schema: str) -> None:
 
 
 def statement(schema: str) -> str:
-    """SQL that fills a schema like order_view with what the events in the log come to."""
+    """SQL that projects the log into a schema like order_view."""
     return f"""
-WITH parts AS (  -- Each line of each order; what belongs to no line is a part of its own.
+WITH parts AS (  -- Each line of each order; events of no line are one more part.
     SELECT order_id, data->>'line_id' AS line_id,
         min(version) AS first, max(version) AS last,
         min(occurred_at) AS began, max(occurred_at) AS ended,
@@ -159,12 +159,12 @@ FROM orders
 """
 
 
-async def differing(connection: Connection, one: str, other: str) -> int:
+async def count_differing_rows(connection: Connection, one: str, other: str) -> int:
     """How many rows are in only one of two schemas like order_view."""
-    return sum([await _differing(connection, one, other, t) for t in ("orders", "skus")])
+    return sum([await _count_differing(connection, one, other, t) for t in ("orders", "skus")])
 
 
-async def _differing(connection: Connection, one: str, other: str, table: str) -> int:
+async def _count_differing(connection: Connection, one: str, other: str, table: str) -> int:
     names = await connection.fetch(
         "SELECT column_name, data_type FROM information_schema.columns"
         " WHERE table_schema = $1 AND table_name = $2",
@@ -172,8 +172,7 @@ async def _differing(connection: Connection, one: str, other: str, table: str) -
         table,
     )
     columns = ", ".join(
-        name
-        + "::text" * (kind == "json")  # JSON has no equality, and this way every letter counts.
+        name + "::text" * (kind == "json")  # JSON has no equality; compared as text.
         for name, kind in names
     )
     query = " UNION ALL ".join(

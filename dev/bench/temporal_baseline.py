@@ -1,8 +1,8 @@
-"""The yardstick: the least that the bare SDK can do for a durable command with one consequence.
+"""Baseline of commands: the least the Temporal SDK can do for one with one consequence.
 
 An entity workflow whose synchronous update handler is followed by exactly one no-op activity per
 update from the main loop; no sandbox, the default data converter, and nothing else. An order begins
-with an update-with-start, as one of ours does. Its worker is a process of its own, this module.
+with an update-with-start, as in orderly. Its worker is a separate process, this module.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from dev.bench.load_generator import ITEM
 from dev.stack import Stack
 
-TASK_QUEUE = "yardstick"
+TASK_QUEUE = "baseline"
 DONE = b"."
 
 
 @activity.defn
 async def no_op() -> None:
-    """Does nothing but be counted: one byte to whoever started this process."""
+    """Does nothing but count: writes one byte to the parent process."""
     os.write(1, DONE)
 
 
 @workflow.defn
 class Entity:
-    """Counts what it is told."""
+    """Counts its commands."""
 
     def __init__(self) -> None:
         self.version = 0
-        self.owed = 0
+        self.pending = 0
 
     @workflow.run
     async def run(self) -> None:
         while True:
-            await workflow.wait_condition(lambda: self.owed > 0)
-            self.owed -= 1
+            await workflow.wait_condition(lambda: self.pending > 0)
+            self.pending -= 1
             await workflow.execute_activity(no_op, start_to_close_timeout=timedelta(seconds=30))
 
     @workflow.update
     def execute(self, command: dict[str, Any]) -> int:
         self.version += 1
-        self.owed += 1
+        self.pending += 1
         return self.version
 
 
-class Shop:
-    """Sends commands through the bare SDK."""
+class BaselineClient:
+    """Sends commands through the SDK alone."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -86,22 +86,22 @@ class Shop:
 
 
 @dataclass
-class Yardstick:
-    """The other side: its clients, and how many no-op activities have been done."""
+class TemporalBaseline:
+    """Clients, and the number of no-op activities that were executed for them."""
 
-    shops: list[Shop]
+    clients: list[BaselineClient]
     pid: int
     activities: int
     _done: asyncio.StreamReader
 
     async def catch_up(self, commands: int) -> None:
-        """Returns when the activities of so many commands more have been done."""
+        """Returns when the activities of this many further commands were executed."""
         self.activities += len(await self._done.readexactly(commands))
 
 
 @asynccontextmanager
-async def yardstick(stack: Stack, clients: int) -> AsyncIterator[Yardstick]:
-    """Starts the worker; that many clients share one SDK client, as is the SDK's custom."""
+async def temporal_baseline(stack: Stack, clients: int) -> AsyncIterator[TemporalBaseline]:
+    """Starts the worker; the clients share one SDK client, as the SDK recommends."""
     client = await Client.connect(stack.temporal_address, namespace=stack.temporal_namespace)
     worker = await asyncio.create_subprocess_exec(
         *(
@@ -114,19 +114,19 @@ async def yardstick(stack: Stack, clients: int) -> AsyncIterator[Yardstick]:
         cwd=Path(__file__).parents[2],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # A Ctrl-C is for us: the worker ends when we let go of it.
+        start_new_session=True,  # Ctrl-C is for the parent; the worker ends with its input.
     )
     assert worker.stdin is not None
     assert worker.stdout is not None
     try:
-        yield Yardstick([Shop(client)] * clients, worker.pid, 0, worker.stdout)
+        yield TemporalBaseline([BaselineClient(client)] * clients, worker.pid, 0, worker.stdout)
     finally:
         worker.stdin.close()
         await worker.wait()
 
 
 async def work(address: str, namespace: str) -> None:
-    """The worker, until standard input ends: it cannot outlive the process that started it."""
+    """Runs the worker until standard input ends, at the latest with the parent process."""
     client = await Client.connect(address, namespace=namespace)
     async with Worker(
         client,
