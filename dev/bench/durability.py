@@ -199,6 +199,7 @@ def show(console: Console, result: Json) -> None:
     console.print(table)
     console.print(
         f"{describe_machine(result['machine'])}; {result['writers']} writers,"
-        f" {result['transactions']:,} transactions open for up to {result['hold_ms_max']} ms, {result['rolled_back']}"
-        f" more rolled back; {result['kills']} projectors killed.\n{METHOD}\n"
+        f" {result['transactions']:,} transactions open for up to {result['hold_ms_max']} ms,"
+        f" {result['rolled_back']} more rolled back; {result['kills']} projectors killed."
+        f"\n{METHOD}\n"
     )
