@@ -19,7 +19,7 @@ import runtime
 import telemetry
 from activities.payments import Payments
 from activities.publishing import Publishing
-from activities.service_client import Service, connected, rejected_step
+from activities.service_client import Service, http_client, step_rejected
 from activities.shipping import Shipping, Unseal
 from activities.stock import Stock
 from eventlog.postgres import connect_pool
@@ -65,7 +65,7 @@ def unsealing(keys: CustomerKeys) -> Unseal:
         try:
             address = (await unseal_all({token}, keys))[token]
         except BrokenSeal as error:
-            raise rejected_step(str(error)) from None
+            raise step_rejected(str(error)) from None
         return address.model_dump(exclude_none=True) if address else None
 
     return unseal
@@ -91,7 +91,7 @@ async def run(settings: Settings) -> None:
     stopped = runtime.stop_event()
     client = await connect()
     pool = await connect_pool(settings.postgres_dsn)
-    async with pool, connected(settings.service_timeout_seconds) as http:
+    async with pool, http_client(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         async with worker_for(client, settings, activities):
             version = settings.build_id or "unversioned"

@@ -1,1 +1,1 @@
-"""What the order does to the outside world: one file for each party on the other side."""
+"""The activities of an order: one module for the event log, and one for each service."""

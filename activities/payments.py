@@ -1,10 +1,10 @@
-"""The order's side of the payment service: authorise, capture, void, refund."""
+"""Activities over the payment service: authorise, capture, void, refund."""
 
 from __future__ import annotations
 
 from temporalio import activity
 
-from activities.service_client import Body, Rejection, Service, in_path
+from activities.service_client import Body, ErrorBody, Service, step_body, url_path
 from orders.steps import (
     Authorise,
     Capture,
@@ -20,20 +20,20 @@ DECLINED = "declined"
 
 
 class Authorised(Body):
-    """The money is set aside, under the payment service's own name for it."""
+    """The amount is authorised, under the payment service's own reference."""
 
     reference: str
 
 
 class Payments:
-    """Activities over the payment service; each may be repeated at will."""
+    """Activities over the payment service; each is idempotent by the key of its step."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     @activity.defn
     async def authorise_payment(self, request: StepRequest) -> PaymentApproved | PaymentRefused:
-        """Asks whether an amount may be taken."""
+        """Authorises an amount."""
         step = request.step
         assert isinstance(step, Authorise)
         body = {
@@ -44,41 +44,39 @@ class Payments:
             "currency": request.currency,
             "method": step.method,
         }
-        reply = await self._service.ask(request, "POST", "/authorisations", body, {DECLINED})
-        if reply.refused:
-            return PaymentRefused(step_id=step.step_id, reason=reply.read(Rejection).said)
+        reply = await self._service.call(request, "POST", "/authorisations", body, {DECLINED})
+        if reply.rejection_code:
+            return PaymentRefused(step_id=step.step_id, reason=reply.read(ErrorBody).reason_text)
         return PaymentApproved(step_id=step.step_id, reference=reply.read(Authorised).reference)
 
     @activity.defn
     async def capture_payment(self, request: StepRequest) -> StepDone | PaymentRefused:
-        """Takes some of what was authorised."""
+        """Captures part of an authorised amount."""
         step = request.step
         assert isinstance(step, Capture)
-        path = in_path("authorisations", step.reference, "captures")
-        body = _about(request) | {"amount": step.amount}
-        reply = await self._service.ask(request, "POST", path, body, {DECLINED})
-        if reply.refused:
-            return PaymentRefused(step_id=step.step_id, reason=reply.read(Rejection).said)
+        path = url_path("authorisations", step.reference, "captures")
+        body = step_body(request) | {"amount": step.amount}
+        reply = await self._service.call(request, "POST", path, body, {DECLINED})
+        if reply.rejection_code:
+            return PaymentRefused(step_id=step.step_id, reason=reply.read(ErrorBody).reason_text)
         return StepDone(step_id=step.step_id)
 
     @activity.defn
     async def void_payment(self, request: StepRequest) -> StepDone:
-        """Gives up what is authorised and was not captured."""
+        """Voids what is authorised and not captured."""
         step = request.step
         assert isinstance(step, Void)
-        path = in_path("authorisations", step.reference, "void")
-        await self._service.ask(request, "POST", path, _about(request))
+        path = url_path("authorisations", step.reference, "void")
+        await self._service.call(request, "POST", path, step_body(request))
         return StepDone(step_id=step.step_id)
 
     @activity.defn
     async def refund_payment(self, request: StepRequest) -> StepDone:
-        """Gives back some of what was captured; a refusal is for a person, as money is owed."""
+        """Refunds part of what was captured. A rejection leaves the step stuck: money is owed."""
         step = request.step
         assert isinstance(step, Refund)
-        path = in_path("authorisations", step.reference, "refunds")
-        await self._service.ask(request, "POST", path, _about(request) | {"amount": step.amount})
+        path = url_path("authorisations", step.reference, "refunds")
+        await self._service.call(
+            request, "POST", path, step_body(request) | {"amount": step.amount}
+        )
         return StepDone(step_id=step.step_id)
-
-
-def _about(request: StepRequest) -> dict[str, str | int]:
-    return {"order_id": request.order_id, "step_id": request.step.step_id}

@@ -1,4 +1,4 @@
-"""The order's side of the event log: publish what was decided, and look where the log stands."""
+"""Activities over the event log: publish events, and read how far the log has come."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from eventlog.log import ConflictingEvent
 
 
 class Publishing:
-    """Activities over one pool of connections to the log; all may be repeated at will."""
+    """Activities over one pool of connections to the log; all are idempotent."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     @activity.defn
     async def publish_events(self, batch: Batch) -> str:
-        """Appends a batch and returns its digest, by which the order knows what was published."""
-        requests = (envelope.metadata.traceparent for envelope in batch.events)
+        """Appends a batch; returns its digest, which the order compares with its own."""
+        traceparents = (envelope.metadata.traceparent for envelope in batch.events)
         try:
-            with telemetry.span_for_many("publish events", SpanKind.PRODUCER, requests):
+            with telemetry.span_for_many("publish events", SpanKind.PRODUCER, traceparents):
                 async with self._pool.acquire() as connection:
                     await log.append(connection, batch.order_id, batch.events)
         except ConflictingEvent as conflict:
@@ -35,13 +35,13 @@ class Publishing:
 
     @activity.defn
     async def head_of_log(self, order_id: str) -> int:
-        """The version of the last event of an order that the log holds; 0 if there is none."""
+        """The version of an order's last event in the log; 0 if there is none."""
         async with self._pool.acquire() as connection:
             return await log.head(connection, order_id)
 
     @activity.defn
     async def log_after(self, order_id: str, version: int) -> Batch:
-        """The events of an order that the log holds after a version."""
+        """An order's events in the log after a version."""
         async with self._pool.acquire() as connection:
             events = await log.read_stream(connection, order_id, after=version)
         return Batch(order_id=order_id, events=events)

@@ -1,14 +1,13 @@
-"""How another service is asked to do one step, and how its answers are told apart.
+"""HTTP calls to external services: one step per call, and what the response means for the step.
 
-A **refusal** that has a meaning for the order is an answer like any other. A **failure** and an
-**unknown outcome** are asked again under the same key; what was **refused without a meaning** or
-**cannot be understood** is for a person. No message holds what belongs to a customer.
+A **rejection** with a code that the order knows is a result like any other. A **failure** and an
+**unknown outcome** are retried under the same idempotency key. Any **other rejection** and an
+**unreadable response** need a person: the step is stuck. No message holds personal data.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,66 +23,66 @@ from temporalio.exceptions import ApplicationError
 
 import telemetry
 from orders.steps import StepRequest
+from orders.text import one_line
 
-# Types of ApplicationError. The first two are worth another try, the last is not.
-FAILED = "outside-failed"
+# Types of ApplicationError. The first two are retried, the last is not.
+SERVICE_FAILED = "service-failed"
 OUTCOME_UNKNOWN = "outcome-unknown"
-REFUSED_STEP = "refused-step"
+STEP_REJECTED = "step-rejected"
 
-# 409 is what a service answers while the first call under the same key is still under way.
+# 409 is the response while the first call under the same key is still running.
 TEMPORARY = frozenset({408, 409, 425, 429})
 RETRY_AFTER_MAX = timedelta(minutes=1)
-REASON_CHARACTERS_MAX = 200
-# Below the five seconds after which servers such as ours hang up: one that hangs up just as we
-# write would leave us with an unknown outcome.
+# Less than the five seconds after which servers such as ours close an idle connection: a request
+# on a connection that is just being closed has an unknown outcome.
 KEEPALIVE_S = 2.0
 
-# The request cannot have left: the connection was never there.
+# The request cannot have been sent: there was no connection.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 A = TypeVar("A", bound=BaseModel)
 
 
 class Body(BaseModel):
-    """What another service says; whatever else it says is its own affair."""
+    """The body of a response; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Rejection(Body):
-    """What a service says when it does not do what was asked, whatever else it adds."""
+class ErrorBody(Body):
+    """The body of a response that rejects a step or fails."""
 
     code: str = ""
     reason: str = ""
 
     @property
-    def said(self) -> str:
-        """Why, in the service's own words, as far as they fit on a line."""
-        return _one_line(self.reason) or _one_line(self.code)
+    def reason_text(self) -> str:
+        """The service's own words, or else its code, on one short line."""
+        return one_line(self.reason) or one_line(self.code)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that an order can go on with: it was done, or refused by one of the known codes."""
+    """A response that settles the step: it was done, or rejected with a known code."""
 
     service: str
     content: bytes
-    refused: str | None = None
+    rejection_code: str | None = None
 
     def read(self, shape: type[A]) -> A:
-        """The answer, understood; raises what is for a person where it cannot be."""
+        """The body as `shape`; raises a rejection of the step if it does not fit."""
         try:
             return shape.model_validate_json(self.content)
         except ValidationError as error:
-            places = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors()[:5])
-            raise rejected_step(
-                f"{self.service} gave an answer without a usable {places}"
+            fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors()[:5])
+            raise step_rejected(
+                f"{self.service} gave an answer without a usable {fields}"
             ) from None
 
 
 @dataclass(frozen=True)
 class Service:
-    """One party on the other side, as the worker reaches it."""
+    """One external service, as the worker reaches it."""
 
     http: httpx.AsyncClient
     name: str
@@ -92,22 +91,22 @@ class Service:
     """The setting that holds `url`."""
     url: str | None
 
-    async def ask(
+    async def call(
         self,
         request: StepRequest,
         method: str,
         path: str,
         body: Mapping[str, Any],
-        refusals: Collection[str] = (),
+        rejections: Collection[str] = (),
         personal: bool = False,
     ) -> Reply:
-        """Its answer to one step, done or refused with a code in `refusals`; raises all else.
+        """Sends one step; returns a reply that settles it, and raises everything else.
 
-        `personal` says that `body` holds what belongs to a customer: the service's own words are
-        not repeated then, because they may quote it.
+        `rejections` are the error codes that settle it. `personal` marks a body with personal data:
+        the service's own words may quote it, so they are not repeated.
         """
         if self.url is None:
-            raise ApplicationError(f"{self.variable} is not set", type=FAILED)
+            raise ApplicationError(f"{self.variable} is not set", type=SERVICE_FAILED)
         with telemetry.TRACER.start_as_current_span(
             f"{request.step.type} at {self.name}",
             telemetry.continued(request.traceparent),
@@ -121,85 +120,85 @@ class Service:
             url = f"{self.url.rstrip('/')}{path}"
             response = await self._exchange(method, url, headers, body)
             span.set_attribute("http.response.status_code", response.status_code)
-            return self._told_apart(response, refusals, personal)
+            return self._classify(response, rejections, personal)
 
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
     ) -> httpx.Response:
         try:
-            # httpx counts anew with each packet; a service that trickles must not keep us.
+            # httpx restarts its timeout with each packet; this one is for the whole exchange.
             async with asyncio.timeout(self.http.timeout.read):
                 return await self.http.request(method, url, headers=headers, json=body)
         except _NOT_SENT as error:
             raise ApplicationError(
-                f"{self.name} cannot be reached: {_words(error)}", type=FAILED
+                f"{self.name} cannot be reached: {_message_of(error)}", type=SERVICE_FAILED
             ) from error
         except (httpx.TransportError, TimeoutError) as error:
             raise ApplicationError(
-                f"{self.name} was asked and did not answer, so the outcome is unknown: "
-                f"{_words(error)}",
+                f"{self.name} did not answer, so the outcome is unknown: {_message_of(error)}",
                 type=OUTCOME_UNKNOWN,
             ) from error
 
-    def _told_apart(
-        self, response: httpx.Response, refusals: Collection[str], personal: bool
+    def _classify(
+        self, response: httpx.Response, rejections: Collection[str], personal: bool
     ) -> Reply:
         if response.is_success:
             return Reply(self.name, response.content)
         status = response.status_code
-        refusal = _refusal(response.content)
-        if 400 <= status < 500 and refusal.code in refusals:
-            return Reply(self.name, response.content, refusal.code)
-        said = refusal.code if personal else refusal.said
-        message = f"{self.name} answered {status}: {_one_line(said) or _phrase(status)}"
+        error = _error_body(response.content)
+        if 400 <= status < 500 and error.code in rejections:
+            return Reply(self.name, response.content, error.code)
+        reason = one_line(error.code) if personal else error.reason_text
+        message = f"{self.name} answered {status}: {reason or _phrase(status)}"
         if status >= 500 or status in TEMPORARY:
             raise ApplicationError(
-                message, type=FAILED, next_retry_delay=_retry_after(response.headers)
+                message, type=SERVICE_FAILED, next_retry_delay=_retry_after(response.headers)
             )
-        raise rejected_step(message)
+        raise step_rejected(message)
 
 
-def connected(timeout_seconds: float) -> httpx.AsyncClient:
+def http_client(timeout_seconds: float) -> httpx.AsyncClient:
     """One client for all services; a whole exchange takes `timeout_seconds` at most."""
     return httpx.AsyncClient(
         timeout=timeout_seconds, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_S)
     )
 
 
-def rejected_step(message: str) -> ApplicationError:
-    """What asking again will not change: the step waits for a person."""
-    return ApplicationError(message, type=REFUSED_STEP, non_retryable=True)
+def step_rejected(message: str) -> ApplicationError:
+    """A step that no retry would settle: it waits for a person."""
+    return ApplicationError(message, type=STEP_REJECTED, non_retryable=True)
 
 
-def in_path(*parts: str) -> str:
-    """A path of these parts, whatever characters they are made of."""
+def step_body(request: StepRequest) -> dict[str, Any]:
+    """The fields of a request's body that say which step of which order it is."""
+    return {"order_id": request.order_id, "step_id": request.step.step_id}
+
+
+def url_path(*parts: str) -> str:
+    """A path of these parts, percent-encoded."""
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
-def _refusal(content: bytes) -> Rejection:
+def _error_body(content: bytes) -> ErrorBody:
     try:
-        return Rejection.model_validate_json(content)
+        return ErrorBody.model_validate_json(content)
     except ValidationError:
-        return Rejection()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", text).split())[:REASON_CHARACTERS_MAX]
+        return ErrorBody()
 
 
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return "a status that HTTP does not know"
+        return "not a registered HTTP status"
 
 
-def _words(error: Exception) -> str:
-    return _one_line(str(error)) or type(error).__name__
+def _message_of(error: Exception) -> str:
+    return one_line(str(error)) or type(error).__name__
 
 
 def _retry_after(headers: httpx.Headers) -> timedelta | None:
-    """How long the service would be left alone; both forms of RFC 9110, within reason."""
+    """The delay that the service asks for, in either form of RFC 9110, up to a minute."""
     value = headers.get("retry-after", "").strip()
     if not value:
         return None

@@ -1,4 +1,4 @@
-"""The order's side of the carrier: book a shipment, and stop one that is not to leave."""
+"""Activities over the carrier: book a shipment, and stop one that must not leave."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.service_client import Body, Reply, Service, in_path, rejected_step
+from activities.service_client import Body, Reply, Service, step_rejected, url_path
 from orders.steps import Book, BookingAccepted, Piece, ShipmentDeparted, StepDone, StepRequest, Stop
 
 Unseal = Callable[[str, str], Awaitable[dict[str, Any] | None]]
-"""From a customer's id and a sealed address to the address; None if the customer was erased."""
+"""(customer id, sealed address) → address; None if the customer was erased."""
 
 GONE = "gone"
 STOPPED = "stopped"
 
 
 class Booked(Body):
-    """The carrier will take the shipment."""
+    """The carrier accepts the shipment."""
 
     tracking: str | None = None
 
 
 class Gone(Body):
-    """The shipment has left, with these pieces where the carrier knows them."""
+    """The shipment has left; `lines` are its pieces, where the carrier knows them."""
 
     tracking: str | None = None
     lines: list[Piece] | None = None
 
 
 class Shipping:
-    """Activities over the carrier; each may be repeated at will."""
+    """Activities over the carrier; each is idempotent by the key of its step."""
 
     def __init__(self, service: Service, unseal: Unseal) -> None:
         self._service = service
@@ -41,8 +41,8 @@ class Shipping:
     async def book_shipment(self, request: StepRequest) -> BookingAccepted | ShipmentDeparted:
         """Books a shipment, or its newest revision.
 
-        One that was stopped is no answer to go on with: the order itself stops only what it books
-        no more and then waits for no booking; if it does wait, somebody else has stopped it.
+        A rejection because the shipment was stopped leaves the step stuck: the order does not book
+        what it has stopped itself, so the shipment was stopped elsewhere.
         """
         step = request.step
         assert isinstance(step, Book)
@@ -53,30 +53,34 @@ class Shipping:
             "lines": [line.model_dump() for line in step.lines],
             "address": await self._address(request.customer_id, step.address),
         }
-        path = in_path("shipments", request.order_id, step.shipment_id)
-        refusals = {GONE, STOPPED}
-        reply = await self._service.ask(request, "PUT", path, body, refusals, personal=True)
-        if reply.refused == STOPPED:
-            raise rejected_step(f"{reply.service} says that the shipment was stopped before")
-        if reply.refused:
+        path = url_path("shipments", request.order_id, step.shipment_id)
+        rejections = {GONE, STOPPED}
+        reply = await self._service.call(request, "PUT", path, body, rejections, personal=True)
+        if reply.rejection_code == STOPPED:
+            raise step_rejected(f"{reply.service} says that the shipment was stopped before")
+        if reply.rejection_code:
             return _gone(step.shipment_id, reply)
         return BookingAccepted(step_id=step.step_id, tracking=reply.read(Booked).tracking)
 
     @activity.defn
     async def stop_shipment(self, request: StepRequest) -> StepDone | ShipmentDeparted:
-        """Makes sure that a shipment does not leave, unless it has left."""
+        """Stops a shipment, unless it has left."""
         step = request.step
         assert isinstance(step, Stop)
-        path = in_path("shipments", request.order_id, step.shipment_id, "stop")
-        reply = await self._service.ask(request, "POST", path, {"step_id": step.step_id}, {GONE})
-        return _gone(step.shipment_id, reply) if reply.refused else StepDone(step_id=step.step_id)
+        path = url_path("shipments", request.order_id, step.shipment_id, "stop")
+        reply = await self._service.call(request, "POST", path, {"step_id": step.step_id}, {GONE})
+        return (
+            _gone(step.shipment_id, reply)
+            if reply.rejection_code
+            else StepDone(step_id=step.step_id)
+        )
 
     async def _address(self, customer_id: str, sealed: str | None) -> dict[str, Any] | None:
         if sealed is None:
             return None
         address = await self._unseal(customer_id, sealed)
         if address is None:
-            raise rejected_step("the customer was erased: there is no address to ship to")
+            raise step_rejected("the customer was erased: there is no address to ship to")
         return address
 
 

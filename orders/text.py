@@ -74,3 +74,11 @@ LongName = Annotated[str, Characters(255, _PRINTABLE, _PRINTABLE_WORDS)]
 Text = Annotated[
     str, Characters(1000, r"^\x00-\x08\x0b-\x1f\x7f-\x9f", "printable characters and line breaks")
 ]
+
+REASON_CHARACTERS_MAX = 200
+
+
+def one_line(text: str) -> str:
+    """Another service's words, for an event or a log: one printable line, shortened."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:REASON_CHARACTERS_MAX]

@@ -17,19 +17,10 @@ from orders.steps import (
     StepResult,
     StockLost,
 )
-from orders.text import Id
-
-REASON_CHARACTERS_MAX = 200
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
+from orders.text import Id, one_line
 
 # Words of another service, which go into events and logs: some, and on one line.
-Reason = Annotated[
-    str, AfterValidator(_one_line), AfterValidator(lambda text: text[:REASON_CHARACTERS_MAX])
-]
+Reason = Annotated[str, AfterValidator(one_line)]
 
 
 class _Data(BaseModel):

@@ -23,7 +23,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.service_client import connected
+from activities.service_client import http_client
 from api.app import create_app
 from api.gateway.gateway import Gateway
 from api.server import HardenedHttpProtocol
@@ -150,7 +150,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
             run_projector(dsn),
             run_api(client, settings) as http,
             run_simulators(Path(folder), f"{http.base_url}/v1/callbacks", secret) as simulators,
-            connected(settings.service_timeout_seconds) as outside,
+            http_client(settings.service_timeout_seconds) as outside,
         ):
             settings = reaching(simulators, settings)
             activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))

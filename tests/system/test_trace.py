@@ -15,7 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 import telemetry
-from activities.service_client import connected
+from activities.service_client import http_client
 from api.gateway.gateway import Gateway
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
@@ -140,7 +140,7 @@ async def test_the_other_services_hear_of_the_trace(
         PlaceOrder(),
         opens=True,
     )
-    async with serving(services) as simulators, connected(5) as outside:
+    async with serving(services) as simulators, http_client(5) as outside:
         settings = reaching(simulators, Settings(postgres_dsn="postgresql://unused"))
         activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
         async with run_worker(temporal.client, queue, pool, activities):

@@ -1,4 +1,4 @@
-"""What an order asks of other services, and what it makes of each kind of answer."""
+"""Calls to external services, and what each kind of response means for the step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from temporalio.exceptions import ApplicationError
 
 import telemetry
 from activities.payments import Payments
-from activities.service_client import FAILED, OUTCOME_UNKNOWN, REFUSED_STEP, Service, connected
+from activities.service_client import (
+    OUTCOME_UNKNOWN,
+    SERVICE_FAILED,
+    STEP_REJECTED,
+    Service,
+    http_client,
+)
 from activities.shipping import Shipping
 from activities.stock import Stock
 from orders.steps import (
@@ -55,13 +61,13 @@ MILK = Piece(line_id="1", sku="MILK", quantity=2)
 ADDRESS = {"name": "Ada Lovelace", "line1": "12 St James's Square", "postal_code": "SW1Y 4JH"}
 
 
-class Outside:
-    """The three parties, as a worker would reach them."""
+class Activities:
+    """The activities over the three services, as a worker would run them."""
 
     def __init__(self, http: httpx.AsyncClient, url: str | None) -> None:
-        def service(party: str) -> Service:
-            path = None if url is None else f"{url.rstrip('/')}/{party}"
-            return Service(http, f"the {party} service", f"{party.upper()}_URL", path)
+        def service(name: str) -> Service:
+            path = None if url is None else f"{url.rstrip('/')}/{name}"
+            return Service(http, f"the {name} service", f"ORDERLY_{name.upper()}_URL", path)
 
         self.addresses: dict[str, dict[str, Any]] = {"sealed.1": ADDRESS}
         self.payments = Payments(service("payments"))
@@ -74,15 +80,15 @@ class Outside:
 
 
 @asynccontextmanager
-async def reaching(url: str | None, seconds: float = 2) -> AsyncIterator[Outside]:
-    async with connected(seconds) as http:
-        yield Outside(http, url)
+async def reaching(url: str | None, seconds: float = 2) -> AsyncIterator[Activities]:
+    async with http_client(seconds) as http:
+        yield Activities(http, url)
 
 
 @pytest.fixture
-async def outside(simulators: httpx.AsyncClient) -> AsyncIterator[Outside]:
-    async with reaching(str(simulators.base_url)) as outside:
-        yield outside
+async def activities(simulators: httpx.AsyncClient) -> AsyncIterator[Activities]:
+    async with reaching(str(simulators.base_url)) as activities:
+        yield activities
 
 
 def request(step: AnyStep) -> StepRequest:
@@ -107,17 +113,17 @@ def book(revision: int = 1, address: str | None = None) -> StepRequest:
     return request(step)
 
 
-# Done, or refused for a reason that the order can go on with
+# Done, or rejected with a code that settles the step
 
 
-async def test_money_is_authorised_captured_refunded_and_given_up(
-    outside: Outside, simulators: httpx.AsyncClient
+async def test_payment_is_authorised_captured_refunded_and_voided(
+    activities: Activities, simulators: httpx.AsyncClient
 ) -> None:
-    approved = await outside.payments.authorise_payment(authorise())
+    approved = await activities.payments.authorise_payment(authorise())
     assert isinstance(approved, PaymentApproved)
     assert approved.step_id == "a1"
     of = {"authorisation_id": "a1", "reference": approved.reference}
-    pay = outside.payments
+    pay = activities.payments
     for step_id in ("c1", "c1"):
         capture = request(Capture(step_id=step_id, amount=600, **of))
         assert await pay.capture_payment(capture) == StepDone(step_id="c1")
@@ -132,23 +138,23 @@ async def test_money_is_authorised_captured_refunded_and_given_up(
     assert (found["authorised"], found["captured"], found["refunded"]) == (0, 600, 100)
 
 
-async def test_a_declined_payment_is_an_answer(outside: Outside) -> None:
-    declined = await outside.payments.authorise_payment(authorise("pm_declined"))
+async def test_declined_payment_is_a_result(activities: Activities) -> None:
+    declined = await activities.payments.authorise_payment(authorise("pm_declined"))
     assert declined == PaymentRefused(step_id="a1", reason="the card was declined")
 
 
-async def test_stock_is_held_as_far_as_there_is_any(
-    outside: Outside, simulators: httpx.AsyncClient
+async def test_stock_is_reserved_as_far_as_available(
+    activities: Activities, simulators: httpx.AsyncClient
 ) -> None:
     short = Piece(line_id="2", sku="SHORT-1-TUNA", quantity=3)
     step = Reserve(step_id="r1", lines=[MILK, short])
-    found = await outside.stock.reserve_stock(request(step))
+    found = await activities.stock.reserve_stock(request(step))
     assert isinstance(found, StockHeld)
     assert [(part.sku, part.quantity) for part in found.held] == [("MILK", 2), ("SHORT-1-TUNA", 1)]
 
     milk, tuna = found.held
     one = milk.model_copy(update={"quantity": 1})
-    stock = outside.stock
+    stock = activities.stock
     release, withdraw = Release(step_id="l1", held=[tuna]), Withdraw(step_id="w1", held=[milk])
     assert await stock.release_stock(request(release)) == StepDone(step_id="l1")
     assert await stock.withdraw_stock(request(withdraw)) == StepDone(step_id="w1")
@@ -162,10 +168,10 @@ async def test_stock_is_held_as_far_as_there_is_any(
     }
 
 
-async def test_a_shipment_is_booked_stopped_or_gone(
-    outside: Outside, simulators: httpx.AsyncClient
+async def test_shipment_is_booked_stopped_or_has_departed(
+    activities: Activities, simulators: httpx.AsyncClient
 ) -> None:
-    shipping = outside.shipping
+    shipping = activities.shipping
     booked = await shipping.book_shipment(book(address="sealed.1"))
     assert isinstance(booked, BookingAccepted)
     assert booked.tracking is not None
@@ -181,58 +187,58 @@ async def test_a_shipment_is_booked_stopped_or_gone(
     assert await shipping.stop_shipment(other) == StepDone(step_id="x2")
 
 
-# Not now: asked again under the same key
+# Failures: retried under the same key
 
 
-async def failure(asked: Awaitable[object]) -> ApplicationError:
+async def failure(call: Awaitable[object]) -> ApplicationError:
     with pytest.raises(ApplicationError) as raised:
-        await asked
+        await call
     return raised.value
 
 
-async def test_a_failure_is_told_in_a_sentence_and_the_same_key_settles_it(
-    outside: Outside, simulators: httpx.AsyncClient
+async def test_failure_is_one_sentence_and_a_retry_under_the_same_key_settles_it(
+    activities: Activities, simulators: httpx.AsyncClient
 ) -> None:
     flapping = authorise("pm_flapping")
     for _ in range(2):
-        error = await failure(outside.payments.authorise_payment(flapping))
-        assert (error.type, error.non_retryable) == (FAILED, False)
+        error = await failure(activities.payments.authorise_payment(flapping))
+        assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
         assert error.message == "the payments service answered 503: the service is down"
-    assert isinstance(await outside.payments.authorise_payment(flapping), PaymentApproved)
+    assert isinstance(await activities.payments.authorise_payment(flapping), PaymentApproved)
     assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
 
 
-async def test_a_service_says_how_long_it_would_be_left_alone(outside: Outside) -> None:
-    error = await failure(outside.payments.authorise_payment(authorise("pm_busy")))
-    assert (error.type, error.next_retry_delay) == (FAILED, timedelta(seconds=1))
+async def test_retry_after_of_a_service_delays_the_retry(activities: Activities) -> None:
+    error = await failure(activities.payments.authorise_payment(authorise("pm_busy")))
+    assert (error.type, error.next_retry_delay) == (SERVICE_FAILED, timedelta(seconds=1))
 
 
-async def test_an_unknown_outcome_is_settled_by_the_same_key(
-    simulators: httpx.AsyncClient, outside: Outside
+async def test_unknown_outcome_is_settled_under_the_same_key(
+    simulators: httpx.AsyncClient, activities: Activities
 ) -> None:
-    asked = authorise("pm_timeout_after_charging")
+    charge = authorise("pm_timeout_after_charging")
     async with reaching(str(simulators.base_url), SERVICE_TIMEOUT_SECONDS) as impatient:
-        error = await failure(impatient.payments.authorise_payment(asked))
+        error = await failure(impatient.payments.authorise_payment(charge))
     assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
     assert "did not answer, so the outcome is unknown" in error.message
     assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
-    assert isinstance(await outside.payments.authorise_payment(asked), PaymentApproved)
+    assert isinstance(await activities.payments.authorise_payment(charge), PaymentApproved)
     assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
 
 
-async def test_a_connection_that_breaks_leaves_the_outcome_unknown() -> None:
+async def test_broken_connection_leaves_the_outcome_unknown() -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with reaching(f"http://127.0.0.1:{port}") as outside:
-            error = await failure(outside.stock.reserve_stock(request(reserve())))
+        async with reaching(f"http://127.0.0.1:{port}") as activities:
+            error = await failure(activities.stock.reserve_stock(request(reserve())))
     assert error.type == OUTCOME_UNKNOWN
 
 
-async def test_a_service_that_trickles_does_not_keep_us() -> None:
+async def test_timeout_covers_the_whole_exchange_with_a_trickling_service() -> None:
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         try:
@@ -245,90 +251,88 @@ async def test_a_service_that_trickles_does_not_keep_us() -> None:
 
     async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with reaching(f"http://127.0.0.1:{port}", seconds=0.3) as outside:
-            error = await failure(outside.stock.reserve_stock(request(reserve())))
+        async with reaching(f"http://127.0.0.1:{port}", seconds=0.3) as activities:
+            error = await failure(activities.stock.reserve_stock(request(reserve())))
         await asyncio.sleep(0.2)
     assert error.type == OUTCOME_UNKNOWN
 
 
-async def test_nobody_there_is_a_failure() -> None:
+async def test_refused_connection_is_a_failure() -> None:
     with socket.socket() as silent:  # It has the port to itself, and does not listen.
         silent.bind(("127.0.0.1", 0))
-        async with reaching("http://{}:{}".format(*silent.getsockname())) as outside:
-            error = await failure(outside.payments.authorise_payment(authorise()))
-    assert (error.type, error.non_retryable) == (FAILED, False)
+        async with reaching("http://{}:{}".format(*silent.getsockname())) as activities:
+            error = await failure(activities.payments.authorise_payment(authorise()))
+    assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
     assert error.message.startswith("the payments service cannot be reached: ")
 
 
-async def test_a_url_that_is_not_set_is_named() -> None:
-    async with reaching(None) as outside:
-        error = await failure(outside.payments.authorise_payment(authorise()))
-    assert (error.type, error.non_retryable) == (FAILED, False)
+async def test_missing_url_names_its_setting() -> None:
+    async with reaching(None) as activities:
+        error = await failure(activities.payments.authorise_payment(authorise()))
+    assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
     assert error.message == "ORDERLY_PAYMENTS_URL is not set"
 
 
-# For a person: asking again will not help
+# Rejections that a retry would not change: the step is stuck
 
 
-def refuses_the_step(error: ApplicationError) -> str:
-    assert (error.type, error.non_retryable) == (REFUSED_STEP, True)
+def step_rejection(error: ApplicationError) -> str:
+    assert (error.type, error.non_retryable) == (STEP_REJECTED, True)
     return error.message
 
 
-async def test_a_refusal_without_a_meaning_is_for_a_person(outside: Outside) -> None:
-    approved = await outside.payments.authorise_payment(authorise())
+async def test_unexpected_rejection_leaves_the_step_stuck(activities: Activities) -> None:
+    approved = await activities.payments.authorise_payment(authorise())
     assert isinstance(approved, PaymentApproved)
     refund = Refund(step_id="f1", authorisation_id="a1", reference=approved.reference, amount=1)
-    error = await failure(outside.payments.refund_payment(request(refund)))
-    assert refuses_the_step(error) == (
+    error = await failure(activities.payments.refund_payment(request(refund)))
+    assert step_rejection(error) == (
         "the payments service answered 422: 1 cannot be refunded: 0 is captured and not refunded"
     )
 
 
-async def test_a_key_used_for_something_else_is_for_a_person(outside: Outside) -> None:
-    await outside.payments.authorise_payment(authorise(amount=1))
-    error = await failure(outside.payments.authorise_payment(authorise(amount=2)))
-    assert "came with another request before" in refuses_the_step(error)
+async def test_reused_key_leaves_the_step_stuck(activities: Activities) -> None:
+    await activities.payments.authorise_payment(authorise(amount=1))
+    error = await failure(activities.payments.authorise_payment(authorise(amount=2)))
+    assert "came with another request before" in step_rejection(error)
 
 
-async def test_a_shipment_that_was_stopped_is_not_booked_in_silence(outside: Outside) -> None:
-    await outside.shipping.stop_shipment(request(Stop(step_id="x", shipment_id="s")))
-    error = await failure(outside.shipping.book_shipment(book()))
-    assert (
-        refuses_the_step(error) == "the shipping service says that the shipment was stopped before"
-    )
+async def test_booking_a_stopped_shipment_leaves_the_step_stuck(activities: Activities) -> None:
+    await activities.shipping.stop_shipment(request(Stop(step_id="x", shipment_id="s")))
+    error = await failure(activities.shipping.book_shipment(book()))
+    assert step_rejection(error) == "the shipping service says that the shipment was stopped before"
 
 
-async def test_an_erased_customer_has_no_address_to_ship_to(outside: Outside) -> None:
-    error = await failure(outside.shipping.book_shipment(book(address="sealed.erased")))
-    message = refuses_the_step(error)
+async def test_erased_customer_has_no_shipping_address(activities: Activities) -> None:
+    error = await failure(activities.shipping.book_shipment(book(address="sealed.erased")))
+    message = step_rejection(error)
     assert message == "the customer was erased: there is no address to ship to"
 
 
-# Services that keep no contract
+# Services that break the contract
 
 
-class Odd:
-    """A service that answers whatever it is told to, and remembers what it was asked."""
+class FixedResponse:
+    """A service that gives the response it is set to, and records its requests."""
 
     def __init__(self) -> None:
         self.app = FastAPI()
         self.answer = Response()
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.bodies: list[bytes] = []
 
         @self.app.api_route("/{path:path}", methods=["POST", "PUT"])
         async def anything(request: Request) -> Response:
-            self.asked.append(request)
+            self.requests.append(request)
             self.bodies.append(await request.body())
             return self.answer
 
 
 @pytest.fixture
-async def odd() -> AsyncIterator[tuple[Odd, Outside]]:
-    service = Odd()
-    async with serving(service.app) as http, reaching(str(http.base_url)) as outside:
-        yield service, outside
+async def fixed() -> AsyncIterator[tuple[FixedResponse, Activities]]:
+    service = FixedResponse()
+    async with serving(service.app) as http, reaching(str(http.base_url)) as activities:
+        yield service, activities
 
 
 def reserve() -> Reserve:
@@ -336,13 +340,13 @@ def reserve() -> Reserve:
 
 
 @pytest.mark.parametrize("content", ["", "<html>", "[]", "{}", '{"reference": null}'])
-async def test_an_answer_that_nobody_understands_is_for_a_person(
-    odd: tuple[Odd, Outside], content: str
+async def test_unreadable_response_leaves_the_step_stuck(
+    fixed: tuple[FixedResponse, Activities], content: str
 ) -> None:
-    service, outside = odd
+    service, activities = fixed
     service.answer = Response(content, 201)
-    error = await failure(outside.payments.authorise_payment(authorise()))
-    assert "the payments service gave an answer without a usable " in refuses_the_step(error)
+    error = await failure(activities.payments.authorise_payment(authorise()))
+    assert "the payments service gave an answer without a usable " in step_rejection(error)
 
 
 @pytest.mark.parametrize(
@@ -354,17 +358,19 @@ async def test_an_answer_that_nobody_understands_is_for_a_person(
         Held(line_id="1", sku="MILK", location="EAST", quantity=-1),
     ],
 )
-async def test_stock_that_nobody_asked_for_is_for_a_person(
-    odd: tuple[Odd, Outside], part: Held
+async def test_reservation_beyond_the_request_leaves_the_step_stuck(
+    fixed: tuple[FixedResponse, Activities], part: Held
 ) -> None:
-    service, outside = odd
+    service, activities = fixed
     service.answer = Response(f'{{"held": [{part.model_dump_json()}]}}', 201)
-    error = await failure(outside.stock.reserve_stock(request(reserve())))
-    assert refuses_the_step(error) == "the stock service holds what it was not asked for"
+    error = await failure(activities.stock.reserve_stock(request(reserve())))
+    assert (
+        step_rejection(error) == "the stock service reserved pieces that the order did not request"
+    )
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "said"),
+    ("status", "content", "reason"),
     [
         (400, "", "Bad Request"),
         (401, "not json", "Unauthorized"),
@@ -372,24 +378,26 @@ async def test_stock_that_nobody_asked_for_is_for_a_person(
         (402, '{"code": "other"}', "other"),
         (418, '{"reason": "I\\nam a\\u0000 pot"}', "I am a pot"),
         (422, f'{{"reason": "{"x" * 500}"}}', "x" * 200),
-        (499, "", "a status that HTTP does not know"),
+        (499, "", "not a registered HTTP status"),
     ],
 )
-async def test_any_other_refusal_is_for_a_person_in_the_words_of_the_service(
-    odd: tuple[Odd, Outside], status: int, content: str, said: str
+async def test_any_other_rejection_leaves_the_step_stuck_with_the_words_of_the_service(
+    fixed: tuple[FixedResponse, Activities], status: int, content: str, reason: str
 ) -> None:
-    service, outside = odd
+    service, activities = fixed
     service.answer = Response(content, status)
-    error = await failure(outside.payments.authorise_payment(authorise()))
-    assert refuses_the_step(error) == f"the payments service answered {status}: {said}"
+    error = await failure(activities.payments.authorise_payment(authorise()))
+    assert step_rejection(error) == f"the payments service answered {status}: {reason}"
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 504])
-async def test_what_may_pass_is_asked_again(odd: tuple[Odd, Outside], status: int) -> None:
-    service, outside = odd
+async def test_temporary_status_is_retried(
+    fixed: tuple[FixedResponse, Activities], status: int
+) -> None:
+    service, activities = fixed
     service.answer = Response(status_code=status)
-    error = await failure(outside.payments.authorise_payment(authorise()))
-    assert (error.type, error.non_retryable) == (FAILED, False)
+    error = await failure(activities.payments.authorise_payment(authorise()))
+    assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
 
 
 @pytest.mark.parametrize(
@@ -407,14 +415,14 @@ async def test_what_may_pass_is_asked_again(odd: tuple[Odd, Outside], status: in
         ("Fri, 99 Foo 2026 10:00:00 GMT", None),
     ],
 )
-async def test_retry_after_is_respected_within_reason(
-    odd: tuple[Odd, Outside], header: str | timedelta, seconds: int | None
+async def test_retry_after_is_limited(
+    fixed: tuple[FixedResponse, Activities], header: str | timedelta, seconds: int | None
 ) -> None:
-    service, outside = odd
+    service, activities = fixed
     if isinstance(header, timedelta):
         header = format_datetime(datetime.now(UTC) + header, usegmt=True)
     service.answer = Response(status_code=503, headers={"Retry-After": header})
-    error = await failure(outside.payments.authorise_payment(authorise()))
+    error = await failure(activities.payments.authorise_payment(authorise()))
     if seconds is None:
         assert error.next_retry_delay is None
     else:
@@ -422,44 +430,48 @@ async def test_retry_after_is_respected_within_reason(
         assert error.next_retry_delay.total_seconds() == pytest.approx(seconds, abs=15)
 
 
-async def test_what_quotes_an_address_is_not_repeated(odd: tuple[Odd, Outside]) -> None:
-    service, outside = odd
+async def test_response_that_may_quote_an_address_is_not_repeated(
+    fixed: tuple[FixedResponse, Activities],
+) -> None:
+    service, activities = fixed
     for status in (422, 503):
         body = '{"code": "bad-address", "reason": "Ada Lovelace does not live there"}'
         service.answer = Response(body, status)
-        error = await failure(outside.shipping.book_shipment(book(address="sealed.1")))
+        error = await failure(activities.shipping.book_shipment(book(address="sealed.1")))
         assert error.message == f"the shipping service answered {status}: bad-address"
-    assert b"Lovelace" in service.bodies[0], "the carrier itself is told"
+    assert b"Lovelace" in service.bodies[0], "the carrier itself receives it"
 
 
-async def test_names_in_a_path_are_quoted(odd: tuple[Odd, Outside]) -> None:
-    service, outside = odd
+async def test_path_parts_are_percent_encoded(fixed: tuple[FixedResponse, Activities]) -> None:
+    service, activities = fixed
     step = Void(step_id="v", authorisation_id="a1", reference="../a/b?c#d")
-    await outside.payments.void_payment(request(step))
-    path = service.asked[0].scope["raw_path"].decode()
+    await activities.payments.void_payment(request(step))
+    path = service.requests[0].scope["raw_path"].decode()
     assert path == "/payments/authorisations/..%2Fa%2Fb%3Fc%23d/void"
 
 
-# Key and trace
+# Idempotency key and trace
 
 
-async def test_key_and_trace_arrive(odd: tuple[Odd, Outside]) -> None:
-    service, outside = odd
-    await outside.stock.release_stock(request(Release(step_id="l1", held=[])))
-    headers = service.asked[0].headers
-    assert headers["Idempotency-Key"] == "o:l1"
-    assert headers["traceparent"] == CALLER, "nobody traces here: it is handed on as it came"
-
-
-async def test_a_call_is_a_span_of_the_trace_that_caused_it(
-    odd: tuple[Odd, Outside], monkeypatch: pytest.MonkeyPatch
+async def test_call_carries_idempotency_key_and_trace(
+    fixed: tuple[FixedResponse, Activities],
 ) -> None:
-    service, outside = odd
+    service, activities = fixed
+    await activities.stock.release_stock(request(Release(step_id="l1", held=[])))
+    headers = service.requests[0].headers
+    assert headers["Idempotency-Key"] == "o:l1"
+    assert headers["traceparent"] == CALLER, "without tracing here, it is handed on unchanged"
+
+
+async def test_call_is_a_span_of_the_trace_that_caused_it(
+    fixed: tuple[FixedResponse, Activities], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, activities = fixed
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(telemetry, "TRACER", provider.get_tracer("orderly"))
     service.answer = Response(status_code=503)
-    await failure(outside.stock.release_stock(request(Release(step_id="l1", held=[]))))
+    await failure(activities.stock.release_stock(request(Release(step_id="l1", held=[]))))
 
     (span,) = exporter.get_finished_spans()
     assert (span.name, span.kind) == ("release at the stock service", trace.SpanKind.CLIENT)
@@ -467,6 +479,6 @@ async def test_a_call_is_a_span_of_the_trace_that_caused_it(
     assert trace.format_span_id(span.parent.span_id) in CALLER
     context = span.get_span_context()
     assert context is not None
-    sent = service.asked[0].headers["traceparent"]
+    sent = service.requests[0].headers["traceparent"]
     assert sent == f"00-{TRACE}-{trace.format_span_id(context.span_id)}-01"
     assert span.status.status_code is trace.StatusCode.ERROR
