@@ -8,7 +8,7 @@ import asyncpg
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.gateway.availability import answered
+from api.gateway.availability import await_or_unavailable
 from api.problems.errors import StorageUnavailable, TemporalUnavailable, UnknownOrder
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
@@ -58,7 +58,7 @@ async def _customer_in_temporal(order_id: str, client: Client) -> str | None:
     """
     try:
         call = client.get_workflow_handle(order_id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
-        workflow = await answered(client, call)
+        workflow = await await_or_unavailable(client, call)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None

@@ -15,7 +15,8 @@ from api.commands.headers import CommandOptions, CommandOptionsDep
 from api.commands.status_routes import ANSWERS, CommandResult, accepted, answered
 from api.context import canonical_payload, client_request_id, context_of, short_hash
 from api.dependencies import Services, ServicesDep
-from api.gateway.gateway import CommandMessage, Gateway
+from api.gateway.command_message import CommandMessage
+from api.gateway.gateway import Gateway
 from api.personal_data import (
     PUBLIC_COMMAND_TYPES,
     AnyPlaintextCommand,
@@ -257,7 +258,7 @@ async def _mail(
     return CommandMessage(
         order_id=order_id,
         command_id=command_id,
-        opens=opener is not None,
+        creates_order=opener is not None,
         pointer=pointer,
         batch=messages.CommandBatch(
             commands=[
@@ -293,6 +294,6 @@ async def _carry_out(
     gateway: Gateway, mail: CommandMessage, options: CommandOptions, status: int = 200
 ) -> Response:
     if not options.respond_async:
-        return answered(mail, await gateway.send(mail, options.wait_seconds), status)
-    answer = await gateway.post(mail)
+        return answered(mail, await gateway.execute(mail, options.wait_seconds), status)
+    answer = await gateway.enqueue(mail)
     return accepted(mail) if answer is None else answered(mail, answer, status)

@@ -11,8 +11,8 @@ from api.auth.authentication import require_scope
 from api.auth.permissions import READ, rejected_for
 from api.context import SHORT_HASH, context_of
 from api.dependencies import ClientDep, PoolDep
-from api.gateway.command_status import outcome
-from api.gateway.gateway import CommandMessage
+from api.gateway.command_message import CommandMessage
+from api.gateway.command_status import command_status
 from api.problems.catalog import UNKNOWN_COMMAND
 from api.problems.errors import IdempotencyKeyReused
 from api.problems.handlers import PROBLEMS, ProblemDocument, document_of, problem_of
@@ -83,7 +83,7 @@ async def get_async_command(
     """
     half = len(command_id) // 2
     key_hash, payload_hash = command_id[:half], command_id[half:]
-    known = await outcome(client, pool, order_id, key_hash)
+    known = await command_status(client, pool, order_id, key_hash)
     if known is None:
         raise Problem(UNKNOWN_COMMAND)
     return _shown(_told(request, order_id, known, payload_hash))

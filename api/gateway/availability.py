@@ -1,7 +1,7 @@
-"""Calls to the engine: one that is away or hangs is told, within a second, from a slow order.
+"""Detects within a second that Temporal is unavailable, however long a call may take.
 
-A call may take as long as its order does, so how long it takes says nothing of the engine. Whoever
-has waited for a moment asks whether the engine itself still answers.
+A call takes as long as its order does, so its duration says nothing about Temporal. After a moment
+without a response, a health check runs beside the call.
 """
 
 from __future__ import annotations
@@ -21,65 +21,69 @@ log = logging.getLogger("orderly.api")
 
 T = TypeVar("T")
 
-# Together less than a second: so soon a caller is told.
-PATIENCE_SECONDS = 0.25
-ANSWER_SECONDS = 0.65
+# Together less than a second.
+HEALTH_CHECK_INTERVAL_SECONDS = 0.25
+HEALTH_CHECK_SECONDS_MAX = 0.65
 
-# Whatever else it answers, it answers.
-SILENT = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE)
+# Any other status is a response.
+NO_RESPONSE = (
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.UNAVAILABLE,
+)
 
 
-async def answered(client: Client, asking: Coroutine[Any, Any, T]) -> T:
-    """What a call comes to; raises the Problem of an engine that is away as soon as it is.
+async def await_or_unavailable(client: Client, call: Coroutine[Any, Any, T]) -> T:
+    """Awaits a Temporal call; raises TemporalUnavailable as soon as the health check fails.
 
-    What was asked may have been heard all the same: it has to be such that it can be repeated.
+    Temporal may have received the call all the same: it has to be safe to repeat.
     """
-    call = asyncio.create_task(asking)
+    task = asyncio.create_task(call)
     try:
-        while not (await asyncio.wait([call], timeout=PATIENCE_SECONDS))[0]:
-            await _assert_alive(client, call)
-        return call.result()
-    except RuntimeError as error:  # What a client says that has never had a connection.
+        while not (await asyncio.wait([task], timeout=HEALTH_CHECK_INTERVAL_SECONDS))[0]:
+            await _assert_healthy(client, task)
+        return task.result()
+    except RuntimeError as error:  # By a client that has never been connected.
         raise TemporalUnavailable from error
     finally:
-        await _ended(call)
+        await _cancel_quietly(task)
 
 
-async def _assert_alive(client: Client, call: asyncio.Task[Any]) -> None:
-    """Raises a Problem if neither the engine nor the call answers in time."""
-    asking = asyncio.create_task(_silence(client))
-    await asyncio.wait([call, asking], return_when=asyncio.FIRST_COMPLETED)
-    silence = None if call.done() else asking.result()
-    await _ended(asking)
-    if silence is not None:
-        log.warning("Temporal is taken to be away: %s", silence)
+async def _assert_healthy(client: Client, call: asyncio.Task[Any]) -> None:
+    """Raises TemporalUnavailable if neither the health check nor the call gets a response."""
+    check = asyncio.create_task(_health_error(client))
+    await asyncio.wait([call, check], return_when=asyncio.FIRST_COMPLETED)
+    error = None if call.done() else check.result()
+    await _cancel_quietly(check)
+    if error is not None:
+        log.warning("Temporal unavailable: %s", error)
         raise TemporalUnavailable
 
 
-async def _silence(client: Client) -> str | None:
-    """What is wrong with the engine; None if it answers."""
+async def _health_error(client: Client) -> str | None:
+    """Why Temporal is unavailable; None if it responds."""
     now = asyncio.get_running_loop().time
-    deadline = now() + ANSWER_SECONDS
+    deadline = now() + HEALTH_CHECK_SECONDS_MAX
     while True:
-        # The client's own threads keep the time: a loop that is late says nothing of the engine.
-        left = timedelta(seconds=max(deadline - now(), 0.001))
+        # The client's own threads measure this timeout, so a slow event loop cannot exceed it.
+        timeout = timedelta(seconds=max(deadline - now(), 0.001))
         try:
-            serves = await client.service_client.check_health(timeout=left)
+            is_serving = await client.service_client.check_health(timeout=timeout)
         except RPCError as error:
-            # Before the time is up: the engine renews each connection now and then, and what was
-            # just begun on the old one is called off.
+            # CANCELLED before the deadline: the server renews connections now and then, which
+            # cancels the calls that have just begun.
             if error.status is RPCStatusCode.CANCELLED and now() < deadline:
                 continue
-            return f"{error.status.name}: {error}" if error.status in SILENT else None
+            return f"{error.status.name}: {error}" if error.status in NO_RESPONSE else None
         except RuntimeError as error:
             return str(error)
-        return None if serves else "it says that it does not serve"
+        return None if is_serving else "the health check reports that it is not serving"
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Lets a task end that nobody waits for any more, and nobody hears how."""
+async def _cancel_quietly(task: asyncio.Task[Any]) -> None:
+    """Cancels a task whose result is not needed any more."""
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
     if not task.cancelled():
-        task.exception()  # It has been looked at: nobody logs it.
+        task.exception()  # An exception that is never retrieved would be logged.

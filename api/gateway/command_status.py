@@ -1,4 +1,4 @@
-"""What became of a posted batch, by whoever can say: its order, the log, or its history."""
+"""The status of an asynchronous command: from its order, from the log, or from the history."""
 
 from __future__ import annotations
 
@@ -15,44 +15,47 @@ from workflows import history, idempotency
 from workflows.idempotency import CommandStatus
 from workflows.order import OrderWorkflow
 
-ASK_AT_MOST = timedelta(seconds=2)
+QUERY_TIMEOUT = timedelta(seconds=2)
 
 
-async def outcome(
+async def command_status(
     client: Client, pool: asyncpg.Pool, order_id: str, command_id: str
 ) -> CommandStatus | None:
-    """What became of it; None if nobody posted it, or it is long forgotten.
+    """The status of a command; None if it was never sent, or has been forgotten.
 
-    The order knows best. The log has what it has forgotten, or what it was before it ended. What
-    still waits for the order, or for any worker at all, is in its history. Raises a Problem if the
-    one that may know cannot be asked.
+    A query to the workflow answers first. The log has the commands that the workflow has forgotten,
+    and those of an ended order. Queued commands that no worker has processed are in the workflow's
+    history. Raises StorageUnavailable or TemporalUnavailable if the source that may know the
+    command is unavailable.
     """
-    for _ in range(2):  # It may be heard just between our question and our look at the history.
-        is_asked, known = await _told(client, order_id, command_id)
-        known = known or await _published(pool, order_id, command_id)
-        known = known or await _waiting(client, order_id, command_id, unheard=is_asked)
-        if known is not None or not is_asked:
-            return known
+    for _ in range(2):  # The command may be processed between the query and reading the history.
+        is_queried, status = await _by_query(client, order_id, command_id)
+        status = status or await _by_log(pool, order_id, command_id)
+        status = status or await _by_history(
+            client, order_id, command_id, unprocessed_only=is_queried
+        )
+        if status is not None or not is_queried:
+            return status
     return None
 
 
-async def _told(
+async def _by_query(
     client: Client, order_id: str, command_id: str
 ) -> tuple[bool, CommandStatus | None]:
-    """Whether the order could be asked, and what it said; nothing, if it does not run."""
+    """Whether the workflow could be queried, and the status; True and None if it is not running."""
     handle = client.get_workflow_handle_for(OrderWorkflow.run, order_id)
     try:
-        known = await handle.query(
-            OrderWorkflow.command_status, command_id, rpc_timeout=ASK_AT_MOST
+        status = await handle.query(
+            OrderWorkflow.command_status, command_id, rpc_timeout=QUERY_TIMEOUT
         )
     except RPCError as error:
         return error.status is RPCStatusCode.NOT_FOUND, None
-    except (WorkflowQueryFailedError, RuntimeError):  # The latter without any connection yet.
+    except (WorkflowQueryFailedError, RuntimeError):  # RuntimeError: not connected yet.
         return False, None
-    return True, known
+    return True, status
 
 
-async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> CommandStatus | None:
+async def _by_log(pool: asyncpg.Pool, order_id: str, command_id: str) -> CommandStatus | None:
     try:
         version = await log.version_of_command(pool, order_id, command_id)
         if version is None:
@@ -64,14 +67,14 @@ async def _published(pool: asyncpg.Pool, order_id: str, command_id: str) -> Comm
     return CommandStatus(result=results[command_id].result)
 
 
-async def _waiting(
-    client: Client, order_id: str, command_id: str, *, unheard: bool
+async def _by_history(
+    client: Client, order_id: str, command_id: str, *, unprocessed_only: bool
 ) -> CommandStatus | None:
     try:
         async for run in history.runs_of(client, order_id):
-            # The newest run was told of the older ones, and has all that is not yet taken in.
+            # The newest run is enough: it received the older ones' state, and all new signals.
             return await history.command_status(
-                run, client.data_converter, command_id, unprocessed_only=unheard
+                run, client.data_converter, command_id, unprocessed_only=unprocessed_only
             )
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable from error

@@ -1,19 +1,17 @@
-"""The one way to Temporal: takes a batch to its order, open or ended, exactly once.
+"""The gateway to Temporal: delivers command batches to orders, exactly once.
 
-Who sends waits for the answer; who posts waits only until the batch cannot be lost any more.
+A batch is executed synchronously, as a Temporal update, or queued, as a signal. Orders that have
+ended have no running workflow: see `ended_orders.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from datetime import timedelta
 
 import asyncpg
-from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -22,393 +20,223 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import (
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 import telemetry
-from api.gateway.availability import answered
+from api.gateway.availability import await_or_unavailable
+from api.gateway.command_message import CommandMessage
+from api.gateway.ended_orders import EndedOrders
+from api.gateway.retries import Retry, raise_rpc_error, retry_until
+from api.gateway.workflow_start import WorkflowStart
 from api.limits.concurrency import ConcurrencyLimiter
 from api.problems.errors import (
     IdempotencyKeyReused,
     OutcomeUnknown,
-    ServiceError,
-    StorageUnavailable,
     TemporalUnavailable,
     TooManyCommands,
-    UnknownOrder,
 )
-from eventlog import log
-from eventlog.envelope import Envelope
-from eventlog.postgres import UNAVAILABLE
-from orders.order import Order
-from workflows import idempotency
-from workflows.command_handler import Rejected, decide_batch, preview
-from workflows.messages import (
-    REOPENING,
-    CommandBatch,
-    CommandResult,
-    Preview,
-    QueuedCommands,
-    Rejection,
-    Snapshot,
-    WorkflowInput,
-)
-from workflows.order import CUSTOMER, STATUS, OrderWorkflow
-from workflows.web_ui import summary
+from workflows.command_handler import Rejected
+from workflows.messages import REOPENING, CommandResult, Preview, Rejection
+from workflows.order import OrderWorkflow
 
-T = TypeVar("T")
+ENQUEUE_SECONDS = 5.0
 
-PAUSE_SECONDS = 0.05
-POST_SECONDS = 5.0
-
-# What no worker takes gathers in the order's history, which Temporal ends by force at 50 MB; that
-# of an order which is looked after stays near 4,096 events or 4 MB.
+# Without a worker, queued commands accumulate in the workflow's history, which Temporal terminates
+# at 50 MB; that of an order with a worker stays near 4,096 events or 4 MB.
 HISTORY_EVENTS_MAX = 8_000
 HISTORY_BYTES_MAX = 16_000_000
 
-# Continue-as-new is under way; or the connection was just renewed or cut, or the time is up, which
-# the client calls CANCELLED, or UNKNOWN once it has tried in vain a few times.
-_SOON = (
-    *(RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED),
-    *(RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN),
-)
-_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
-
-# The server's name for an update whose workflow ended before it was answered.
-_ENDED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
-
-
-@dataclass(frozen=True)
-class CommandMessage:
-    """A batch, addressed: the order it goes to and the id under which it counts once."""
-
-    order_id: str
-    command_id: str
-    batch: CommandBatch
-    opens: bool = False
-    """Whether the order may begin with it."""
-    pointer: str = "#"
-    """JSON pointer to command number {} in the caller's request."""
-
-    @property
-    def queued(self) -> QueuedCommands:
-        return QueuedCommands(command_id=self.command_id, batch=self.batch, pointer=self.pointer)
-
-
-class _NotNow(Exception):
-    """Worth a retry in a moment; `error` is raised if the time is up before that."""
-
-    def __init__(self, error: ServiceError) -> None:
-        super().__init__(error)
-        self.error = error
+# The server's type for the failure of an update whose workflow ended before it responded.
+_WORKFLOW_ENDED = "AcceptedUpdateCompletedWorkflow"
 
 
 class Gateway:
-    """Sends instructions through one client; reads the log for orders that have ended."""
+    """Delivers command batches through one Temporal client."""
 
     def __init__(
-        self, client: Client, pool: asyncpg.Pool, task_queue: str, at_once: int | None = None
+        self, client: Client, pool: asyncpg.Pool, task_queue: str, max_concurrent: int | None = None
     ) -> None:
         self._client = client
-        self._pool = pool
         self._task_queue = task_queue
-        self._places = ConcurrencyLimiter(at_once)
-        self._places_to_post = ConcurrencyLimiter(
-            at_once
-        )  # Leaving goes faster than being answered.
+        self.ended_orders = EndedOrders(client, pool, task_queue)
+        # Apart, because enqueueing is faster, and the limits adapt to measured latencies.
+        self._executing = ConcurrencyLimiter(max_concurrent)
+        self._enqueueing = ConcurrencyLimiter(max_concurrent)
 
-    async def send(self, mail: CommandMessage, wait_seconds: float) -> CommandResult:
-        """The order's answer, once it is durable.
+    async def execute(self, message: CommandMessage, wait_seconds: float) -> CommandResult:
+        """The result of the batch, once it is durable.
 
-        The same mail again gets the same answer, whoever sends it and whatever happened between.
-        Raises Refused if the order says no, and a Problem if nobody can say in time.
+        The same message again gets the same result, from any process and at any time. Raises
+        Rejected, or a ServiceError if the result is not known in time.
         """
-        with telemetry.TRACER.start_as_current_span("send", kind=trace.SpanKind.CLIENT):
-            mail = _traced(mail)
+        with telemetry.TRACER.start_as_current_span("execute", kind=SpanKind.CLIENT):
+            traced = message.traced()
+
+            async def attempt(seconds: float) -> CommandResult | None:
+                result = await self._execute_running(traced, seconds)
+                return result or await self.ended_orders.execute(traced)
+
             deadline = asyncio.get_running_loop().time() + wait_seconds
+            while (result := await retry_until(deadline, attempt)) is None:
+                pass  # The order was reopened, and is now running.
+            return _assert_same_payload(result, message)
 
-            async def ask(left: float) -> CommandResult | None:
-                return await self._ask(mail, left) or await self._ask_ended(mail)
+    async def enqueue(self, message: CommandMessage) -> CommandResult | None:
+        """Makes the batch durable, which needs no worker, and returns None.
 
-            while (answer := await _persistently(ask, deadline)) is None:
-                pass  # It had to be reopened, and answers now as any open order.
-            return _checked(answer, mail)
-
-    async def post(self, mail: CommandMessage) -> CommandResult | None:
-        """Leaves a batch with its order for good, even if there is no worker; returns None.
-
-        Only an order that has ended may answer at once, by what the log has. Raises Refused if an
-        ended or a new order says no, and a Problem if the batch could not be left.
+        Only an ended order may have a result at once, from the log. Raises Rejected for a new or an
+        ended order, or a ServiceError if the batch could not be stored.
         """
-        with telemetry.TRACER.start_as_current_span("post", kind=trace.SpanKind.PRODUCER):
-            mail = _traced(mail)
-            deadline = asyncio.get_running_loop().time() + POST_SECONDS
+        with telemetry.TRACER.start_as_current_span("enqueue", kind=SpanKind.PRODUCER):
+            traced = message.traced()
 
-            async def leave(left: float) -> CommandResult | None:
-                with self._places_to_post.place():
-                    if await answered(self._client, self._leave(mail, left)):
+            async def attempt(seconds: float) -> CommandResult | None:
+                with self._enqueueing.place():
+                    signal = self._signal(traced, seconds)
+                    if await await_or_unavailable(self._client, signal):
                         return None
-                return await self._ask_ended(mail, mail.queued)
+                return await self.ended_orders.execute(traced, traced.queued)
 
-            answer = await _persistently(leave, deadline)
-            return _checked(answer, mail) if answer is not None else None
+            deadline = asyncio.get_running_loop().time() + ENQUEUE_SECONDS
+            result = await retry_until(deadline, attempt)
+            return _assert_same_payload(result, message) if result is not None else None
 
-    async def preview(self, mail: CommandMessage, wait_seconds: float) -> Preview:
-        """What a batch would do to its order now; nothing of it happens."""
+    async def preview(self, message: CommandMessage, wait_seconds: float) -> Preview:
+        """What the batch would do to the order now; it changes nothing."""
+
+        async def attempt(seconds: float) -> Preview:
+            result = await self._preview_running(message, seconds)
+            return result or await self.ended_orders.preview(message.order_id, message.batch)
+
         deadline = asyncio.get_running_loop().time() + wait_seconds
-        return await _persistently(lambda left: self._preview(mail, left), deadline)
+        return await retry_until(deadline, attempt)
 
-    async def _preview(self, mail: CommandMessage, seconds: float) -> Preview:
+    async def _preview_running(self, message: CommandMessage, seconds: float) -> Preview | None:
+        """The preview by the running workflow; None if there is none."""
         timeout = timedelta(seconds=seconds)
-        handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
+        handle = self._client.get_workflow_handle(message.order_id)
         try:
-            description = await answered(self._client, handle.describe(rpc_timeout=timeout))
+            describe = handle.describe(rpc_timeout=timeout)
+            description = await await_or_unavailable(self._client, describe)
             if description.status is WorkflowExecutionStatus.RUNNING:
-                asking = handle.query(OrderWorkflow.preview, mail.batch, rpc_timeout=timeout)
-                return await answered(self._client, asking)
+                query = handle.query(OrderWorkflow.preview, message.batch, rpc_timeout=timeout)
+                return await await_or_unavailable(self._client, query)
         except WorkflowQueryFailedError as error:
-            raise TemporalUnavailable() from error
+            raise TemporalUnavailable from error
         except RPCError as error:
-            _unless_unreachable(error)
-        stream = await self._stream(mail.order_id)
-        if not stream:
-            raise UnknownOrder(mail.order_id)
-        return preview(mail.batch, idempotency.from_stream(stream)[0], datetime.now(UTC))
+            raise_rpc_error(error)
+        return None
 
-    async def _ask(self, mail: CommandMessage, seconds: float) -> CommandResult | None:
-        """The answer of the order's workflow; None if none is running."""
-        # Before there is a place: what is refused here must not be taken for a fast command.
-        opening = self._opening(mail) if mail.opens else None
+    async def _execute_running(
+        self, message: CommandMessage, seconds: float
+    ) -> CommandResult | None:
+        """The result by the running workflow; None if there is none."""
+        # Before the limiter: a rejected opening must not count as a fast command.
+        start = self._start_operation(message) if message.creates_order else None
         try:
-            with self._places.place():
-                return await answered(self._client, self._asking(mail, opening, seconds))
+            with self._executing.place():
+                update = self._update(message, start, seconds)
+                return await await_or_unavailable(self._client, update)
         except WorkflowUpdateFailedError as error:
-            _unless_refused(error, mail)
+            _raise_update_error(error, message)
         except WorkflowAlreadyStartedError:
             pass
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise _NotNow(OutcomeUnknown()) from error
+            raise Retry(OutcomeUnknown()) from error
         except RPCError as error:
-            _unless_unreachable(error)
+            raise_rpc_error(error)
         return None
 
-    async def _asking(
+    def _start_operation(
+        self, message: CommandMessage
+    ) -> WithStartWorkflowOperation[OrderWorkflow, str]:
+        return WorkflowStart.of_opening(message).operation(self._task_queue)
+
+    async def _update(
         self,
-        mail: CommandMessage,
-        opening: WithStartWorkflowOperation[OrderWorkflow, str] | None,
+        message: CommandMessage,
+        start: WithStartWorkflowOperation[OrderWorkflow, str] | None,
         seconds: float,
     ) -> CommandResult:
-        timeout, batch = timedelta(seconds=seconds), mail.batch
-        answer: CommandResult
-        if opening is None:
-            handle = self._client.get_workflow_handle_for(OrderWorkflow.run, mail.order_id)
-            answer = await handle.execute_update(
+        timeout, batch = timedelta(seconds=seconds), message.batch
+        result: CommandResult
+        if start is None:
+            handle = self._client.get_workflow_handle(message.order_id)
+            result = await handle.execute_update(
                 batch.name,
                 batch,
-                id=mail.command_id,
+                id=message.command_id,
                 result_type=CommandResult,
                 rpc_timeout=timeout,
             )
-            return answer
+            return result
         try:
-            answer = await self._client.execute_update_with_start_workflow(
+            result = await self._client.execute_update_with_start_workflow(
                 batch.name,
                 batch,
-                id=mail.command_id,
+                id=message.command_id,
                 result_type=CommandResult,
-                start_workflow_operation=opening,
+                start_workflow_operation=start,
                 rpc_timeout=timeout,
             )
         except Exception:
-            # It has failed in two places. Where nobody looks, it would be logged as a bug.
+            # The operation has failed too: an error that is never retrieved is logged as a bug.
             with suppress(Exception):
                 async with asyncio.timeout(0):
-                    await opening.workflow_handle()
+                    await start.workflow_handle()
             raise
-        return answer
+        return result
 
-    async def _leave(self, mail: CommandMessage, seconds: float) -> bool:
-        """Whether the order's workflow has the batch now; not if none is running."""
-        timeout = timedelta(seconds=seconds)
+    async def _signal(self, message: CommandMessage, seconds: float) -> bool:
+        """Sends the batch to the running workflow; False if there is none."""
         try:
-            await self._check_room(mail.order_id, seconds)
-            if mail.opens:
-                reuse, after = WorkflowIDReusePolicy.REJECT_DUPLICATE, _opened(mail)
-                start = WorkflowInput.of_opening(mail.batch)
-                await self._start(mail.order_id, start, reuse, after, mail.queued)
+            await self._check_history_size(message.order_id, seconds)
+            if message.creates_order:
+                start = WorkflowStart.of_opening(message)
+                await start.execute(self._client, self._task_queue, message.queued)
             else:
-                handle = self._client.get_workflow_handle(mail.order_id)
-                await handle.signal(mail.batch.name, mail.queued, rpc_timeout=timeout)
+                handle = self._client.get_workflow_handle(message.order_id)
+                timeout = timedelta(seconds=seconds)
+                await handle.signal(message.batch.name, message.queued, rpc_timeout=timeout)
         except WorkflowAlreadyStartedError:
             return False
         except RPCError as error:
-            _unless_unreachable(error)
+            raise_rpc_error(error)
             return False
         return True
 
-    async def _check_room(self, order_id: str, seconds: float) -> None:
-        """Raises too-busy if so much waits for a worker that Temporal might end the order."""
+    async def _check_history_size(self, order_id: str, seconds: float) -> None:
+        """Raises TooManyCommands if the history is so large that Temporal might terminate it."""
         handle = self._client.get_workflow_handle(order_id)
         try:
-            running = await handle.describe(rpc_timeout=timedelta(seconds=seconds))
+            workflow = await handle.describe(rpc_timeout=timedelta(seconds=seconds))
         except RPCError as error:
-            _unless_unreachable(error)
+            raise_rpc_error(error)
             return
-        size = running.raw_description.workflow_execution_info.history_size_bytes
-        if running.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
-            raise TooManyCommands()
-
-    async def _ask_ended(
-        self, mail: CommandMessage, queued: QueuedCommands | None = None
-    ) -> CommandResult | None:
-        """The answer of an order that has ended, from the log; None if it had to be reopened.
-
-        Asked again, the reopened order answers as any open one. What is posted it has already.
-        """
-        stream = await self._stream(mail.order_id)
-        if not stream and not mail.opens:
-            raise UnknownOrder(mail.order_id)
-        order, results = idempotency.from_stream(stream)
-        if mail.command_id in results:
-            return results[mail.command_id].result
-        now = datetime.now(UTC)
-        events, after = decide_batch(mail.batch, order, mail.command_id, now)
-        if not events:
-            told = mail.batch
-            return idempotency.result_of(after, events, told.payload_hash, told.attempt_id)
-        await self._reopen(mail.order_id, order, idempotency.pack_results(results, now), queued)
-        return None
-
-    async def _stream(self, order_id: str) -> list[Envelope]:
-        """All events of an order that are published."""
-        try:
-            async with self._pool.acquire() as connection:
-                return await log.read_stream(connection, order_id)
-        except UNAVAILABLE as error:
-            raise StorageUnavailable() from error
-
-    async def _reopen(
-        self, order_id: str, order: Order, results: str, queued: QueuedCommands | None = None
-    ) -> None:
-        """Starts the order again where the log has it; of two who do, one finds it done."""
-        start = WorkflowInput(snapshot=Snapshot(order=order, results=results, reopened=True))
-        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
-        try:
-            starting = self._start(order_id, start, reuse, order, queued)
-            await answered(self._client, starting)
-        except RPCError as error:
-            _unless_unreachable(error)
-
-    async def _start(
-        self,
-        order_id: str,
-        start: WorkflowInput,
-        reuse: WorkflowIDReusePolicy,
-        shown: Order,
-        queued: QueuedCommands | None,
-    ) -> None:
-        """Starts the workflow, if it does not run, and leaves with it in one step what is posted.
-
-        `shown` is what the Web UI lists it as.
-        """
-        await self._client.start_workflow(
-            OrderWorkflow.run,
-            start,
-            id=order_id,
-            task_queue=self._task_queue,
-            id_reuse_policy=reuse,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=summary(shown),
-            search_attributes=_search_attributes(shown),
-            start_signal=queued.batch.name if queued else None,
-            start_signal_args=[queued] if queued else [],
-        )
-
-    def _opening(self, mail: CommandMessage) -> WithStartWorkflowOperation[OrderWorkflow, str]:
-        """Starts the workflow; raises Refused, and starts none, if the order would refuse."""
-        after = _opened(mail)
-        return WithStartWorkflowOperation(
-            OrderWorkflow.run,
-            WorkflowInput.of_opening(mail.batch),
-            id=mail.order_id,
-            task_queue=self._task_queue,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=summary(after),
-            search_attributes=_search_attributes(after),
-        )
+        size = workflow.raw_description.workflow_execution_info.history_size_bytes
+        if workflow.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
+            raise TooManyCommands
 
 
-async def _persistently(attempt: Callable[[float], Awaitable[T]], deadline: float) -> T:
-    """What an attempt with so many seconds left comes to; made again while it is too soon."""
-    now = asyncio.get_running_loop().time
-    while True:
-        try:
-            return await attempt(max(deadline - now(), 0.001))
-        except _NotNow as busy:
-            if deadline - now() < PAUSE_SECONDS:
-                raise busy.error from busy
-            await asyncio.sleep(PAUSE_SECONDS)
+def _assert_same_payload(result: CommandResult, message: CommandMessage) -> CommandResult:
+    if result.payload_hash != message.batch.payload_hash:
+        raise IdempotencyKeyReused
+    return result
 
 
-def _opened(mail: CommandMessage) -> Order:
-    """What the order becomes by its opening; raises Refused if it would refuse."""
-    now = datetime.now(UTC)
-    return decide_batch(mail.batch, Order(), mail.command_id, now)[1]
-
-
-def _checked(answer: CommandResult, mail: CommandMessage) -> CommandResult:
-    if answer.payload_hash != mail.batch.payload_hash:
-        raise IdempotencyKeyReused()
-    return answer
-
-
-def _unless_refused(error: WorkflowUpdateFailedError, mail: CommandMessage) -> None:
-    """Returns if the order has ended meanwhile; raises what else an update's failure means."""
+def _raise_update_error(error: WorkflowUpdateFailedError, message: CommandMessage) -> None:
+    """Raises what a failed update means; returns if the workflow has ended meanwhile."""
     cause = error.cause
     if not isinstance(cause, ApplicationError):
         raise error
-    if cause.type == _ENDED_MEANWHILE:
+    if cause.type == _WORKFLOW_ENDED:
         return
     if not cause.details:
-        raise error  # Not a refusal, whatever it looks like: those bring their reasons along.
-    refusal = Rejection.model_validate(cause.details[0])
-    if refusal.code == REOPENING:
-        raise _NotNow(OutcomeUnknown()) from error
-    if refusal.payload_hash not in (None, mail.batch.payload_hash):
-        raise IdempotencyKeyReused() from error  # It is remembered of another request.
-    raise Rejected(refusal) from error
-
-
-def _unless_unreachable(error: RPCError) -> None:
-    """Returns if no workflow of the order is running; raises what else a call's failure means."""
-    if error.status is RPCStatusCode.NOT_FOUND:
-        return
-    if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
-        raise _NotNow(TooManyCommands()) from error
-    if error.status in _SOON:
-        raise _NotNow(TemporalUnavailable()) from error
-    if error.status in _AWAY:
-        raise TemporalUnavailable() from error
-    raise error
-
-
-def _search_attributes(order: Order) -> TypedSearchAttributes:
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(CUSTOMER, order.customer_id),
-            SearchAttributePair(STATUS, str(order.status)),
-        ]
-    )
-
-
-def _traced(mail: CommandMessage) -> CommandMessage:
-    """The mail with the current span, if there is one, as what its order's spans belong under."""
-    carried = telemetry.traceparent(mail.batch.traceparent)
-    return replace(mail, batch=mail.batch.model_copy(update={"traceparent": carried}))
+        raise error  # No rejection: each of those has details.
+    rejection = Rejection.model_validate(cause.details[0])
+    if rejection.code == REOPENING:
+        raise Retry(OutcomeUnknown()) from error
+    if rejection.payload_hash not in (None, message.batch.payload_hash):
+        raise IdempotencyKeyReused from error  # It is the stored rejection of another request.
+    raise Rejected(rejection) from error

@@ -14,7 +14,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
-from api.gateway.gateway import CommandMessage, Gateway
+from api.gateway.command_message import CommandMessage
+from api.gateway.gateway import Gateway
 from api.limits.rate_limit import charge
 from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
 from api.problems.handlers import PROBLEMS
@@ -137,7 +138,7 @@ async def _send(
             traceparent=context.traceparent,
         ),
     )
-    await gateway.send(mail, WAIT_SECONDS)
+    await gateway.execute(mail, WAIT_SECONDS)
 
 
 def _unless_final(no: Rejected, happened_at: datetime) -> None:

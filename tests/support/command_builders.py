@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from api.context import short_hash
-from api.gateway.gateway import CommandMessage
+from api.gateway.command_message import CommandMessage
 from orders.commands import AddItemToOrder, OpenOrder, OrderCommand
 from workflows.messages import CommandBatch
 
@@ -19,7 +19,7 @@ def new_order_id() -> str:
 
 def opening(order_id: str, *more: OrderCommand, key: str = "open") -> CommandMessage:
     """Opens an order, and sends more along."""
-    return mail(order_id, OPENING, *more, key=key, opens=True)
+    return mail(order_id, OPENING, *more, key=key, creates_order=True)
 
 
 def bagels() -> AddItemToOrder:
@@ -32,14 +32,14 @@ def mail(
     *commands: OrderCommand,
     key: str | None = None,
     expected_versions: list[int] | None = None,
-    opens: bool = False,
+    creates_order: bool = False,
 ) -> CommandMessage:
     """One instruction; the same key and commands make the same one, in an attempt of its own."""
     command_id = short_hash("anonymous", key or secrets.token_hex(8))
     return CommandMessage(
         order_id=order_id,
         command_id=command_id,
-        opens=opens,
+        creates_order=creates_order,
         batch=CommandBatch(
             commands=[
                 c.with_generated_ids(short_hash(command_id, str(i))) for i, c in enumerate(commands)

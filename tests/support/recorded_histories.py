@@ -70,9 +70,9 @@ async def record(name: str) -> None:
 
 async def draft_to_cancelled(running: Running) -> list[str]:
     gateway = running.gateway
-    await gateway.send(opening(ORDER_ID, bagels()), 30)
+    await gateway.execute(opening(ORDER_ID, bagels()), 30)
     for number, commands in enumerate(DRAFT_COMMANDS):
-        await gateway.send(mail(ORDER_ID, *commands, key=str(number)), 30)
+        await gateway.execute(mail(ORDER_ID, *commands, key=str(number)), 30)
         await asyncio.sleep(0.2)  # So that each is published on its own.
     await running.client.get_workflow_handle(ORDER_ID).result()
     return [ORDER_ID]
@@ -130,10 +130,10 @@ async def fulfilled(running: Running) -> list[str]:
 async def asynchronous(running: Running) -> list[str]:
     """Asynchronous commands only, some of which are rejected."""
     gateway = running.gateway
-    await gateway.post(opening(ORDER_ID, bagels()))
+    await gateway.enqueue(opening(ORDER_ID, bagels()))
     for number, commands in enumerate(DRAFT_COMMANDS):
-        await gateway.post(mail(ORDER_ID, *commands, key=str(number)))
-        await gateway.post(mail(ORDER_ID, RemoveItemFromOrder(line_id="none")))
+        await gateway.enqueue(mail(ORDER_ID, *commands, key=str(number)))
+        await gateway.enqueue(mail(ORDER_ID, RemoveItemFromOrder(line_id="none")))
         await asyncio.sleep(0.2)
     await running.client.get_workflow_handle(ORDER_ID).result()
     return [ORDER_ID]
@@ -141,9 +141,9 @@ async def asynchronous(running: Running) -> list[str]:
 
 async def reopened(running: Running) -> list[str]:
     """The second run of an order: it had ended and was reopened by an asynchronous command."""
-    await running.gateway.send(opening(ORDER_ID, CancelOrder()), 30)
+    await running.gateway.execute(opening(ORDER_ID, CancelOrder()), 30)
     await running.client.get_workflow_handle(ORDER_ID).result()
-    await running.gateway.post(mail(ORDER_ID, AddNote(text="one more thing")))
+    await running.gateway.enqueue(mail(ORDER_ID, AddNote(text="one more thing")))
     await running.client.get_workflow_handle(ORDER_ID).result()
     return [ORDER_ID]
 

@@ -70,11 +70,11 @@ async def test_the_second_command_of_an_order_is_one_trace_to_the_commit_of_its_
         ours[name]
         for name in (
             "POST /v1/orders/{order_id}/commands/add-note",
-            "send",
+            "execute",
             "OrderWorkflow.execute",
         )
     )
-    assert set(ours) == {request.span.name, "send", "OrderWorkflow.execute"}
+    assert set(ours) == {request.span.name, "execute", "OrderWorkflow.execute"}
     assert request.span.parent_span_id.hex() == CALLER
     assert sent.span.parent_span_id == request.span.span_id
     assert executed.span.parent_span_id == sent.span.span_id
@@ -138,13 +138,13 @@ async def test_the_other_services_hear_of_the_trace(
         OpenOrder(customer_id="900", currency="USD", policy=Policy()),
         bagels(),
         PlaceOrder(),
-        opens=True,
+        creates_order=True,
     )
     async with serving(services) as simulators, http_client(5) as outside:
         settings = reaching(simulators, Settings(postgres_dsn="postgresql://unused"))
         activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
         async with run_worker(temporal.client, queue, pool, activities):
-            await Gateway(temporal.client, pool, queue).send(placing, 30)
+            await Gateway(temporal.client, pool, queue).execute(placing, 30)
             await until(lambda: len(heard) == 3)
 
     kinds = [key.removeprefix(f"{order_id}:").partition("-")[0] for key in heard]

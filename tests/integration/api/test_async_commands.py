@@ -415,7 +415,7 @@ async def continued_as_new(running: Running, path: str) -> None:
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await handle.describe()).run_id == first_run:
-            await running.gateway.send(mail(id_of(path), OPENING), 30)
+            await running.gateway.execute(mail(id_of(path), OPENING), 30)
 
 
 async def test_across_continue_as_new_nothing_is_lost_and_refusals_stay_known(
@@ -492,16 +492,16 @@ async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carri
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    await gateway.send(opening(order_id), 30)
-    await gateway.send(mail(order_id, CancelOrder()), 30)
+    await gateway.execute(opening(order_id), 30)
+    await gateway.execute(mail(order_id, CancelOrder()), 30)
     await ended(orderly, order_id)
     stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
     meanwhile = mail(order_id, AddNote(text="meanwhile"), key="meanwhile")
-    answer = await gateway.send(meanwhile, 30)
+    answer = await gateway.execute(meanwhile, 30)
     await ended(orderly, order_id)
 
     for late in (mail(order_id, AddNote(text="late")), meanwhile):
-        await gateway._reopen(order_id, stale, "", late.queued)
+        await gateway.ended_orders.reopen(order_id, stale, "", late.queued)
     await published(orderly.pool, order_id, answer.version + 1)
     await ended(orderly, order_id)
 
@@ -546,7 +546,7 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
     sent = f"{early.command_id}{early.batch.payload_hash}"
     href = f"/v1/orders/{early.order_id}/commands/async/{sent}"
     await refusal(orderly.http, href, 409, "not-allowed-now")
-    assert (await orderly.gateway.send(opening(early.order_id), 30)).version == 1
+    assert (await orderly.gateway.execute(opening(early.order_id), 30)).version == 1
 
 
 async def test_only_what_the_log_has_no_room_for_may_be_tried_again_under_its_key(

@@ -28,8 +28,8 @@ from workflows.client import connect
 
 
 @pytest.fixture(autouse=True)
-def no_patience(patience_with_the_engine: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.gateway.availability, "ANSWER_SECONDS", patience_with_the_engine)
+def production_health_check(health_check_seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.gateway.availability, "HEALTH_CHECK_SECONDS_MAX", health_check_seconds)
 
 
 # More than can be served

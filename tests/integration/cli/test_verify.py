@@ -25,8 +25,8 @@ async def own(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[Running]
 async def order_id(own: Running) -> str:
     """An order of two items, in the view."""
     order_id = new_order_id()
-    await own.gateway.send(opening(order_id, bagels()), 10)
-    await own.gateway.send(mail(order_id, bagels()), 10)
+    await own.gateway.execute(opening(order_id, bagels()), 10)
+    await own.gateway.execute(mail(order_id, bagels()), 10)
     answer = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 3})
     assert answer.status_code == 200, answer.text
     return order_id
@@ -39,7 +39,7 @@ async def verified(own: Running, sample: int | None = None) -> Report:
 
 async def test_undamaged_orders_have_no_differences(own: Running, order_id: str) -> None:
     other = new_order_id()
-    await own.gateway.send(opening(other), 10)
+    await own.gateway.execute(opening(other), 10)
     await own.http.get(f"/v1/orders/{other}", params={"min_version": 1})
     assert await verified(own) == Report(orders=2, histories=2)
     assert await verified(own, sample=1) == Report(orders=1, histories=1)

@@ -51,7 +51,7 @@ async def test_commands_accepted_while_the_log_is_unavailable_are_published_once
         run_worker(temporal.client, queue, pool),
     ):
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
-        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
         await head_reaches(pool, order_id, 1)
         await asyncio.to_thread(own_postgres.stop)
 
@@ -59,7 +59,7 @@ async def test_commands_accepted_while_the_log_is_unavailable_are_published_once
 
         async def send(number: int) -> int:
             async with at_once:
-                return (await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)).version
+                return (await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)).version
 
         versions = await asyncio.gather(*(send(number) for number in range(count)))
         assert sorted(versions) == list(range(2, count + 2))
@@ -81,7 +81,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
         run_worker(temporal.client, queue, pool),
     ):
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
-        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
         await head_reaches(pool, order_id, 1)
         await asyncio.to_thread(own_postgres.stop)
 
@@ -90,7 +90,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
         refusal = None
         while refusal is None and taken < 10_000:
             try:
-                taken = (await gateway.send(mail(order_id, *many), WAIT_SECONDS)).version
+                taken = (await gateway.execute(mail(order_id, *many), WAIT_SECONDS)).version
             except Rejected as refused:
                 refusal = refused.rejection
         assert refusal is not None
@@ -99,7 +99,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
 
         await asyncio.to_thread(own_postgres.ensure_postgres_running)
         await head_reaches(pool, order_id, taken)
-        later = await gateway.send(mail(order_id, AddNote(text="hi")), WAIT_SECONDS)
+        later = await gateway.execute(mail(order_id, AddNote(text="hi")), WAIT_SECONDS)
         assert later.version == taken + 1
 
 
@@ -107,7 +107,7 @@ async def test_events_are_scheduled_for_publishing_by_the_task_that_accepts_them
     orderly: Running,
 ) -> None:
     order_id = new_order_id()
-    await orderly.gateway.send(opening(order_id), WAIT_SECONDS)
+    await orderly.gateway.execute(opening(order_id), WAIT_SECONDS)
     await head_reaches(orderly.pool, order_id, 1)
     (history,) = await runs_of(orderly.client, order_id)
 
@@ -134,11 +134,11 @@ async def test_an_order_goes_on_when_nothing_is_cached(
         ),
     ):
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
-        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
         for number in range(60):
-            answer = await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+            answer = await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
             assert answer.version == number + 2
-        await gateway.send(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
+        await gateway.execute(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
         await head_reaches(pool, order_id, 63)
         assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 64))
 
@@ -151,19 +151,21 @@ async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_ru
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
 
         async with run_worker(temporal.client, queue, pool):
-            await gateway.send(opening(order_id, bagels()), WAIT_SECONDS)
+            await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
             await head_reaches(pool, order_id, 2)
 
         with monkeypatch.context() as changed:
             changed.setattr(workflows.command_handler, "decide_all", decide_dearer)
             async with run_worker(temporal.client, queue, pool):
                 with pytest.raises(OutcomeUnknown):
-                    await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), 3.0)
+                    await gateway.execute(mail(order_id, AddNote(text="hi"), key="a"), 3.0)
         assert "HistoryDiverged" in await failures(temporal.client, order_id)
         assert await log.head(pool, order_id) == 2
 
         async with run_worker(temporal.client, queue, pool):
-            answer = await gateway.send(mail(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS)
+            answer = await gateway.execute(
+                mail(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS
+            )
         assert (answer.version, answer.total) == (3, 50)
 
 
@@ -172,24 +174,24 @@ async def test_an_event_that_the_log_has_otherwise_is_never_overwritten_and_the_
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     foreign = Envelope.of(NoteAdded(note_id="n", text="?"), 2, NOW, ABOUT)
-    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
     await head_reaches(orderly.pool, order_id, 1)
     async with orderly.pool.acquire() as connection:
         await log.append(connection, order_id, [foreign])
 
-    await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
 
     async with asyncio.timeout(WAIT_SECONDS):
         while "Needs attention" not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
     stream = await log.read_stream(orderly.pool, order_id)
     assert [e.type for e in stream] == ["order-opened", "note-added"]
-    assert (await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)).status == "placed"
+    assert (await gateway.execute(mail(order_id, PlaceOrder()), WAIT_SECONDS)).status == "placed"
 
 
 async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Running) -> None:
     order_id = new_order_id()
-    await orderly.gateway.send(opening(order_id), WAIT_SECONDS)
+    await orderly.gateway.execute(opening(order_id), WAIT_SECONDS)
     handle = orderly.client.get_workflow_handle(order_id)
 
     await handle.cancel()
@@ -197,7 +199,7 @@ async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Runnin
     async with asyncio.timeout(WAIT_SECONDS):
         while "send cancel-order instead" not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
-    answer = await orderly.gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+    answer = await orderly.gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
     assert (answer.status, answer.version) == ("draft", 2)
     await head_reaches(orderly.pool, order_id, 2)
 
@@ -224,7 +226,7 @@ async def test_a_workflow_whose_command_never_came_gives_up(
         assert await handle.result() == "no command came"
 
         gateway = Gateway(environment.client, pool, "never-opened")
-        assert (await gateway.send(opening(order_id), WAIT_SECONDS)).version == 1
+        assert (await gateway.execute(opening(order_id), WAIT_SECONDS)).version == 1
 
 
 async def failures(client: Client, order_id: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from api.gateway.gateway import CommandMessage
+from api.gateway.command_message import CommandMessage
 from api.problems.errors import IdempotencyKeyReused, UnknownOrder
 from eventlog import log
 from orders.commands import AddNote, CancelOrder, PlaceOrder
@@ -24,14 +24,14 @@ WAIT_SECONDS = 30.0
 @pytest.mark.parametrize("count", [400, pytest.param(3_000, marks=pytest.mark.soak)])
 async def test_commands_sent_twice_at_once_are_applied_once(orderly: Running, count: int) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
     at_once = asyncio.Semaphore(4)
 
     async def send_twice(number: int) -> tuple[CommandResult, CommandResult]:
         async with at_once:
             first, second = await asyncio.gather(
                 *(
-                    gateway.send(mail(order_id, bagels(), key=str(number)), WAIT_SECONDS)
+                    gateway.execute(mail(order_id, bagels(), key=str(number)), WAIT_SECONDS)
                     for _ in range(2)
                 )
             )
@@ -57,28 +57,28 @@ async def test_a_repeated_key_gets_the_first_answer_in_the_run_and_in_later_ones
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    first_opening = await gateway.send(opening(order_id), WAIT_SECONDS)
-    first = await gateway.send(mail(order_id, bagels(), key="a"), WAIT_SECONDS)
-    assert await gateway.send(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
+    first_opening = await gateway.execute(opening(order_id), WAIT_SECONDS)
+    first = await gateway.execute(mail(order_id, bagels(), key="a"), WAIT_SECONDS)
+    assert await gateway.execute(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
     await continue_as_new(orderly, order_id)
-    assert await gateway.send(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
-    assert await gateway.send(opening(order_id), WAIT_SECONDS) == first_opening
+    assert await gateway.execute(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
+    assert await gateway.execute(opening(order_id), WAIT_SECONDS) == first_opening
 
 
 async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_and_after_the_end(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
     note, other_note = AddNote(text="ring twice"), AddNote(text="do not ring")
-    await gateway.send(mail(order_id, note, key="a"), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, note, key="a"), WAIT_SECONDS)
     await refuses_key(orderly, mail(order_id, other_note, key="a"))
     await continue_as_new(orderly, order_id)
     await refuses_key(orderly, mail(order_id, other_note, key="a"))
     await cancel_and_end(orderly, order_id)
     await refuses_key(orderly, mail(order_id, other_note, key="a"))
     await refuses_key(orderly, opening(order_id, bagels()))
-    await gateway.send(mail(order_id, AddNote(text="reopened"), key="b"), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, AddNote(text="reopened"), key="b"), WAIT_SECONDS)
     await refuses_key(orderly, mail(order_id, other_note, key="a"))
     assert [e.data.get("text") for e in await log.read_stream(orderly.pool, order_id)][1] == (
         "ring twice"
@@ -87,36 +87,36 @@ async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_an
 
 async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    first_opening = await gateway.send(opening(order_id, bagels()), WAIT_SECONDS)
-    note = await gateway.send(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
+    first_opening = await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
+    note = await gateway.execute(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
     await cancel_and_end(orderly, order_id)
 
-    assert same(await gateway.send(opening(order_id, bagels()), WAIT_SECONDS), first_opening)
-    repeated = await gateway.send(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
+    assert same(await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS), first_opening)
+    repeated = await gateway.execute(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
     assert same(repeated, note)
-    already_so = await gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    already_so = await gateway.execute(mail(order_id, CancelOrder()), WAIT_SECONDS)
     assert (already_so.version, already_so.event_types) == (4, [])
     with pytest.raises(Rejected) as refused:
-        await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
+        await gateway.execute(mail(order_id, PlaceOrder()), WAIT_SECONDS)
     assert refused.value.rejection.code == "not-allowed-now"
     with pytest.raises(Rejected) as stale:
-        await gateway.send(
+        await gateway.execute(
             mail(order_id, AddNote(text="late"), expected_versions=[3]), WAIT_SECONDS
         )
     assert (stale.value.rejection.code, stale.value.rejection.version) == ("version-conflict", 4)
     with pytest.raises(UnknownOrder):
-        await gateway.send(mail(new_order_id(), AddNote(text="late")), WAIT_SECONDS)
+        await gateway.execute(mail(new_order_id(), AddNote(text="late")), WAIT_SECONDS)
     assert not await is_running(orderly, order_id)
 
 
 async def test_an_order_reopened_by_two_at_once_is_reopened_once(orderly: Running) -> None:
     for _ in range(5):
         order_id, gateway = new_order_id(), orderly.gateway
-        await gateway.send(opening(order_id), WAIT_SECONDS)
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
         await cancel_and_end(orderly, order_id)
         answers = await asyncio.gather(
             *(
-                gateway.send(mail(order_id, AddNote(text=f"note {i}")), WAIT_SECONDS)
+                gateway.execute(mail(order_id, AddNote(text=f"note {i}")), WAIT_SECONDS)
                 for i in range(4)
             )
         )
@@ -129,14 +129,14 @@ async def test_an_order_reopened_by_two_at_once_is_reopened_once(orderly: Runnin
 
 async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
     await cancel_and_end(orderly, order_id)
     stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
-    await gateway.send(mail(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
     await ended(orderly, order_id)
 
-    await gateway._reopen(order_id, stale, results="")
-    answer = await gateway.send(mail(order_id, AddNote(text="late")), WAIT_SECONDS)
+    await gateway.ended_orders.reopen(order_id, stale, results="")
+    answer = await gateway.execute(mail(order_id, AddNote(text="late")), WAIT_SECONDS)
 
     assert answer.version == 4
     await ended(orderly, order_id)
@@ -152,7 +152,7 @@ def same(one: CommandResult, other: CommandResult) -> bool:
 
 async def refuses_key(orderly: Running, sent: CommandMessage) -> None:
     with pytest.raises(IdempotencyKeyReused):
-        await orderly.gateway.send(sent, WAIT_SECONDS)
+        await orderly.gateway.execute(sent, WAIT_SECONDS)
 
 
 async def continue_as_new(orderly: Running, order_id: str) -> None:
@@ -161,9 +161,9 @@ async def continue_as_new(orderly: Running, order_id: str) -> None:
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(60):
         while (await handle.describe()).run_id == first_run:
-            await orderly.gateway.send(mail(order_id, OPENING), WAIT_SECONDS)
+            await orderly.gateway.execute(mail(order_id, OPENING), WAIT_SECONDS)
 
 
 async def cancel_and_end(orderly: Running, order_id: str) -> None:
-    await orderly.gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    await orderly.gateway.execute(mail(order_id, CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)

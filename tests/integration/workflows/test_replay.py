@@ -82,15 +82,15 @@ async def test_order_stays_on_its_worker_version_until_it_continues_as_new(
         )
         async with old, new:
             await make_current(temporal, name, "old")
-            await gateway.send(opening(order_id), WAIT_SECONDS)
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
             await make_current(temporal, name, "new")
-            await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+            await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
             assert await build_of(temporal, order_id) == "old"
 
             async with asyncio.timeout(60):
                 while await build_of(temporal, order_id) == "old":
-                    await gateway.send(mail(order_id, OPENING), WAIT_SECONDS)
-            answer = await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
+                    await gateway.execute(mail(order_id, OPENING), WAIT_SECONDS)
+            answer = await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
             assert (answer.version, await build_of(temporal, order_id)) == (3, "new")
 
 

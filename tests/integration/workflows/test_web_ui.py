@@ -25,7 +25,7 @@ WAIT_SECONDS = 30.0
 async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     handle = orderly.client.get_workflow_handle(order_id)
-    await gateway.send(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
+    await gateway.execute(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
     await published(orderly, order_id, 3)
 
     description = await handle.describe()
@@ -37,9 +37,9 @@ async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> 
     assert "version 3" in details
     assert details.count("- 1 × ROLLS: BAGELS (1095275) at 0.50 USD: **0.50 USD**") == 2
 
-    await gateway.send(mail(order_id, PlaceOrder()), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, PlaceOrder()), WAIT_SECONDS)
     assert (await handle.describe()).typed_search_attributes[STATUS] == "placed"
-    await gateway.send(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)
     ended_as = await handle.describe()
     assert ended_as.typed_search_attributes[STATUS] == "cancelled"
@@ -48,7 +48,7 @@ async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> 
 
 async def test_each_publish_says_what_it_publishes(orderly: Running) -> None:
     order_id = new_order_id()
-    await orderly.gateway.send(opening(order_id, bagels(), bagels(), PlaceOrder()), WAIT_SECONDS)
+    await orderly.gateway.execute(opening(order_id, bagels(), bagels(), PlaceOrder()), WAIT_SECONDS)
     await published(orderly, order_id, 4)
     (history,) = await runs_of(orderly.client, order_id)
     (scheduled,) = [
@@ -64,7 +64,7 @@ async def test_each_publish_says_what_it_publishes(orderly: Running) -> None:
 async def test_what_people_wrote_is_not_shown(orderly: Running) -> None:
     order_id = new_order_id()
     note = AddNote(text="leave it with Mrs Miller")
-    await orderly.gateway.send(opening(order_id, note), WAIT_SECONDS)
+    await orderly.gateway.execute(opening(order_id, note), WAIT_SECONDS)
     description = await orderly.client.get_workflow_handle(order_id).describe()
     shown = await current_details(orderly.client, order_id)
     shown += str(await description.static_summary()) + str(description.typed_search_attributes)
@@ -73,10 +73,10 @@ async def test_what_people_wrote_is_not_shown(orderly: Running) -> None:
 
 async def test_timeline_shows_each_command_by_its_own_name(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
-    await gateway.send(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
-    await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)
-    await gateway.post(mail(order_id, AddNote(text="leave it with Mrs Miller")))
-    await gateway.send(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
+    await gateway.execute(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
+    await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
+    await gateway.enqueue(mail(order_id, AddNote(text="leave it with Mrs Miller")))
+    await gateway.execute(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)
 
     events = await shown_by_temporal(orderly, order_id)
@@ -95,7 +95,7 @@ async def test_start_event_shows_what_the_order_was_opened_with(orderly: Running
     for asynchronous in (False, True):
         order_id, gateway = new_order_id(), orderly.gateway
         first = opening(order_id, bagels())
-        await (gateway.post(first) if asynchronous else gateway.send(first, WAIT_SECONDS))
+        await (gateway.enqueue(first) if asynchronous else gateway.execute(first, WAIT_SECONDS))
         started, *_ = await shown_by_temporal(orderly, order_id)
         (payload,) = started["workflowExecutionStartedEventAttributes"]["input"]["payloads"]
         shown[asynchronous] = json.loads(base64.b64decode(payload["data"]))
@@ -106,12 +106,12 @@ async def test_start_event_shows_what_the_order_was_opened_with(orderly: Running
 async def test_signals_and_updates_that_carry_no_commands_change_nothing(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     handle = orderly.client.get_workflow_handle(order_id)
-    await gateway.send(opening(order_id), WAIT_SECONDS)
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
     for payload in ([], ["text"], [{"command_id": 1}], [None, None]):
         await handle.signal("place-order", args=payload)
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update("place-order", args=payload)
-    assert (await gateway.send(mail(order_id, bagels()), WAIT_SECONDS)).version == 2
+    assert (await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)).version == 2
     await assert_replays(await runs_of(orderly.client, order_id))
 
 
