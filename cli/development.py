@@ -45,14 +45,14 @@ def up(
     ] = None,
 ) -> None:
     """Run the whole stack until Ctrl-C, with simulated payments, stock and shipping."""
-    from dev.stack import Screen, StackOptions, running_stack
+    from dev.stack import ProgressDisplay, StackOptions, run_stack
 
     async def serve() -> None:
-        screen = Screen()
+        display = ProgressDisplay()
         ports = (api_port, temporal_port, ui_port)
         options = StackOptions(data_dir, *ports, info_file, simulators_port)
-        async with running_stack(options, screen.report) as stack:
-            screen.welcome(stack, "Ctrl-C stops it; the next `orderly up` continues from here.")
+        async with run_stack(options, display.report) as stack:
+            display.welcome(stack, "Ctrl-C stops it; the next `orderly up` continues from here.")
             await asyncio.Event().wait()
 
     run(until_signal(serve()), _stack_failures())
@@ -77,16 +77,16 @@ def demo(
     """Replay 1,000 real baskets as orders, and reconcile every cent and piece."""
     from dev.demo import replay
     from dev.demo.baskets import PACKAGED_BASKETS, BasketsError, read_baskets
-    from dev.stack import Screen, StackOptions, running_stack
+    from dev.stack import ProgressDisplay, StackOptions, run_stack
 
     async def perform(data_dir: str) -> int:
-        screen = Screen()
+        display = ProgressDisplay()
         # A directory and ports of its own, so that an `orderly up` may run beside it.
         options = StackOptions(Path(data_dir), 0, 0, 0)
-        async with running_stack(options, screen.report) as stack:
+        async with run_stack(options, display.report) as stack:
             code = await replay.run(stack, wanted)
             if keep:
-                screen.welcome(stack, "Ctrl-C stops it and deletes its data.")
+                display.welcome(stack, "Ctrl-C stops it and deletes its data.")
                 with suppress(asyncio.CancelledError):
                     await asyncio.Event().wait()
             return code
@@ -153,7 +153,7 @@ def token(
 
 
 def _stack_failures() -> Failures:
-    from dev.stack import OccupiedError, StackError
+    from dev.stack import ResourceInUse, StackError
     from settings import SettingsError
 
-    return {OccupiedError: EXIT_USAGE, SettingsError: EXIT_USAGE, StackError: EXIT_FAILED}
+    return {ResourceInUse: EXIT_USAGE, SettingsError: EXIT_USAGE, StackError: EXIT_FAILED}

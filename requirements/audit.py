@@ -1,4 +1,4 @@
-"""Looks up known vulnerabilities of all that is locked; `make audit`. It needs the network."""
+"""Looks up known vulnerabilities of all locked packages: `make audit`. It needs the network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ OPTIONS = ("--disable-pip", "--require-hashes", "--progress-spinner=off", "--for
 
 def main() -> int:
     locks = [word for lock in LOCKS for word in ("--requirement", str(lock))]
-    asked = [sys.executable, "-m", "pip_audit", *OPTIONS, *locks]
-    run = subprocess.run(asked, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip_audit", *OPTIONS, *locks]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         report: dict[str, Any] = json.loads(run.stdout)
-    except ValueError:  # It says why in a stack trace, whose last line begins with what it was.
+    except ValueError:  # pip-audit failed with a traceback, whose last line begins with the error.
         code, lines = 2, [_unanswered("nothing", run.stderr.rstrip().rpartition("\n")[2])]
     else:
         code, lines = verdict(report)
@@ -27,15 +27,15 @@ def main() -> int:
 
 
 def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
-    """What to say: with 0 if nothing is known of any package, 1 if something is, 2 if who knows.
+    """Exit code and lines: 0 without vulnerabilities, 1 with some, 2 if packages were skipped.
 
-    By itself pip-audit passes over what it could learn nothing about, and says that all is well.
+    pip-audit itself succeeds when it skips packages.
     """
     packages = report["dependencies"]
     answered = [package for package in packages if "skip_reason" not in package]
     lines = [
         f"{package['name']} {package['version']}: {known['id']},"
-        f" mended in {', '.join(known['fix_versions']) or 'no version yet'}"
+        f" fixed in {', '.join(known['fix_versions']) or 'no version yet'}"
         for package in answered
         for known in package["vulns"]
     ]
@@ -48,8 +48,8 @@ def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
 def _unanswered(what: str, error: str = "") -> str:
     why = f" ({error.partition(':')[0]})" if error else ""
     return (
-        f"make audit: the vulnerability service answered for {what}{why}; ask again from where it "
-        "can be reached."
+        f"make audit: the vulnerability service answered for {what}{why}; repeat it where the "
+        "service can be reached."
     )
 
 

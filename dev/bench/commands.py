@@ -23,7 +23,7 @@ from dev.bench.orderly_api import OrderlySystem, orderly_system
 from dev.bench.report import Json, compare, positive_integer, summarize
 from dev.bench.temporal_baseline import TemporalBaseline, temporal_baseline
 from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
-from dev.stack import Stack, StackOptions, running_stack
+from dev.stack import Stack, StackOptions, run_stack
 
 BASKETS_MAX = 300
 WARM_UP_ORDERS = 40
@@ -47,7 +47,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
         console.print("starting the embedded stack …")
         async with (
-            running_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack,
+            run_stack(StackOptions(Path(data_dir), 0, 0, 0)) as stack,
             temporal_baseline(stack, options.clients) as baseline,
             orderly_system(stack, options.clients) as orderly,
         ):

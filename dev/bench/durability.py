@@ -20,7 +20,7 @@ from dev.bench import machine, sql_upper_bound
 from dev.bench.events import OrderEnvelope, generate_events
 from dev.bench.report import Json, describe_machine, numeric_table, positive_integer
 from dev.bench.servers import postgres
-from dev.stack.child import Child
+from dev.stack.supervisor import SupervisedProcess
 from eventlog import log
 from eventlog.postgres import connect_pool
 
@@ -144,7 +144,7 @@ async def _read_by_position(pool: asyncpg.Pool, done: asyncio.Event) -> int:
             await asyncio.sleep(POLL_S)
 
 
-async def _kill_repeatedly(projectors: list[Child], done: asyncio.Event) -> int:
+async def _kill_repeatedly(projectors: list[SupervisedProcess], done: asyncio.Event) -> int:
     """Kills a random projector and starts it again, at least once; returns the number of kills."""
     dice = Random(1)
     kills = 0
@@ -153,8 +153,10 @@ async def _kill_repeatedly(projectors: list[Child], done: asyncio.Event) -> int:
             async with asyncio.timeout(dice.uniform(*KILL_INTERVAL_S)):
                 await done.wait()
         victim = dice.choice(projectors)
-        if victim.ending is not None:
-            raise RuntimeError(f"{victim.name} {victim.ending}: {victim.program.log.read_text()}")
+        if victim.exit_reason is not None:
+            raise RuntimeError(
+                f"{victim.name} {victim.exit_reason}: {victim.program.log.read_text()}"
+            )
         await _kill(victim)
         await victim.start()
         kills += 1
@@ -162,9 +164,9 @@ async def _kill_repeatedly(projectors: list[Child], done: asyncio.Event) -> int:
             return kills
 
 
-async def _kill(projector: Child) -> None:
+async def _kill(projector: SupervisedProcess) -> None:
     os.kill(projector.pid, signal.SIGKILL)
-    while projector.ending is None:
+    while projector.exit_reason is None:
         await asyncio.sleep(POLL_S)
 
 

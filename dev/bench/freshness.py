@@ -28,7 +28,7 @@ from dev.bench.report import (
     positive_integer,
 )
 from dev.bench.servers import run_python
-from dev.stack import Stack, StackOptions, running_stack
+from dev.stack import Stack, StackOptions, run_stack
 
 CLIENTS = 30  # More than are ever busy: no command is sent late.
 SEEN_S_MAX = 60.0
@@ -149,7 +149,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
     rounds: list[Json] = []
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as folder:
         console.print("starting the embedded stack …")
-        async with running_stack(StackOptions(Path(folder), 0, 0, 0)) as stack:
+        async with run_stack(StackOptions(Path(folder), 0, 0, 0)) as stack:
             postgres = await asyncpg.connect(stack.postgres_dsn)
             await postgres.execute("CREATE DATABASE baseline")
             dsn = stack.postgres_dsn.replace("/postgres?", "/baseline?")

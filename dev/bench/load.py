@@ -31,7 +31,7 @@ from dev.bench.report import (
     positive_integer,
 )
 from dev.bench.servers import run_python
-from dev.stack import StackOptions, running_stack
+from dev.stack import StackOptions, run_stack
 
 SHARES = (0.25, 0.5, 1.0, 2.0)
 CLIENTS = {"commands": 8, "reads": 16, "lists": 16}  # With these, the throughput is highest.
@@ -65,7 +65,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
     """Runs the whole stack, and overloads it."""
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as data_dir:
         console.print("starting the embedded stack …")
-        async with running_stack(
+        async with run_stack(
             StackOptions(Path(data_dir), 0, 0, 0, max_concurrent_commands=None)
         ) as stack:
             temporal = await machine.temporal(stack.temporal_address)

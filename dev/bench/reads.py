@@ -24,8 +24,8 @@ from dev.bench.servers import (
     run_python,
     wait_until_responding,
 )
-from dev.stack.child import Program
-from dev.stack.claim import LOOPBACK, free_ports
+from dev.stack.ports import LOOPBACK, free_ports
+from dev.stack.supervisor import Program
 
 COMPARED_MAX = 20  # Responses of both systems that are compared.
 LABELS = {

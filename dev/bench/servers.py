@@ -16,9 +16,10 @@ import psutil  # type: ignore[import-untyped]
 
 from dev.bench import orderly_projector
 from dev.stack import StackError, programs
-from dev.stack.child import Child, Program
-from dev.stack.claim import LOOPBACK, claim, free_ports
+from dev.stack.data_dir import lock_data_dir
+from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import Addresses
+from dev.stack.supervisor import Program, SupervisedProcess
 
 ROOT = Path(__file__).parents[2]
 READY_S_MAX = 60.0
@@ -43,14 +44,14 @@ class PostgresServer:
         await orderly_projector.prepare(dsn)
         return dsn
 
-    async def start(self, program: Program) -> Child:
+    async def start(self, program: Program) -> SupervisedProcess:
         """Starts a program."""
-        child = Child(program, self._lock_fd)
+        child = SupervisedProcess(program, self._lock_fd)
         self._exit_stack.push_async_callback(child.stop)
         await child.start()
         return child
 
-    async def start_api(self, dsn: str, name: str = "api") -> tuple[str, Child]:
+    async def start_api(self, dsn: str, name: str = "api") -> tuple[str, SupervisedProcess]:
         """Starts an API process; returns its URL once it responds."""
         [port] = free_ports({name: 0})
         child = await self.start_orderly("api", dsn, port, name)
@@ -58,7 +59,9 @@ class PostgresServer:
         await wait_until_responding(child, url)
         return url, child
 
-    async def start_orderly(self, command: str, dsn: str, port: int = 0, name: str = "") -> Child:
+    async def start_orderly(
+        self, command: str, dsn: str, port: int = 0, name: str = ""
+    ) -> SupervisedProcess:
         """Starts a process of orderly, without tracing and without Temporal."""
         nowhere = f"{LOOPBACK}:1"
         addresses = Addresses(
@@ -71,7 +74,9 @@ class PostgresServer:
             simulators_url=f"http://{nowhere}",
         )
         name, off = name or command, {"OTEL_SDK_DISABLED": "true"}
-        return await self.start(programs.ours(addresses, self.folder, name, command, **off))
+        return await self.start(
+            programs.orderly_process(addresses, self.folder, name, command, **off)
+        )
 
 
 @asynccontextmanager
@@ -83,7 +88,9 @@ async def postgres(*settings: str) -> AsyncIterator[PostgresServer]:
             sockets = folder / "sockets"
             sockets.mkdir(mode=0o700)
             dsn = f"postgresql://postgres@/postgres?host={sockets}&port=5432"
-            server = PostgresServer(dsn, folder, await claim(folder, exit_stack), exit_stack)
+            server = PostgresServer(
+                dsn, folder, await lock_data_dir(folder, exit_stack), exit_stack
+            )
             program = await programs.postgres(folder, folder, sockets)
             options = [word for setting in settings for word in ("-c", setting)]
             child = await server.start(replace(program, command=[*program.command, *options]))
@@ -91,30 +98,32 @@ async def postgres(*settings: str) -> AsyncIterator[PostgresServer]:
             yield server
 
 
-async def _wait_until_connecting(child: Child, dsn: str) -> None:
+async def _wait_until_connecting(child: SupervisedProcess, dsn: str) -> None:
     async def connects() -> None:
         await (await asyncpg.connect(dsn)).close()
 
     await _wait_until(child, connects, (OSError, asyncpg.PostgresError))
 
 
-async def wait_until_responding(child: Child, url: str) -> None:
+async def wait_until_responding(child: SupervisedProcess, url: str) -> None:
     """Returns once an HTTP server responds; raises StackError if it ends before."""
     async with httpx.AsyncClient() as http:
         await _wait_until(child, lambda: http.get(url), (httpx.TransportError,))
 
 
 async def _wait_until(
-    child: Child, attempt: Callable[[], Awaitable[object]], failures: tuple[type[Exception], ...]
+    child: SupervisedProcess,
+    attempt: Callable[[], Awaitable[object]],
+    failures: tuple[type[Exception], ...],
 ) -> None:
     async with asyncio.timeout(READY_S_MAX):
         while True:
             try:
                 await attempt()
             except failures:
-                if child.ending is not None:
+                if child.exit_reason is not None:
                     log = child.program.log.read_text()
-                    raise StackError(f"{child.name} {child.ending}: {log}") from None
+                    raise StackError(f"{child.name} {child.exit_reason}: {log}") from None
                 await asyncio.sleep(0.05)
             else:
                 return

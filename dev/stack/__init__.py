@@ -1,7 +1,7 @@
 """The embedded stack: Postgres, Temporal, simulators, projector, worker, API, each a process."""
 
-from dev.stack.claim import OccupiedError, StackError
-from dev.stack.running import Stack, StackOptions, running_stack
-from dev.stack.screen import Screen
+from dev.stack.display import ProgressDisplay
+from dev.stack.errors import ResourceInUse, StackError
+from dev.stack.stack import Stack, StackOptions, run_stack
 
-__all__ = ["OccupiedError", "Screen", "Stack", "StackError", "StackOptions", "running_stack"]
+__all__ = ["ProgressDisplay", "ResourceInUse", "Stack", "StackError", "StackOptions", "run_stack"]

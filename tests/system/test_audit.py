@@ -1,4 +1,4 @@
-"""The audit of dependencies says what is known, and never that all is well where nobody knows."""
+"""`make audit` reports known vulnerabilities, and fails if a package was not looked up."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ BROKEN = {"name": "broken", "version": "1.0", "vulns": [KNOWN, {"id": "X-2", "fi
 UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
 
 
-def test_nothing_is_known() -> None:
+def test_no_vulnerability_is_known() -> None:
     assert verdict({"dependencies": [SOUND]}) == (0, ["1 packages, 0 known vulnerabilities"])
 
 
-def test_what_is_known_is_named_with_what_mends_it() -> None:
+def test_known_vulnerability_is_reported_with_the_fixed_version() -> None:
     code, lines = verdict({"dependencies": [SOUND, BROKEN]})
     assert (code, lines[:2]) == (
         1,
-        ["broken 1.0: CVE-2026-1, mended in 1.1", "broken 1.0: X-2, mended in no version yet"],
+        ["broken 1.0: CVE-2026-1, fixed in 1.1", "broken 1.0: X-2, fixed in no version yet"],
     )
 
 
-def test_a_package_that_is_passed_over_is_a_failure() -> None:
+def test_skipped_package_is_a_failure() -> None:
     code, lines = verdict({"dependencies": [SOUND, UNKNOWN]})
     assert code == 2
     assert "answered for 1 of 2 packages" in lines[-1]
 
 
-def test_where_the_service_cannot_be_reached_it_says_so_and_fails(tmp_path: Path) -> None:
+def test_unreachable_service_is_a_failure(tmp_path: Path) -> None:
     nowhere = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
     nowhere |= {name.lower(): address for name, address in nowhere.items()}
     known_before = {"XDG_CACHE_HOME": str(tmp_path), "NO_PROXY": "", "no_proxy": ""}
@@ -51,7 +51,7 @@ def test_where_the_service_cannot_be_reached_it_says_so_and_fails(tmp_path: Path
 
 @asynccontextmanager
 async def advisories(known: dict[str, Any]) -> AsyncIterator[tuple[str, set[str]]]:
-    """A service that knows this of packages, by name; where it is, and of which it was asked."""
+    """A service with these advisories by package; yields its URL, and the packages asked for."""
     app, asked = FastAPI(), set[str]()
 
     @app.post("/")
@@ -64,8 +64,8 @@ async def advisories(known: dict[str, Any]) -> AsyncIterator[tuple[str, set[str]
         yield str(http.base_url), asked
 
 
-async def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_path: Path) -> None:
-    """The whole run, with an OSV service of the test's own in place of the public ones."""
+async def test_every_locked_package_is_looked_up(tmp_path: Path) -> None:
+    """Runs the audit against an OSV service of the test."""
     text = "\n".join(lock.read_text() for lock in LOCKS)
     locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;]+)", text, re.MULTILINE))
     assert len(locked) > 30
@@ -87,8 +87,8 @@ async def test_every_locked_package_is_asked_for_and_what_is_known_is_told(tmp_p
         assert audit.returncode == code, audit.stderr
         lines = (audit.stdout or audit.stderr).splitlines()
         assert lines[-1] == f"{len(asked)} packages, {code} known vulnerabilities"
-        told = f"fastapi {locked['fastapi']}: PYSEC-2026-1, mended in 9999.0"
+        told = f"fastapi {locked['fastapi']}: PYSEC-2026-1, fixed in 9999.0"
         assert lines[:-1] == [told] * code
-        # Some are only for other machines than this.
+        # Some packages are for other platforms only.
         assert asked <= locked.keys()
         assert len(asked) > len(locked) * 0.8

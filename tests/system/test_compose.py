@@ -1,4 +1,4 @@
-"""docker-compose.yml is sound, as far as can be told without an engine to run it."""
+"""docker-compose.yml is valid and consistent, as far as that shows without running it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from settings import Settings, SimulatorSettings, TokenRules, api_from_environme
 from tests.support.environment import reading
 from tests.support.paths import ROOT
 
-OURS = ("api", "worker", "projector", "migrate")
+ORDERLY = ("api", "worker", "projector", "migrate")
 
 
 def compose(*arguments: str) -> str:
@@ -34,20 +34,20 @@ def test_docker_compose_accepts_the_file() -> None:
     assert compose("config", "--quiet") == ""
 
 
-def test_it_describes_what_the_embedded_stack_runs(services: dict[str, Any]) -> None:
+def test_services_are_those_of_the_embedded_stack(services: dict[str, Any]) -> None:
     others = {"postgres", "temporal", "temporal-postgres", "temporal-ui", "simulators"}
-    assert set(OURS) | others <= set(services)
+    assert set(ORDERLY) | others <= set(services)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_processes_can_use_their_settings(services: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize("name", ORDERLY)
+def test_settings_of_every_process_are_accepted(services: dict[str, Any], name: str) -> None:
     settings = reading(services[name]["environment"], lambda: from_environment(Settings))
 
-    assert settings.api_host == "0.0.0.0", "the port that is published leads to the container's own"
+    assert settings.api_host == "0.0.0.0", "published ports lead to the container's address"
     assert settings.api_port == services["api"]["ports"][0]["target"]
 
 
-def test_the_api_asks_its_callers_for_tokens(services: dict[str, Any]) -> None:
+def test_api_requires_tokens(services: dict[str, Any]) -> None:
     environment = services["api"]["environment"]
     tokens = reading(environment, api_from_environment).tokens
     assert tokens == TokenRules("orderly", "orderly", secret=environment["ORDERLY_TOKEN_SECRET"])
@@ -57,8 +57,8 @@ def test_simulators_and_orderly_share_urls_and_secret(services: dict[str, Any]) 
     settings = reading(services["worker"]["environment"], lambda: from_environment(Settings))
     simulators = services["simulators"]
     assert "--port=8070" in simulators["command"]
-    for party in ("payments", "stock", "shipping"):
-        assert getattr(settings, f"{party}_url") == f"http://simulators:8070/{party}"
+    for service in ("payments", "stock", "shipping"):
+        assert getattr(settings, f"{service}_url") == f"http://simulators:8070/{service}"
     assert reading(
         simulators["environment"], lambda: from_environment(SimulatorSettings)
     ) == SimulatorSettings(
@@ -67,7 +67,7 @@ def test_simulators_and_orderly_share_urls_and_secret(services: dict[str, Any]) 
     )
 
 
-def test_ports_are_published_on_the_loopback_interface_alone(services: dict[str, Any]) -> None:
+def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
     published = {
         name: [port["host_ip"] for port in service["ports"]]
         for name, service in services.items()
@@ -76,7 +76,7 @@ def test_ports_are_published_on_the_loopback_interface_alone(services: dict[str,
     assert published == {"api": ["127.0.0.1"], "temporal-ui": ["127.0.0.1"]}
 
 
-def test_every_foreign_image_has_a_version(services: dict[str, Any]) -> None:
+def test_every_other_image_has_a_version(services: dict[str, Any]) -> None:
     unversioned = [
         name
         for name, service in services.items()
@@ -85,7 +85,7 @@ def test_every_foreign_image_has_a_version(services: dict[str, Any]) -> None:
     assert unversioned == []
 
 
-def test_the_search_attributes_are_those_of_the_embedded_stack(services: dict[str, Any]) -> None:
+def test_search_attributes_are_those_of_the_embedded_stack(services: dict[str, Any]) -> None:
     from dev.stack.programs import SEARCH_ATTRIBUTES
 
     script = " ".join(services["temporal-namespace"]["command"])

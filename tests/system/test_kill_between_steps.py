@@ -15,8 +15,8 @@ import httpx
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client
 
-from dev.stack import StackOptions, running_stack
-from dev.stack.running import Stack
+from dev.stack import StackOptions, run_stack
+from dev.stack.stack import Stack
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop, piece, scarce
 from workflows.activity_options import PUBLISH_EVENTS
 
@@ -132,7 +132,7 @@ async def test_the_worker_is_killed_at_every_step_and_everybodys_books_agree(
     assert {step for moment in MOMENTS for step in moment.steps} == set(PARTY)
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
-        running_stack(options) as stack,
+        run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=60, limits=LIMITS) as http,
         httpx.AsyncClient(base_url=stack.simulators_url, timeout=60, limits=LIMITS) as simulators,
     ):

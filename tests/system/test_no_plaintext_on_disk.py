@@ -17,7 +17,7 @@ import httpx
 import pytest
 from temporalio.client import Client
 
-from dev.stack import Stack, StackOptions, running_stack
+from dev.stack import Stack, StackOptions, run_stack
 from eventlog.postgres import connect
 from tests.support.api_requests import BASKET, shown
 from tests.support.personal_data import (
@@ -70,7 +70,7 @@ def test_a_text_is_known_again_inside_of_base64(before: str) -> None:
 async def test_no_personal_data_is_in_the_open_before_or_after_erasing(tmp_path: Path) -> None:
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
-        running_stack(options) as stack,
+        run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=20) as http,
     ):
         customer, planted = new_customer(), Planted()

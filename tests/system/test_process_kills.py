@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from dev.stack import StackOptions, running_stack
+from dev.stack import StackOptions, run_stack
 from eventlog import log
 from eventlog.postgres import connect_pool
 from readside.order_view import projection as order_view
@@ -98,7 +98,7 @@ async def test_killed_at_any_moment_under_load_nothing_is_lost_and_nothing_happe
     )
     dice = random.Random(17)
     async with (
-        running_stack(options) as stack,
+        run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=20) as http,
     ):
         until = time.monotonic() + SECONDS_OF_KILLING

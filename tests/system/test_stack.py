@@ -1,4 +1,4 @@
-"""`orderly up`, for real: it serves, mends itself, stops cleanly, and continues where it was."""
+"""`orderly up` as a process: it serves, restarts what exits, stops cleanly and resumes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BASKET = {
 
 
 class Up:
-    """One `orderly up`, on ports of its own."""
+    """One `orderly up`, on free ports."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ def orderly_up(data_dir: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *ports, *options]
 
 
-def refused(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run_rejected(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
     )
@@ -109,7 +109,7 @@ def is_alive(pid: int) -> bool:
 
 
 def is_free(data_dir: Path) -> bool:
-    """Whether no process of a stack lives there: each holds this lock for as long as it lives."""
+    """Whether no process of a stack runs there: each holds this lock until it ends."""
     with (data_dir / "processes.lock").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,7 +119,7 @@ def is_free(data_dir: Path) -> bool:
 
 
 def place_order(api_url: str, key: str) -> str:
-    """Places an order as soon as that is possible; returns its path, once it can be read."""
+    """Places an order, retrying until the API is available; returns its path, once readable."""
     placed = None
 
     def answered() -> bool:
@@ -153,12 +153,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    """A stack that the tests below share, for what does not end it."""
+    """A stack shared by the tests that do not end it."""
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder, Up(Path(folder)) as up:
         yield up
 
 
-def test_it_says_where_everything_is_once_all_can_serve(up: Up) -> None:
+def test_info_file_has_all_addresses_when_the_stack_is_ready(up: Up) -> None:
     assert httpx.get(f"{up.info['api_url']}/readyz").status_code == 200
     assert httpx.get(f"{up.info['api_url']}/docs").status_code == 200
     assert httpx.get(up.info["temporal_ui_url"]).status_code == 200
@@ -173,13 +173,13 @@ def test_it_says_where_everything_is_once_all_can_serve(up: Up) -> None:
     assert all(is_alive(pid) for pid in up.pids.values())
 
 
-def test_it_prints_where_to_look_and_what_to_try(up: Up) -> None:
+def test_output_has_addresses_and_a_first_command(up: Up) -> None:
     assert f"{up.info['api_url']}/docs" in up.output
     assert up.info["temporal_ui_url"] in up.output
     assert f"curl -i {up.info['api_url']}/v1/orders" in up.output
 
 
-def test_one_secret_of_its_own_is_shared_by_those_who_need_it(up: Up) -> None:
+def test_simulators_and_api_share_a_secret_of_this_stack(up: Up) -> None:
     file = up.data_dir / "webhook.secret"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     body = b'{"type": "payout.sent", "timestamp": "2026-01-01T00:00:00Z", "data": {}}'
@@ -191,7 +191,7 @@ def test_one_secret_of_its_own_is_shared_by_those_who_need_it(up: Up) -> None:
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_a_process_that_is_killed_comes_back_and_is_reported(up: Up, name: str) -> None:
+def test_killed_process_is_restarted_and_reported(up: Up, name: str) -> None:
     killed = up.pids[name]
 
     os.kill(killed, signal.SIGKILL)
@@ -203,12 +203,12 @@ def test_a_process_that_is_killed_comes_back_and_is_reported(up: Up, name: str) 
     place_order(up.info["api_url"], key=f"after the death of {name}")
 
 
-def test_the_data_directory_tells_where_its_stack_is(up: Up) -> None:
+def test_data_directory_has_the_info_file(up: Up) -> None:
     assert json.loads((up.data_dir / "stack.json").read_text()) == up.info
 
 
-def test_the_data_directory_has_one_owner(up: Up) -> None:
-    second = refused(orderly_up(up.data_dir))
+def test_data_directory_in_use_is_rejected(up: Up) -> None:
+    second = run_rejected(orderly_up(up.data_dir))
 
     assert second.returncode == 2
     assert second.stderr == (
@@ -216,17 +216,17 @@ def test_the_data_directory_has_one_owner(up: Up) -> None:
     )
 
 
-def test_a_port_in_use_is_said_in_a_sentence(folder: Path) -> None:
+def test_port_in_use_is_rejected(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = refused([*orderly_up(folder / "data"), "--api-port", str(port)])
+        ended = run_rejected([*orderly_up(folder / "data"), "--api-port", str(port)])
 
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"orderly: Port {port} cannot be used")
     assert ended.stderr.count("\n") == 1
 
 
-def test_sigterm_stops_everything_and_the_next_up_continues(folder: Path) -> None:
+def test_sigterm_stops_everything_and_the_next_up_resumes(folder: Path) -> None:
     with Up(folder) as first:
         path, pids = place_order(first.info["api_url"], key="before the stop"), first.pids
         assert first.end(signal.SIGTERM) == 0
@@ -243,33 +243,33 @@ def test_sigterm_stops_everything_and_the_next_up_continues(folder: Path) -> Non
         assert second.end(signal.SIGINT) == 0
 
 
-def test_an_up_that_is_killed_is_not_in_the_way_of_the_next(folder: Path) -> None:
+def test_killed_up_does_not_block_the_next(folder: Path) -> None:
     with Up(folder) as killed:
         path, pids = place_order(killed.info["api_url"], key="before the kill"), killed.pids
         killed.end(signal.SIGKILL)
-    killed.info_file.unlink()  # Nobody was left to remove it.
+    killed.info_file.unlink()  # The killed process could not remove it.
 
     with Up(folder) as following:
         until(lambda: not any(is_alive(pid) for pid in pids.values()))
         assert can_read(f"{following.info['api_url']}{path}")
 
 
-def test_a_pid_that_a_power_cut_left_behind_is_no_hindrance(folder: Path) -> None:
+def test_pid_file_left_by_a_power_cut_does_not_block_postgres(folder: Path) -> None:
     with Up(folder):
         pass
-    # The process that has this pid after the reboot is alive, but no Postgres.
+    # After the reboot, a process other than Postgres has this pid.
     (folder / "data" / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n")
 
     with Up(folder) as following:
         assert is_alive(following.pids["postgres"])
 
 
-def test_a_start_that_fails_shows_why_and_leaves_nothing_running(folder: Path) -> None:
+def test_failed_start_shows_the_log_and_leaves_nothing_running(folder: Path) -> None:
     database = folder / "data" / "postgres"
     database.mkdir(parents=True)
     (database / "PG_VERSION").write_text("18\n")
 
-    ended = refused(orderly_up(folder / "data"))
+    ended = run_rejected(orderly_up(folder / "data"))
 
     assert ended.returncode == 1
     assert "postgres ended with exit code" in ended.stderr
@@ -278,7 +278,7 @@ def test_a_start_that_fails_shows_why_and_leaves_nothing_running(folder: Path) -
     assert is_free(folder / "data")
 
 
-def test_a_long_path_is_no_hindrance(folder: Path) -> None:
+def test_long_path_is_accepted(folder: Path) -> None:
     with Up(folder / ("x" * 100)) as up:
         assert place_order(up.info["api_url"], key="far away")
 

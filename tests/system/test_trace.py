@@ -19,7 +19,7 @@ from activities.service_client import http_client
 from api.gateway.gateway import Gateway
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
-from dev.stack import StackOptions, running_stack
+from dev.stack import StackOptions, run_stack
 from orders.commands import OpenOrder, PlaceOrder
 from orders.policy import Policy
 from privacy.keys import PostgresKeys
@@ -43,7 +43,7 @@ async def http(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
-        running_stack(options) as stack,
+        run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
     ):
         yield http

@@ -16,7 +16,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from api.events import stream as streams
-from dev.stack.claim import free_ports
+from dev.stack.ports import free_ports
 from eventlog import feed, log
 from eventlog.feed import EventFilter, Page
 from eventlog.log import Checkpoint

@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 import api.gateway.availability
-from dev.stack.claim import LOOPBACK, free_ports
+from dev.stack.ports import LOOPBACK, free_ports
 from eventlog import log
 from settings import Settings
 from tests.support.api_requests import BASKET, problem, shown

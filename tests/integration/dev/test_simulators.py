@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook
 
 from dev.simulators import fault_injection, idempotent_service
-from dev.stack.claim import free_ports
+from dev.stack.ports import free_ports
 from tests.support.paths import ROOT
 from tests.support.servers import SERVICE_TIMEOUT_SECONDS, run_simulators, serving
 from tests.support.service_calls import (

@@ -1,4 +1,4 @@
-"""Starts the whole stack, keeps it alive, and stops it in order."""
+"""Starts the whole stack, restarts processes that exit, and stops it in order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path
 
 from dev.stack import programs, readiness
-from dev.stack.child import Child, Program, Report
-from dev.stack.claim import LOOPBACK, OccupiedError, StackError, claim, free_ports
+from dev.stack.data_dir import lock_data_dir
+from dev.stack.errors import ResourceInUse, StackError
+from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import Addresses
 from dev.stack.readiness import Check
+from dev.stack.supervisor import Program, Report, SupervisedProcess
 from readside.engine.migrate import migrate
 from readside.registry import PROJECTIONS
 from settings import check_names
@@ -25,7 +27,7 @@ from settings import check_names
 READY_S_MAX = 60.0
 LOG_LINES_SHOWN = 20
 SOCKET_PATH_BYTES_MAX = 100  # Linux takes 107, macOS 103.
-INFO_FILE = "stack.json"  # In the data directory, for whoever looks for a stack that runs there.
+INFO_FILE = "stack.json"  # In the data directory; exists while the stack runs.
 
 
 @dataclass(frozen=True)
@@ -39,23 +41,23 @@ class StackOptions:
     info_file: Path | None = None
     simulators_port: int = 0
     max_concurrent_commands: int | None = 100
-    """On a machine of one's own, clients would rather wait for each other than be sent away."""
+    """None: an adaptive limit. On a machine of one's own, a fixed one avoids rejections."""
 
 
 @dataclass(frozen=True)
 class Stack(Addresses):
-    """A stack that runs: how to reach it, and its processes in the order of their start."""
+    """A running stack: its addresses, and its processes in the order of their start."""
 
     logs: Path
-    children: dict[str, Child] = field(default_factory=dict)
+    processes: dict[str, SupervisedProcess] = field(default_factory=dict)
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids as they are now."""
-        return {name: child.pid for name, child in self.children.items()}
+        """The current process ids, by name."""
+        return {name: process.pid for name, process in self.processes.items()}
 
     def write_info(self, file: Path) -> None:
-        """Replaces `file` in one step: whoever reads it finds all of the old or all of the new."""
+        """Replaces `file` atomically with the addresses and process ids."""
         info = {part.name: getattr(self, part.name) for part in fields(Addresses)}
         fresh = file.with_name(f"{file.name}.new")
         fresh.write_text(json.dumps(info | {"pids": self.pids}, indent=2) + "\n")
@@ -63,45 +65,49 @@ class Stack(Addresses):
 
 
 @asynccontextmanager
-async def running_stack(
+async def run_stack(
     options: StackOptions, report: Report = lambda _name, _state: None
 ) -> AsyncIterator[Stack]:
-    """Starts everything, hands it over once it can serve, and stops it in order at the end.
+    """Starts everything, yields the stack when it is ready, and stops it in order at the end.
 
-    The next stack in the same data directory continues where this one was. Raises StackError when
-    it cannot start, or SettingsError; nothing is left running then.
+    The next stack in the same data directory continues from its state. Raises StackError or
+    SettingsError if it cannot start; nothing is left running then.
     """
     check_names()
     if options.info_file and not options.info_file.absolute().parent.is_dir():
-        raise OccupiedError(f"{options.info_file} cannot be written: its directory is not there.")
+        raise ResourceInUse(f"{options.info_file} cannot be written: its directory does not exist.")
     async with AsyncExitStack() as held:
         data_dir = options.data_dir.resolve()
-        lock_fd = await claim(data_dir, held)
+        lock_fd = await lock_data_dir(data_dir, held)
         sockets = _socket_folder(data_dir, held)
         stack = _stack(options, sockets, data_dir / "logs")
-        launch = _Launch(stack, held, lock_fd, report)
+        launch = _Launcher(stack, held, lock_fd, report)
         await launch.start(
-            (await programs.postgres(data_dir, stack.logs, sockets), readiness.postgres_answers),
-            (programs.temporal(data_dir, stack.logs, stack), readiness.temporal_answers),
+            (await programs.postgres(data_dir, stack.logs, sockets), readiness.postgres_is_ready),
+            (programs.temporal(data_dir, stack.logs, stack), readiness.temporal_is_ready),
         )
         await migrate(stack.postgres_dsn, PROJECTIONS)
         secret = programs.webhook_secret(data_dir)
-        ours = partial(programs.ours, stack, stack.logs)
+        for_api = _api_environment(options, secret)
+        orderly_process = partial(programs.orderly_process, stack, stack.logs)
         await launch.start(
             (
                 programs.simulators(data_dir, stack.logs, stack, secret),
-                readiness.simulators_answer,
+                readiness.simulators_are_ready,
             ),
-            (ours("projector", "projector"), readiness.api_is_ready),
-            (ours("worker", "worker"), readiness.worker_polls),
-            (ours("api", "api", **_of_the_api(options, secret)), readiness.api_is_ready),
+            (orderly_process("projector", "projector"), readiness.api_is_ready),
+            (orderly_process("worker", "worker"), readiness.worker_is_ready),
+            (
+                orderly_process("api", "api", **for_api),
+                readiness.api_is_ready,
+            ),
         )
         infos = [data_dir / INFO_FILE, *([options.info_file] if options.info_file else [])]
-        launch.keep_alive(held.enter_context(_info_files(stack, infos)))
+        launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
 
 
-def _of_the_api(options: StackOptions, secret: str) -> dict[str, str]:
+def _api_environment(options: StackOptions, secret: str) -> dict[str, str]:
     return {
         "ORDERLY_WEBHOOK_SECRET": secret,
         "ORDERLY_MAX_CONCURRENT_COMMANDS": str(options.max_concurrent_commands or ""),
@@ -109,7 +115,7 @@ def _of_the_api(options: StackOptions, secret: str) -> dict[str, str]:
 
 
 def _socket_folder(data_dir: Path, held: AsyncExitStack) -> Path:
-    """An empty folder for the socket of Postgres that nobody else can enter."""
+    """An empty, private folder for the socket of Postgres."""
     folder = data_dir / "sockets"
     if len(os.fsencode(folder / ".s.PGSQL.5432")) > SOCKET_PATH_BYTES_MAX:
         return Path(held.enter_context(tempfile.TemporaryDirectory(prefix="orderly-")))
@@ -135,8 +141,8 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
     )
 
 
-class _Launch:
-    """Starts children, and leaves it to `held` to stop them in the reverse order."""
+class _Launcher:
+    """Starts processes; `held` stops them in the reverse order."""
 
     def __init__(self, stack: Stack, held: AsyncExitStack, lock_fd: int, report: Report) -> None:
         self._stack = stack
@@ -145,33 +151,34 @@ class _Launch:
         self._report = report
 
     async def start(self, *parts: tuple[Program, Check]) -> None:
-        """Starts programs side by side, and returns when each is ready to serve."""
+        """Starts programs concurrently, and returns when each is ready."""
         for program, _ in parts:
-            child = self._stack.children[program.name] = Child(program, self._lock_fd)
-            self._held.push_async_callback(self._stop, child)
+            process = SupervisedProcess(program, self._lock_fd)
+            self._stack.processes[program.name] = process
+            self._held.push_async_callback(self._stop, process)
             self._report(program.name, "starting")
-            await child.start()
+            await process.start()
         for program, is_ready in parts:
-            await self._until(is_ready, program)
+            await self._wait_until(is_ready, program)
             self._report(program.name, "ready")
 
-    def keep_alive(self, restarted: Callable[[], None]) -> None:
-        """From now on a child that dies is started again, and `restarted` is called."""
-        for child in self._stack.children.values():
-            child.keep_alive(self._report, restarted)
+    def restart_on_exit(self, restarted: Callable[[], None]) -> None:
+        """From now on restarts processes that exit, and then calls `restarted`."""
+        for process in self._stack.processes.values():
+            process.restart_on_exit(self._report, restarted)
 
-    async def _stop(self, child: Child) -> None:
-        self._report(child.name, "stopping")
-        await child.stop()
-        self._report(child.name, "stopped")
+    async def _stop(self, process: SupervisedProcess) -> None:
+        self._report(process.name, "stopping")
+        await process.stop()
+        self._report(process.name, "stopped")
 
-    async def _until(self, is_ready: Check, program: Program) -> None:
+    async def _wait_until(self, is_ready: Check, program: Program) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + READY_S_MAX
         while not await is_ready(self._stack):
-            for child in self._stack.children.values():
-                if child.ending is not None:
-                    raise _failed(child.program, f"{child.ending} during the start")
+            for process in self._stack.processes.values():
+                if process.exit_reason is not None:
+                    raise _failed(process.program, f"{process.exit_reason} during the start")
             if clock() > deadline:
                 raise _failed(program, f"is not ready after {READY_S_MAX:.0f} seconds")
             await asyncio.sleep(0.05)
@@ -184,7 +191,7 @@ def _failed(program: Program, how: str) -> StackError:
 
 @contextmanager
 def _info_files(stack: Stack, files: list[Path]) -> Iterator[Callable[[], None]]:
-    """While the stack runs, `files` say how to reach it; yields what brings them up to date."""
+    """Writes the info files, and removes them at the end; yields the function that updates them."""
 
     def write() -> None:
         for file in files:

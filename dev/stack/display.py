@@ -1,4 +1,4 @@
-"""What a person sees of a stack: each process as it starts and stops, and where to look."""
+"""Shows in the terminal how a stack starts and stops, and its addresses."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from dev.stack.running import Stack
+from dev.stack.stack import Stack
 
 
-class Screen:
-    """Shows the processes: what is under way spins, what has happened is a line."""
+class ProgressDisplay:
+    """A line for each process that has started or stopped, and a spinner for those that are."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
@@ -19,8 +19,8 @@ class Screen:
         self._since: dict[str, float] = {}
 
     def report(self, name: str, state: str) -> None:
-        """Takes a process and what becomes of it."""
-        with suppress(OSError, SystemExit):  # Nobody may be looking any more; all goes on.
+        """Shows the new state of a process."""
+        with suppress(OSError, SystemExit):  # The terminal may be closed; the stack continues.
             self._show(name, state)
 
     def _show(self, name: str, state: str) -> None:
@@ -37,7 +37,7 @@ class Screen:
             self._status.start()
 
     def welcome(self, stack: Stack, farewell: str) -> None:
-        """Says where everything is, how to place a first order, and what Ctrl-C will do."""
+        """Prints the addresses, how to place a first order, and what Ctrl-C does (`farewell`)."""
         body = (
             '{"customer_id": "900", "currency": "USD", "place": true, "lines": '
             '[{"sku": "1095275", "title": "Bagels", "quantity": 2, "unit_price": 50}]}'

@@ -1,4 +1,4 @@
-"""Keeps a child process alive: starts it, starts it again when it dies, and stops it."""
+"""Supervises a child process: starts it, restarts it when it exits, and stops it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-RESTART_PAUSE_S = 0.2  # Doubles with each death in a row, up to the next number.
+RESTART_PAUSE_S = 0.2  # Doubles with each consecutive restart, up to the maximum.
 RESTART_PAUSE_S_MAX = 3.0
-STEADY_S = 10.0  # A process that lived this long was well: its next death is a first one again.
+STABLE_S = 10.0  # A process that ran this long starts again with the shortest pause.
 STOP_S_MAX = 20.0
 _PR_SET_PDEATHSIG = 1
 
 Report = Callable[[str, str], None]
-"""Takes the name of a process and what became of it, e.g. ``("worker", "ready")``."""
+"""Takes the name of a process and its new state, e.g. ``("worker", "ready")``."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, and how to end it."""
+    """What to run, and how to stop it."""
 
     name: str
     command: Sequence[str | Path]
@@ -32,23 +32,23 @@ class Program:
     environment: Mapping[str, str]
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    # What the kernel sends when we are gone without having stopped it.
+    # Sent by the kernel when the supervisor has ended without stopping it.
     orphan_signal: signal.Signals = signal.SIGKILL
 
 
-class Child:
+class SupervisedProcess:
     """One running program; `pid` changes when it is restarted.
 
-    It inherits `held_fd`, an open lock file: the lock is free when the last child is gone, however
-    it and we have ended.
+    It inherits `lock_fd`, an open lock file: the lock is released when the last process has ended,
+    however that happened.
     """
 
-    def __init__(self, program: Program, held_fd: int) -> None:
+    def __init__(self, program: Program, lock_fd: int) -> None:
         self.program = program
         self.name = program.name
-        self._held_fd = held_fd
+        self._lock_fd = lock_fd
         self._process: asyncio.subprocess.Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -57,7 +57,7 @@ class Child:
         return self._process.pid
 
     @property
-    def ending(self) -> str | None:
+    def exit_reason(self) -> str | None:
         """How the process ended, as the rest of a sentence; None while it runs."""
         assert self._process is not None
         code = self._process.returncode
@@ -66,7 +66,7 @@ class Child:
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     async def start(self) -> None:
-        """Starts the process in a session of its own: a Ctrl-C in our terminal is ours alone."""
+        """Starts the process in its own session, so that Ctrl-C does not reach it."""
         program = self.program
         with program.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -76,21 +76,21 @@ class Child:
                 stderr=log,
                 env=program.environment,
                 user=program.user,
-                pass_fds=[self._held_fd],
+                pass_fds=[self._lock_fd],
                 start_new_session=True,
-                preexec_fn=_dies_with_parent(program.orphan_signal),
+                preexec_fn=_signal_with_parent(program.orphan_signal),
             )
 
-    def keep_alive(self, report: Report, restarted: Callable[[], None]) -> None:
-        """From now on a death is reported and followed by a new start; then `restarted` is told."""
-        self._keeper = asyncio.create_task(self._restart_for_ever(report, restarted))
+    def restart_on_exit(self, report: Report, restarted: Callable[[], None]) -> None:
+        """From now on reports each exit, restarts the process, and then calls `restarted`."""
+        self._restarting = asyncio.create_task(self._restart_loop(report, restarted))
 
     async def stop(self) -> None:
-        """Ends the process, and does not come back before it has ended."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+        """Stops the process, by force if it takes too long, and returns when it has ended."""
+        if self._restarting is not None:
+            self._restarting.cancel()
             with suppress(asyncio.CancelledError):
-                await self._keeper
+                await self._restarting
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):
@@ -102,14 +102,14 @@ class Child:
                 os.killpg(self.pid, signal.SIGKILL)
             await self._process.wait()
 
-    async def _restart_for_ever(self, report: Report, restarted: Callable[[], None]) -> None:
+    async def _restart_loop(self, report: Report, restarted: Callable[[], None]) -> None:
         clock = asyncio.get_running_loop().time
         pause_s, started_at = RESTART_PAUSE_S, clock()
         while True:
             assert self._process is not None
             await self._process.wait()
-            report(self.name, f"(pid {self.pid}) {self.ending}; restarting")
-            if clock() - started_at > STEADY_S:
+            report(self.name, f"(pid {self.pid}) {self.exit_reason}; restarting")
+            if clock() - started_at > STABLE_S:
                 pause_s = RESTART_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RESTART_PAUSE_S_MAX)
@@ -122,9 +122,9 @@ class Child:
                 restarted()
 
 
-def _dies_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """For Linux, what a child does between fork and exec so that it does not outlive us."""
+def _signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
+    """On Linux, a function for the child, before exec, that has it end with its parent."""
     if not sys.platform.startswith("linux"):
-        return None  # Elsewhere what is left over keeps the lock, and the next start says so.
-    prctl = ctypes.CDLL(None).prctl  # Looked up before the fork: after it, little is safe.
+        return None  # Elsewhere orphans keep the lock, and the next start reports it.
+    prctl = ctypes.CDLL(None).prctl  # Looked up here, as little is safe after the fork.
     return lambda: prctl(_PR_SET_PDEATHSIG, orphan_signal)
