@@ -22,8 +22,14 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs `orderly` with a command."""
+    return run_python("-m", "cli", *command, **variables)
+
+
+def run_python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in the root of the repository, without inherited settings."""
     return subprocess.run(
-        [sys.executable, "-m", "cli", *command],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=environment(**variables),
         capture_output=True,

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from requirements.audit import LOCKS, verdict
-from tests.support.processes import run
+from tests.support.processes import run_python
 from tests.support.servers import serving
 
 SOUND: dict[str, Any] = {"name": "sound", "version": "1.0", "vulns": []}
@@ -43,7 +43,7 @@ def test_unreachable_service_is_a_failure(tmp_path: Path) -> None:
     nowhere = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
     nowhere |= {name.lower(): address for name, address in nowhere.items()}
     known_before = {"XDG_CACHE_HOME": str(tmp_path), "NO_PROXY": "", "no_proxy": ""}
-    audit = run("requirements/audit.py", **nowhere, **known_before)
+    audit = run_python("requirements/audit.py", **nowhere, **known_before)
     assert (audit.returncode, audit.stdout) == (2, "")
     assert audit.stderr.startswith("make audit: the vulnerability service answered for nothing (")
     assert audit.stderr.count("\n") == 1
@@ -82,7 +82,7 @@ async def test_every_locked_package_is_looked_up(tmp_path: Path) -> None:
         async with advisories(known) as (url, asked):
             service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
             audit = await asyncio.to_thread(
-                run, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
+                run_python, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
             )
         assert audit.returncode == code, audit.stderr
         lines = (audit.stdout or audit.stderr).splitlines()

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cli import main as cli
 from cli.main import RENAMED
 from tests.support.paths import ROOT
-from tests.support.processes import NOBODY, assert_one_sentence, environment, run
+from tests.support.processes import NOBODY, assert_one_sentence, environment, run, run_python
 
 OPEN = {"ORDERLY_AUTH": "none"}
 SECRET = {"ORDERLY_TOKEN_SECRET": "a secret of thirty-two bytes or more"}
@@ -75,16 +75,8 @@ def test_renamed_setting_ends_every_command(command: tuple[str, ...]) -> None:
 
 
 def test_worker_script_rejects_a_renamed_setting() -> None:
-    variables = environment(ORDERLY_POSTGRES_DSN=NOBODY, PAYMENTS_URL="http://payments")
-    ended = subprocess.run(
-        [sys.executable, "worker.py"],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    variables = {"ORDERLY_POSTGRES_DSN": NOBODY, "PAYMENTS_URL": "http://payments"}
+    ended = run_python("worker.py", **variables)
     assert ended.returncode == 2
     assert "set ORDERLY_PAYMENTS_URL instead" in ended.stderr
     assert_one_sentence(ended.stderr)
