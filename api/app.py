@@ -33,7 +33,7 @@ from api.monitoring.metrics import MetricsMiddleware
 from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
-from api.reads import orders as queries
+from api.reads import history, orders
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
 from api.webhooks import routes as callbacks
@@ -86,7 +86,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
     register_exception_handlers(app)
-    app.include_router(queries.router)  # First, as reads of orders are the most frequent requests.
+    app.include_router(orders.router)  # First, as most requests are reads of orders.
+    app.include_router(history.router)
     app.include_router(commands.router)
     app.include_router(sent.router)
     app.include_router(feed.router)

@@ -39,6 +39,11 @@ class RequestContext:
     expires_at: float = inf
     """When the token expires, in seconds since 1970; event streams end then."""
 
+    @property
+    def is_customer(self) -> bool:
+        """Whether the caller is a customer, with access to its own orders only."""
+        return self.customer_id is not None
+
     @cached_property
     def traceparent(self) -> str:
         """A valid traceparent to pass on; created on first use, as most reads need none."""

@@ -207,7 +207,7 @@ def _told(path: str, asked: set[str], status: str) -> Iterator[str]:
         yield "ETag"
     if "Idempotency-Key" in asked:
         yield "Idempotent-Replayed"
-    if "min_version" in asked:
+    if "consistency_token" in asked:
         yield from ("Projection-Position", "Projection-Lag-Ms")
 
 

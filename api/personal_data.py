@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, Union
 
@@ -83,20 +82,3 @@ async def decrypt_addresses(
         token: address.model_dump() if address else {"erased": True}
         for token, address in addresses.items()
     }
-
-
-_ERASED = ErasedAddress(erased=True).model_dump_json()
-# In JSON as we write it, and never within one of its texts: there a quote follows a backslash.
-_SEALED = re.compile(r'(?<=address":)"(sealed\.[A-Za-z0-9._=-]+)"')
-
-
-def contains_sealed(document: str) -> bool:
-    """Whether a document holds personal data; a quick look, which may err on the safe side."""
-    return '"sealed.' in document
-
-
-async def unsealed(document: str, keys: CustomerKeys) -> str:
-    """The document with its addresses open, or marked as erased; all else letter for letter."""
-    addresses = await unseal_all(set(_SEALED.findall(document)), keys)
-    shown = {token: a.model_dump_json() if a else _ERASED for token, a in addresses.items()}
-    return _SEALED.sub(lambda match: shown[match[1]], document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 from temporalio.client import Client
@@ -16,8 +17,8 @@ from readside.engine.generations import LIVE
 from readside.engine.projection import ProjectionError
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
-from readside.order_view.document import View, document
-from readside.order_view.queries import Row
+from readside.order_view.row import OrderRow, order_row
+from readside.order_view.view import OrderView, fold_view
 from workflows.history import events_for_log, runs_of
 
 ORDERS_AT_ONCE = 100
@@ -92,7 +93,7 @@ async def _orders(pool: asyncpg.Pool, sample: int | None) -> AsyncIterator[list[
 
 
 def _view_differences(
-    order_id: str, row: Row | None, stream: Sequence[LoggedEvent]
+    order_id: str, row: OrderRow | None, stream: Sequence[LoggedEvent]
 ) -> Iterator[str]:
     """What the view says otherwise than its events do, up to the view's own version."""
     if row is None:
@@ -102,11 +103,11 @@ def _view_differences(
         yield f"its view has seen {row.version} events, and the log has {len(known)} of them"
         return
     try:
-        folded = document(order_view.fold_view(View(order_id), known)).model_dump(mode="json")
+        folded = _fields(order_row(fold_view(OrderView(order_id), known)))
     except ProjectionError as error:
         yield f"its events cannot be folded: {error.reason}"
         return
-    shown = json.loads(row.document)
+    shown = _fields(row)
     for key in folded.keys() | shown.keys():
         by_events, by_view = folded.get(key), shown.get(key)
         if by_events != by_view:
@@ -114,8 +115,18 @@ def _view_differences(
             yield f"{key} is {told}"
 
 
+def _fields(row: OrderRow) -> dict[str, Any]:
+    """All that a row says of its order, the fields of its document included."""
+    return {
+        **json.loads(row.document),
+        **row.phase._asdict(),
+        "shipping_address": row.shipping_address,
+        "billing_address": row.billing_address,
+    }
+
+
 async def _left_behind(
-    pool: asyncpg.Pool, order_id: str, row: Row | None, report: Report
+    pool: asyncpg.Pool, order_id: str, row: OrderRow | None, report: Report
 ) -> list[str]:
     """Whether the projection has passed over events that its view has not seen."""
     version = row.version if row else 0

@@ -80,7 +80,7 @@ class Freshness:
         finally:
             checking.cancel()
 
-    async def reach(self, projection: str, order_id: str, version: int, seconds: float) -> bool:
+    async def wait_for(self, projection: str, order_id: str, version: int, seconds: float) -> bool:
         """Waits until a projection has digested a version of an order; False if not in time."""
         reached = asyncio.get_running_loop().create_future()
         wait = _Wait(projection, order_id, version, reached)

@@ -5,7 +5,6 @@ A token with the scope `orders:operate` is an operator's, and any other a custom
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from api.context import RequestContext
@@ -32,9 +31,6 @@ SCHEMES = {
     }
 }
 
-# In a document as we write it, and never within one of its texts: see `door`.
-_ALLOWED = re.compile(r'(?<=[{,]"allowed_commands":)\[([^]]*)\]')
-
 
 def assert_allowed(context: RequestContext, commands: Iterable[str], opener: str | None) -> None:
     """Raises a Problem if one of the commands is none for the caller, by type; or the opening."""
@@ -55,25 +51,13 @@ def assert_allowed(context: RequestContext, commands: Iterable[str], opener: str
             )
 
 
-def allowed_to(context: RequestContext, commands: list[str]) -> list[str]:
-    """Those of the commands that the caller may send."""
-    if context.customer_id is None:
+def allowed_to(is_customer: bool, commands: list[str]) -> list[str]:
+    """Those of the commands that a customer, or an operator, may send."""
+    if not is_customer:
         return commands
     return [command for command in commands if COMMAND_ROLES.get(command) is Role.CUSTOMER]
 
 
 def rejected_for(context: RequestContext, rejection: Rejection, pointer: str) -> Problem:
     """The problem of a rejection, listing only the allowed commands that the caller may send."""
-    return rejected(rejection, pointer, allowed_to(context, rejection.allowed_commands))
-
-
-def redact_for(context: RequestContext, document: str) -> str:
-    """A document of orders with only the caller's commands in it; all else letter for letter."""
-    if context.customer_id is None:
-        return document
-
-    def permitted(match: re.Match[str]) -> str:
-        commands = [text.strip('"') for text in match[1].split(",")]
-        return "[" + ",".join(f'"{command}"' for command in allowed_to(context, commands)) + "]"
-
-    return _ALLOWED.sub(permitted, document)
+    return rejected(rejection, pointer, allowed_to(context.is_customer, rejection.allowed_commands))

@@ -205,5 +205,7 @@ def _field_error(error: Any) -> FieldError:
     code, detail = words_for(error)
     if source == "body":
         return FieldError(pointer=json_pointer(steps), code=code, detail=detail)
+    if code == "unknown-field":
+        code, detail = "unknown-parameter", "is not a parameter of this operation"
     locator = "header" if source == "header" else "parameter"
     return FieldError.model_validate({locator: ".".join(steps), "code": code, "detail": detail})

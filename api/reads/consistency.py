@@ -1,115 +1,112 @@
-"""How recent a reader needs an answer to be: understood, waited for, and answered for."""
+"""Read consistency: waits until a read model contains what the caller needs to see."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-import asyncpg
-from fastapi import Depends, Header, Query, Request
+from fastapi import Header, Request
+from pydantic import Field
 
 from api.auth.authentication import assert_owns_order
 from api.context import VERSION_MAX, wait_seconds
-from api.dependencies import FreshnessDep
+from api.dependencies import Services
 from api.limits.load_shedding import waiting
 from api.problems.catalog import INVALID_CONSISTENCY_TOKEN, PROJECTION_BEHIND
 from api.problems.problem import Problem, not_issued
-from readside.engine import checkpoints
-from readside.freshness import Freshness
-from readside.order_view import projection as order_view
+from api.reads.query_params import QueryParams, reject_repeated
+from readside.engine.checkpoints import order_progress
 
-MinVersion = Annotated[
-    int | None,
-    Query(ge=0, le=VERSION_MAX, description="Wait until the order has come this far."),
-]
-ConsistencyToken = Annotated[
-    str | None, Query(description="Wait until what a command answered is visible.")
-]
-PREFER = "`wait=N`: the seconds to wait at most."
+PREFER = "`wait=N`: wait at most N seconds."
+PreferHeader = Annotated[str | None, Header(description=PREFER)]
+
+
+class TokenQuery(QueryParams):
+    """The consistency parameter of reads of many orders."""
+
+    consistency_token: Annotated[
+        str | None, Field(description="Wait until the effect of this command is visible.")
+    ] = None
+
+
+class ConsistencyQuery(TokenQuery):
+    """The consistency parameters of reads of one order."""
+
+    min_version: Annotated[
+        int | None,
+        Field(ge=0, le=VERSION_MAX, description="Wait until the order has this version."),
+    ] = None
 
 
 @dataclass(frozen=True)
 class ReadConsistency:
-    """How recent the caller needs an answer to be, and how long it would wait for that."""
+    """The versions of orders that a read model must have before a request reads it."""
 
     request: Request
-    freshness: Freshness
+    services: Services
     projection: str
-    min_version: int | None
-    token: tuple[str, int] | None
+    required: list[tuple[str, int]]
+    """Order ids, each with the version to wait for."""
     seconds: float
 
-    async def reach(self, pool: asyncpg.Pool, order_id: str | None = None) -> None:
-        """Waits until the read model is as recent as asked; raises a Problem if it is late."""
-        wanted = [self.token] if self.token else []
-        if order_id is not None and self.min_version:  # Version 0 is reached before anything is.
-            wanted.append((order_id, self.min_version))
-        for wanted_id, version in wanted:
+    async def wait(self) -> None:
+        """Waits for the required versions; raises the Problem of a projection that is behind."""
+        for order_id, version in self.required:
             with waiting(self.request):
-                is_reached = await self.freshness.reach(
-                    self.projection, wanted_id, version, self.seconds
+                is_reached = await self.services.freshness.wait_for(
+                    self.projection, order_id, version, self.seconds
                 )
             if not is_reached:
-                raise await _behind(pool, self.projection, wanted_id, version)
+                raise await self._behind(order_id, version)
 
     def headers(self) -> dict[str, str]:
+        """How fresh the read model is."""
+        freshness = self.services.freshness
         return {
-            "Projection-Position": str(self.freshness.position(self.projection)),
-            "Projection-Lag-Ms": str(self.freshness.lag_ms(self.projection)),
+            "Projection-Position": str(freshness.position(self.projection)),
+            "Projection-Lag-Ms": str(freshness.lag_ms(self.projection)),
         }
 
+    async def _behind(self, order_id: str, version: int) -> Problem:
+        # Never a 404: whoever knows a version got it from a command, so the order exists.
+        progress = await order_progress(self.services.pool, self.projection, order_id)
+        detail = f"In {self.projection}, order {order_id} is at version {progress.version}"
+        detail += f", not yet at {version}."
+        if progress.parked_by:
+            detail += f" It is parked until an operator acts: {progress.parked_by}."
+        return Problem(PROJECTION_BEHIND, detail, current_version=progress.version)
 
-async def wanted(
+
+async def read_consistency(
     request: Request,
+    services: Services,
     projection: str,
-    min_version: int | None,
-    consistency_token: str | None,
-    prefer: str | None,
-    freshness: Freshness,
+    query: TokenQuery,
+    prefer: str | None = None,
 ) -> ReadConsistency:
-    """What the caller says of recency, understood; raises a Problem for a token not for them."""
-    token = _token(consistency_token) if consistency_token else None
-    if token and token[0] != request.path_params.get("order_id"):
-        await assert_owns_order(request, token[0])
-    return ReadConsistency(request, freshness, projection, min_version, token, wait_seconds(prefer))
+    """What a request requires of a read model.
+
+    Raises a Problem for a token that is not ours or not for this caller, and for a parameter that
+    is repeated.
+    """
+    reject_repeated(request, query)
+    order_id: str | None = request.path_params.get("order_id")
+    required = []
+    if query.consistency_token:
+        token_order_id, version = _parse_token(query.consistency_token)
+        if token_order_id != order_id:
+            await assert_owns_order(request, token_order_id)
+        required.append((token_order_id, version))
+    # Every read model contains version 0.
+    if order_id and isinstance(query, ConsistencyQuery) and query.min_version:
+        required.append((order_id, query.min_version))
+    return ReadConsistency(request, services, projection, required, wait_seconds(prefer))
 
 
-def recency_of(projection: str) -> Callable[..., Awaitable[ReadConsistency]]:
-    """What reads what the caller says of the recency of one read model."""
-
-    async def recency(
-        request: Request,
-        freshness: FreshnessDep,
-        min_version: MinVersion = None,
-        consistency_token: ConsistencyToken = None,
-        prefer: Annotated[str | None, Header(description=PREFER)] = None,
-    ) -> ReadConsistency:
-        """Raises a Problem for a token that is not for the caller, or none of ours."""
-        return await wanted(request, projection, min_version, consistency_token, prefer, freshness)
-
-    return recency
-
-
-ConsistencyDep = Annotated[ReadConsistency, Depends(recency_of(order_view.PROJECTION.name))]
-
-
-async def _behind(pool: asyncpg.Pool, projection: str, order_id: str, version: int) -> Problem:
-    # Never a 404: who names a version was told it, so the order exists, whatever we see of it yet.
-    come = await checkpoints.order_progress(pool, projection, order_id)
-    where = f"In {projection}, order {order_id} is at version {come.version}"
-    why = f" It waits for a person: {come.parked_by}." if come.parked_by else ""
-    return Problem(
-        PROJECTION_BEHIND,
-        f"{where}, not yet at {version}.{why}",
-        current_version=come.version,
-    )
-
-
-def _token(text: str) -> tuple[str, int]:
-    order_id, _, version = text.rpartition("@")
+def _parse_token(token: str) -> tuple[str, int]:
+    order_id, _, version = token.rpartition("@")
     if not order_id or not version.isdecimal() or len(version) > 9:
         raise not_issued(
-            INVALID_CONSISTENCY_TOKEN, "consistency_token", "is not one that a command answered"
+            INVALID_CONSISTENCY_TOKEN, "consistency_token", "is not one that a command returned"
         )
     return order_id, int(version)

@@ -1,27 +1,31 @@
-"""Query parameters: what moments look like, and how to look for any only where there is a query.
-
-FastAPI looks for each parameter in each request; for a route that is read much more often than
-anything is asked of it, that would cost as much as finding the order.
-"""
+"""Query parameters of reads. Unknown ones are rejected, and so are repeated ones without a list."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+)
 
-Q = TypeVar("Q", bound=BaseModel)
+from api.problems.problem import FieldError, malformed
 
 
-def _written_out(value: object) -> object:
+def _rfc_3339(value: object) -> object:
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
         raise ValueError("must be written as in RFC 3339: 2017-01-01, or 2017-01-01T11:53:26Z")
-    return value  # A bare number would be taken for seconds since 1970.
+    return value  # Pydantic would take a bare number for seconds since 1970.
 
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -35,35 +39,57 @@ def _in_utc(instant: datetime) -> datetime:
         return _FIRST if instant.year == 1 else _LAST
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-Day = Annotated[date, BeforeValidator(_written_out)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
+Day = Annotated[date, BeforeValidator(_rfc_3339)]
 
 
-def asked(request: Request, shape: type[Q]) -> Q:
-    """What the query asks for; raises what FastAPI raises where it cannot be understood."""
-    if not request.scope["query_string"]:
-        return shape()
-    try:
-        return shape.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        places = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
-        raise RequestValidationError(places) from None
+class QueryParams(BaseModel):
+    """The query parameters of a route, for `Annotated[..., Query()]`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def parse(cls, request: Request) -> Self:
+        """The query of a request, without lists; raises the same error as FastAPI's parser.
+
+        For the most frequent read alone: parsed by FastAPI, it takes half as long again.
+        """
+        if not request.scope["query_string"]:
+            return cls()
+        try:
+            return cls.model_validate(dict(request.query_params))
+        except ValidationError as error:
+            located = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
+            raise RequestValidationError(located) from None
 
 
-def documented(shape: type[BaseModel], headers: Mapping[str, str]) -> dict[str, Any]:
-    """For `openapi_extra`: the parameters of `shape`, and headers with their descriptions."""
-    schema = shape.model_json_schema()
+def openapi_parameters(query: type[QueryParams], headers: Mapping[str, str]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that parses its query itself, and headers by description."""
     parameters = [
         {
             "name": name,
             "in": "query",
-            "description": of_it.pop("description", ""),
-            "schema": of_it,
+            "description": schema.pop("description", ""),
+            "schema": schema,
         }
-        for name, of_it in schema["properties"].items()
+        for name, schema in query.model_json_schema()["properties"].items()
     ]
     parameters += [
-        {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
-        for name, said in headers.items()
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for name, text in headers.items()
     ]
     return {"parameters": parameters}
+
+
+def reject_repeated(request: Request, query: QueryParams) -> None:
+    """Raises a Problem for a repeated parameter that takes one value: FastAPI drops all but one."""
+    if not request.scope["query_string"]:
+        return
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    lists = {name for name, value in query if isinstance(value, list)}
+    repeated = [name for name, count in counts.items() if count > 1 and name not in lists]
+    if repeated:
+        detail = "must be given once"
+        raise malformed(
+            [FieldError(parameter=name, code="repeated", detail=detail) for name in repeated]
+        )

@@ -1,23 +1,24 @@
-"""What the history of all orders answers; each question has a read model of its own."""
+"""Statistics over all orders; each has a read model of its own."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
-from api.dependencies import PoolDep
+from api.dependencies import Services, ServicesDep
 from api.problems.catalog import MALFORMED_REQUEST
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
-from api.reads.consistency import ReadConsistency, recency_of
+from api.reads.consistency import PreferHeader, TokenQuery, read_consistency
 from api.reads.query_params import Day
 from orders.money import Currency
 from orders.text import LongName
+from readside.engine.projection import Projection
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
 from readside.statistics.abandoned_drafts import DailyDraftStats, IdleDraft
 from readside.statistics.lead_times import DailyLeadTimes
@@ -39,36 +40,55 @@ class Period(NamedTuple):
     last: date
 
 
-async def period(
+class PeriodQuery(TokenQuery):
+    """The days of a statistic."""
+
     from_: Annotated[
-        Day | None, Query(alias="from", description=f"first day; default: {DAYS} days in all")
-    ] = None,
-    until: Annotated[Day | None, Query(description="day after the last; default: tomorrow")] = None,
-) -> Period:
-    """Reads the days that are asked for; raises a Problem if there are none, or too many."""
-    end = until or datetime.now(UTC).date() + timedelta(days=1)
-    first = from_ or date.fromordinal(max(end.toordinal() - DAYS, 1))
-    if first >= end:
-        raise _unserved(f"must be before {end}, the value of `until`")
-    if (end - first).days > DAYS_MAX:
-        earliest = end - timedelta(days=DAYS_MAX)
-        raise _unserved(f"must be {earliest} or later, as `until` is {end}")
-    return Period(first, end - timedelta(days=1))
+        Day | None, Field(alias="from", description=f"first day; default: {DAYS} days in all")
+    ] = None
+    until: Annotated[Day | None, Field(description="day after the last; default: tomorrow")] = None
+
+    def period(self) -> Period:
+        """The days; raises a Problem if there are none, or too many."""
+        end = self.until or datetime.now(UTC).date() + timedelta(days=1)
+        first = self.from_ or date.fromordinal(max(end.toordinal() - DAYS, 1))
+        if first >= end:
+            raise _invalid_period(f"must be before {end}, the value of `until`")
+        if (end - first).days > DAYS_MAX:
+            earliest = end - timedelta(days=DAYS_MAX)
+            raise _invalid_period(f"must be {earliest} or later, as `until` is {end}")
+        return Period(first, end - timedelta(days=1))
 
 
-def _unserved(detail: str) -> Problem:
+def _invalid_period(detail: str) -> Problem:
     return Problem(
         MALFORMED_REQUEST,
-        f"The first day, `from`, {detail}. At most {DAYS_MAX} days can be asked for at once.",
+        f"The first day, `from`, {detail}. A statistic has at most {DAYS_MAX} days.",
         errors=[FieldError(parameter="from", code="not-with-this-until", detail=detail)],
     )
 
 
-InPeriod = Annotated[Period, Depends(period)]
+class OrderStatsQuery(PeriodQuery):
+    """The days and the currency."""
+
+    currency: Annotated[Currency | None, Field(description="only orders in this currency")] = None
+
+
+class RemovedItemsQuery(PeriodQuery):
+    """The days and the SKUs."""
+
+    sku: Annotated[LongName | None, Field(description="only this SKU")] = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 25
+
+
+class AbandonedDraftsQuery(PeriodQuery):
+    """The days, and how many open drafts to list."""
+
+    limit: Annotated[int, Field(ge=0, le=100, description="of `longest_idle`")] = 25
 
 
 class OrderStats(BaseModel):
-    """By day and currency, the days without any left out."""
+    """By day and currency; days without orders are left out."""
 
     items: list[DailyOrderStats]
 
@@ -93,63 +113,76 @@ class LeadTimes(BaseModel):
     items: list[DailyLeadTimes]
 
 
-@router.get("/orders", summary="What happened to orders, day by day", response_model=OrderStats)
+@router.get("/orders", summary="Orders, day by day", response_model=OrderStats)
 async def get_order_stats(
-    pool: PoolDep,
-    days: InPeriod,
-    recency: Annotated[ReadConsistency, Depends(recency_of(order_stats.PROJECTION.name))],
-    currency: Annotated[Currency | None, Query(description="only orders in this one")] = None,
+    request: Request,
+    services: ServicesDep,
+    query: Annotated[OrderStatsQuery, Query()],
+    prefer: PreferHeader = None,
 ) -> Response:
-    """How many orders went through each stage of their lives on a day, and the money of it."""
-    await recency.reach(pool)
-    items = await order_stats.by_day(pool, *days, currency)
-    return _json(OrderStats(items=items), recency)
+    """How many orders reached each stage on a day, and the amounts."""
+    days, headers = await _prepare(request, services, order_stats.PROJECTION, query, prefer)
+    items = await order_stats.by_day(services.pool, *days, query.currency)
+    return _json_response(OrderStats(items=items), headers)
 
 
-@router.get("/removed-items", summary="What was taken out of drafts", response_model=RemovedItems)
+@router.get("/removed-items", summary="Items removed from drafts", response_model=RemovedItems)
 async def get_removed_items(
-    pool: PoolDep,
-    days: InPeriod,
-    recency: Annotated[ReadConsistency, Depends(recency_of(removed_items.PROJECTION.name))],
-    sku: Annotated[LongName | None, Query(description="only this one")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+    request: Request,
+    services: ServicesDep,
+    query: Annotated[RemovedItemsQuery, Query()],
+    prefer: PreferHeader = None,
 ) -> Response:
-    """The SKUs that were put into drafts and most often taken out again before placing."""
-    await recency.reach(pool)
-    items = await removed_items.most_removed(pool, *days, sku, limit)
-    return _json(RemovedItems(items=items), recency)
+    """The SKUs that were removed from drafts most often before the order was placed."""
+    days, headers = await _prepare(request, services, removed_items.PROJECTION, query, prefer)
+    items = await removed_items.most_removed(services.pool, *days, query.sku, query.limit)
+    return _json_response(RemovedItems(items=items), headers)
 
 
-@router.get(
-    "/abandoned-drafts", summary="Drafts that came to nothing", response_model=AbandonedDrafts
-)
+@router.get("/abandoned-drafts", summary="Abandoned drafts", response_model=AbandonedDrafts)
 async def get_abandoned_drafts(
-    pool: PoolDep,
-    days: InPeriod,
-    recency: Annotated[ReadConsistency, Depends(recency_of(abandoned_drafts.PROJECTION.name))],
-    limit: Annotated[int, Query(ge=0, le=100, description="of `longest_idle`")] = 25,
+    request: Request,
+    services: ServicesDep,
+    query: Annotated[AbandonedDraftsQuery, Query()],
+    prefer: PreferHeader = None,
 ) -> Response:
-    """Drafts that expired or were cancelled, by day; and how long those of now lie untouched."""
-    await recency.reach(pool)
-    found = AbandonedDrafts(
+    """Drafts that expired or were cancelled, by day; and the open ones that are idle longest."""
+    days, headers = await _prepare(request, services, abandoned_drafts.PROJECTION, query, prefer)
+    pool = services.pool
+    drafts = AbandonedDrafts(
         items=await abandoned_drafts.by_day(pool, *days),
         open=await abandoned_drafts.count_open(pool),
-        longest_idle=await abandoned_drafts.longest_idle(pool, limit),
+        longest_idle=await abandoned_drafts.longest_idle(pool, query.limit),
     )
-    return _json(found, recency)
+    return _json_response(drafts, headers)
 
 
-@router.get("/lead-times", summary="From placing to the parcel", response_model=LeadTimes)
+@router.get("/lead-times", summary="Lead times", response_model=LeadTimes)
 async def get_lead_times(
-    pool: PoolDep,
-    days: InPeriod,
-    recency: Annotated[ReadConsistency, Depends(recency_of(lead_times.PROJECTION.name))],
+    request: Request,
+    services: ServicesDep,
+    query: Annotated[PeriodQuery, Query()],
+    prefer: PreferHeader = None,
 ) -> Response:
-    """How long orders that were placed on a day waited for their first parcel."""
-    await recency.reach(pool)
-    return _json(LeadTimes(items=await lead_times.by_day(pool, *days)), recency)
+    """How long the orders placed on a day waited for their first parcel."""
+    days, headers = await _prepare(request, services, lead_times.PROJECTION, query, prefer)
+    items = await lead_times.by_day(services.pool, *days)
+    return _json_response(LeadTimes(items=items), headers)
 
 
-def _json(body: BaseModel, recency: ReadConsistency) -> Response:
-    headers = recency.headers()
+async def _prepare(
+    request: Request,
+    services: Services,
+    projection: Projection,
+    query: PeriodQuery,
+    prefer: str | None,
+) -> tuple[Period, dict[str, str]]:
+    """Waits until the read model is consistent; returns the days, and its freshness as headers."""
+    consistency = await read_consistency(request, services, projection.name, query, prefer)
+    days = query.period()
+    await consistency.wait()
+    return days, consistency.headers()
+
+
+def _json_response(body: BaseModel, headers: dict[str, str]) -> Response:
     return Response(body.model_dump_json(), headers=headers, media_type="application/json")

@@ -1,5 +1,7 @@
 """Baseline of reads: a FastAPI route that selects one row with asyncpg and returns its JSON.
 
+The table `responses` contains our API's response for each order.
+
 ``python -m dev.bench.asyncpg_baseline DSN PORT`` serves it, with the HTTP server of our API.
 """
 
@@ -13,7 +15,7 @@ import asyncpg
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-QUERY = "SELECT document FROM order_view.orders WHERE order_id = $1"
+QUERY = "SELECT document FROM responses WHERE order_id = $1"
 
 
 def create_app(dsn: str) -> FastAPI:

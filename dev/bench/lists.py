@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from rich.console import Console
 
-from api.reads.orders import cursor_after
+from api.reads.cursor import encode_cursor
 from dev.bench import machine
 from dev.bench.datasets import DAYS, SKUS, START, Dataset, create_dataset
 from dev.bench.open_loop import send_line
@@ -25,7 +25,7 @@ from dev.bench.report import (
     positive_integer,
 )
 from dev.bench.servers import postgres
-from readside.order_view.queries import Filter, Row
+from readside.order_view.queries import OrderFilter
 
 WARM_UPS = 6  # After five executions, Postgres may switch to a generic plan.
 SECONDS_MAX = 1.0  # Of one dataset in a round of one kind of page: slow pages are sampled less.
@@ -130,7 +130,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
 
 def _pages(dice: Random, dataset: Dataset) -> list[PageKind]:
     """Each filter with each sort that an index supports for it, first page and deep page."""
-    sorts = {name: Filter(**draw(dice, dataset)).sorts for name, draw in FILTERS.items()}
+    sorts = {name: OrderFilter(**draw(dice, dataset)).sorts for name, draw in FILTERS.items()}
     return [
         (name, sign + sort, is_deep)
         for name, of_filter in sorts.items()
@@ -174,7 +174,7 @@ async def _request(
 
 def _path(values: dict[str, Any], sort: str, middle: datetime | int | None) -> str:
     """The path of the first page, or of one that begins in the middle."""
-    cursor = cursor_after(Row("8", 1, "", middle), sort) if middle is not None else None
+    cursor = encode_cursor(sort, middle, "8") if middle is not None else None
     params = {**values, "sort": sort, "cursor": cursor}
     texts = {name: str(v).lower() if isinstance(v, bool) else v for name, v in params.items() if v}
     return f"/v1/orders?{urlencode(texts, doseq=True)}"

@@ -38,7 +38,8 @@ from orders.events import ItemAdded
 from orders.evolve import evolve
 from orders.order import Order
 from orders.upcasting import restore
-from readside.order_view.document import View, document
+from readside.order_view.row import order_row
+from readside.order_view.view import OrderView
 
 EVENTS_PER_SAVE = 500
 POLL_S = 0.02
@@ -59,7 +60,7 @@ class Orders(Application[UUID]):
     """Stores the events."""
 
 
-class OrderView(PostgresTrackingRecorder):
+class OrderViewRecorder(PostgresTrackingRecorder):
     """Orderly's order_view."""
 
     def project(self, event: OrderEvent, tracking: Tracking) -> None:
@@ -86,17 +87,17 @@ class OrderView(PostgresTrackingRecorder):
                 cursor.execute(_CHANGE_STATUS, changed, prepare=True)
 
 
-def _load(cursor: Cursor[DictRow], order_id: str) -> View:
+def _load(cursor: Cursor[DictRow], order_id: str) -> OrderView:
     cursor.execute(_LOAD, (order_id,), prepare=True)
     row = cursor.fetchone()
     if row is None:
-        return View(order_id)
+        return OrderView(order_id)
     order = _ORDER.validate_json(row["state"])
-    return View(order_id, order, row["opened_at"], row["placed_at"], row["updated_at"])
+    return OrderView(order_id, order, row["opened_at"], row["placed_at"], row["updated_at"])
 
 
-def _row(view: View) -> dict[str, Any]:
-    order = view.order
+def _row(view: OrderView) -> dict[str, Any]:
+    order, row = view.order, order_row(view)
     return {
         "order_id": view.order_id,
         "version": order.version,
@@ -109,7 +110,11 @@ def _row(view: View) -> dict[str, Any]:
         "placed_at": view.placed_at,
         "updated_at": view.updated_at,
         "state": _ORDER.dump_json(order).decode(),
-        "document": document(view).model_dump_json(),
+        "document": row.document,
+        "awaiting": row.phase.awaiting,
+        "has_policy": row.phase.has_policy,
+        "shipping_address": row.shipping_address,
+        "billing_address": row.billing_address,
         "needs_attention": bool(order.stuck_steps),
     }
 
@@ -117,7 +122,7 @@ def _row(view: View) -> dict[str, Any]:
 _LOAD = """
 SELECT state::text, opened_at, placed_at, updated_at FROM order_view.orders WHERE order_id = %s
 """
-_COLUMNS = list(_row(View("")))
+_COLUMNS = list(_row(OrderView("")))
 _SAVE = (
     f"INSERT INTO order_view.orders ({', '.join(_COLUMNS)})"
     f" VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})"
@@ -128,7 +133,7 @@ _SAVE_SKU = "INSERT INTO order_view.skus VALUES (%s, %s, %s, %s) ON CONFLICT DO 
 _CHANGE_STATUS = "UPDATE order_view.skus SET status = %s WHERE order_id = %s"
 
 
-class OrderViewProjection(Projection[OrderView]):
+class OrderViewProjection(Projection[OrderViewRecorder]):
     """Passes events to the view."""
 
     @singledispatchmethod
@@ -140,7 +145,7 @@ class OrderViewProjection(Projection[OrderView]):
         self.view.project(domain_event, tracking)
 
 
-Runner = ProjectionRunner[Orders, OrderView]
+Runner = ProjectionRunner[Orders, OrderViewRecorder]
 
 
 def environment(dsn: str) -> dict[str, str]:
@@ -161,7 +166,7 @@ def start_runner(dsn: str) -> Runner:
     return ProjectionRunner(
         application_class=Orders,
         projection_class=OrderViewProjection,
-        view_class=OrderView,
+        view_class=OrderViewRecorder,
         env=environment(dsn),
     )
 

@@ -66,6 +66,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
         await connection.close()
         paths = [f"/v1/orders/{order_id}" for (order_id,) in found]
         systems = await _start(server, dsn)
+        await _copy_responses(systems["orderly"], dsn, paths)
         differing = [path for path in paths[:COMPARED_MAX] if not await _is_same(systems, path)]
         for system in systems.values():
             await _turn(system, paths, 1, options.connections)
@@ -95,6 +96,18 @@ async def _start(server: PostgresServer, dsn: str) -> dict[str, System]:
     await wait_until_responding(child, baseline.url)
     url, api = await server.start_api(dsn)
     return {"baseline": baseline, "orderly": System(url, api.pid)}
+
+
+async def _copy_responses(system: System, dsn: str, paths: list[str]) -> None:
+    """Fills the table of the baseline with our API's response for each order."""
+    async with httpx.AsyncClient(base_url=system.url) as http:
+        rows = [(path.rpartition("/")[2], (await http.get(path)).text) for path in paths]
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "CREATE TABLE responses (order_id text PRIMARY KEY, document json NOT NULL)"
+    )
+    await connection.executemany("INSERT INTO responses VALUES ($1, $2)", rows)
+    await connection.close()
 
 
 async def _is_same(systems: dict[str, System], path: str) -> bool:

@@ -13,16 +13,16 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from eventlog.postgres import Connection
-from orders.events import ItemAdded, OrderOpened, OrderPlaced
+from orders.events import ItemAdded, OrderOpened
 from orders.evolve import fold
 from orders.order import Order
-from readside.order_view.document import OrderDocument, View, document
+from readside.order_view.document import OrderDocument, document
 from readside.order_view.projection import PROJECTION
+from readside.order_view.view import OrderView
 
 LONG_S = 600.0  # The timeout of a statement over the whole log.
 _ITEM = ItemAdded(line_id="", sku="", title="", quantity=1, unit_price=0, discount=0, tax=0)
 DRAFT = fold([OrderOpened(customer_id="", currency=""), _ITEM])
-_PLACED = fold([OrderPlaced(total=0)], DRAFT)
 _TERMS = ("quantity", "unit_price", "discount", "tax")
 _LINE_TOTAL = "quantity * unit_price - discount + tax"
 
@@ -35,7 +35,7 @@ def state_of(order: Order) -> dict[str, Any]:
 
 def document_of(order: Order) -> OrderDocument:
     """The order as order_view shows it, without id and times."""
-    return document(View("", order))
+    return document(OrderView("", order))
 
 
 def json_like(shape: Mapping[str, Any], **values: str) -> str:
@@ -62,10 +62,6 @@ def time(column: str) -> str:
 def _line(shape: Mapping[str, Any], **more: str) -> str:
     names = {"line_id": quoted("line_id"), "sku": quoted("sku"), "title": "to_json(title)"}
     return json_like(shape, **names, **{term: term for term in _TERMS}, **more)
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 _LINE = _line(state_of(DRAFT)["lines"][""])
@@ -96,9 +92,6 @@ _DOCUMENT = json_like(
     opened_at=time("opened_at"),
     placed_at=f"coalesce({time('placed_at')}, 'null')",
     updated_at=time("updated_at"),
-    allowed_commands=f"""CASE status
-        WHEN 'draft' THEN '{_compact(document_of(DRAFT).allowed_commands)}'
-        ELSE '{_compact(document_of(_PLACED).allowed_commands)}' END""",
 )
 
 
@@ -151,10 +144,10 @@ WITH parts AS (  -- Each line of each order; events of no line are one more part
 )
 INSERT INTO {schema}.orders (
     order_id, version, status, customer_id, currency, external_reference, total,
-    needs_attention, opened_at, placed_at, updated_at, state, document
+    needs_attention, opened_at, placed_at, updated_at, has_policy, state, document
 )
 SELECT order_id, version, status, customer_id, currency, NULL, total,
-    false, opened_at, placed_at, updated_at, {_STATE}::json, {_DOCUMENT}::json
+    false, opened_at, placed_at, updated_at, false, {_STATE}::json, {_DOCUMENT}::json
 FROM orders
 """
 

@@ -1,21 +1,19 @@
-"""An order as the API shows it, made from the order as its events say it is."""
+"""The document of an order: what the API returns, without addresses and allowed commands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import BaseModel
 
 from orders import entities as domain
-from orders import ledger
-from orders import statuses as derived
-from orders.decider import allowed_commands
+from orders import ledger, statuses
 from orders.entities import Line
 from orders.events import LineCount
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
+from readside.order_view.view import OrderView
 
 
 class OrderLine(BaseModel):
@@ -56,7 +54,7 @@ class Note(BaseModel):
 class Payment(BaseModel):
     """The order's money so far, in minor units of its currency."""
 
-    status: derived.PaymentStatus
+    status: statuses.PaymentStatus
     method: str | None
     authorised: int
     """In all, including what was captured or voided since."""
@@ -123,11 +121,9 @@ class OrderDocument(BaseModel):
     lines: list[OrderLine]
     discounts: list[Discount]
     notes: list[Note]
-    shipping_address: str | None
-    billing_address: str | None
     payment: Payment
-    fulfilment_status: derived.FulfilmentStatus
-    return_status: derived.ReturnStatus
+    fulfilment_status: statuses.FulfilmentStatus
+    return_status: statuses.ReturnStatus
     shipments: list[Shipment]
     returns: list[Return]
     awaits: str | None
@@ -143,21 +139,9 @@ class OrderDocument(BaseModel):
     opened_at: datetime | None
     placed_at: datetime | None
     updated_at: datetime | None
-    allowed_commands: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """An order and what its events' times tell of it."""
-
-    order_id: str
-    order: Order = field(default_factory=Order)
-    opened_at: datetime | None = None
-    placed_at: datetime | None = None
-    updated_at: datetime | None = None
-
-
-def document(view: View) -> OrderDocument:
+def document(view: OrderView) -> OrderDocument:
     """The document of a view."""
     order = view.order
     pending = [
@@ -180,11 +164,9 @@ def document(view: View) -> OrderDocument:
             for d in order.discounts.values()
         ],
         notes=[Note(note_id=key, text=text) for key, text in order.notes.items()],
-        shipping_address=order.shipping_address,
-        billing_address=order.billing_address,
         payment=_payment(order),
-        fulfilment_status=derived.fulfilment_status(order),
-        return_status=derived.return_status(order),
+        fulfilment_status=statuses.fulfilment_status(order),
+        return_status=statuses.return_status(order),
         shipments=[_shipment(shipment) for shipment in order.shipments.values()],
         returns=[_return(back) for back in order.returns.values()],
         awaits=order.awaiting,
@@ -196,14 +178,13 @@ def document(view: View) -> OrderDocument:
         opened_at=view.opened_at,
         placed_at=view.placed_at,
         updated_at=view.updated_at,
-        allowed_commands=allowed_commands(order),
     )
 
 
 def _lines(order: Order) -> list[OrderLine]:
     shares = order.discount_shares()
     return [
-        _line(line, shares[key], derived.cancelled_pieces(order, key))
+        _line(line, shares[key], statuses.cancelled_pieces(order, key))
         for key, line in order.lines.items()
     ]
 
@@ -229,7 +210,7 @@ def _line(line: Line, share_of_discounts: int, cancelled: int) -> OrderLine:
 
 def _payment(order: Order) -> Payment:
     return Payment(
-        status=derived.payment_status(order),
+        status=statuses.payment_status(order),
         method=order.payment_method,
         authorised=ledger.authorised(order),
         captured=ledger.captured(order),

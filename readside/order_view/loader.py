@@ -1,4 +1,4 @@
-"""One order by its id, for many who ask at the same time: they share a query."""
+"""Batches lookups of single orders that come at the same time (the DataLoader pattern)."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import asyncio
 
 import asyncpg
 
-from readside.order_view import queries as order_lists
-from readside.order_view.queries import Row
+from readside.order_view import queries
+from readside.order_view.row import OrderRow
 
 
 class OrderLoader:
-    """Finds orders; those that are asked for while a query is under way come with the next one.
+    """Loads orders by id; calls during a running query share the next one.
 
-    Nobody waits for others to ask: with nothing under way, a query begins at once. Under load one
-    query finds many, for hardly more than the price of one.
+    An idle loader queries at once. Under load, one query for many orders costs hardly more than a
+    query for one. Nothing is cached: each query sees what was committed before its `load` calls.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._asked: dict[str, asyncio.Future[Row | None]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._pending: dict[str, asyncio.Future[OrderRow | None]] = {}
+        self._dispatcher: asyncio.Task[None] | None = None
 
-    async def find(self, order_id: str) -> Row | None:
-        """One order as the projection last saw it, with all that was committed before the call."""
-        answer = self._asked.get(order_id)
-        if answer is None:
-            answer = self._asked[order_id] = asyncio.get_running_loop().create_future()
-            if self._looking is None:
-                self._looking = asyncio.create_task(self._look())
-        return await asyncio.shield(answer)
+    async def load(self, order_id: str) -> OrderRow | None:
+        """The order; None if the read model does not contain it."""
+        future = self._pending.get(order_id)
+        if future is None:
+            future = self._pending[order_id] = asyncio.get_running_loop().create_future()
+            if self._dispatcher is None:
+                self._dispatcher = asyncio.create_task(self._dispatch())
+        return await asyncio.shield(future)
 
-    async def _look(self) -> None:
+    async def _dispatch(self) -> None:
         try:
-            while self._asked:
-                asked, self._asked = self._asked, {}
+            while self._pending:
+                batch, self._pending = self._pending, {}
                 try:
-                    found = await order_lists.find_all(self._pool, list(asked))
-                except Exception as error:  # Theirs to handle, each in its own request.
-                    for answer in asked.values():
-                        answer.set_exception(error)
+                    found = await queries.find_many(self._pool, list(batch))
+                except Exception as error:  # Each caller handles it in its own request.
+                    for future in batch.values():
+                        future.set_exception(error)
                 else:
-                    for order_id, answer in asked.items():
-                        answer.set_result(found.get(order_id))
+                    for order_id, future in batch.items():
+                        future.set_result(found.get(order_id))
         finally:
-            self._looking = None
+            self._dispatcher = None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 
 from pydantic import TypeAdapter
 
 from eventlog.postgres import Connection
-from orders.events import OrderEvent, OrderPlaced
-from orders.evolve import evolve
 from orders.order import Order
-from orders.upcasting import UnreadableEvent
-from readside.engine.projection import Projection, ProjectionError, Streams, columns
-from readside.order_view.document import View, document
+from readside.engine.projection import Projection, Streams, columns
+from readside.order_view.row import order_row
+from readside.order_view.view import OrderView, fold_view
 
 _TABLES = """
 CREATE TABLE orders (
@@ -29,8 +26,12 @@ CREATE TABLE orders (
     opened_at          timestamptz NOT NULL,
     placed_at          timestamptz,
     updated_at         timestamptz NOT NULL,
-    state              json        NOT NULL,  -- the order itself; jsonb would shuffle its lines
-    document           json        NOT NULL   -- what the API answers, letter for letter
+    awaiting           text,                  -- with status and has_policy: the allowed commands
+    has_policy         boolean     NOT NULL,
+    shipping_address   text,                  -- encrypted under the customer's key
+    billing_address    text,
+    state              json        NOT NULL,  -- the order itself; jsonb would reorder its lines
+    document           json        NOT NULL   -- what the API returns of it, as text
 );
 -- Which orders have a line of a SKU. Nothing in it changes with each event, so that an order of
 -- many lines costs no more than one of few; a status changes a few times in an order's life.
@@ -42,7 +43,7 @@ CREATE TABLE skus (
 );
 """
 
-# One for each filter and sort of a list: readside/order_lists.py.
+# One for each filter and sort of a list: readside/order_view/queries.py.
 _INDEXES = """
 CREATE INDEX ON orders (opened_at, order_id);
 CREATE INDEX ON orders (updated_at, order_id);
@@ -69,40 +70,15 @@ CREATE INDEX ON skus (order_id);
 _ORDER = TypeAdapter(Order)
 
 
-class StoredEvent(Protocol):
-    """An event of an order as the log has it, in whatever form it was read."""
-
-    @property
-    def version(self) -> int: ...
-    @property
-    def occurred_at(self) -> datetime: ...
-    def event(self) -> OrderEvent: ...
-
-
 async def project(connection: Connection, streams: Streams) -> None:
     """Brings the views of some orders up to date; raises Undigestible."""
     before = await _load(connection, list(streams))
-    views = [fold_view(before.get(key, View(key)), stream) for key, stream in streams.items()]
+    views = [fold_view(before.get(key, OrderView(key)), stream) for key, stream in streams.items()]
     await _save(connection, views)
     await _save_skus(connection, before, views)
 
 
-def fold_view(view: View, stream: Iterable[StoredEvent]) -> View:
-    """The view after more events of its order; raises Undigestible for one it cannot read."""
-    order, opened_at, placed_at = view.order, view.opened_at, view.placed_at
-    updated_at = view.updated_at
-    for happening in stream:
-        try:
-            event = happening.event()
-        except UnreadableEvent as error:
-            raise ProjectionError(view.order_id, happening.version, str(error)) from error
-        order, updated_at = evolve(order, event), happening.occurred_at
-        opened_at = opened_at or updated_at
-        placed_at = updated_at if isinstance(event, OrderPlaced) else placed_at
-    return View(view.order_id, order, opened_at, placed_at, updated_at)
-
-
-async def _load(connection: Connection, order_ids: list[str]) -> dict[str, View]:
+async def _load(connection: Connection, order_ids: list[str]) -> dict[str, OrderView]:
     rows = await connection.fetch(
         """
         SELECT order_id, state, opened_at, placed_at, updated_at
@@ -111,7 +87,7 @@ async def _load(connection: Connection, order_ids: list[str]) -> dict[str, View]
         order_ids,
     )
     return {
-        row["order_id"]: View(
+        row["order_id"]: OrderView(
             order_id=row["order_id"],
             order=_ORDER.validate_json(row["state"]),
             opened_at=row["opened_at"],
@@ -122,45 +98,61 @@ async def _load(connection: Connection, order_ids: list[str]) -> dict[str, View]
     }
 
 
-async def _save(connection: Connection, views: Sequence[View]) -> None:
+async def _save(connection: Connection, views: Sequence[OrderView]) -> None:
     await connection.execute(
         """
         INSERT INTO orders (
             order_id, version, status, customer_id, currency, external_reference, total,
-            needs_attention, opened_at, placed_at, updated_at, state, document
+            needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
+            shipping_address, billing_address, state, document
         )
         SELECT order_id, version, status, customer_id, currency, external_reference, total,
-               needs_attention, opened_at, placed_at, updated_at, state::json, document::json
+               needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
+               shipping_address, billing_address, state::json, document::json
         FROM unnest(
             $1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-            $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-            $12::text[], $13::text[]
+            $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[],
+            $13::boolean[], $14::text[], $15::text[], $16::text[], $17::text[]
         ) AS new (order_id, version, status, customer_id, currency, external_reference, total,
-                  needs_attention, opened_at, placed_at, updated_at, state, document)
+                  needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
+                  shipping_address, billing_address, state, document)
         ON CONFLICT (order_id) DO UPDATE SET
             version = excluded.version, status = excluded.status, total = excluded.total,
             needs_attention = excluded.needs_attention, placed_at = excluded.placed_at,
-            updated_at = excluded.updated_at, state = excluded.state,
+            updated_at = excluded.updated_at, awaiting = excluded.awaiting,
+            has_policy = excluded.has_policy, shipping_address = excluded.shipping_address,
+            billing_address = excluded.billing_address, state = excluded.state,
             document = excluded.document
         """,
-        [v.order_id for v in views],
-        [v.order.version for v in views],
-        [v.order.status for v in views],
-        [v.order.customer_id for v in views],
-        [v.order.currency for v in views],
-        [v.order.external_reference for v in views],
-        [v.order.total for v in views],
-        [bool(v.order.stuck_steps) for v in views],
-        [v.opened_at for v in views],
-        [v.placed_at for v in views],
-        [v.updated_at for v in views],
-        [_ORDER.dump_json(v.order).decode() for v in views],
-        [document(v).model_dump_json() for v in views],
+        *columns(map(_values, views)),
+    )
+
+
+def _values(view: OrderView) -> Sequence[object]:
+    order, row = view.order, order_row(view)
+    return (
+        row.order_id,
+        row.version,
+        row.phase.status,
+        order.customer_id,
+        order.currency,
+        order.external_reference,
+        order.total,
+        bool(order.stuck_steps),
+        view.opened_at,
+        view.placed_at,
+        view.updated_at,
+        row.phase.awaiting,
+        row.phase.has_policy,
+        row.shipping_address,
+        row.billing_address,
+        _ORDER.dump_json(order).decode(),
+        row.document,
     )
 
 
 async def _save_skus(
-    connection: Connection, before: dict[str, View], views: Sequence[View]
+    connection: Connection, before: dict[str, OrderView], views: Sequence[OrderView]
 ) -> None:
     added: list[tuple[str, str, datetime | None, str]] = []
     removed: list[tuple[str, str]] = []
@@ -192,7 +184,7 @@ async def _save_skus(
         )
 
 
-def _skus(view: View | None) -> set[str]:
+def _skus(view: OrderView | None) -> set[str]:
     return {line.sku for line in view.order.lines.values()} if view else set()
 
 

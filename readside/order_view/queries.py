@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import asyncpg
+
 from eventlog.postgres import Reader
+from readside.order_view.row import OrderRow, Phase
 
 SORTS = ("opened_at", "placed_at", "updated_at", "total")
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class OrderFilter:
     """Which orders a list shows; None does not restrict. Bounds are inclusive below only."""
 
     customer_id: str | None = None
@@ -38,39 +41,41 @@ class Filter:
         return [sort for sort, bounds in ranges.items() if bounds != (None, None)] or SORTS
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One order as a query finds it; `document` is JSON."""
-
-    order_id: str
-    version: int
-    document: str
-    sort_value: datetime | int | None = None
+_COLUMNS = """
+    o.order_id, o.version, o.document, o.status, o.awaiting, o.has_policy,
+    o.shipping_address, o.billing_address
+"""
 
 
-async def find(connection: Reader, order_id: str) -> Row | None:
-    """One order as the projection last saw it."""
-    return (await find_all(connection, [order_id])).get(order_id)
+async def find(connection: Reader, order_id: str) -> OrderRow | None:
+    """One order; None if the read model does not contain it."""
+    return (await find_many(connection, [order_id])).get(order_id)
 
 
-async def find_all(connection: Reader, order_ids: Sequence[str]) -> dict[str, Row]:
-    """Those of the orders that there are, by id, as the projection last saw them."""
+async def find_many(connection: Reader, order_ids: Sequence[str]) -> dict[str, OrderRow]:
+    """By id, those of the orders that the read model contains."""
     rows = await connection.fetch(
-        "SELECT order_id, version, document FROM order_view.orders WHERE order_id = ANY($1)",
-        order_ids,
+        f"SELECT {_COLUMNS} FROM order_view.orders AS o WHERE o.order_id = ANY($1)", order_ids
     )
-    return {row[0]: Row(*row) for row in rows}
+    return {row[0]: _order_row(row) for row in rows}
 
 
-async def page(
+def _order_row(row: asyncpg.Record) -> OrderRow:
+    return OrderRow(row[0], row[1], row[2], Phase(row[3], row[4], row[5]), *row[6:])
+
+
+async def find_page(
     connection: Reader,
-    filter: Filter,
+    filter: OrderFilter,
     sort: str,
     descending: bool,
     after: tuple[datetime | int, str] | None,
     limit: int,
-) -> list[Row]:
-    """At most `limit` orders, by one of `filter.sorts`, then by id, from a place in there on."""
+) -> list[OrderRow]:
+    """At most `limit` orders, sorted by one of `filter.sorts` and then by id.
+
+    `after` is the sort value and the id of the last order of the page before.
+    """
     if sort not in filter.sorts:
         raise ValueError(f"these orders cannot be sorted by {sort}")
     values: list[Any] = []
@@ -80,20 +85,20 @@ async def page(
         return f"${len(values)}"
 
     direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
-    source, place, status_column = "order_view.orders AS o", f"o.{sort}, o.order_id", "o.status"
+    source, key, status_column = "order_view.orders AS o", f"o.{sort}, o.order_id", "o.status"
     if filter.sku is not None:
         source = f"order_view.skus AS s JOIN {source} USING (order_id)"
-        place, status_column = "s.opened_at, s.order_id", "s.status"
+        key, status_column = "s.opened_at, s.order_id", "s.status"
     clauses = _clauses(_without_passed_bound(filter, sort, descending, after), sort, value)
     if after is not None:
-        clauses.append(f"({place}) {beyond} ({value(after[0])}, {value(after[1])})")
-    most = value(limit)
+        clauses.append(f"({key}) {beyond} ({value(after[0])}, {value(after[1])})")
+    row_limit = value(limit)
 
     def found(*more: str) -> str:
         where = " AND ".join([*clauses, *more]) or "true"
-        order = ", ".join(f"{column} {direction}" for column in place.split(", "))
-        columns = f"o.order_id, o.version, o.document, {place.split(', ')[0]} AS sort_value"
-        return f"SELECT {columns} FROM {source} WHERE {where} ORDER BY {order} LIMIT {most}"
+        order = ", ".join(f"{column} {direction}" for column in key.split(", "))
+        columns = f"{_COLUMNS}, {key.split(', ')[0]} AS sort_value"
+        return f"SELECT {columns} FROM {source} WHERE {where} ORDER BY {order} LIMIT {row_limit}"
 
     if filter.status is None:
         query = found()
@@ -102,14 +107,14 @@ async def page(
         statuses = [f"{status_column} = {value(status)}" for status in dict.fromkeys(filter.status)]
         query = (
             f"SELECT * FROM ({' UNION ALL '.join(f'({found(one)})' for one in statuses)}) AS found"
-            f" ORDER BY sort_value {direction}, order_id {direction} LIMIT {most}"
+            f" ORDER BY sort_value {direction}, order_id {direction} LIMIT {row_limit}"
         )
-    return [Row(*row) for row in await connection.fetch(query, *values)]
+    return [_order_row(row) for row in await connection.fetch(query, *values)]
 
 
 def _without_passed_bound(
-    filter: Filter, sort: str, descending: bool, after: tuple[Any, str] | None
-) -> Filter:
+    filter: OrderFilter, sort: str, descending: bool, after: tuple[Any, str] | None
+) -> OrderFilter:
     """The filter less the bound that a cursor has passed: a scan would begin there, not here."""
     passed = _BOUNDS.get((sort, descending))
     if passed is None or after is None:
@@ -128,7 +133,7 @@ _BOUNDS = {
 }
 
 
-def _clauses(filter: Filter, sort: str, value: Callable[[object], str]) -> list[str]:
+def _clauses(filter: OrderFilter, sort: str, value: Callable[[object], str]) -> list[str]:
     """SQL for all that restricts a list but its statuses."""
     clauses = [
         condition.format(value(wanted))

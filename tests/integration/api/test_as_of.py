@@ -12,12 +12,12 @@ from temporalio.testing import WorkflowEnvironment
 
 from eventlog import log
 from orders.evolve import fold
-from readside.order_view.document import View, document
+from readside.order_view.view import OrderView
 from settings import Settings
 from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
-from tests.support.projections import OPENED, publish, publish_unreadable
+from tests.support.projections import OPENED, order_as_shown, publish, publish_unreadable
 from tests.support.servers import Running, run_api
 from tests.support.shop import MILK, Shop
 
@@ -44,14 +44,14 @@ async def test_the_order_as_of_each_version_is_the_fold_of_its_history_up_to_it(
         past = await as_of(shop.http, sale.path, version=event.version)
         order = fold(e.event() for e in stream[: event.version])
         placed = [e.occurred_at for e in stream[: event.version] if e.type == "order-placed"]
-        view = View(
+        view = OrderView(
             sale.order_id,
             order,
             opened_at=stream[0].occurred_at,
             placed_at=placed[0] if placed else None,
             updated_at=event.occurred_at,
         )
-        assert past == document(view).model_dump(mode="json")
+        assert past == order_as_shown(view)
     assert past == now
 
 

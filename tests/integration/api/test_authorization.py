@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +13,8 @@ import httpx
 import pytest
 from temporalio.client import Client
 
-from api.auth.permissions import COMMAND_ROLES, OPERATE, READ, WRITE, redact_for
+from api.auth.permissions import COMMAND_ROLES, OPERATE, READ, WRITE
 from api.auth.tokens import LEEWAY_SECONDS
-from api.context import RequestContext
 from api.events import stream as api_streams
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from orders.commands import Role, type_of
@@ -446,12 +444,3 @@ async def test_without_any_keys_nobody_is_called_a_stranger(orderly: Running) ->
             answer = await http.get("/v1/orders", headers=issuer.headers("ada"))
             problem(answer, 503, "signing-keys-unavailable")
             assert int(answer.headers["Retry-After"]) > 0
-
-
-def test_documents_are_shortened_where_they_say_what_is_allowed_and_nowhere_else() -> None:
-    ada = RequestContext("a", "r", "t", "customer:ada", "ada")
-    tricky = (
-        r'{"title":"x,\"allowed_commands\":[\"hold-order\"]","allowed_commands":["hold-order"]}'
-    )
-    assert redact_for(ada, tricky) == re.sub(r'\["hold-order"\]\}', "[]}", tricky)
-    assert redact_for(RequestContext("a", "r", "t"), tricky) == tricky

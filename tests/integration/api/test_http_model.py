@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +25,8 @@ from orders.rules.checks import CommandRejected
 from orders.rules.process import follow_ups
 from orders.upcasting import restore, stored_data
 from privacy.address import Address
-from readside.order_view.document import View, document
+from readside.order_view.view import OrderView
+from tests.support.projections import order_as_shown
 from tests.support.random_orders import Life, a_line, some_command
 from tests.support.servers import Running
 
@@ -184,11 +184,11 @@ class Pair:
         history = await self._history()
         assert [item["version"] for item in history] == list(range(1, self.order.version + 1))
         predicted = self._predicted(history)
-        view = View(self.path.rpartition("/")[2])
+        view = OrderView(self.path.rpartition("/")[2])
         for event, item in zip(predicted, history, strict=True):
             assert self._opened(stored_data(event)) == item["data"], item
             at = datetime.fromisoformat(item["occurred_at"])
-            view = View(
+            view = OrderView(
                 view.order_id,
                 evolve(view.order, event),
                 view.opened_at or at,
@@ -235,12 +235,8 @@ class Pair:
         address = data.get("address")
         return {**data, "address": self.addresses[address]} if address in self.addresses else data
 
-    def _document(self, view: View) -> dict[str, Any]:
-        shown: dict[str, Any] = json.loads(document(view).model_dump_json())
-        for kind in ("shipping_address", "billing_address"):
-            if shown[kind] is not None:
-                shown[kind] = self.addresses[shown[kind]]
-        return shown
+    def _document(self, view: OrderView) -> dict[str, Any]:
+        return order_as_shown(view, self.addresses)
 
 
 @settings(

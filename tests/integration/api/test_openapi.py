@@ -68,7 +68,8 @@ def test_commands_say_how_they_are_retried_and_refused() -> None:
 def test_reads_say_how_fresh_they_are_and_what_is_known_already() -> None:
     for name in ("get_order", "get_history", "list_orders", "get_order_stats"):
         operation = OPERATIONS[name]
-        assert {"consistency_token", "min_version", "Prefer"} <= names(operation)
+        assert {"consistency_token", "Prefer"} <= names(operation)
+        assert ("min_version" in names(operation)) == ("order_id" in names(operation))
         fresh = operation["responses"]["200"]["headers"]
         assert {"Projection-Position", "Projection-Lag-Ms"} <= {*fresh}
         assert {"400", "401", "403", "422", "503"} <= {*operation["responses"]}

@@ -21,8 +21,8 @@ async def test_each_gets_its_own_order_and_who_asks_for_none_gets_none(
     for order_id in orders[:-1]:
         await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
-    lookup = OrderLoader(pool)
-    rows = await asyncio.gather(*(lookup.find(order_id) for order_id in [*orders, *orders]))
+    loader = OrderLoader(pool)
+    rows = await asyncio.gather(*(loader.load(order_id) for order_id in [*orders, *orders]))
     assert [row.order_id for row in rows if row] == [*orders[:-1], *orders[:-1]]
     assert rows[19] is rows[39] is None
 
@@ -31,17 +31,17 @@ async def test_an_answer_is_never_older_than_the_question(pool: asyncpg.Pool, ds
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
-    lookup, done = OrderLoader(pool), asyncio.Event()
+    loader, done = OrderLoader(pool), asyncio.Event()
 
     async def ask_all_the_time() -> None:
         while not done.is_set():
-            await asyncio.gather(*(lookup.find(order_id) for _ in range(5)))
+            await asyncio.gather(*(loader.load(order_id) for _ in range(5)))
 
     asking = [asyncio.create_task(ask_all_the_time()) for _ in range(3)]
     for version in range(2, 30):
         await publish(pool, order_id, version, NoteAdded(note_id=f"{version}", text="hi"))
         await project_all(dsn)
-        row = await lookup.find(order_id)
+        row = await loader.load(order_id)
         assert row is not None
         assert row.version == version
     done.set()
@@ -55,22 +55,22 @@ async def test_what_goes_wrong_is_told_to_all_who_asked_and_the_next_are_served(
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
     async with await connect_pool(dsn) as own:
-        lookup = OrderLoader(own)
+        loader = OrderLoader(own)
         await pool.execute("ALTER TABLE order_view.orders RENAME TO hidden")
         failed = await asyncio.gather(
-            *(lookup.find(order_id) for _ in range(3)), return_exceptions=True
+            *(loader.load(order_id) for _ in range(3)), return_exceptions=True
         )
         assert [type(one) for one in failed] == [asyncpg.UndefinedTableError] * 3
         await pool.execute("ALTER TABLE order_view.hidden RENAME TO orders")
-        assert await lookup.find(order_id) is not None
+        assert await loader.load(order_id) is not None
 
 
 async def test_who_gives_up_takes_nobody_else_along(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
-    lookup = OrderLoader(pool)
-    first, second = (asyncio.create_task(lookup.find(order_id)) for _ in range(2))
+    loader = OrderLoader(pool)
+    first, second = (asyncio.create_task(loader.load(order_id)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from readside.order_view.queries import SORTS, Filter, page
+from readside.order_view.queries import SORTS, OrderFilter, find_page
 
 ORDERS = 300
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,8 +55,9 @@ def made(dice: random.Random, number: int) -> Made:
 async def kept(pool: asyncpg.Pool, orders: Sequence[Made]) -> None:
     await pool.executemany(
         "INSERT INTO order_view.orders (order_id, version, status, customer_id, currency,"
-        " external_reference, total, needs_attention, opened_at, placed_at, updated_at, state,"
-        " document) VALUES ($1, 1, $2, $3, 'USD', $4, $5, $6, $7, $8, $9, '{}', '{}')",
+        " external_reference, total, needs_attention, opened_at, placed_at, updated_at, has_policy,"
+        " state, document)"
+        " VALUES ($1, 1, $2, $3, 'USD', $4, $5, $6, $7, $8, $9, true, '{}', '{}')",
         [list(vars(order).values())[:9] for order in orders],
     )
     await pool.executemany(
@@ -65,13 +66,13 @@ async def kept(pool: asyncpg.Pool, orders: Sequence[Made]) -> None:
     )
 
 
-def any_filter(dice: random.Random) -> Filter:
+def any_filter(dice: random.Random) -> OrderFilter:
     def maybe(value: Any) -> Any:
         return value if dice.random() < 0.3 else None
 
     hours = sorted(dice.sample(range(41), 2))
     totals = sorted(dice.sample(range(13), 2))
-    return Filter(
+    return OrderFilter(
         customer_id=maybe(f"c-{dice.randint(1, 4)}"),
         status=maybe([dice.choice(STATUSES) for _ in range(dice.randint(1, 3))]),
         needs_attention=maybe(dice.random() < 0.5),
@@ -84,7 +85,7 @@ def any_filter(dice: random.Random) -> Filter:
     )
 
 
-def matches(filter: Filter, order: Made) -> bool:
+def matches(filter: OrderFilter, order: Made) -> bool:
     placed = order.placed_at
     return (
         filter.customer_id in (None, order.customer_id)
@@ -109,7 +110,7 @@ async def test_pages_are_those_of_a_plain_search(pool: asyncpg.Pool) -> None:
         sort, descending = dice.choice(filter.sorts), dice.random() < 0.5
         found: list[str] = []
         after, limit = None, dice.choice([2, 7, 50])
-        while rows := await page(pool, filter, sort, descending, after, limit):
+        while rows := await find_page(pool, filter, sort, descending, after, limit):
             found += [row.order_id for row in rows]
             last = rows[-1]
             assert last.sort_value is not None
@@ -128,20 +129,20 @@ async def test_a_cursor_from_beyond_the_bounds_leads_to_nothing_outside_of_them(
 ) -> None:
     dice = random.Random(4)
     await kept(pool, [made(dice, number) for number in range(ORDERS)])
-    filter = Filter(total_from=3, total_until=6)
+    filter = OrderFilter(total_from=3, total_until=6)
     for descending, after in ((True, (99, "x")), (False, (-1, "")), (True, (5, "x"))):
-        rows = await page(pool, filter, "total", descending, after, 100)
+        rows = await find_page(pool, filter, "total", descending, after, 100)
         assert rows
         assert {row.sort_value for row in rows} <= {3, 4, 5}
 
 
 def test_each_filter_names_the_sorts_that_an_index_serves() -> None:
-    assert tuple(Filter(customer_id="c").sorts) == SORTS
-    assert tuple(Filter(placed_from=BEGAN).sorts) == ("placed_at",)
-    assert tuple(Filter(placed_from=BEGAN, total_from=1).sorts) == ("placed_at", "total")
-    assert tuple(Filter(sku="milk", total_from=1).sorts) == ("opened_at",)
+    assert tuple(OrderFilter(customer_id="c").sorts) == SORTS
+    assert tuple(OrderFilter(placed_from=BEGAN).sorts) == ("placed_at",)
+    assert tuple(OrderFilter(placed_from=BEGAN, total_from=1).sorts) == ("placed_at", "total")
+    assert tuple(OrderFilter(sku="milk", total_from=1).sorts) == ("opened_at",)
 
 
 async def test_another_sort_is_refused(pool: asyncpg.Pool) -> None:
     with pytest.raises(ValueError, match="cannot be sorted by total"):
-        await page(pool, Filter(sku="milk"), "total", False, None, 1)
+        await find_page(pool, OrderFilter(sku="milk"), "total", False, None, 1)

@@ -25,7 +25,7 @@ from readside.engine.slices import SliceLocks
 from readside.freshness import Freshness
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
-from readside.order_view.document import View
+from readside.order_view.view import OrderView, StoredEvent, fold_view
 from settings import Settings
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import AT
@@ -72,8 +72,8 @@ async def test_lists_by_sku_follow_the_lines_and_the_status(pool: asyncpg.Pool, 
 
     async def found(sku: str, status: str) -> list[str]:
         await project_all(dsn)
-        filter = order_lists.Filter(sku=sku, status=[status])
-        rows = await order_lists.page(pool, filter, "opened_at", True, None, 9)
+        filter = order_lists.OrderFilter(sku=sku, status=[status])
+        rows = await order_lists.find_page(pool, filter, "opened_at", True, None, 9)
         return sorted(row.order_id for row in rows)
 
     await publish(pool, order_id, 1, OPENED, BAGELS)
@@ -275,10 +275,9 @@ async def test_a_projection_with_a_bug_parks_what_it_concerns_and_is_made_good_a
     bad = set(orders[3:5])
     for order_id in orders:
         await publish(pool, order_id, 1, OPENED)
-    fold_view = order_view.fold_view
     with monkeypatch.context() as buggy:
 
-        def divided(view: View, stream: Sequence[order_view.StoredEvent]) -> View:
+        def divided(view: OrderView, stream: Sequence[StoredEvent]) -> OrderView:
             assert view.order_id not in bad, "a bug"
             return fold_view(view, stream)
 
@@ -371,13 +370,13 @@ async def test_a_reader_can_wait_for_a_version_and_is_told_if_it_does_not_come(
     order_id, name = new_order_id(), ORDER_VIEW.name
     freshness = Freshness(pool, dsn)
     async with freshness.listening(), run_projector(dsn):
-        waiting = asyncio.create_task(freshness.reach(name, order_id, 2, seconds=30))
+        waiting = asyncio.create_task(freshness.wait_for(name, order_id, 2, seconds=30))
         await publish(pool, order_id, 1, OPENED)
-        assert await freshness.reach(name, order_id, 1, seconds=30)
+        assert await freshness.wait_for(name, order_id, 1, seconds=30)
         assert not waiting.done()
         await publish(pool, order_id, 2, BAGELS)
         assert await waiting
-        assert not await freshness.reach(name, order_id, 3, seconds=0.05)
+        assert not await freshness.wait_for(name, order_id, 3, seconds=0.05)
         async with asyncio.timeout(30):
             while not freshness.position(name):
                 await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ from readside.engine.generations import LIVE
 from readside.engine.rebuild import NEXT, PREVIOUS, RebuildError, RebuildProgress
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
-from readside.order_view.document import View
+from readside.order_view.view import OrderView, StoredEvent, fold_view
 from settings import Settings
 from tests.support.command_builders import new_order_id
 from tests.support.projections import (
@@ -184,10 +184,9 @@ async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
 async def test_a_projection_that_digests_less_than_the_live_one_is_not_swapped_in(
     pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fold_view = order_view.fold_view
     with monkeypatch.context() as buggy:
 
-        def divided(view: View, stream: Sequence[order_view.StoredEvent]) -> View:
+        def divided(view: OrderView, stream: Sequence[StoredEvent]) -> OrderView:
             assert view.order_id != orders[2], "a bug"
             return fold_view(view, stream)
 

@@ -1,0 +1,61 @@
+"""Orders as JSON for one caller: with decrypted addresses and the commands that it may send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from pydantic_core import to_json
+
+from api.auth.permissions import allowed_to
+from api.context import RequestContext
+from api.personal_data import ErasedAddress, decrypt_addresses
+from privacy.address import Address
+from privacy.keys import CustomerKeys
+from readside.order_view.document import OrderDocument
+from readside.order_view.row import OrderRow, Phase, commands_in
+
+
+class Order(OrderDocument):
+    """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
+
+    shipping_address: Address | ErasedAddress | None
+    billing_address: Address | ErasedAddress | None
+    allowed_commands: list[str]
+
+
+async def orders_json(
+    rows: Sequence[OrderRow], context: RequestContext, keys: CustomerKeys
+) -> list[str]:
+    """Each row as the JSON of an Order."""
+    addresses = await _addresses_json(rows, keys)
+    is_customer = context.is_customer
+    return [
+        # The document is an object that we wrote, so its last character is its closing brace.
+        f'{row.document[:-1]},"shipping_address":{addresses[row.shipping_address]}'
+        f',"billing_address":{addresses[row.billing_address]}'
+        f',"allowed_commands":{_commands_json(row.phase, is_customer)}}}'
+        for row in rows
+    ]
+
+
+def has_personal_data(rows: Sequence[OrderRow]) -> bool:
+    """Whether their JSON changes when a customer is erased: it must not be kept elsewhere."""
+    return any(row.shipping_address or row.billing_address for row in rows)
+
+
+async def _addresses_json(rows: Sequence[OrderRow], keys: CustomerKeys) -> dict[str | None, str]:
+    """By encrypted address, its JSON; for no address, null."""
+    sealed = {a for row in rows for a in (row.shipping_address, row.billing_address) if a}
+    if not sealed:
+        return _NO_ADDRESSES
+    decrypted = await decrypt_addresses(sealed, keys)
+    return {**_NO_ADDRESSES, **{token: to_json(a).decode() for token, a in decrypted.items()}}
+
+
+_NO_ADDRESSES: dict[str | None, str] = {None: "null"}
+
+
+@cache
+def _commands_json(phase: Phase, is_customer: bool) -> str:
+    return to_json(allowed_to(is_customer, commands_in(phase))).decode()

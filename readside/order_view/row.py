@@ -1,0 +1,60 @@
+"""A row of the read model: an order's document, and what stands beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Literal, NamedTuple
+
+from orders.decider import allowed_commands
+from orders.lifecycle import Status
+from orders.order import Order
+from orders.policy import Policy
+from readside.order_view.document import document
+from readside.order_view.view import OrderView
+
+
+class Phase(NamedTuple):
+    """The part of an order's state that decides which commands it allows."""
+
+    status: str
+    awaiting: Literal["payment", "shortfall"] | None
+    has_policy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """One order. The document does not depend on the caller, nor on keys; the rest is for both."""
+
+    order_id: str
+    version: int
+    document: str
+    """The JSON of an OrderDocument."""
+    phase: Phase
+    shipping_address: str | None = None
+    """Encrypted, as is the other one."""
+    billing_address: str | None = None
+    sort_value: datetime | int | None = None
+    """In a list, the value that it is sorted by."""
+
+
+def order_row(view: OrderView) -> OrderRow:
+    """The row of a view."""
+    order = view.order
+    return OrderRow(
+        order_id=view.order_id,
+        version=order.version,
+        document=document(view).model_dump_json(),
+        phase=Phase(order.status, order.awaiting, order.policy is not None),
+        shipping_address=order.shipping_address,
+        billing_address=order.billing_address,
+    )
+
+
+@cache
+def commands_in(phase: Phase) -> list[str]:
+    """The types of command that an order in this phase allows."""
+    policy = Policy() if phase.has_policy else None
+    order = Order(status=Status(phase.status), awaiting=phase.awaiting, policy=policy)
+    return allowed_commands(order)
