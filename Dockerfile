@@ -1,4 +1,4 @@
-# One image for api, worker, projector, migrate and the stand-ins: what runs is the command.
+# One image for every process; the command selects which: `orderly worker`, `orderly migrate` ….
 FROM python:3.11-slim
 
 WORKDIR /app

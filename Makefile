@@ -1,4 +1,4 @@
-# Everything a person does here; `make` alone lists it.
+# Targets for developers; `make` alone lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-# pip may be told by the environment which registry to use, but not what to install where.
+# The environment may configure the registry that pip uses, but not what it installs where.
 PIP_KEEP := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CERT PIP_CLIENT_CERT \
 	PIP_TRUSTED_HOST PIP_PROXY PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_DEFAULT_TIMEOUT PIP_TIMEOUT \
 	PIP_RETRIES PIP_CONFIG_FILE PIP_KEYRING_PROVIDER
@@ -18,13 +18,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test soak check audit format bench bench-loss fuzz docs schemas openapi lock
 
-help: ## this list
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
 		| awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-install: $(INSTALLED) ## make .venv, with the locked dependencies and the orderly command
+install: $(INSTALLED) ## create .venv with the locked dependencies and the orderly command
 
-demo: $(INSTALLED) ## replay 1,000 real baskets and check every cent (ARGS=--keep leaves it running)
+demo: $(INSTALLED) ## replay 1,000 real baskets and reconcile every cent (ARGS=--keep keeps the stack running)
 	@$(VENV)/bin/orderly demo $(ARGS)
 
 up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
@@ -37,40 +37,40 @@ test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, on
 soak: $(INSTALLED) ## run the long versions of tests, which take minutes each
 	@$(PY) -m pytest -m soak $(ARGS)
 
-check: $(INSTALLED) ## formatting, lint, strict types and the import rules
+check: $(INSTALLED) ## check formatting, lint, strict types and import rules
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-audit: $(INSTALLED) ## look up known vulnerabilities of all that is locked; needs the network
+audit: $(INSTALLED) ## look up known vulnerabilities of the locked packages; needs the network
 	@$(PY) requirements/audit.py
 
-format: $(INSTALLED) ## format the code and mend what lint can mend
+format: $(INSTALLED) ## format the code and apply automatic lint fixes
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-bench: $(INSTALLED) ## measure everything, beside others (ARGS="catch-up" for one part)
+bench: $(INSTALLED) ## run the benchmarks, beside their baselines (ARGS="catch-up" for one)
 	@for part in $(if $(ARGS),"$(ARGS)",commands catch-up freshness lists reads loss load); do \
 		$(PY) -m dev.bench $$part || exit 1; done
 
-bench-loss: $(INSTALLED) ## lose nothing while writers are late and projectors are killed
+bench-loss: $(INSTALLED) ## benchmark durability: late writers, killed projectors, no lost event
 	@$(PY) -m dev.bench loss $(ARGS)
 
-fuzz: $(INSTALLED) ## send the API requests made up from its document
+fuzz: $(INSTALLED) ## fuzz the API with requests generated from its OpenAPI document
 	@$(PY) -m pytest tests/integration/api/test_fuzzing.py $(ARGS)
 
-docs: $(INSTALLED) ## write docs/lifecycle.md from the rules
+docs: $(INSTALLED) ## generate docs/lifecycle.md from the rules
 	@$(PY) -m contracts.lifecycle
 
-schemas: $(INSTALLED) ## write schemas/, the contracts of events; refuses to break one
+schemas: $(INSTALLED) ## generate the event schemas in contracts/events; rejects breaking changes
 	@$(PY) -m contracts.event_schemas
 
-openapi: $(INSTALLED) ## record api/examples.json, write docs/openapi.json; refuses to break it
+openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; rejects breaking changes
 	@$(PY) -m contracts.record_examples
 	@$(PY) -m contracts.openapi_document
 
-lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
+lock: $(INSTALLED) ## upgrade and lock all dependencies of requirements/*.in
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
 	@for name in runtime dev; do \
 		$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
@@ -78,7 +78,7 @@ lock: $(INSTALLED) ## resolve requirements/*.in anew into requirements/*.txt
 			--custom-compile-command "make lock" \
 			requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
-# Made from nothing each time, so that it holds what the lock names and no more.
+# Created from scratch each time, so that it has the locked packages and no others.
 $(INSTALLED): requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
 		'Python 3.11 or newer is needed: install it, or name one with make PYTHON=python3.12.' >&2; \

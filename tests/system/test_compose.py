@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,49 @@ def test_simulators_and_orderly_share_urls_and_secret(services: dict[str, Any]) 
         callback_url=f"http://api:{settings.api_port}/v1/callbacks",
         webhook_secret=settings.webhook_secret,
     )
+
+
+def test_image_has_every_module_that_it_imports(tmp_path: Path) -> None:
+    image = tmp_path / "app"
+    copy_build_context(image)
+    modules = [
+        ".".join(file.relative_to(image).with_suffix("").parts)
+        for file in image.rglob("*.py")
+        if file.name not in ("__init__.py", "__main__.py")
+    ]
+    assert {"worker", "cli.main", "dev.simulators.server", "api.app"} <= set(modules)
+    code = f"""
+import importlib, sys
+for name in {modules}:
+    importlib.import_module(name)
+files = [str(getattr(m, "__file__", None) or "") for m in sys.modules.values()]
+print([f for f in files if f.startswith({str(ROOT)!r}) and "site-packages" not in f])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(image), "PYTHONDONTWRITEBYTECODE": "1"}
+    imported = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=image,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert imported.returncode == 0, imported.stderr
+    assert imported.stdout == "[]\n", "modules that only the checkout has"
+
+
+def copy_build_context(target: Path) -> None:
+    """Copies what .dockerignore leaves: it lists what to include, then exceptions."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#") and line != "*"]
+    for pattern in patterns:
+        for file in ROOT.glob(pattern[1:]) if pattern.startswith("!") else ():
+            copy = target / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(file, copy) if file.is_dir() else shutil.copyfile(file, copy)
+    for pattern in patterns:
+        for file in () if pattern.startswith("!") else list(target.glob(pattern)):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
