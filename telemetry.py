@@ -1,8 +1,8 @@
-"""Logs for people, and one trace across the processes, if the environment asks for it.
+"""OpenTelemetry tracing across the processes, if the environment asks for it.
 
-Every command batch carries its own `traceparent`, which goes into the metadata of its events. What
-serves one request is a span of that request's trace; what serves many at once (publishing,
-projecting) is a span of its own that links to each of them.
+Every command batch carries a `traceparent`, which goes into the metadata of its events. Work for
+one request is a span of that request's trace; work for several (publishing, projecting) is a root
+span that links to each of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 def start_tracing(service: str, environment: Mapping[str, str] = os.environ) -> Callable[[], None]:
     """Exports spans by OTLP over HTTP if the standard OTEL_* variables ask for it.
 
-    Returns what flushes and ends it; without those variables, nothing is loaded and nothing costs.
+    Returns the function that flushes and ends it. Without those variables, nothing is imported.
     """
     if not _is_wanted(environment):
         return lambda: None
@@ -51,12 +51,12 @@ def start_tracing(service: str, environment: Mapping[str, str] = os.environ) -> 
 
 
 def is_tracing() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are exported."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def traceparent(incoming: str | None = None) -> str:
-    """The trace to hand on: of the current span, else the caller's, else a new one of our own."""
+    """The traceparent to pass on: of the current span, else the caller's, else a new one."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     if "traceparent" in carrier:
@@ -67,20 +67,20 @@ def traceparent(incoming: str | None = None) -> str:
 
 
 def trace_id(traceparent: str) -> str | None:
-    """The id of the trace in a `traceparent`, in hexadecimal; None if it is no valid one."""
+    """The trace id of a `traceparent`, in hexadecimal; None if it is invalid."""
     context = _span_context(traceparent)
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
 def continued(traceparent: str | None) -> Context:
-    """The context in which a span becomes a child of the one that a `traceparent` names."""
+    """The context in which a new span is a child of the span of `traceparent`."""
     return _PROPAGATOR.extract({"traceparent": traceparent} if traceparent else {})
 
 
 def span_for_many(
     name: str, kind: trace.SpanKind, traceparents: Iterable[str | None]
 ) -> AbstractContextManager[Any]:
-    """A span of what serves many requests at once: a root, with a link to each request's own."""
+    """A root span for the work of several requests, with a link to the span of each."""
     if not is_tracing():
         return nullcontext()
     contexts = [_span_context(t) for t in dict.fromkeys(traceparents) if t]
@@ -105,9 +105,9 @@ def _is_wanted(environment: Mapping[str, str]) -> bool:
 
 
 class TraceUpdates(Interceptor):
-    """Shows each update and signal as a span of the request that sent it.
+    """Makes each update and signal a span in the trace of the request that sent it.
 
-    The SDK's own interceptor would put it under the request that opened the order.
+    The SDK's own interceptor would put it in the trace of the request that opened the order.
     """
 
     def workflow_interceptor_class(

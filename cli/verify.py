@@ -1,4 +1,4 @@
-"""Folds orders again, from the log and from Temporal's own history, and says what differs."""
+"""Folds orders from the log, and compares them with their views and with Temporal's history."""
 
 from __future__ import annotations
 
@@ -21,57 +21,59 @@ from readside.order_view.row import OrderRow, order_row
 from readside.order_view.view import OrderView, fold_view
 from workflows.history import events_for_log, runs_of
 
-ORDERS_AT_ONCE = 100
+BATCH_SIZE = 100
 VIEW = order_view.PROJECTION.name
 
 
 @dataclass
 class Report:
-    """What was compared, and every difference found, each a sentence that names its order."""
+    """What was compared, and all differences, each a sentence that begins with the order id."""
 
     orders: int = 0
     histories: int = 0
-    """Of those, the orders that Temporal still knew."""
+    """Of those, the orders whose history Temporal still has."""
     parked: int = 0
-    """Of those, the orders whose view waits: it is compared as far as it has come."""
+    """Of those, the parked orders: their views are compared up to the version that they have."""
     differences: list[str] = field(default_factory=list)
 
 
 async def verify(
     pool: asyncpg.Pool, client: Client | None, sample: int | None = None
 ) -> AsyncIterator[Report]:
-    """Compares all orders of the log, or `sample` of them picked at random, with their views.
+    """Compares all orders of the log, or a random `sample` of them, with their views.
 
-    With a client, also the log with Temporal's history, while that lasts. Yields the report as it
-    grows; the last one is whole.
+    With a client, compares the log with Temporal's histories, too, as far as they are retained.
+    Yields the report as it grows; the last one is complete.
     """
     report = Report()
     async for order_ids in _orders(pool, sample):
         for order_id in order_ids:
-            # The view first: what the log has gained since is then only more than it.
-            row = await order_lists.find(pool, order_id)
-            stream = await log.read_order(pool, order_id, after=0)
-            report.differences += [
-                f"order {order_id}: {what}"
-                for what in [
-                    *_view_differences(order_id, row, stream),
-                    *await _left_behind(pool, order_id, row, report),
-                    *(
-                        await _history_differences(client, order_id, stream, report)
-                        if client
-                        else []
-                    ),
-                ]
-            ]
+            found = await _differences(pool, client, order_id, report)
+            report.differences += [f"order {order_id}: {difference}" for difference in found]
             report.orders += 1
         yield report
-    strays = await pool.fetch(
+    orphans = await pool.fetch(
         f"SELECT order_id FROM {VIEW}.orders AS o WHERE $1::int IS NULL AND NOT EXISTS"
         " (SELECT FROM order_events AS e WHERE e.order_id = o.order_id)",
         sample,
     )
-    report.differences += [f"order {row['order_id']}: the log has no event of it" for row in strays]
+    report.differences += [
+        f"order {row['order_id']}: the log has no event of it" for row in orphans
+    ]
     yield report
+
+
+async def _differences(
+    pool: asyncpg.Pool, client: Client | None, order_id: str, report: Report
+) -> list[str]:
+    # The view first: events that are logged meanwhile are then only newer than it.
+    row = await order_lists.find(pool, order_id)
+    stream = await log.read_order(pool, order_id, after=0)
+    return [
+        *_view_differences(order_id, row, stream),
+        *await _missed_events(pool, order_id, row, report),
+        *(await _history_differences(client, order_id, stream, report) if client else []),
+    ]
 
 
 async def _orders(pool: asyncpg.Pool, sample: int | None) -> AsyncIterator[list[str]]:
@@ -79,14 +81,14 @@ async def _orders(pool: asyncpg.Pool, sample: int | None) -> AsyncIterator[list[
         rows = await pool.fetch(
             "SELECT order_id FROM order_events WHERE version = 1 ORDER BY random() LIMIT $1", sample
         )
-        for first in range(0, len(rows), ORDERS_AT_ONCE):
-            yield [row["order_id"] for row in rows[first : first + ORDERS_AT_ONCE]]
+        for first in range(0, len(rows), BATCH_SIZE):
+            yield [row["order_id"] for row in rows[first : first + BATCH_SIZE]]
         return
     last = ""
     while rows := await pool.fetch(
         "SELECT DISTINCT order_id FROM order_events WHERE order_id > $1 ORDER BY order_id LIMIT $2",
         last,
-        ORDERS_AT_ONCE,
+        BATCH_SIZE,
     ):
         yield [row["order_id"] for row in rows]
         last = rows[-1]["order_id"]
@@ -95,7 +97,7 @@ async def _orders(pool: asyncpg.Pool, sample: int | None) -> AsyncIterator[list[
 def _view_differences(
     order_id: str, row: OrderRow | None, stream: Sequence[LoggedEvent]
 ) -> Iterator[str]:
-    """What the view says otherwise than its events do, up to the view's own version."""
+    """Fields in which the view differs from its events, up to the version of the view."""
     if row is None:
         return
     known = [event for event in stream if event.version <= row.version]
@@ -111,12 +113,12 @@ def _view_differences(
     for key in folded.keys() | shown.keys():
         by_events, by_view = folded.get(key), shown.get(key)
         if by_events != by_view:
-            told = f"{json.dumps(by_view)} in its view, {json.dumps(by_events)} by its events"
-            yield f"{key} is {told}"
+            view, events = json.dumps(by_view), json.dumps(by_events)
+            yield f"{key} is {view} in its view, {events} by its events"
 
 
 def _fields(row: OrderRow) -> dict[str, Any]:
-    """All that a row says of its order, the fields of its document included."""
+    """All fields of a row, including those of its document."""
     return {
         **json.loads(row.document),
         **row.phase._asdict(),
@@ -125,10 +127,10 @@ def _fields(row: OrderRow) -> dict[str, Any]:
     }
 
 
-async def _left_behind(
+async def _missed_events(
     pool: asyncpg.Pool, order_id: str, row: OrderRow | None, report: Report
 ) -> list[str]:
-    """Whether the projection has passed over events that its view has not seen."""
+    """Whether the projection has passed events that are not in the view."""
     version = row.version if row else 0
     passed = await pool.fetchval(
         f"""
@@ -145,33 +147,33 @@ async def _left_behind(
     )
     if passed is None:
         return []
-    come = await order_progress(pool, VIEW, order_id)
-    if come.parked_by is not None:
+    progress = await order_progress(pool, VIEW, order_id)
+    if progress.parked_by is not None:
         report.parked += 1
         return []
-    if come.version > version:
-        return []  # It has gone on since we looked, as the checkpoint has.
+    if progress.version > version:
+        return []  # Both the view and the checkpoint have advanced meanwhile.
     return [f"its view is at version {version}, and the projection has passed version {passed}"]
 
 
 async def _history_differences(
     client: Client, order_id: str, stream: Sequence[LoggedEvent], report: Report
 ) -> list[str]:
-    """What Temporal's history says that the order decided, and the log has otherwise."""
+    """Events that the log has differently than Temporal's history of the order."""
     logged = {event.version: (event.type, event.data) for event in stream}
     head = max(logged, default=0)
     differences: list[str] = []
-    seen = 0
+    runs = 0
     async for history in runs_of(client, order_id):
-        seen += 1
+        runs += 1
         for envelope in await events_for_log(history, client.data_converter):
             if envelope.version > head:
-                continue  # On its way.
+                continue  # Not published yet.
             if logged.get(envelope.version) != (envelope.type, envelope.data):
                 has = logged.get(envelope.version, ("nothing", {}))[0]
                 differences.append(
                     f"version {envelope.version} is {envelope.type} in Temporal's history, "
                     f"and the log has {has}, or has it with other data"
                 )
-    report.histories += bool(seen)
+    report.histories += bool(runs)
     return differences
