@@ -22,7 +22,7 @@ from orders.policy import Policy, Seconds
 
 PREFIX = "ORDERLY_"
 RATE_LIMIT_PER_SECOND = 100
-SERVICE_TIMEOUT_SECONDS_MAX = 15  # Below ONE_CALL of workflows/activity_options.py.
+SERVICE_TIMEOUT_SECONDS_MAX = 15  # Below STEP_TIMEOUT of workflows/activity_options.py.
 TOKEN_SECRET_BYTES_MIN = 32  # The size of an HS256 hash.
 WEBHOOK_SECRET_BYTES = range(24, 65)  # By the Standard Webhooks specification.
 

@@ -26,6 +26,7 @@ from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
 from settings import Settings, from_environment
+from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import connect
 from workflows.order import OrderWorkflow
 
@@ -81,13 +82,15 @@ def worker_for(client: Client, settings: Settings, activities: Activities) -> Wo
         # The tests replay histories in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=CACHED_ORDERS_MAX,
+        # A call that was cut would count as a failed attempt of its step.
+        graceful_shutdown_timeout=STEP_TIMEOUT,
         interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
         deployment_config=_deployment(settings),
     )
 
 
 async def run(settings: Settings) -> None:
-    """Runs until a stop signal, then shuts down gracefully."""
+    """Runs until a stop signal, then finishes the calls that it has begun."""
     stopped = runtime.stop_event()
     client = await connect()
     pool = await connect_pool(settings.postgres_dsn)

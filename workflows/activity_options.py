@@ -24,7 +24,7 @@ CONFLICT_DELAY = timedelta(minutes=1)  # Before a batch that conflicts with the 
 
 # External services: five quick attempts, then the step is stuck, and one such round every five
 # minutes or on `retry-step`.
-STEP_TIMEOUT = timedelta(seconds=20)  # Longer than a call's HTTP timeout; detects a dead worker.
+STEP_TIMEOUT = timedelta(seconds=20)  # Longer than any call's HTTP timeout.
 STEP_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
     backoff_coefficient=2,

@@ -15,7 +15,7 @@ from pathlib import Path
 RESTART_PAUSE_S = 0.2  # Doubles with each consecutive restart, up to the maximum.
 RESTART_PAUSE_S_MAX = 3.0
 STABLE_S = 10.0  # A process that ran this long starts again with the shortest pause.
-STOP_S_MAX = 20.0
+STOP_S_MAX = 30.0  # More than the 20 s in which a worker finishes its calls.
 _PR_SET_PDEATHSIG = 1
 
 Report = Callable[[str, str], None]

@@ -1,0 +1,141 @@
+"""A worker that is stopped finishes the calls that it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import httpx
+from fastapi import FastAPI
+from temporalio.testing import WorkflowEnvironment
+
+from activities.service_client import http_client
+from api.gateway.gateway import Gateway
+from dev.stack.supervisor import STOP_S_MAX
+from eventlog import log
+from orders.commands import OpenOrder, PlaceOrder
+from orders.policy import Policy
+from privacy.keys import PostgresKeys
+from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
+from tests.support.command_builders import bagels, mail, new_order_id
+from tests.support.paths import ROOT
+from tests.support.processes import NOBODY, environment
+from tests.support.servers import serving
+from worker import activities_for, unsealing, worker_for
+from workflows.activity_options import STEP_TIMEOUT
+
+RESTARTS = 6  # More than the attempts after which a step is stuck.
+PAYMENT_SECONDS = 1.0
+WAIT_SECONDS = 60.0
+
+
+class SlowPayments:
+    """Payments that take their time, and stock and shipping that do not."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[str] = Counter()
+        self.finished: Counter[str] = Counter()
+        self.app = FastAPI()
+        self.app.post("/authorisations")(self.authorise)
+        self.app.post("/reservations")(self.reserve)
+        self.app.put("/shipments/{order_id}/{shipment_id}")(self.book)
+
+    async def authorise(self, body: dict[str, Any]) -> dict[str, str]:
+        self.begun[body["order_id"]] += 1
+        await asyncio.sleep(PAYMENT_SECONDS)
+        self.finished[body["order_id"]] += 1
+        return {"reference": "a"}
+
+    async def reserve(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"held": [{**line, "location": "EAST"} for line in body["lines"]]}
+
+    async def book(self, order_id: str, shipment_id: str) -> dict[str, Any]:
+        return {}
+
+    async def has_begun(self, order_id: str) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while order_id not in self.begun:
+                await asyncio.sleep(0.02)
+
+
+def placing() -> tuple[OpenOrder, Any, PlaceOrder]:
+    return OpenOrder(customer_id="900", currency="USD", policy=Policy()), bagels(), PlaceOrder()
+
+
+async def test_sigterm_during_a_slow_payment_lets_it_finish(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, dsn: str
+) -> None:
+    services, order_id, queue = SlowPayments(), new_order_id(), f"sigterm-{new_order_id()}"
+    async with serving(services.app) as http:
+        url = str(http.base_url)
+        variables = environment(
+            ORDERLY_POSTGRES_DSN=dsn,
+            ORDERLY_TASK_QUEUE=queue,
+            ORDERLY_PAYMENTS_URL=url,
+            ORDERLY_STOCK_URL=url,
+            ORDERLY_SHIPPING_URL=url,
+            TEMPORAL_ADDRESS=temporal.client.service_client.config.target_host,
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "worker.py", cwd=ROOT, env=variables
+        )
+        try:
+            order = mail(order_id, *placing(), opens=True)
+            await Gateway(temporal.client, pool, queue).send(order, WAIT_SECONDS)
+            await services.has_begun(order_id)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        assert services.finished == Counter([order_id])
+
+
+async def test_restarts_during_payments_are_not_attempts_of_a_step(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool
+) -> None:
+    services, order_ids = SlowPayments(), [new_order_id() for _ in range(RESTARTS)]
+    queue = f"restarts-{new_order_id()}"
+    gateway = Gateway(temporal.client, pool, queue)
+    async with serving(services.app) as http, http_client(5) as client:
+        settings = reaching(http, queue)
+        activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
+        for order_id in order_ids:
+            async with worker_for(temporal.client, settings, activities):
+                await gateway.send(mail(order_id, *placing(), opens=True), WAIT_SECONDS)
+                await services.has_begun(order_id)
+            assert services.finished[order_id] == 1, "the worker waited for the response"
+        async with worker_for(temporal.client, settings, activities):
+            for order_id in order_ids:
+                await log_has(pool, order_id, "shipment-booked")
+    assert services.begun == Counter(order_ids), "no payment was called again"
+    for order_id in order_ids:
+        types = {event.type for event in await log.read_stream(pool, order_id)}
+        assert "step-stuck" not in types
+
+
+def reaching(services: httpx.AsyncClient, queue: str) -> Settings:
+    url = str(services.base_url)
+    return Settings(
+        postgres_dsn=NOBODY,
+        task_queue=queue,
+        payments_url=url,
+        stock_url=url,
+        shipping_url=url,
+    )
+
+
+async def log_has(pool: asyncpg.Pool, order_id: str, event_type: str) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while event_type not in {e.type for e in await log.read_stream(pool, order_id)}:
+            await asyncio.sleep(0.05)
+
+
+def test_longest_call_fits_into_the_time_to_stop() -> None:
+    assert SERVICE_TIMEOUT_SECONDS_MAX < STEP_TIMEOUT.total_seconds() < STOP_S_MAX
+    compose = (ROOT / "docker-compose.yml").read_text()
+    (grace,) = re.findall(r"^  stop_grace_period: (\d+)s", compose, re.MULTILINE)
+    assert int(grace) > STEP_TIMEOUT.total_seconds()
