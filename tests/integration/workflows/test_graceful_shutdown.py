@@ -85,8 +85,8 @@ async def test_sigterm_during_a_slow_payment_lets_it_finish(
             sys.executable, "worker.py", cwd=ROOT, env=variables
         )
         try:
-            order = mail(order_id, *placing(), opens=True)
-            await Gateway(temporal.client, pool, queue).send(order, WAIT_SECONDS)
+            order = mail(order_id, *placing(), creates_order=True)
+            await Gateway(temporal.client, pool, queue).execute(order, WAIT_SECONDS)
             await services.has_begun(order_id)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ async def test_restarts_during_payments_are_not_attempts_of_a_step(
         activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
         for order_id in order_ids:
             async with worker_for(temporal.client, settings, activities):
-                await gateway.send(mail(order_id, *placing(), opens=True), WAIT_SECONDS)
+                await gateway.execute(mail(order_id, *placing(), creates_order=True), WAIT_SECONDS)
                 await services.has_begun(order_id)
             assert services.finished[order_id] == 1, "the worker waited for the response"
         async with worker_for(temporal.client, settings, activities):
