@@ -1,4 +1,4 @@
-"""Instructions as the API would make them, addressed to orders that no other test knows."""
+"""Command messages as the API makes them, to orders of one test alone."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def new_order_id() -> str:
 
 
 def opening(order_id: str, *more: OrderCommand, key: str = "open") -> CommandMessage:
-    """Opens an order, and sends more along."""
-    return mail(order_id, OPENING, *more, key=key, creates_order=True)
+    """A message that opens an order, with more commands in the same batch."""
+    return message(order_id, OPENING, *more, key=key, creates_order=True)
 
 
 def bagels() -> AddItemToOrder:
-    """An item of 50 cents; its line gets an id of its own from the instruction."""
+    """An item of 50 cents; its line id is generated from the command id."""
     return AddItemToOrder(sku="1095275", title="ROLLS: BAGELS", quantity=1, unit_price=50)
 
 
-def mail(
+def message(
     order_id: str,
     *commands: OrderCommand,
     key: str | None = None,
     expected_versions: list[int] | None = None,
     creates_order: bool = False,
 ) -> CommandMessage:
-    """One instruction; the same key and commands make the same one, in an attempt of its own."""
+    """A message; the same key and commands make the same one, with another attempt id."""
     command_id = short_hash("anonymous", key or secrets.token_hex(8))
     return CommandMessage(
         order_id=order_id,

@@ -23,7 +23,7 @@ from orders.commands import (
     RemoveDiscount,
     RemoveItemFromOrder,
 )
-from tests.support.command_builders import bagels, mail, opening
+from tests.support.command_builders import bagels, message, opening
 from tests.support.histories import runs_of
 from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, Shop, piece, scarce
@@ -72,7 +72,7 @@ async def draft_to_cancelled(running: Running) -> list[str]:
     gateway = running.gateway
     await gateway.execute(opening(ORDER_ID, bagels()), 30)
     for number, commands in enumerate(DRAFT_COMMANDS):
-        await gateway.execute(mail(ORDER_ID, *commands, key=str(number)), 30)
+        await gateway.execute(message(ORDER_ID, *commands, key=str(number)), 30)
         await asyncio.sleep(0.2)  # So that each is published on its own.
     await running.client.get_workflow_handle(ORDER_ID).result()
     return [ORDER_ID]
@@ -132,8 +132,8 @@ async def asynchronous(running: Running) -> list[str]:
     gateway = running.gateway
     await gateway.enqueue(opening(ORDER_ID, bagels()))
     for number, commands in enumerate(DRAFT_COMMANDS):
-        await gateway.enqueue(mail(ORDER_ID, *commands, key=str(number)))
-        await gateway.enqueue(mail(ORDER_ID, RemoveItemFromOrder(line_id="none")))
+        await gateway.enqueue(message(ORDER_ID, *commands, key=str(number)))
+        await gateway.enqueue(message(ORDER_ID, RemoveItemFromOrder(line_id="none")))
         await asyncio.sleep(0.2)
     await running.client.get_workflow_handle(ORDER_ID).result()
     return [ORDER_ID]
@@ -143,7 +143,7 @@ async def reopened(running: Running) -> list[str]:
     """The second run of an order: it had ended and was reopened by an asynchronous command."""
     await running.gateway.execute(opening(ORDER_ID, CancelOrder()), 30)
     await running.client.get_workflow_handle(ORDER_ID).result()
-    await running.gateway.enqueue(mail(ORDER_ID, AddNote(text="one more thing")))
+    await running.gateway.enqueue(message(ORDER_ID, AddNote(text="one more thing")))
     await running.client.get_workflow_handle(ORDER_ID).result()
     return [ORDER_ID]
 

@@ -25,7 +25,7 @@ from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import Settings
 from tests.support.api_requests import BASKET
-from tests.support.command_builders import TRACEPARENT, bagels, mail, new_order_id
+from tests.support.command_builders import TRACEPARENT, bagels, message, new_order_id
 from tests.support.servers import reaching, run_worker, serving
 from tests.support.trace_collector import Collector, Seen, until
 from worker import activities_for, unsealing
@@ -133,7 +133,7 @@ async def test_the_other_services_hear_of_the_trace(
         return await answer(request)
 
     order_id, queue = new_order_id(), f"traced-{new_order_id()}"
-    placing = mail(
+    placing = message(
         order_id,
         OpenOrder(customer_id="900", currency="USD", policy=Policy()),
         bagels(),
@@ -182,8 +182,8 @@ def test_spans_are_exported_only_if_the_environment_asks_for_it(
 
 
 def test_traceparent_is_read_from_the_payload_of_an_update_and_of_a_signal() -> None:
-    message = mail(new_order_id(), bagels())
-    for payload in (message.batch, message.queued):
+    sent = message(new_order_id(), bagels())
+    for payload in (sent.batch, sent.queued):
         raw = RawValue(pydantic_data_converter.payload_converter.to_payload(payload))
         assert telemetry._traceparent_of([raw]) == TRACEPARENT
     others: list[object] = [{}, [], None, "text", {"batch": 1}, {"traceparent": 1}]

@@ -28,7 +28,7 @@ from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder
 from settings import Settings
 from tests.support.api_requests import BAGELS, BASKET, problem
-from tests.support.command_builders import OPENING, mail, new_order_id, opening
+from tests.support.command_builders import OPENING, message, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import Running, new_database, run_api, run_worker
 from workflows.idempotency import REJECTIONS_MAX, from_stream
@@ -415,7 +415,7 @@ async def continued_as_new(running: Running, path: str) -> None:
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await handle.describe()).run_id == first_run:
-            await running.gateway.execute(mail(id_of(path), OPENING), 30)
+            await running.gateway.execute(message(id_of(path), OPENING), 30)
 
 
 async def test_across_continue_as_new_nothing_is_lost_and_refusals_stay_known(
@@ -493,14 +493,14 @@ async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carri
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id), 30)
-    await gateway.execute(mail(order_id, CancelOrder()), 30)
+    await gateway.execute(message(order_id, CancelOrder()), 30)
     await ended(orderly, order_id)
     stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
-    meanwhile = mail(order_id, AddNote(text="meanwhile"), key="meanwhile")
+    meanwhile = message(order_id, AddNote(text="meanwhile"), key="meanwhile")
     answer = await gateway.execute(meanwhile, 30)
     await ended(orderly, order_id)
 
-    for late in (mail(order_id, AddNote(text="late")), meanwhile):
+    for late in (message(order_id, AddNote(text="late")), meanwhile):
         await gateway.ended_orders.reopen(order_id, stale, "", late.queued)
     await published(orderly.pool, order_id, answer.version + 1)
     await ended(orderly, order_id)
@@ -534,7 +534,7 @@ async def test_an_order_that_is_closing_loses_nothing_that_comes_just_then(
 async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
     orderly: Running,
 ) -> None:
-    early = mail(new_order_id(), AddNote(text="too early"))
+    early = message(new_order_id(), AddNote(text="too early"))
     await orderly.client.start_workflow(
         OrderWorkflow.run,
         WorkflowInput(),

@@ -9,7 +9,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from cli.verify import Report, verify
-from tests.support.command_builders import bagels, mail, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.processes import run as run_alone
 from tests.support.servers import Running, run_orderly
 
@@ -26,7 +26,7 @@ async def order_id(own: Running) -> str:
     """An order of two items, in the view."""
     order_id = new_order_id()
     await own.gateway.execute(opening(order_id, bagels()), 10)
-    await own.gateway.execute(mail(order_id, bagels()), 10)
+    await own.gateway.execute(message(order_id, bagels()), 10)
     answer = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 3})
     assert answer.status_code == 200, answer.text
     return order_id

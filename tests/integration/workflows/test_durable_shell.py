@@ -22,7 +22,7 @@ from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder, PlaceOrder
 from orders.events import NoteAdded
 from tests.support.changed_rules import decide_dearer
-from tests.support.command_builders import bagels, mail, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, current_details, runs_of
 from tests.support.servers import (
     MAX_CONCURRENT_COMMANDS,
@@ -59,7 +59,7 @@ async def test_commands_accepted_while_the_log_is_unavailable_are_published_once
 
         async def send(number: int) -> int:
             async with at_once:
-                return (await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)).version
+                return (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version
 
         versions = await asyncio.gather(*(send(number) for number in range(count)))
         assert sorted(versions) == list(range(2, count + 2))
@@ -90,7 +90,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
         refusal = None
         while refusal is None and taken < 10_000:
             try:
-                taken = (await gateway.execute(mail(order_id, *many), WAIT_SECONDS)).version
+                taken = (await gateway.execute(message(order_id, *many), WAIT_SECONDS)).version
             except Rejected as refused:
                 refusal = refused.rejection
         assert refusal is not None
@@ -99,7 +99,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
 
         await asyncio.to_thread(own_postgres.ensure_postgres_running)
         await head_reaches(pool, order_id, taken)
-        later = await gateway.execute(mail(order_id, AddNote(text="hi")), WAIT_SECONDS)
+        later = await gateway.execute(message(order_id, AddNote(text="hi")), WAIT_SECONDS)
         assert later.version == taken + 1
 
 
@@ -136,9 +136,9 @@ async def test_an_order_goes_on_when_nothing_is_cached(
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
         await gateway.execute(opening(order_id), WAIT_SECONDS)
         for number in range(60):
-            answer = await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
+            answer = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
             assert answer.version == number + 2
-        await gateway.execute(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
+        await gateway.execute(message(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
         await head_reaches(pool, order_id, 63)
         assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 64))
 
@@ -158,13 +158,13 @@ async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_ru
             changed.setattr(workflows.command_handler, "decide_all", decide_dearer)
             async with run_worker(temporal.client, queue, pool):
                 with pytest.raises(OutcomeUnknown):
-                    await gateway.execute(mail(order_id, AddNote(text="hi"), key="a"), 3.0)
+                    await gateway.execute(message(order_id, AddNote(text="hi"), key="a"), 3.0)
         assert "HistoryDiverged" in await failures(temporal.client, order_id)
         assert await log.head(pool, order_id) == 2
 
         async with run_worker(temporal.client, queue, pool):
             answer = await gateway.execute(
-                mail(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS
+                message(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS
             )
         assert (answer.version, answer.total) == (3, 50)
 
@@ -179,14 +179,14 @@ async def test_an_event_that_the_log_has_otherwise_is_never_overwritten_and_the_
     async with orderly.pool.acquire() as connection:
         await log.append(connection, order_id, [foreign])
 
-    await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
+    await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
 
     async with asyncio.timeout(WAIT_SECONDS):
         while "Needs attention" not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
     stream = await log.read_stream(orderly.pool, order_id)
     assert [e.type for e in stream] == ["order-opened", "note-added"]
-    assert (await gateway.execute(mail(order_id, PlaceOrder()), WAIT_SECONDS)).status == "placed"
+    assert (await gateway.execute(message(order_id, PlaceOrder()), WAIT_SECONDS)).status == "placed"
 
 
 async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Running) -> None:
@@ -199,7 +199,7 @@ async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Runnin
     async with asyncio.timeout(WAIT_SECONDS):
         while "send cancel-order instead" not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
-    answer = await orderly.gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
+    answer = await orderly.gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
     assert (answer.status, answer.version) == ("draft", 2)
     await head_reaches(orderly.pool, order_id, 2)
 

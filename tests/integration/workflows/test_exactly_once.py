@@ -10,7 +10,7 @@ from api.gateway.command_message import CommandMessage
 from api.problems.errors import IdempotencyKeyReused, UnknownOrder
 from eventlog import log
 from orders.commands import AddNote, CancelOrder, PlaceOrder
-from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
+from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import HISTORY_EVENTS_SUGGESTED_MAX, Running
 from tests.support.workflow_runs import ended, is_running, published
@@ -31,7 +31,7 @@ async def test_commands_sent_twice_at_once_are_applied_once(orderly: Running, co
         async with at_once:
             first, second = await asyncio.gather(
                 *(
-                    gateway.execute(mail(order_id, bagels(), key=str(number)), WAIT_SECONDS)
+                    gateway.execute(message(order_id, bagels(), key=str(number)), WAIT_SECONDS)
                     for _ in range(2)
                 )
             )
@@ -58,10 +58,10 @@ async def test_a_repeated_key_gets_the_first_answer_in_the_run_and_in_later_ones
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     first_opening = await gateway.execute(opening(order_id), WAIT_SECONDS)
-    first = await gateway.execute(mail(order_id, bagels(), key="a"), WAIT_SECONDS)
-    assert await gateway.execute(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
+    first = await gateway.execute(message(order_id, bagels(), key="a"), WAIT_SECONDS)
+    assert await gateway.execute(message(order_id, bagels(), key="a"), WAIT_SECONDS) == first
     await continue_as_new(orderly, order_id)
-    assert await gateway.execute(mail(order_id, bagels(), key="a"), WAIT_SECONDS) == first
+    assert await gateway.execute(message(order_id, bagels(), key="a"), WAIT_SECONDS) == first
     assert await gateway.execute(opening(order_id), WAIT_SECONDS) == first_opening
 
 
@@ -71,15 +71,15 @@ async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_an
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id), WAIT_SECONDS)
     note, other_note = AddNote(text="ring twice"), AddNote(text="do not ring")
-    await gateway.execute(mail(order_id, note, key="a"), WAIT_SECONDS)
-    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await gateway.execute(message(order_id, note, key="a"), WAIT_SECONDS)
+    await refuses_key(orderly, message(order_id, other_note, key="a"))
     await continue_as_new(orderly, order_id)
-    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await refuses_key(orderly, message(order_id, other_note, key="a"))
     await cancel_and_end(orderly, order_id)
-    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await refuses_key(orderly, message(order_id, other_note, key="a"))
     await refuses_key(orderly, opening(order_id, bagels()))
-    await gateway.execute(mail(order_id, AddNote(text="reopened"), key="b"), WAIT_SECONDS)
-    await refuses_key(orderly, mail(order_id, other_note, key="a"))
+    await gateway.execute(message(order_id, AddNote(text="reopened"), key="b"), WAIT_SECONDS)
+    await refuses_key(orderly, message(order_id, other_note, key="a"))
     assert [e.data.get("text") for e in await log.read_stream(orderly.pool, order_id)][1] == (
         "ring twice"
     )
@@ -88,24 +88,26 @@ async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_an
 async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     first_opening = await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
-    note = await gateway.execute(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
+    note = await gateway.execute(message(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
     await cancel_and_end(orderly, order_id)
 
     assert same(await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS), first_opening)
-    repeated = await gateway.execute(mail(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
+    repeated = await gateway.execute(
+        message(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS
+    )
     assert same(repeated, note)
-    already_so = await gateway.execute(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    already_so = await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
     assert (already_so.version, already_so.event_types) == (4, [])
     with pytest.raises(Rejected) as refused:
-        await gateway.execute(mail(order_id, PlaceOrder()), WAIT_SECONDS)
+        await gateway.execute(message(order_id, PlaceOrder()), WAIT_SECONDS)
     assert refused.value.rejection.code == "not-allowed-now"
     with pytest.raises(Rejected) as stale:
         await gateway.execute(
-            mail(order_id, AddNote(text="late"), expected_versions=[3]), WAIT_SECONDS
+            message(order_id, AddNote(text="late"), expected_versions=[3]), WAIT_SECONDS
         )
     assert (stale.value.rejection.code, stale.value.rejection.version) == ("version-conflict", 4)
     with pytest.raises(UnknownOrder):
-        await gateway.execute(mail(new_order_id(), AddNote(text="late")), WAIT_SECONDS)
+        await gateway.execute(message(new_order_id(), AddNote(text="late")), WAIT_SECONDS)
     assert not await is_running(orderly, order_id)
 
 
@@ -116,7 +118,7 @@ async def test_an_order_reopened_by_two_at_once_is_reopened_once(orderly: Runnin
         await cancel_and_end(orderly, order_id)
         answers = await asyncio.gather(
             *(
-                gateway.execute(mail(order_id, AddNote(text=f"note {i}")), WAIT_SECONDS)
+                gateway.execute(message(order_id, AddNote(text=f"note {i}")), WAIT_SECONDS)
                 for i in range(4)
             )
         )
@@ -132,11 +134,11 @@ async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: R
     await gateway.execute(opening(order_id), WAIT_SECONDS)
     await cancel_and_end(orderly, order_id)
     stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
-    await gateway.execute(mail(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
+    await gateway.execute(message(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
     await ended(orderly, order_id)
 
     await gateway.ended_orders.reopen(order_id, stale, results="")
-    answer = await gateway.execute(mail(order_id, AddNote(text="late")), WAIT_SECONDS)
+    answer = await gateway.execute(message(order_id, AddNote(text="late")), WAIT_SECONDS)
 
     assert answer.version == 4
     await ended(orderly, order_id)
@@ -161,9 +163,9 @@ async def continue_as_new(orderly: Running, order_id: str) -> None:
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(60):
         while (await handle.describe()).run_id == first_run:
-            await orderly.gateway.execute(mail(order_id, OPENING), WAIT_SECONDS)
+            await orderly.gateway.execute(message(order_id, OPENING), WAIT_SECONDS)
 
 
 async def cancel_and_end(orderly: Running, order_id: str) -> None:
-    await orderly.gateway.execute(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    await orderly.gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)

@@ -22,7 +22,7 @@ from orders.commands import OpenOrder, PlaceOrder
 from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
-from tests.support.command_builders import bagels, mail, new_order_id
+from tests.support.command_builders import bagels, message, new_order_id
 from tests.support.paths import ROOT
 from tests.support.processes import NOBODY, environment
 from tests.support.servers import serving
@@ -85,7 +85,7 @@ async def test_sigterm_during_a_slow_payment_lets_it_finish(
             sys.executable, "worker.py", cwd=ROOT, env=variables
         )
         try:
-            order = mail(order_id, *placing(), creates_order=True)
+            order = message(order_id, *placing(), creates_order=True)
             await Gateway(temporal.client, pool, queue).execute(order, WAIT_SECONDS)
             await services.has_begun(order_id)
         finally:
@@ -105,7 +105,9 @@ async def test_restarts_during_payments_are_not_attempts_of_a_step(
         activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
         for order_id in order_ids:
             async with worker_for(temporal.client, settings, activities):
-                await gateway.execute(mail(order_id, *placing(), creates_order=True), WAIT_SECONDS)
+                await gateway.execute(
+                    message(order_id, *placing(), creates_order=True), WAIT_SECONDS
+                )
                 await services.has_begun(order_id)
             assert services.finished[order_id] == 1, "the worker waited for the response"
         async with worker_for(temporal.client, settings, activities):

@@ -20,7 +20,7 @@ from orders.commands import COMMAND_TYPES, AddItemToOrder, type_of
 from orders.decider import Message
 from settings import Settings
 from tests.support.changed_rules import decide_dearer
-from tests.support.command_builders import OPENING, bagels, mail, new_order_id, opening
+from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays_in_sandbox
 from tests.support.recorded_histories import golden_histories
 from tests.support.servers import TEMPORAL, cut_off, new_database
@@ -84,13 +84,13 @@ async def test_order_stays_on_its_worker_version_until_it_continues_as_new(
             await make_current(temporal, name, "old")
             await gateway.execute(opening(order_id), WAIT_SECONDS)
             await make_current(temporal, name, "new")
-            await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
+            await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
             assert await build_of(temporal, order_id) == "old"
 
             async with asyncio.timeout(60):
                 while await build_of(temporal, order_id) == "old":
-                    await gateway.execute(mail(order_id, OPENING), WAIT_SECONDS)
-            answer = await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
+                    await gateway.execute(message(order_id, OPENING), WAIT_SECONDS)
+            answer = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
             assert (answer.version, await build_of(temporal, order_id)) == (3, "new")
 
 

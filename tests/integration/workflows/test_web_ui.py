@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowUpdateFailedError
 
 from orders.commands import AddNote, CancelOrder, PlaceOrder
-from tests.support.command_builders import bagels, mail, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, current_details, runs_of
 from tests.support.servers import TEMPORAL, Running
 from tests.support.workflow_runs import ended, published
@@ -37,9 +37,9 @@ async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> 
     assert "version 3" in details
     assert details.count("- 1 × ROLLS: BAGELS (1095275) at 0.50 USD: **0.50 USD**") == 2
 
-    await gateway.execute(mail(order_id, PlaceOrder()), WAIT_SECONDS)
+    await gateway.execute(message(order_id, PlaceOrder()), WAIT_SECONDS)
     assert (await handle.describe()).typed_search_attributes[STATUS] == "placed"
-    await gateway.execute(mail(order_id, CancelOrder()), WAIT_SECONDS)
+    await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)
     ended_as = await handle.describe()
     assert ended_as.typed_search_attributes[STATUS] == "cancelled"
@@ -74,9 +74,9 @@ async def test_what_people_wrote_is_not_shown(orderly: Running) -> None:
 async def test_timeline_shows_each_command_by_its_own_name(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
-    await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)
-    await gateway.enqueue(mail(order_id, AddNote(text="leave it with Mrs Miller")))
-    await gateway.execute(mail(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
+    await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+    await gateway.enqueue(message(order_id, AddNote(text="leave it with Mrs Miller")))
+    await gateway.execute(message(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)
 
     events = await shown_by_temporal(orderly, order_id)
@@ -111,7 +111,7 @@ async def test_signals_and_updates_that_carry_no_commands_change_nothing(orderly
         await handle.signal("place-order", args=payload)
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update("place-order", args=payload)
-    assert (await gateway.execute(mail(order_id, bagels()), WAIT_SECONDS)).version == 2
+    assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 2
     await assert_replays(await runs_of(orderly.client, order_id))
 
 
