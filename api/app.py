@@ -17,11 +17,11 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import telemetry
 from api import customers, openapi
-from api import docs_page as reference
 from api.auth.tokens import Verifier
 from api.commands import routes as commands
 from api.commands import status_routes as sent
 from api.dependencies import Services, services_of
+from api.docs_page import install_docs_page
 from api.events import routes as feed
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
@@ -56,7 +56,7 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = openapi.described(super().openapi())
+            self.openapi_schema = openapi.complete_document(super().openapi())
         return self.openapi_schema
 
 
@@ -98,7 +98,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(problem_types.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    reference.install(app)
+    install_docs_page(app)
     if settings.rate_limit is not None:
         app.add_middleware(RateLimitMiddleware, rate=settings.rate_limit)
     app.add_middleware(LoadSheddingMiddleware)

@@ -1,4 +1,4 @@
-"""Customers, as far as orders know them: how one is forgotten."""
+"""Erasing the personal data of a customer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ router = APIRouter(
 
 
 class Erasure(BaseModel):
-    """A customer whose personal data nobody can read any more, wherever it is kept."""
+    """A customer whose personal data has been erased."""
 
     customer_id: str
-    keys_deleted: int = Field(description="0 if there was nothing to forget, or not any more")
+    keys_deleted: int = Field(description="0 if there was no personal data left to erase")
 
 
-@router.delete("/{customer_id}/personal-data", summary="Forget a customer")
+@router.delete("/{customer_id}/personal-data", summary="Erase personal data of a customer")
 async def erase_personal_data(customer_id: CustomerId, keys: CustomerKeysDep) -> Erasure:
-    """Deletes the customer's key: names and addresses in all of their orders read as erased.
+    """Deletes the customer's key, so that the addresses of all their orders read as erased.
 
-    At once, everywhere and for ever. The orders themselves stay as they are. Repeating it is
-    harmless; an order that comes later begins anew under another key.
+    It takes effect at once and cannot be undone. The orders remain. Repeating it is harmless; later
+    orders of the customer get a new key.
     """
     return Erasure(customer_id=customer_id, keys_deleted=await keys.erase(customer_id))

@@ -1,7 +1,7 @@
-"""The OpenAPI document: what the framework knows of each route, and what all routes have in common.
+"""The OpenAPI document: what FastAPI knows of each route, completed by what all routes share.
 
-What a route may answer, and with which headers, follows from what it takes; so it is said here once
-and true of a new route too.
+The possible responses of a route and their headers follow from its parameters, so that they are
+declared once and hold for new routes, too.
 """
 
 from __future__ import annotations
@@ -54,56 +54,56 @@ _RESPONSES = {
 }
 
 _HEADERS = {
-    "ETag": 'the order\'s version in quotes, such as `"5"`: for If-Match and If-None-Match',
-    "Location": "where it is to be found from now on",
-    "Idempotent-Replayed": "`true`: the first answer to this Idempotency-Key once more",
-    "Preference-Applied": "what of Prefer was done",
-    "Projection-Position": "how far the read model has come in the log",
-    "Projection-Lag-Ms": "for how many milliseconds it may not have heard of news",
-    "Retry-After": "after so many seconds it is worth another try",
-    "RateLimit": "of the caller's share: requests left (`r`), seconds until there are more (`t`)",
-    "RateLimit-Policy": "the caller's share, where there is one",
-    "WWW-Authenticate": "what token is asked for (RFC 6750)",
-    "X-Request-Id": "the request's own X-Request-Id, or one made for it; logs have it too",
+    "ETag": 'version of the order in quotes, such as `"5"`, for If-Match and If-None-Match',
+    "Location": "address of the resource",
+    "Idempotent-Replayed": "`true`: the stored result of an earlier request with this key",
+    "Preference-Applied": "the preference of `Prefer` that was applied",
+    "Projection-Position": "position of the read model in the event log",
+    "Projection-Lag-Ms": "lag of the read model, in milliseconds",
+    "Retry-After": "seconds to wait before the next attempt",
+    "RateLimit": "of the caller: requests left (`r`), and seconds until more are available (`t`)",
+    "RateLimit-Policy": "rate limit of the caller, if there is one",
+    "WWW-Authenticate": "required authentication (RFC 6750)",
+    "X-Request-Id": "X-Request-Id of the request, or a generated id; logs contain it, too",
 }
 _NUMBERS = ("Projection-Position", "Projection-Lag-Ms", "Retry-After")
 _CHALLENGE = ("WWW-Authenticate",)
 _RATE_LIMIT = ("RateLimit", "RateLimit-Policy")
 _PROBLEM_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, 429: _RATE_LIMIT}
 
-# Any request may bring these along.
+# Every operation accepts these headers.
 _PARAMETERS = {
-    "Traceparent": ("traceparent", "the trace that this is a part of (W3C Trace Context)"),
-    "RequestId": ("X-Request-Id", "your own id for this request, of up to 64 plain characters"),
+    "Traceparent": ("traceparent", "trace of the caller (W3C Trace Context)"),
+    "RequestId": ("X-Request-Id", "your id for this request: up to 64 printable ASCII characters"),
 }
 
 
-def described(document: Json) -> Json:
-    """The framework's document made complete; it is changed in place."""
+def complete_document(document: Json) -> Json:
+    """Completes FastAPI's document in place, and returns it."""
     examples = json.loads(EXAMPLES.read_text())
     components = document["components"]
     schemas = components["schemas"]
-    for named_only in (ProblemDocument, CallbackEvent):  # Which the framework did not see.
-        schemas |= _schemas(named_only.model_json_schema(ref_template=_ref("schemas", "{model}")))
+    for model in (ProblemDocument, CallbackEvent):  # No route declares these to FastAPI.
+        schemas |= _schemas(model.model_json_schema(ref_template=_ref("schemas", "{model}")))
     components["securitySchemes"] = SCHEMES
-    components["headers"] = {name: _header(name, said) for name, said in _HEADERS.items()}
+    components["headers"] = {name: _header(name, text) for name, text in _HEADERS.items()}
     components["parameters"] = {
-        key: {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
-        for key, (name, said) in _PARAMETERS.items()
+        key: {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for key, (name, text) in _PARAMETERS.items()
     }
     components["responses"] = {
         name: _problem(status, examples["problems"]) for status, name in _RESPONSES.items()
     }
-    document["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     for path, operation in operations(document):
-        _complete(path, operation, schemas)
-        _illustrate(operation, examples["operations"].get(operation["operationId"], {}))
+        _complete_operation(path, operation, schemas)
+        _add_examples(operation, examples["operations"].get(operation["operationId"], {}))
     components["schemas"] = dict(sorted(schemas.items()))
     return document
 
 
 def operations(document: Json) -> Iterator[tuple[str, Json]]:
-    """All operations of a document, each with its path."""
+    """All operations of a document, with their paths."""
     for path, methods in document["paths"].items():
         for method in METHODS:
             if method in methods:
@@ -115,13 +115,13 @@ def _ref(kind: str, name: str) -> str:
 
 
 def _schemas(schema: Json) -> Json:
-    """A schema and those that it needs, by name."""
+    """A schema and the schemas that it refers to, by name."""
     return {**schema.pop("$defs", {}), schema["title"]: schema}
 
 
-def _header(name: str, said: str) -> Json:
+def _header(name: str, description: str) -> Json:
     kind = "integer" if name in _NUMBERS else "string"
-    return {"description": said, "schema": {"type": kind}}
+    return {"description": description, "schema": {"type": kind}}
 
 
 def _problem(status: int, examples: Json) -> Json:
@@ -144,28 +144,30 @@ def _headers(*names: str) -> Json:
     return {name: {"$ref": _ref("headers", name)} for name in names}
 
 
-def _complete(path: str, operation: Json, schemas: Json) -> None:
-    parameters = [_plain(p) for p in operation.get("parameters", []) if p["name"] != "accept"]
-    asked = {parameter["name"] for parameter in parameters}
+def _complete_operation(path: str, operation: Json, schemas: Json) -> None:
+    parameters = [
+        _normalize_parameter(p) for p in operation.get("parameters", []) if p["name"] != "accept"
+    ]
+    names = {parameter["name"] for parameter in parameters}
     responses = operation["responses"]
     if responses.pop("default", None) is not None:
         parameters += [{"$ref": _ref("parameters", key)} for key in _PARAMETERS]
-        kinds = _route_kinds(operation, asked)
+        kinds = _route_kinds(operation, names)
         for status in {one.status for one in PROBLEM_TYPES.values() if kinds & {*one.on}}:
             responses[str(status)] = {"$ref": _ref("responses", _RESPONSES[status])}
     if parameters:
         operation["parameters"] = parameters
-    if "If-None-Match" in asked:
-        responses["304"] = {"description": "You have this version already"}
+    if "If-None-Match" in names:
+        responses["304"] = {"description": "Not modified: your version is current"}
     for status, response in responses.items():
         if "$ref" not in response:
-            response["headers"] = _headers(*_told(path, asked, status), "X-Request-Id")
-            response["description"] = _meaning(response, schemas)
+            response["headers"] = _headers(*_response_headers(path, names, status), "X-Request-Id")
+            response["description"] = _description(response, schemas)
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _plain(parameter: Json) -> Json:
-    """A parameter as it is sent: it may be left out, but nothing in a URL or a header is null."""
+def _normalize_parameter(parameter: Json) -> Json:
+    """A parameter as it is sent: optional ones can be absent, but not null."""
     name = parameter["name"]
     schema = {k: v for k, v in parameter["schema"].items() if k not in ("title", "description")}
     if parameter["in"] == "header" and name.islower():
@@ -197,39 +199,39 @@ def _route_kinds(operation: Json, names: set[str]) -> set[RouteKind]:
     return {RouteKind.ANY, *(kind for kind, applies in kinds.items() if applies)}
 
 
-def _told(path: str, asked: set[str], status: str) -> Iterator[str]:
-    """The headers of an answer, going by what the route takes."""
+def _response_headers(path: str, names: set[str], status: str) -> Iterator[str]:
+    """The headers of a successful response, by the parameters of its route."""
     if status in ("201", "202"):
         yield "Location"
     if status == "202":
         yield from ("Preference-Applied", "Retry-After")
     elif status == "201" or ("{order_id}" in path and not path.endswith("/history")):
         yield "ETag"
-    if "Idempotency-Key" in asked:
+    if "Idempotency-Key" in names:
         yield "Idempotent-Replayed"
-    if "consistency_token" in asked:
+    if "consistency_token" in names:
         yield from ("Projection-Position", "Projection-Lag-Ms")
 
 
-def _meaning(response: Json, schemas: Json) -> str:
-    """What an answer is: as its route says, or in the words of its schema."""
-    said: str = response["description"]
+def _description(response: Json, schemas: Json) -> str:
+    """The description that the route gives, or else that of the response's schema."""
+    text: str = response["description"]
     for content in response.get("content", {}).values():
         schema = schemas.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2], {})
-        if said == "Successful Response" and "description" in schema:
-            said = schema["description"].partition(". ")[0].rstrip(".")
-    return said
+        if text == "Successful Response" and "description" in schema:
+            text = schema["description"].partition(". ")[0].rstrip(".")
+    return text
 
 
-def _illustrate(operation: Json, examples: Json) -> None:
-    """Puts what was really sent and answered into the document."""
+def _add_examples(operation: Json, examples: Json) -> None:
+    """Adds recorded requests and responses to an operation."""
     for name, exchange in examples.items():
-        for place, value in (
+        for part, value in (
             (operation.get("requestBody"), exchange["request"]),
             (operation["responses"][str(exchange["status"])], exchange["response"]),
         ):
-            if place and value is not None:
-                content = place["content"]["application/json"]
+            if part and value is not None:
+                content = part["content"]["application/json"]
                 content.setdefault("examples", {})[name] = {
                     "summary": exchange["summary"],
                     "value": value,

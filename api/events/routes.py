@@ -1,4 +1,4 @@
-"""The public feed: every event as a CloudEvent, page by page or as a stream, and its schema."""
+"""The public event feed: CloudEvents, in pages or as a stream, and their schemas."""
 
 from __future__ import annotations
 
@@ -18,14 +18,8 @@ from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
 from api.event_data import public_events
-from api.events.cloudevents import (
-    SCHEMAS_PATH,
-    CloudEvent,
-    as_json,
-    cloud_event,
-    decode_cursor,
-    encode_cursor,
-)
+from api.events.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event
+from api.events.cursor import decode_cursor, encode_cursor
 from api.events.stream import EventStream
 from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
@@ -41,7 +35,7 @@ from privacy.keys import CustomerKeys
 log = logging.getLogger("orderly.api")
 
 router = APIRouter(tags=["Events"], responses=PROBLEMS, route_class=require_scope(READ))
-# What events look like is nobody's secret.
+# Public: no token is required.
 schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["Events"], responses=PROBLEMS)
 
 LIMIT_MAX = 1_000
@@ -55,31 +49,31 @@ SCHEMAS = {
 
 
 class EventList(BaseModel):
-    """Some events; `next` is the `cursor` of the page that follows, and never null."""
+    """A page of events; `next` is the `cursor` of the page that follows, and is never null."""
 
     items: list[CloudEvent]
     next: str
 
 
-class SchemaList(BaseModel):
-    """The names of the schemas, one for each type and version of events; `next` is null."""
+class EventSchemaList(BaseModel):
+    """The names of all schemas, one for each type and version of events; `next` is null."""
 
     items: list[str]
     next: None = None
 
 
-def _known(tag: str) -> str:
+def _check_type(tag: str) -> str:
     if tag not in BY_TAG:
-        raise ValueError("no event has this type: name one as in item-added")
+        raise ValueError("is not a type of event: send one such as item-added")
     return tag
 
 
-Tag = Annotated[str, AfterValidator(_known)]
+EventType = Annotated[str, AfterValidator(_check_type)]
 
 
 @router.get(
     "/v1/events",
-    summary="What happened to all orders",
+    summary="List or stream events",
     response_model=EventList,
     responses={200: {"content": {SSE: {"schema": {"type": "string"}}}}},
 )
@@ -87,90 +81,100 @@ async def list_events(
     request: Request,
     services: ServicesDep,
     cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
-    type: Annotated[list[Tag] | None, Query(description="any of these, as item-added")] = None,
-    order_id: Id | None = None,
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="of a page")] = 100,
+    type: Annotated[
+        list[EventType] | None, Query(description="any of these, such as item-added")
+    ] = None,
+    order_id: Annotated[Id | None, Query(description="only events of this order")] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="events per page")] = 100,
     accept: Annotated[str, Header(description=f"`{SSE}`: a stream")] = "application/json",
     last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="where a stream goes on")
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            description="`id` of a stream's last event, to resume it",
+        ),
     ] = None,
 ) -> Response:
-    """Every event of every order that the caller may see, at least once, in commit order.
+    """The events of all orders that the caller can access, at least once, in commit order.
 
-    Follow `next` for ever. If it equals the `cursor` you sent, you are up to date.
+    Follow `next`; if it equals the `cursor` you sent, you are up to date. With
+    `Accept: text/event-stream`, events are streamed as they are published.
     """
     if order_id is not None:
         await assert_owns_order(request, order_id)
     types = tuple(sorted(type)) if type else None
     filter = EventFilter(types, order_id, context_of(request).customer_id)
-    place = await _place(services.pool, cursor, last_event_id)
+    position = await _position(services.pool, cursor, last_event_id)
     if SSE in accept:
-        return EventStream(services.streams, _sent(request, services, place, filter))
-    page = await feed.read(services.pool, place, filter, limit)
+        return EventStream(services.streams, _stream(request, services, position, filter))
+    page = await feed.read(services.pool, position, filter, limit)
     items = ",".join(map(as_json, await _cloud_events(request, services.keys, page)))
     body = f'{{"items":[{items}],"next":"{encode_cursor(page.end)}"}}'
-    # The next request may find more, and erasing changes what is shown.
+    # A repeated request can return more events, or an address that has been erased since.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-@schemas.get("", summary="The schemas of all events", response_model=SchemaList)
-async def list_event_schemas() -> SchemaList:
-    """The names of the schemas that the `dataschema` of events may lead to."""
-    return SchemaList(items=list(SCHEMAS))
+@schemas.get("", summary="List event schemas", response_model=EventSchemaList)
+async def list_event_schemas() -> EventSchemaList:
+    """The names of all schemas that the `dataschema` of an event can refer to."""
+    return EventSchemaList(items=list(SCHEMAS))
 
 
 @schemas.get(
     "/{type}",
-    summary="The schema of one type of events",
+    summary="Get an event schema",
     response_class=Response,
     response_description="A JSON Schema",
     responses={200: {"content": {SCHEMA: {"schema": {"type": "object"}}}}},
 )
 async def get_event_schema(type: str) -> Response:
-    """The JSON Schema of the `data` of events of a type, such as orderly.order.item-added.v1."""
+    """The JSON Schema of the `data` of one type of event, such as orderly.order.item-added.v1."""
     if type not in SCHEMAS:
         detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."
         raise Problem(UNKNOWN_SCHEMA, detail)
     return Response(SCHEMAS[type], media_type=SCHEMA)
 
 
-async def _place(pool: asyncpg.Pool, cursor: str | None, last_event_id: str | None) -> Checkpoint:
-    """Where to go on. A stream that reconnects knows better than its address, which is old."""
+async def _position(
+    pool: asyncpg.Pool, cursor: str | None, last_event_id: str | None
+) -> Checkpoint:
+    """Where to continue. Last-Event-ID wins: a reconnecting client repeats its original query."""
     text = last_event_id or cursor
     if text is None:
         return START
-    named = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "cursor"}
+    source = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "cursor"}
     try:
-        place = decode_cursor(text)
+        position = decode_cursor(text)
     except ValueError as error:
-        raise _bad_cursor(named, "is not one that this feed handed out") from error
-    if not await feed.can_have_been_reached(pool, place):
-        raise _bad_cursor(named, "leads beyond the log, which may have been restored: begin anew")
-    return place
+        raise _invalid_cursor(source, "was not issued by this feed") from error
+    if not await feed.can_have_been_reached(pool, position):
+        detail = "is beyond the end of the log, which may have been restored: start without it"
+        raise _invalid_cursor(source, detail)
+    return position
 
 
-def _bad_cursor(named: dict[str, str], detail: str) -> Problem:
-    (name,) = named.values()
-    error = FieldError(**named, code="invalid", detail=detail)
+def _invalid_cursor(source: dict[str, str], detail: str) -> Problem:
+    (name,) = source.values()
+    error = FieldError(**source, code="invalid", detail=detail)
     return Problem(INVALID_CURSOR, f"The cursor in {name} {detail}.", errors=[error])
 
 
-async def _sent(
-    request: Request, services: Services, place: Checkpoint, filter: EventFilter
+async def _stream(
+    request: Request, services: Services, position: Checkpoint, filter: EventFilter
 ) -> AsyncIterator[bytes]:
-    """The stream, piece by piece; ends when the log is away, and then the reader comes back.
+    """Server-sent events, until the caller's token expires or Postgres becomes unavailable.
 
-    It ends with the token that it began with, too: who comes back must bring a new one.
+    Then the client reconnects, with a new token where one is needed.
     """
     expires_at = context_of(request).expires_at
     yield format_sse_event(retry=RECONNECT_MS)
     try:
-        async for page in services.streams.follow(place, filter):
+        async for page in services.streams.follow(position, filter):
             if time() >= expires_at:
                 break
             yield b"".join(await _sse_events(request, services.keys, page))
     except UNAVAILABLE as error:
-        log.warning("a stream ends, Postgres is away: %r", error)
+        log.warning("a stream ends, as Postgres is unavailable: %r", error)
 
 
 async def _sse_events(request: Request, keys: CustomerKeys, page: Page) -> list[bytes]:

@@ -1,6 +1,6 @@
-"""Live streams of the log: all woken by one listener, each as fast as its reader takes it.
+"""Live event streams: one listener wakes all of them, and each client reads at its own speed.
 
-Nothing is kept for a reader but a place in the log: the next page is read when the last is sent.
+A stream keeps only its position in the log: it reads the next page after it has sent the last.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from eventlog.postgres import listening
 
 STREAMS_MAX = 100
 PAGE_EVENTS_MAX = 50
-# Also how soon a stream looks for itself, should a notification have been lost.
+# Also the interval of polling, in case a notification was lost.
 HEARTBEAT_SECONDS = 5.0
-# While an older transaction holds events back, for nobody will announce its end.
+# The interval of polling while an older transaction holds events back: its end is not notified.
 UNSETTLED_SECONDS = 0.01
 
 
 class Streams:
-    """The streams of this process: how many there are, what wakes them, and when they end."""
+    """The open streams of this process: counts them, wakes them and ends them."""
 
     def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
         self._open = 0
         self._ended = False
-        self._look_again: asyncio.TimerHandle | None = None
+        self._poll_timer: asyncio.TimerHandle | None = None
         self._renew()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Hears of new events inside the `async with`."""
+        """Receives notifications of new events inside the `async with`."""
         async with listening(self._dsn, "order_events", lambda _: self._wake()):
             yield
 
     def end(self) -> None:
-        """Lets all streams end as soon as they have sent what they are sending."""
+        """Ends all streams after the page that they are sending."""
         self._ended = True
         self._wake()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for one stream; raises TooManyStreams if all are taken."""
+    def slot(self) -> Iterator[None]:
+        """A slot for one stream; raises TooManyStreams at the limit."""
         if self._open >= STREAMS_MAX:
             raise TooManyStreams
         self._open += 1
@@ -61,35 +61,38 @@ class Streams:
             self._open -= 1
 
     async def follow(self, after: Checkpoint, filter: EventFilter) -> AsyncIterator[Page]:
-        """Pages of what is wanted, as it comes; an empty one at once, and when nothing came."""
+        """Pages of matching events as they are published, and empty pages as heartbeats.
+
+        The first page comes at once.
+        """
         now = asyncio.get_running_loop().time
         heartbeat_at = now()
         while not self._ended:
             news = self._news
             page = await self._read(after, filter)
-            moved, after = page.end != after, page.end
+            has_moved, after = page.end != after, page.end
             if page.events or now() >= heartbeat_at:
                 yield page
                 heartbeat_at = now() + HEARTBEAT_SECONDS
-            elif not moved:
+            elif not has_moved:
                 if page.unsettled:
-                    self._look_again_soon()
+                    self._poll_soon()
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(heartbeat_at):
                         await news.wait()
 
     async def _read(self, after: Checkpoint, filter: EventFilter) -> Page:
-        """Streams that are at the same place, as most are, share one look at the log."""
+        """Streams at the same position, as most are, share one query of the log."""
         reads, key = self._reads, (after, filter)
         if key not in reads:
             reads[key] = asyncio.create_task(feed.read(self._pool, *key, PAGE_EVENTS_MAX))
             reads[key].add_done_callback(lambda _: reads.pop(key))
         return await asyncio.shield(reads[key])
 
-    def _look_again_soon(self) -> None:
-        if self._look_again is None:
+    def _poll_soon(self) -> None:
+        if self._poll_timer is None:
             loop = asyncio.get_running_loop()
-            self._look_again = loop.call_later(UNSETTLED_SECONDS, self._wake)
+            self._poll_timer = loop.call_later(UNSETTLED_SECONDS, self._wake)
 
     def _wake(self) -> None:
         news = self._news
@@ -97,16 +100,16 @@ class Streams:
         news.set()
 
     def _renew(self) -> None:
-        if self._look_again is not None:
-            self._look_again.cancel()
-        self._look_again = None
+        if self._poll_timer is not None:
+            self._poll_timer.cancel()
+        self._poll_timer = None
         self._news = asyncio.Event()
-        # Whoever is woken must not share a look that began before.
+        # A woken stream must not share a query that began before.
         self._reads: dict[tuple[Checkpoint, EventFilter], asyncio.Task[Page]] = {}
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; takes its place as it begins, and frees it however it ends."""
+    """A response of server-sent events, which holds a slot until it ends."""
 
     media_type = "text/event-stream"
 
@@ -115,5 +118,5 @@ class EventStream(StreamingResponse):
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.place():
+        with self._streams.slot():
             await super().__call__(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What other services may tell, and what each event means to an order."""
+"""The payloads of inbound webhooks, and the step result or command that each becomes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from orders.steps import (
 )
 from orders.text import Id, one_line
 
-# Words of another service, which go into events and logs: some, and on one line.
 Reason = Annotated[str, AfterValidator(one_line)]
 
 
 class _Data(BaseModel):
-    """What an event is about; a sender may add to it."""
+    """The data of a webhook; additional fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     order_id: Id
 
 
-class Approved(_Data):
+class AuthorisationApproved(_Data):
     authorisation_id: Id
     reference: Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -39,7 +38,7 @@ class Approved(_Data):
         return PaymentApproved(step_id=self.authorisation_id, reference=self.reference)
 
 
-class Declined(_Data):
+class AuthorisationDeclined(_Data):
     authorisation_id: Id
     reason: Reason
 
@@ -47,14 +46,14 @@ class Declined(_Data):
         return PaymentRefused(step_id=self.authorisation_id, reason=self.reason)
 
 
-class Done(_Data):
+class StepCompleted(_Data):
     step_id: Id
 
     def message(self) -> StepResult:
         return StepDone(step_id=self.step_id)
 
 
-class CaptureRefused(_Data):
+class CaptureDeclined(_Data):
     step_id: Id
     reason: Reason
 
@@ -62,7 +61,7 @@ class CaptureRefused(_Data):
         return PaymentRefused(step_id=self.step_id, reason=self.reason)
 
 
-class Lost(_Data):
+class ReservedStockLost(_Data):
     loss_id: Id
     line_id: Id
     location: Id
@@ -72,7 +71,7 @@ class Lost(_Data):
         return StockLost.model_validate(self.model_dump(exclude={"order_id"}))
 
 
-class Dispatched(_Data):
+class ShipmentDispatched(_Data):
     shipment_id: Id
     tracking: Annotated[str, Field(max_length=100)] | None = None
     lines: Annotated[list[Piece], Field(max_length=1000)] | None = None
@@ -81,14 +80,14 @@ class Dispatched(_Data):
         return ShipmentDeparted.model_validate(self.model_dump(exclude={"order_id"}))
 
 
-class Delivered(_Data):
+class ShipmentDelivered(_Data):
     shipment_id: Id
 
     def message(self) -> OrderCommand:
         return ConfirmDelivery(shipment_id=self.shipment_id)
 
 
-class Failed(_Data):
+class ShipmentFailed(_Data):
     shipment_id: Id
     reason: Reason | None = None
     goods: Literal["lost", "returned"] = "lost"
@@ -99,33 +98,42 @@ class Failed(_Data):
         )
 
 
-AnyData = Approved | Declined | Done | CaptureRefused | Lost | Dispatched | Delivered | Failed
+CallbackData = (
+    AuthorisationApproved
+    | AuthorisationDeclined
+    | StepCompleted
+    | CaptureDeclined
+    | ReservedStockLost
+    | ShipmentDispatched
+    | ShipmentDelivered
+    | ShipmentFailed
+)
 
-# By sender, the events that mean something to an order.
-EVENTS: Mapping[str, Mapping[str, type[AnyData]]] = {
+# The types of events that orders process, by sender.
+EVENTS: Mapping[str, Mapping[str, type[CallbackData]]] = {
     "payments": {
-        "authorisation.approved": Approved,
-        "authorisation.declined": Declined,
-        "capture.done": Done,
-        "capture.refused": CaptureRefused,
-        "refund.done": Done,
-        "void.done": Done,
+        "authorisation.approved": AuthorisationApproved,
+        "authorisation.declined": AuthorisationDeclined,
+        "capture.done": StepCompleted,
+        "capture.declined": CaptureDeclined,
+        "refund.done": StepCompleted,
+        "void.done": StepCompleted,
     },
-    "stock": {"stock.lost": Lost},
+    "stock": {"stock.lost": ReservedStockLost},
     "shipping": {
-        "shipment.dispatched": Dispatched,
-        "shipment.delivered": Delivered,
-        "shipment.failed": Failed,
+        "shipment.dispatched": ShipmentDispatched,
+        "shipment.delivered": ShipmentDelivered,
+        "shipment.failed": ShipmentFailed,
     },
 }
 
 
 class CallbackEvent(BaseModel):
-    """A webhook's body, as Standard Webhooks would have it."""
+    """The body of a webhook, as in Standard Webhooks."""
 
     model_config = ConfigDict(extra="ignore")
 
     type: str
     timestamp: AwareDatetime
-    """When it happened, however often it is sent."""
+    """When the event happened; the same in each delivery."""
     data: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What other services tell unasked: signed events in, each of which counts once."""
+"""Inbound webhooks of other services: signed, and executed exactly once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.command_message import CommandMessage
-from api.gateway.gateway import Gateway
 from api.limits.rate_limit import charge
 from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import Problem, rejected
-from api.webhooks.payloads import EVENTS, AnyData, CallbackEvent
+from api.webhooks.payloads import EVENTS, CallbackData, CallbackEvent
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, CommandBatch
 
@@ -30,46 +29,58 @@ router = APIRouter(prefix="/v1/callbacks", tags=["Callbacks"], responses=PROBLEM
 
 T = TypeVar("T", bound=BaseModel)
 
-PATIENCE = timedelta(minutes=10)
+# How long a rejected event is worth another delivery.
+RETRY_PERIOD = timedelta(minutes=10)
 
 
 class CallbackReceipt(BaseModel):
-    """What became of an event; whichever it is, it need not be sent again."""
+    """What became of an event; it need not be sent again."""
 
     outcome: Literal["accepted", "rejected", "ignored"]
     code: str | None = Field(None, description="if `rejected`, why")
 
 
 def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
+    """The route for the webhooks of one service."""
+
     async def receive_callback(
         request: Request, gateway: GatewayDep, secret: WebhookSecretDep
     ) -> CallbackReceipt:
         body = await request.body()
-        message_id = _verified(secret, request, body)
+        message_id = _verify(secret, request, body)
         charge(request, sender)
-        event = _read(CallbackEvent, body)
-        shape = EVENTS[sender].get(event.type)
-        if shape is None:
-            return CallbackReceipt(
-                outcome="ignored"
-            )  # A service has more to tell than orders ask for.
-        data = _read(shape, event.data, "data")
+        event = _validate(CallbackEvent, body)
+        data_type = EVENTS[sender].get(event.type)
+        if data_type is None:  # A service may send more types than orders process.
+            return CallbackReceipt(outcome="ignored")
+        data = _validate(data_type, event.data, "data")
         try:
-            await _send(gateway, request, sender, message_id, data, body)
-        except Rejected as no:
-            _unless_final(no, event.timestamp)
-            code = no.rejection.code
-            log.warning("%s of order %s is refused: %s", event.type, data.order_id, code)
+            await gateway.execute(_message(request, sender, message_id, data, body), WAIT_SECONDS)
+        except Rejected as error:
+            _raise_if_retryable(error, event.timestamp)
+            code = error.rejection.code
+            log.warning("%s of order %s was rejected: %s", event.type, data.order_id, code)
             return CallbackReceipt(outcome="rejected", code=code)
         return CallbackReceipt(outcome="accepted")
 
     return receive_callback
 
 
-_SIGNED = {
+_SIGNATURE_HEADERS = {
+    "webhook-id": "unique id of the event, the same in each delivery",
+    "webhook-timestamp": "time of this delivery, in seconds since 1970",
+    "webhook-signature": "`v1,` and the HMAC-SHA256 of id, timestamp and body, in base64",
+}
+_SIGNED_REQUEST = {
     "parameters": [
-        {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
-        for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+        {
+            "name": name,
+            "in": "header",
+            "description": description,
+            "required": True,
+            "schema": {"type": "string"},
+        }
+        for name, description in _SIGNATURE_HEADERS.items()
     ],
     "requestBody": {
         "required": True,
@@ -87,14 +98,14 @@ for _sender, _events in EVENTS.items():
         operation_id=f"receive_{_sender.removesuffix('s')}_callback",
         response_model=CallbackReceipt,
         response_model_exclude_none=True,
-        openapi_extra=_SIGNED,
+        openapi_extra=_SIGNED_REQUEST,
     )
 
 
-def _verified(secret: str | None, request: Request, body: bytes) -> str:
-    """The id of the message, if its sender is who we think."""
+def _verify(secret: str | None, request: Request, body: bytes) -> str:
+    """The id of a correctly signed message; raises a Problem for any other."""
     if secret is None:
-        detail = "No callback can be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
+        detail = "Webhooks cannot be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
         raise Problem(CALLBACKS_NOT_CONFIGURED, detail)
     headers = dict(request.headers)
     try:
@@ -108,28 +119,24 @@ def _verified(secret: str | None, request: Request, body: bytes) -> str:
     return headers["webhook-id"]
 
 
-def _read(shape: type[T], content: bytes | dict[str, Any], *place: str) -> T:
+def _validate(model: type[T], content: bytes | dict[str, Any], *path: str) -> T:
+    """The content as a model; `path` is its location in the body, for errors."""
     try:
         if isinstance(content, bytes):
-            return shape.model_validate_json(content)
-        return shape.model_validate(content)
+            return model.model_validate_json(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        wrong = [{**e, "loc": ("body", *place, *e["loc"])} for e in error.errors()]
-        raise RequestValidationError(wrong) from None
+        errors = [{**e, "loc": ("body", *path, *e["loc"])} for e in error.errors()]
+        raise RequestValidationError(errors) from None
 
 
-async def _send(
-    gateway: Gateway,
-    request: Request,
-    sender: str,
-    message_id: str,
-    data: AnyData,
-    body: bytes,
-) -> None:
+def _message(
+    request: Request, sender: str, message_id: str, data: CallbackData, body: bytes
+) -> CommandMessage:
     context = context_of(request)
-    mail = CommandMessage(
+    return CommandMessage(
         order_id=data.order_id,
-        command_id=short_hash(sender, message_id),  # A repeated delivery counts once.
+        command_id=short_hash(sender, message_id),  # A repeated delivery is executed once.
         batch=CommandBatch(
             commands=[data.message()],
             actor=sender,
@@ -138,16 +145,15 @@ async def _send(
             traceparent=context.traceparent,
         ),
     )
-    await gateway.execute(mail, WAIT_SECONDS)
 
 
-def _unless_final(no: Rejected, happened_at: datetime) -> None:
-    """Raises a Problem, upon which the event is sent again, if that may help.
+def _raise_if_retryable(error: Rejected, happened_at: datetime) -> None:
+    """Raises a Problem, so that the sender repeats the delivery, if a repetition may succeed.
 
-    Events overtake one another, so a delivery can come before we know that the shipment has left:
-    while an event is young, its refusal may be only a matter of time. Later it never succeeds, and
-    sending it for ever would only hold up what comes after it.
+    Events can arrive out of order, for example a delivery before the dispatch: a recent event may
+    be accepted later. An old one never is, and repeating it would delay the events behind it.
     """
-    is_young = datetime.now(happened_at.tzinfo) - happened_at < PATIENCE
-    if is_young or no.rejection.code == LOG_BEHIND:
-        raise rejected(no.rejection, "#/data", no.rejection.allowed_commands) from no
+    is_recent = datetime.now(happened_at.tzinfo) - happened_at < RETRY_PERIOD
+    if is_recent or error.rejection.code == LOG_BEHIND:
+        rejection = error.rejection
+        raise rejected(rejection, "#/data", rejection.allowed_commands) from error

@@ -15,7 +15,7 @@ PAYMENT_METHODS = {
     "pm_declined": "is declined",
     "pm_declined_once": "the first authorisation of an order is declined, later ones are approved",
     "pm_declined_late": "is declined, but the first call of each key gets no response",
-    "pm_capture_refused": "is approved, but captures are declined",
+    "pm_capture_declined": "is approved, but captures are declined",
     "pm_timeout_after_charging": "is approved, but the first call of each key gets no response",
     "pm_slow": "takes two seconds for each key",
     "pm_flapping": "answers 503 to the first two calls of each key",

@@ -175,12 +175,12 @@ def _authorise(db: sqlite3.Connection, body: Authorisation) -> ServiceResponse:
 def _capture(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> ServiceResponse:
     row = _find_authorisation(db, reference, body)
     about = {"order_id": body.order_id, "step_id": body.step_id}
-    if row["method"] == "pm_capture_refused":
-        return _declined("the bank declined the capture", "capture.refused", about)
+    if row["method"] == "pm_capture_declined":
+        return _declined("the bank declined the capture", "capture.declined", about)
     left = row["amount"] - row["captured"] if row["status"] == "authorised" else 0
     if body.amount > left:
         reason = f"{body.amount} cannot be captured: {left} is left of this authorisation"
-        return _declined(reason, "capture.refused", about)
+        return _declined(reason, "capture.declined", about)
     db.execute(
         "UPDATE authorisations SET captured = captured + ?, captures = captures + 1"
         " WHERE reference = ?",

@@ -27,7 +27,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.auth.permissions import READ, WRITE
 from api.auth.tokens import issue_token
-from api.commands.routes import NewOrder
+from api.commands.bodies import NewOrder
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.webhooks.payloads import EVENTS
 from orders.commands import CancelOrder, type_of

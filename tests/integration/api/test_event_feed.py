@@ -11,7 +11,7 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from api.events.cloudevents import encode_cursor
+from api.events.cursor import encode_cursor
 from eventlog import feed, log
 from eventlog.log import Checkpoint
 from orders.events import BY_TAG
@@ -225,7 +225,7 @@ async def test_a_cursor_of_another_log_is_refused_and_says_what_to_do(
     ahead = await orderly.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
     of_another_log = encode_cursor(Checkpoint(ahead + 99, 1))
     refused = await http.get("/v1/events", params={"cursor": of_another_log})
-    assert "begin anew" in problem(refused, 400, "invalid-cursor")["detail"]
+    assert "start without it" in problem(refused, 400, "invalid-cursor")["detail"]
 
 
 @pytest.mark.parametrize(

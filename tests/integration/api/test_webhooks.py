@@ -166,7 +166,7 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
         ("payments", "capture.done", {"step_id": "c1"}, StepDone(step_id="c1")),
         (
             "payments",
-            "capture.refused",
+            "capture.declined",
             {"step_id": "c1", "reason": "x" * 999},
             PaymentRefused(step_id="c1", reason="x" * 200),
         ),

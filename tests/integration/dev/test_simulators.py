@@ -292,7 +292,7 @@ async def test_service_recovers_for_one_order_or_all(
 async def test_capture_of_an_approved_payment_can_be_declined(
     simulators: httpx.AsyncClient,
 ) -> None:
-    path = await authorised(simulators, "o", method="pm_capture_refused")
+    path = await authorised(simulators, "o", method="pm_capture_declined")
     assert (await move(simulators, f"{path}/captures", "o", "c", 1)).status_code == 402
 
 
@@ -520,7 +520,7 @@ async def test_callback_can_precede_the_response(tmp_path: Path) -> None:
         await authorised(simulators, "o2", method="pm_card")
     assert [(body["type"], body["data"].get("step_id")) for _, body in listener.received[1:]] == [
         ("capture.done", "c"),
-        ("capture.refused", "c2"),
+        ("capture.declined", "c2"),
         ("refund.done", "r"),
         ("void.done", "v"),
     ]

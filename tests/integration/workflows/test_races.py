@@ -97,7 +97,7 @@ async def test_callbacks_that_come_twice_or_late_change_nothing(
         ("payments", "authorisation.approved", approved),
         ("payments", "authorisation.declined", {**approved, "reason": "too late"}),
         ("payments", "capture.done", {"step_id": captured["step_id"]}),
-        ("payments", "capture.refused", {"step_id": captured["step_id"], "reason": "too late"}),
+        ("payments", "capture.declined", {"step_id": captured["step_id"], "reason": "too late"}),
         ("payments", "refund.done", {"step_id": "refund-99"}),
         ("shipping", "shipment.dispatched", {"shipment_id": await order.shipment_from("EAST")}),
     ]

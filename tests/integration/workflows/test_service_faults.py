@@ -76,7 +76,7 @@ async def test_what_is_declined_only_when_it_is_asked_again_is_declined_once(sho
 async def test_a_refused_capture_is_asked_about_and_another_card_pays_for_what_has_left(
     shop: Shop,
 ) -> None:
-    order = await shop.place_order(MILK, payment_method="pm_capture_refused")
+    order = await shop.place_order(MILK, payment_method="pm_capture_declined")
     await order.wait_until_settled(status="confirmed")
     await order.move_shipment(await order.shipment_from("EAST"), "leave")
     await order.wait_until_settled(status="awaiting_customer", awaits="payment")
