@@ -1,7 +1,7 @@
-"""Writes schemas/*.json from the code: `make schemas`.
+"""Writes contracts/events/*.json from the code: `make schemas`.
 
-One JSON Schema for the data of each type and version of events, as consumers get it. What would
-break one who reads by a schema that is there already is refused, and nothing is written.
+There is one JSON Schema for the public data of each type and version of events. A change that
+would break consumers of an existing schema is rejected, and nothing is written.
 """
 
 from __future__ import annotations
@@ -22,54 +22,54 @@ from orders.events import BY_TAG
 from privacy.address import Address
 
 FOLDER = Path(__file__).parent / "events"
-EXIT_REFUSED = 2
+EXIT_BREAKING = 2
 
 
 class ShippingAddressSet(events.ShippingAddressSet):
-    address: Address | ErasedAddress  # type: ignore[assignment]  # Sealed in the log, open in the feed.
+    address: Address | ErasedAddress  # type: ignore[assignment]  # Encrypted in the log.
 
 
 class BillingAddressSet(events.BillingAddressSet):
     address: Address | ErasedAddress  # type: ignore[assignment]
 
 
-_OPEN_FORMS: Mapping[str, type[BaseModel]] = {
+_PLAINTEXT_FORMS: Mapping[str, type[BaseModel]] = {
     "shipping-address-set": ShippingAddressSet,
     "billing-address-set": BillingAddressSet,
 }
 # The type is an attribute of the CloudEvent, beside its data.
 _NOT_IN_DATA = {"type", *INTERNAL_FIELDS}
-# What an event looks like. The rules for what comes in stay out: they may change, it does not.
+# The shape of the data, without rules such as patterns: those may change.
 _SHAPE = ("description", "$ref", "type", "format", "const", "enum", "required")
 
 
 def schemas() -> dict[str, Schema]:
-    """By the public names of their types, the schemas of the data of today's events."""
+    """The current schemas, by the public names of the types."""
     return {
-        type_name(tag, event.schema_version): _schema(_OPEN_FORMS.get(tag, event))
+        type_name(tag, event.schema_version): _schema(_PLAINTEXT_FORMS.get(tag, event))
         for tag, event in BY_TAG.items()
     }
 
 
 def text(schema: Schema) -> str:
-    """The schema as its file has it."""
+    """The schema as it is written to its file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def refusals(there: Mapping[str, Schema], today: Mapping[str, Schema]) -> list[str]:
-    """A sentence for each change that would break a reader of the schemas that are there."""
-    types = {_without_version(name) for name in today}
-    gone = [
-        f"{name}: no event has this type any more, but events with it are stored. Put it back."
-        for name in there
+def rejections(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
+    """A sentence for each change that would break consumers of the old schemas."""
+    types = {_without_version(name) for name in new}
+    removed = [
+        f"{name}: the event type was removed, but stored events have it: restore it."
+        for name in old
         if _without_version(name) not in types
     ]
-    return gone + [
-        f"{name}: {change}. This breaks those who read it: put it back, or raise the event's"
+    return removed + [
+        f"{name}: {change}. This breaks consumers: restore it, or increment the event's"
         " schema_version and add an upcaster (docs/events.md)."
-        for name, schema in there.items()
-        if name in today
-        for change in breaking_changes(schema, today[name])
+        for name, schema in old.items()
+        if name in new
+        for change in breaking_changes(schema, new[name])
     ]
 
 
@@ -78,13 +78,13 @@ def _without_version(name: str) -> str:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Brings the files up to date; those of older versions stay, as does all if one would break."""
-    there = {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
-    today = schemas()
-    if refused := refusals(there, today):
-        print(*refused, sep="\n", file=sys.stderr)
-        sys.exit(EXIT_REFUSED)
-    for name, schema in today.items():
+    """Updates the files, unless one would break consumers; files of older versions remain."""
+    old = {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
+    new = schemas()
+    if breaking := rejections(old, new):
+        print(*breaking, sep="\n", file=sys.stderr)
+        sys.exit(EXIT_BREAKING)
+    for name, schema in new.items():
         (folder / f"{name}.json").write_text(text(schema))
 
 
@@ -99,7 +99,7 @@ def _schema(event: type[BaseModel]) -> Schema:
 
 
 def _shape(schema: Schema) -> Schema:
-    """The schema, all the way down, without what is no shape."""
+    """The schema reduced to its shape, recursively."""
     shape = {key: schema[key] for key in _SHAPE if key in schema}
     if "items" in schema:
         shape["items"] = _shape(schema["items"])

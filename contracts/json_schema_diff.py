@@ -1,4 +1,4 @@
-"""What a changed schema would break for those who write or read by the old one; pure."""
+"""The changes of a JSON Schema that break writers or readers of the old one; pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FEW = 3
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
-    """One phrase for each change that breaks a reader, or that old events do not keep to.
+    """A phrase for each change that breaks readers, or that makes old events invalid.
 
-    To add what is not required, to allow another value, to describe otherwise: none of these does.
+    Adding an optional field, allowing another value and changing a description break nothing.
     """
     between = Between(old.get("$defs", {}), new.get("$defs", {}))
     return list(between.changes(old, new, ""))
@@ -25,11 +25,11 @@ def breaking_changes(old: Schema, new: Schema) -> list[str]:
 
 @dataclass(frozen=True)
 class Between:
-    """Compares an old schema with a new one, each with what its references lead to.
+    """Compares an old schema with a new one, resolving their references.
 
-    Who writes by the old one needs all that it allows to be allowed still, and who reads by it
-    needs all that it promises to be there still. Events are written and read, requests written, and
-    responses read.
+    Writers need everything the old schema allows to remain allowed; readers need everything it
+    guarantees to remain guaranteed. Events are written and read, requests are written, and
+    responses are read.
     """
 
     old_schemas: Schemas
@@ -38,12 +38,12 @@ class Between:
     read: bool = True
 
     def changes(self, old: Schema, new: Schema, at: str) -> Iterator[str]:
-        """A phrase for each breaking change; `at` is the place in the data, such as "lines[]"."""
+        """A phrase for each breaking change; `at` is the path in the data, such as "lines[]"."""
         name = f"`{at}`" if at else "the data"
         before = _alternatives(_resolved(old, self.old_schemas), self.old_schemas)
         now = _alternatives(_resolved(new, self.new_schemas), self.new_schemas)
-        gone, come = before.keys() - now.keys(), now.keys() - before.keys()
-        if (self.written and gone) or (self.read and come):
+        removed, added = before.keys() - now.keys(), now.keys() - before.keys()
+        if (self.written and removed) or (self.read and added):
             yield f"{name} is {_difference(before, now)}"
             return
         for kind in before:
@@ -51,7 +51,7 @@ class Between:
                 yield from self._one(before[kind], now[kind], name, at)
 
     def _one(self, old: Schema, new: Schema, name: str, at: str) -> Iterator[str]:
-        """The changes of one alternative, which has kept its kind."""
+        """The changes within one alternative that both schemas have."""
         if self.written:
             yield from _values(old, new, name)
         yield from self._presence(old, new, at)
@@ -63,18 +63,18 @@ class Between:
             yield from self.changes(*inside, f"{at}[]")
 
     def _presence(self, old: Schema, new: Schema, at: str) -> Iterator[str]:
-        """Fields that are gone, or must be there and need not, or the reverse."""
+        """Removed fields, and fields that became required or optional."""
         before, now = old.get("properties", {}), new.get("properties", {})
-        must, had_to = {*new.get("required", [])}, {*old.get("required", [])}
+        required, was_required = {*new.get("required", [])}, {*old.get("required", [])}
         for key in before:
             if key not in now:
-                yield f"`{_path(at, key)}` is gone"
+                yield f"`{_path(at, key)}` was removed"
         if self.written:
-            for key in sorted(must - had_to):
-                yield f"`{_path(at, key)}` is required, and was not"
+            for key in sorted(required - was_required):
+                yield f"`{_path(at, key)}` became required"
         if self.read:
-            for key in sorted((had_to - must) & now.keys()):
-                yield f"`{_path(at, key)}` may be missing, and was always there"
+            for key in sorted((was_required - required) & now.keys()):
+                yield f"`{_path(at, key)}` became optional"
 
 
 def _values(old: Schema, new: Schema, name: str) -> Iterator[str]:
@@ -85,14 +85,14 @@ def _values(old: Schema, new: Schema, name: str) -> Iterator[str]:
 
 
 def _allowed(schema: Schema) -> set[str] | None:
-    """The values that a schema allows, as they are written; None if it does not list them."""
+    """The values that a schema lists, as text; None if it lists none."""
     if "const" in schema:
         return {repr(schema["const"])}
     return {repr(value) for value in schema["enum"]} if "enum" in schema else None
 
 
 def _alternatives(schema: Schema, schemas: Schemas) -> dict[str, Schema]:
-    """What a value may be, each by its tag, or else by what sort of value it is."""
+    """The alternatives of a union by their discriminator, or else by their type."""
     tagged = schema.get("discriminator", {}).get("mapping")
     if tagged:
         return {tag: _resolved({"$ref": ref}, schemas) for tag, ref in tagged.items()}
@@ -107,16 +107,16 @@ def _alternatives(schema: Schema, schemas: Schemas) -> dict[str, Schema]:
 
 
 def _kind(schema: Schema) -> str:
-    """What sort of value it is, in a word or two."""
+    """The type of a value, with its format."""
     return " ".join(str(schema[key]) for key in ("format", "type") if key in schema) or "anything"
 
 
 def _difference(before: Collection[str], now: Collection[str]) -> str:
-    """What is other than it was; where there were many, only what is gone."""
-    gone = [kind for kind in before if kind not in now]
-    if gone and len(before) > _FEW:
-        return f"no longer {' or '.join(gone)}"
-    return f"{' or '.join(now)}, and was {' or '.join(before)}"
+    """How the alternatives changed; of many, only the removed ones."""
+    removed = [kind for kind in before if kind not in now]
+    if removed and len(before) > _FEW:
+        return f"no longer {' or '.join(removed)}"
+    return f"{' or '.join(now)}, was {' or '.join(before)}"
 
 
 def _resolved(schema: Schema, schemas: Schemas) -> Schema:

@@ -1,4 +1,4 @@
-"""What a changed OpenAPI document would break for those who call by the old one; pure."""
+"""The changes of an OpenAPI document that break clients of the old one; pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Json = dict[str, Any]
 
 
 def breaking_changes(old: Json, new: Json) -> list[str]:
-    """One phrase for each change that breaks a caller, with the operation that it is in.
+    """A phrase for each change that breaks clients, with its operation.
 
-    To add an operation, a response or what is not required, to allow more, to describe otherwise:
-    none of these does. Limits of a value may change: what is too much, is a matter of rules.
+    Adding an operation, a response or an optional field, allowing more and changing a description
+    break nothing. Limits of values may change, as other rules may.
     """
     return list(Documents(old, new).changes())
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Two documents of the same API, the older one and the newer."""
+    """An old and a new document of the same API."""
 
     old: Json
     new: Json
@@ -36,21 +36,21 @@ class Documents:
                 there = self.new["paths"].get(path, {}).get(method)
                 name = f"{method.upper()} {path}"
                 if there is None:
-                    yield f"{name} is gone"
+                    yield f"{name} was removed"
                 else:
                     for change in self._of_operation(methods[method], there):
                         yield f"{name}: {change}"
 
     def _of_operation(self, old: Json, new: Json) -> Iterator[str]:
         if old["operationId"] != new["operationId"]:
-            yield f"it is called {new['operationId']}, and was {old['operationId']}"
+            yield f"operationId is {new['operationId']}, was {old['operationId']}"
         if new.get("security") and new["security"] != old.get("security"):
-            yield "it takes another token"
+            yield "the required scopes changed"
         yield from self._parameters(old, new)
         yield from self._bodies(old.get("requestBody"), new.get("requestBody"))
         for status, response in old["responses"].items():
             if status not in new["responses"]:
-                yield f"{status} is no longer answered"
+                yield f"response {status} was removed"
             else:
                 for change in self._responses(response, new["responses"][status]):
                     yield f"{status}: {change}"
@@ -59,21 +59,21 @@ class Documents:
         before, now = _parameters(old, self.old), _parameters(new, self.new)
         for name, parameter in before.items():
             if name not in now:
-                yield f"{name} is gone"
+                yield f"{name} was removed"
             else:
                 schemas = parameter["schema"], now[name]["schema"]
                 yield from (f"{name}: {c}" for c in self._schemas(*schemas, written=True))
         for name, parameter in now.items():
             if parameter.get("required") and not before.get(name, {}).get("required"):
-                yield f"{name} is required, and was not"
+                yield f"{name} became required"
 
     def _bodies(self, old: Json | None, new: Json | None) -> Iterator[str]:
         if new is None:
             if old is not None:
-                yield "it takes no body any more"
+                yield "the body was removed"
             return
         if new.get("required") and not (old or {}).get("required"):
-            yield "a body is required, and was not"
+            yield "the body became required"
         if old is not None:
             yield from self._content(old, new, written=True)
 
@@ -81,14 +81,14 @@ class Documents:
         old, new = _resolved(old, self.old), _resolved(new, self.new)
         for header in old.get("headers", {}):
             if header not in new.get("headers", {}):
-                yield f"the header {header} is gone"
+                yield f"the header {header} was removed"
         yield from self._content(old, new, written=False)
 
     def _content(self, old: Json, new: Json, written: bool) -> Iterator[str]:
         for media_type, content in old.get("content", {}).items():
             there = new.get("content", {}).get(media_type)
             if there is None:
-                yield f"there is no {media_type} any more"
+                yield f"{media_type} was removed"
             else:
                 yield from self._schemas(
                     content.get("schema", {}), there.get("schema", {}), written
@@ -110,7 +110,7 @@ def _parameters(operation: Json, document: Json) -> dict[str, Json]:
 
 
 def _resolved(value: Json, document: Json) -> Json:
-    """What a reference leads to: "#/components/responses/Refused"."""
+    """The target of a reference such as "#/components/responses/Conflict"."""
     if "$ref" not in value:
         return value
     *_, kind, name = value["$ref"].split("/")

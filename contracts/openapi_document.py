@@ -1,6 +1,6 @@
-"""Writes docs/openapi.json, the contract of the API, from the code: `make openapi`.
+"""Writes contracts/openapi.json from the code: `make openapi`.
 
-What would break who calls by the document that is there already is refused, and nothing is written.
+A change that would break clients of the existing document is rejected, and nothing is written.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from contracts.openapi_diff import breaking_changes
 from settings import Settings
 
 FILE = Path(__file__).with_name("openapi.json")
-EXIT_REFUSED = 2
+EXIT_BREAKING = 2
 
 
 def document() -> dict[str, Any]:
-    """Today's document; no server is asked for it."""
+    """The current document; it needs no server."""
     return create_app(Settings(postgres_dsn="postgresql://unused"), cast(Client, None)).openapi()
 
 
 def text(document: dict[str, Any]) -> str:
-    """The document as its file has it."""
+    """The document as it is written to its file."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def write(file: Path = FILE) -> None:
-    """Brings the file up to date; it stays as it is if a caller would break."""
-    today = document()
-    there = json.loads(file.read_text()) if file.exists() else today
-    if broken := breaking_changes(there, today):
-        for change in broken:
+    """Updates the file, unless that would break clients."""
+    new = document()
+    old = json.loads(file.read_text()) if file.exists() else new
+    if changes := breaking_changes(old, new):
+        for change in changes:
             print(
-                f"{change}. This breaks those who call it: put it back, or serve the new way at a"
-                " path of its own.",
+                f"{change}. This breaks clients: restore it, or add a new path beside the old one.",
                 file=sys.stderr,
             )
-        sys.exit(EXIT_REFUSED)
-    file.write_text(text(today))
+        sys.exit(EXIT_BREAKING)
+    file.write_text(text(new))
 
 
 if __name__ == "__main__":

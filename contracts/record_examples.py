@@ -1,7 +1,7 @@
-"""Exchanges with the real API, recorded for its document: `python -m tests.examples`.
+"""Records requests and responses of the running API as examples for its OpenAPI document.
 
-What changes from run to run, instants, cursors and the API's own address, is put the same each
-time; all else is as it was answered.
+Run by `make openapi`, against a stack of its own. Values that differ from run to run, such as times
+and cursors, are replaced by fixed ones; everything else is recorded as it was sent.
 """
 
 from __future__ import annotations
@@ -9,31 +9,40 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import suppress
-from dataclasses import dataclass, field
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 
 from api.auth.permissions import OPERATE, READ, WRITE
+from api.auth.tokens import issue_token
 from api.openapi import EXAMPLES
-from settings import Settings
-from tests.support.servers import TEMPORAL, new_database, postgres_server, run_api, run_orderly
-from tests.support.shop import PREFER_WAIT, TIMEOUT_S
-from tests.support.token_issuer import Issuer, ec_key, issuing
-from workflows.order import CUSTOMER, STATUS
+from dev.stack import programs
+from dev.stack.claim import LOOPBACK, free_ports
+from dev.stack.running import Stack, StackOptions, running_stack
+from settings import TokenRules
 
 Json = dict[str, Any]
+
+TIMEOUT_S = 60
+TOKEN_SECONDS = 600
 
 SERVER = "https://orders.example.com"
 NOW, LATER = "2026-03-02T09:30:00Z", "2026-03-09T09:30:00Z"
 NEXT = "b3BhcXVl"
-TRACED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
-ALL = f"{READ} {WRITE} {OPERATE}"
+HEADERS = {
+    "X-Request-Id": "checkout-7",
+    "Prefer": "wait=30",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+}
+CUSTOMER = f"{READ} {WRITE}"
+OPERATOR = f"{CUSTOMER} {OPERATE}"
 
 BAGELS = {"sku": "1095275", "title": "ROLLS: BAGELS", "quantity": 2, "unit_price": 50}
 TUNA = {"sku": "1053875", "title": "TUNA", "quantity": 1, "unit_price": 100, "discount": 20}
@@ -58,57 +67,60 @@ DRAFT = {"customer_id": "900", "currency": "USD", "lines": [{**BAGELS, "line_id"
 
 @dataclass
 class Recorder:
-    """Sends requests with a token, and keeps what came of those that are worth showing."""
+    """Sends requests with a token, and records the exchanges that are examples."""
 
     http: httpx.AsyncClient
-    issuer: Issuer
+    rules: TokenRules
     operations: dict[str, Json] = field(default_factory=dict)
     problems: dict[str, Json] = field(default_factory=dict)
 
-    async def sends(self, method: str, path: str, *, scope: str = ALL, **more: Any) -> Any:
-        """The answer to an operator, or to customer 900 where the scope is not an operator's."""
-        sub = "olga" if OPERATE in scope else "900"
-        token = self.issuer.headers(sub, scope) if scope else {}
-        sent = {"X-Request-Id": "checkout-7", **TRACED, **PREFER_WAIT, **token}
-        headers = {**sent, **more.pop("headers", {})}
+    async def send(self, method: str, path: str, *, scope: str = OPERATOR, **more: Any) -> Any:
+        """The response to an operator, or to customer 900 if the scope is not an operator's."""
+        headers = {**HEADERS, **more.pop("headers", {})}
+        if scope:
+            subject = "olga" if OPERATE in scope else "900"
+            token = issue_token(self.rules, subject, scope, TOKEN_SECONDS)
+            headers["Authorization"] = f"Bearer {token}"
         return await self.http.request(method, path, headers=headers, **more)
 
-    async def shows(
-        self, operation: str, name: str, summary: str, *request: str, **more: Any
+    async def record(
+        self, operation: str, name: str, summary: str, method: str, path: str, **more: Any
     ) -> Any:
-        """Keeps the exchange as an example of an operation; returns the body."""
-        answer = await self.sends(*request, **more)
-        assert answer.is_success, answer.text
-        body = answer.json()
+        """Records an exchange as an example of an operation; returns the response's body."""
+        response = await self.send(method, path, **more)
+        assert response.is_success, response.text
+        body = response.json()
         self.operations.setdefault(operation, {})[name] = {
             "summary": summary,
             "request": more.get("json"),
-            "status": answer.status_code,
-            "response": steady(body),
+            "status": response.status_code,
+            "response": normalize(body),
         }
         return body
 
-    async def fails(self, status: int, name: str, summary: str, *request: str, **more: Any) -> None:
-        """Keeps the problem as an example of its status."""
-        answer = await self.sends(*request, **more)
-        assert answer.status_code == status, answer.text
-        shown = {"summary": summary, "value": steady(answer.json())}
-        self.problems.setdefault(str(status), {})[name] = shown
+    async def record_problem(
+        self, status: int, name: str, summary: str, method: str, path: str, **more: Any
+    ) -> None:
+        """Records a problem document as an example of its status."""
+        response = await self.send(method, path, **more)
+        assert response.status_code == status, response.text
+        example = {"summary": summary, "value": normalize(response.json())}
+        self.problems.setdefault(str(status), {})[name] = example
 
 
-def steady(value: Any) -> Any:
-    """The same from run to run."""
+def normalize(value: Any) -> Any:
+    """The value with what differs from run to run replaced."""
     if isinstance(value, dict):
         return {
-            key: NEXT if key == "next" and isinstance(inner, str) else steady(inner)
+            key: NEXT if key == "next" and isinstance(inner, str) else normalize(inner)
             for key, inner in value.items()
         }
     if isinstance(value, list):
-        return [steady(inner) for inner in value]
-    return _steady_text(value) if isinstance(value, str) else value
+        return [normalize(inner) for inner in value]
+    return _normalize_text(value) if isinstance(value, str) else value
 
 
-def _steady_text(text: str) -> str:
+def _normalize_text(text: str) -> str:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         return NOW[:10]
     if re.match(r"\d{4}-\d\d-\d\dT", text):
@@ -117,126 +129,150 @@ def _steady_text(text: str) -> str:
     return re.sub(r"http://127\.0\.0\.1:\d+", SERVER, text)
 
 
-async def exchanges(client: Client, dsn: str) -> Json:
-    """The examples, from the whole of orderly with an empty database."""
-    await _away_from_midnight()
-    async with run_orderly(client, dsn) as running, issuing(ec_key()) as issuer:
-        settings = Settings(postgres_dsn=dsn, task_queue=running.task_queue, **issuer.settings)
-        async with run_api(client, settings) as http:
-            recorder = Recorder(http, issuer)
-            await _draft(recorder)
-            await _basket(recorder)
-            await _mistakes(recorder)
+async def record_examples(http: httpx.AsyncClient, rules: TokenRules) -> Json:
+    """All examples, from an API with an empty database that accepts tokens by these rules."""
+    await _avoid_midnight()
+    recorder = Recorder(http, rules)
+    await _record_draft(recorder)
+    await _record_basket(recorder)
+    await _record_problems(recorder)
     return {"operations": recorder.operations, "problems": recorder.problems}
 
 
-async def _away_from_midnight() -> None:
-    """What happens on two days makes other statistics than what happens on one."""
+async def _avoid_midnight() -> None:
+    """Waits until a new day has begun, if it begins soon: statistics are by day."""
     now = datetime.now(UTC)
     midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     if midnight - now < timedelta(minutes=2):
         await asyncio.sleep((midnight - now).total_seconds())
 
 
-async def _draft(recorder: Recorder) -> None:
-    """A draft that is changed, placed, and called off."""
-    shows, key = recorder.shows, {"Idempotency-Key": "draft-1"}
-    asked = ("POST", "/v1/orders")
-    opened = await shows("open_order", "draft", "A draft", *asked, json=DRAFT, headers=key)
+async def _record_draft(recorder: Recorder) -> None:
+    """A draft that is changed and cancelled."""
+    record, key = recorder.record, {"Idempotency-Key": "draft-1"}
+    opened = await record(
+        "open_order", "draft", "A draft", "POST", "/v1/orders", json=DRAFT, headers=key
+    )
     commands = f"/v1/orders/{opened['order_id']}/commands"
-
-    both = [
-        {"type": "change-item-quantity", "line_id": "bagels", "quantity": 3},
-        {"type": "apply-discount", "discount_id": "welcome", "amount": 25},
-    ]
-    asked = ("POST", commands)
-    body = {"commands": both}
-    await shows("send_commands", "two", "Two, or none of them", *asked, json=body)
+    batch = {
+        "commands": [
+            {"type": "change-item-quantity", "line_id": "bagels", "quantity": 3},
+            {"type": "apply-discount", "discount_id": "welcome", "amount": 25},
+        ]
+    }
+    await record("send_commands", "two", "Two commands, or neither", "POST", commands, json=batch)
     note = {"note_id": "bell", "text": "The bell is broken, knock."}
-    asked = ("POST", f"{commands}/add-note")
-    await shows("add_note", "note", "A note", *asked, json=note)
-    stale = {"If-Match": '"2"'}
-    asked = ("POST", f"{commands}/place-order")
-    await recorder.fails(412, "stale", "Others were quicker", *asked, json={}, headers=stale)
-    asked = ("POST", f"{commands}/cancel-order")
-    why = {"reason": "bought elsewhere"}
-    ended = await shows("cancel_order", "cancelled", "With a reason", *asked, json=why)
-    seen = {"consistency_token": ended["consistency_token"]}
-    assert (await recorder.sends("GET", "/v1/stats/orders", params=seen)).is_success
+    await record("add_note", "note", "A note", "POST", f"{commands}/add-note", json=note)
+    place, stale = f"{commands}/place-order", {"If-Match": '"2"'}
+    summary = "The order has changed"
+    await recorder.record_problem(412, "stale", summary, "POST", place, json={}, headers=stale)
+    cancel, reason = f"{commands}/cancel-order", {"reason": "bought elsewhere"}
+    cancelled = await record(
+        "cancel_order", "cancelled", "With a reason", "POST", cancel, json=reason
+    )
+    token = {"consistency_token": cancelled["consistency_token"]}
+    assert (await recorder.send("GET", "/v1/stats/orders", params=token)).is_success
 
 
-async def _basket(recorder: Recorder) -> None:
-    """A basket that is placed with one request, and read in all the ways there are."""
-    shows, key = recorder.shows, {"Idempotency-Key": "31198570044"}
-    asked = ("POST", "/v1/orders")
-    summary = "A whole basket, placed at once"
-    placed = await shows("open_order", "basket", summary, *asked, json=BASKET, headers=key)
+async def _record_basket(recorder: Recorder) -> None:
+    """A basket that is placed in one request, and then read."""
+    record, key = recorder.record, {"Idempotency-Key": "31198570044"}
+    summary = "A basket, placed at once"
+    placed = await record(
+        "open_order", "basket", summary, "POST", "/v1/orders", json=BASKET, headers=key
+    )
     order_id, path = placed["order_id"], f"/v1/orders/{placed['order_id']}"
-    recent = {"min_version": await _settled(recorder, path)}
+    recent = {"min_version": await _settled_version(recorder, path)}
 
-    await shows(
-        "get_order", "confirmed", "Paid for, and about to leave", "GET", path, params=recent
-    )
-    some = {**recent, "limit": 3}
-    await shows(
-        "get_history", "first", "The first three events", "GET", f"{path}/history", params=some
-    )
-    asked = ("GET", f"{path}/commands")
-    await shows(
-        "get_allowed_commands", "customer", "For a customer", *asked, scope=f"{READ} {WRITE}"
-    )
+    summary = "Authorised and ready to ship"
+    await record("get_order", "confirmed", summary, "GET", path, params=recent)
+    three, history = {**recent, "limit": 3}, f"{path}/history"
+    await record("get_history", "first", "The first three events", "GET", history, params=three)
+    allowed = ("GET", f"{path}/commands")
+    await record("get_allowed_commands", "customer", "For a customer", *allowed, scope=CUSTOMER)
     filters = {"customer_id": "900", "status": "confirmed"}
-    await shows("list_orders", "confirmed", "Of a customer", "GET", "/v1/orders", params=filters)
-    of_it = {"order_id": order_id, "limit": 2}
-    await shows("list_events", "page", "A page of one order's", "GET", "/v1/events", params=of_it)
+    summary = "Confirmed orders of a customer"
+    await record("list_orders", "confirmed", summary, "GET", "/v1/orders", params=filters)
+    of_order = {"order_id": order_id, "limit": 2}
+    await record("list_events", "page", "Of one order", "GET", "/v1/events", params=of_order)
     token = {"consistency_token": f"{order_id}@{recent['min_version']}"}
-    await shows("get_order_stats", "today", "One day", "GET", "/v1/stats/orders", params=token)
+    await record("get_order_stats", "today", "One day", "GET", "/v1/stats/orders", params=token)
 
-    another = {**TUNA, "line_id": "more"}
-    asked = ("POST", f"{path}/commands/add-item-to-order")
-    await recorder.fails(409, "placed", "It is no draft any more", *asked, json=another)
-    customers = {"scope": f"{READ} {WRITE}", "json": {"amount": 100}}
-    asked = ("POST", f"{path}/commands/refund-payment")
-    await recorder.fails(403, "customer", "A command for operators", *asked, **customers)
-
-
-async def _mistakes(recorder: Recorder) -> None:
-    fails = recorder.fails
-    wrong = {**DRAFT, "currency": "usd", "lines": [{**BAGELS, "quantity": "two"}]}
-    await fails(422, "basket", "Two mistakes in a basket", "POST", "/v1/orders", json=wrong)
-    await fails(404, "order", "No such order", "GET", "/v1/orders/ord_none")
-    cursor = {"cursor": "x"}
-    await fails(400, "cursor", "A made-up cursor", "GET", "/v1/orders", params=cursor)
-    await fails(401, "token", "No token", "GET", "/v1/orders", scope="")
+    item, refund = f"{path}/commands/add-item-to-order", f"{path}/commands/refund-payment"
+    line = {**TUNA, "line_id": "more"}
+    problem = recorder.record_problem
+    await problem(409, "placed", "The order is not a draft", "POST", item, json=line)
+    summary, amount = "A command for operators", {"amount": 100}
+    await problem(403, "customer", summary, "POST", refund, json=amount, scope=CUSTOMER)
 
 
-async def _settled(recorder: Recorder, path: str) -> int:
-    """The version of an order once nobody owes it anything."""
+async def _record_problems(recorder: Recorder) -> None:
+    problem, orders = recorder.record_problem, "/v1/orders"
+    invalid = {**DRAFT, "currency": "usd", "lines": [{**BAGELS, "quantity": "two"}]}
+    await problem(422, "basket", "Two mistakes in a basket", "POST", orders, json=invalid)
+    await problem(404, "order", "An unknown order", "GET", f"{orders}/ord_none")
+    await problem(400, "cursor", "An invalid cursor", "GET", orders, params={"cursor": "x"})
+    await problem(401, "token", "No token", "GET", orders, scope="")
+
+
+async def _settled_version(recorder: Recorder, path: str) -> int:
+    """The version of an order once it is confirmed and no step is pending."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
-            with suppress(KeyError):  # It may not be there yet.
-                order = (await recorder.sends("GET", path)).json()
+            with suppress(KeyError):  # Not in the read model yet.
+                order = (await recorder.send("GET", path)).json()
                 if order["status"] == "confirmed" and not order["pending"]:
                     return int(order["version"])
             await asyncio.sleep(0.05)
 
 
 def text(examples: Json) -> str:
-    """The examples as their file has them."""
+    """The examples as they are written to their file."""
     return json.dumps(examples, indent=2, ensure_ascii=False) + "\n"
 
 
-async def record() -> None:
-    """Writes the file anew, from servers of its own."""
-    with postgres_server() as server:
-        async with await WorkflowEnvironment.start_local(
-            dev_server_existing_path=str(TEMPORAL),
-            data_converter=pydantic_data_converter,
-            search_attributes=[CUSTOMER, STATUS],
-        ) as environment:
-            recorded = await exchanges(environment.client, await new_database(server))
-    EXAMPLES.write_text(text(recorded))
+async def main() -> None:
+    """Records all examples from a new stack, and writes their file."""
+    rules = TokenRules("orderly", "orderly", secret=secrets.token_urlsafe(32))
+    with tempfile.TemporaryDirectory(prefix="orderly-") as folder:
+        options = StackOptions(Path(folder), api_port=0, temporal_port=0, ui_port=0)
+        async with running_stack(options) as stack, _api_with_tokens(stack, rules) as http:
+            examples = await record_examples(http, rules)
+    EXAMPLES.write_text(text(examples))
+
+
+@asynccontextmanager
+async def _api_with_tokens(stack: Stack, rules: TokenRules) -> AsyncIterator[httpx.AsyncClient]:
+    """Another API process of the stack, which requires tokens; the stack's own requires none."""
+    [port] = free_ports({"api": 0})
+    url = f"http://{LOOPBACK}:{port}"
+    program = programs.ours(
+        replace(stack, api_url=url),
+        stack.logs,
+        "api-with-tokens",
+        "api",
+        ORDERLY_AUTH="",
+        ORDERLY_TOKEN_SECRET=str(rules.secret),
+        ORDERLY_RATE_LIMIT_PER_SECOND="0",
+    )
+    process = await asyncio.create_subprocess_exec(*program.command, env=program.environment)
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as http:
+            async with asyncio.timeout(TIMEOUT_S):
+                while not await _is_ready(http):
+                    await asyncio.sleep(0.1)
+            yield http
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _is_ready(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).is_success
+    except httpx.TransportError:
+        return False
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(main())

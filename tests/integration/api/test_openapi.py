@@ -1,4 +1,4 @@
-"""The document says all of every route, in examples that are what the API answers."""
+"""The OpenAPI document describes every route, with examples of real responses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from temporalio.testing import WorkflowEnvironment
 
 from api.openapi import EXAMPLES, operations
-from contracts import record_examples as examples
 from contracts.openapi_document import FILE
+from contracts.record_examples import record_examples
+from settings import Settings
+from tests.support.servers import run_api, run_orderly
+from tests.support.token_issuer import RULES, SECRET
 
 Json = dict[str, Any]
 
@@ -38,7 +41,7 @@ def test_the_document_is_valid() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
-def test_an_operation_says_what_it_is_and_has_a_name_that_a_program_can_have(
+def test_operation_has_a_description_and_an_id_usable_as_a_function_name(
     operation: Json,
 ) -> None:
     assert re.fullmatch(r"[a-z]+(_[a-z]+)+", operation["operationId"])
@@ -48,11 +51,11 @@ def test_an_operation_says_what_it_is_and_has_a_name_that_a_program_can_have(
         assert response.get("description", "") != "Successful Response"
 
 
-def test_no_two_operations_have_one_name() -> None:
+def test_operation_ids_are_unique() -> None:
     assert len(OPERATIONS) == len(list(operations(DOCUMENT)))
 
 
-def test_commands_say_how_they_are_retried_and_refused() -> None:
+def test_commands_document_retries_and_rejections() -> None:
     assert len(COMMANDS) > 28
     for operation in COMMANDS:
         assert {"Idempotency-Key", "If-Match", "Prefer"} <= names(operation)
@@ -65,7 +68,7 @@ def test_commands_say_how_they_are_retried_and_refused() -> None:
     assert "Retry-After" in responses["TooManyRequests"]["headers"]
 
 
-def test_reads_say_how_fresh_they_are_and_what_is_known_already() -> None:
+def test_reads_document_consistency_and_caching() -> None:
     for name in ("get_order", "get_history", "list_orders", "get_order_stats"):
         operation = OPERATIONS[name]
         assert {"consistency_token", "Prefer"} <= names(operation)
@@ -78,14 +81,13 @@ def test_reads_say_how_fresh_they_are_and_what_is_known_already() -> None:
     assert "ETag" in order["responses"]["200"]["headers"] and "304" in order["responses"]
 
 
-def test_no_parameter_can_be_null() -> None:
-    """Neither a URL nor a header can say so."""
+def test_no_parameter_is_nullable() -> None:
     for operation in OPERATIONS.values():
         for parameter in operation.get("parameters", []):
             assert "null" not in json.dumps(parameter.get("schema", {}))
 
 
-def test_commands_are_told_apart_by_their_type() -> None:
+def test_type_discriminates_commands() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     union = schemas["CommandBatch"]["properties"]["commands"]["items"]
     mapping = union["discriminator"]["mapping"]
@@ -97,10 +99,16 @@ def test_commands_are_told_apart_by_their_type() -> None:
         assert schemas[name]["properties"]["type"]["const"] == tag
 
 
-async def test_the_examples_are_what_the_api_answers(
-    temporal: WorkflowEnvironment, dsn: str
-) -> None:
-    recorded = await examples.exchanges(temporal.client, dsn)
+async def test_recorded_examples_match_the_api(temporal: WorkflowEnvironment, dsn: str) -> None:
+    async with run_orderly(temporal.client, dsn) as running:
+        settings = Settings(
+            postgres_dsn=dsn,
+            task_queue=running.task_queue,
+            token_secret=SECRET,
+            rate_limit_per_second=0,
+        )
+        async with run_api(temporal.client, settings) as http:
+            recorded = await record_examples(http, RULES)
     assert recorded == json.loads(EXAMPLES.read_text()), "run `make openapi`"
 
 
@@ -113,7 +121,7 @@ def shown(place: Json) -> list[tuple[Json, Any]]:
     ]
 
 
-def test_every_example_keeps_to_its_schema() -> None:
+def test_examples_match_their_schemas() -> None:
     places = [*DOCUMENT["components"]["responses"].values()]
     for operation in OPERATIONS.values():
         places += [operation.get("requestBody", {}), *operation["responses"].values()]
@@ -124,7 +132,7 @@ def test_every_example_keeps_to_its_schema() -> None:
         OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).validate(value)
 
 
-async def test_the_page_asks_nobody_else_for_anything(http: httpx.AsyncClient) -> None:
+async def test_docs_page_loads_nothing_from_other_sites(http: httpx.AsyncClient) -> None:
     page = await http.get("/docs")
     assert page.status_code == 200
     policy = page.headers["Content-Security-Policy"]

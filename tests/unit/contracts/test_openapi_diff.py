@@ -1,4 +1,4 @@
-"""A change of the API that breaks a caller is found, whatever it is, and refused in a sentence."""
+"""Changes of the API that break clients are found and rejected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OLD: Json = {
                         "headers": {"ETag": {}},
                         "content": {"json": {"schema": {"$ref": "#/components/schemas/Order"}}},
                     },
-                    "409": {"$ref": "#/components/responses/Refused"},
+                    "409": {"$ref": "#/components/responses/Conflict"},
                 },
             },
         }
@@ -40,7 +40,7 @@ OLD: Json = {
     "components": {
         "parameters": {"Trace": {"name": "trace", "in": "header", "schema": {"type": "string"}}},
         "responses": {
-            "Refused": {"content": {"json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+            "Conflict": {"content": {"json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
         },
         "schemas": {
             "New": {
@@ -111,23 +111,23 @@ ANSWERED = "POST /orders: 201: "
 @pytest.mark.parametrize(
     ("path", "value", "change"),
     [
-        ("paths|/orders", None, "POST /orders is gone"),
-        (POST, None, "POST /orders is gone"),
-        (f"{POST}|operationId", "begin", f"{SENT}it is called begin, and was open_order"),
-        (f"{POST}|security", [{"bearer": ["operate"]}], f"{SENT}it takes another token"),
-        (f"{POST}|parameters|1", None, f"{SENT}the query parameter `sort` is gone"),
-        (f"{POST}|parameters|2", None, f"{SENT}the header parameter `trace` is gone"),
+        ("paths|/orders", None, "POST /orders was removed"),
+        (POST, None, "POST /orders was removed"),
+        (f"{POST}|operationId", "begin", f"{SENT}operationId is begin, was open_order"),
+        (f"{POST}|security", [{"bearer": ["operate"]}], f"{SENT}the required scopes changed"),
+        (f"{POST}|parameters|1", None, f"{SENT}the query parameter `sort` was removed"),
+        (f"{POST}|parameters|2", None, f"{SENT}the header parameter `trace` was removed"),
         (
             f"{POST}|parameters|0|required",
             True,
-            f"{SENT}the header parameter `key` is required, and was not",
+            f"{SENT}the header parameter `key` became required",
         ),
         (
             f"{POST}|parameters|1",
             {"name": "way", "in": "query", "required": True, "schema": {}},
             [
-                f"{SENT}the query parameter `sort` is gone",
-                f"{SENT}the query parameter `way` is required, and was not",
+                f"{SENT}the query parameter `sort` was removed",
+                f"{SENT}the query parameter `way` became required",
             ],
         ),
         (
@@ -135,52 +135,52 @@ ANSWERED = "POST /orders: 201: "
             ["up"],
             f"{SENT}the query parameter `sort`: the data no longer allows 'down'",
         ),
-        (f"{POST}|requestBody", None, f"{SENT}it takes no body any more"),
-        (f"{POST}|requestBody|required", True, f"{SENT}a body is required, and was not"),
-        (f"{POST}|requestBody|content", {"xml": {}}, f"{SENT}there is no json any more"),
-        (f"{NEW}|required", ["currency", "way"], f"{SENT}`way` is required, and was not"),
-        (f"{NEW}|properties|way", None, f"{SENT}`way` is gone"),
+        (f"{POST}|requestBody", None, f"{SENT}the body was removed"),
+        (f"{POST}|requestBody|required", True, f"{SENT}the body became required"),
+        (f"{POST}|requestBody|content", {"xml": {}}, f"{SENT}json was removed"),
+        (f"{NEW}|required", ["currency", "way"], f"{SENT}`way` became required"),
+        (f"{NEW}|properties|way", None, f"{SENT}`way` was removed"),
         (f"{NEW}|properties|way|enum", ["post"], f"{SENT}`way` no longer allows 'van'"),
         (
             f"{NEW}|properties|currency|type",
             "integer",
-            f"{SENT}`currency` is integer, and was string",
+            f"{SENT}`currency` is integer, was string",
         ),
         (
             f"{NEW}|properties|note",
             {"type": "string"},
-            f"{SENT}`note` is string, and was string or null",
+            f"{SENT}`note` is string, was string or null",
         ),
         (
             f"{UNION}|discriminator|mapping|place",
             None,
-            f"{SENT}`items[]` is add, and was add or place",
+            f"{SENT}`items[]` is add, was add or place",
         ),
-        ("components|schemas|Add|properties|sku", None, f"{SENT}`items[].sku` is gone"),
-        (f"{POST}|responses|409", None, f"{SENT}409 is no longer answered"),
-        (f"{POST}|responses|201|headers", {}, f"{ANSWERED}the header ETag is gone"),
-        (f"{POST}|responses|201|content", {}, f"{ANSWERED}there is no json any more"),
-        (f"{ORDER}|properties|status", None, f"{ANSWERED}`status` is gone"),
+        ("components|schemas|Add|properties|sku", None, f"{SENT}`items[].sku` was removed"),
+        (f"{POST}|responses|409", None, f"{SENT}response 409 was removed"),
+        (f"{POST}|responses|201|headers", {}, f"{ANSWERED}the header ETag was removed"),
+        (f"{POST}|responses|201|content", {}, f"{ANSWERED}json was removed"),
+        (f"{ORDER}|properties|status", None, f"{ANSWERED}`status` was removed"),
         (
             f"{ORDER}|properties|total|type",
             "string",
-            f"{ANSWERED}`total` is string, and was integer",
+            f"{ANSWERED}`total` is string, was integer",
         ),
         (
             f"{ORDER}|properties|total",
             {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-            f"{ANSWERED}`total` is integer or null, and was integer",
+            f"{ANSWERED}`total` is integer or null, was integer",
         ),
-        (f"{ORDER}|required", [], f"{ANSWERED}`total` may be missing, and was always there"),
+        (f"{ORDER}|required", [], f"{ANSWERED}`total` became optional"),
         (
             "components|schemas|Problem|properties|code|type",
             "integer",
-            "POST /orders: 409: `code` is integer, and was string",
+            "POST /orders: 409: `code` is integer, was string",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_change_that_breaks_a_caller_is_named(path: str, value: Any, change: Any) -> None:
+def test_breaking_change_is_named(path: str, value: Any, change: Any) -> None:
     changes = [change] if isinstance(change, str) else change
     assert breaking_changes(OLD, changed(path, value)) == changes
 
@@ -196,7 +196,7 @@ ANOTHER = {"type": "string"}
         (f"{POST}|summary", "Otherwise said"),
         (f"{POST}|security", []),
         (f"{POST}|parameters|1|schema|enum", ["up", "down", "best"]),
-        (f"{POST}|responses|429", {"$ref": "#/components/responses/Refused"}),
+        (f"{POST}|responses|429", {"$ref": "#/components/responses/Conflict"}),
         (f"{POST}|responses|201|headers|Location", {}),
         (f"{NEW}|properties|more", ANOTHER),
         (f"{NEW}|required", []),
@@ -210,11 +210,11 @@ ANOTHER = {"type": "string"}
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_change_that_breaks_nobody_is_allowed(path: str, value: Any) -> None:
+def test_compatible_change_is_allowed(path: str, value: Any) -> None:
     assert breaking_changes(OLD, changed(path, value)) == []
 
 
-def test_of_many_alternatives_only_the_missing_one_is_named() -> None:
+def test_only_the_removed_of_many_alternatives_is_named() -> None:
     old, new = openapi.document(), openapi.document()
     union = new["components"]["schemas"]["CommandBatch"]["properties"]["commands"]["items"]
     del union["discriminator"]["mapping"]["hold-order"]
@@ -222,15 +222,15 @@ def test_of_many_alternatives_only_the_missing_one_is_named() -> None:
     assert breaking_changes(old, new) == [f"{path}: `commands[]` is no longer hold-order"]
 
 
-def test_nobody_is_broken_who_calls_by_the_document_in_the_repository() -> None:
+def test_code_does_not_break_clients_of_the_document() -> None:
     assert breaking_changes(json.loads(openapi.FILE.read_text()), openapi.document()) == []
 
 
-def test_the_document_in_the_repository_is_that_of_the_code() -> None:
+def test_document_matches_the_code() -> None:
     assert openapi.FILE.read_text() == openapi.text(openapi.document()), "run `make openapi`"
 
 
-def test_a_breaking_change_is_refused_in_a_sentence_and_nothing_is_written(
+def test_breaking_change_is_rejected_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "openapi.json"
@@ -248,8 +248,8 @@ def test_a_breaking_change_is_refused_in_a_sentence_and_nothing_is_written(
         openapi.write(file)
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"{method} /v1/teleport is gone. This breaks those who call it: put it back, or serve the"
-        " new way at a path of its own."
+        f"{method} /v1/teleport was removed. This breaks clients: restore it, or add a new path"
+        " beside the old one."
         for method in ("GET", "POST")
     ]
     assert file.read_text() == broken
