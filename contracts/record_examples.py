@@ -23,9 +23,9 @@ import httpx
 from api.auth.permissions import OPERATE, READ, WRITE
 from api.auth.tokens import issue_token
 from api.openapi import EXAMPLES
-from dev.stack import programs
-from dev.stack.claim import LOOPBACK, free_ports
-from dev.stack.running import Stack, StackOptions, running_stack
+from dev.stack import Stack, StackOptions, run_stack
+from dev.stack.ports import LOOPBACK, free_ports
+from dev.stack.programs import orderly_process
 from settings import TokenRules
 
 Json = dict[str, Any]
@@ -236,7 +236,7 @@ async def main() -> None:
     rules = TokenRules("orderly", "orderly", secret=secrets.token_urlsafe(32))
     with tempfile.TemporaryDirectory(prefix="orderly-") as folder:
         options = StackOptions(Path(folder), api_port=0, temporal_port=0, ui_port=0)
-        async with running_stack(options) as stack, _api_with_tokens(stack, rules) as http:
+        async with run_stack(options) as stack, _api_with_tokens(stack, rules) as http:
             examples = await record_examples(http, rules)
     EXAMPLES.write_text(text(examples))
 
@@ -246,7 +246,7 @@ async def _api_with_tokens(stack: Stack, rules: TokenRules) -> AsyncIterator[htt
     """Another API process of the stack, which requires tokens; the stack's own requires none."""
     [port] = free_ports({"api": 0})
     url = f"http://{LOOPBACK}:{port}"
-    program = programs.ours(
+    program = orderly_process(
         replace(stack, api_url=url),
         stack.logs,
         "api-with-tokens",
