@@ -1,4 +1,4 @@
-"""An event on its way to the log and in it: the fact, its place in the stream, and who asked."""
+"""The envelope of an event: the event itself, its version in the stream, and its metadata."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from orders.upcasting import UnreadableEvent, restore, stored_data, upcast
 
 
 class Metadata(StoredModel):
-    """Why an event is there: who asked for what, in which request, under which trace."""
+    """What caused an event: the actor, the command, the request and the trace."""
 
     actor: str
     command: str
     """The type of the command that caused the event."""
     command_id: str
-    """The id of the instruction, a hash of caller and idempotency key: the event's cause."""
+    """The id of the command batch, a hash of caller and idempotency key."""
     payload_hash: str
-    """Of the instruction as received: tells a repeated request from another one under its key."""
+    """Hash of the batch as received: detects another request under the same idempotency key."""
     request_id: str | None = None
-    """The caller's own X-Request-Id, if there was one."""
+    """The caller's X-Request-Id, if it sent one."""
     traceparent: str | None = None
 
 
 class Envelope(StoredModel):
-    """One event of one order. `version` is its place in the order's stream, from 1 on."""
+    """One event of one order. `version` is its number in the order's stream, from 1."""
 
     version: int
     occurred_at: datetime
@@ -52,13 +52,13 @@ class Envelope(StoredModel):
         )
 
     def event(self) -> OrderEvent:
-        """The fact itself; raises UnreadableEvent if this version cannot know it."""
+        """The event; raises UnreadableEvent if this release does not know its type or shape."""
         return restore(self.type, self.schema_version, self.data)
 
     def upcast(self) -> Envelope:
-        """The same in today's shape, to be shown; unchanged if it comes from a newer version.
+        """The event in its current schema version; unchanged if a newer release wrote it.
 
-        Not for what goes to the log: there each event stays as it was decided.
+        For responses only: in the log, an event keeps the shape in which it was decided.
         """
         try:
             data = upcast(self.type, self.schema_version, self.data)
@@ -76,9 +76,9 @@ class Batch(StoredModel):
 
 
 def digest(events: Sequence[Envelope]) -> str:
-    """A fingerprint of the facts in a batch: equal if and only if they are the same facts.
+    """A hash of the events in a batch: equal only for the same events.
 
-    Metadata and times stay out: they say how a fact came about, not what it is.
+    Metadata and times are left out: they say how an event came about, not what it is.
     """
-    facts = [[e.version, e.type, e.schema_version, e.data] for e in events]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    contents = [[e.version, e.type, e.schema_version, e.data] for e in events]
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:32]

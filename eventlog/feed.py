@@ -1,4 +1,4 @@
-"""The log as others follow it: in commit order, by what they want, so many rows at a look."""
+"""The log as the public feed reads it: in commit order, filtered, page by page."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from eventlog.envelope import Envelope
 from eventlog.log import Checkpoint
 from eventlog.postgres import Reader
 
-# However rare what is wanted: a look costs at most so much, and the next one goes on after it.
-ROWS_LOOKED_AT_MAX = 10_000
+# The cost limit of one read, however rare the matching events are; the next read continues.
+SCANNED_ROWS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events; None does not restrict."""
+    """Which events to read; None does not restrict."""
 
     types: tuple[str, ...] | None = None
     order_id: str | None = None
     customer_id: str | None = None
-    """Of whoever opened the order."""
+    """The customer of the order."""
 
 
 class PublishedEvent(NamedTuple):
-    """An event with all that the log knows of it, who asked for it included."""
+    """An event with its order, its position and its metadata."""
 
     order_id: str
     checkpoint: Checkpoint
@@ -32,23 +32,23 @@ class PublishedEvent(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What one look found, and where the next one goes on."""
+    """Matching events, and where the next page begins."""
 
     events: list[PublishedEvent]
-    """In commit order, and settled: nothing can commit before any of them any more."""
+    """In commit order and settled: no transaction can commit events before them any more."""
     end: Checkpoint
-    """All up to it has been looked at, wanted or not; where it began, if there is no more yet."""
+    """All events up to it are read, matching or not; `after` itself if there are no more yet."""
     unsettled: bool
-    """More is committed, but an older transaction still runs; no notification will say when."""
+    """More is committed, but an older transaction still runs, whose end sends no notification."""
 
 
 async def read(reader: Reader, after: Checkpoint, filter: EventFilter, limit: int) -> Page:
     """At most `limit` matching events after a checkpoint, below the oldest running transaction."""
-    rows = limit if filter == EventFilter() else ROWS_LOOKED_AT_MAX
+    rows = limit if filter == EventFilter() else SCANNED_ROWS_MAX
     end, unsettled = await _end(reader, after, rows)
     if end == after:
         return Page([], after, unsettled)
-    # What is settled never changes, so this need not see the same snapshot.
+    # Settled rows never change, so this query may use another snapshot.
     found = await reader.fetch(
         """
         SELECT order_id, transaction_id, position,
@@ -80,7 +80,7 @@ async def read(reader: Reader, after: Checkpoint, filter: EventFilter, limit: in
 
 
 async def _end(reader: Reader, after: Checkpoint, rows: int) -> tuple[Checkpoint, bool]:
-    """The place of the last of so many settled rows, and whether unsettled ones follow them."""
+    """The checkpoint of the last of `rows` settled rows, and whether unsettled ones follow."""
     ahead = await reader.fetch(
         """
         WITH ahead AS MATERIALIZED (
@@ -100,8 +100,8 @@ async def _end(reader: Reader, after: Checkpoint, rows: int) -> tuple[Checkpoint
     return ends[0] if ends else after, len(ahead) > len(ends)
 
 
-async def can_have_been_reached(reader: Reader, checkpoint: Checkpoint) -> bool:
-    """Whether a reader of this log can have come so far; not so in one restored from a dump."""
+async def is_reachable(reader: Reader, checkpoint: Checkpoint) -> bool:
+    """Whether a cursor can be from this log; after a restore from a dump it may not be."""
     return bool(
         await reader.fetchval(
             "SELECT $1::xid8 < pg_snapshot_xmin(pg_current_snapshot())", checkpoint.transaction_id

@@ -1,4 +1,4 @@
-"""Append to the log and read from it, without ever missing a row that commits late."""
+"""Appends to the log, and reads it in commit order without missing rows that commit late."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from eventlog.postgres import Connection, Reader
 from orders.events import OrderEvent
 from orders.upcasting import restore
 
-# A slice is a part of all orders, by a hash of the order's id; readers can divide the log by it.
+# Slices partition the orders by a hash of their ids, so that readers can share the log.
 SLICES = 8
 SLICE = f"(hashtextextended(order_id, 0) & {SLICES - 1})::int"
 
 
 class ConflictingEvent(Exception):
-    """Another event already stands in the log under this order and version. It needs a person."""
+    """The log has another event of this order and version. An operator has to investigate."""
 
 
 class Checkpoint(NamedTuple):
-    """A place in the log in commit order; a reader has seen all up to it and nothing after."""
+    """A position in the log in commit order: all events up to it have been read."""
 
     transaction_id: int
     position: int
@@ -33,7 +33,7 @@ START = Checkpoint(0, 0)
 
 
 class LoggedEvent(NamedTuple):
-    """An event as readers of the log need it, without who asked for it and why."""
+    """An event as projections read it, without most of its metadata."""
 
     order_id: str
     version: int
@@ -45,7 +45,7 @@ class LoggedEvent(NamedTuple):
     checkpoint: Checkpoint
 
     def event(self) -> OrderEvent:
-        """The fact itself; raises UnreadableEvent if this version cannot know it."""
+        """The event; raises UnreadableEvent if this release does not know its type or shape."""
         return restore(self.type, self.schema_version, self.data)
 
 
@@ -56,22 +56,22 @@ _COLUMNS = """
 
 
 class Reading(NamedTuple):
-    """What one look at the log found after a checkpoint."""
+    """Events after a checkpoint."""
 
     events: list[LoggedEvent]
-    """In commit order, and settled: nothing can commit before any of them any more."""
+    """In commit order and settled: no transaction can commit events before them any more."""
     unsettled: bool
-    """More is committed, but an older transaction still runs; no notification will say when."""
+    """More is committed, but an older transaction still runs, whose end sends no notification."""
 
 
 async def append(connection: Connection, order_id: str, events: Sequence[Envelope]) -> None:
-    """Appends events of one order, all or none; those already there are left as they are.
+    """Appends events of one order, all or none; events that are there already stay unchanged.
 
     Raises ConflictingEvent if another event holds one of the versions.
     """
     events = sorted(events, key=lambda e: e.version)
     try:
-        # One statement, so one round trip and one transaction. It takes the order's lock before
+        # One statement: one round trip and one transaction. It takes the order's lock before
         # anything assigns a transaction id: otherwise a retry and a newer batch could commit an
         # order's events in the wrong order.
         await connection.execute(
@@ -82,7 +82,7 @@ async def append(connection: Connection, order_id: str, events: Sequence[Envelop
             SELECT $1, new.* FROM turn, unnest(
                 $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::jsonb[], $7::jsonb[]
             ) AS new
-            -- The same event again changes nothing; another one runs into the trigger.
+            -- The same event again changes nothing; another one makes the trigger raise.
             ON CONFLICT (order_id, version) DO UPDATE SET type = excluded.type
             WHERE (order_events.type, order_events.data)
                   IS DISTINCT FROM (excluded.type, excluded.data)
@@ -124,7 +124,7 @@ async def head(connection: Reader, order_id: str) -> int:
 
 
 async def version_of_command(connection: Reader, order_id: str, command_id: str) -> int | None:
-    """The version that an instruction brought its order to; None if the log has nothing of it."""
+    """The order's version after a command batch; None if the log has no event of the batch."""
     version: int | None = await connection.fetchval(
         """
         SELECT max(version) FROM order_events
@@ -148,8 +148,8 @@ async def read_settled(
     """At most `limit` events after a checkpoint, below the oldest transaction still running.
 
     Rows at or above that watermark are left for later: a transaction with a lower id may still
-    commit rows that belong before them. Only events of some slices or types, if they are named, and
-    none beyond `until`.
+    commit rows that belong before them. `slices` and `types` restrict the events; `until` is the
+    last checkpoint to read.
     """
     last = until or Checkpoint(2**63 - 1, 0)
     rows = await connection.fetch(
@@ -171,7 +171,7 @@ async def read_settled(
 
 
 async def settled_head(connection: Reader) -> Checkpoint:
-    """The place of the last event below the oldest transaction still running; START if none is."""
+    """The last event's checkpoint below the oldest running transaction; START without events."""
     row = await connection.fetchrow(
         """
         SELECT transaction_id, position FROM order_events
@@ -183,9 +183,9 @@ async def settled_head(connection: Reader) -> Checkpoint:
 
 
 async def watermark_age_seconds(connection: Reader) -> float:
-    """For how long the oldest transaction that holds the watermark back has run; 0 without one.
+    """The age of the oldest transaction that holds back the watermark; 0 without one.
 
-    Those of other roles count only if ours is a member of `pg_read_all_stats`.
+    Transactions of other roles are visible only to members of `pg_read_all_stats`.
     """
     age: float = await connection.fetchval(
         """
@@ -200,7 +200,7 @@ async def watermark_age_seconds(connection: Reader) -> float:
 async def read_order(
     connection: Reader, order_id: str, after: int, types: Sequence[str] | None = None
 ) -> list[LoggedEvent]:
-    """An order's events with a version above `after`, as readers of the log need them."""
+    """An order's events with a version above `after`, as projections read them."""
     rows = await connection.fetch(
         f"""
         SELECT {_COLUMNS} FROM order_events
@@ -221,9 +221,9 @@ async def read_orders(
     limit: int,
     types: Sequence[str] | None = None,
 ) -> list[LoggedEvent]:
-    """At most `limit` events of the orders whose ids follow `after`, order by order.
+    """At most `limit` events up to `until` of the orders whose ids follow `after`, order by order.
 
-    None beyond `until`. The last order may be cut off, unless there are fewer than `limit`.
+    If there are `limit` events, the last order may be incomplete.
     """
     rows = await connection.fetch(
         f"""

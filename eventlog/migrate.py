@@ -1,4 +1,4 @@
-"""Brings the log's tables up to date; safe to run at any time, and by several at once."""
+"""Migrates the tables of the log; safe at any time, and concurrently."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from eventlog.postgres import Connection, connect
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = 7_306_093_651  # Any number of our own: one migration at a time in a database.
+_LOCK = 7_306_093_651  # An arbitrary key: one migration at a time in a database.
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Applies what has not been applied yet, in one transaction; returns the names of the files."""
+    """Applies pending migrations in one transaction; returns the names of their files."""
     connection = await connect(dsn)
     try:
         async with connection.transaction():
@@ -32,5 +32,5 @@ async def migrate(dsn: str) -> list[str]:
 
 
 async def lock_migrations(connection: Connection) -> None:
-    """Waits until nobody else migrates this database; ends with the transaction."""
+    """Locks the database for migrations until the end of the caller's transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)

@@ -1,4 +1,4 @@
-"""Connections to Postgres, set up alike in every process."""
+"""Connections to Postgres, configured the same in every process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-Reader = Connection | asyncpg.Pool  # A single query may also run on whatever connection is free.
+Reader = Connection | asyncpg.Pool  # A single query may run on any connection of a pool.
 
 CONNECT_SECONDS_MAX = 3
 STATEMENT_SECONDS_MAX = 30
@@ -19,13 +19,13 @@ RECONNECT_SECONDS = 0.5
 
 
 async def connect_pool(dsn: str, connections_max: int = 10) -> asyncpg.Pool:
-    """A pool that opens connections when they are needed: starting does not wait for Postgres."""
+    """A pool that opens connections on demand: a process starts without Postgres."""
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=connections_max,
-        init=_prepare,
-        reset=_nothing_to_reset,
+        init=_set_codecs,
+        reset=_skip_reset,
         timeout=CONNECT_SECONDS_MAX,
         command_timeout=STATEMENT_SECONDS_MAX,
     )
@@ -34,21 +34,21 @@ async def connect_pool(dsn: str, connections_max: int = 10) -> asyncpg.Pool:
 async def connect(
     dsn: str, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
 ) -> asyncpg.Connection:
-    """One connection of its own, for those who listen for notifications or hold locks."""
+    """A single connection, for notifications and session locks."""
     connection = await asyncpg.connect(
         dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=statement_seconds_max
     )
-    await _prepare(connection)
+    await _set_codecs(connection)
     return connection
 
 
 @asynccontextmanager
-async def listening(dsn: str, channel: str, heard: Callable[[str], None]) -> AsyncIterator[None]:
-    """Calls `heard` with each notification's payload; reconnects for ever, if it has to.
+async def listening(dsn: str, channel: str, handle: Callable[[str], None]) -> AsyncIterator[None]:
+    """Calls `handle` with each notification's payload, and reconnects whenever it has to.
 
-    What is sent while the connection is away is lost: a listener must look for itself, too.
+    Notifications during a reconnection are lost, so a listener must also poll.
     """
-    listener = asyncio.create_task(_listen(dsn, channel, heard))
+    listener = asyncio.create_task(_listen(dsn, channel, handle))
     try:
         yield
     finally:
@@ -57,7 +57,7 @@ async def listening(dsn: str, channel: str, heard: Callable[[str], None]) -> Asy
             await listener
 
 
-async def _listen(dsn: str, channel: str, heard: Callable[[str], None]) -> None:
+async def _listen(dsn: str, channel: str, handle: Callable[[str], None]) -> None:
     while True:
         try:
             connection = await connect(dsn)
@@ -67,7 +67,7 @@ async def _listen(dsn: str, channel: str, heard: Callable[[str], None]) -> None:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _, lost=lost: lost.set())
         try:
-            await connection.add_listener(channel, lambda *notification: heard(notification[3]))
+            await connection.add_listener(channel, lambda *notification: handle(notification[3]))
             await lost.wait()
         except UNAVAILABLE:
             await asyncio.sleep(RECONNECT_SECONDS)
@@ -75,26 +75,26 @@ async def _listen(dsn: str, channel: str, heard: Callable[[str], None]) -> None:
             connection.terminate()
 
 
-async def _prepare(connection: Any) -> None:
+async def _set_codecs(connection: Any) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )
 
 
-async def _nothing_to_reset(_: Any) -> None:
-    """Spares a round trip at each release: nobody here changes a connection's session."""
+async def _skip_reset(_: Any) -> None:
+    """Saves a round trip at each release: no query here changes the session."""
 
 
-# What asyncpg raises when Postgres is away, starting, stopping or too slow; worth another try.
+# What asyncpg raises if Postgres is unavailable, starting, stopping or too slow: a retry helps.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # The server has ended the connection while it was idle.
+    asyncpg.InternalClientError,  # The server has closed an idle connection.
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
 )
 
-# What it says of tables that another version of the software has made.
+# What asyncpg raises for tables that another release has created.
 OTHER_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)

@@ -1,10 +1,10 @@
-"""How far projections have come, as readers need to know it: to wait for it, and to say so."""
+"""How far projections have come, as their projectors announce it to readers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -21,13 +21,24 @@ HEARTBEAT_SECONDS_MAX = 3.0
 FALLBACK_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What was last heard of one slice of a projection."""
+    """The last announcement for one slice of a projection, or the least recent of several."""
 
     position: int
     lag_ms: int
     at: float
+    """By the monotonic clock, in seconds."""
+
+    @classmethod
+    def least_recent(cls, heartbeats: Iterable[Heartbeat]) -> Heartbeat:
+        """The worst value of each field."""
+        all_ = list(heartbeats)
+        return cls(
+            position=min(h.position for h in all_),
+            lag_ms=max(h.lag_ms for h in all_),
+            at=min(h.at for h in all_),
+        )
 
 
 @dataclass(frozen=True)
@@ -39,49 +50,49 @@ class _Wait:
 
 
 class Freshness:
-    """Hears the projectors; all who wait share one query for each commit they announce."""
+    """The freshness of projections; all waits share one query for each announcement."""
 
     def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
         self._waits: set[_Wait] = set()
         self._announced = asyncio.Event()
-        self._heard: dict[str, dict[int, Heartbeat]] = {}
-        self._nothing = Heartbeat(0, 0, time.monotonic())
+        self._started = Heartbeat(0, 0, time.monotonic())
+        self._slices: dict[str, dict[int, Heartbeat]] = {}
+        self._projections: dict[str, Heartbeat] = {}
+        """Each projection's least recent values, over its slices."""
 
     def position(self, projection: str) -> int:
-        """The place in the log up to which a projection was last heard to have come."""
-        return min(heard.position for heard in self._slices(projection))
+        """The position in the log up to which a projection has projected all events."""
+        return self._least_recent(projection).position
 
-    def silence_seconds(self, projection: str) -> float:
-        """How long the slice that was heard of longest ago has not been heard of."""
-        return time.monotonic() - min(heard.at for heard in self._slices(projection))
+    def heartbeat_age_seconds(self, projection: str) -> float:
+        """The age of the oldest heartbeat among a projection's slices."""
+        return time.monotonic() - self._least_recent(projection).at
 
     def lag_ms(self, projection: str) -> int:
         """How late a projection's last commits were, in milliseconds; 0 once it has caught up.
 
-        If a projector has fallen silent, at least as long as that.
+        Without recent heartbeats, at least their age.
         """
-        late = max(heard.lag_ms for heard in self._slices(projection))
-        silence = self.silence_seconds(projection)
-        return late if silence < HEARTBEAT_SECONDS_MAX else max(late, round(silence * 1000))
+        lag_ms, age = self._least_recent(projection).lag_ms, self.heartbeat_age_seconds(projection)
+        return lag_ms if age < HEARTBEAT_SECONDS_MAX else max(lag_ms, round(age * 1000))
 
-    def _slices(self, projection: str) -> list[Heartbeat]:
-        heard = self._heard.get(projection, {})
-        return [heard.get(slice, self._nothing) for slice in ALL_SLICES]
+    def _least_recent(self, projection: str) -> Heartbeat:
+        return self._projections.get(projection, self._started)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Keeps up with the projectors inside the `async with`."""
+        """Follows the announcements inside the `async with`."""
         checking = asyncio.create_task(self._check_waits())
         try:
-            async with listening(self._dsn, CHANNEL, self._hear):
+            async with listening(self._dsn, CHANNEL, self._on_announcement):
                 yield
         finally:
             checking.cancel()
 
     async def wait_for(self, projection: str, order_id: str, version: int, seconds: float) -> bool:
-        """Waits until a projection has digested a version of an order; False if not in time."""
+        """Waits until a projection contains a version of an order; False after `seconds`."""
         reached = asyncio.get_running_loop().create_future()
         wait = _Wait(projection, order_id, version, reached)
         self._waits.add(wait)
@@ -95,17 +106,19 @@ class Freshness:
             self._waits.discard(wait)
         return True
 
-    def _hear(self, announcement: str) -> None:
-        projection, slices, position, lag_ms = parse(announcement)
-        heard = Heartbeat(position, lag_ms, time.monotonic())
-        self._heard.setdefault(projection, {}).update((slice, heard) for slice in slices)
+    def _on_announcement(self, payload: str) -> None:
+        projection, slices, position, lag_ms = parse(payload)
+        heartbeat = Heartbeat(position, lag_ms, time.monotonic())
+        known = self._slices.setdefault(projection, dict.fromkeys(ALL_SLICES, self._started))
+        known.update(dict.fromkeys(slices, heartbeat))
+        self._projections[projection] = Heartbeat.least_recent(known.values())
         if self._waits:
             self._announced.set()
 
     async def _check_waits(self) -> None:
         while True:
             try:
-                # Announcements are lost while the connection is: now and then, look regardless.
+                # Announcements during a reconnection are lost, so waits are also checked regularly.
                 async with asyncio.timeout(FALLBACK_SECONDS if self._waits else None):
                     await self._announced.wait()
             except TimeoutError:
@@ -122,8 +135,8 @@ class Freshness:
             return
         rows = await self._pool.fetch(
             f"""
-            SELECT place FROM unnest($1::text[], $2::text[], $3::int[])
-                WITH ORDINALITY AS wait (projection, order_id, version, place)
+            SELECT number FROM unnest($1::text[], $2::text[], $3::int[])
+                WITH ORDINALITY AS wait (projection, order_id, version, number)
             JOIN order_events USING (order_id, version)
             JOIN projection_checkpoints AS c
               ON c.projection = wait.projection AND c.generation = $4 AND c.slice = {SLICE}
@@ -139,6 +152,6 @@ class Freshness:
             LIVE,
         )
         for row in rows:
-            reached = waits[row["place"] - 1].reached
+            reached = waits[row["number"] - 1].reached
             if not reached.done():
                 reached.set_result(None)

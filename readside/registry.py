@@ -1,4 +1,4 @@
-"""All projections there are: a new one is a file of its own and a line here."""
+"""The list of all projections: a new one is a module of its own and a line here."""
 
 from __future__ import annotations
 

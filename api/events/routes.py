@@ -147,7 +147,7 @@ async def _position(
         position = decode_cursor(text)
     except ValueError as error:
         raise _invalid_cursor(source, "was not issued by this feed") from error
-    if not await feed.can_have_been_reached(pool, position):
+    if not await feed.is_reachable(pool, position):
         detail = "is beyond the end of the log, which may have been restored: start without it"
         raise _invalid_cursor(source, detail)
     return position

@@ -101,7 +101,7 @@ async def _readside(
 def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> str:
     if projection in stopped:
         return f"stopped: {stopped[projection]}"
-    silence_s = freshness.silence_seconds(projection)
+    silence_s = freshness.heartbeat_age_seconds(projection)
     if silence_s > HEARTBEAT_SECONDS_MAX:
         return f"not up to date for {silence_s:.0f} seconds"
     return "ok"

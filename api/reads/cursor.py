@@ -8,9 +8,7 @@ from datetime import datetime
 
 from api.problems.catalog import INVALID_CURSOR
 from api.problems.problem import not_issued
-
-Position = tuple[datetime | int, str]
-"""The sort value and the id of the order that a page follows."""
+from readside.order_view.list_query import Position
 
 
 def encode_cursor(sort: str, sort_value: datetime | int | None, order_id: str) -> str:

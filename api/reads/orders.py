@@ -33,8 +33,9 @@ from orders.commands import type_of
 from orders.lifecycle import Status
 from orders.money import TOTAL_MAX
 from orders.text import CustomerId, Id, LongName, Name
+from readside.order_view.list_query import SORTS, ListQuery, OrderFilter
 from readside.order_view.projection import PROJECTION
-from readside.order_view.queries import SORTS, OrderFilter, find_page
+from readside.order_view.queries import find_page
 from readside.order_view.row import OrderRow, commands_in
 
 router = APIRouter(
@@ -200,7 +201,8 @@ async def list_orders(
         raise unsupported_sort(filter.sorts)
     after = decode_cursor(query.cursor, sort) if query.cursor else None
     await consistency.wait()
-    rows = await find_page(services.pool, filter, column, descending, after, query.limit + 1)
+    list_query = ListQuery(filter, column, descending, after, query.limit + 1)
+    rows = await find_page(services.pool, list_query)
     rows, has_more = rows[: query.limit], len(rows) > query.limit
     next_ = encode_cursor(sort, rows[-1].sort_value, rows[-1].order_id) if has_more else None
     items = ",".join(await orders_json(rows, context_of(request), services.keys))

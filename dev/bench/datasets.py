@@ -10,7 +10,7 @@ from dev.bench.http_connection import ConnectionPool
 from dev.bench.servers import PostgresServer
 from dev.bench.sql_upper_bound import DRAFT, document_of, json_like, quoted, state_of, time
 from eventlog.postgres import connect
-from readside.order_view.queries import SORTS
+from readside.order_view.list_query import SORTS
 
 ORDERS_PER_CUSTOMER = 10
 SKUS = 200

@@ -25,7 +25,7 @@ from dev.bench.report import (
     positive_integer,
 )
 from dev.bench.servers import postgres
-from readside.order_view.queries import OrderFilter
+from readside.order_view.list_query import OrderFilter
 
 WARM_UPS = 6  # After five executions, Postgres may switch to a generic plan.
 SECONDS_MAX = 1.0  # Of one dataset in a round of one kind of page: slow pages are sampled less.

@@ -1,1 +1,1 @@
-"""The read model of single orders and order lists."""
+"""The read model of orders: single ones, lists, and as of a time in the past."""

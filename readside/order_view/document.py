@@ -45,7 +45,7 @@ class Discount(BaseModel):
 
 
 class Note(BaseModel):
-    """Something that somebody wrote down about the order."""
+    """A note on the order."""
 
     note_id: str
     text: str
@@ -72,7 +72,7 @@ class Payment(BaseModel):
 
 
 class Shipment(BaseModel):
-    """Pieces that travel together, from one stock location."""
+    """Pieces that are shipped together from one stock location."""
 
     shipment_id: str
     status: str
@@ -82,7 +82,7 @@ class Shipment(BaseModel):
 
 
 class Return(BaseModel):
-    """Pieces that a customer sends back, and how many of them have come."""
+    """Pieces that a customer returns, and those that were received."""
 
     return_id: str
     status: str
@@ -92,14 +92,14 @@ class Return(BaseModel):
 
 
 class Deadline(BaseModel):
-    """What happens by itself at some time if nobody acts before."""
+    """What happens automatically at a time unless a command comes before."""
 
     name: str
     at: datetime
 
 
 class PendingStep(BaseModel):
-    """Something that another service still owes; `reason` says why it does not get on."""
+    """A step that an external service has not finished; `reason` says why it is stuck."""
 
     step_id: str
     type: str
@@ -116,7 +116,7 @@ class OrderDocument(BaseModel):
     currency: str
     external_reference: str | None
     total: int
-    """Of all that is not called off piece by piece, with the shipping charge."""
+    """With the shipping charge, without cancelled pieces."""
     shipping_charge: int
     lines: list[OrderLine]
     discounts: list[Discount]
@@ -127,14 +127,14 @@ class OrderDocument(BaseModel):
     shipments: list[Shipment]
     returns: list[Return]
     awaits: str | None
-    """What the customer has to decide on: "payment" or "shortfall"."""
+    """The decision that the customer has to make: "payment" or "shortfall"."""
     missing: list[LineCount]
-    """Pieces of a placed order that are still to leave and that no stock is held for."""
+    """Pieces of a placed order that are to be shipped and not reserved."""
     deadline: Deadline | None
     pending: list[PendingStep]
-    """What other services still owe."""
+    """Steps that external services have not finished."""
     needs_attention: list[PendingStep]
-    """Those of them that do not get on; `retry-step` asks again."""
+    """Those of them that are stuck; `retry-step` repeats them."""
     cancel_reason: str | None
     opened_at: datetime | None
     placed_at: datetime | None
@@ -142,7 +142,7 @@ class OrderDocument(BaseModel):
 
 
 def document(view: OrderView) -> OrderDocument:
-    """The document of a view."""
+    """The document of an order."""
     order = view.order
     pending = [
         PendingStep(step_id=key, type=step.type, reason=order.stuck_steps.get(key))

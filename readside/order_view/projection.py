@@ -1,4 +1,4 @@
-"""The read model of one order: a document, and the columns that lists filter and sort by."""
+"""The projection of order_view: each order's document, and columns to filter and sort by."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ CREATE TABLE orders (
     state              json        NOT NULL,  -- the order itself; jsonb would reorder its lines
     document           json        NOT NULL   -- what the API returns of it, as text
 );
--- Which orders have a line of a SKU. Nothing in it changes with each event, so that an order of
--- many lines costs no more than one of few; a status changes a few times in an order's life.
+-- Which orders have a line of a SKU. No column changes with every event, so an order of many lines
+-- costs no more than one of few; a status changes a few times per order.
 CREATE TABLE skus (
     sku       text        NOT NULL,
     status    text        NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE skus (
 );
 """
 
-# One for each filter and sort of a list: readside/order_view/queries.py.
+# One for each filter and sort in queries.py.
 _INDEXES = """
 CREATE INDEX ON orders (opened_at, order_id);
 CREATE INDEX ON orders (updated_at, order_id);
@@ -71,7 +71,7 @@ _ORDER = TypeAdapter(Order)
 
 
 async def project(connection: Connection, streams: Streams) -> None:
-    """Brings the views of some orders up to date; raises Undigestible."""
+    """Folds new events into the rows of their orders; raises ProjectionError."""
     before = await _load(connection, list(streams))
     views = [fold_view(before.get(key, OrderView(key)), stream) for key, stream in streams.items()]
     await _save(connection, views)

@@ -1,4 +1,4 @@
-"""Drafts that came to nothing, by day; and those that are open, by how long nobody touched them."""
+"""Drafts: how many were opened, placed or abandoned by day, and which are idle longest."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CREATE TABLE orders (
     version    integer     NOT NULL,
     is_draft   boolean     NOT NULL,
     opened_at  timestamptz NOT NULL,
-    touched_at timestamptz NOT NULL  -- while it was a draft
+    touched_at timestamptz NOT NULL  -- by the last event while it was a draft
 );
--- With the slice in its key, a row has one process that adds to it, and none waits for another.
+-- With the slice in the key, only one process updates a row, so none waits for another.
 CREATE TABLE daily (
     day    date    NOT NULL,         -- in UTC
     type   text    NOT NULL,         -- of event
@@ -46,7 +46,7 @@ _TOUCHED = (
 
 
 class DailyDraftStats(BaseModel):
-    """How many drafts were opened on a day (UTC), and how many ended: placed, or abandoned."""
+    """How many drafts were opened, placed, expired or cancelled on a day (UTC)."""
 
     day: date
     opened: int
@@ -56,7 +56,7 @@ class DailyDraftStats(BaseModel):
 
 
 class IdleDraft(BaseModel):
-    """A draft that is open now, and how long nothing has happened to it."""
+    """An open draft, and how long ago its last event was."""
 
     order_id: str
     opened_at: datetime
@@ -72,7 +72,7 @@ class _Draft(NamedTuple):
 
 
 async def project(connection: Connection, streams: Streams) -> None:
-    """Follows drafts until they end, and counts how; raises Undigestible."""
+    """Tracks drafts until they end, and counts how; raises ProjectionError."""
     rows = await connection.fetch("SELECT * FROM orders WHERE order_id = ANY($1)", list(streams))
     drafts = {row["order_id"]: _Draft(*row[1:]) for row in rows}
     counted = []
@@ -105,19 +105,19 @@ async def project(connection: Connection, streams: Streams) -> None:
 
 
 def _after(logged: LoggedEvent, draft: _Draft | None) -> _Draft:
-    """The draft after one more event, which is its last or may come when it has long ended."""
+    """The draft after an event. Notes and addresses may follow after its end, and do not count."""
     at = logged.occurred_at
     if logged.type == _OPENED:
         return _Draft(logged.version, True, at, at)
     if draft is None:
-        raise ProjectionError(logged.order_id, logged.version, "its opening is missing")
+        raise ProjectionError(logged.order_id, logged.version, "its order-opened event is missing")
     if not draft.is_draft:
         return draft._replace(version=logged.version)
     return _Draft(logged.version, logged.type not in _LAST, draft.opened_at, at)
 
 
 async def by_day(connection: Reader, first: date, last: date) -> list[DailyDraftStats]:
-    """The days on which drafts were opened or ended, both bounds included, in order."""
+    """The days with counts from `first` to `last`, both included, in order."""
     rows = await connection.fetch(
         """
         SELECT day, coalesce(sum(drafts) FILTER (WHERE type = 'order-opened'), 0) AS opened,
@@ -133,7 +133,7 @@ async def by_day(connection: Reader, first: date, last: date) -> list[DailyDraft
 
 
 async def count_open(connection: Reader) -> int:
-    """How many drafts there are now: all that were opened, but for those that have ended."""
+    """How many drafts are open: those opened less those ended."""
     open_: int = await connection.fetchval(
         "SELECT coalesce(sum(CASE type WHEN $1 THEN drafts ELSE -drafts END), 0)::bigint"
         " FROM abandoned_drafts.daily",
@@ -143,7 +143,7 @@ async def count_open(connection: Reader) -> int:
 
 
 async def longest_idle(connection: Reader, limit: int) -> list[IdleDraft]:
-    """The open drafts to which nothing has happened for longest."""
+    """The open drafts whose last event is the oldest."""
     rows = await connection.fetch(
         """
         SELECT order_id, opened_at, touched_at AS last_event_at,

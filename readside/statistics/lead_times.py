@@ -1,4 +1,4 @@
-"""How long placed orders wait until their first parcel leaves, and until the first arrives."""
+"""Lead times: from placing an order to the departure and arrival of its first shipment."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CREATE TABLE orders (
     order_id          text        PRIMARY KEY,
     version           integer     NOT NULL,
     placed_at         timestamptz NOT NULL,
-    shipped_seconds   integer,  -- from placing until its first parcel left; NULL until then
-    delivered_seconds integer   -- until a first one arrived
+    shipped_seconds   integer,  -- from placing to the first departure; NULL before
+    delivered_seconds integer   -- from placing to the first arrival
 );
 """
 _INDEXES = "CREATE INDEX ON orders (placed_at);"
@@ -27,7 +27,7 @@ _PLACED, _SHIPPED, _DELIVERED = "order-placed", "shipment-dispatched", "shipment
 
 
 class DurationStats(BaseModel):
-    """How long it took, in whole seconds, over the orders that have come so far; null for none."""
+    """Percentiles in seconds, over the orders that have reached this stage; null without any."""
 
     orders: int
     p50_seconds: int | None
@@ -36,9 +36,9 @@ class DurationStats(BaseModel):
 
 
 class DailyLeadTimes(BaseModel):
-    """The orders that were placed on a day (UTC): how many, and how long they waited.
+    """The orders that were placed on a day (UTC), and their lead times.
 
-    `shipped` is until the first parcel left, `delivered` until the first arrived.
+    `shipped` is the time to the first departure, `delivered` to the first arrival.
     """
 
     day: date
@@ -55,7 +55,7 @@ class _Times(NamedTuple):
 
 
 async def project(connection: Connection, streams: Streams) -> None:
-    """Takes the time of what happens first of its kind; raises Undigestible."""
+    """Records the time to the first departure and arrival; raises ProjectionError."""
     rows = await connection.fetch("SELECT * FROM orders WHERE order_id = ANY($1)", list(streams))
     times = {row["order_id"]: _Times(*row[1:]) for row in rows}
     for order_id, stream in streams.items():
@@ -78,7 +78,7 @@ def _after(logged: LoggedEvent, times: _Times | None) -> _Times:
     if logged.type == _PLACED:
         return _Times(logged.version, logged.occurred_at)
     if times is None:
-        raise ProjectionError(logged.order_id, logged.version, "its placing is missing")
+        raise ProjectionError(logged.order_id, logged.version, "its order-placed event is missing")
     times = times._replace(version=logged.version)
     seconds = int((logged.occurred_at - times.placed_at).total_seconds())
     if logged.type == _SHIPPED and times.shipped_seconds is None:
@@ -89,7 +89,7 @@ def _after(logged: LoggedEvent, times: _Times | None) -> _Times:
 
 
 async def by_day(connection: Reader, first: date, last: date) -> list[DailyLeadTimes]:
-    """The days on which orders were placed, both bounds included, in order."""
+    """The days with placed orders from `first` to `last`, both included, in order."""
     rows = await connection.fetch(
         """
         SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, count(*) AS placed,

@@ -1,4 +1,4 @@
-"""How many orders went through each stage of their lives, and the money: by day and currency."""
+"""Statistics of orders: how many reached each stage, and the amounts, by day and currency."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ CREATE TABLE orders (
     version  integer NOT NULL,
     currency text    NOT NULL
 );
--- With the slice in its key, a row has one process that adds to it, and none waits for another.
+-- With the slice in the key, only one process updates a row, so none waits for another.
 CREATE TABLE daily (
     day      date    NOT NULL,  -- in UTC
     currency text    NOT NULL,
     type     text    NOT NULL,  -- of event
     slice    integer NOT NULL,
     events   bigint  NOT NULL,
-    amount   numeric NOT NULL,  -- minor units; of many orders, they may outgrow a bigint
+    amount   numeric NOT NULL,  -- minor units; the sum may exceed a bigint
     PRIMARY KEY (day, currency, type, slice)
 );
 """
 
-# What is shown, and the type of event that it counts or sums.
+# By field of DailyOrderStats, the event type that it counts, or whose amounts it sums.
 _COUNTS = {
     "opened": "order-opened",
     "placed": "order-placed",
@@ -46,7 +46,7 @@ _AMOUNTS = {
 
 
 class DailyOrderStats(BaseModel):
-    """To how many orders of one currency something happened on a day (UTC), and the money of it.
+    """How many orders of one currency reached each stage on a day (UTC), and the amounts.
 
     Amounts are integer minor units. `placed_amount` is the orders' total when they were placed.
     """
@@ -65,21 +65,21 @@ class DailyOrderStats(BaseModel):
 
 
 async def project(connection: Connection, streams: Streams) -> None:
-    """Adds what happened to the sums of its day; raises Undigestible."""
+    """Adds events to the sums of their day; raises ProjectionError."""
     rows = await connection.fetch(
         "SELECT order_id, currency FROM orders WHERE order_id = ANY($1)", list(streams)
     )
     currencies: dict[str, str] = {row["order_id"]: row["currency"] for row in rows}
-    happened = []
+    counted = []
     for order_id, stream in streams.items():
         for logged in stream:
             event = logged.event()
             if isinstance(event, OrderOpened):
                 currencies[order_id] = event.currency
             if order_id not in currencies:
-                raise ProjectionError(order_id, logged.version, "its opening is missing")
+                raise ProjectionError(order_id, logged.version, "its order-opened event is missing")
             day, currency = logged.occurred_at.date(), currencies[order_id]
-            happened.append((order_id, day, currency, event.type, _amount(event)))
+            counted.append((order_id, day, currency, event.type, _amount(event)))
     await connection.execute(
         """
         INSERT INTO orders SELECT * FROM unnest($1::text[], $2::int[], $3::text[])
@@ -91,12 +91,12 @@ async def project(connection: Connection, streams: Streams) -> None:
         f"""
         INSERT INTO daily SELECT day, currency, type, {SLICE}, count(*), sum(amount)
         FROM unnest($1::text[], $2::date[], $3::text[], $4::text[], $5::bigint[])
-             AS happened (order_id, day, currency, type, amount)
+             AS counted (order_id, day, currency, type, amount)
         GROUP BY 1, 2, 3, 4
         ON CONFLICT (day, currency, type, slice) DO UPDATE
         SET events = daily.events + excluded.events, amount = daily.amount + excluded.amount
         """,
-        *columns(happened),
+        *columns(counted),
     )
 
 
@@ -113,7 +113,7 @@ def _amount(event: OrderEvent) -> int:
 async def by_day(
     connection: Reader, first: date, last: date, currency: str | None = None
 ) -> list[DailyOrderStats]:
-    """The days on which something happened, both bounds included, in order."""
+    """The days with events from `first` to `last`, both included, in order."""
     sums = [f"sum(events) FILTER (WHERE type = '{t}') AS {name}" for name, t in _COUNTS.items()]
     sums += [f"sum(amount) FILTER (WHERE type = '{t}') AS {name}" for name, t in _AMOUNTS.items()]
     rows = await connection.fetch(

@@ -1,4 +1,4 @@
-"""What was put into drafts and taken out again before they were placed: by SKU and day."""
+"""Items that were removed from drafts before the order was placed, by SKU and day."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CREATE TABLE orders (
     order_id text    PRIMARY KEY,
     version  integer NOT NULL
 );
--- What is in the drafts; once one has ended or is placed, nothing can be taken out of it any more.
+-- The lines of open drafts; they are deleted when a draft ends.
 CREATE TABLE lines (
     order_id text    NOT NULL,
     line_id  text    NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE lines (
     quantity integer NOT NULL,  -- 0 once it was removed
     PRIMARY KEY (order_id, line_id)
 );
--- With the slice in its key, a row has one process that adds to it, and none waits for another.
+-- With the slice in the key, only one process updates a row, so none waits for another.
 CREATE TABLE daily (
     day    date    NOT NULL,    -- in UTC
     sku    text    NOT NULL,
@@ -48,7 +48,7 @@ class _Line(NamedTuple):
 
 
 class DailyRemovals(BaseModel):
-    """How often a SKU was taken out of drafts, or fewer of it left in, on a day; and how many."""
+    """How often a SKU was removed or its quantity reduced on a day, and by how many pieces."""
 
     day: date
     times: int
@@ -56,7 +56,7 @@ class DailyRemovals(BaseModel):
 
 
 class RemovedItem(BaseModel):
-    """How often a SKU was taken out of drafts, or fewer of it left in; and how many pieces."""
+    """How often a SKU was removed or its quantity reduced, and by how many pieces."""
 
     sku: str
     times: int
@@ -65,11 +65,11 @@ class RemovedItem(BaseModel):
 
 
 async def project(connection: Connection, streams: Streams) -> None:
-    """Follows the lines of drafts, and counts what leaves them; raises Undigestible."""
-    happened = [logged for stream in streams.values() for logged in stream]
-    lines = await _load(connection, happened)
+    """Tracks the lines of drafts, and counts removals; raises ProjectionError."""
+    events = [logged for stream in streams.values() for logged in stream]
+    lines = await _load(connection, events)
     removed = []
-    for logged in happened:
+    for logged in events:
         if logged.type in _LAST:
             continue
         key, line = _changed(logged, lines)
@@ -84,7 +84,7 @@ async def project(connection: Connection, streams: Streams) -> None:
         """,
         *columns((key, stream[-1].version) for key, stream in streams.items()),
     )
-    await _save(connection, lines, {e.order_id for e in happened if e.type in _LAST})
+    await _save(connection, lines, {e.order_id for e in events if e.type in _LAST})
     if removed:
         await connection.execute(
             f"""
@@ -100,7 +100,7 @@ async def project(connection: Connection, streams: Streams) -> None:
 
 
 def _changed(logged: LoggedEvent, lines: dict[Key, _Line]) -> tuple[Key, _Line]:
-    """The line of which an event tells, and what it is from now on."""
+    """The key of the line that an event changes, and the line after it."""
     event = logged.event()
     assert isinstance(event, ItemAdded | ItemQuantityChanged | ItemRemoved)
     key = (logged.order_id, event.line_id)
@@ -112,14 +112,14 @@ def _changed(logged: LoggedEvent, lines: dict[Key, _Line]) -> tuple[Key, _Line]:
     return key, _Line(lines[key].sku, left)
 
 
-async def _load(connection: Connection, happened: Iterable[LoggedEvent]) -> dict[Key, _Line]:
-    named = {(e.order_id, e.data["line_id"]) for e in happened if e.type not in _LAST}
-    if not named:
+async def _load(connection: Connection, events: Iterable[LoggedEvent]) -> dict[Key, _Line]:
+    changed = {(e.order_id, e.data["line_id"]) for e in events if e.type not in _LAST}
+    if not changed:
         return {}
     rows = await connection.fetch(
-        "SELECT * FROM lines JOIN unnest($1::text[], $2::text[]) AS named (order_id, line_id)"
+        "SELECT * FROM lines JOIN unnest($1::text[], $2::text[]) AS changed (order_id, line_id)"
         " USING (order_id, line_id)",
-        *columns(named),
+        *columns(changed),
     )
     return {(row["order_id"], row["line_id"]): _Line(row["sku"], row["quantity"]) for row in rows}
 
@@ -140,7 +140,7 @@ async def _save(connection: Connection, lines: dict[Key, _Line], ended: set[str]
 async def most_removed(
     connection: Reader, first: date, last: date, sku: str | None, limit: int
 ) -> list[RemovedItem]:
-    """The SKUs of which the most pieces were taken out, both days included; or one of them."""
+    """The SKUs with the most pieces removed from `first` to `last`, both included."""
     rows = await connection.fetch(
         """
         WITH most AS (

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readside.order_view.queries import SORTS
+from readside.order_view.list_query import SORTS
 from tests.support.paths import ROOT
 
 PAGES = ("first", "deep")

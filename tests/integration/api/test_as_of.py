@@ -1,4 +1,4 @@
-"""An order as of any version and any instant is the fold of what had happened to it by then."""
+"""An order as of a version or a time is the fold of its events until then."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ async def as_of(http: httpx.AsyncClient, path: str, **moment: Any) -> dict[str, 
     return document
 
 
-async def test_the_order_as_of_each_version_is_the_fold_of_its_history_up_to_it(
-    shop: Shop, orderly: Running
-) -> None:
+async def test_order_as_of_a_version_is_the_fold_up_to_it(shop: Shop, orderly: Running) -> None:
     sale = await shop.place_order(MILK)
     await sale.ship()
     await sale.deliver()
@@ -55,7 +53,7 @@ async def test_the_order_as_of_each_version_is_the_fold_of_its_history_up_to_it(
     assert past == now
 
 
-async def test_the_order_as_of_an_instant_has_all_that_had_happened_by_then(
+async def test_order_as_of_a_time_contains_the_events_until_then(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
@@ -73,7 +71,7 @@ async def test_the_order_as_of_an_instant_has_all_that_had_happened_by_then(
     assert (await as_of(http, path, at="2999-01-01T00:00:00+02:00"))["version"] == 5
 
 
-async def test_an_instant_before_the_order_was_opened_is_answered_with_when_it_was(
+async def test_time_before_the_opening_names_the_time_of_the_opening(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
@@ -83,7 +81,7 @@ async def test_an_instant_before_the_order_was_opened_is_answered_with_when_it_w
     assert opened_at.rstrip("Z") in detail
 
 
-async def test_a_version_beyond_the_last_is_answered_with_which_that_is(
+async def test_version_beyond_the_last_names_the_last(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
@@ -93,7 +91,7 @@ async def test_a_version_beyond_the_last_is_answered_with_which_that_is(
     assert "at version 3" in beyond["detail"]
 
 
-async def test_a_version_that_is_acknowledged_but_not_published_yet_is_waited_for(
+async def test_read_waits_for_a_version_that_is_not_published_yet(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
@@ -111,7 +109,7 @@ async def test_a_version_that_is_acknowledged_but_not_published_yet_is_waited_fo
 
 
 @pytest.mark.parametrize("moment", [{"version": 2}, {"at": "2999-01-01T00:00:00Z"}])
-async def test_an_event_of_a_later_version_of_the_service_is_no_bug_of_this_one(
+async def test_newer_event_is_a_problem_of_its_own(
     temporal: WorkflowEnvironment, pool: asyncpg.Pool, dsn: str, moment: dict[str, Any]
 ) -> None:
     order_id = new_order_id()
@@ -126,9 +124,7 @@ async def test_an_event_of_a_later_version_of_the_service_is_no_bug_of_this_one(
 
 
 @pytest.mark.parametrize("moment", [{"version": 1}, {"at": "2999-01-01T00:00:00Z"}])
-async def test_there_is_no_past_of_an_order_that_nobody_opened(
-    http: httpx.AsyncClient, moment: dict[str, Any]
-) -> None:
+async def test_unknown_order_has_no_past(http: httpx.AsyncClient, moment: dict[str, Any]) -> None:
     problem(await http.get(f"/v1/orders/{new_order_id()}", params=moment), 404, "unknown-order")
 
 
@@ -147,7 +143,7 @@ async def test_there_is_no_past_of_an_order_that_nobody_opened(
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-async def test_a_moment_that_is_none_is_refused_by_name(
+async def test_invalid_version_or_time_is_named(
     http: httpx.AsyncClient, moment: dict[str, Any], parameters: set[str]
 ) -> None:
     path = await opened(http)
@@ -155,7 +151,7 @@ async def test_a_moment_that_is_none_is_refused_by_name(
     assert {error["parameter"] for error in refused["errors"]} == parameters
 
 
-async def test_a_past_version_may_be_kept_unless_there_is_personal_data_in_it(
+async def test_past_version_is_cacheable_without_personal_data(
     http: httpx.AsyncClient,
 ) -> None:
     customer = new_customer()

@@ -133,7 +133,7 @@ async def test_a_rare_type_is_looked_for_in_bounded_steps_that_pass_over_the_res
     temporal: WorkflowEnvironment,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed, "ROWS_LOOKED_AT_MAX", 10)
+    monkeypatch.setattr(feed, "SCANNED_ROWS_MAX", 10)
     common, rare = new_order_id(), new_order_id()
     await append(pool, common, *(note(version) for version in range(1, 26)))
     await append(pool, rare, note(1))

@@ -1,4 +1,4 @@
-"""`/metrics` says how the read side gets on and what was served, and names nobody."""
+"""`/metrics` reports the read side and the requests served, without ids of orders or customers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def until(http: httpx.AsyncClient, name: str, holds: Callable[[float], boo
             await asyncio.sleep(0.05)
 
 
-async def test_every_projection_says_how_it_gets_on(
+async def test_metrics_contain_every_projection(
     http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
     assert await of_projections(http, "lag_seconds") == dict.fromkeys(NAMES, 0)
@@ -81,7 +81,7 @@ async def test_every_projection_says_how_it_gets_on(
             await asyncio.sleep(0.05)
 
 
-async def test_how_late_events_became_visible_is_a_histogram(
+async def test_freshness_is_a_histogram(
     http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
     async def buckets() -> dict[str, float]:
@@ -104,7 +104,7 @@ async def test_how_late_events_became_visible_is_a_histogram(
     assert (seen["0.005"], seen["0.01"], seen["60.0"], seen["+Inf"]) == (1, 3, 3, 9)
 
 
-async def test_parked_orders_and_a_projection_that_has_stopped_are_seen(
+async def test_metrics_show_parked_orders_and_stopped_projections(
     http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
     assert await of_projections(http, "parked_orders") == dict.fromkeys(NAMES, 0)
@@ -119,7 +119,7 @@ async def test_parked_orders_and_a_projection_that_has_stopped_are_seen(
     assert await of_projections(http, "stopped") == {**nothing, "lead_times": 1}
 
 
-async def test_a_transaction_that_holds_the_watermark_back_is_seen(
+async def test_metrics_show_the_age_of_the_watermark(
     http: httpx.AsyncClient, pool: asyncpg.Pool
 ) -> None:
     age = "orderly_watermark_age_seconds"
@@ -135,7 +135,7 @@ async def test_a_transaction_that_holds_the_watermark_back_is_seen(
         assert await measured(http, age) < 1, "who only reads holds nobody back"
 
 
-async def test_requests_are_counted_by_route_and_nobody_is_named(orderly: Running) -> None:
+async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> None:
     http, order_id = orderly.http, new_order_id()
 
     async def counts() -> list[float]:
@@ -156,7 +156,7 @@ async def test_requests_are_counted_by_route_and_nobody_is_named(orderly: Runnin
     assert order_id not in (await http.get("/metrics")).text
 
 
-async def test_without_postgres_it_says_so_and_still_answers(temporal: WorkflowEnvironment) -> None:
+async def test_metrics_respond_without_postgres(temporal: WorkflowEnvironment) -> None:
     async with run_api(temporal.client, Settings(postgres_dsn=NOBODY)) as http:
         answer = await http.get("/v1/stats/orders")
         assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")

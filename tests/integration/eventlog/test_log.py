@@ -1,4 +1,4 @@
-"""The log keeps every event, once, for ever; and a reader of it misses none."""
+"""The log stores each event once and for ever, and its readers miss none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT, append, note
 
 
-async def test_what_was_appended_is_read_back_as_it_was(pool: asyncpg.Pool) -> None:
+async def test_appended_events_are_read_back_unchanged(pool: asyncpg.Pool) -> None:
     order_id = new_order_id()
     await append(pool, order_id, note(2, 'größer, 注文, "quoted"'), note(1))
     assert await log.read_stream(pool, order_id) == [note(1), note(2, 'größer, 注文, "quoted"')]
@@ -25,14 +25,14 @@ async def test_what_was_appended_is_read_back_as_it_was(pool: asyncpg.Pool) -> N
     assert await log.head(pool, new_order_id()) == 0
 
 
-async def test_the_same_events_again_change_nothing(pool: asyncpg.Pool) -> None:
+async def test_repeated_append_changes_nothing(pool: asyncpg.Pool) -> None:
     order_id = new_order_id()
     await append(pool, order_id, note(1), note(2))
     await append(pool, order_id, note(1), note(2), note(3))
     assert await log.read_stream(pool, order_id) == [note(1), note(2), note(3)]
 
 
-async def test_another_event_under_a_version_is_refused_with_all_its_batch(
+async def test_batch_with_a_conflicting_event_is_rejected_as_a_whole(
     pool: asyncpg.Pool,
 ) -> None:
     order_id = new_order_id()
@@ -51,9 +51,7 @@ async def test_another_event_under_a_version_is_refused_with_all_its_batch(
         "TRUNCATE order_events",
     ],
 )
-async def test_nothing_in_the_log_can_be_changed_or_removed(
-    pool: asyncpg.Pool, statement: str
-) -> None:
+async def test_events_cannot_be_changed_or_removed(pool: asyncpg.Pool, statement: str) -> None:
     order_id = new_order_id()
     await append(pool, order_id, note(1))
     with pytest.raises(asyncpg.PostgresError):
@@ -61,7 +59,7 @@ async def test_nothing_in_the_log_can_be_changed_or_removed(
     assert await log.read_stream(pool, order_id) == [note(1)]
 
 
-async def test_a_stale_and_a_retried_publish_commit_an_order_s_events_in_order(
+async def test_late_and_retried_appends_commit_in_version_order(
     pool: asyncpg.Pool,
 ) -> None:
     """A publish dies while its retry and a longer batch wait: whoever goes on, order is kept."""
@@ -91,7 +89,7 @@ async def test_a_stale_and_a_retried_publish_commit_an_order_s_events_in_order(
         assert [row["version"] for row in rows] == list(range(1, 11))
 
 
-async def test_a_late_commit_is_not_skipped_though_a_reader_by_position_would_lose_it(
+async def test_late_commit_is_not_skipped(
     pool: asyncpg.Pool,
 ) -> None:
     """The classic loss: an early position is committed after later ones were read."""
@@ -119,7 +117,7 @@ async def test_a_late_commit_is_not_skipped_though_a_reader_by_position_would_lo
     assert (await read(pool, ours.events[-1].checkpoint)).events == []
 
 
-async def test_a_reader_goes_on_exactly_after_its_checkpoint(pool: asyncpg.Pool) -> None:
+async def test_reader_continues_after_its_checkpoint(pool: asyncpg.Pool) -> None:
     orders = [new_order_id() for _ in range(7)]
     for order_id in orders:
         await append(pool, order_id, note(1), note(2), note(3))
@@ -131,12 +129,12 @@ async def test_a_reader_goes_on_exactly_after_its_checkpoint(pool: asyncpg.Pool)
     assert seen == [(order_id, version) for order_id in orders for version in (1, 2, 3)]
 
 
-async def test_migrating_again_or_by_two_at_once_changes_nothing(dsn: str) -> None:
+async def test_repeated_and_concurrent_migrations_change_nothing(dsn: str) -> None:
     again = await asyncio.gather(migrate.migrate(dsn), migrate.migrate(dsn))
     assert list(again) == [[], []]
 
 
-def test_a_digest_tells_facts_apart_but_not_how_they_came_about() -> None:
+def test_digest_depends_on_events_but_not_on_metadata() -> None:
     told_otherwise = note(1).model_copy(
         update={"metadata": ABOUT.model_copy(update={"actor": "b"})}
     )

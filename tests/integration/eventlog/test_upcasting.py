@@ -1,4 +1,4 @@
-"""Events that were stored in an older shape are read as today's by whoever reads them."""
+"""Every reader sees events of older schema versions in the current one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def renaming(old: str, new: str) -> Upcaster:
 
 
 @pytest.mark.usefixtures("two_changes")
-async def test_no_reader_sees_an_old_shape(
+async def test_all_readers_see_the_current_shape(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     order_id = new_order_id()
@@ -84,7 +84,7 @@ async def test_no_reader_sees_an_old_shape(
     await append(pool, order_id, *stream)
 
 
-async def test_an_event_of_a_newer_version_is_unreadable_and_is_shown_as_it_stands(
+async def test_newer_event_is_unreadable_and_shown_as_stored(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     order_id = new_order_id()
@@ -98,7 +98,7 @@ async def test_an_event_of_a_newer_version_is_unreadable_and_is_shown_as_it_stan
         assert (told["data"], told["type"]) == (THIRD.data, "orderly.order.note-added.v3")
 
 
-def test_each_older_version_of_each_event_has_an_upcaster_and_there_are_no_others() -> None:
+def test_each_older_schema_version_has_exactly_one_upcaster() -> None:
     older = {
         (tag, version)
         for tag, event in events.BY_TAG.items()

@@ -1,4 +1,4 @@
-"""Those who ask for orders at the same time share queries; each gets its own, and the newest."""
+"""The order loader batches concurrent loads, and never returns an older state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.command_builders import new_order_id
 from tests.support.projections import OPENED, project_all, publish
 
 
-async def test_each_gets_its_own_order_and_who_asks_for_none_gets_none(
+async def test_concurrent_loads_return_their_own_order_or_none(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     orders = [new_order_id() for _ in range(20)]
@@ -27,7 +27,7 @@ async def test_each_gets_its_own_order_and_who_asks_for_none_gets_none(
     assert rows[19] is rows[39] is None
 
 
-async def test_an_answer_is_never_older_than_the_question(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_load_is_never_older_than_its_call(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)
@@ -48,7 +48,7 @@ async def test_an_answer_is_never_older_than_the_question(pool: asyncpg.Pool, ds
     await asyncio.gather(*asking)
 
 
-async def test_what_goes_wrong_is_told_to_all_who_asked_and_the_next_are_served(
+async def test_error_reaches_all_loads_of_a_batch_and_the_next_batch_succeeds(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     order_id = new_order_id()
@@ -65,7 +65,7 @@ async def test_what_goes_wrong_is_told_to_all_who_asked_and_the_next_are_served(
         assert await loader.load(order_id) is not None
 
 
-async def test_who_gives_up_takes_nobody_else_along(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_cancelled_load_does_not_cancel_others(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await project_all(dsn)

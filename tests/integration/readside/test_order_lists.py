@@ -1,4 +1,4 @@
-"""Lists find what a plain search would find, page by page, for every filter and sort."""
+"""Lists equal a plain search, page by page, for every filter and sort."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from readside.order_view.queries import SORTS, OrderFilter, find_page
+from readside.order_view.list_query import SORTS, ListQuery, OrderFilter
+from readside.order_view.queries import find_page
 
 ORDERS = 300
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,7 +101,7 @@ def matches(filter: OrderFilter, order: Made) -> bool:
     )
 
 
-async def test_pages_are_those_of_a_plain_search(pool: asyncpg.Pool) -> None:
+async def test_pages_equal_a_plain_search(pool: asyncpg.Pool) -> None:
     dice = random.Random(3)
     orders = [made(dice, number) for number in range(ORDERS)]
     await kept(pool, orders)
@@ -110,7 +111,7 @@ async def test_pages_are_those_of_a_plain_search(pool: asyncpg.Pool) -> None:
         sort, descending = dice.choice(filter.sorts), dice.random() < 0.5
         found: list[str] = []
         after, limit = None, dice.choice([2, 7, 50])
-        while rows := await find_page(pool, filter, sort, descending, after, limit):
+        while rows := await find_page(pool, ListQuery(filter, sort, descending, after, limit)):
             found += [row.order_id for row in rows]
             last = rows[-1]
             assert last.sort_value is not None
@@ -124,25 +125,25 @@ async def test_pages_are_those_of_a_plain_search(pool: asyncpg.Pool) -> None:
     assert found_some > 100
 
 
-async def test_a_cursor_from_beyond_the_bounds_leads_to_nothing_outside_of_them(
+async def test_cursor_outside_the_range_returns_only_orders_inside_it(
     pool: asyncpg.Pool,
 ) -> None:
     dice = random.Random(4)
     await kept(pool, [made(dice, number) for number in range(ORDERS)])
     filter = OrderFilter(total_from=3, total_until=6)
     for descending, after in ((True, (99, "x")), (False, (-1, "")), (True, (5, "x"))):
-        rows = await find_page(pool, filter, "total", descending, after, 100)
+        rows = await find_page(pool, ListQuery(filter, "total", descending, after, 100))
         assert rows
         assert {row.sort_value for row in rows} <= {3, 4, 5}
 
 
-def test_each_filter_names_the_sorts_that_an_index_serves() -> None:
+def test_filter_names_the_sorts_that_an_index_supports() -> None:
     assert tuple(OrderFilter(customer_id="c").sorts) == SORTS
     assert tuple(OrderFilter(placed_from=BEGAN).sorts) == ("placed_at",)
     assert tuple(OrderFilter(placed_from=BEGAN, total_from=1).sorts) == ("placed_at", "total")
     assert tuple(OrderFilter(sku="milk", total_from=1).sorts) == ("opened_at",)
 
 
-async def test_another_sort_is_refused(pool: asyncpg.Pool) -> None:
+async def test_unsupported_sort_is_rejected(pool: asyncpg.Pool) -> None:
     with pytest.raises(ValueError, match="cannot be sorted by total"):
-        await find_page(pool, OrderFilter(sku="milk"), "total", False, None, 1)
+        await find_page(pool, ListQuery(OrderFilter(sku="milk"), "total", False, None, 1))

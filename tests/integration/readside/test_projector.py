@@ -1,4 +1,4 @@
-"""The projector keeps the read models equal to the fold of the log, whatever happens to it."""
+"""The projector keeps the read models equal to the fold of the log, also after crashes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from readside.engine.slices import SliceLocks
 from readside.freshness import Freshness
 from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
+from readside.order_view.list_query import ListQuery, OrderFilter
 from readside.order_view.view import OrderView, StoredEvent, fold_view
 from settings import Settings
 from tests.support.command_builders import new_order_id
@@ -43,7 +44,7 @@ from tests.support.projections import (
 from tests.support.servers import run_api, run_projector
 
 
-async def test_the_view_is_the_fold_of_the_stream(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_row_is_the_fold_of_the_stream(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED, BAGELS)
     await project_all(dsn)
@@ -54,9 +55,7 @@ async def test_the_view_is_the_fold_of_the_stream(pool: asyncpg.Pool, dsn: str) 
     assert (seen.version, seen.status, seen.total, seen.placed_at) == (3, "placed", 90, AT)
 
 
-async def test_the_view_keeps_the_lines_in_the_order_in_which_they_came(
-    pool: asyncpg.Pool, dsn: str
-) -> None:
+async def test_lines_keep_the_order_in_which_they_were_added(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     for version, line_id in enumerate(["zz", "b", "aaa"], start=2):
@@ -66,14 +65,14 @@ async def test_the_view_keeps_the_lines_in_the_order_in_which_they_came(
     await assert_views_equal_folds(pool)
 
 
-async def test_lists_by_sku_follow_the_lines_and_the_status(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_lists_by_sku_follow_lines_and_status(pool: asyncpg.Pool, dsn: str) -> None:
     order_id, other = new_order_id(), new_order_id()
     tuna = BAGELS.model_copy(update={"line_id": "2", "sku": "1053875"})
 
     async def found(sku: str, status: str) -> list[str]:
         await project_all(dsn)
-        filter = order_lists.OrderFilter(sku=sku, status=[status])
-        rows = await order_lists.find_page(pool, filter, "opened_at", True, None, 9)
+        filter = OrderFilter(sku=sku, status=[status])
+        rows = await order_lists.find_page(pool, ListQuery(filter, "opened_at", True, None, 9))
         return sorted(row.order_id for row in rows)
 
     await publish(pool, order_id, 1, OPENED, BAGELS)
@@ -88,7 +87,7 @@ async def test_lists_by_sku_follow_the_lines_and_the_status(pool: asyncpg.Pool, 
     assert await found(tuna.sku, "expired") == [order_id]
 
 
-async def test_projectors_that_fight_and_die_count_every_event_once(
+async def test_competing_and_dying_projectors_count_each_event_once(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     dice = random.Random(11)
@@ -123,7 +122,7 @@ async def test_projectors_that_fight_and_die_count_every_event_once(
     await assert_views_equal_folds(pool)
 
 
-async def test_a_checkpoint_that_another_projector_has_moved_is_left_alone(
+async def test_conflicting_checkpoint_is_not_moved(
     pool: asyncpg.Pool,
 ) -> None:
     ours = SliceGroup(Checkpoint(1, 1), ALL_SLICES)
@@ -142,9 +141,7 @@ async def places(connection: Connection) -> list[tuple[Checkpoint, Sequence[int]
     return [(group.at, sorted(group.slices)) for group in slice_groups]
 
 
-async def test_slices_that_were_projected_apart_come_together_again(
-    pool: asyncpg.Pool, dsn: str
-) -> None:
+async def test_slices_at_different_checkpoints_converge(pool: asyncpg.Pool, dsn: str) -> None:
     orders = [new_order_id() for _ in range(40)]
     for order_id in orders:
         await publish(pool, order_id, 1, OPENED)
@@ -166,7 +163,7 @@ async def claiming(dsn: str) -> AsyncIterator[SliceLocks]:
         yield SliceLocks(connection, ORDER_VIEW.name)
 
 
-async def test_processes_share_the_slices_and_one_that_ends_leaves_its_own_to_the_others(
+async def test_processes_share_slices_and_take_over_those_of_a_dead_one(
     dsn: str,
 ) -> None:
     async with claiming(dsn) as first:
@@ -185,7 +182,7 @@ async def test_processes_share_the_slices_and_one_that_ends_leaves_its_own_to_th
         assert sorted(first.owned) == list(ALL_SLICES)
 
 
-async def test_two_processes_project_what_one_would(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_two_processes_project_the_same_as_one(pool: asyncpg.Pool, dsn: str) -> None:
     async with run_projector(dsn), run_projector(dsn):
         orders = [new_order_id() for _ in range(60)]
         for order_id in orders:
@@ -199,7 +196,7 @@ async def test_two_processes_project_what_one_would(pool: asyncpg.Pool, dsn: str
 # Orders that cannot be digested
 
 
-async def test_a_gap_parks_its_order_and_the_others_go_on(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_gap_parks_its_order_and_others_continue(pool: asyncpg.Pool, dsn: str) -> None:
     order_id, other = new_order_id(), new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await publish(pool, order_id, 3, BAGELS)
@@ -218,7 +215,7 @@ async def test_a_gap_parks_its_order_and_the_others_go_on(pool: asyncpg.Pool, ds
     await assert_views_equal_folds(pool)
 
 
-async def test_an_order_without_a_beginning_waits_for_it(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_order_without_its_first_event_is_parked(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 2, BAGELS)
     await project_all(dsn)
@@ -230,7 +227,7 @@ async def test_an_order_without_a_beginning_waits_for_it(pool: asyncpg.Pool, dsn
     await assert_views_equal_folds(pool)
 
 
-async def test_events_that_come_again_are_passed_over(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_repeated_events_are_skipped(pool: asyncpg.Pool, dsn: str) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED, BAGELS)
     await project_all(dsn)
@@ -242,7 +239,7 @@ async def test_events_that_come_again_are_passed_over(pool: asyncpg.Pool, dsn: s
     assert await parking.parked_orders(pool) == []
 
 
-async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
+async def test_unreadable_event_parks_its_order_until_it_is_readable(
     pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order_id = new_order_id()
@@ -268,7 +265,7 @@ async def test_an_event_it_cannot_read_parks_its_order_until_it_can(
     assert (await shown(pool, order_id)).version == 2
 
 
-async def test_a_projection_with_a_bug_parks_what_it_concerns_and_is_made_good_after_the_fix(
+async def test_bug_parks_the_orders_it_concerns_and_a_retry_after_the_fix_projects_them(
     pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders = [new_order_id() for _ in range(20)]
@@ -290,7 +287,7 @@ async def test_a_projection_with_a_bug_parks_what_it_concerns_and_is_made_good_a
     await assert_views_equal_folds(pool)
 
 
-async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
+async def test_projection_stops_above_the_limit_of_parked_orders(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parking, "PARKED_MAX", 3)
@@ -318,7 +315,7 @@ async def test_where_nothing_can_be_digested_the_projection_stops_and_says_why(
 @pytest.mark.parametrize(
     ("step", "says"), [(-1, "orderly projections rebuild"), (1, "newer software")]
 )
-async def test_tables_of_another_version_of_the_software_are_left_alone(
+async def test_projection_stops_at_tables_of_another_version(
     pool: asyncpg.Pool, dsn: str, step: int, says: str
 ) -> None:
     order_id = new_order_id()
@@ -330,7 +327,7 @@ async def test_tables_of_another_version_of_the_software_are_left_alone(
     assert await order_lists.find(pool, order_id) is None
 
 
-async def test_reads_that_need_the_tables_of_this_software_are_to_be_repeated_until_there_are_any(
+async def test_reads_of_missing_tables_are_retryable(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     await pool.execute("ALTER TABLE order_view.skus DROP COLUMN status CASCADE")
@@ -344,7 +341,7 @@ async def test_reads_that_need_the_tables_of_this_software_are_to_be_repeated_un
         assert (await http.get("/v1/orders", params=filters)).status_code == 200
 
 
-async def test_statistics_that_have_stopped_are_told_and_no_reason_not_to_serve(
+async def test_stopped_statistics_are_reported_but_do_not_fail_readiness(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     await pool.execute(
@@ -364,9 +361,7 @@ async def test_statistics_that_have_stopped_are_told_and_no_reason_not_to_serve(
 # Freshness
 
 
-async def test_a_reader_can_wait_for_a_version_and_is_told_if_it_does_not_come(
-    pool: asyncpg.Pool, dsn: str
-) -> None:
+async def test_read_waits_for_a_version_until_its_deadline(pool: asyncpg.Pool, dsn: str) -> None:
     order_id, name = new_order_id(), ORDER_VIEW.name
     freshness = Freshness(pool, dsn)
     async with freshness.listening(), run_projector(dsn):
@@ -382,7 +377,7 @@ async def test_a_reader_can_wait_for_a_version_and_is_told_if_it_does_not_come(
                 await asyncio.sleep(0.05)
 
 
-async def test_a_reader_of_a_parked_order_is_told_why_it_waits(
+async def test_read_of_a_parked_order_says_why_it_is_behind(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     order_id = new_order_id()
@@ -399,7 +394,7 @@ async def test_a_reader_of_a_parked_order_is_told_why_it_waits(
     assert UNREADABLE in late.json()["detail"]
 
 
-async def test_every_event_is_counted_by_how_late_it_was(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_freshness_histogram_counts_every_event(pool: asyncpg.Pool, dsn: str) -> None:
     for _ in range(3):
         await publish(pool, new_order_id(), 1, OPENED, BAGELS)
         await project_all(dsn)

@@ -1,4 +1,4 @@
-"""Postgres restarts under projectors, and they are killed at work, for real."""
+"""Projectors survive restarts of Postgres, and others take over when one is killed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def assert_all_is_projected(pool: asyncpg.Pool) -> None:
     assert await pool.fetchval("SELECT count(*) FROM parked_orders") == 0
 
 
-async def test_postgres_restarts_under_load_and_nothing_is_lost(
+async def test_nothing_is_lost_when_postgres_restarts_under_load(
     own_postgres: PostgresServer,
 ) -> None:
     dsn = await new_database(own_postgres)
@@ -79,9 +79,7 @@ async def test_postgres_restarts_under_load_and_nothing_is_lost(
         assert projector.returncode is None, "it has lived through all of it"
 
 
-async def test_projectors_killed_at_work_leave_their_slices_to_others_and_nothing_is_lost(
-    dsn: str, pool: asyncpg.Pool
-) -> None:
+async def test_nothing_is_lost_when_projectors_are_killed(dsn: str, pool: asyncpg.Pool) -> None:
     dice = random.Random(5)
     kills = 0
     async with projector_process(dsn):

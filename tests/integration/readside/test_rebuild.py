@@ -1,4 +1,4 @@
-"""A read model is made anew and swapped in, while those who read notice nothing."""
+"""A read model is rebuilt and swapped in while reads continue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def orders(pool: asyncpg.Pool, dsn: str) -> list[str]:
     return order_ids
 
 
-async def test_a_rebuild_mends_what_was_wrong_and_a_rollback_brings_it_back(
+async def test_rebuild_fixes_rows_and_rollback_restores_them(
     pool: asyncpg.Pool, dsn: str, orders: list[str]
 ) -> None:
     wrong = "UPDATE order_view.orders SET document = '{\"wrong\": true}' WHERE order_id = $1"
@@ -68,7 +68,7 @@ async def test_a_rebuild_mends_what_was_wrong_and_a_rollback_brings_it_back(
     await assert_views_equal_folds(pool)
 
 
-async def test_a_rebuild_that_is_cut_short_goes_on_where_it_was(
+async def test_interrupted_rebuild_continues(
     pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild, "CHUNK_EVENTS", 7)
@@ -93,7 +93,7 @@ async def test_a_rebuild_that_is_cut_short_goes_on_where_it_was(
     await assert_views_equal_folds(pool)
 
 
-async def test_a_long_order_is_filled_in_one_go(
+async def test_order_longer_than_a_chunk_is_filled_at_once(
     pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild, "CHUNK_EVENTS", 4)
@@ -105,14 +105,14 @@ async def test_a_long_order_is_filled_in_one_go(
     await assert_views_equal_folds(pool)
 
 
-async def test_an_empty_log_is_rebuilt_too(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_rebuild_from_an_empty_log(pool: asyncpg.Pool, dsn: str) -> None:
     await rebuild.rebuild(dsn, ORDER_VIEW)
     await publish(pool, new_order_id(), 1, OPENED)
     await project_all(dsn)
     await assert_views_equal_folds(pool)
 
 
-async def test_readers_under_load_see_no_error_and_no_step_back(
+async def test_readers_see_no_error_and_no_older_state_during_rebuilds(
     pool: asyncpg.Pool, dsn: str, orders: list[str], temporal: WorkflowEnvironment
 ) -> None:
     acknowledged = dict.fromkeys(orders[:16:2], 2)
@@ -161,7 +161,7 @@ async def test_readers_under_load_see_no_error_and_no_step_back(
     await assert_views_equal_folds(pool)
 
 
-async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
+async def test_new_version_of_a_projection_replaces_the_old_one(
     pool: asyncpg.Pool, dsn: str, orders: list[str]
 ) -> None:
     made_by = ORDER_VIEW.version
@@ -181,7 +181,7 @@ async def test_a_new_version_of_a_projection_takes_the_place_of_the_old_one(
     await assert_views_equal_folds(pool)
 
 
-async def test_a_projection_that_digests_less_than_the_live_one_is_not_swapped_in(
+async def test_generation_that_parks_more_orders_is_not_swapped_in(
     pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as buggy:
@@ -199,7 +199,7 @@ async def test_a_projection_that_digests_less_than_the_live_one_is_not_swapped_i
     await rebuild.rebuild(dsn, ORDER_VIEW)
 
 
-async def test_an_order_that_waits_in_the_live_one_waits_in_the_new_one_just_as_far(
+async def test_order_parked_in_the_live_generation_is_parked_in_the_new_one(
     pool: asyncpg.Pool, dsn: str, orders: list[str]
 ) -> None:
     await publish_unreadable(pool, orders[0], 2)
@@ -210,7 +210,7 @@ async def test_an_order_that_waits_in_the_live_one_waits_in_the_new_one_just_as_
     assert (await shown(pool, orders[0])).version == 1
 
 
-async def test_two_rebuilds_at_once_are_refused_and_so_is_a_rollback_to_nothing(
+async def test_concurrent_rebuild_and_rollback_without_previous_generation_are_rejected(
     dsn: str, orders: list[str]
 ) -> None:
     with pytest.raises(RebuildError, match="no previous"):

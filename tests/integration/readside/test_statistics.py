@@ -1,4 +1,4 @@
-"""What only a history can answer is what a plain count over all events says, however they came."""
+"""Statistics equal a count over all events, in any order of projection."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def with_a_bug(projection: Projection, order_ids: set[str]) -> Projection:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_the_answers_are_those_of_a_count_by_hand(
+async def test_statistics_equal_a_count_by_hand(
     pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     dice = random.Random(seed)
@@ -131,7 +131,7 @@ async def asked(http: httpx.AsyncClient, question: str, **params: str | int) -> 
     return shown
 
 
-async def test_the_api_answers_as_recently_as_it_is_asked_to(
+async def test_statistics_wait_for_the_consistency_token(
     http: httpx.AsyncClient, pool: asyncpg.Pool, lives: Lives
 ) -> None:
     in_2026 = {"from": "2026-01-01", "until": "2027-01-01"}
@@ -165,7 +165,7 @@ async def test_the_api_answers_as_recently_as_it_is_asked_to(
     assert (await asked(http, "lead-times", **for_all))["items"] == leads_of(lives)
 
 
-async def test_without_a_period_it_is_of_the_last_thirty_days(
+async def test_default_period_is_the_last_thirty_days(
     http: httpx.AsyncClient, pool: asyncpg.Pool
 ) -> None:
     now = datetime.now(UTC)
@@ -191,7 +191,7 @@ async def test_without_a_period_it_is_of_the_last_thirty_days(
         ({"from": "2026-02-30"}, "from", "valid date"),
     ],
 )
-async def test_days_that_cannot_be_served_are_refused(
+async def test_invalid_periods_are_rejected(
     orderly: Running, question: str, params: dict[str, str], parameter: str, says: str
 ) -> None:
     answer = await orderly.http.get(f"/v1/stats/{question}", params=params)
@@ -200,7 +200,7 @@ async def test_days_that_cannot_be_served_are_refused(
     assert says in error["detail"]
 
 
-async def test_the_most_days_and_the_first_of_all_days_are_served(orderly: Running) -> None:
+async def test_longest_and_earliest_periods_are_accepted(orderly: Running) -> None:
     for params in ({"from": "2025-01-02", "until": "2026-01-03"}, {"until": "0001-01-02"}):
         answer = await orderly.http.get("/v1/stats/lead-times", params=params)
         assert (answer.status_code, answer.json()) == (200, {"items": []})
@@ -216,7 +216,7 @@ async def test_the_most_days_and_the_first_of_all_days_are_served(orderly: Runni
         ("lead-times?consistency_token=nonsense", 400, "consistency_token"),
     ],
 )
-async def test_other_parameters_that_make_no_sense_are_named(
+async def test_invalid_parameters_are_named(
     orderly: Running, asked_for: str, status: int, parameter: str
 ) -> None:
     answer = await orderly.http.get(f"/v1/stats/{asked_for}")
@@ -225,7 +225,7 @@ async def test_other_parameters_that_make_no_sense_are_named(
 
 
 @pytest.mark.parametrize("projection", STATS, ids=lambda projection: projection.name)
-async def test_an_order_whose_beginning_is_missing_waits_for_it(
+async def test_order_without_its_first_event_is_parked_by_statistics(
     pool: asyncpg.Pool, dsn: str, projection: Projection
 ) -> None:
     wrong: dict[str, OrderEvent] = {

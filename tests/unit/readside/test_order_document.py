@@ -1,4 +1,4 @@
-"""The document of an order: as its events say, without a gap, and right to the cent."""
+"""The document of an order: folded from its events, with amounts that add up."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def at(version: int) -> datetime:
     return LONG_AGO + timedelta(seconds=version)
 
 
-def test_a_view_is_the_fold_of_the_events_and_knows_their_times() -> None:
+def test_view_is_the_fold_of_the_events_with_their_times() -> None:
     view = fold_view(NOTHING, STREAM)
     assert view == OrderView(
         "ord_1", fold(EVENTS), opened_at=at(1), placed_at=at(6), updated_at=at(7)
@@ -57,7 +57,7 @@ def test_a_view_is_the_fold_of_the_events_and_knows_their_times() -> None:
 
 
 @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
-def test_a_view_goes_on_from_where_it_was(cut: int) -> None:
+def test_view_continues_from_any_version(cut: int) -> None:
     assert fold_view(fold_view(NOTHING, STREAM[:cut]), STREAM[cut:]) == fold_view(NOTHING, STREAM)
 
 
@@ -70,9 +70,7 @@ def test_a_view_goes_on_from_where_it_was(cut: int) -> None:
     ],
     ids=["unknown type", "newer schema", "unknown shape"],
 )
-def test_an_unreadable_event_stops_the_projection_where_it_is(
-    change: dict[str, object], reason: str
-) -> None:
+def test_unreadable_event_raises_with_its_version(change: dict[str, object], reason: str) -> None:
     stream = [*STREAM[:2], but(STREAM[2], **change), *STREAM[3:]]
     with pytest.raises(ProjectionError, match=rf"^order ord_1, version 3: .*{reason}") as stopped:
         fold_view(NOTHING, stream)
@@ -88,7 +86,7 @@ NOTHING_OF_IT_YET = {
 }
 
 
-def test_a_document_shows_all_of_an_order() -> None:
+def test_document_shows_all_of_an_order() -> None:
     assert document(fold_view(NOTHING, STREAM[:6])).model_dump(mode="json") == {
         "order_id": "ord_1",
         "version": 6,
@@ -136,7 +134,7 @@ def test_a_document_shows_all_of_an_order() -> None:
     }
 
 
-def test_a_payment_shows_what_is_earned_and_what_can_be_captured_or_refunded() -> None:
+def test_payment_shows_earned_capturable_and_refundable_amounts() -> None:
     def shown(scene: Given) -> dict[str, int]:
         names = {"earned", "capturable", "refundable", "refund_pending"}
         return document(OrderView("ord_1", scene.order)).payment.model_dump(include=names)
@@ -153,13 +151,13 @@ def test_a_payment_shows_what_is_earned_and_what_can_be_captured_or_refunded() -
     assert shown(a_sent_order.having(refund).settled()) == {**requested, "refund_pending": 0}
 
 
-def test_a_line_keeps_its_place_when_its_quantity_changes() -> None:
+def test_line_keeps_its_place_when_its_quantity_changes() -> None:
     fewer = ItemQuantityChanged(line_id="bagels", quantity=1)
     shown = document(fold_view(NOTHING, published([opened, bagels_added, tuna_added, fewer])))
     assert [(line.line_id, line.quantity) for line in shown.lines] == [("bagels", 1), ("tuna", 1)]
 
 
-def test_an_order_without_lines_has_a_document_too() -> None:
+def test_order_without_lines_has_a_document() -> None:
     shown = document(fold_view(NOTHING, STREAM[:1]))
     assert (shown.version, shown.total, shown.lines, shown.placed_at) == (1, 0, [], None)
 
@@ -178,7 +176,7 @@ ITEMS = st.builds(
 
 @thoroughly
 @given(st.lists(ITEMS, min_size=1, max_size=6), st.lists(st.integers(1, 50), max_size=3))
-def test_the_money_of_a_document_adds_up(items: list[ItemAdded], discounts: list[int]) -> None:
+def test_amounts_of_a_document_add_up(items: list[ItemAdded], discounts: list[int]) -> None:
     events: list[OrderEvent] = [opened, *items]
     for number, amount in enumerate(discounts):
         if amount <= fold(events).total:
@@ -193,6 +191,6 @@ def test_the_money_of_a_document_adds_up(items: list[ItemAdded], discounts: list
         assert 0 <= line.share_of_discounts <= line.total
 
 
-def test_a_document_of_nothing_is_an_order_that_nobody_opened() -> None:
+def test_document_without_events_is_a_new_order() -> None:
     assert fold_view(NOTHING, []).order == Order()
     assert document(NOTHING).status == "new"

@@ -1,4 +1,4 @@
-"""The row of an order: what it says beside the document agrees with the order."""
+"""The row of an order: the columns beside the document."""
 
 from __future__ import annotations
 
