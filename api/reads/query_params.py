@@ -52,7 +52,9 @@ class QueryParams(BaseModel):
     def parse(cls, request: Request) -> Self:
         """The query of a request, without lists; raises the same error as FastAPI's parser.
 
-        For the most frequent read alone: parsed by FastAPI, it takes half as long again.
+        For the most frequent read alone. With FastAPI's parser, a request took 400 µs of processor
+        time in the application instead of 260, without the database. `python -m dev.bench reads`
+        compares the route with a bare one, and its goal is a ratio of 0.9.
         """
         if not request.scope["query_string"]:
             return cls()
