@@ -15,9 +15,9 @@ from workflows.messages import Rejection
 
 READ, WRITE, OPERATE = "orders:read", "orders:write", "orders:operate"
 SCOPES = {
-    READ: "see orders: a customer its own, an operator all",
-    WRITE: "send commands: a customer those for customers, to its own orders, an operator all",
-    OPERATE: "makes the token an operator's",
+    READ: "read orders (customers: only their own)",
+    WRITE: "send commands (customers: only some, and only to their own orders)",
+    OPERATE: "act as an operator",
 }
 
 COMMAND_ROLES: Mapping[str, Role] = {type_of(kind): kind.role for kind in COMMAND_TYPES}
@@ -33,26 +33,29 @@ SCHEMES = {
 
 
 def assert_allowed(context: RequestContext, commands: Iterable[str], opener: str | None) -> None:
-    """Raises a Problem if one of the commands is none for the caller, by type; or the opening."""
+    """Raises a Problem if the caller may not send one of the commands, given by type.
+
+    `opener` is the customer for whom the first command opens an order, if it does.
+    """
     own = context.customer_id
     if own is None:
         return
     if opener not in (None, own):
         raise Problem(
             NOT_FOR_CUSTOMERS,
-            "A customer's token opens orders for that customer alone: customer_id must be its sub.",
+            "A customer's token can open orders for that customer only: customer_id must be its sub.",
             errors=[FieldError(pointer="#/customer_id", code="not-own", detail="is another's")],
         )
     for command in commands:
         if COMMAND_ROLES.get(command) is not Role.CUSTOMER:
             raise Problem(
                 NOT_FOR_CUSTOMERS,
-                f"{command} is not for customers: it takes a token with the scope {OPERATE}.",
+                f"{command} is not for customers: it requires a token with the scope {OPERATE}.",
             )
 
 
 def allowed_to(is_customer: bool, commands: list[str]) -> list[str]:
-    """Those of the commands that a customer, or an operator, may send."""
+    """The commands that a customer, or an operator, may send, of those that the order allows."""
     if not is_customer:
         return commands
     return [command for command in commands if COMMAND_ROLES.get(command) is Role.CUSTOMER]
