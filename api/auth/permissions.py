@@ -43,7 +43,7 @@ def assert_allowed(context: RequestContext, commands: Iterable[str], opener: str
     if opener not in (None, own):
         raise Problem(
             NOT_FOR_CUSTOMERS,
-            "A customer's token can open orders for that customer only: customer_id must be its sub.",
+            "A customer can open orders only for itself: customer_id must be the sub of its token.",
             errors=[FieldError(pointer="#/customer_id", code="not-own", detail="is another's")],
         )
     for command in commands:

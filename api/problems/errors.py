@@ -1,7 +1,7 @@
 """Errors that are raised below HTTP; `handlers.py` maps each to a problem type.
 
     ServiceError
-    ├── UnknownOrder            there is no such order, or it belongs to another customer
+    ├── UnknownOrder            the order does not exist, or belongs to another customer
     ├── IdempotencyKeyReused    the same key with another payload
     ├── Unavailable             nothing was changed, or repeating the request tells
     │   ├── TemporalUnavailable
@@ -28,7 +28,7 @@ class ServiceError(Exception):
 
 
 class UnknownOrder(ServiceError):
-    """There is no such order, or none that the caller can access: the two look the same."""
+    """The order does not exist, or belongs to another customer: the two look the same."""
 
     def __init__(self, order_id: str) -> None:
         super().__init__(order_id)

@@ -46,7 +46,7 @@ async def list_problem_types(request: Request) -> Response:
 async def get_problem_type(request: Request, code: str) -> Response:
     """What a code means and what to do about it; HTML for a browser, else JSON."""
     if code not in PROBLEM_TYPES:
-        raise Problem(NOT_FOUND, f"There is no such problem type; {catalog.PATH} lists all.")
+        raise Problem(NOT_FOUND, f"Unknown problem type; {catalog.PATH} lists all.")
     described = _described(PROBLEM_TYPES[code])
     if _wants_html(request):
         text = f"<p><code>{code}</code> ({described.status})</p><p>{escape(described.meaning)}</p>"

@@ -1,6 +1,6 @@
-"""A command that nobody waits for is kept with no worker alive, counts once, and can be asked for.
+"""Asynchronous commands are durable without a worker, executed once, and their status is known.
 
-`Prefer: respond-async` (RFC 7240): docs/decisions/0015-commands-that-nobody-waits-for.md.
+`Prefer: respond-async` (RFC 7240), see docs/decisions/0015-asynchronous-commands.md.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ NOTE = {"text": "ring twice"}
 async def post(
     http: httpx.AsyncClient, path: str, body: Any, key: str | None = None, **headers: str
 ) -> httpx.Response:
-    """Sends a command that nobody waits for."""
+    """Sends an asynchronous command."""
     key = key or secrets.token_hex(8)
     return await http.post(path, json=body, headers={**ASYNC, "Idempotency-Key": key, **headers})
 
 
-async def left(http: httpx.AsyncClient, path: str, body: Any, **more: str) -> str:
-    """The address of a command that was taken to be carried out later."""
+async def queued(http: httpx.AsyncClient, path: str, body: Any, **more: str) -> str:
+    """Queues a command; returns the address of its status."""
     response = await post(http, path, body, **more)
     assert response.status_code == 202, response.text
     assert response.headers["Preference-Applied"] == "respond-async"
@@ -70,7 +70,7 @@ async def state(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
 
 
 async def settled(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
-    """What has become of a command, once it is no longer pending."""
+    """The status of a command once it is no longer pending."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (sent := await state(http, href))["state"] == "pending":
             await asyncio.sleep(0.05)
@@ -80,11 +80,11 @@ async def settled(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
 async def done(http: httpx.AsyncClient, href: str) -> dict[str, Any]:
     sent = await settled(http, href)
     assert sent["state"] == "done", sent
-    answer: dict[str, Any] = sent["result"]
-    return answer
+    result: dict[str, Any] = sent["result"]
+    return result
 
 
-async def refusal(http: httpx.AsyncClient, href: str, status: int, code: str) -> dict[str, Any]:
+async def rejection(http: httpx.AsyncClient, href: str, status: int, code: str) -> dict[str, Any]:
     sent = await settled(http, href)
     assert sent["state"] == "rejected", sent
     document: dict[str, Any] = sent["problem"]
@@ -119,48 +119,48 @@ async def versions(running: Running, path: str) -> list[int]:
     return [e.version for e in await log.read_stream(running.pool, id_of(path))]
 
 
-# What a caller meets
+# Requests and responses
 
 
-async def test_each_kind_of_command_can_be_left_and_asked_for(http: httpx.AsyncClient) -> None:
-    href = await left(http, "/v1/orders", BASKET)
-    answer = await done(http, href)
-    assert (answer["version"], answer["status"]) == (3, "draft")
-    path = f"/v1/orders/{answer['order_id']}"
+async def test_each_kind_of_command_can_be_queued_and_polled(http: httpx.AsyncClient) -> None:
+    href = await queued(http, "/v1/orders", BASKET)
+    result = await done(http, href)
+    assert (result["version"], result["status"]) == (3, "draft")
+    path = f"/v1/orders/{result['order_id']}"
     assert href.startswith(f"{path}/commands/async/")
 
-    answer = await done(http, await left(http, f"{path}/commands/add-note", NOTE))
-    assert answer["events"] == [{"version": 4, "type": "note-added"}]
-    assert answer["consistency_token"] == f"{id_of(path)}@4"
+    result = await done(http, await queued(http, f"{path}/commands/add-note", NOTE))
+    assert result["events"] == [{"version": 4, "type": "note-added"}]
+    assert result["consistency_token"] == f"{id_of(path)}@4"
 
     batch = {"commands": [{"type": "add-item-to-order", **BAGELS}, {"type": "place-order"}]}
-    answer = await done(http, await left(http, f"{path}/commands", batch))
-    assert (answer["version"], answer["status"]) == (7, "placed")
+    result = await done(http, await queued(http, f"{path}/commands", batch))
+    assert (result["version"], result["status"]) == (7, "placed")
 
 
-async def test_the_answer_is_the_one_that_a_caller_who_waits_gets(http: httpx.AsyncClient) -> None:
+async def test_the_result_equals_that_of_a_synchronous_request(http: httpx.AsyncClient) -> None:
     path = await opened(http)
-    href = await left(http, f"{path}/commands/add-note", NOTE, key="note")
-    answer = await done(http, href)
-    waited = await http.post(
+    href = await queued(http, f"{path}/commands/add-note", NOTE, key="note")
+    result = await done(http, href)
+    synchronous = await http.post(
         f"{path}/commands/add-note", json=NOTE, headers={"Idempotency-Key": "note"}
     )
-    assert waited.status_code == 200
-    assert waited.headers["Idempotent-Replayed"] == "true"
-    assert waited.json() == answer
+    assert synchronous.status_code == 200
+    assert synchronous.headers["Idempotent-Replayed"] == "true"
+    assert synchronous.json() == result
 
 
 @pytest.mark.parametrize(
     "prefer", ["respond-async, wait=5", "wait=5;respond-async", "handling=strict, respond-async"]
 )
-async def test_it_is_understood_among_other_preferences(
+async def test_respond_async_is_recognized_among_other_preferences(
     http: httpx.AsyncClient, prefer: str
 ) -> None:
     path = await opened(http)
-    await left(http, f"{path}/commands/add-note", NOTE, Prefer=prefer)
+    await queued(http, f"{path}/commands/add-note", NOTE, Prefer=prefer)
 
 
-async def test_other_preferences_do_not_mean_it(http: httpx.AsyncClient) -> None:
+async def test_other_preferences_do_not_queue_a_command(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     for prefer in ("respond-asynchronously", "x-respond-async-not", "respond-async=no"):
         response = await post(http, f"{path}/commands/add-note", NOTE, Prefer=prefer)
@@ -168,20 +168,20 @@ async def test_other_preferences_do_not_mean_it(http: httpx.AsyncClient) -> None
         assert "Preference-Applied" not in response.headers
 
 
-async def test_a_refusal_is_told_as_to_a_caller_who_waits(http: httpx.AsyncClient) -> None:
+async def test_a_rejection_equals_that_of_a_synchronous_request(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     unknown = {"line_id": "none"}
-    one = await left(http, f"{path}/commands/remove-item-from-order", unknown)
+    one = await queued(http, f"{path}/commands/remove-item-from-order", unknown)
     batch = {
         "commands": [{"type": "add-note", **NOTE}, {"type": "remove-item-from-order", **unknown}]
     }
-    several = await left(http, f"{path}/commands", batch)
+    several = await queued(http, f"{path}/commands", batch)
 
     for href, sent_to, body in (
         (one, f"{path}/commands/remove-item-from-order", unknown),
         (several, f"{path}/commands", batch),
     ):
-        later = await refusal(http, href, 409, "unknown-id")
+        later = await rejection(http, href, 409, "unknown-id")
         at_once = problem(await http.post(sent_to, json=body), 409, "unknown-id")
         own = ("instance", "request_id", "trace_id")
         assert {k: v for k, v in later.items() if k not in own} == {
@@ -192,22 +192,22 @@ async def test_a_refusal_is_told_as_to_a_caller_who_waits(http: httpx.AsyncClien
     assert (await http.get(path, params={"min_version": 3})).json()["notes"] == []
 
 
-async def test_if_match_is_checked_when_it_is_carried_out(http: httpx.AsyncClient) -> None:
+async def test_if_match_is_checked_when_the_command_is_executed(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     note = f"{path}/commands/add-note"
-    stale = await left(http, note, NOTE, **{"If-Match": '"2"'})
-    assert (await refusal(http, stale, 412, "version-conflict"))["current_version"] == 3
-    assert (await done(http, await left(http, note, NOTE, **{"If-Match": '"3"'})))["version"] == 4
+    stale = await queued(http, note, NOTE, **{"If-Match": '"2"'})
+    assert (await rejection(http, stale, 412, "version-conflict"))["current_version"] == 3
+    assert (await done(http, await queued(http, note, NOTE, **{"If-Match": '"3"'})))["version"] == 4
 
 
-async def test_an_opening_that_breaks_a_rule_is_refused_at_once(orderly: Running) -> None:
+async def test_an_invalid_opening_is_rejected_at_once(orderly: Running) -> None:
     basket = {**BASKET, "lines": [BAGELS, {**BAGELS, "discount": 101}]}
     response = await post(orderly.http, "/v1/orders", basket)
     document = problem(response, 409, "discount-exceeds-price")
     assert document["errors"][0]["pointer"] == "#/lines/1/discount"
 
 
-async def test_what_nobody_sent_is_not_found(http: httpx.AsyncClient) -> None:
+async def test_a_command_that_was_never_sent_is_not_found(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     unknown = short_hash("key") + short_hash("payload")
     problem(await http.get(f"{path}/commands/async/{unknown}"), 404, "unknown-command")
@@ -218,7 +218,7 @@ async def test_what_nobody_sent_is_not_found(http: httpx.AsyncClient) -> None:
     assert problem(malformed, 422, "malformed-request")["errors"][0]["parameter"] == "command_id"
 
 
-async def test_the_routes_of_commands_are_left_alone(http: httpx.AsyncClient) -> None:
+async def test_the_status_route_shadows_no_command_route(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     problem(await http.get(f"{path}/commands/add-note"), 405, "method-not-allowed")
     problem(await http.post(f"{path}/commands/async", json={}), 404, "not-found")
@@ -227,51 +227,53 @@ async def test_the_routes_of_commands_are_left_alone(http: httpx.AsyncClient) ->
 # Exactly once
 
 
-async def test_a_key_counts_once_in_any_mixture(orderly: Running) -> None:
+async def test_a_key_is_executed_once_in_any_mixture_of_ways(orderly: Running) -> None:
     http = orderly.http
     for first, *later in (("async", "async", "wait"), ("wait", "async", "wait", "async")):
         path = await opened(http)
         note = f"{path}/commands/add-note"
         hrefs = set()
-        answers = []
+        results = []
         for way in (first, *later):
             if way == "async":
-                href = await left(http, note, NOTE, key="once")
-                answers.append(await done(http, href))
+                href = await queued(http, note, NOTE, key="once")
+                results.append(await done(http, href))
                 hrefs.add(href)
             else:
-                waited = await http.post(note, json=NOTE, headers={"Idempotency-Key": "once"})
-                answers.append(waited.json())
+                synchronous = await http.post(note, json=NOTE, headers={"Idempotency-Key": "once"})
+                results.append(synchronous.json())
         assert len(hrefs) == 1
-        assert all(answer == answers[0] for answer in answers)
+        assert all(result == results[0] for result in results)
         await published(orderly.pool, id_of(path), 4)
         assert await versions(orderly, path) == [1, 2, 3, 4]
 
 
-async def test_an_opening_sent_both_ways_opens_one_order(http: httpx.AsyncClient) -> None:
+async def test_an_opening_sent_synchronously_and_asynchronously_opens_one_order(
+    http: httpx.AsyncClient,
+) -> None:
     key = secrets.token_hex(8)
-    href = await left(http, "/v1/orders", BASKET, key=key)
-    again = await left(http, "/v1/orders", BASKET, key=key)
-    waited = await http.post("/v1/orders", json=BASKET, headers={"Idempotency-Key": key})
-    assert waited.headers["Idempotent-Replayed"] == "true"
+    href = await queued(http, "/v1/orders", BASKET, key=key)
+    again = await queued(http, "/v1/orders", BASKET, key=key)
+    synchronous = await http.post("/v1/orders", json=BASKET, headers={"Idempotency-Key": key})
+    assert synchronous.headers["Idempotent-Replayed"] == "true"
     assert again == href
-    assert await done(http, href) == waited.json()
+    assert await done(http, href) == synchronous.json()
 
 
-async def test_a_refusal_is_the_answer_to_its_key_however_it_is_sent(
+async def test_a_rejection_is_the_response_to_its_key_in_both_ways(
     orderly: Running,
 ) -> None:
     http = orderly.http
     path = await opened(http, lines=[])
-    href = await left(http, f"{path}/commands/place-order", {}, key="place")
-    await refusal(http, href, 409, "no-lines")
+    href = await queued(http, f"{path}/commands/place-order", {}, key="place")
+    await rejection(http, href, 409, "no-lines")
     await http.post(f"{path}/commands/add-item-to-order", json=BAGELS)
-    waited = await http.post(
+    synchronous = await http.post(
         f"{path}/commands/place-order", json={}, headers={"Idempotency-Key": "place"}
     )
-    problem(waited, 409, "no-lines")
-    assert await left(http, f"{path}/commands/place-order", {}, key="place") == href
-    await refusal(http, href, 409, "no-lines")
+    problem(synchronous, 409, "no-lines")
+    assert await queued(http, f"{path}/commands/place-order", {}, key="place") == href
+    await rejection(http, href, 409, "no-lines")
     other = await http.post(
         f"{path}/commands/add-note", json=NOTE, headers={"Idempotency-Key": "place"}
     )
@@ -280,30 +282,30 @@ async def test_a_refusal_is_the_answer_to_its_key_however_it_is_sent(
     await assert_replays(await runs_of(orderly.client, id_of(path)))
 
 
-async def test_another_payload_under_a_key_is_another_command_that_says_so(
+async def test_another_payload_under_a_key_is_reported_as_reused(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
     note = f"{path}/commands/add-note"
-    first = await left(http, note, NOTE, key="a")
-    other = await left(http, note, {"text": "do not ring"}, key="a")
+    first = await queued(http, note, NOTE, key="a")
+    other = await queued(http, note, {"text": "do not ring"}, key="a")
     assert other != first
     assert (await done(http, first))["version"] == 4
-    await refusal(http, other, 422, "idempotency-key-reused")
-    waited = await http.post(note, json={"text": "?"}, headers={"Idempotency-Key": "a"})
-    problem(waited, 422, "idempotency-key-reused")
+    await rejection(http, other, 422, "idempotency-key-reused")
+    synchronous = await http.post(note, json={"text": "?"}, headers={"Idempotency-Key": "a"})
+    problem(synchronous, 422, "idempotency-key-reused")
     notes = (await http.get(path, params={"min_version": 4})).json()["notes"]
     assert [one["text"] for one in notes] == [NOTE["text"]]
 
 
-# While nobody is there to carry it out
+# Without a worker
 
 
 @asynccontextmanager
 async def without_worker(
     temporal: WorkflowEnvironment, postgres: PostgresServer
 ) -> AsyncIterator[Running]:
-    """An API, a log and a queue on which no worker works yet."""
+    """An API, a log and a task queue without a worker."""
     queue, dsn = f"sent-{new_order_id()}", await new_database(postgres)
     async with (
         await connect_pool(dsn) as pool,
@@ -318,16 +320,16 @@ async def idle(temporal: WorkflowEnvironment, postgres: PostgresServer) -> Async
         yield running
 
 
-async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
+async def test_without_a_worker_a_queued_command_is_durable_and_executed_later(
     idle: Running,
 ) -> None:
     http = idle.http
-    opening = await left(http, "/v1/orders", BASKET, key="open")
+    opening = await queued(http, "/v1/orders", BASKET, key="open")
     path = "/".join(opening.split("/")[:4])
-    note = await left(http, f"{path}/commands/add-note", NOTE, key="note")
-    assert await left(http, f"{path}/commands/add-note", NOTE, key="note") == note
-    refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
-    hrefs = (opening, note, refused)
+    note = await queued(http, f"{path}/commands/add-note", NOTE, key="note")
+    assert await queued(http, f"{path}/commands/add-note", NOTE, key="note") == note
+    rejected = await queued(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
+    hrefs = (opening, note, rejected)
     assert [(await state(http, href))["state"] for href in hrefs] == ["pending"] * 3
     unknown = await http.get(f"{path}/commands/async/{short_hash('key')}{short_hash('payload')}")
     problem(unknown, 404, "unknown-command")
@@ -335,43 +337,43 @@ async def test_with_no_worker_alive_it_is_kept_and_carried_out_when_one_comes(
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         assert (await done(http, opening))["version"] == 3
         assert (await done(http, note))["version"] == 4
-        await refusal(http, refused, 409, "unknown-id")
+        await rejection(http, rejected, 409, "unknown-id")
         await published(idle.pool, id_of(path), 4)
 
-    # The worker is gone again: the log still knows what was done, and the rest is not lost.
+    # Without the worker, the log has what was executed, and the rest is still queued.
     assert (await state(http, note))["result"]["version"] == 4
-    assert (await state(http, refused))["state"] == "pending"
-    later = await left(http, f"{path}/commands/add-note", {"text": "later"})
+    assert (await state(http, rejected))["state"] == "pending"
+    later = await queued(http, f"{path}/commands/add-note", {"text": "later"})
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         assert (await done(http, later))["version"] == 5
-        await refusal(http, refused, 409, "unknown-id")
+        await rejection(http, rejected, 409, "unknown-id")
     await assert_replays(await runs_of(idle.client, id_of(path)))
 
 
-async def test_what_comes_while_a_worker_dies_over_its_order_is_pending_until_the_next_one(
+async def test_a_command_queued_while_a_worker_dies_is_pending_until_the_next_one(
     idle: Running,
 ) -> None:
-    """Temporal shows it in no history until it has given up the task that the dead one had."""
-    path = "/".join((await left(idle.http, "/v1/orders", BASKET)).split("/")[:4])
+    """It is in no history until the workflow task of the dead worker has timed out."""
+    path = "/".join((await queued(idle.http, "/v1/orders", BASKET)).split("/")[:4])
     asking = PollWorkflowTaskQueueRequest(
         namespace=idle.client.namespace, task_queue=TaskQueue(name=idle.task_queue)
     )
     task = await idle.client.workflow_service.poll_workflow_task_queue(asking)
     assert task.workflow_execution.workflow_id == id_of(path)
-    note = await left(idle.http, f"{path}/commands/add-note", NOTE)
+    note = await queued(idle.http, f"{path}/commands/add-note", NOTE)
     assert (await state(idle.http, note))["state"] == "pending"
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         assert (await done(idle.http, note))["version"] == 4
 
 
-async def test_an_ended_order_is_reopened_even_with_no_worker_alive(idle: Running) -> None:
+async def test_an_ended_order_is_reopened_without_a_worker(idle: Running) -> None:
     http = idle.http
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(http)
         await http.post(f"{path}/commands/cancel-order", json={})
         await ended(idle, id_of(path))
-    href = await left(http, f"{path}/commands/add-note", NOTE)
-    other = await left(http, f"{path}/commands/add-note", {"text": "and again"})
+    href = await queued(http, f"{path}/commands/add-note", NOTE)
+    other = await queued(http, f"{path}/commands/add-note", {"text": "and again"})
     assert (await state(http, href))["state"] == "pending"
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         assert (await done(http, href))["version"] == 5
@@ -381,11 +383,11 @@ async def test_an_ended_order_is_reopened_even_with_no_worker_alive(idle: Runnin
     await assert_replays(await runs_of(idle.client, id_of(path)))
 
 
-async def test_what_waits_for_a_worker_has_an_end_before_temporal_would_end_the_order(
+async def test_queueing_is_rejected_before_temporal_would_terminate_the_order(
     idle: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.gateway.gateway, "HISTORY_EVENTS_MAX", 20)
-    path = "/".join((await left(idle.http, "/v1/orders", BASKET)).split("/")[:4])
+    path = "/".join((await queued(idle.http, "/v1/orders", BASKET)).split("/")[:4])
     hrefs = []
     while (response := await post(idle.http, f"{path}/commands/add-note", NOTE)).status_code == 202:
         hrefs.append(response.headers["Location"])
@@ -393,24 +395,24 @@ async def test_what_waits_for_a_worker_has_an_end_before_temporal_would_end_the_
     assert response.headers["Retry-After"] == "1"
     assert 10 < len(hrefs) < 30
     async with run_worker(idle.client, idle.task_queue, idle.pool):
-        answers = [(await done(idle.http, href))["version"] for href in hrefs]
-    assert answers == list(range(4, 4 + len(hrefs)))
+        results = [(await done(idle.http, href))["version"] for href in hrefs]
+    assert results == list(range(4, 4 + len(hrefs)))
 
 
-async def test_what_an_earlier_run_refused_is_known_without_a_worker(idle: Running) -> None:
+async def test_a_rejection_by_an_earlier_run_is_known_without_a_worker(idle: Running) -> None:
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(idle.http)
-        href = await left(idle.http, f"{path}/commands/place-order", {}, **{"If-Match": '"1"'})
-        await refusal(idle.http, href, 412, "version-conflict")
+        href = await queued(idle.http, f"{path}/commands/place-order", {}, **{"If-Match": '"1"'})
+        await rejection(idle.http, href, 412, "version-conflict")
         await continued_as_new(idle, path)
-    await refusal(idle.http, href, 412, "version-conflict")
+    await rejection(idle.http, href, 412, "version-conflict")
 
 
-# While the order changes its run, ends, or begins again
+# While the order continues as new, ends or is reopened
 
 
 async def continued_as_new(running: Running, path: str) -> None:
-    """Sends commands that change nothing until the order goes on in a new run."""
+    """Sends no-op commands until the order continues as new."""
     handle = running.client.get_workflow_handle(id_of(path))
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -418,59 +420,59 @@ async def continued_as_new(running: Running, path: str) -> None:
             await running.gateway.execute(message(id_of(path), OPENING), 30)
 
 
-async def test_across_continue_as_new_nothing_is_lost_and_refusals_stay_known(
+async def test_continue_as_new_loses_no_command_and_keeps_rejections(
     orderly: Running,
 ) -> None:
     http = orderly.http
     path = await opened(http)
-    refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
-    await refusal(http, refused, 409, "unknown-id")
+    rejected = await queued(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
+    await rejection(http, rejected, 409, "unknown-id")
 
     at_once = asyncio.Semaphore(8)
 
     async def leave(number: int) -> str:
         async with at_once:
-            return await left(http, f"{path}/commands/add-note", {"text": str(number)})
+            return await queued(http, f"{path}/commands/add-note", {"text": str(number)})
 
     hrefs = await asyncio.gather(*(leave(number) for number in range(400)))
 
-    told = sorted([(await done(http, href))["version"] for href in hrefs])
-    assert told == list(range(4, 404))
+    versions_ = sorted([(await done(http, href))["version"] for href in hrefs])
+    assert versions_ == list(range(4, 404))
     await published(orderly.pool, id_of(path), 403)
     stream = await log.read_stream(orderly.pool, id_of(path))
     assert sorted(int(e.data["text"]) for e in stream[3:]) == list(range(400))
-    await refusal(http, refused, 409, "unknown-id")
+    await rejection(http, rejected, 409, "unknown-id")
     runs = await runs_of(orderly.client, id_of(path))
-    # How many depends on how many signals a task happens to take in.
+    # The number of runs depends on how many signals each workflow task receives.
     assert len(runs) > 1
     await assert_replays(runs)
 
 
-async def test_only_the_last_refusals_are_remembered(orderly: Running) -> None:
+async def test_only_the_last_rejections_are_stored(orderly: Running) -> None:
     path = await opened(orderly.http)
     body = {"line_id": "none"}
     hrefs = [
-        await left(orderly.http, f"{path}/commands/remove-item-from-order", body)
+        await queued(orderly.http, f"{path}/commands/remove-item-from-order", body)
         for _ in range(REJECTIONS_MAX + 2)
     ]
     for href in hrefs[2:]:
-        await refusal(orderly.http, href, 409, "unknown-id")
+        await rejection(orderly.http, href, 409, "unknown-id")
     for href in hrefs[:2]:
         problem(await orderly.http.get(href), 404, "unknown-command")
 
 
-async def test_an_ended_order_says_at_once_what_changes_nothing(orderly: Running) -> None:
+async def test_an_ended_order_responds_at_once_if_nothing_changes(orderly: Running) -> None:
     http = orderly.http
     path = await opened(http)
-    refused = await left(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
-    cancel = await left(http, f"{path}/commands/cancel-order", {}, key="cancel")
-    answer = await done(http, cancel)
-    assert answer["status"] == "cancelled"
+    rejected = await queued(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
+    cancel = await queued(http, f"{path}/commands/cancel-order", {}, key="cancel")
+    result = await done(http, cancel)
+    assert result["status"] == "cancelled"
     await ended(orderly, id_of(path))
 
-    # What it was asked before it ended, it still knows.
-    assert (await done(http, cancel)) == answer
-    await refusal(http, refused, 409, "unknown-id")
+    # Commands from before its end are still known.
+    assert (await done(http, cancel)) == result
+    await rejection(http, rejected, 409, "unknown-id")
     again = await post(http, f"{path}/commands/cancel-order", {}, key="cancel")
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
     other = await post(http, f"{path}/commands/add-note", NOTE, key="cancel")
@@ -481,14 +483,14 @@ async def test_an_ended_order_says_at_once_what_changes_nothing(orderly: Running
     stale = await post(http, f"{path}/commands/add-note", NOTE, **{"If-Match": '"1"'})
     problem(stale, 412, "version-conflict")
 
-    note = await left(http, f"{path}/commands/add-note", NOTE)
+    note = await queued(http, f"{path}/commands/add-note", NOTE)
     assert (await done(http, note))["version"] == 5
     await ended(orderly, id_of(path))
     assert (await done(http, note))["version"] == 5
     await assert_replays(await runs_of(orderly.client, id_of(path)))
 
 
-async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carried_out(
+async def test_a_command_queued_with_a_stale_reopening_is_executed(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
@@ -497,12 +499,12 @@ async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carri
     await ended(orderly, order_id)
     stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
     meanwhile = message(order_id, AddNote(text="meanwhile"), key="meanwhile")
-    answer = await gateway.execute(meanwhile, 30)
+    result = await gateway.execute(meanwhile, 30)
     await ended(orderly, order_id)
 
     for late in (message(order_id, AddNote(text="late")), meanwhile):
         await gateway.ended_orders.reopen(order_id, stale, "", late.queued)
-    await published(orderly.pool, order_id, answer.version + 1)
+    await published(orderly.pool, order_id, result.version + 1)
     await ended(orderly, order_id)
 
     stream = await log.read_stream(orderly.pool, order_id)
@@ -510,28 +512,28 @@ async def test_what_is_left_with_a_reopening_that_the_log_has_overtaken_is_carri
     await assert_replays(await runs_of(orderly.client, order_id))
 
 
-async def test_an_order_that_is_closing_loses_nothing_that_comes_just_then(
+async def test_an_order_that_is_ending_loses_no_command(
     orderly: Running,
 ) -> None:
-    """Whoever comes first, the end or the note: each note is in the log once."""
+    """Whether the end or a note comes first, each note is in the log once."""
     http = orderly.http
     for _ in range(10):
         path = await opened(http)
         cancel, *notes = await asyncio.gather(
-            left(http, f"{path}/commands/cancel-order", {}),
-            *(left(http, f"{path}/commands/add-note", {"text": str(n)}) for n in range(4)),
+            queued(http, f"{path}/commands/cancel-order", {}),
+            *(queued(http, f"{path}/commands/add-note", {"text": str(n)}) for n in range(4)),
         )
         await done(http, cancel)
-        notes += [await left(http, f"{path}/commands/add-note", {"text": "4"})]
-        told = [(await done(http, href))["version"] for href in notes]
-        assert len({*told}) == 5
+        notes += [await queued(http, f"{path}/commands/add-note", {"text": "4"})]
+        versions_ = [(await done(http, href))["version"] for href in notes]
+        assert len({*versions_}) == 5
         await ended(orderly, id_of(path))
         stream = await log.read_stream(orderly.pool, id_of(path))
         assert [e.version for e in stream] == list(range(1, 10))
         assert sorted(e.data["text"] for e in stream if e.type == "note-added") == [*"01234"]
 
 
-async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
+async def test_a_workflow_without_an_opening_rejects_commands_and_can_still_be_opened(
     orderly: Running,
 ) -> None:
     early = message(new_order_id(), AddNote(text="too early"))
@@ -545,11 +547,11 @@ async def test_a_workflow_that_was_never_opened_refuses_and_can_be_opened_still(
     )
     sent = f"{early.command_id}{early.batch.payload_hash}"
     href = f"/v1/orders/{early.order_id}/commands/async/{sent}"
-    await refusal(orderly.http, href, 409, "not-allowed-now")
+    await rejection(orderly.http, href, 409, "not-allowed-now")
     assert (await orderly.gateway.execute(opening(early.order_id), 30)).version == 1
 
 
-async def test_only_what_the_log_has_no_room_for_may_be_tried_again_under_its_key(
+async def test_only_a_command_rejected_for_the_log_can_be_retried_under_its_key(
     idle: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     http = idle.http
@@ -557,7 +559,7 @@ async def test_only_what_the_log_has_no_room_for_may_be_tried_again_under_its_ke
         path = await opened(http)
         with monkeypatch.context() as changed:
             changed.setattr(workflows.publisher, "UNPUBLISHED_BYTES_MAX", 0)
-            href = await left(http, f"{path}/commands/add-note", NOTE, key="note")
-            await refusal(http, href, 503, "log-behind")
-        assert await left(http, f"{path}/commands/add-note", NOTE, key="note") == href
+            href = await queued(http, f"{path}/commands/add-note", NOTE, key="note")
+            await rejection(http, href, 503, "log-behind")
+        assert await queued(http, f"{path}/commands/add-note", NOTE, key="note") == href
         assert (await done(http, href))["version"] == 4

@@ -1,4 +1,4 @@
-"""Who may: no token, no entry; no scope, no route; and to a customer no orders but its own."""
+"""Authorization: every route requires a token with its scope; customers access their own orders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.token_issuer import ALL, Issuer, ec_key, issuing
 ADDRESS = {"name": "Zoe", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "US"}
 
 
-# They need no token: nothing of an order is in them, or a signature says who sends them.
+# Routes without a token: they reveal nothing about orders, or require a signature instead.
 WITHOUT_TOKEN = {
     *(("GET", path) for path in ("/docs", "/openapi.json")),
     *(("GET", path) for path in ("/healthz", "/readyz", "/metrics")),
@@ -36,7 +36,7 @@ WITHOUT_TOKEN = {
     *(("GET", path) for path in ("/v1/problems", "/v1/problems/{code}")),
     *(("POST", f"/v1/callbacks/{party}") for party in ("payments", "stock", "shipping")),
 }
-# Of no one order; each has its own tests below.
+# Routes that are not about one order; each has tests of its own below.
 NOT_OF_ONE_ORDER = {
     ("POST", "/v1/orders"),
     ("GET", "/v1/orders"),
@@ -51,7 +51,7 @@ OF_ONE_ORDER = [route for route in GUARDED if route not in NOT_OF_ONE_ORDER]
 
 @dataclass
 class Guarded:
-    """The API as strangers meet it, with whoever issues their tokens."""
+    """The API with authentication, and the issuer of its tokens."""
 
     http: httpx.AsyncClient
     issuer: Issuer
@@ -66,7 +66,7 @@ class Guarded:
 
 @dataclass
 class Caller:
-    """Somebody with a token."""
+    """A caller with a token."""
 
     api: Guarded
     sub: str
@@ -77,7 +77,7 @@ class Caller:
         return await self.api.http.request(method, path, headers=headers, **more)
 
     async def opens(self, customer: Caller | None = None, **changes: Any) -> str:
-        """The path of a new draft, of its own or of a customer's."""
+        """The path of a new draft, of the caller or of another customer."""
         body = {"customer_id": (customer or self).sub, "currency": "USD", **changes}
         opened = await self.sends("POST", "/v1/orders", json=body)
         assert opened.status_code == 201, opened.text
@@ -111,21 +111,23 @@ def name(route: tuple[str, str]) -> str:
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=name)
-async def test_a_route_lets_nobody_in_without_a_token(api: Guarded, route: tuple[str, str]) -> None:
+async def test_a_route_rejects_requests_without_a_valid_token(
+    api: Guarded, route: tuple[str, str]
+) -> None:
     method, path = route[0], in_full(route[1])
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}):
-        # Not even to be told what is wrong with the body.
-        answer = await api.http.request(method, path, content="{", headers=headers)
-        problem(answer, 401, "unauthenticated")
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        # Before the body is validated.
+        response = await api.http.request(method, path, content="{", headers=headers)
+        problem(response, 401, "unauthenticated")
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
     stranger = {"Authorization": "Bearer " + api.issuer.token(ec_key())}
-    answer = await api.http.request(method, path, headers=stranger)
-    assert "kid" in problem(answer, 401, "unauthenticated")["detail"]
-    assert answer.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+    response = await api.http.request(method, path, headers=stranger)
+    assert "kid" in problem(response, 401, "unauthenticated")["detail"]
+    assert response.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=name)
-async def test_a_route_lets_in_with_the_scope_that_its_document_names(
+async def test_a_route_requires_the_scope_in_its_documentation(
     api: Guarded, route: tuple[str, str]
 ) -> None:
     method, path = route
@@ -138,60 +140,60 @@ async def test_a_route_lets_in_with_the_scope_that_its_document_names(
         assert needed in problem(lacking, 403, "insufficient-scope")["detail"]
         challenge = f'Bearer error="insufficient_scope", scope="{needed}"'
         assert lacking.headers["WWW-Authenticate"] == challenge
-    let_in = await Caller(api, "ada", needed).sends(method, in_full(path))
-    assert let_in.status_code not in (401, 403), let_in.text
+    admitted = await Caller(api, "ada", needed).sends(method, in_full(path))
+    assert admitted.status_code not in (401, 403), admitted.text
 
 
 @pytest.mark.parametrize("route", sorted(WITHOUT_TOKEN), ids=name)
-async def test_what_needs_no_token_needs_none(api: Guarded, route: tuple[str, str]) -> None:
+async def test_public_routes_need_no_token(api: Guarded, route: tuple[str, str]) -> None:
     method, path = route
     path = path.replace("{type}", "orderly.order.item-added.v1").replace("{code}", "no-lines")
-    answer = await api.http.request(method, path)
-    assert answer.status_code in (200, 503)  # No secret for callbacks, no projector to hear.
-    assert "WWW-Authenticate" not in answer.headers
+    response = await api.http.request(method, path)
+    assert response.status_code in (200, 503)  # No secret for callbacks, no projector to hear.
+    assert "WWW-Authenticate" not in response.headers
 
 
 @pytest.mark.parametrize("route", OF_ONE_ORDER, ids=name)
-async def test_anothers_order_is_not_to_be_told_from_none_at_all(
+async def test_another_customers_order_looks_like_one_that_does_not_exist(
     api: Guarded, theirs: str, route: tuple[str, str]
 ) -> None:
     method, path = route
-    assert "{order_id}" in path, "say above what a route is that is not of one order, and test it"
+    assert "{order_id}" in path, "list a route that is not about one order above, and test it"
     mallory = api.customer()
-    answers = []
+    responses = []
     for order_id in (theirs, f"ord_{secrets.token_hex(10)}"):
         for more in ({}, {"content": "{"}, {"headers": {"If-Match": '"1"', "If-None-Match": "*"}}):
-            refused = await mallory.sends(method, in_full(path, order_id), **cast(Any, more))
-            document = problem(refused, 404, "unknown-order")
+            rejected = await mallory.sends(method, in_full(path, order_id), **cast(Any, more))
+            document = problem(rejected, 404, "unknown-order")
             unlike = {"request_id", "trace_id"}
-            told = {k: v for k, v in document.items() if k not in unlike}
+            content = {k: v for k, v in document.items() if k not in unlike}
             headers = {
-                k: v for k, v in refused.headers.items() if k not in ("date", "x-request-id")
+                k: v for k, v in rejected.headers.items() if k not in ("date", "x-request-id")
             }
-            answers.append(str((told, headers)).replace(order_id, "ORDER"))
-    assert len(set(answers)) == 1
+            responses.append(str((content, headers)).replace(order_id, "ORDER"))
+    assert len(set(responses)) == 1
     operator = await api.operator().sends(method, in_full(path, theirs))
-    told = operator.json() if operator.status_code == 404 else {}
-    assert told.get("code") != "unknown-order", "or this test could not fail"
+    document = operator.json() if operator.status_code == 404 else {}
+    assert document.get("code") != "unknown-order", "otherwise this test could not fail"
 
 
 @pytest.fixture(scope="module")
 async def theirs(api: Guarded) -> str:
-    """An order of somebody else's."""
+    """An order of another customer."""
     return (await api.customer().opens()).rpartition("/")[2]
 
 
 @pytest.mark.parametrize("order_id", ["%00", "a%20b", "x" * 65, "%f0%9f%92%a9", "ord_x"])
-async def test_an_id_that_cannot_be_one_is_of_no_order(api: Guarded, order_id: str) -> None:
+async def test_a_malformed_order_id_is_not_found(api: Guarded, order_id: str) -> None:
     for path in (f"/v1/orders/{order_id}", f"/v1/orders/{order_id}/history"):
-        answer = await api.customer().sends("GET", path)
-        assert answer.status_code == 404
+        response = await api.customer().sends("GET", path)
+        assert response.status_code == 404
 
 
-# One's own orders
+# Own orders
 
 
-async def test_a_customer_sees_and_touches_its_own_orders(api: Guarded) -> None:
+async def test_a_customer_can_read_and_change_its_own_orders(api: Guarded) -> None:
     ada = api.customer()
     path = await ada.opens()
     note = await ada.sends("POST", f"{path}/commands/add-note", json={"text": "Ring twice."})
@@ -212,7 +214,7 @@ async def test_a_customer_sees_and_touches_its_own_orders(api: Guarded) -> None:
     assert shown.json()["items"][-1]["actor"] == f"operator:{ada.sub}"
 
 
-async def test_lists_show_a_customer_its_own_orders_alone(api: Guarded) -> None:
+async def test_lists_show_a_customer_only_its_own_orders(api: Guarded) -> None:
     ada, bob, operator = api.customer(), api.customer(), api.operator()
     hers, his = await ada.opens(), await bob.opens()
 
@@ -229,7 +231,7 @@ async def test_lists_show_a_customer_its_own_orders_alone(api: Guarded) -> None:
         assert await listed(ada, **params) == [hers]
 
 
-async def test_the_feed_shows_a_customer_what_happened_to_its_own_orders_alone(
+async def test_the_feed_shows_a_customer_only_events_of_its_own_orders(
     api: Guarded, theirs: str
 ) -> None:
     ada, operator = api.customer(), api.operator()
@@ -248,8 +250,8 @@ async def test_the_feed_shows_a_customer_what_happened_to_its_own_orders_alone(
     assert await subjects(ada) == {hers}
     assert {hers, theirs} <= await subjects(operator)
     for caller, order_id, status in ((ada, theirs, 404), (ada, hers, 200), (operator, theirs, 200)):
-        answer = await caller.sends("GET", "/v1/events", params={"order_id": order_id})
-        assert answer.status_code == status
+        response = await caller.sends("GET", "/v1/events", params={"order_id": order_id})
+        assert response.status_code == status
     streaming = api.issuer.headers(ada.sub, READ) | {"Accept": "text/event-stream"}
     async with api.http.stream("GET", "/v1/events", headers=streaming) as stream:
         lines = stream.aiter_lines()
@@ -259,7 +261,7 @@ async def test_the_feed_shows_a_customer_what_happened_to_its_own_orders_alone(
                 break
 
 
-async def test_a_stream_ends_with_the_token_that_it_began_with(
+async def test_a_stream_ends_when_its_token_expires(
     api: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_streams, "HEARTBEAT_SECONDS", 0.2)
@@ -272,7 +274,7 @@ async def test_a_stream_ends_with_the_token_that_it_began_with(
         problem(await api.http.get("/v1/events", headers=headers), 401, "unauthenticated")
 
 
-async def test_a_consistency_token_of_anothers_order_tells_nothing_of_it(
+async def test_a_consistency_token_of_another_customers_order_reveals_nothing(
     api: Guarded, theirs: str
 ) -> None:
     ada = api.customer()
@@ -281,11 +283,11 @@ async def test_a_consistency_token_of_anothers_order_tells_nothing_of_it(
         for order_id in (theirs, "ord_x"):
             params = {"consistency_token": f"{order_id}@9"}
             patience = {"Prefer": "wait=0"}
-            answer = await ada.sends("GET", path, params=params, headers=patience)
-            assert "current_version" not in problem(answer, 404, "unknown-order")
+            response = await ada.sends("GET", path, params=params, headers=patience)
+            assert "current_version" not in problem(response, 404, "unknown-order")
 
 
-async def test_a_key_of_one_callers_is_no_key_of_anothers(api: Guarded) -> None:
+async def test_idempotency_keys_of_different_callers_are_separate(api: Guarded) -> None:
     ada, bob = api.customer(), api.customer()
     key = {"Idempotency-Key": secrets.token_hex(8)}
     paths = []
@@ -300,7 +302,7 @@ async def test_a_key_of_one_callers_is_no_key_of_anothers(api: Guarded) -> None:
     assert len(set(paths)) == 3
 
 
-# What a customer may ask
+# Commands for customers
 
 
 def body_of(tag: str) -> dict[str, Any]:
@@ -310,36 +312,34 @@ def body_of(tag: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tag", [type_of(command_type) for command_type in PUBLIC_COMMAND_TYPES])
-async def test_a_customer_sends_what_is_for_customers_and_nothing_else(
-    api: Guarded, tag: str
-) -> None:
+async def test_a_customer_can_send_only_commands_for_customers(api: Guarded, tag: str) -> None:
     ada = api.customer()
     path = await ada.opens()
     routes = [(f"{path}/commands/{tag}", body_of(tag))]
     routes += [(f"{path}/commands", {"commands": [{"type": tag, **body_of(tag)}]})]
     for route, body in routes:
-        answer = await ada.sends("POST", route, json=body)
+        response = await ada.sends("POST", route, json=body)
         operator = await api.operator().sends("POST", route, json=body)
         assert operator.status_code in (200, 409), operator.text
         if COMMAND_ROLES[tag] is Role.CUSTOMER:
-            assert answer.status_code in (200, 409), answer.text
+            assert response.status_code in (200, 409), response.text
         else:
-            assert tag in problem(answer, 403, "not-for-customers")["detail"]
+            assert tag in problem(response, 403, "not-for-customers")["detail"]
 
 
-async def test_one_command_that_is_not_for_customers_is_enough(api: Guarded) -> None:
+async def test_one_command_for_operators_rejects_a_customers_whole_batch(api: Guarded) -> None:
     ada = api.customer()
     path = await ada.opens()
     mixed = [{"type": "add-note", "text": "Hi."}, {"type": "add-item-to-order", **BAGELS}]
-    answer = await ada.sends("POST", f"{path}/commands", json={"commands": mixed})
-    problem(answer, 403, "not-for-customers")
+    response = await ada.sends("POST", f"{path}/commands", json={"commands": mixed})
+    problem(response, 403, "not-for-customers")
     amendment = body_of("amend-order")
     preview = await ada.sends("POST", f"{path}/commands/amend-order/preview", json=amendment)
     problem(preview, 403, "not-for-customers")
     assert (await ada.sends("GET", path)).json()["version"] == 1
 
 
-async def test_a_customer_opens_orders_for_itself_and_without_amounts(api: Guarded) -> None:
+async def test_a_customer_can_open_orders_only_for_itself_and_without_amounts(api: Guarded) -> None:
     ada = api.customer()
     own = {"customer_id": ada.sub, "currency": "USD"}
     for changes, named in (
@@ -347,8 +347,8 @@ async def test_a_customer_opens_orders_for_itself_and_without_amounts(api: Guard
         ({"lines": [BAGELS]}, "add-item-to-order"),
         ({"shipping_charge": 1}, "set-shipping-charge"),
     ):
-        answer = await ada.sends("POST", "/v1/orders", json={**own, **changes})
-        assert named in problem(answer, 403, "not-for-customers")["detail"]
+        response = await ada.sends("POST", "/v1/orders", json={**own, **changes})
+        assert named in problem(response, 403, "not-for-customers")["detail"]
     assert (await ada.sends("GET", "/v1/orders")).json()["items"] == []
     await ada.opens(shipping_address=ADDRESS)
     await api.operator().opens(ada, lines=BASKET["lines"], place=True)
@@ -361,30 +361,30 @@ async def test_statistics_are_for_operators(api: Guarded) -> None:
         assert (await api.operator().sends("GET", path)).status_code == 200
 
 
-async def test_a_customer_forgets_nobody(api: Guarded) -> None:
+async def test_a_customer_cannot_erase_personal_data(api: Guarded) -> None:
     ada = api.customer()
     path = f"/v1/customers/{ada.sub}/personal-data"
     problem(await ada.sends("DELETE", path), 403, "insufficient-scope")
     assert (await api.operator().sends("DELETE", path)).status_code == 200
 
 
-async def test_a_customer_is_told_what_a_customer_may_do(api: Guarded) -> None:
+async def test_a_customer_sees_only_the_commands_that_it_may_send(api: Guarded) -> None:
     ada, operator = api.customer(), api.operator()
     path = await ada.opens()
 
-    async def told(caller: Caller) -> list[list[str]]:
+    async def allowed_commands(caller: Caller) -> list[list[str]]:
         order = (await caller.sends("GET", path)).json()
         page = (await caller.sends("GET", "/v1/orders", params={"customer_id": ada.sub})).json()
         now = (await caller.sends("GET", f"{path}/commands")).json()["commands"]
-        refused = await caller.sends("POST", f"{path}/commands/place-order")
+        rejected = await caller.sends("POST", f"{path}/commands/place-order")
         return [
             order["allowed_commands"],
             page["items"][0]["allowed_commands"],
             [command["type"] for command in now],
-            problem(refused, 409, "no-lines")["allowed_commands"],
+            problem(rejected, 409, "no-lines")["allowed_commands"],
         ]
 
-    everything, hers = await told(operator), await told(ada)
+    everything, hers = await allowed_commands(operator), await allowed_commands(ada)
     assert "add-item-to-order" in everything[0]
     for all_, own in zip(everything, hers, strict=True):
         assert own == [command for command in all_ if COMMAND_ROLES[command] is Role.CUSTOMER]
@@ -393,18 +393,18 @@ async def test_a_customer_is_told_what_a_customer_may_do(api: Guarded) -> None:
     assert (await ada.sends("GET", path)).json() == {**whole, "allowed_commands": hers[0]}
 
 
-async def test_a_subject_that_cannot_be_a_customers_is_refused(api: Guarded) -> None:
+async def test_a_token_whose_subject_is_no_customer_id_is_rejected(api: Guarded) -> None:
     for sub in ("", "a b", "a/b", "x" * 256):
-        answer = await Caller(api, sub, READ).sends("GET", "/v1/orders")
-        assert "sub" in problem(answer, 401, "unauthenticated")["detail"]
+        response = await Caller(api, sub, READ).sends("GET", "/v1/orders")
+        assert "sub" in problem(response, 401, "unauthenticated")["detail"]
     robot = await api.operator("robot@clients").sends("GET", "/v1/orders")
     assert robot.status_code == 200
 
 
-# With something away
+# With a server unavailable
 
 
-async def test_with_the_log_away_a_customer_goes_on_and_learns_no_more(
+async def test_without_postgres_a_customer_continues_and_learns_nothing_of_others(
     orderly: Running, api: Guarded, theirs: str
 ) -> None:
     ada = api.customer()
@@ -416,11 +416,11 @@ async def test_with_the_log_away_a_customer_goes_on_and_learns_no_more(
         taken = await ada.sends("POST", f"{path}/commands/add-note", json={"text": "Still here."})
         assert taken.status_code == 200, taken.text
         for order_id in (theirs, "ord_x"):
-            answer = await mallory.sends("GET", f"/v1/orders/{order_id}")
-            problem(answer, 503, "storage-unavailable")
+            response = await mallory.sends("GET", f"/v1/orders/{order_id}")
+            problem(response, 503, "storage-unavailable")
 
 
-async def test_with_the_engine_away_a_customer_reads_on_and_learns_no_more(
+async def test_without_temporal_a_customer_reads_and_learns_nothing_of_others(
     api: Guarded, theirs: str
 ) -> None:
     ada = api.customer()
@@ -430,17 +430,17 @@ async def test_with_the_engine_away_a_customer_reads_on_and_learns_no_more(
         api = Guarded(http, api.issuer, api.settings)
         assert (await Caller(api, ada.sub, ada.scope).sends("GET", path)).status_code == 200
         for order_id in (theirs, "ord_x"):
-            answer = await api.customer().sends("GET", f"/v1/orders/{order_id}")
-            problem(answer, 503, "temporal-unavailable")
+            response = await api.customer().sends("GET", f"/v1/orders/{order_id}")
+            problem(response, 503, "temporal-unavailable")
 
 
-async def test_without_any_keys_nobody_is_called_a_stranger(orderly: Running) -> None:
+async def test_without_signing_keys_the_response_is_503_and_not_401(orderly: Running) -> None:
     async with issuing(ec_key()) as issuer:
         issuer.status = 500
         settings = Settings(
             postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
         )
         async with run_api(orderly.client, settings) as http:
-            answer = await http.get("/v1/orders", headers=issuer.headers("ada"))
-            problem(answer, 503, "signing-keys-unavailable")
-            assert int(answer.headers["Retry-After"]) > 0
+            response = await http.get("/v1/orders", headers=issuer.headers("ada"))
+            problem(response, 503, "signing-keys-unavailable")
+            assert int(response.headers["Retry-After"]) > 0

@@ -1,4 +1,4 @@
-"""Every mistake a caller can make gets its own answer, which names it, and changes nothing."""
+"""Every invalid request gets a problem that names the mistake, and changes nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def line(**changes: Any) -> dict[str, Any]:
         ([], "#"),
     ],
 )
-async def test_a_malformed_order_is_refused_by_the_name_of_its_field(
+async def test_a_malformed_order_is_rejected_with_the_name_of_its_field(
     http: httpx.AsyncClient, body: Any, pointer: str
 ) -> None:
     response = await http.post("/v1/orders", json=body)
@@ -72,7 +72,7 @@ async def test_every_bad_line_of_a_basket_is_named(http: httpx.AsyncClient) -> N
         ({"currency": "EUR"}, "currency-mismatch", "#/lines/1/currency"),
     ],
 )
-async def test_a_basket_that_breaks_a_rule_is_refused_whole_and_starts_no_workflow(
+async def test_a_basket_that_breaks_a_rule_is_rejected_and_starts_no_workflow(
     orderly: Running, changes: dict[str, Any], code: str, pointer: str
 ) -> None:
     key = secrets.token_hex(8)
@@ -83,18 +83,18 @@ async def test_a_basket_that_breaks_a_rule_is_refused_whole_and_starts_no_workfl
     good = await orderly.http.post("/v1/orders", json=BASKET, headers={"Idempotency-Key": key})
     started = await orderly.client.get_workflow_handle(good.json()["order_id"]).describe()
     assert good.status_code == 201
-    assert started.history_length <= 12, "the refused request must not have started it"
+    assert started.history_length <= 12, "the rejected request must not have started it"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"a": NaN', b"null", b"[" * 5_000])
-async def test_what_is_not_json_is_refused(http: httpx.AsyncClient, content: bytes) -> None:
+async def test_a_body_that_is_not_json_is_rejected(http: httpx.AsyncClient, content: bytes) -> None:
     response = await http.post(
         "/v1/orders", content=content, headers={"Content-Type": "application/json"}
     )
     assert problem(response, 422, "malformed-request")["errors"]
 
 
-async def test_a_body_of_a_megabyte_is_refused_before_it_is_read_to_its_end(
+async def test_a_large_body_is_rejected_before_it_is_read_completely(
     http: httpx.AsyncClient,
 ) -> None:
     note = {"text": "x" * 1_000_000}
@@ -116,7 +116,7 @@ async def test_a_body_of_a_megabyte_is_refused_before_it_is_read_to_its_end(
         )
         problem(response, 413, "body-too-large")
     except httpx.TransportError:
-        pass  # It was cut off while still sending.
+        pass  # The connection was closed while the client was still sending.
     assert sent < 50 * BYTES_MAX
     assert (await shown(http, path, 3))["notes"] == []
 
@@ -169,7 +169,7 @@ async def test_a_malformed_header_is_named(
         ({"consistency_token": "mine"}, 400, "invalid-consistency-token", "consistency_token"),
     ],
 )
-async def test_a_list_that_is_asked_for_wrongly_says_by_which_parameter(
+async def test_an_invalid_list_parameter_is_named(
     http: httpx.AsyncClient, query: dict[str, str], status: int, code: str, parameter: str
 ) -> None:
     response = await http.get("/v1/orders", params=query)
@@ -197,20 +197,20 @@ async def test_list_accepts_one_status_or_several(http: httpx.AsyncClient) -> No
         assert (await http.get(f"/v1/orders?{query}")).status_code == 200
 
 
-async def test_no_version_is_beyond_all_that_there_can_be(http: httpx.AsyncClient) -> None:
+async def test_versions_have_an_upper_bound(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     for where, name in (("", "version"), ("", "min_version"), ("/history", "cursor")):
-        answer = await http.get(f"{path}{where}", params={name: str(2**31)})
-        assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == name
+        response = await http.get(f"{path}{where}", params={name: str(2**31)})
+        assert problem(response, 422, "malformed-request")["errors"][0]["parameter"] == name
 
 
 @pytest.mark.parametrize("day", ["0", "1e9", "yesterday"])
-async def test_a_day_is_written_as_one(http: httpx.AsyncClient, day: str) -> None:
-    answer = await http.get("/v1/stats/orders", params={"until": day})
-    assert problem(answer, 422, "malformed-request")["errors"][0]["parameter"] == "until"
+async def test_a_malformed_day_is_rejected(http: httpx.AsyncClient, day: str) -> None:
+    response = await http.get("/v1/stats/orders", params={"until": day})
+    assert problem(response, 422, "malformed-request")["errors"][0]["parameter"] == "until"
 
 
-async def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_takes(
+async def test_an_unsupported_method_gets_the_allowed_ones(
     http: httpx.AsyncClient,
 ) -> None:
     for path, methods in (("/v1/orders", "GET, POST"), ("/v1/orders/ord_x/commands", "GET, POST")):
@@ -218,16 +218,16 @@ async def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_t
     assert (await http.put("/healthz")).headers["Allow"] == "GET"
 
 
-async def test_an_unknown_type_is_told_of_without_being_quoted(http: httpx.AsyncClient) -> None:
+async def test_an_unknown_type_is_reported_without_quoting_it(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     batch = {"commands": [{"type": "my-secret"}]}
-    answer = await http.post(f"{path}/commands", json=batch)
-    (error,) = problem(answer, 422, "malformed-request")["errors"]
-    assert "my-secret" not in answer.text
+    response = await http.post(f"{path}/commands", json=batch)
+    (error,) = problem(response, 422, "malformed-request")["errors"]
+    assert "my-secret" not in response.text
     assert "'place-order'" in error["detail"]
 
 
-async def test_the_caller_s_request_id_and_trace_come_back(http: httpx.AsyncClient) -> None:
+async def test_the_response_has_the_callers_request_id_and_trace(http: httpx.AsyncClient) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"X-Request-Id": "req-1", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     response = await http.get("/v1/orders/ord_x", headers=headers)
@@ -248,7 +248,7 @@ async def test_without_a_worker_the_outcome_is_unknown_and_the_key_settles_it(
     assert response.headers["Retry-After"] == "1"
 
 
-async def test_a_bug_is_a_500_that_tells_nothing_of_its_inside(
+async def test_a_bug_is_a_500_without_internal_details(
     orderly: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> None:

@@ -38,7 +38,7 @@ async def test_browsers_are_not_allowed_to_call_from_other_origins(http: httpx.A
     path = await opened(http)
     origin = {"Origin": "https://shop.example"}
     preflight = {**origin, "Access-Control-Request-Method": "POST"}
-    answers = [
+    responses = [
         await http.options("/v1/orders", headers=preflight),
         await http.options(f"{path}/commands/add-note", headers=preflight),
         await http.get(path, headers=origin),
@@ -47,16 +47,16 @@ async def test_browsers_are_not_allowed_to_call_from_other_origins(http: httpx.A
         await http.post("/v1/orders", json=BASKET, headers=origin),
         await http.post("/v1/orders", json={}, headers=origin),
     ]
-    for answer in answers:
-        assert [name for name in answer.headers if name.startswith("access-control")] == []
-    assert [answer.status_code for answer in answers[:2]] == [405, 405]
+    for response in responses:
+        assert [name for name in response.headers if name.startswith("access-control")] == []
+    assert [response.status_code for response in responses[:2]] == [405, 405]
 
 
 async def test_every_response_has_the_request_id(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     await shown(http, path, 3)
     named, note = {"X-Request-Id": "req-1"}, {"text": "hi"}
-    answers = [
+    responses = [
         await http.get("/healthz", headers=named),
         await http.get("/nowhere", headers=named),
         await http.get(path, headers={**named, "If-None-Match": "*"}),
@@ -73,7 +73,7 @@ async def test_every_response_has_the_request_id(http: httpx.AsyncClient) -> Non
             headers={**named, "Content-Type": "application/json"},
         ),
     ]
-    assert [answer.status_code for answer in answers] == [
+    assert [response.status_code for response in responses] == [
         *(200, 404, 304, 201, 200, 202, 422, 415, 413),
     ]
-    assert {answer.headers["X-Request-Id"] for answer in answers} == {"req-1"}
+    assert {response.headers["X-Request-Id"] for response in responses} == {"req-1"}

@@ -27,22 +27,22 @@ REQUESTS = "orderly_http_request_duration_seconds_count"
 
 @pytest.fixture
 async def http(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The API alone, on a database where nobody projects."""
+    """The API alone, on a database without a projector."""
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         yield http
 
 
 async def scraped(http: httpx.AsyncClient) -> list[Sample]:
-    answer = await http.get("/metrics")
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    families = list(text_string_to_metric_families(answer.text))
+    response = await http.get("/metrics")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    families = list(text_string_to_metric_families(response.text))
     assert all(family.documentation for family in families)
     return [sample for family in families for sample in family.samples]
 
 
 async def measured(http: httpx.AsyncClient, name: str, **labels: str) -> float:
-    """The one sample of this name with these labels among its own; 0 if there is none."""
+    """The value of the only sample with this name and at least these labels; 0 if there is none."""
     values = [
         sample.value
         for sample in await scraped(http)
@@ -94,7 +94,7 @@ async def test_freshness_is_a_histogram(
     for _ in range(3):
         await publish(pool, new_order_id(), 1, OPENED, BAGELS)
         await project_all(dsn)
-    assert await buckets() == {**dict.fromkeys(bounds, 0), "+Inf": 6}, "they are of long ago"
+    assert await buckets() == {**dict.fromkeys(bounds, 0), "+Inf": 6}, "the events are old"
     await pool.execute(
         "UPDATE projection_checkpoints SET freshness = '{1,2,0,0,0,0,0,0,0,0,0,0,0}'"
         " WHERE projection = $1 AND slice = 7",
@@ -132,7 +132,7 @@ async def test_metrics_show_the_age_of_the_watermark(
         began = await connection.fetchval("SELECT now()")
         while (await pool.fetchval("SELECT clock_timestamp()") - began).total_seconds() < 1:
             await asyncio.sleep(0.05)
-        assert await measured(http, age) < 1, "who only reads holds nobody back"
+        assert await measured(http, age) < 1, "a reading transaction holds back no projection"
 
 
 async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> None:
@@ -158,8 +158,8 @@ async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> No
 
 async def test_metrics_respond_without_postgres(temporal: WorkflowEnvironment) -> None:
     async with run_api(temporal.client, Settings(postgres_dsn=NOBODY)) as http:
-        answer = await http.get("/v1/stats/orders")
-        assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
+        response = await http.get("/v1/stats/orders")
+        assert (response.status_code, response.json()["code"]) == (503, "storage-unavailable")
         assert await measured(http, "orderly_postgres_up") == 0
         failed = {"route": "/v1/stats/orders", "status": "503"}
         assert await measured(http, REQUESTS, **failed) >= 1

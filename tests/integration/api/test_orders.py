@@ -53,7 +53,7 @@ async def test_every_command_has_a_route_of_its_own(http: httpx.AsyncClient) -> 
     assert {f"/v1/orders/{{order_id}}/commands/{type_of(c)}" for c in COMMAND_TYPES[1:]} <= {*paths}
 
 
-async def test_a_draft_takes_its_commands_one_by_one(http: httpx.AsyncClient) -> None:
+async def test_a_draft_accepts_commands_one_by_one(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     address = {"name": "Zoe", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "US"}
     sent: list[tuple[str, dict[str, Any], str]] = [
@@ -75,7 +75,7 @@ async def test_a_draft_takes_its_commands_one_by_one(http: httpx.AsyncClient) ->
         assert response.headers["ETag"] == f'"{version}"'
 
 
-async def test_several_commands_are_carried_out_together_or_not_at_all(
+async def test_a_batch_is_executed_completely_or_not_at_all(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
@@ -88,13 +88,13 @@ async def test_several_commands_are_carried_out_together_or_not_at_all(
     assert [event["version"] for event in response.json()["events"]] == [4, 5, 6]
 
 
-async def test_asking_for_what_is_already_so_changes_nothing(http: httpx.AsyncClient) -> None:
+async def test_a_no_op_command_changes_nothing(http: httpx.AsyncClient) -> None:
     path = await opened(http, place=True)
     response = await http.post(f"{path}/commands/place-order")
     assert (response.status_code, response.json()["events"]) == (200, [])
 
 
-async def test_what_is_allowed_now_is_listed_with_its_schema(http: httpx.AsyncClient) -> None:
+async def test_allowed_commands_are_listed_with_their_schemas(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     version = (await http.post(f"{path}/commands/cancel-order")).json()["version"]
     await shown(http, path, version)
@@ -109,7 +109,7 @@ async def test_what_is_allowed_now_is_listed_with_its_schema(http: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("quoted", [False, True])
-async def test_a_repeated_request_gets_the_first_answer_again(
+async def test_a_repeated_request_gets_the_first_response(
     http: httpx.AsyncClient, quoted: bool
 ) -> None:
     key = secrets.token_hex(8)
@@ -134,7 +134,7 @@ async def test_a_repeated_request_gets_the_first_answer_again(
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
-async def test_a_key_with_another_payload_is_refused(http: httpx.AsyncClient) -> None:
+async def test_a_key_with_another_payload_is_rejected(http: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": secrets.token_hex(8)}
     path = (await http.post("/v1/orders", json=BASKET, headers=headers)).headers["Location"]
     other = await http.post("/v1/orders", json={**BASKET, "place": True}, headers=headers)
@@ -143,11 +143,11 @@ async def test_a_key_with_another_payload_is_refused(http: httpx.AsyncClient) ->
     assert (await shown(http, path, 3))["status"] == "draft"
 
 
-async def test_without_a_key_each_request_counts(http: httpx.AsyncClient) -> None:
+async def test_without_a_key_each_request_is_executed(http: httpx.AsyncClient) -> None:
     assert await opened(http) != await opened(http)
 
 
-async def test_a_refused_command_may_be_tried_again_under_its_key(http: httpx.AsyncClient) -> None:
+async def test_a_rejected_command_can_be_retried_under_its_key(http: httpx.AsyncClient) -> None:
     path = await opened(http, lines=[])
     headers = {"Idempotency-Key": "place"}
     refused = await http.post(f"{path}/commands/place-order", headers=headers)
@@ -160,7 +160,7 @@ async def test_a_refused_command_may_be_tried_again_under_its_key(http: httpx.As
 # Conditions and waiting
 
 
-async def test_a_stale_version_is_refused_by_the_order_itself(http: httpx.AsyncClient) -> None:
+async def test_a_stale_version_is_rejected_by_the_order_itself(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     stale = await http.post(f"{path}/commands/place-order", headers={"If-Match": '"2"'})
     document = problem(stale, 412, "version-conflict")
@@ -175,7 +175,7 @@ async def test_a_stale_version_is_refused_by_the_order_itself(http: httpx.AsyncC
     assert sorted(response.status_code for response in of_many) == [200, 412, 412, 412, 412]
 
 
-async def test_a_read_knows_what_the_caller_has_seen(http: httpx.AsyncClient) -> None:
+async def test_a_read_with_a_known_etag_is_not_modified(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     await shown(http, path, 3)
     response = await http.get(path)
@@ -188,7 +188,7 @@ async def test_a_read_knows_what_the_caller_has_seen(http: httpx.AsyncClient) ->
     assert changed.status_code == 200
 
 
-async def test_a_read_waits_for_a_command_s_token(http: httpx.AsyncClient) -> None:
+async def test_a_read_waits_for_a_consistency_token(http: httpx.AsyncClient) -> None:
     for _ in range(5):
         answer = (await http.post("/v1/orders", json=BASKET)).json()
         token = {"consistency_token": answer["consistency_token"]}
@@ -198,7 +198,9 @@ async def test_a_read_waits_for_a_command_s_token(http: httpx.AsyncClient) -> No
         assert listed.json()["items"][0]["order_id"] == answer["order_id"]
 
 
-async def test_a_read_that_waits_in_vain_says_how_far_the_view_is(http: httpx.AsyncClient) -> None:
+async def test_a_read_that_times_out_reports_the_version_of_the_view(
+    http: httpx.AsyncClient,
+) -> None:
     path = await opened(http)
     await shown(http, path, 3)
     late = await http.get(path, params={"min_version": 4}, headers={"Prefer": "wait=0"})
@@ -209,7 +211,7 @@ async def test_a_read_that_waits_in_vain_says_how_far_the_view_is(http: httpx.As
 # Reads
 
 
-async def test_the_history_says_what_happened_when_and_who_asked(http: httpx.AsyncClient) -> None:
+async def test_the_history_has_each_event_with_its_time_and_actor(http: httpx.AsyncClient) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     path = await opened(http)
     await http.post(
@@ -277,7 +279,7 @@ async def test_lists_filter_sort_and_page_without_skipping_or_repeating(
     assert await count(external_reference="none") == 0
 
 
-async def test_the_service_says_whether_it_lives_and_can_serve(http: httpx.AsyncClient) -> None:
+async def test_liveness_and_readiness_are_reported(http: httpx.AsyncClient) -> None:
     assert (await http.get("/healthz")).json() == {"status": "alive"}
     ready = await http.get("/readyz")
     assert (ready.status_code, ready.json()["ready"]) == (200, True)

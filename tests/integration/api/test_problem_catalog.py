@@ -9,16 +9,16 @@ from tests.support.api_requests import BASKET, problem
 
 
 async def test_the_type_of_a_problem_is_the_address_of_its_page(http: httpx.AsyncClient) -> None:
-    refused = [
+    rejected = [
         await http.get("/v1/orders/ord_x"),
         await http.get("/nowhere"),
         await http.post("/v1/orders", json={}),
         await http.post("/v1/orders", json={**BASKET, "lines": [], "place": True}),
     ]
-    assert [r.json()["code"] for r in refused] == [
+    assert [r.json()["code"] for r in rejected] == [
         *("unknown-order", "not-found", "malformed-request", "no-lines"),
     ]
-    for response in refused:
+    for response in rejected:
         document = response.json()
         page = await http.get(document["type"])
         assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""Tokens: who signed one, for whom and when, and where the keys to tell come from."""
+"""Tokens: verification of signature and claims, and fetching the issuer's keys."""
 
 from __future__ import annotations
 
@@ -55,37 +55,35 @@ async def by_secret() -> AsyncIterator[Verifier]:
 
 
 def encoded(*parts: object) -> str:
-    """Parts of a token: texts as they are, all else as JSON."""
+    """The parts of a token: strings as they are, anything else as JSON."""
     words = [part if isinstance(part, str) else json.dumps(part) for part in parts]
     return ".".join(base64.urlsafe_b64encode(w.encode()).decode().rstrip("=") for w in words)
 
 
-async def told(verifier: Verifier, token: str) -> tuple[str, Set[str]]:
-    """Whose a token is, and what it allows."""
-    believed = await verifier.verify(token)
-    return believed.subject, believed.scopes
+async def claims_of(verifier: Verifier, token: str) -> tuple[str, Set[str]]:
+    """The subject and the scopes of a token."""
+    verified = await verifier.verify(token)
+    return verified.subject, verified.scopes
 
 
-# Good ones
+# Valid tokens
 
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RS256", "ES256"])
-async def test_a_token_of_the_issuers_is_believed(
-    issuer: Issuer, verifier: Verifier, key: Key
-) -> None:
-    assert await told(verifier, issuer.token(key)) == ADA
+async def test_a_token_of_the_issuer_is_valid(issuer: Issuer, verifier: Verifier, key: Key) -> None:
+    assert await claims_of(verifier, issuer.token(key)) == ADA
     several = issuer.token(key, aud=["other", AUDIENCE], nbf=int(time.time()), jti="1", more={})
-    assert await told(verifier, several) == ADA
+    assert await claims_of(verifier, several) == ADA
     assert issuer.asked == 1
 
 
-async def test_a_little_difference_between_clocks_is_none(
+async def test_small_differences_between_clocks_are_tolerated(
     issuer: Issuer, verifier: Verifier
 ) -> None:
     now, little = int(time.time()), LEEWAY_SECONDS // 2
-    # What is too early only gets better; what is too late has a few seconds to come here.
-    assert await told(verifier, issuer.token(nbf=now + little, iat=now + little)) == ADA
-    assert await told(verifier, issuer.token(exp=now - 1)) == ADA
+    # An early token becomes valid; a late one may have expired on the way.
+    assert await claims_of(verifier, issuer.token(nbf=now + little, iat=now + little)) == ADA
+    assert await claims_of(verifier, issuer.token(exp=now - 1)) == ADA
 
 
 @pytest.mark.parametrize(
@@ -100,27 +98,27 @@ async def test_a_little_difference_between_clocks_is_none(
 async def test_scopes_are_read_as_identity_providers_send_them(
     issuer: Issuer, verifier: Verifier, without: str, claims: dict[str, Any]
 ) -> None:
-    assert await told(verifier, issuer.token(without=without, **claims)) == ADA
+    assert await claims_of(verifier, issuer.token(without=without, **claims)) == ADA
 
 
 async def test_a_single_key_needs_no_id(issuer: Issuer, verifier: Verifier) -> None:
     published = RSA.jwk()
     del published["kid"]
     issuer.document = {"keys": [published]}
-    assert await told(verifier, issuer.token(RSA)) == ADA
+    assert await claims_of(verifier, issuer.token(RSA)) == ADA
     claims = jwt.decode(issuer.token(RSA), options={"verify_signature": False})
-    assert await told(verifier, jwt.encode(claims, RSA.private, "RS256")) == ADA
+    assert await claims_of(verifier, jwt.encode(claims, RSA.private, "RS256")) == ADA
     with pytest.raises(InvalidToken, match="alg"):
         await verifier.verify(issuer.token(EC))
 
 
 async def test_a_token_without_a_scope_allows_nothing(issuer: Issuer, verifier: Verifier) -> None:
-    assert await told(verifier, issuer.token(without="scope")) == ("ada", set())
+    assert await claims_of(verifier, issuer.token(without="scope")) == ("ada", set())
 
 
 async def test_a_shared_secret_signs_and_verifies_for_development(by_secret: Verifier) -> None:
     token = issue_token(SHARED, "ada", "orders:write orders:read", 60)
-    assert await told(by_secret, token) == ADA
+    assert await claims_of(by_secret, token) == ADA
     others = issue_token(replace(SHARED, secret=SECRET[::-1]), "ada", "orders:read", 60)
     with pytest.raises(InvalidToken, match="signature"):
         await by_secret.verify(others)
@@ -129,11 +127,11 @@ async def test_a_shared_secret_signs_and_verifies_for_development(by_secret: Ver
         await by_secret.verify(signed_by_a_key)
 
 
-# Bad ones
+# Invalid tokens
 
 
 def with_the_public_key_as_a_secret(issuer: Issuer) -> str:
-    """Key confusion: whoever takes the algorithm from the token takes this for a good one."""
+    """Key confusion: valid for a verifier that takes the algorithm from the token."""
     public = RSA.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     claims = jwt.decode(issuer.token(), options={"verify_signature": False})
     signing_input = encoded({"alg": "HS256", "kid": RSA.key_id}, claims)
@@ -192,23 +190,21 @@ BAD: dict[str, tuple[Callable[[Issuer], str], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-async def test_a_bad_token_is_told_what_is_wrong_with_it_and_not_quoted(
+async def test_an_invalid_token_gets_a_reason_that_quotes_none_of_it(
     issuer: Issuer, verifier: Verifier, kind: str
 ) -> None:
     make, words = BAD[kind]
     token = make(issuer)
-    with pytest.raises(InvalidToken, match=words) as refused:
+    with pytest.raises(InvalidToken, match=words) as rejected:
         await verifier.verify(token)
-    said = str(refused.value)
-    assert not any(part and part in said for part in token.split("."))
-    # It goes into a quoted string of a header.
-    assert said.isascii() and not set(said) & set('"\\\r\n')
+    reason = str(rejected.value)
+    assert not any(part and part in reason for part in token.split("."))
+    # It is put into a quoted string of a header.
+    assert reason.isascii() and not set(reason) & set('"\\\r\n')
 
 
 @given(st.binary().map(lambda header: header.decode("latin-1")))
-async def test_whatever_is_sent_instead_of_a_token_is_a_bad_token(
-    by_secret: Verifier, text: str
-) -> None:
+async def test_arbitrary_text_is_an_invalid_token(by_secret: Verifier, text: str) -> None:
     with pytest.raises(InvalidToken):
         await by_secret.verify(text)
 
@@ -220,7 +216,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "typ"]), JSON))
-async def test_whatever_is_in_its_header_a_forged_token_is_a_bad_token(
+async def test_a_forged_token_is_invalid_with_any_header(
     by_secret: Verifier, header: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidToken):
@@ -228,7 +224,7 @@ async def test_whatever_is_in_its_header_a_forged_token_is_a_bad_token(
 
 
 @given(st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "scope"]), JSON)
-async def test_whatever_the_issuer_claims_is_a_token_or_a_bad_one(
+async def test_any_claims_of_the_issuer_are_valid_or_rejected(
     by_secret: Verifier, name: str, value: Any
 ) -> None:
     now = int(time.time())
@@ -240,11 +236,11 @@ async def test_whatever_the_issuer_claims_is_a_token_or_a_bad_one(
         assert isinstance((await by_secret.verify(token)).subject, str)
 
 
-# The keys
+# Signing keys
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -274,7 +270,7 @@ async def test_a_new_key_is_fetched_when_the_first_token_names_it(
     assert issuer.asked == 2
 
 
-async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_kept(
+async def test_a_revoked_key_is_accepted_only_until_the_next_refresh(
     issuer: Issuer, keys: KeySet, clock: Clock
 ) -> None:
     assert await keys.find(RSA.key_id)
@@ -286,7 +282,7 @@ async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_kept(
     assert await keys.find(EC.key_id)
 
 
-async def test_a_flood_of_unknown_keys_is_not_a_flood_of_questions(
+async def test_many_unknown_keys_cause_few_fetches(
     issuer: Issuer, keys: KeySet, clock: Clock
 ) -> None:
     assert await keys.find(RSA.key_id)
@@ -297,15 +293,13 @@ async def test_a_flood_of_unknown_keys_is_not_a_flood_of_questions(
     assert issuer.asked == 3
 
 
-async def test_of_many_first_tokens_at_once_one_fetches_the_keys(
-    issuer: Issuer, keys: KeySet
-) -> None:
+async def test_concurrent_first_tokens_fetch_the_keys_once(issuer: Issuer, keys: KeySet) -> None:
     assert all(await asyncio.gather(*(keys.find(RSA.key_id) for _ in range(50))))
     assert issuer.asked == 1
 
 
 @pytest.mark.parametrize("status", [500, 302, 404])
-async def test_known_keys_are_used_while_the_issuer_is_away(
+async def test_known_keys_stay_in_use_while_the_issuer_is_unavailable(
     issuer: Issuer, keys: KeySet, clock: Clock, status: int
 ) -> None:
     assert await keys.find(RSA.key_id)
@@ -314,7 +308,7 @@ async def test_known_keys_are_used_while_the_issuer_is_away(
         clock.now += REFRESH_SECONDS
         assert await keys.find(RSA.key_id)
     assert issuer.asked == 4
-    # Of any other nobody can say whether it is good.
+    # Tokens with any other key cannot be verified.
     clock.now += RETRY_SECONDS
     with pytest.raises(JwksUnavailable):
         await keys.find("unknown")
@@ -323,7 +317,7 @@ async def test_known_keys_are_used_while_the_issuer_is_away(
     assert await keys.find("unknown") is None
 
 
-async def test_without_any_keys_nobody_can_say_until_the_issuer_is_back(
+async def test_without_keys_no_token_can_be_verified_until_the_issuer_responds(
     issuer: Issuer, keys: KeySet, clock: Clock
 ) -> None:
     issuer.status = 503
@@ -336,13 +330,13 @@ async def test_without_any_keys_nobody_can_say_until_the_issuer_is_back(
     assert await keys.find(RSA.key_id)
 
 
-async def test_an_issuer_that_cannot_be_reached_is_away() -> None:
+async def test_an_unreachable_issuer_is_unavailable() -> None:
     async with httpx.AsyncClient() as http:
         with pytest.raises(JwksUnavailable):
             await KeySet("http://127.0.0.1:1/jwks.json", http).find("any")
 
 
-async def test_keys_for_something_else_are_no_keys(issuer: Issuer, keys: KeySet) -> None:
+async def test_keys_for_other_purposes_are_ignored(issuer: Issuer, keys: KeySet) -> None:
     short, sealing = rsa_key(1024), rsa_key()
     shared = {"kty": "oct", "k": "c2VjcmV0" * 8, "kid": "shared", "alg": "HS256"}
     issuer.others = [short.jwk(), sealing.jwk(use="enc"), shared, {"kty": "?"}, {**EC.jwk()}]
@@ -353,7 +347,7 @@ async def test_keys_for_something_else_are_no_keys(issuer: Issuer, keys: KeySet)
 
 
 @pytest.mark.parametrize("nothing", [[], {"keys": []}, {"keys": "none"}, {"keys": [7]}, 7, None])
-async def test_an_answer_without_keys_takes_none_away(
+async def test_a_response_without_keys_keeps_the_known_ones(
     issuer: Issuer, keys: KeySet, clock: Clock, nothing: Any
 ) -> None:
     assert await keys.find(RSA.key_id)

@@ -1,4 +1,4 @@
-"""Every acknowledged command counts once: sent twice, across runs, after the end, and reopened."""
+"""Every acknowledged command is executed once: sent twice, across runs, after the end, reopened."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ async def test_commands_sent_twice_at_once_are_applied_once(orderly: Running, co
     assert len({envelope.metadata.command_id for envelope in stream}) == count + 1
     runs = await runs_of(orderly.client, order_id)
     assert len(runs) > count // 300
-    # Of the whole; the timer before continue-as-new takes its time, in which commands go on.
+    # Of the whole: commands are executed while the timer before continue-as-new runs.
     assert max(len(run.events) for run in runs) < 5 * HISTORY_EVENTS_SUGGESTED_MAX
     await assert_replays(runs)
 
 
-async def test_a_repeated_key_gets_the_first_answer_in_the_run_and_in_later_ones(
+async def test_a_repeated_key_gets_the_first_result_in_this_run_and_later_ones(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
@@ -65,7 +65,7 @@ async def test_a_repeated_key_gets_the_first_answer_in_the_run_and_in_later_ones
     assert await gateway.execute(opening(order_id), WAIT_SECONDS) == first_opening
 
 
-async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_and_after_the_end(
+async def test_a_key_with_another_payload_is_rejected_in_every_run_and_after_the_end(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
@@ -85,7 +85,7 @@ async def test_a_key_with_another_payload_is_refused_in_the_run_in_later_ones_an
     )
 
 
-async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> None:
+async def test_an_ended_order_responds_from_the_log(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     first_opening = await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
     note = await gateway.execute(message(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
@@ -98,9 +98,9 @@ async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> 
     assert same(repeated, note)
     already_so = await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
     assert (already_so.version, already_so.event_types) == (4, [])
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(Rejected) as rejected:
         await gateway.execute(message(order_id, PlaceOrder()), WAIT_SECONDS)
-    assert refused.value.rejection.code == "not-allowed-now"
+    assert rejected.value.rejection.code == "not-allowed-now"
     with pytest.raises(Rejected) as stale:
         await gateway.execute(
             message(order_id, AddNote(text="late"), expected_versions=[3]), WAIT_SECONDS
@@ -111,7 +111,7 @@ async def test_after_the_end_an_order_answers_from_the_log(orderly: Running) -> 
     assert not await is_running(orderly, order_id)
 
 
-async def test_an_order_reopened_by_two_at_once_is_reopened_once(orderly: Running) -> None:
+async def test_an_order_reopened_concurrently_is_reopened_once(orderly: Running) -> None:
     for _ in range(5):
         order_id, gateway = new_order_id(), orderly.gateway
         await gateway.execute(opening(order_id), WAIT_SECONDS)
@@ -146,7 +146,7 @@ async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: R
 
 
 def same(one: CommandResult, other: CommandResult) -> bool:
-    """But for the attempt that got it first, which the log does not keep."""
+    """Compares all but the first attempt's id, which the log does not store."""
     return one.model_copy(update={"attempt_id": None}) == other.model_copy(
         update={"attempt_id": None}
     )
@@ -158,7 +158,7 @@ async def refuses_key(orderly: Running, sent: CommandMessage) -> None:
 
 
 async def continue_as_new(orderly: Running, order_id: str) -> None:
-    """Sends commands that change nothing until the order goes on in a new run."""
+    """Sends no-op commands until the order continues as new."""
     handle = orderly.client.get_workflow_handle(order_id)
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(60):
