@@ -75,7 +75,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app = Api(
         title="orderly",
         version="1",
-        description="Orders take commands that carry intent, and never forget what happened.",
+        description="An order service: commands change orders, and every change is an event.",
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,

@@ -14,7 +14,7 @@ from typing import Any
 
 from api.auth.permissions import OPERATE, SCHEMES
 from api.problems.catalog import PROBLEM_TYPES, RETRYABLE_STATUSES, RouteKind
-from api.problems.handlers import MEDIA_TYPE, ProblemDocument
+from api.problems.handlers import MEDIA_TYPE, ProblemDetails
 from api.webhooks.payloads import CallbackEvent
 
 Json = dict[str, Any]
@@ -83,7 +83,7 @@ def complete_document(document: Json) -> Json:
     examples = json.loads(EXAMPLES.read_text())
     components = document["components"]
     schemas = components["schemas"]
-    for model in (ProblemDocument, CallbackEvent):  # No route declares these to FastAPI.
+    for model in (ProblemDetails, CallbackEvent):  # No route declares these to FastAPI.
         schemas |= _schemas(model.model_json_schema(ref_template=_ref("schemas", "{model}")))
     components["securitySchemes"] = SCHEMES
     components["headers"] = {name: _header(name, text) for name, text in _HEADERS.items()}
@@ -125,7 +125,7 @@ def _header(name: str, description: str) -> Json:
 
 
 def _problem(status: int, examples: Json) -> Json:
-    content: Json = {"schema": {"$ref": _ref("schemas", ProblemDocument.__name__)}}
+    content: Json = {"schema": {"$ref": _ref("schemas", ProblemDetails.__name__)}}
     if str(status) in examples:
         content["examples"] = examples[str(status)]
     codes = sorted(one.code for one in PROBLEM_TYPES.values() if one.status == status and one.on)

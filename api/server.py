@@ -12,7 +12,7 @@ from api.context import RequestContext, new_context
 from api.limits.load_shedding import PLACE, READS, Slot
 from api.monitoring.metrics import record_request
 from api.problems.catalog import HEADERS_TIMEOUT, HEADERS_TOO_LARGE, INVALID_HTTP, OVERLOADED
-from api.problems.handlers import MEDIA_TYPE, document_of
+from api.problems.handlers import MEDIA_TYPE, problem_details
 from api.problems.problem import Problem
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -26,7 +26,7 @@ class _CannedResponse:
     """An answer that is ready, but for what it says of the one request."""
 
     def __init__(self, problem: Problem) -> None:
-        document = document_of(problem, new_context({}), "")
+        document = problem_details(problem, new_context({}), "")
         self._document = document.model_dump(mode="json", exclude_none=True)
         head = [
             f"HTTP/1.1 {problem.type.status} {problem.type.code}",

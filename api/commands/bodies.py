@@ -12,7 +12,7 @@ from api.personal_data import (
     SetBillingAddress,
     SetShippingAddress,
 )
-from api.problems.handlers import ProblemDocument
+from api.problems.handlers import ProblemDetails
 from orders.commands import (
     UNASSIGNED,
     AddItemToOrder,
@@ -123,7 +123,7 @@ class AsyncCommand(BaseModel):
     href: str = Field(description="the address to poll for the result")
     state: Literal["pending", "done", "rejected"]
     result: CommandResult | None = Field(None, description="if `done`")
-    problem: ProblemDocument | None = Field(None, description="if `rejected`, why")
+    problem: ProblemDetails | None = Field(None, description="if `rejected`, why")
 
 
 class AmendmentPreview(BaseModel):

@@ -15,7 +15,7 @@ from api.gateway.command_message import CommandMessage
 from api.gateway.command_status import command_status
 from api.problems.catalog import UNKNOWN_COMMAND
 from api.problems.errors import IdempotencyKeyReused
-from api.problems.handlers import PROBLEMS, document_of, problem_of
+from api.problems.handlers import PROBLEMS, problem_details, problem_of
 from api.problems.problem import Problem
 from orders.text import Id
 from workflows import messages
@@ -99,7 +99,7 @@ def _async_command(
 
 
 def _rejected(command: AsyncCommand, request: Request, problem: Problem) -> AsyncCommand:
-    document = document_of(problem, context_of(request), request.url.path)
+    document = problem_details(problem, context_of(request), request.url.path)
     return command.model_copy(update={"state": "rejected", "problem": document})
 
 

@@ -36,7 +36,7 @@ MEDIA_TYPE = "application/problem+json"
 UPGRADE_SECONDS = 10
 
 
-class ProblemDocument(BaseModel):
+class ProblemDetails(BaseModel):
     """RFC 9457, with a stable `code` for programs; `type` is the address of its description."""
 
     type: str
@@ -160,9 +160,9 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, Problem(catalog.INTERNAL_ERROR))
 
 
-def document_of(problem: Problem, context: RequestContext, instance: str) -> ProblemDocument:
+def problem_details(problem: Problem, context: RequestContext, instance: str) -> ProblemDetails:
     """The document of a problem in one request; `instance` is the path of that request."""
-    return ProblemDocument(
+    return ProblemDetails(
         type=problem.type.uri,
         title=problem.type.title,
         status=problem.type.status,
@@ -178,7 +178,7 @@ def document_of(problem: Problem, context: RequestContext, instance: str) -> Pro
 
 
 def problem_response(request: Request, problem: Problem) -> JSONResponse:
-    document = document_of(problem, context_of(request), request.url.path)
+    document = problem_details(problem, context_of(request), request.url.path)
     return JSONResponse(
         document.model_dump(exclude_none=True),
         status_code=problem.type.status,
@@ -191,7 +191,7 @@ def problem_response(request: Request, problem: Problem) -> JSONResponse:
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem document (RFC 9457)",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
     }
 }
 

@@ -35,7 +35,7 @@ class HistoryQuery(ConsistencyQuery):
     cursor: Annotated[
         int, Field(ge=0, le=VERSION_MAX, description="`next` of the page before: a version")
     ] = 0
-    limit: Annotated[int, Field(ge=1, le=HISTORY_MAX)] = HISTORY_MAX
+    limit: Annotated[int, Field(ge=1, le=HISTORY_MAX, description="events per page")] = HISTORY_MAX
 
 
 class HistoryEntry(BaseModel):
@@ -64,7 +64,7 @@ class OrderHistory(BaseModel):
     next: int | None
 
 
-@router.get("/{order_id}/history", summary="The history of an order", response_model=OrderHistory)
+@router.get("/{order_id}/history", summary="Get an order's history", response_model=OrderHistory)
 async def get_history(
     request: Request,
     order_id: Id,

@@ -17,7 +17,7 @@ from readside.order_view.row import OrderRow, Phase, commands_in
 
 
 class Order(OrderDocument):
-    """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
+    """An order. Amounts are integer minor units of `currency`."""
 
     shipping_address: Address | ErasedAddress | None
     billing_address: Address | ErasedAddress | None

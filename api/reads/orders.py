@@ -58,34 +58,41 @@ else:
         # In most languages a name has no minus sign.
         Annotated[Literal[_SORTS], Field(json_schema_extra={"x-enum-varnames": _SORT_NAMES})],
     )
-Total = Annotated[int | None, Field(ge=0, le=TOTAL_MAX, description="minor units")]
+Total = Annotated[int | None, Field(ge=0, le=TOTAL_MAX)]
 
 
 class OrderQuery(ConsistencyQuery, AsOfQuery):
     """The parameters of a read of one order."""
 
 
-_ORDER_HEADERS = {"If-None-Match": "an ETag you have: 304", "Prefer": PREFER}
+_ORDER_HEADERS = {
+    "If-None-Match": "ETag of the version you have; 304 if it is current",
+    "Prefer": PREFER,
+}
 
 
 class OrderListQuery(TokenQuery):
     """The filters, the sort and the page of a list."""
 
-    customer_id: CustomerId | None = None
-    status: Annotated[list[OrderStatus] | None, Field(description="any of these")] = None
-    needs_attention: Annotated[bool | None, Field(description="a step is stuck")] = None
+    customer_id: Annotated[CustomerId | None, Field(description="only orders of this customer")] = (
+        None
+    )
+    status: Annotated[list[OrderStatus] | None, Field(description="any of these statuses")] = None
+    needs_attention: Annotated[bool | None, Field(description="whether a step is stuck")] = None
     sku: Annotated[LongName | None, Field(description="a line has this SKU")] = None
-    external_reference: Name | None = None
-    placed_from: Instant | None = None
-    placed_until: Instant | None = None
-    total_from: Total = None
-    total_until: Total = None
+    external_reference: Annotated[
+        Name | None, Field(description="only orders with this reference")
+    ] = None
+    placed_from: Annotated[Instant | None, Field(description="placed at this time or later")] = None
+    placed_until: Annotated[Instant | None, Field(description="placed before this time")] = None
+    total_from: Annotated[Total, Field(description="minor units; this total or more")] = None
+    total_until: Annotated[Total, Field(description="minor units; less than this total")] = None
     sort: Annotated[
         Sort | None,
         Field(description="with a minus sign: descending; default: `-opened_at`"),
     ] = None
     cursor: Annotated[str | None, Field(description="`next` of the page before")] = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 25
+    limit: Annotated[int, Field(ge=1, le=100, description="orders per page")] = 25
 
 
 class OrderList(BaseModel):
@@ -114,9 +121,9 @@ class AllowedCommands(BaseModel):
 
 @router.get(
     "/{order_id}",
-    summary="One order",
+    summary="Get an order",
     response_model=Order,
-    responses={304: {"description": "The order has no newer version"}},
+    responses={304: {"description": "Not modified: your version is current"}},
     openapi_extra=openapi_parameters(OrderQuery, _ORDER_HEADERS),
 )
 async def get_order(request: Request, order_id: Id) -> Response:
@@ -139,9 +146,7 @@ async def get_order(request: Request, order_id: Id) -> Response:
     return _json_response(body, headers, [row])
 
 
-@router.get(
-    "/{order_id}/commands", summary="Commands that are allowed now", response_model=AllowedCommands
-)
+@router.get("/{order_id}/commands", summary="List allowed commands", response_model=AllowedCommands)
 async def get_allowed_commands(
     request: Request,
     order_id: Id,
@@ -172,7 +177,7 @@ async def get_allowed_commands(
     return _json_response(allowed.model_dump_json(), headers)
 
 
-@router.get("", summary="Orders, page by page", response_model=OrderList)
+@router.get("", summary="List orders", response_model=OrderList)
 async def list_orders(
     request: Request,
     services: ServicesDep,

@@ -78,29 +78,29 @@ class RemovedItemsQuery(PeriodQuery):
     """The days and the SKUs."""
 
     sku: Annotated[LongName | None, Field(description="only this SKU")] = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 25
+    limit: Annotated[int, Field(ge=1, le=100, description="number of SKUs")] = 25
 
 
 class AbandonedDraftsQuery(PeriodQuery):
     """The days, and how many open drafts to list."""
 
-    limit: Annotated[int, Field(ge=0, le=100, description="of `longest_idle`")] = 25
+    limit: Annotated[int, Field(ge=0, le=100, description="entries of `longest_idle`")] = 25
 
 
 class OrderStats(BaseModel):
-    """By day and currency; days without orders are left out."""
+    """Statistics by day and currency, without days that have none."""
 
     items: list[DailyOrderStats]
 
 
 class RemovedItems(BaseModel):
-    """By SKU, those of which most was taken out first."""
+    """Removals by SKU, the most removed pieces first."""
 
     items: list[RemovedItem]
 
 
 class AbandonedDrafts(BaseModel):
-    """By day, those without any left out; and the drafts of now, the longest untouched first."""
+    """Drafts by day, without days that have none; and the open drafts that are idle longest."""
 
     items: list[DailyDraftStats]
     open: int
@@ -108,12 +108,12 @@ class AbandonedDrafts(BaseModel):
 
 
 class LeadTimes(BaseModel):
-    """By day of placing, the days without any left out."""
+    """Lead times by the day of placing, without days that have none."""
 
     items: list[DailyLeadTimes]
 
 
-@router.get("/orders", summary="Orders, day by day", response_model=OrderStats)
+@router.get("/orders", summary="Daily order statistics", response_model=OrderStats)
 async def get_order_stats(
     request: Request,
     services: ServicesDep,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from orders import entities as domain
 from orders import ledger, statuses
@@ -16,8 +16,14 @@ from orders.rules.deadlines import next_deadline
 from readside.order_view.view import OrderView
 
 
-class OrderLine(BaseModel):
-    """One line. Amounts are integer minor units of the order's currency; counters are pieces."""
+class Documented(BaseModel):
+    """A part of the document; the docstrings of its fields are in the OpenAPI document, too."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class OrderLine(Documented):
+    """A line of an order. Amounts are integer minor units, counts are pieces."""
 
     line_id: str
     sku: str
@@ -28,7 +34,7 @@ class OrderLine(BaseModel):
     tax: int
     total: int
     share_of_discounts: int
-    """The line's part of the discounts on the whole order; the parts sum to them exactly."""
+    """The line's share of the discounts on the whole order; all shares add up to them exactly."""
     reserved: int
     shipped: int
     delivered: int
@@ -36,42 +42,42 @@ class OrderLine(BaseModel):
     returned: int
 
 
-class Discount(BaseModel):
-    """An amount off the whole order."""
+class Discount(Documented):
+    """A discount on the whole order. The amount is in minor units of the order's currency."""
 
     discount_id: str
     amount: int
     reason: str | None
 
 
-class Note(BaseModel):
+class Note(Documented):
     """A note on the order."""
 
     note_id: str
     text: str
 
 
-class Payment(BaseModel):
-    """The order's money so far, in minor units of its currency."""
+class Payment(Documented):
+    """The payment of an order. Amounts are integer minor units of the order's currency."""
 
     status: statuses.PaymentStatus
     method: str | None
     authorised: int
-    """In all, including what was captured or voided since."""
+    """In total, including what has been captured or voided since."""
     captured: int
     refunded: int
     voided: int
     earned: int
-    """Owed for what was shipped or paid in advance, less returns and goodwill refunds."""
+    """Due so far: for shipped or prepaid pieces, less returns and goodwill refunds."""
     capturable: int
-    """What is authorised and can still be captured."""
+    """Authorised, and can still be captured."""
     refundable: int
-    """What is captured and not refunded, nor about to be."""
+    """Captured, without refunds and pending refunds."""
     refund_pending: int
-    """Refunds that the payment service has still to confirm."""
+    """Requested refunds that the payment service has not confirmed yet."""
 
 
-class Shipment(BaseModel):
+class Shipment(Documented):
     """Pieces that are shipped together from one stock location."""
 
     shipment_id: str
@@ -81,7 +87,7 @@ class Shipment(BaseModel):
     lines: list[LineCount]
 
 
-class Return(BaseModel):
+class Return(Documented):
     """Pieces that a customer returns, and those that were received."""
 
     return_id: str
@@ -91,14 +97,14 @@ class Return(BaseModel):
     received: list[LineCount]
 
 
-class Deadline(BaseModel):
+class Deadline(Documented):
     """What happens automatically at a time unless a command comes before."""
 
     name: str
     at: datetime
 
 
-class PendingStep(BaseModel):
+class PendingStep(Documented):
     """A step that an external service has not finished; `reason` says why it is stuck."""
 
     step_id: str
@@ -106,8 +112,8 @@ class PendingStep(BaseModel):
     reason: str | None
 
 
-class OrderDocument(BaseModel):
-    """One order. Amounts are integer minor units of `currency`; `total` has all discounts off."""
+class OrderDocument(Documented):
+    """An order. Amounts are integer minor units of `currency`."""
 
     order_id: str
     version: int

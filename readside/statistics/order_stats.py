@@ -48,7 +48,7 @@ _AMOUNTS = {
 class DailyOrderStats(BaseModel):
     """How many orders of one currency reached each stage on a day (UTC), and the amounts.
 
-    Amounts are integer minor units. `placed_amount` is the orders' total when they were placed.
+    Amounts are integer minor units. `placed_amount` is the total of the orders when placed.
     """
 
     day: date
