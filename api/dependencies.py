@@ -65,10 +65,6 @@ async def get_gateway(request: Request) -> Gateway:
     return services_of(request.app).gateway
 
 
-async def get_freshness(request: Request) -> Freshness:
-    return services_of(request.app).freshness
-
-
 async def get_webhook_secret(request: Request) -> str | None:
     return services_of(request.app).webhook_secret
 
@@ -78,5 +74,4 @@ PoolDep = Annotated[asyncpg.Pool, Depends(get_pool)]
 CustomerKeysDep = Annotated[CustomerKeys, Depends(get_keys)]
 ClientDep = Annotated[Client, Depends(get_client)]
 GatewayDep = Annotated[Gateway, Depends(get_gateway)]
-FreshnessDep = Annotated[Freshness, Depends(get_freshness)]
 WebhookSecretDep = Annotated[str | None, Depends(get_webhook_secret)]
