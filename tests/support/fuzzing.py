@@ -1,4 +1,4 @@
-"""What makes up requests to the API knows its schemas; here is what no schema says of them."""
+"""Adapts generated requests to the rules of the API that no schema expresses."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _KNOWN = {"currency": "USD", "country": "US"}
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Makes a request that is meant to be good as good as its sender would who reads our docs.
+    """Makes a request that is meant to be valid conform to what the documentation says in words.
 
-    Countries and currencies are those that there are, and an integer is written as one. A key names
-    one request: with another payload it would be refused. Any version will do.
+    Countries and currencies exist, integers are written without a fraction, each idempotency key is
+    used once, and any version matches.
     """
     if not case.meta.generation.mode.is_positive:
         return
-    if isinstance(case.body, dict):  # What is set counts as a body, even if it is none.
-        case.body = _understood(case.body)
+    if isinstance(case.body, dict):  # Setting it to None would send a body.
+        case.body = _conforming(case.body)
     for name, value in (("idempotency-key", secrets.token_hex(8)), ("if-match", "*")):
         if case.headers and name in case.headers:
             case.headers[name] = value
 
 
-def _understood(value: Any, name: str = "") -> Any:
+def _conforming(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _understood(inner, key) for key, inner in value.items()}
+        return {key: _conforming(inner, key) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_understood(inner) for inner in value]
+        return [_conforming(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # To JSON Schema 1.0 is an integer; to us it is no amount.
+        return int(value)  # JSON Schema takes 1.0 for an integer; the API rejects it.
     return _KNOWN.get(name, value) if isinstance(value, str) else value

@@ -212,6 +212,7 @@ async def test_arbitrary_text_is_an_invalid_token(by_secret: Verifier, text: str
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
 )
 
 

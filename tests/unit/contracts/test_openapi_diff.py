@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,15 @@ from contracts import openapi_document as openapi
 from contracts.openapi_diff import breaking_changes
 
 Json = dict[str, Any]
+
+generated = cache(openapi.document)
+
+
+@pytest.fixture(autouse=True)
+def generated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document is the same each time, and takes a second to generate."""
+    monkeypatch.setattr(openapi, "document", lambda: deepcopy(generated()))
+
 
 OLD: Json = {
     "paths": {
