@@ -30,9 +30,10 @@ demo: $(INSTALLED) ## replay 1,000 real baskets and reconcile every cent (ARGS=-
 up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 	@exec $(VENV)/bin/orderly up $(ARGS)
 
-# More at a time than a small machine has cores, because many tests wait.
+# More at a time than a small machine has cores, because many tests wait. They are handed out one by
+# one, but for groups that share a server.
 test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, one at a time)
-	@$(PY) -m pytest $(or $(ARGS),-n 4 --maxschedchunk 1)
+	@$(PY) -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
 
 soak: $(INSTALLED) ## run the long versions of tests, which take minutes each
 	@$(PY) -m pytest -m soak $(ARGS)

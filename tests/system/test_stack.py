@@ -22,6 +22,8 @@ import pytest
 
 from tests.support.webhook_signing import signed_headers
 
+pytestmark = pytest.mark.xdist_group("stack")  # They share a server.
+
 PROCESSES = ("api", "worker", "projector", "simulators", "temporal", "postgres")
 WAIT_SECONDS = 60
 BASKET = {

@@ -25,6 +25,8 @@ from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop, sc
 from tests.support.workflow_runs import ends
 from workflows.order import CUSTOMER, STATUS
 
+pytestmark = pytest.mark.xdist_group("deadlines")  # They share a server.
+
 TOTAL = MILK_CENTS + SHIPPING
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HISTORY_EVENTS_SUGGESTED_MAX = 100
