@@ -57,6 +57,8 @@ class OrderCommand(StrictModel):
     allowed_in: ClassVar[frozenset[Status]]
     decides: ClassVar[Decision | None] = None
     """If set, the order admits the command only while it awaits this decision."""
+    grows: ClassVar[bool] = False
+    """Whether it adds something of any size: then it leaves room for what settles the order."""
     client_id_field: ClassVar[str | None] = None
     """The field with the caller's id for what the command adds.
 
@@ -91,6 +93,7 @@ class OpenOrder(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.NEW})
+    grows = True
 
     type: Literal["open-order"] = "open-order"
     customer_id: CustomerId
@@ -104,6 +107,7 @@ class AddItemToOrder(OrderCommand):
     """Add a line to a draft. Title and price are copied from the request, never updated later."""
 
     allowed_in = DRAFT
+    grows = True
     client_id_field = "line_id"
     tag = "Lines"
 
@@ -119,7 +123,7 @@ class AddItemToOrder(OrderCommand):
 
 
 class ChangeItemQuantity(OrderCommand):
-    """Change the quantity of a line of a draft."""
+    """Change the quantity of a draft line. Discount and tax change in proportion, or as given."""
 
     allowed_in = DRAFT
     tag = "Lines"
@@ -127,6 +131,8 @@ class ChangeItemQuantity(OrderCommand):
     type: Literal["change-item-quantity"] = "change-item-quantity"
     line_id: Id
     quantity: Quantity
+    discount: Annotated[Amount | None, Field(description="of the whole line")] = None
+    tax: Annotated[Amount | None, Field(description="of the whole line")] = None
 
 
 class RemoveItemFromOrder(OrderCommand):
@@ -143,6 +149,7 @@ class ApplyDiscount(OrderCommand):
     """Discount a whole draft: the amount is split over its lines in proportion."""
 
     allowed_in = DRAFT
+    grows = True
     client_id_field = "discount_id"
     tag = "Lines"
 
@@ -178,6 +185,7 @@ class SetShippingAddress(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
+    grows = True
 
     type: Literal["set-shipping-address"] = "set-shipping-address"
     address: Sealed
@@ -188,6 +196,7 @@ class SetBillingAddress(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = DRAFT | UNFINISHED
+    grows = True
 
     type: Literal["set-billing-address"] = "set-billing-address"
     address: Sealed
@@ -198,6 +207,7 @@ class AddNote(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = frozenset(Status) - {Status.NEW}
+    grows = True
     client_id_field = "note_id"
     tag = "Notes"
 
@@ -308,6 +318,7 @@ class CreateShipment(OrderCommand):
     """Create a shipment of reserved pieces: other shipments that have not left lose them."""
 
     allowed_in = frozenset({Status.CONFIRMED})
+    grows = True
     client_id_field = "shipment_id"
     tag = "Shipments"
 
@@ -399,6 +410,7 @@ class AmendOrder(OrderCommand):
     """Amend a placed order: the difference in price is authorised or refunded."""
 
     allowed_in = ACTIVE
+    grows = True
     client_id_field = "amendment_id"
 
     type: Literal["amend-order"] = "amend-order"
@@ -422,6 +434,7 @@ class RequestReturn(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = DISPATCHING
+    grows = True
     client_id_field = "return_id"
     tag = "Returns"
 
@@ -464,6 +477,9 @@ class ReceiveReturn(OrderCommand):
     return_id: Id
     lines: Pieces
     condition: Literal["sellable", "damaged"]
+    location: Annotated[
+        Id | None, Field(description="where they go into stock; by default where they came from")
+    ] = None
 
 
 class RetryStep(OrderCommand):
@@ -473,6 +489,35 @@ class RetryStep(OrderCommand):
 
     type: Literal["retry-step"] = "retry-step"
     step_id: Id | None = None
+
+
+class SettleStep(OrderCommand):
+    """Settle a step by hand, as the external service would: "the carrier says it is done"."""
+
+    allowed_in = UNFINISHED | {Status.CANCELLING, Status.COMPLETED}
+    client_id_field = "step_id"
+
+    type: Literal["settle-step"] = "settle-step"
+    step_id: Id
+    outcome: Literal["done", "failed"]
+    reason: Text
+    reference: Annotated[
+        Name | None, Field(description="of an authorisation, or the tracking number of a shipment")
+    ] = None
+    location: Annotated[Id | None, Field(description="where stock was reserved")] = None
+
+
+class ResolveDiscrepancy(OrderCommand):
+    """Close a discrepancy between the order and an external service, once a person settled it."""
+
+    allowed_in = frozenset(Status) - {Status.NEW}
+
+    type: Literal["resolve-discrepancy"] = "resolve-discrepancy"
+    discrepancy_id: Id
+    reason: Text
+    retry: Annotated[
+        bool, Field(description="of a failed refund: request it again; else it was paid otherwise")
+    ] = False
 
 
 COMMAND_TYPES: tuple[type[OrderCommand], ...] = tuple(OrderCommand.__subclasses__())

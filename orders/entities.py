@@ -12,7 +12,7 @@ from pydantic import Field
 
 from orders.commands import AddItemToOrder, AddLine
 from orders.events import ItemAdded
-from orders.money import allocate
+from orders.money import allocate, scale
 
 # Not stored while empty or zero, as for all lines of a draft.
 _IF_ANY = Field(exclude_if=not_)
@@ -74,6 +74,15 @@ class Line:
         """The price of some pieces, less discounts; all together cost exactly the whole."""
         return allocate(self.total - self.discount_share, [pieces, self.quantity - pieces])[0]
 
+    def with_quantity(self, quantity: int) -> Line:
+        """The line with another quantity; discount and tax change in proportion, to the cent."""
+        return replace(
+            self,
+            quantity=quantity,
+            discount=scale(self.discount, quantity, self.quantity),
+            tax=scale(self.tax, quantity, self.quantity),
+        )
+
     def with_reserved(self, location: str, pieces: int) -> Line:
         """The line with this number of pieces reserved at a stock location."""
         reserved = {**self.reserved, location: pieces}
@@ -106,6 +115,25 @@ class Authorisation:
     refunded: int = 0
     closed: bool = False
     """Nothing more can be captured."""
+    disputed: Count = 0
+    """Taken back by the customer's bank, until the chargeback is decided."""
+    captures: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
+    """Captured amounts by step id: the bank may reverse one later."""
+    refunds: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
+    """Refunded amounts by step id: one may fail later."""
+
+    @property
+    def refundable(self) -> int:
+        """What is captured, and neither refunded, about to be, nor disputed."""
+        return self.captured - self.refund_requested - self.disputed
+
+    def note_capture(self, step_id: str, amount: int) -> Authorisation:
+        """The authorisation with the captured amount of a step; 0: none after all."""
+        return replace(self, captures=_noted(self.captures, step_id, amount))
+
+    def note_refund(self, step_id: str, amount: int) -> Authorisation:
+        """The authorisation with the refunded amount of a step; 0: none after all."""
+        return replace(self, refunds=_noted(self.refunds, step_id, amount))
 
     @property
     def capturable(self) -> int:
@@ -128,6 +156,15 @@ class Shipment:
     tracking: str | None = None
     needs_rebooking: bool = True
     """The carrier has not been sent the current content."""
+    address: Annotated[str | None, _IF_ANY] = None
+    """Sealed: where the carrier was told to take it; later changes come too late."""
+    returned: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
+    """Pieces of it that came back, by line id."""
+
+    def take_back(self, pieces: Mapping[str, int]) -> Shipment:
+        """The shipment after some of its pieces came back."""
+        counts = {key: self.returned.get(key, 0) + n for key, n in pieces.items()}
+        return replace(self, returned={**self.returned, **counts})
 
     @property
     def can_depart(self) -> bool:
@@ -138,6 +175,40 @@ class Shipment:
         """Whether the carrier may still take pieces that are not to leave any more."""
         shrinking = self.status == "planned" and self.confirmed_lines not in ({}, self.lines)
         return self.status == "stopping" or shrinking
+
+
+@dataclass(frozen=True, slots=True)
+class PaidTerms:
+    """The lines (None: there was none) and shipping charge that are paid for."""
+
+    lines: Mapping[str, Line | None]
+    shipping_charge: int
+
+
+REFUND_FAILED = "refund-failed"
+"""The kind of discrepancy whose resolution moves money."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """A report of an external service that contradicts the order, for a person to settle."""
+
+    discrepancy_id: str
+    kind: str
+    service: str
+    summary: str
+    amount: int | None = None
+    authorisation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chargeback:
+    """Money that the customer's bank takes back."""
+
+    chargeback_id: str
+    authorisation_id: str
+    amount: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +235,8 @@ class Return:
             received[line_id] = received.get(line_id, 0) + n
         back = replace(self, received=received)
         return back if any(back.outstanding.values()) else replace(back, status="received")
+
+
+def _noted(amounts: Mapping[str, int], key: str, amount: int) -> dict[str, int]:
+    noted = {**amounts, key: amount}
+    return {k: n for k, n in noted.items() if n}

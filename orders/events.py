@@ -80,6 +80,9 @@ class ItemQuantityChanged(OrderEvent):
     type: Literal["item-quantity-changed"] = "item-quantity-changed"
     line_id: str
     quantity: int
+    discount: int | None = None
+    """Of the whole line; null where it stays."""
+    tax: int | None = None
 
 
 class ItemRemoved(OrderEvent):
@@ -200,6 +203,13 @@ class AmendedLine(StoredModel):
     discount: int
     tax: int
     cancelled: int
+
+
+class AmendmentReverted(OrderEvent):
+    type: Literal["amendment-reverted"] = "amendment-reverted"
+    lines: list[AmendedLine]
+    shipping_charge: int
+    reason: str
 
 
 class OrderAmended(ClientIdentified):
@@ -371,6 +381,55 @@ class PaymentRefunded(OrderEvent):
     amount: int
 
 
+class CaptureReversed(OrderEvent):
+    type: Literal["capture-reversed"] = "capture-reversed"
+    step_id: str
+    authorisation_id: str
+    amount: int
+    reason: str
+    answer_by: datetime
+
+
+class RefundReversed(OrderEvent):
+    type: Literal["refund-reversed"] = "refund-reversed"
+    step_id: str
+    authorisation_id: str
+    amount: int
+    reason: str
+
+
+class RefundRecorded(ClientIdentified):
+    client_id_field = "external_refund_id"
+
+    type: Literal["refund-recorded"] = "refund-recorded"
+    external_refund_id: str
+    authorisation_id: str
+    amount: int
+
+
+class AuthorisationReduced(OrderEvent):
+    type: Literal["authorisation-reduced"] = "authorisation-reduced"
+    authorisation_id: str
+    amount: int
+    reason: str
+
+
+class ChargebackOpened(ClientIdentified):
+    client_id_field = "chargeback_id"
+
+    type: Literal["chargeback-opened"] = "chargeback-opened"
+    chargeback_id: str
+    authorisation_id: str
+    amount: int
+    reason: str
+
+
+class ChargebackClosed(OrderEvent):
+    type: Literal["chargeback-closed"] = "chargeback-closed"
+    chargeback_id: str
+    outcome: Literal["won", "lost"]
+
+
 # Shipments
 
 
@@ -433,6 +492,18 @@ class DeliveryFailed(OrderEvent):
     reason: str | None = None
 
 
+class TrackingChanged(OrderEvent):
+    type: Literal["tracking-changed"] = "tracking-changed"
+    shipment_id: str
+    tracking: str
+
+
+class DeliveryRevoked(OrderEvent):
+    type: Literal["delivery-revoked"] = "delivery-revoked"
+    shipment_id: str
+    reason: str | None = None
+
+
 # Returns
 
 
@@ -470,7 +541,7 @@ class ReturnWindowClosed(OrderEvent):
     type: Literal["return-window-closed"] = "return-window-closed"
 
 
-# Stuck steps
+# What needs a person
 
 
 class StepStuck(OrderEvent):
@@ -482,6 +553,35 @@ class StepStuck(OrderEvent):
 class StepRetried(OrderEvent):
     type: Literal["step-retried"] = "step-retried"
     step_id: str
+
+
+class StepSettled(ClientIdentified):
+    client_id_field = "step_id"
+
+    type: Literal["step-settled"] = "step-settled"
+    step_id: str
+    outcome: Literal["done", "failed"]
+    reason: str
+
+
+class DiscrepancyRecorded(ClientIdentified):
+    client_id_field = "discrepancy_id"
+
+    type: Literal["discrepancy-recorded"] = "discrepancy-recorded"
+    discrepancy_id: str
+    kind: str
+    service: str
+    summary: str
+    amount: int | None = None
+    authorisation_id: str | None = None
+
+
+class DiscrepancyResolved(OrderEvent):
+    type: Literal["discrepancy-resolved"] = "discrepancy-resolved"
+    discrepancy_id: str
+    reason: str
+    retry: bool | None = None
+    """For a failed refund: it is requested again; else it was paid by other means."""
 
 
 EVENT_TYPES: tuple[type[OrderEvent], ...] = tuple(

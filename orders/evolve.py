@@ -10,9 +10,19 @@ from functools import reduce
 from orders import events as e
 from orders import ledger
 from orders import steps as o
-from orders.entities import Authorisation, Discount, Line, Return, Shipment
+from orders.entities import (
+    REFUND_FAILED,
+    Authorisation,
+    Chargeback,
+    Discount,
+    Discrepancy,
+    Line,
+    PaidTerms,
+    Return,
+    Shipment,
+)
 from orders.events import LineCount, OrderEvent
-from orders.lifecycle import Status
+from orders.lifecycle import ENDED, Status
 from orders.order import Order, evolve_fields, without
 
 _INITIAL = Order()
@@ -44,7 +54,12 @@ def evolve(order: Order, event: OrderEvent) -> Order:
         case e.ItemAdded():
             return order.with_line(Line.of(event))
         case e.ItemQuantityChanged(line_id=key, quantity=quantity):
-            return order.with_line(replace(order.lines[key], quantity=quantity))
+            line = replace(order.lines[key], quantity=quantity)
+            if event.discount is not None:
+                line = replace(line, discount=event.discount)
+            if event.tax is not None:
+                line = replace(line, tax=event.tax)
+            return order.with_line(line)
         case e.ItemRemoved(line_id=key):
             lines, removed = without(order.lines, key), order.removed_lines | {key}
             return evolve_fields(order, lines=lines, removed_lines=removed)
@@ -59,7 +74,9 @@ def evolve(order: Order, event: OrderEvent) -> Order:
         case e.ShippingChargeSet(amount=amount):
             return evolve_fields(order, shipping_charge=amount)
         case e.ShippingAddressSet(address=address):
-            shipments = {k: replace(s, needs_rebooking=True) for k, s in order.shipments.items()}
+            shipments = {
+                k: replace(s, needs_rebooking=s.can_depart) for k, s in order.shipments.items()
+            }
             return evolve_fields(order, shipping_address=address, shipments=shipments)
         case e.BillingAddressSet(address=address):
             return evolve_fields(order, billing_address=address)
@@ -94,6 +111,9 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return _overtaken(order, lines)
         case e.OrderAmended():
             return _amended(order, event).clear_decision()
+        case e.AmendmentReverted():
+            order = _with_terms(order, event.lines, event.shipping_charge)
+            return evolve_fields(order, unpaid_amendment=None).clear_decision()
 
         # Stock
         case e.StockRequested(step_id=key, lines=lines):
@@ -126,7 +146,10 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return order.add_step(o.Authorise(step_id=key, amount=amount, method=method))
         case e.PaymentAuthorised(step_id=key):
             authorisation = Authorisation(key, event.amount, event.reference, event.capture_by)
-            return order.finish_step(key).with_authorisation(authorisation)
+            order = order.finish_step(key).with_authorisation(authorisation)
+            if not ledger.to_authorise(order):
+                order = evolve_fields(order, unpaid_amendment=None)
+            return order
         case e.PaymentDeclined(step_id=key, answer_by=answer_by):
             return _declined(order.finish_step(key), answer_by)
         case e.PaymentRetried(method=method):
@@ -143,7 +166,10 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             )
         case e.PaymentCaptured(step_id=key, amount=amount):
             authorisation_id = _claim(order, key).authorisation_id
-            return order.finish_step(key).adjust_authorisation(authorisation_id, captured=amount)
+            order = order.finish_step(key).adjust_authorisation(authorisation_id, captured=amount)
+            return order.with_authorisation(
+                order.authorisations[authorisation_id].note_capture(key, amount)
+            )
         case e.CaptureRefused(step_id=key, answer_by=answer_by):
             claim = _claim(order, key)
             order = order.finish_step(key).adjust_authorisation(
@@ -168,7 +194,44 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return evolve_fields(order, prepaid=min(order.prepaid, ledger.prepaid_so_far(order)))
         case e.PaymentRefunded(step_id=key, amount=amount):
             authorisation_id = _claim(order, key).authorisation_id
-            return order.finish_step(key).adjust_authorisation(authorisation_id, refunded=amount)
+            order = order.finish_step(key).adjust_authorisation(authorisation_id, refunded=amount)
+            return order.with_authorisation(
+                order.authorisations[authorisation_id].note_refund(key, amount)
+            )
+        case e.CaptureReversed(step_id=key, authorisation_id=authorisation_id, amount=amount):
+            order = order.adjust_authorisation(
+                authorisation_id, captured=-amount, capture_requested=-amount
+            )
+            reversed_ = order.authorisations[authorisation_id].note_capture(key, 0)
+            order = order.with_authorisation(replace(reversed_, closed=True))
+            return _declined(order, event.answer_by)
+        case e.RefundReversed(step_id=key, authorisation_id=authorisation_id, amount=amount):
+            order = order.adjust_authorisation(
+                authorisation_id, refunded=-amount, refund_requested=-amount
+            )
+            order = evolve_fields(order, unrefunded=order.unrefunded + amount)
+            return order.with_authorisation(
+                order.authorisations[authorisation_id].note_refund(key, 0)
+            )
+        case e.RefundRecorded(authorisation_id=key, amount=amount):
+            return _taken_back(order, key, amount)
+        case e.AuthorisationReduced(authorisation_id=key, amount=amount):
+            known = order.authorisations[key]
+            left = max(amount, known.capture_requested)
+            return order.with_authorisation(replace(known, amount=left))
+        case e.ChargebackOpened(chargeback_id=key, authorisation_id=authorisation_id):
+            chargeback = Chargeback(key, authorisation_id, event.amount, event.reason)
+            order = order.adjust_authorisation(authorisation_id, disputed=event.amount)
+            return evolve_fields(order, chargebacks={**order.chargebacks, key: chargeback})
+        case e.ChargebackClosed(chargeback_id=key, outcome=outcome):
+            chargeback = order.chargebacks[key]
+            order = evolve_fields(order, chargebacks=without(order.chargebacks, key))
+            order = order.adjust_authorisation(
+                chargeback.authorisation_id, disputed=-chargeback.amount
+            )
+            if outcome == "won":
+                return order
+            return _taken_back(order, chargeback.authorisation_id, chargeback.amount)
 
         # Shipments
         case e.ShipmentCreated(shipment_id=key, location=location, lines=lines):
@@ -205,6 +268,13 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             order = order.with_shipment(failed)
             return order.adjust_lines(failed.lines, shipped=-1, cancelled=+1)
 
+        case e.TrackingChanged(shipment_id=key, tracking=tracking):
+            return order.with_shipment(replace(order.shipments[key], tracking=tracking))
+        case e.DeliveryRevoked(shipment_id=key):
+            revoked = replace(order.shipments[key], status="dispatched")
+            order = order.with_shipment(revoked)
+            return order.adjust_lines(revoked.lines, delivered=-1)
+
         # Returns
         case e.ReturnRequested(return_id=key, lines=lines, reason=reason):
             return order.with_return(Return(key, _pieces(lines), reason))
@@ -214,16 +284,28 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return order.with_return(replace(order.returns[key], status="rejected"))
         case e.ReturnReceived(return_id=key, lines=lines):
             pieces = _pieces(lines)
+            for origin, returned in order.origins(pieces):
+                order = order.with_shipment(origin.take_back(returned))
             order = order.adjust_lines(pieces, returned=+1)
             return order.with_return(order.returns[key].receive(pieces))
         case e.ReturnWindowClosed():
             return evolve_fields(order, return_window_closed=True)
 
-        # Stuck steps
+        # What needs a person
         case e.StepStuck(step_id=key, reason=reason):
             return evolve_fields(order, stuck_steps={**order.stuck_steps, key: reason})
         case e.StepRetried(step_id=key):
             return evolve_fields(order, stuck_steps=without(order.stuck_steps, key))
+        case e.StepSettled():
+            return order  # The events of its result follow.
+        case e.DiscrepancyRecorded(discrepancy_id=key):
+            discrepancy = Discrepancy(
+                *(key, event.kind, event.service, event.summary),
+                *(event.amount, event.authorisation_id),
+            )
+            return evolve_fields(order, discrepancies={**order.discrepancies, key: discrepancy})
+        case e.DiscrepancyResolved():
+            return _resolved(order, event)
         case _:
             raise AssertionError(f"{event.type} changes nothing: `evolve` has no case for it")
 
@@ -238,7 +320,7 @@ def _placed(order: Order, event: e.OrderPlaced) -> Order:
 
 
 def _declined(order: Order, answer_by: datetime) -> Order:
-    if order.status is Status.CANCELLING:
+    if order.status is Status.CANCELLING or order.status in ENDED:
         return order
     return order.await_decision("payment", answer_by)
 
@@ -252,19 +334,51 @@ def _overtaken(order: Order, lines: list[LineCount]) -> Order:
 
 
 def _amended(order: Order, event: e.OrderAmended) -> Order:
+    amended = _with_terms(order, event.lines, event.shipping_charge)
+    if not order.confirmed or not ledger.to_authorise(amended):
+        return amended
+    # If the customer does not pay the increment, these terms come back.
+    before = order.unpaid_amendment or PaidTerms({}, order.shipping_charge)
+    lines = {terms.line_id: order.lines.get(terms.line_id) for terms in event.lines}
+    return evolve_fields(amended, unpaid_amendment=replace(before, lines={**lines, **before.lines}))
+
+
+def _with_terms(order: Order, terms: Iterable[e.AmendedLine], shipping_charge: int) -> Order:
     lines = dict(order.lines)
-    for terms in event.lines:
-        fields = terms.model_dump()
-        known = lines.get(terms.line_id)
-        lines[terms.line_id] = replace(known, **fields) if known else Line(**fields)
-    return evolve_fields(order, lines=lines, shipping_charge=event.shipping_charge)
+    for line in terms:
+        fields = line.model_dump()
+        known = lines.get(line.line_id)
+        lines[line.line_id] = replace(known, **fields) if known else Line(**fields)
+    return evolve_fields(order, lines=lines, shipping_charge=shipping_charge)
+
+
+def _taken_back(order: Order, authorisation_id: str, amount: int) -> Order:
+    """Money went back to the customer that the order did not refund; it is not due any more."""
+    order = order.adjust_authorisation(authorisation_id, refund_requested=amount, refunded=amount)
+    failed = min(amount, order.unrefunded)  # It was due anyway.
+    goodwill = order.goodwill + amount - failed
+    return evolve_fields(order, unrefunded=order.unrefunded - failed, goodwill=goodwill)
+
+
+def _resolved(order: Order, event: e.DiscrepancyResolved) -> Order:
+    discrepancy = order.discrepancies[event.discrepancy_id]
+    order = evolve_fields(order, discrepancies=without(order.discrepancies, event.discrepancy_id))
+    amount, key = discrepancy.amount, discrepancy.authorisation_id
+    if discrepancy.kind != REFUND_FAILED or not amount or key is None:
+        return order
+    if event.retry:
+        return evolve_fields(order, unrefunded=max(0, order.unrefunded - amount))
+    if order.authorisations[key].refundable < amount:  # It was refunded since.
+        return order
+    return _taken_back(order, key, amount)
 
 
 def _booking(order: Order, shipment: Shipment, step_id: str) -> Order:
     """Adds the step that sends a shipment to the carrier, in place of earlier ones for it."""
     # Until the carrier has confirmed, it may take what it confirmed before.
     confirmed = shipment.confirmed_lines or shipment.lines
-    booked = replace(shipment, confirmed_lines=confirmed, needs_rebooking=False)
+    address = order.shipping_address
+    booked = replace(shipment, confirmed_lines=confirmed, needs_rebooking=False, address=address)
     order = order.drop_shipment_steps(shipment.shipment_id).with_shipment(booked)
     return order.add_step(
         o.Book(

@@ -76,8 +76,18 @@ def holds_money(order: Order) -> bool:
 
 
 def refundable(order: Order) -> int:
-    """What is captured and not requested back yet."""
-    return sum(a.captured - a.refund_requested for a in order.authorisations.values())
+    """What is captured, and neither refunded, about to be, nor disputed."""
+    return sum(a.refundable for a in order.authorisations.values())
+
+
+def unpaid(order: Order) -> int:
+    """What should have been captured by now, and that no request or decision will bring."""
+    return max(0, due(order) - net_captured(order))
+
+
+def disputed(order: Order) -> int:
+    """Taken back by the customer's bank, until the chargebacks are decided."""
+    return sum(a.disputed for a in order.authorisations.values())
 
 
 def authorised(order: Order) -> int:

@@ -72,6 +72,11 @@ def allocate(amount: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
+def scale(amount: int, part: int, whole: int) -> int:
+    """`amount` times `part` over `whole`, none of them negative; halves are rounded up."""
+    return (2 * amount * part + whole) // (2 * whole)
+
+
 def format_amount(amount: int, currency: str) -> str:
     """An amount of minor units as text: (1127, "USD") is "11.27 USD"."""
     digits = _MINOR_DIGITS.get(currency, 2)

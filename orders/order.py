@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 
-from orders.entities import Authorisation, Discount, Line, Return, Shipment
+from orders.entities import (
+    Authorisation,
+    Chargeback,
+    Discount,
+    Discrepancy,
+    Line,
+    PaidTerms,
+    Return,
+    Shipment,
+)
 from orders.lifecycle import ENDED, Decision, Status
 from orders.money import allocate
 from orders.policy import Policy
@@ -75,6 +84,8 @@ class Order:
     """The amount to capture in all, even if less has been shipped."""
     goodwill: int = 0
     """Refunds that no return or cancellation requires."""
+    unrefunded: int = 0
+    """Refunds that failed; they are not requested again by themselves."""
     shipments: Mapping[str, Shipment] = field(default_factory=dict)
     returns: Mapping[str, Return] = field(default_factory=dict)
     client_ids: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +96,12 @@ class Order:
     """Requests to other services that have no result yet, by step id."""
     stuck_steps: Mapping[str, str] = field(default_factory=dict)
     """Why a step is stuck, by step id."""
+    discrepancies: Mapping[str, Discrepancy] = field(default_factory=dict)
+    """Reports of external services that contradict the order and that no person settled yet."""
+    chargebacks: Mapping[str, Chargeback] = field(default_factory=dict)
+    """Open ones, by id."""
+    unpaid_amendment: PaidTerms | None = None
+    """The terms before an amendment of a confirmed order whose increment is not authorised."""
 
     # What follows from the state
 
@@ -252,6 +269,22 @@ class Order:
 
     def with_shipment(self, shipment: Shipment) -> Order:
         return evolve_fields(self, shipments={**self.shipments, shipment.shipment_id: shipment})
+
+    def origins(self, pieces: Mapping[str, int]) -> list[tuple[Shipment, dict[str, int]]]:
+        """The delivered shipments that pieces came from, the latest first, and which of them."""
+        left, found = dict(pieces), []
+        for shipment in reversed(list(self.shipments.values())):
+            if shipment.status != "delivered":
+                continue
+            back = {
+                key: min(left.get(key, 0), n - shipment.returned.get(key, 0))
+                for key, n in shipment.lines.items()
+            }
+            back = {key: n for key, n in back.items() if n > 0}
+            left = {key: n - back.get(key, 0) for key, n in left.items()}
+            if back:
+                found.append((shipment, back))
+        return found
 
     def with_return(self, back: Return) -> Order:
         return evolve_fields(self, returns={**self.returns, back.return_id: back})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from orders import ledger
-from orders.lifecycle import Status
+from orders.lifecycle import ENDED, Status
 from orders.order import Order
+from orders.steps import Authorise, Capture
 
 
 class PaymentStatus(StrEnum):
@@ -82,3 +83,10 @@ def cancelled_pieces(order: Order, line_id: str) -> int:
     """The pieces of a line that are cancelled, alone or with the whole order."""
     line = order.lines[line_id]
     return line.quantity if order.status is Status.CANCELLED else line.cancelled
+
+
+def unpaid(order: Order) -> int:
+    """The price of shipped goods that was not captured and that no step or deadline will bring."""
+    if not order.is_priced or order.status in ENDED or order.owes(Authorise, Capture):
+        return 0
+    return ledger.unpaid(order) if order.has_shipped else 0

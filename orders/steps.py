@@ -184,11 +184,68 @@ class ShipmentDeparted(StoredModel):
     """None if the carrier does not report them: all that was booked."""
 
 
+class ShipmentArrived(StoredModel):
+    """Unasked: the shipment was delivered. It may overtake the news that it departed."""
+
+    type: Literal["shipment-arrived"] = "shipment-arrived"
+    shipment_id: str
+
+
+class ShipmentLost(StoredModel):
+    """Unasked: the shipment will not be delivered."""
+
+    type: Literal["shipment-lost"] = "shipment-lost"
+    shipment_id: str
+    goods: Literal["lost", "returned"]
+    reason: str | None = None
+
+
+class DeliveryDenied(StoredModel):
+    """Unasked: the shipment was not delivered after all, and is still on its way."""
+
+    type: Literal["delivery-denied"] = "delivery-denied"
+    shipment_id: str
+    reason: str | None = None
+
+
 class StepDone(StoredModel):
-    """To any other step: done."""
+    """To any other step: done. A service may also report an operation that no step requested."""
 
     type: Literal["step-done"] = "step-done"
     step_id: str
+    operation: Literal["capture", "refund", "void"] | None = None
+    """The kind of operation, if a callback reports it."""
+    amount: int | None = None
+    authorisation_id: str | None = None
+
+
+class RefundFailed(StoredModel):
+    """Unasked: a refund did not reach the customer, although it was accepted."""
+
+    type: Literal["refund-failed"] = "refund-failed"
+    step_id: str
+    reason: str
+
+
+class AuthorisationChanged(StoredModel):
+    """Unasked: of an authorisation, only this amount is left; 0 if it has ended."""
+
+    type: Literal["authorisation-changed"] = "authorisation-changed"
+    authorisation_id: str
+    amount: int
+    """In all, including what was captured."""
+    reason: str
+
+
+class ChargebackReported(StoredModel):
+    """Unasked: the customer's bank takes money back, or has decided about it."""
+
+    type: Literal["chargeback-reported"] = "chargeback-reported"
+    chargeback_id: str
+    state: Literal["opened", "won", "lost"]
+    amount: int
+    authorisation_id: str | None = None
+    reason: str
 
 
 class StepFailed(StoredModel):
@@ -223,8 +280,14 @@ StepResult = (
     | PaymentRefused
     | BookingAccepted
     | ShipmentDeparted
+    | ShipmentArrived
+    | ShipmentLost
+    | DeliveryDenied
     | StepDone
     | StepFailed
+    | RefundFailed
+    | AuthorisationChanged
+    | ChargebackReported
     | StockLost
     | DeadlinePassed
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from eventlog.envelope import Envelope
-from orders.commands import AnyCommand
+from orders.commands import AnyCommand, OrderCommand
 from orders.models import StoredModel
 from orders.order import Order
 from orders.steps import StepResult
@@ -35,6 +35,11 @@ class CommandBatch(BaseModel):
     """Of the HTTP request that carries it: distinguishes a first response from a replayed one."""
     request_id: str | None = None
     traceparent: str | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether it adds something of any size to the order."""
+        return any(isinstance(c, OrderCommand) and c.grows for c in self.commands)
 
     @property
     def name(self) -> str:

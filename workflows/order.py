@@ -50,7 +50,7 @@ from workflows.messages import (
     Snapshot,
     WorkflowInput,
 )
-from workflows.publisher import Publisher, bytes_of
+from workflows.publisher import UNPUBLISHED_BYTES_MAX, Publisher, bytes_of
 from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
@@ -58,6 +58,10 @@ STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 ORDER_BYTES_MAX = 500_000
+# Of an order and its unpublished events together: Temporal's limit is 2 MiB, of which results and
+# rejections take up to 330 kB. What makes the order grow stops earlier than what settles it.
+SNAPSHOT_BYTES_MAX = 1_700_000
+GROWTH_BYTES_MAX = 1_500_000
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -199,16 +203,22 @@ class OrderWorkflow:
         if known is not None and known.rejection.code != LOG_BEHIND:
             raise Rejected(known.rejection)
         events, order = decide_batch(batch, self.order, command_id, workflow.now())
-        self._check_room(events, order)
+        self._check_capacity(batch, events, order)
         return events, order
 
-    def _check_room(self, events: list[Envelope], order: Order) -> None:
-        if not self.publisher.has_room_for(events):
+    def _check_capacity(self, batch: CommandBatch, events: list[Envelope], order: Order) -> None:
+        """Rejects what no snapshot could hold. What settles an order has room of its own."""
+        size, waiting = self._bytes_max(events, order), self.publisher.bytes_with(events)
+        if batch.grows and size > ORDER_BYTES_MAX:
+            raise rejected_by(self.order, ORDER_TOO_LARGE, "the order is too large to grow further")
+        if batch.grows:
+            is_full = waiting > UNPUBLISHED_BYTES_MAX or size + waiting > GROWTH_BYTES_MAX
+        else:
+            is_full = size + waiting > SNAPSHOT_BYTES_MAX
+        if is_full:
             raise rejected_by(
                 self.order, LOG_BEHIND, "too many events of the order wait for the log"
             )
-        if self._bytes_max(events, order) > ORDER_BYTES_MAX:
-            raise rejected_by(self.order, ORDER_TOO_LARGE, "the order is too large to grow further")
 
     def _bytes_max(self, events: list[Envelope], order: Order) -> int:
         """An upper bound of the order's size that is cheap; where it is too high, the size."""

@@ -35,9 +35,9 @@ class Publisher:
         self._bytes = bytes_of(self.unpublished)
         self._after_attempt = after_attempt
 
-    def has_room_for(self, events: Sequence[Envelope]) -> bool:
-        """Whether a snapshot can still hold `events` as well."""
-        return self._bytes + bytes_of(events) <= UNPUBLISHED_BYTES_MAX
+    def bytes_with(self, events: Sequence[Envelope]) -> int:
+        """What a snapshot has to hold once these events wait as well."""
+        return self._bytes + bytes_of(events)
 
     def add(self, events: Sequence[Envelope]) -> None:
         """Leaves events to be published."""

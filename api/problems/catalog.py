@@ -465,6 +465,16 @@ REJECTIONS = (
         f"{_READ} The decision may have been made already, or its deadline has passed.",
     ),
     _rejection(
+        "outcome-not-possible",
+        "The step or discrepancy cannot be settled with this outcome.",
+        "Settle the step as done, or leave out `retry`.",
+    ),
+    _rejection(
+        "settlement-incomplete",
+        "Settling this step as done needs a field that says what the service did.",
+        "Send the field that `errors` names.",
+    ),
+    _rejection(
         "no-declined-payment",
         "No payment of the order was declined, so there is none to retry.",
         _READ,

@@ -1,4 +1,4 @@
-"""The payloads of inbound webhooks, and the step result or command that each becomes."""
+"""The payloads of inbound webhooks, and the report that each becomes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from orders.commands import ConfirmDelivery, OrderCommand, ReportDeliveryFailure
+from orders.money import AMOUNT_MAX
 from orders.steps import (
+    AuthorisationChanged,
+    ChargebackReported,
+    DeliveryDenied,
     PaymentApproved,
     PaymentRefused,
     Piece,
+    RefundFailed,
+    ShipmentArrived,
     ShipmentDeparted,
+    ShipmentLost,
     StepDone,
     StepResult,
     StockLost,
@@ -20,6 +26,7 @@ from orders.steps import (
 from orders.text import Id, one_line
 
 Reason = Annotated[str, AfterValidator(one_line)]
+Amount = Annotated[int, Field(gt=0, le=AMOUNT_MAX, description="integer minor units")]
 
 
 class _Data(BaseModel):
@@ -28,6 +35,9 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     order_id: Id
+
+    def fields(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"order_id"})
 
 
 class AuthorisationApproved(_Data):
@@ -46,11 +56,47 @@ class AuthorisationDeclined(_Data):
         return PaymentRefused(step_id=self.authorisation_id, reason=self.reason)
 
 
-class StepCompleted(_Data):
+class AuthorisationExpired(_Data):
+    authorisation_id: Id
+    reason: Reason = "it has expired"
+
+    def message(self) -> StepResult:
+        return AuthorisationChanged(amount=0, **self.fields())
+
+
+class AuthorisationReduced(_Data):
+    authorisation_id: Id
+    amount: Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
+    """What is left of it in all, including what was captured."""
+    reason: Reason = "it was reduced"
+
+    def message(self) -> StepResult:
+        return AuthorisationChanged(**self.fields())
+
+
+class _MoneyMoved(_Data):
+    """With `amount`, also for an operation that no step of the order requested."""
+
+    step_id: Id
+    amount: Amount | None = None
+    authorisation_id: Id | None = None
+
+
+class Captured(_MoneyMoved):
+    def message(self) -> StepResult:
+        return StepDone(operation="capture", **self.fields())
+
+
+class Refunded(_MoneyMoved):
+    def message(self) -> StepResult:
+        return StepDone(operation="refund", **self.fields())
+
+
+class Voided(_Data):
     step_id: Id
 
     def message(self) -> StepResult:
-        return StepDone(step_id=self.step_id)
+        return StepDone(operation="void", step_id=self.step_id)
 
 
 class CaptureDeclined(_Data):
@@ -61,6 +107,36 @@ class CaptureDeclined(_Data):
         return PaymentRefused(step_id=self.step_id, reason=self.reason)
 
 
+class RefundNotPaid(_Data):
+    step_id: Id
+    reason: Reason
+
+    def message(self) -> StepResult:
+        return RefundFailed(step_id=self.step_id, reason=self.reason)
+
+
+class _Chargeback(_Data):
+    chargeback_id: Id
+    amount: Amount
+    authorisation_id: Id | None = None
+    reason: Reason = "not given"
+
+
+class ChargebackOpened(_Chargeback):
+    def message(self) -> StepResult:
+        return ChargebackReported(state="opened", **self.fields())
+
+
+class ChargebackWon(_Chargeback):
+    def message(self) -> StepResult:
+        return ChargebackReported(state="won", **self.fields())
+
+
+class ChargebackLost(_Chargeback):
+    def message(self) -> StepResult:
+        return ChargebackReported(state="lost", **self.fields())
+
+
 class ReservedStockLost(_Data):
     loss_id: Id
     line_id: Id
@@ -68,7 +144,7 @@ class ReservedStockLost(_Data):
     quantity: Annotated[int, Field(gt=0)]
 
     def message(self) -> StepResult:
-        return StockLost.model_validate(self.model_dump(exclude={"order_id"}))
+        return StockLost(**self.fields())
 
 
 class ShipmentDispatched(_Data):
@@ -77,14 +153,14 @@ class ShipmentDispatched(_Data):
     lines: Annotated[list[Piece], Field(max_length=1000)] | None = None
 
     def message(self) -> StepResult:
-        return ShipmentDeparted.model_validate(self.model_dump(exclude={"order_id"}))
+        return ShipmentDeparted.model_validate(self.fields())
 
 
 class ShipmentDelivered(_Data):
     shipment_id: Id
 
-    def message(self) -> OrderCommand:
-        return ConfirmDelivery(shipment_id=self.shipment_id)
+    def message(self) -> StepResult:
+        return ShipmentArrived(shipment_id=self.shipment_id)
 
 
 class ShipmentFailed(_Data):
@@ -92,21 +168,38 @@ class ShipmentFailed(_Data):
     reason: Reason | None = None
     goods: Literal["lost", "returned"] = "lost"
 
-    def message(self) -> OrderCommand:
-        return ReportDeliveryFailure(
+    def message(self) -> StepResult:
+        return ShipmentLost(
             shipment_id=self.shipment_id, reason=self.reason or None, goods=self.goods
         )
+
+
+class DeliveryRevoked(_Data):
+    shipment_id: Id
+    reason: Reason | None = None
+
+    def message(self) -> StepResult:
+        return DeliveryDenied(shipment_id=self.shipment_id, reason=self.reason or None)
 
 
 CallbackData = (
     AuthorisationApproved
     | AuthorisationDeclined
-    | StepCompleted
+    | AuthorisationExpired
+    | AuthorisationReduced
+    | Captured
     | CaptureDeclined
+    | Refunded
+    | RefundNotPaid
+    | Voided
+    | ChargebackOpened
+    | ChargebackWon
+    | ChargebackLost
     | ReservedStockLost
     | ShipmentDispatched
     | ShipmentDelivered
     | ShipmentFailed
+    | DeliveryRevoked
 )
 
 # The types of events that orders process, by sender.
@@ -114,16 +207,23 @@ EVENTS: Mapping[str, Mapping[str, type[CallbackData]]] = {
     "payments": {
         "authorisation.approved": AuthorisationApproved,
         "authorisation.declined": AuthorisationDeclined,
-        "capture.done": StepCompleted,
+        "authorisation.expired": AuthorisationExpired,
+        "authorisation.reduced": AuthorisationReduced,
+        "capture.done": Captured,
         "capture.declined": CaptureDeclined,
-        "refund.done": StepCompleted,
-        "void.done": StepCompleted,
+        "refund.done": Refunded,
+        "refund.failed": RefundNotPaid,
+        "void.done": Voided,
+        "chargeback.opened": ChargebackOpened,
+        "chargeback.won": ChargebackWon,
+        "chargeback.lost": ChargebackLost,
     },
     "stock": {"stock.lost": ReservedStockLost},
     "shipping": {
         "shipment.dispatched": ShipmentDispatched,
         "shipment.delivered": ShipmentDelivered,
         "shipment.failed": ShipmentFailed,
+        "shipment.delivery-revoked": DeliveryRevoked,
     },
 }
 

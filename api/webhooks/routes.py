@@ -36,7 +36,8 @@ RETRY_PERIOD = timedelta(minutes=10)
 class CallbackReceipt(BaseModel):
     """What became of an event; it need not be sent again."""
 
-    outcome: Literal["accepted", "rejected", "ignored"]
+    outcome: Literal["accepted", "recorded", "rejected", "ignored"]
+    """`recorded`: it contradicts the order, which now shows it to a person."""
     code: str | None = Field(None, description="if `rejected`, why")
 
 
@@ -55,13 +56,15 @@ def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
             return CallbackReceipt(outcome="ignored")
         data = _validate(data_type, event.data, "data")
         try:
-            await gateway.execute(_message(request, sender, message_id, data, body), WAIT_SECONDS)
+            message = _message(request, sender, message_id, data, body)
+            result = await gateway.execute(message, WAIT_SECONDS)
         except Rejected as error:
             _raise_if_retryable(error, event.timestamp)
             code = error.rejection.code
             log.warning("%s of order %s was rejected: %s", event.type, data.order_id, code)
             return CallbackReceipt(outcome="rejected", code=code)
-        return CallbackReceipt(outcome="accepted")
+        is_recorded = "discrepancy-recorded" in result.event_types
+        return CallbackReceipt(outcome="recorded" if is_recorded else "accepted")
 
     return receive_callback
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orders import commands as c
-from orders.entities import Line
-from orders.events import AmendedLine, OrderAmended, OrderEvent
+from orders.entities import Line, PaidTerms
+from orders.events import AmendedLine, AmendmentReverted, OrderAmended, OrderEvent
 from orders.order import Order
 from orders.rules.checks import (
     CommandRejected,
@@ -79,4 +79,29 @@ def _terms(line: Line) -> AmendedLine:
         discount=line.discount,
         tax=line.tax,
         cancelled=line.cancelled,
+    )
+
+
+def revert(paid: PaidTerms, order: Order) -> AmendmentReverted:
+    """Restores the terms that are paid for, as far as nothing of the amendment has left."""
+    lines = [_reverted(order.lines[key], before) for key, before in paid.lines.items()]
+    return AmendmentReverted(
+        lines=[_terms(line) for line in lines],
+        shipping_charge=paid.shipping_charge,
+        reason="the increment of the amendment was not paid in time",
+    )
+
+
+def _reverted(line: Line, before: Line | None) -> Line:
+    if before is None:
+        return replace(line, cancelled=line.quantity - line.shipped)
+    was_removed = line.cancelled == line.quantity
+    cancelled = before.cancelled if was_removed else min(line.cancelled, before.quantity)
+    return replace(
+        line,
+        quantity=max(before.quantity, line.shipped + cancelled),
+        unit_price=before.unit_price,
+        discount=before.discount,
+        tax=before.tax,
+        cancelled=cancelled,
     )

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from orders import events as e
 from orders import ledger
 from orders.events import OrderEvent, line_counts
-from orders.lifecycle import ACTIVE, Status
+from orders.lifecycle import UNFINISHED, Status
 from orders.order import Order
-from orders.rules.fulfilment import cancel
+from orders.rules.amendments import revert
+from orders.rules.cancellation import cancel
+from orders.rules.reports import discrepancy
 
 
 class Deadline(NamedTuple):
@@ -22,14 +24,20 @@ class Deadline(NamedTuple):
 
 
 def next_deadline(order: Order) -> Deadline | None:
-    """The first deadline of the order, if any; an order that is held or ending has none."""
-    return min(_deadlines(order), key=lambda deadline: deadline.at, default=None)
+    """The first deadline of the order, if any; an order that is ending has none."""
+    deadlines = (deadline for deadline in _deadlines(order) if not _is_noted(deadline, order))
+    return min(deadlines, key=lambda deadline: deadline.at, default=None)
+
+
+def _is_noted(deadline: Deadline, order: Order) -> bool:
+    """Whether the deadline passed while the order was held, and still is."""
+    return order.status is Status.ON_HOLD and not _on_hold(deadline, order)
 
 
 def _deadlines(order: Order) -> Iterable[Deadline]:
     if order.status is Status.DRAFT and order.expires_at:
         yield Deadline("draft", order.expires_at)
-    if order.status not in ACTIVE:
+    if order.status not in UNFINISHED:
         return
     if order.awaiting and order.answer_by:
         yield Deadline(f"{order.awaiting}-answer", order.answer_by)
@@ -40,9 +48,11 @@ def _deadlines(order: Order) -> Iterable[Deadline]:
         yield Deadline("return-window", order.return_by)
 
 
-def pass_deadline(name: str, order: Order) -> list[OrderEvent]:
-    """The events of a deadline that has passed."""
-    match name:
+def pass_deadline(deadline: Deadline, order: Order) -> list[OrderEvent]:
+    """The events of a deadline that has passed. A held order only shows that it has."""
+    if order.status is Status.ON_HOLD:
+        return _on_hold(deadline, order)
+    match deadline.name:
         case "draft":
             return [e.OrderExpired()]
         case "capture":
@@ -58,8 +68,20 @@ def pass_deadline(name: str, order: Order) -> list[OrderEvent]:
             return _decide_for_customer(order)
 
 
+def _on_hold(deadline: Deadline, order: Order) -> list[OrderEvent]:
+    """Records that a deadline passed during a hold: once, and none if that is known."""
+    summary = f"the deadline {deadline.name} passed while the order was held"
+    subject = f"{deadline.name}:{deadline.at:%Y%m%dT%H%M%SZ}"
+    return discrepancy(order, "orderly", "deadline-on-hold", subject, summary)
+
+
 def _decide_for_customer(order: Order) -> list[OrderEvent]:
-    """Cancels what has not left; if all has left, requests its payment again."""
+    """Cancels what has not left; if all has left, requests its payment again.
+
+    An increment that nobody paid takes back its amendment alone.
+    """
+    if order.awaiting == "payment" and order.unpaid_amendment is not None:
+        return [revert(order.unpaid_amendment, order)]
     reason = f"no answer about the {order.awaiting} in time"
     if not order.has_shipped:
         return cancel(order, reason)

@@ -36,10 +36,8 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
             check_capacity(order.lines, LINES_MAX, "too-many-lines")
             check_line(Line.of(command), order.currency, "discount")
             return [e.ItemAdded(**command.model_dump(exclude={"type", "currency"}))]
-        case c.ChangeItemQuantity(line_id=line_id, quantity=quantity):
-            line = require(line_id, order.lines, "line_id")
-            check_line(replace(line, quantity=quantity), order.currency, "quantity")
-            return [e.ItemQuantityChanged(line_id=line_id, quantity=quantity)]
+        case c.ChangeItemQuantity(line_id=line_id):
+            return [_quantity_changed(command, require(line_id, order.lines, "line_id"), order)]
         case c.RemoveItemFromOrder(line_id=line_id):
             require(line_id, order.lines, "line_id")
             return [e.ItemRemoved(line_id=line_id)]
@@ -53,6 +51,10 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
         case c.SetShippingCharge(amount=amount):
             return [e.ShippingChargeSet(amount=amount)]
         case c.SetShippingAddress(address=address):
+            if order.has_shipped and not order.unshipped():
+                raise CommandRejected(
+                    "all pieces have left; another address comes too late", "already-shipped"
+                )
             return [e.ShippingAddressSet(address=address)]
         case c.SetBillingAddress(address=address):
             return [e.BillingAddressSet(address=address)]
@@ -66,3 +68,20 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
             return [e.OrderPlaced(total=order.total, payment_method=method)]
         case _:
             return None
+
+
+def _quantity_changed(
+    command: c.ChangeItemQuantity, line: Line, order: Order
+) -> e.ItemQuantityChanged:
+    changed = line.with_quantity(command.quantity)
+    if command.discount is not None:
+        changed = replace(changed, discount=command.discount)
+    if command.tax is not None:
+        changed = replace(changed, tax=command.tax)
+    check_line(changed, order.currency, "quantity" if command.discount is None else "discount")
+    return e.ItemQuantityChanged(
+        line_id=line.line_id,
+        quantity=changed.quantity,
+        discount=changed.discount if changed.discount != line.discount else None,
+        tax=changed.tax if changed.tax != line.tax else None,
+    )

@@ -9,12 +9,13 @@ from orders import events as e
 from orders import ledger
 from orders.commands import OrderCommand
 from orders.events import OrderEvent, line_counts
-from orders.lifecycle import Status
 from orders.money import format_amount
 from orders.order import Order
 from orders.rules import returns, shipments
 from orders.rules.amendments import decide_amendment
+from orders.rules.cancellation import cancel
 from orders.rules.checks import CommandRejected, check_pieces, fingerprint, require
+from orders.rules.settlement import resolve_discrepancy, settle_step
 
 
 def decide_fulfilment(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent]:
@@ -35,6 +36,11 @@ def decide_fulfilment(command: OrderCommand, order: Order, now: datetime) -> lis
             if step_id is not None:
                 require(step_id, order.steps, "step_id")
             return [e.StepRetried(step_id=k) for k in order.stuck_steps if step_id in (None, k)]
+
+        case c.SettleStep():
+            return settle_step(command, order, now)
+        case c.ResolveDiscrepancy():
+            return resolve_discrepancy(command, order)
 
         # Decisions of the customer
         case c.AcceptShortfall():
@@ -73,17 +79,6 @@ def decide_fulfilment(command: OrderCommand, order: Order, now: datetime) -> lis
             return returns.receive(command, order)
         case _:
             raise AssertionError(f"no rule for {command.type}")
-
-
-def cancel(order: Order, reason: str | None) -> list[OrderEvent]:
-    """Cancels a whole order; at once, if no other service is involved."""
-    if order.status is Status.DRAFT or order.policy is None:
-        return [e.OrderCancelled(reason=reason)]
-    if order.has_shipped:
-        raise CommandRejected(
-            "pieces have left already; cancel the others with cancel-lines", "already-shipped"
-        )
-    return [e.OrderCancellationRequested(reason=reason)]
 
 
 def _cancel_lines(command: c.CancelLines, order: Order) -> list[OrderEvent]:

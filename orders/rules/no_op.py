@@ -25,8 +25,15 @@ def is_no_op(command: OrderCommand, order: Order) -> bool:
             )
         case c.AddItemToOrder(line_id=key):
             return key in order.lines and order.lines[key].terms == Line.of(command).terms
-        case c.ChangeItemQuantity(line_id=key, quantity=quantity):
-            return key in order.lines and order.lines[key].quantity == quantity
+        case c.ChangeItemQuantity(line_id=key, quantity=quantity, discount=discount, tax=tax):
+            line = order.lines.get(key)
+            given = (quantity, discount, tax)
+            return line is not None and all(
+                amount in (None, known)
+                for amount, known in zip(
+                    given, (line.quantity, line.discount, line.tax), strict=True
+                )
+            )
         case c.RemoveItemFromOrder(line_id=key):
             return key in order.removed_lines
         case c.ApplyDiscount(discount_id=key, amount=amount, reason=reason):
@@ -68,6 +75,9 @@ def is_no_op(command: OrderCommand, order: Order) -> bool:
             return order.status is not Status.NEW and not order.stuck_steps
         case c.RetryStep(step_id=key):
             return key in order.steps and key not in order.stuck_steps
+        case c.ResolveDiscrepancy(discrepancy_id=key):
+            known = client_key("discrepancy_id", key) in order.client_ids
+            return known and key not in order.discrepancies
         case _:
             return _is_repeat(command, order)
 

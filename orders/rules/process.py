@@ -163,11 +163,11 @@ def _capture(order: Order) -> OrderEvent | None:
 def _refund(order: Order) -> OrderEvent | None:
     if order.may_ship_excess:
         return None
-    excess = ledger.net_captured(order) - ledger.due(order)
+    excess = ledger.net_captured(order) - ledger.due(order) - order.unrefunded
     if excess <= 0:
         return None
     for authorisation in order.authorisations.values():
-        refundable = authorisation.captured - authorisation.refund_requested
+        refundable = authorisation.refundable
         if refundable > 0:
             return e.RefundRequested(
                 step_id=order.next_step_id("refund"),
@@ -289,4 +289,5 @@ _RULES: dict[Status, tuple[Rule, ...]] = {
     # In this order: shipments, money, stock; each rule waits for the ones before it.
     Status.CANCELLING: (_stop_all_shipments, _finish_cancelling, _refund, _void, _release),
     Status.COMPLETED: (_refund,),
+    Status.CANCELLED: (_refund,),
 }

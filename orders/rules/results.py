@@ -1,4 +1,4 @@
-"""Applies the results of steps. None is rejected: one for a finished step changes nothing."""
+"""Applies the results of steps and the reports of external services. None is rejected."""
 
 from __future__ import annotations
 
@@ -7,41 +7,57 @@ from datetime import datetime, timedelta
 
 from orders import events as e
 from orders import steps as o
-from orders.entities import Shipment
 from orders.events import OrderEvent, line_counts
 from orders.evolve import fold
 from orders.lifecycle import Status
 from orders.order import Order
+from orders.rules import reports
 from orders.rules.checks import policy_of
 from orders.rules.deadlines import next_deadline, pass_deadline
-from orders.rules.shipments import dispatch
 
 
 def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[OrderEvent]:
     """The events of a result."""
+    if order.status is Status.NEW:
+        return []
     match result:
         case o.StockHeld(step_id=key, held=held):
             step = order.steps.get(key)
             return _reserved(step, held, order, now) if isinstance(step, o.Reserve) else []
         case o.StockLost():
-            return _lost(result, order)
+            return reports.stock_lost(result, order)
         case o.PaymentApproved(step_id=key, reference=reference):
             step = order.steps.get(key)
-            return _approved(step, reference, order, now) if isinstance(step, o.Authorise) else []
+            if isinstance(step, o.Authorise):
+                return _approved(step, reference, order, now)
+            return reports.approved(result, order)
         case o.PaymentRefused(step_id=key, reason=reason):
-            return _declined(order.steps.get(key), reason, order, now)
+            step = order.steps.get(key)
+            if isinstance(step, o.Authorise | o.Capture):
+                return _declined(step, reason, order, now)
+            return reports.declined(result, order, now)
         case o.BookingAccepted(step_id=key, tracking=tracking):
             step = order.steps.get(key)
             if not isinstance(step, o.Book):
                 return []
             return [e.ShipmentBooked(shipment_id=step.shipment_id, step_id=key, tracking=tracking)]
-        case o.ShipmentDeparted(shipment_id=key, tracking=tracking, lines=lines):
-            shipment = order.shipments.get(key)
-            if shipment is None or not shipment.can_depart or not shipment.confirmed_lines:
-                return []
-            return _departed(shipment, lines, tracking, order)
+        case o.ShipmentDeparted():
+            return reports.departed(result, order)
+        case o.ShipmentArrived():
+            return reports.arrived(result, order, now)
+        case o.ShipmentLost():
+            return reports.lost(result, order)
+        case o.DeliveryDenied():
+            return reports.denied(result, order)
         case o.StepDone(step_id=key):
-            return _done(order.steps.get(key))
+            step = order.steps.get(key)
+            return reports.done(result, order) if step is None else _done(step)
+        case o.RefundFailed():
+            return reports.refund_failed(result, order)
+        case o.AuthorisationChanged():
+            return reports.authorisation_changed(result, order)
+        case o.ChargebackReported():
+            return reports.chargeback(result, order)
         case o.StepFailed(step_id=key, reason=reason):
             if key not in order.steps or order.stuck_steps.get(key) == reason:
                 return []
@@ -50,7 +66,7 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             deadline = next_deadline(order)
             if deadline is None or deadline != (name, at) or now < at:
                 return []
-            return pass_deadline(name, order)
+            return pass_deadline(deadline, order)
 
 
 def _reserved(step: o.Reserve, held: list[o.Held], order: Order, now: datetime) -> list[OrderEvent]:
@@ -72,20 +88,6 @@ def _reserved(step: o.Reserve, held: list[o.Held], order: Order, now: datetime) 
     return [reserved, e.StockShort(lines=line_counts(short), answer_by=answer_by)]
 
 
-def _lost(loss: o.StockLost, order: Order) -> list[OrderEvent]:
-    line = order.lines.get(loss.line_id)
-    reserved = line.reserved.get(loss.location, 0) if line else 0
-    pieces = min(reserved, loss.quantity)
-    lost = e.HeldStockLost(
-        loss_id=loss.loss_id,
-        line_id=loss.line_id,
-        location=loss.location,
-        quantity=pieces,
-        fingerprint="",
-    )
-    return [lost] if pieces > 0 and lost.client_key not in order.client_ids else []
-
-
 def _approved(step: o.Authorise, reference: str, order: Order, now: datetime) -> list[OrderEvent]:
     capture_by = now + timedelta(seconds=policy_of(order).capture)
     return [
@@ -95,9 +97,9 @@ def _approved(step: o.Authorise, reference: str, order: Order, now: datetime) ->
     ]
 
 
-def _declined(step: o.AnyStep | None, reason: str, order: Order, now: datetime) -> list[OrderEvent]:
-    if not isinstance(step, o.Authorise | o.Capture):
-        return []
+def _declined(
+    step: o.Authorise | o.Capture, reason: str, order: Order, now: datetime
+) -> list[OrderEvent]:
     answer_by = now + timedelta(seconds=policy_of(order).payment_retry)
     if isinstance(step, o.Authorise):
         return [e.PaymentDeclined(step_id=step.step_id, reason=reason, answer_by=answer_by)]
@@ -108,28 +110,7 @@ def _declined(step: o.AnyStep | None, reason: str, order: Order, now: datetime) 
     return [refused, e.VoidRequested(step_id=void, authorisation_id=step.authorisation_id)]
 
 
-def _departed(
-    shipment: Shipment, reported: list[o.Piece] | None, tracking: str | None, order: Order
-) -> list[OrderEvent]:
-    """The shipment left, perhaps with pieces whose cancellation came too late."""
-    lines = shipment.confirmed_lines
-    if reported is not None:  # Never more than was booked.
-        counted: Counter[str] = Counter()
-        for piece in reported:
-            counted[piece.line_id] += piece.quantity
-        lines = {key: min(n, counted[key]) for key, n in lines.items()}
-    overtaken = {
-        key: pieces - order.lines[key].unshipped
-        for key, pieces in lines.items()
-        if pieces > order.lines[key].unshipped
-    }
-    if not overtaken:
-        return dispatch(shipment, lines, tracking, order)
-    too_late = e.LinesCancellationOvertaken(lines=line_counts(overtaken))
-    return [too_late, *dispatch(shipment, lines, tracking, order, after=1)]
-
-
-def _done(step: o.AnyStep | None) -> list[OrderEvent]:
+def _done(step: o.AnyStep) -> list[OrderEvent]:
     match step:
         case o.Release(step_id=key):
             return [e.StockReleased(step_id=key)]

@@ -46,7 +46,11 @@ def receive(command: c.ReceiveReturn, order: Order) -> list[OrderEvent]:
         raise CommandRejected(
             f"the return is {back.status}, not approved", "return-not-approved", "return_id"
         )
-    wanted = check_pieces(command.lines, order.lines, back.outstanding, "still to come back")
+    most = {
+        key: min(n, order.lines[key].delivered - order.lines[key].returned)
+        for key, n in back.outstanding.items()
+    }
+    wanted = check_pieces(command.lines, order.lines, most, "still to come back")
     received = e.ReturnReceived(
         receipt_id=command.receipt_id,
         return_id=command.return_id,
@@ -58,16 +62,7 @@ def receive(command: c.ReceiveReturn, order: Order) -> list[OrderEvent]:
         return [received]
     held = [
         part
-        for key, pieces in wanted.items()
-        for part in held_at(_stock_location(key, order), {key: pieces}, order)
+        for shipment, back in order.origins(wanted)
+        for part in held_at(command.location or shipment.location, back, order)
     ]
     return [received, *restock(held, order)]
-
-
-def _stock_location(line_id: str, order: Order) -> str:
-    """The location that delivered pieces of a line; the latest, if there were several."""
-    return next(
-        shipment.location
-        for shipment in reversed(list(order.shipments.values()))
-        if shipment.status == "delivered" and line_id in shipment.lines
-    )

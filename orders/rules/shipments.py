@@ -103,11 +103,11 @@ def fail_delivery(command: c.ReportDeliveryFailure, order: Order) -> list[OrderE
     return [failed, *restock(held_at(shipment.location, shipment.lines, order), order)]
 
 
-def restock(held: list[Held], order: Order) -> list[OrderEvent]:
-    """Puts pieces back into stock, as the second event of a decision."""
+def restock(held: list[Held], order: Order, after: int = 1) -> list[OrderEvent]:
+    """Puts pieces back into stock; `after` is the number of events that come before this one."""
     if not held:
         return []
-    return [e.RestockRequested(step_id=order.next_step_id("restock", after=1), held=held)]
+    return [e.RestockRequested(step_id=order.next_step_id("restock", after), held=held)]
 
 
 def held_at(location: str, pieces: Mapping[str, int], order: Order) -> list[Held]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -72,7 +72,9 @@ class Payment(Documented):
     capturable: int
     """Authorised, and can still be captured."""
     refundable: int
-    """Captured, without refunds and pending refunds."""
+    """Captured, without refunds, pending refunds and disputed amounts."""
+    disputed: int
+    """Taken back by the customer's bank, until the chargebacks are decided."""
     refund_pending: int
     """Requested refunds that the payment service has not confirmed yet."""
 
@@ -112,6 +114,21 @@ class PendingStep(Documented):
     reason: str | None
 
 
+class Attention(Documented):
+    """Something that a person has to settle."""
+
+    kind: str
+    """`stuck-step`, `unpaid`, `chargeback`, or the kind of a discrepancy."""
+    reason: str
+    remedy: str
+    """What to do, such as the command that settles it."""
+    step_id: str | None
+    type: str | None
+    """The type of the step."""
+    discrepancy_id: str | None
+    amount: int | None
+
+
 class OrderDocument(Documented):
     """An order. Amounts are integer minor units of `currency`."""
 
@@ -139,8 +156,8 @@ class OrderDocument(Documented):
     deadline: Deadline | None
     pending: list[PendingStep]
     """Steps that external services have not finished."""
-    needs_attention: list[PendingStep]
-    """Those of them that are stuck; `retry-step` repeats them."""
+    needs_attention: list[Attention]
+    """What a person has to settle."""
     cancel_reason: str | None
     opened_at: datetime | None
     placed_at: datetime | None
@@ -179,12 +196,55 @@ def document(view: OrderView) -> OrderDocument:
         missing=_pieces(order.missing()) if order.is_priced else [],
         deadline=Deadline(name=deadline.name, at=deadline.at) if deadline else None,
         pending=pending,
-        needs_attention=[step for step in pending if step.reason is not None],
+        needs_attention=list(_attention(order)),
         cancel_reason=order.cancel_reason,
         opened_at=view.opened_at,
         placed_at=view.placed_at,
         updated_at=view.updated_at,
     )
+
+
+def _attention(order: Order) -> Iterator[Attention]:
+    for key, reason in order.stuck_steps.items():
+        yield Attention(
+            kind="stuck-step",
+            reason=reason,
+            remedy="retry-step, or settle-step",
+            step_id=key,
+            type=order.steps[key].type,
+            discrepancy_id=None,
+            amount=None,
+        )
+    if amount := statuses.unpaid(order):
+        yield Attention(
+            kind="unpaid",
+            reason="goods were shipped, and their payment is missing",
+            remedy="retry-payment, once the customer has another payment method",
+            step_id=None,
+            type=None,
+            discrepancy_id=None,
+            amount=amount,
+        )
+    for chargeback in order.chargebacks.values():
+        yield Attention(
+            kind="chargeback",
+            reason=chargeback.reason,
+            remedy="answer it at the payment service, which reports its outcome",
+            step_id=None,
+            type=None,
+            discrepancy_id=None,
+            amount=chargeback.amount,
+        )
+    for discrepancy in order.discrepancies.values():
+        yield Attention(
+            kind=discrepancy.kind,
+            reason=discrepancy.summary,
+            remedy="resolve-discrepancy, once it is settled",
+            step_id=None,
+            type=None,
+            discrepancy_id=discrepancy.discrepancy_id,
+            amount=discrepancy.amount,
+        )
 
 
 def _lines(order: Order) -> list[OrderLine]:
@@ -225,6 +285,7 @@ def _payment(order: Order) -> Payment:
         earned=ledger.due(order) if order.is_priced else 0,
         capturable=ledger.capturable(order),
         refundable=ledger.refundable(order),
+        disputed=ledger.disputed(order),
         refund_pending=ledger.refund_pending(order),
     )
 

@@ -138,4 +138,6 @@ NEWS: list[OrderCommand] = [
     c.RejectReturn(return_id="stale"),
     c.ReceiveReturn(receipt_id="parcel", return_id="stale", lines=bagels(1), condition="damaged"),
     c.RetryStep(step_id="capture-20"),
+    c.SettleStep(step_id="capture-20", outcome="done", reason="the bank says so"),
+    c.ResolveDiscrepancy(discrepancy_id="unknown-shipment:ghost", reason="another shop's"),
 ]

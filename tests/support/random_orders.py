@@ -343,3 +343,70 @@ def a_change(line_id: str, life: Life, dice: Random) -> c.Change:
             return c.ChangeLine(line_id=line_id, unit_price=dice.choice([1, 50, 400]))
         case _:
             return c.ChangeLine(line_id=line_id, quantity=dice.randint(1, 6))
+
+
+def a_contradiction(life: Life, dice: Random) -> Message:
+    """A report that may contradict the order, or what a person does about one."""
+    return dice.choice(list(_contradictions(life, dice)))
+
+
+def _contradictions(life: Life, dice: Random) -> Iterator[Message]:
+    order = life.order
+    shipment_id = dice.choice([*order.shipments, "ghost"])
+    some = [
+        o.Piece(line_id=key, sku="", quantity=dice.randint(1, 5)) for key in [*order.lines, "ghost"]
+    ]
+    lines = dice.choice([None, [], some[:1], some])
+    tracking = dice.choice([None, "T1", "T2"])
+    yield o.ShipmentDeparted(shipment_id=shipment_id, tracking=tracking, lines=lines)
+    yield o.ShipmentArrived(shipment_id=shipment_id)
+    yield o.ShipmentLost(shipment_id=shipment_id, goods="returned")
+    yield o.DeliveryDenied(shipment_id=shipment_id)
+    authorisation_id = dice.choice([*order.authorisations, "ghost"])
+    captures = [key for a in order.authorisations.values() for key in a.captures]
+    refunds = [key for a in order.authorisations.values() for key in a.refunds]
+    amount = dice.randint(1, 300)
+    yield o.PaymentApproved(step_id=authorisation_id, reference="late")
+    yield o.PaymentRefused(step_id=dice.choice([*captures, authorisation_id]), reason="reversed")
+    yield o.RefundFailed(step_id=dice.choice([*refunds, "ghost"]), reason="account closed")
+    yield o.StepDone(step_id=f"elsewhere:{amount}", operation="refund", amount=amount)
+    yield o.StepDone(step_id="elsewhere", operation="capture", amount=amount)
+    yield o.AuthorisationChanged(authorisation_id=authorisation_id, amount=amount, reason="shrunk")
+    state = dice.choice(["opened", "won", "lost"])
+    yield o.ChargebackReported.model_validate(
+        {"chargeback_id": f"c{amount % 5}", "state": state, "amount": amount, "reason": "unknown"}
+    )
+    yield o.StockLost(loss_id=f"loss:{amount}", line_id="line-0", location="EAST", quantity=amount)
+    for step_id in order.steps:
+        outcome = dice.choice(["done", "failed"])
+        yield c.SettleStep.model_validate(
+            {
+                "step_id": step_id,
+                "outcome": outcome,
+                "reason": "by telephone",
+                "reference": "by-hand",
+                "location": "EAST",
+            }
+        )
+    for discrepancy_id, discrepancy in order.discrepancies.items():
+        retry = discrepancy.kind == "refund-failed" and dice.random() < 0.5
+        yield c.ResolveDiscrepancy(discrepancy_id=discrepancy_id, reason="settled", retry=retry)
+
+
+def an_answer(step: o.AnyStep, dice: Random) -> o.StepResult:
+    """What a service may answer to a step, whatever it said before."""
+    key, says_yes = step.step_id, dice.random() < 0.8
+    match step:
+        case o.Reserve(lines=lines):
+            held = [o.Held(location=dice.choice(["EAST", "WEST"]), **dict(n)) for n in lines]
+            return o.StockHeld(step_id=key, held=held if says_yes else held[:1])
+        case o.Authorise() if says_yes:
+            return o.PaymentApproved(step_id=key, reference="a")
+        case o.Authorise() | o.Capture() if not says_yes:
+            return o.PaymentRefused(step_id=key, reason="no funds")
+        case o.Book() if says_yes:
+            return o.BookingAccepted(step_id=key)
+        case o.Book(shipment_id=shipment_id) | o.Stop(shipment_id=shipment_id) if not says_yes:
+            return o.ShipmentDeparted(shipment_id=shipment_id)
+        case _:
+            return o.StepDone(step_id=key)

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from api.webhooks.payloads import EVENTS, CallbackEvent
-from orders.commands import ConfirmDelivery, OrderCommand, ReportDeliveryFailure
+from orders.commands import OrderCommand
 from orders.steps import (
     PaymentApproved,
     PaymentRefused,
     Piece,
+    ShipmentArrived,
     ShipmentDeparted,
+    ShipmentLost,
     StepDone,
     StepResult,
     StockLost,
@@ -163,15 +165,20 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
             {"authorisation_id": "a1", "reason": "no\nfunds\x00"},
             PaymentRefused(step_id="a1", reason="no funds"),
         ),
-        ("payments", "capture.done", {"step_id": "c1"}, StepDone(step_id="c1")),
+        (
+            "payments",
+            "capture.done",
+            {"step_id": "c1"},
+            StepDone(step_id="c1", operation="capture"),
+        ),
         (
             "payments",
             "capture.declined",
             {"step_id": "c1", "reason": "x" * 999},
             PaymentRefused(step_id="c1", reason="x" * 200),
         ),
-        ("payments", "refund.done", {"step_id": "f1"}, StepDone(step_id="f1")),
-        ("payments", "void.done", {"step_id": "v1"}, StepDone(step_id="v1")),
+        ("payments", "refund.done", {"step_id": "f1"}, StepDone(step_id="f1", operation="refund")),
+        ("payments", "void.done", {"step_id": "v1"}, StepDone(step_id="v1", operation="void")),
         ("stock", "stock.lost", LOSS, StockLost.model_validate(LOSS)),
         (
             "shipping",
@@ -189,19 +196,19 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
             "shipping",
             "shipment.delivered",
             {"shipment_id": "s"},
-            ConfirmDelivery(shipment_id="s"),
+            ShipmentArrived(shipment_id="s"),
         ),
         (
             "shipping",
             "shipment.failed",
             {"shipment_id": "s", "reason": "the river rose", "goods": "returned"},
-            ReportDeliveryFailure(shipment_id="s", reason="the river rose", goods="returned"),
+            ShipmentLost(shipment_id="s", reason="the river rose", goods="returned"),
         ),
         (
             "shipping",
             "shipment.failed",
             {"shipment_id": "s", "reason": " \n"},
-            ReportDeliveryFailure(shipment_id="s", goods="lost"),
+            ShipmentLost(shipment_id="s", goods="lost"),
         ),
     ],
 )
@@ -245,6 +252,13 @@ async def events_of(orderly: Running, order_id: str, type_: str) -> list[dict[st
             await asyncio.sleep(0.05)
 
 
+async def read(orderly: Running, order_id: str, version: int) -> dict[str, Any]:
+    """The order, once its read model has this version."""
+    params = {"min_version": version}
+    order: dict[str, Any] = (await orderly.http.get(f"/v1/orders/{order_id}", params=params)).json()
+    return order
+
+
 async def test_a_repeated_delivery_counts_once(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     gone = event("shipment.dispatched", {"order_id": order_id, "shipment_id": shipment_id})
@@ -255,30 +269,67 @@ async def test_a_repeated_delivery_counts_once(orderly: Running) -> None:
     assert dispatched["actor"] == "shipping"
 
 
-async def test_what_overtook_another_event_is_worth_sending_again_while_it_is_young(
-    orderly: Running,
-) -> None:
+async def test_late_scans_in_the_wrong_order_end_in_the_right_state(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     about = {"order_id": order_id, "shipment_id": shipment_id}
-    early = event("shipment.delivered", about)
-    refused = await tell(orderly, "shipping", early, message_id="msg_early")
-    assert refused.status_code == 409, refused.text
-
-    await tell(orderly, "shipping", event("shipment.dispatched", about))
-    again = await tell(orderly, "shipping", early, message_id="msg_early")
-    assert (again.status_code, again.json()) == (200, {"outcome": "accepted"})
-    assert len(await events_of(orderly, order_id, "shipment-delivered")) == 1
+    for kind, minutes in (("shipment.delivered", 30), ("shipment.dispatched", 60)):
+        late = event(kind, about, age=timedelta(minutes=minutes))
+        told = await tell(orderly, "shipping", late)
+        assert (told.status_code, told.json()) == (200, {"outcome": "accepted"})
+    for type_ in ("shipment-dispatched", "shipment-delivered"):
+        assert len(await events_of(orderly, order_id, type_)) == 1
 
 
-async def test_what_is_refused_for_long_need_not_be_sent_again(orderly: Running) -> None:
+async def test_report_about_an_unknown_shipment_is_recorded_once(orderly: Running) -> None:
     order_id, _ = await shipped(orderly)
     about = {"order_id": order_id, "shipment_id": "unheard-of"}
-    young = await tell(orderly, "shipping", event("shipment.delivered", about))
-    problem(young, 409, "unknown-id")
-    old = await tell(
-        orderly, "shipping", event("shipment.delivered", about, age=timedelta(minutes=11))
-    )
-    assert (old.status_code, old.json()) == (200, {"outcome": "rejected", "code": "unknown-id"})
+    told = await tell(orderly, "shipping", event("shipment.delivered", about))
+    assert (told.status_code, told.json()) == (200, {"outcome": "recorded"})
+    again = await tell(orderly, "shipping", event("shipment.delivered", about))
+    assert (again.status_code, again.json()) == (200, {"outcome": "accepted"})
+    (recorded,) = await events_of(orderly, order_id, "discrepancy-recorded")
+    order = await read(orderly, order_id, recorded["version"])
+    (attention,) = order["needs_attention"]
+    assert attention["discrepancy_id"] == recorded["data"]["discrepancy_id"]
+
+    path = f"/v1/orders/{order_id}/commands/resolve-discrepancy"
+    body = {"discrepancy_id": attention["discrepancy_id"], "reason": "another shop's parcel"}
+    resolved = (await orderly.http.post(path, json=body)).json()
+    order = await read(orderly, order_id, resolved["version"])
+    assert order["needs_attention"] == []
+
+
+async def test_capture_that_is_reversed_later_is_shown_as_unpaid(orderly: Running) -> None:
+    order_id, shipment_id = await shipped(orderly)
+    about = {"order_id": order_id, "shipment_id": shipment_id}
+    await tell(orderly, "shipping", event("shipment.dispatched", about))
+    (captured,) = await events_of(orderly, order_id, "payment-captured")
+    data = {"order_id": order_id, "step_id": captured["data"]["step_id"], "reason": "no cover"}
+    told = await tell(orderly, "payments", event("capture.declined", data))
+    assert (told.status_code, told.json()) == (200, {"outcome": "recorded"})
+    (reversed_,) = await events_of(orderly, order_id, "capture-reversed")
+    (recorded,) = await events_of(orderly, order_id, "discrepancy-recorded")
+    order = await read(orderly, order_id, recorded["version"])
+    assert order["payment"]["captured"] == 0
+    amounts = {entry["kind"]: entry["amount"] for entry in order["needs_attention"]}
+    assert amounts == {
+        "unpaid": reversed_["data"]["amount"],
+        "capture-reversed": reversed_["data"]["amount"],
+    }
+
+
+async def test_refund_made_at_the_provider_is_recorded(orderly: Running) -> None:
+    order_id, shipment_id = await shipped(orderly)
+    about = {"order_id": order_id, "shipment_id": shipment_id}
+    await tell(orderly, "shipping", event("shipment.dispatched", about))
+    await events_of(orderly, order_id, "payment-captured")
+    data = {"order_id": order_id, "step_id": "made-in-the-dashboard", "amount": 10}
+    for _ in range(2):
+        told = await tell(orderly, "payments", event("refund.done", data))
+        assert (told.status_code, told.json()) == (200, {"outcome": "accepted"})
+    (recorded,) = await events_of(orderly, order_id, "refund-recorded")
+    order = await read(orderly, order_id, recorded["version"])
+    assert order["payment"]["refunded"] == 10
 
 
 async def test_simulators_send_callbacks_to_orderly(orderly: Running) -> None:

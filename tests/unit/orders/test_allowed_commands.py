@@ -48,7 +48,8 @@ SCENES: dict[Status, Given] = {
     Status.CANCELLED: a_cancelled_order,
     Status.EXPIRED: an_expired_order,
 }
-GOING_ON = ("hold-order", "cancel-order", "cancel-lines", "amend-order", "retry-step")
+SETTLING = ("retry-step", "settle-step", "resolve-discrepancy")
+GOING_ON = ("hold-order", "cancel-order", "cancel-lines", "amend-order", *SETTLING)
 SENT = (
     *("refund-payment", "confirm-delivery", "report-delivery-failure"),
     *("request-return", "approve-return", "reject-return", "receive-return"),
@@ -106,7 +107,7 @@ def test_what_is_allowed_is_what_the_table_says() -> None:
                 *writing,
                 *("add-item-to-order", "change-item-quantity", "remove-item-from-order"),
                 *("apply-discount", "remove-discount", "set-shipping-charge"),
-                *("place-order", "cancel-order"),
+                *("place-order", "cancel-order", "resolve-discrepancy"),
             ],
             Status.PLACED: [*writing, *GOING_ON],
             Status.AWAITING_CUSTOMER: [
@@ -118,12 +119,12 @@ def test_what_is_allowed_is_what_the_table_says() -> None:
             ],
             Status.ON_HOLD: [
                 *(*writing, *SENT),
-                *("release-order", "cancel-order", "cancel-lines", "retry-step"),
+                *("release-order", "cancel-order", "cancel-lines", *SETTLING),
             ],
-            Status.CANCELLING: ["add-note", "retry-step"],
-            Status.COMPLETED: ["add-note", "refund-payment", "retry-step"],
-            Status.CANCELLED: ["add-note"],
-            Status.EXPIRED: ["add-note"],
+            Status.CANCELLING: ["add-note", *SETTLING],
+            Status.COMPLETED: ["add-note", "refund-payment", *SETTLING],
+            Status.CANCELLED: ["add-note", "resolve-discrepancy"],
+            Status.EXPIRED: ["add-note", "resolve-discrepancy"],
         }.items()
     }
 
@@ -152,9 +153,12 @@ def test_an_order_from_before_there_was_fulfilment_goes_on_as_it_began() -> None
         (draft, admitted_in(Status.DRAFT)),
         (
             draft.having(c.PlaceOrder()),
-            ["set-shipping-address", "set-billing-address", "add-note", "cancel-order"],
+            [
+                *("set-shipping-address", "set-billing-address", "add-note", "cancel-order"),
+                "resolve-discrepancy",
+            ],
         ),
-        (given(opened, bagels_added, cancelled), ["add-note"]),
+        (given(opened, bagels_added, cancelled), ["add-note", "resolve-discrepancy"]),
     ):
         assert sorted(allowed_commands(past.order)) == sorted(allowed)
         assert past.order.steps == {}

@@ -30,7 +30,7 @@ from tests.support.given import (
 )
 
 three_bagels = ChangeItemQuantity(line_id="bagels", quantity=3)
-bagels_tripled = ItemQuantityChanged(line_id="bagels", quantity=3)
+bagels_tripled = ItemQuantityChanged(line_id="bagels", quantity=3, discount=44, tax=11)
 remove_bagels = RemoveItemFromOrder(line_id="bagels")
 bagels_removed = ItemRemoved(line_id="bagels")
 remove_welcome = RemoveDiscount(discount_id="welcome")
@@ -161,15 +161,38 @@ def test_the_quantity_of_an_unknown_line_cannot_be_changed() -> None:
 
 def test_fewer_pieces_must_still_be_worth_their_discount() -> None:
     two_for_one = but(tuna_added, quantity=2, discount=101)
-    given(opened, two_for_one).when(ChangeItemQuantity(line_id="tuna", quantity=1)).then_rejected(
+    one = ChangeItemQuantity(line_id="tuna", quantity=1, discount=101)
+    given(opened, two_for_one).when(one).then_rejected(
         "the discount makes the line -0.01 USD; it cannot be negative",
         code="discount-exceeds-price",
-        field="quantity",
+        field="discount",
+    )
+
+
+def test_discount_and_tax_follow_the_quantity_to_the_cent() -> None:
+    four = but(tuna_added, quantity=4, discount=10, tax=760)
+    one = ChangeItemQuantity(line_id="tuna", quantity=1)
+    draft = given(opened, four)
+    draft.when(one).then(ItemQuantityChanged(line_id="tuna", quantity=1, discount=3, tax=190))
+    draft.when(one, but(one, quantity=4)).then(
+        ItemQuantityChanged(line_id="tuna", quantity=1, discount=3, tax=190),
+        ItemQuantityChanged(line_id="tuna", quantity=4, discount=12, tax=760),
+    )
+
+
+def test_discount_and_tax_can_be_given_with_the_quantity() -> None:
+    four = but(tuna_added, quantity=4, discount=10, tax=760)
+    one = ChangeItemQuantity(line_id="tuna", quantity=1, discount=0, tax=191)
+    changed = ItemQuantityChanged(line_id="tuna", quantity=1, discount=0, tax=191)
+    given(opened, four).when(one).then(changed)
+    given(opened, four, changed).when(one).then()
+    given(opened, four, changed).when(but(one, tax=190)).then(
+        ItemQuantityChanged(line_id="tuna", quantity=1, tax=190)
     )
 
 
 def test_fewer_pieces_must_still_be_worth_the_discounts_on_the_order() -> None:
-    half_off = but(welcome_applied, amount=158)
+    half_off = but(welcome_applied, amount=169)
     one_bagel = ChangeItemQuantity(line_id="bagels", quantity=1)
     given(opened, bagels_added, half_off).when(one_bagel).then_rejected(
         "the discounts make the order -0.01 USD; it cannot be negative",

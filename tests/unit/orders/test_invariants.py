@@ -24,7 +24,7 @@ from orders.rules.process import is_finished
 from orders.steps import RESULT_TYPES
 from orders.upcasting import restore, stored_data
 from tests.support.given import thoroughly
-from tests.support.random_orders import Life
+from tests.support.random_orders import Life, a_contradiction, an_answer, some_command
 
 # Each number is the dice for one thing that happens: leave one out, and the others stay.
 DICE = st.integers(0, 2**32 - 1)
@@ -87,9 +87,47 @@ def test_these_lives_come_everywhere() -> None:
         commands |= {command.type for command in life.obeyed}
         results |= {result.type for result in life.heard}
     assert statuses == {*Status} - {Status.NEW}
+    for number in range(200):
+        unruly = contradicted(number, [Random(f"{number}, {n}").getrandbits(32) for n in range(80)])
+        events |= {event.type for event in unruly.events}
+        commands |= {command.type for command in unruly.obeyed}
+        results |= {result.type for result in unruly.heard}
     assert commands == {type_of(command) for command in COMMAND_TYPES}
     assert events == {event.model_fields["type"].default for event in EVENT_TYPES}
     assert results == {result.model_fields["type"].default for result in RESULT_TYPES}
+
+
+def contradicted(beginning: int, moves: list[int]) -> Life:
+    """A life whose services also report what contradicts the order, and people settle it."""
+
+    def check(order: Order, event: OrderEvent) -> None:
+        check_money(order)
+        check_pieces(order)
+
+    life = Life(after_event=check, after_message=lambda life: None)
+    life.begin(Random(beginning))
+    for move in moves:
+        dice = Random(move)
+        steps, chance = list(life.order.steps.values()), dice.random()
+        if steps and chance < 0.4:
+            life.tell(an_answer(dice.choice(steps), dice))
+        elif life.order.is_priced and chance < 0.7:
+            life.tell(a_contradiction(life, dice))
+        elif chance < 0.75:
+            life.pass_deadline()
+        else:
+            life.tell(some_command(life, dice))
+    return life
+
+
+@thoroughly
+@given(DICE, MOVES)
+def test_money_and_pieces_add_up_whatever_services_report(beginning: int, moves: list[int]) -> None:
+    life = contradicted(beginning, moves)
+    assert fold(life.events) == life.order
+    for event in life.events:
+        data = json.loads(json.dumps(stored_data(event)))
+        assert restore(event.type, event.schema_version, data) == event
 
 
 # What is checked

@@ -43,7 +43,10 @@ def test_an_order_confirmed_and_refunded_at_once_because_callback_and_request_ra
     again = PaymentApproved(step_id="authorise-9", reference="visa-by-callback")
     a_confirmed_order.when(approved).then()
     a_confirmed_order.when(again).then()
-    a_confirmed_order.when(PaymentRefused(step_id="authorise-9", reason="timed out")).then()
+    declined = PaymentRefused(step_id="authorise-9", reason="timed out")
+    order = a_confirmed_order.having(declined).order
+    assert [d.kind for d in order.discrepancies.values()] == ["declined-after-approval"]
+    assert order.authorisations == a_confirmed_order.order.authorisations
     order = a_confirmed_order.having(again).settled().order
     assert (order.status, len(order.authorisations)) == (Status.CONFIRMED, 1)
     assert ledger.refunded(order) == ledger.voided(order) == 0

@@ -86,7 +86,6 @@ def test_an_order_knows_its_next_deadline(scene: Given, name: str, at: datetime)
         given(opened, tuna_added),
         given(opened, tuna_added, placed),
         a_placed_order,
-        a_held_order,
         a_sent_order,
         a_cancelling_order,
         a_cancelled_order,
@@ -135,10 +134,8 @@ def test_without_an_answer_what_has_left_stays_and_the_rest_is_called_off() -> N
 
 
 def test_without_an_answer_what_has_all_left_is_asked_for_again() -> None:
-    dearer = c.ChangeLine(line_id="tuna", unit_price=500)
-    sent = a_sent_order.having(c.AmendOrder(amendment_id="a", changes=[dearer]))
-    refused = o.PaymentRefused(step_id=sent.owed(o.Authorise), reason="no funds")
-    waiting = sent.having(refused)
+    capture = next(iter(next(iter(a_sent_order.order.authorisations.values())).captures))
+    waiting = a_sent_order.having(o.PaymentRefused(step_id=capture, reason="reversed"))
     retried, asked = at_deadline(waiting)
     assert retried == e.PaymentRetried(method="pm_visa")
     assert isinstance(asked, e.AuthorisationRequested)
@@ -166,10 +163,22 @@ def test_a_deadline_passes_once_and_neither_too_early_nor_after_it_was_lifted() 
     deadline = DeadlinePassed(deadline="shortfall-answer", at=NOW + DAY)
     a_short_order.when(deadline, now=NOW + DAY - LATER).then()
     a_short_order.having(c.AcceptShortfall()).when(deadline, now=NOW + DAY).then()
-    a_short_order.having(hold).when(deadline, now=NOW + DAY).then()
     a_short_order.when(but(deadline, at=NOW + HOUR), now=NOW + DAY).then()
     a_short_order.when(but(deadline, deadline="capture"), now=NOW + DAY).then()
     passed(a_short_order).when(deadline, now=NOW + DAY).then()
+
+
+def test_a_deadline_during_a_hold_is_shown_once_and_acts_after_the_release() -> None:
+    held = a_short_order.having(hold)
+    assert next_deadline(held.order) == Deadline("shortfall-answer", NOW + DAY)
+    (recorded,) = at_deadline(held)
+    assert isinstance(recorded, e.DiscrepancyRecorded)
+    assert recorded.summary == "the deadline shortfall-answer passed while the order was held"
+    shown = passed(held)
+    assert next_deadline(shown.order) is None
+    assert next_deadline(shown.having(c.ReleaseOrder()).order) == Deadline(
+        "shortfall-answer", NOW + DAY
+    )
 
 
 # In which order

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
@@ -166,23 +168,30 @@ def test_totals_are_exact_and_never_negative(commands: list[OrderCommand]) -> No
 
 
 def reckoned(steps: list[Step]) -> int:
-    """The total by another way: from the accepted commands themselves, the latest word first."""
+    """The total by another way: from the accepted commands themselves, one after the other."""
     accepted = [step.command for step in steps if step.events]
-    gone = {k.line_id for k in accepted if isinstance(k, c.RemoveItemFromOrder)}
     void = {k.discount_id for k in accepted if isinstance(k, c.RemoveDiscount)}
-    quantities: dict[str, int] = {}
+    lines: dict[str, tuple[int, int, int, int]] = {}
     total = 0
-    for k in reversed(accepted):
+    for k in accepted:
         match k:
-            case c.ChangeItemQuantity():
-                quantities.setdefault(k.line_id, k.quantity)
-            case c.AddItemToOrder() if k.line_id not in gone:
-                total += quantities.get(k.line_id, k.quantity) * k.unit_price - k.discount + k.tax
+            case c.AddItemToOrder():
+                lines[k.line_id] = (k.quantity, k.unit_price, k.discount, k.tax)
+            case c.ChangeItemQuantity(quantity=new):
+                old, price, *amounts = lines[k.line_id]
+                discount, tax = (round_half_up(Fraction(n * new, old)) for n in amounts)
+                lines[k.line_id] = (new, price, discount, tax)
+            case c.RemoveItemFromOrder():
+                del lines[k.line_id]
             case c.ApplyDiscount() if k.discount_id not in void:
                 total -= k.amount
             case _:
                 pass
-    return total
+    return total + sum(n * price - discount + tax for n, price, discount, tax in lines.values())
+
+
+def round_half_up(amount: Fraction) -> int:
+    return math.floor(amount + Fraction(1, 2))
 
 
 @thoroughly

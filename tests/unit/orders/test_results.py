@@ -12,6 +12,7 @@ import pytest
 from orders import commands as c
 from orders import events as e
 from orders import steps as o
+from orders.decider import decide
 from orders.events import LineCount
 from orders.lifecycle import Status
 from orders.steps import RESULT_TYPES, Piece, StepResult
@@ -24,6 +25,7 @@ from tests.support.order_fixtures import (
     a_cancelling_order,
     a_completed_order,
     a_confirmed_order,
+    a_delivered_order,
     a_draft,
     a_placed_order,
     a_reserved_order,
@@ -239,13 +241,27 @@ def test_a_loss_counts_once_and_only_of_what_is_held() -> None:
     lost = a_booked_order.having(a_bagel_lost)
     lost.when(a_bagel_lost).then()
     lost.settled().when(a_bagel_lost).then()
-    a_sent_order.when(a_bagel_lost).then()
-    for other in ({"location": "WEST"}, {"line_id": "ghost"}):
-        a_booked_order.when(but(a_bagel_lost, **other)).then()
-    assert a_booked_order.having(but(a_bagel_lost, quantity=9)).order.lines["bagels"].reserved == {}
+    for order, loss in (
+        (a_sent_order, a_bagel_lost),
+        (a_booked_order, but(a_bagel_lost, location="WEST")),
+        (a_booked_order, but(a_bagel_lost, line_id="ghost")),
+        (a_booked_order, but(a_bagel_lost, quantity=9)),
+    ):
+        after = order.having(loss).order
+        assert [d.kind for d in after.discrepancies.values()] == ["more-lost-than-reserved"]
+    assert after.lines["bagels"].reserved == {}
 
 
 # Every result
+
+# What a contradiction leaves: a record for a person, and money that did not come after all.
+RECORDS = (
+    e.AuthorisationReduced,
+    e.CaptureReversed,
+    e.ChargebackOpened,
+    e.DiscrepancyRecorded,
+    e.TrackingChanged,
+)
 
 HEARD: list[tuple[Given, StepResult]] = [
     (a_placed_order, all_held),
@@ -263,6 +279,15 @@ HEARD: list[tuple[Given, StepResult]] = [
     (refunding, o.StepDone(step_id="refund-29")),
     (a_placed_order, o.StepFailed(step_id="reserve-7", reason="503")),
     (a_booked_order, a_bagel_lost),
+    (a_sent_order, o.ShipmentArrived(shipment_id=BAGELS)),
+    (a_sent_order, o.ShipmentLost(shipment_id=BAGELS, goods="returned", reason="no such house")),
+    (a_delivered_order, o.DeliveryDenied(shipment_id=BAGELS, reason="left at the depot")),
+    (a_sent_order, o.RefundFailed(step_id="refund-in-the-shop", reason="account closed")),
+    (a_booked_order, o.AuthorisationChanged(authorisation_id="authorise-9", amount=0, reason="-")),
+    (
+        a_sent_order,
+        o.ChargebackReported(chargeback_id="c", state="opened", amount=100, reason="unknown"),
+    ),
     (a_draft, o.DeadlinePassed(deadline="draft", at=NOW + timedelta(days=7))),
     (a_short_order, o.DeadlinePassed(deadline="shortfall-answer", at=A_DAY_LATER)),
 ]
@@ -278,8 +303,18 @@ def test_a_result_is_heard_once(order: Given, result: StepResult) -> None:
 
 @pytest.mark.parametrize("order", [given(), a_draft, a_cancelled_order, a_completed_order])
 @pytest.mark.parametrize("result", [r for _, r in HEARD if not isinstance(r, o.DeadlinePassed)])
-def test_a_result_that_nobody_waits_for_changes_nothing(order: Given, result: StepResult) -> None:
-    order.when(result).then()
+def test_result_that_the_order_does_not_wait_for_changes_nothing_or_is_recorded(
+    order: Given, result: StepResult
+) -> None:
+    events = decide(result, order.order, NOW)
+    assert len(events) <= 2
+    for event in events:
+        assert isinstance(event, RECORDS), event
+    order.having(result).when(result).then()
+    if isinstance(result, o.ShipmentDeparted | o.ShipmentArrived) and order.order.lines:
+        shipment = order.order.shipments.get(result.shipment_id)
+        known = shipment is not None and shipment.status == "delivered"
+        assert bool(events) != known
 
 
 def test_no_kind_of_result_goes_without_a_test() -> None:

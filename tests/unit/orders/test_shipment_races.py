@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orders import commands as c
 from orders import events as e
 from orders import steps as o
@@ -91,8 +93,22 @@ def test_a_carrier_takes_no_more_along_than_it_was_asked_to() -> None:
     a_booked_order.when(but(bagels_gone, lines=ten)).then(
         e.ShipmentDispatched(shipment_id=BAGELS, lines=two_bagels, tracking="1Z-BAGELS"),
         e.StockWithdrawalRequested(step_id="withdraw-19", held=[bagels_at("EAST", 2)]),
-        e.CaptureRequested(step_id="capture-20", authorisation_id="authorise-9", amount=380),
+        e.DiscrepancyRecorded(
+            discrepancy_id=f"more-than-planned:{BAGELS}",
+            kind="more-than-planned",
+            service="shipping",
+            summary=f"shipment {BAGELS} left with 28 pieces that were not planned",
+            fingerprint="",
+        ),
+        e.CaptureRequested(step_id="capture-21", authorisation_id="authorise-9", amount=380),
     )
+
+
+@pytest.mark.parametrize("lines", [[], [Piece(line_id="1", sku="1095275", quantity=2)]])
+def test_shipment_whose_lines_are_unknown_is_not_taken_for_an_empty_one(lines: list[Piece]) -> None:
+    order = a_booked_order.having(but(bagels_gone, lines=lines)).order
+    assert order.shipments == a_booked_order.order.shipments
+    assert [d.kind for d in order.discrepancies.values()] == ["unknown-lines"]
 
 
 def test_what_the_carrier_left_behind_is_sent_in_another_shipment() -> None:
@@ -104,6 +120,12 @@ def test_what_the_carrier_left_behind_is_sent_in_another_shipment() -> None:
 
 def test_what_was_stopped_or_never_booked_cannot_have_left() -> None:
     split = c.CreateShipment(shipment_id="first", lines=bagels(1))
-    a_booked_order.having(split).when(but(bagels_gone, shipment_id="first")).then()
-    a_cancelled_order.when(bagels_gone).then()
-    a_booked_order.when(but(bagels_gone, shipment_id="ghost")).then()
+    for order, shipment_id, kind in (
+        (a_booked_order.having(split), "first", "left-although-stopped"),
+        (a_cancelled_order, BAGELS, "left-although-stopped"),
+        (a_booked_order, "ghost", "unknown-shipment"),
+    ):
+        left = order.having(but(bagels_gone, shipment_id=shipment_id))
+        assert [d.kind for d in left.order.discrepancies.values()] == [kind]
+        assert left.order.shipments == order.order.shipments
+        left.when(but(bagels_gone, shipment_id=shipment_id)).then()

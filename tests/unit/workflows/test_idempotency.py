@@ -266,7 +266,10 @@ def test_rejection_names_command_field_and_allowed_commands() -> None:
         decide_batch(batch(cancel, but(add_note, text="It rings.")), order, "again", NOW)
     rejection = no.value.rejection
     assert (rejection.code, rejection.index, rejection.field) == ("id-already-used", 1, "note_id")
-    assert (rejection.version, rejection.allowed_commands) == (6, ["add-note"])
+    assert (rejection.version, rejection.allowed_commands) == (
+        6,
+        ["add-note", "resolve-discrepancy"],
+    )
 
 
 def test_unexpected_version_is_rejected_first() -> None:
