@@ -25,11 +25,12 @@ from api.docs_page import install_docs_page
 from api.events import routes as feed
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
-from api.limits.load_shedding import READS, LoadSheddingMiddleware, ReadLimiter
+from api.limits.load_shedding import LoadSheddingMiddleware
 from api.limits.rate_limit import RateLimitMiddleware
 from api.limits.request_body import RequestBodyMiddleware
 from api.monitoring import health, metrics
 from api.monitoring.metrics import MetricsMiddleware
+from api.monitoring.request_id import RequestIdMiddleware
 from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
@@ -64,13 +65,13 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     """The application. It starts without Temporal and Postgres: /readyz reports them."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX)
         async with pool, httpx.AsyncClient() as http:
             services = _services(settings, client, pool, http)
             app.state.services = services
             async with services.freshness.listening(), services.streams.listening():
-                yield {READS: ReadLimiter(settings.max_concurrent_reads)}
+                yield
 
     app = Api(
         title="orderly",
@@ -99,16 +100,22 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     install_docs_page(app)
+    _add_middlewares(app, settings)
+    return app
+
+
+def _add_middlewares(app: FastAPI, settings: Settings) -> None:
+    """From the innermost to the outermost."""
     if settings.rate_limit is not None:
         app.add_middleware(RateLimitMiddleware, rate=settings.rate_limit)
-    app.add_middleware(LoadSheddingMiddleware)
-    app.add_middleware(RequestBodyMiddleware)
-    app.add_middleware(MetricsMiddleware)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     if telemetry.is_tracing():
         app.add_middleware(TracingMiddleware)
-    return app
+    app.add_middleware(LoadSheddingMiddleware, max_concurrent=settings.max_concurrent_reads)
+    app.add_middleware(RequestBodyMiddleware)
+    app.add_middleware(MetricsMiddleware)
+    app.add_middleware(RequestIdMiddleware)
 
 
 def _services(

@@ -20,7 +20,7 @@ from api.auth.permissions import OPERATE
 from api.auth.tokens import InvalidToken, Token, Verifier
 from api.context import context_of
 from api.dependencies import services_of
-from api.limits.load_shedding import waiting
+from api.limits.load_shedding import without_slot
 from api.limits.rate_limit import charge
 from api.problems.errors import UnknownOrder
 from api.problems.problem import insufficient_scope, unauthenticated
@@ -99,7 +99,7 @@ async def _authorize(request: Request, scope: str, verifier: Verifier) -> None:
     if scheme.lower() != "bearer":
         raise unauthenticated()
     try:
-        with waiting(request):  # The issuer's keys may have to be fetched.
+        with without_slot(request):  # The issuer's keys may have to be fetched.
             token = await verifier.verify(encoded.strip())
         identity = identity_of(token)
     except InvalidToken as error:

@@ -6,13 +6,14 @@ A stream keeps only its position in the log: it reads the next page after it has
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from api.limits.concurrency import ConcurrencyLimiter, FixedLimit
 from api.problems.errors import TooManyStreams
 from eventlog import feed
 from eventlog.feed import EventFilter, Page
@@ -33,7 +34,7 @@ class Streams:
     def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
-        self._open = 0
+        self.limiter = ConcurrencyLimiter(FixedLimit(STREAMS_MAX), TooManyStreams)
         self._ended = False
         self._poll_timer: asyncio.TimerHandle | None = None
         self._renew()
@@ -48,17 +49,6 @@ class Streams:
         """Ends all streams after the page that they are sending."""
         self._ended = True
         self._wake()
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """A slot for one stream; raises TooManyStreams at the limit."""
-        if self._open >= STREAMS_MAX:
-            raise TooManyStreams
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
 
     async def follow(self, after: Checkpoint, filter: EventFilter) -> AsyncIterator[Page]:
         """Pages of matching events as they are published, and empty pages as heartbeats.
@@ -118,5 +108,5 @@ class EventStream(StreamingResponse):
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.slot():
+        with self._streams.limiter.slot():
             await super().__call__(scope, receive, send)

@@ -29,7 +29,7 @@ from api.gateway.command_message import CommandMessage
 from api.gateway.ended_orders import EndedOrders
 from api.gateway.retries import Retry, raise_rpc_error, retry_until
 from api.gateway.workflow_start import WorkflowStart
-from api.limits.concurrency import ConcurrencyLimiter
+from api.limits.concurrency import AdaptiveLimit, ConcurrencyLimiter, FixedLimit
 from api.problems.errors import (
     IdempotencyKeyReused,
     OutcomeUnknown,
@@ -61,8 +61,8 @@ class Gateway:
         self._task_queue = task_queue
         self.ended_orders = EndedOrders(client, pool, task_queue)
         # Apart, because enqueueing is faster, and the limits adapt to measured latencies.
-        self._executing = ConcurrencyLimiter(max_concurrent)
-        self._enqueueing = ConcurrencyLimiter(max_concurrent)
+        self._executing = _limiter(max_concurrent)
+        self._enqueueing = _limiter(max_concurrent)
 
     async def execute(self, message: CommandMessage, wait_seconds: float) -> CommandResult:
         """The result of the batch, once it is durable.
@@ -92,7 +92,7 @@ class Gateway:
             traced = message.traced()
 
             async def attempt(seconds: float) -> CommandResult | None:
-                with self._enqueueing.place():
+                with self._enqueueing.slot():
                     signal = self._signal(traced, seconds)
                     if await await_or_unavailable(self._client, signal):
                         return None
@@ -135,7 +135,7 @@ class Gateway:
         # Before the limiter: a rejected opening must not count as a fast command.
         start = self._start_operation(message) if message.creates_order else None
         try:
-            with self._executing.place():
+            with self._executing.slot():
                 update = self._update(message, start, seconds)
                 return await await_or_unavailable(self._client, update)
         except WorkflowUpdateFailedError as error:
@@ -217,6 +217,11 @@ class Gateway:
         size = workflow.raw_description.workflow_execution_info.history_size_bytes
         if workflow.history_length > HISTORY_EVENTS_MAX or size > HISTORY_BYTES_MAX:
             raise TooManyCommands
+
+
+def _limiter(max_concurrent: int | None) -> ConcurrencyLimiter:
+    """A limiter with a fixed limit, by default with an adaptive one."""
+    return ConcurrencyLimiter(FixedLimit(max_concurrent) if max_concurrent else AdaptiveLimit())
 
 
 def _assert_same_payload(result: CommandResult, message: CommandMessage) -> CommandResult:

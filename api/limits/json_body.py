@@ -1,4 +1,4 @@
-"""What a body may look like before anybody asks what it means: JSON that has one reading only."""
+"""Checks that a body is unambiguous JSON of limited size, before it is parsed by a schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from email.message import Message
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.datastructures import Headers
 
@@ -24,12 +24,12 @@ from api.problems.problem import (
 BYTES_MAX = 256 * 1024
 SECONDS_MAX = 10.0
 DEPTH_MAX = 32
-VALUES_MAX = 20_000  # Three times what the largest instruction has; looking at each takes time.
-DIGITS_MAX = 20  # Of any number within 64 bits, its sign included; Python's own limit is higher.
+VALUES_MAX = 20_000  # Three times those of the largest command batch; checking them takes time.
+DIGITS_MAX = 20  # A 64-bit number with its sign; Python's own limit is higher.
 
 
 class _Object(list[tuple[str, Any]]):
-    """An object as it was sent, with each of its keys."""
+    """An object with all of its keys, duplicates included."""
 
 
 def too_large() -> BodyRejected:
@@ -43,17 +43,17 @@ def too_slow() -> BodyRejected:
 
 
 def check_type(headers: Headers) -> None:
-    """Raises BodyRejected if a body is declared as anything but plain JSON."""
+    """Raises BodyRejected for a Content-Type or Content-Encoding other than plain JSON."""
     declared = Message()
     declared["content-type"] = headers.get("content-type", "none")
     kind = declared.get_content_type()
     if kind != "application/json" and not kind.endswith("+json"):
-        refuse("Content-Type", "must be application/json")
+        _reject_header("Content-Type", "must be application/json")
     if headers.get("content-encoding", "identity") != "identity":
-        refuse("Content-Encoding", "must be left out: send the body as it is")
+        _reject_header("Content-Encoding", "must be left out: send the body as it is")
 
 
-def refuse(header: str, detail: str) -> None:
+def _reject_header(header: str, detail: str) -> NoReturn:
     error = FieldError(header=header, code="unsupported", detail=detail)
     detail = f"The {header} header {detail}."
     raise BodyRejected(Problem(UNSUPPORTED_MEDIA_TYPE, detail, errors=[error]))
@@ -83,41 +83,41 @@ def check(body: bytes) -> None:
         raise BodyRejected(malformed(errors))
 
 
-def _faults(value: Any, place: tuple[object, ...]) -> Iterator[FieldError]:
+def _faults(value: Any, path: tuple[object, ...]) -> Iterator[FieldError]:
     match value:
-        case list() if len(place) == DEPTH_MAX:
-            yield _too_deep(place)
+        case list() if len(path) == DEPTH_MAX:
+            yield _too_deep(path)
         case _Object():
             seen = set[str]()
             for key, inner in value:
                 if key in seen:
-                    yield _fault((*place, key), "duplicate-key", "comes twice; send it once")
+                    yield _fault((*path, key), "duplicate-key", "comes twice; send it once")
                 elif not _is_text(key):
-                    yield _fault(place, "not-unicode", "has a key with half a surrogate pair")
+                    yield _fault(path, "not-unicode", "has a key with half a surrogate pair")
                 else:
-                    yield from _faults(inner, (*place, key))
+                    yield from _faults(inner, (*path, key))
                 seen.add(key)
         case list():
             for number, inner in enumerate(value):
-                yield from _faults(inner, (*place, number))
+                yield from _faults(inner, (*path, number))
         case str() if not _is_text(value):
-            yield _fault(place, "not-unicode", "has half a surrogate pair")
+            yield _fault(path, "not-unicode", "has half a surrogate pair")
         case int() if not -(2**63) <= value < 2**63:
-            yield _fault(place, "number-too-large", "is beyond 64 bits")
+            yield _fault(path, "number-too-large", "is beyond 64 bits")
         case float() if not math.isfinite(value):
-            yield _fault(place, "number-too-large", "is beyond 64 bits, or no number")
+            yield _fault(path, "number-too-large", "is beyond 64 bits, or no number")
 
 
 def _too_many() -> FieldError:
     return _fault((), "too-many-values", f"has more than {VALUES_MAX:,} values")
 
 
-def _too_deep(place: tuple[object, ...]) -> FieldError:
-    return _fault(place, "too-deep", f"is nested deeper than {DEPTH_MAX} levels")
+def _too_deep(path: tuple[object, ...]) -> FieldError:
+    return _fault(path, "too-deep", f"is nested deeper than {DEPTH_MAX} levels")
 
 
-def _fault(place: tuple[object, ...], code: str, detail: str) -> FieldError:
-    return FieldError(pointer=json_pointer(place), code=code, detail=detail)
+def _fault(path: tuple[object, ...], code: str, detail: str) -> FieldError:
+    return FieldError(pointer=json_pointer(path), code=code, detail=detail)
 
 
 def _is_text(text: str) -> bool:

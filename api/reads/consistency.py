@@ -11,7 +11,7 @@ from pydantic import Field
 from api.auth.authentication import assert_owns_order
 from api.context import VERSION_MAX, wait_seconds
 from api.dependencies import Services
-from api.limits.load_shedding import waiting
+from api.limits.load_shedding import without_slot
 from api.problems.catalog import INVALID_CONSISTENCY_TOKEN, PROJECTION_BEHIND
 from api.problems.problem import Problem, not_issued
 from api.reads.query_params import QueryParams, reject_repeated
@@ -52,7 +52,7 @@ class ReadConsistency:
     async def wait(self) -> None:
         """Waits for the required versions; raises the Problem of a projection that is behind."""
         for order_id, version in self.required:
-            with waiting(self.request):
+            with without_slot(self.request):
                 is_reached = await self.services.freshness.wait_for(
                     self.projection, order_id, version, self.seconds
                 )

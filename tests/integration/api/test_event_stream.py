@@ -183,17 +183,21 @@ async def test_a_last_event_id_that_was_tampered_with_is_refused(http: httpx.Asy
         assert refused["errors"][0]["header"] == "Last-Event-ID"
 
 
-@pytest.mark.usefixtures("no_heartbeat")
-async def test_there_are_so_many_places_and_a_reader_who_vanishes_frees_his_at_once(
-    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "STREAMS_MAX", 2)
+
+
+@pytest.mark.usefixtures("no_heartbeat", "two_streams")
+async def test_streams_are_limited_and_a_disconnected_one_frees_its_slot(
+    api: httpx.AsyncClient,
+) -> None:
     async with streaming(api):
         async with streaming(api):
             full = await api.get("/v1/events", headers=SSE)
             problem(full, 429, "too-many-streams")
             assert int(full.headers["Retry-After"]) > 0
-            assert (await api.get("/v1/events")).status_code == 200, "pages need no place"
+            assert (await api.get("/v1/events")).status_code == 200, "pages need no slot"
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 async with api.stream("GET", "/v1/events", headers=SSE) as response:

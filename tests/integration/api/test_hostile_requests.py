@@ -1,4 +1,4 @@
-"""Whatever a hostile caller sends, it is refused by name, nothing breaks, and no order changes."""
+"""Hostile requests are rejected with a problem document, and change no order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 import httpx
 import pytest
 
-from api import server as protocol
-from api.limits import json_body as bodies
+from api import server
+from api.limits import json_body
 from eventlog import log
 from tests.support.api_requests import opened, problem
 from tests.support.servers import Running
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 JSON = {"Content-Type": "application/json"}
 MALFORMED, MEDIA_TYPE = (422, "malformed-request"), (415, "unsupported-media-type")
 
-# {} is an order. All that take a body, and one that can do without.
+# {} is an order. All routes with a body, one of them optional.
 ROUTES = (
     "/v1/orders",
     "{}/commands",
@@ -35,7 +35,7 @@ ROUTES = (
 
 @dataclass
 class Victim:
-    """An order that nothing of all this may change."""
+    """An order that no hostile request may change."""
 
     running: Running
     path: str
@@ -45,7 +45,7 @@ class Victim:
         return self.path.split("/")[-1]
 
     async def state(self) -> tuple[int, list[int]]:
-        """What the order itself says its version is, and the versions that the log has."""
+        """The version of the order itself, and its versions in the log."""
         stale = await self.running.http.post(
             f"{self.path}/commands/add-note",
             json={"text": "a"},
@@ -56,7 +56,7 @@ class Victim:
         return version, [envelope.version for envelope in stream]
 
     async def logged(self) -> int:
-        """How many events the log has of all orders: none was opened either."""
+        """The number of events of all orders."""
         count: int = await self.running.pool.fetchval("SELECT count(*) FROM order_events")
         return count
 
@@ -64,7 +64,7 @@ class Victim:
 @pytest.fixture
 async def victim(orderly: Running) -> AsyncIterator[Victim]:
     victim = Victim(orderly, await opened(orderly.http))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while await log.head(orderly.pool, victim.order_id) < 3:
             await asyncio.sleep(0.02)
     before = await victim.state()
@@ -79,7 +79,7 @@ async def victim(orderly: Running) -> AsyncIterator[Victim]:
 
 
 BODIES: dict[str, tuple[bytes, str, str]] = {
-    # What is sent, the code and the place of the first thing that is wrong with it.
+    # The body, and code and pointer of its first error.
     "a key twice": (b'{"text": "a", "text": "b"}', "duplicate-key", "#/text"),
     "a key twice, deep inside": (
         b'{"commands": [{"type": "add-note", "text": "a", "text": "b"}]}',
@@ -114,13 +114,11 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_body_that_has_no_one_meaning_is_refused_on_every_route(
-    victim: Victim, name: str
-) -> None:
-    body, code, place = BODIES[name]
-    for response in await sent_everywhere(victim, body, JSON):
+async def test_ambiguous_body_is_rejected_on_every_route(victim: Victim, name: str) -> None:
+    body, code, pointer = BODIES[name]
+    for response in await send_to_all_routes(victim, body, JSON):
         first = problem(response, *MALFORMED)["errors"][0]
-        assert (first["code"], first["pointer"]) == (code, place)
+        assert (first["code"], first["pointer"]) == (code, pointer)
         assert first["detail"]
 
 
@@ -138,18 +136,18 @@ async def test_a_body_that_has_no_one_meaning_is_refused_on_every_route(
         ({**JSON, "Content-Encoding": "gzip"}, "Content-Encoding"),
     ],
 )
-async def test_what_is_not_declared_to_be_json_is_not_looked_at(
+async def test_body_not_declared_as_json_is_rejected(
     victim: Victim, headers: dict[str, str], named: str
 ) -> None:
     body = b'{"text": "a"}' if named == "Content-Type" else gzip.compress(b'{"text": "a"}')
-    for response in await sent_everywhere(victim, body, headers):
+    for response in await send_to_all_routes(victim, body, headers):
         assert problem(response, *MEDIA_TYPE)["errors"][0]["header"] == named
 
 
 @pytest.mark.parametrize(
     "kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/merge-patch+json"]
 )
-async def test_json_by_other_names_is_json(orderly: Running, kind: str) -> None:
+async def test_other_json_media_types_are_accepted(orderly: Running, kind: str) -> None:
     path = await opened(orderly.http)
     response = await orderly.http.post(
         f"{path}/commands/add-note", content=NOTE, headers={"Content-Type": kind}
@@ -157,7 +155,7 @@ async def test_json_by_other_names_is_json(orderly: Running, kind: str) -> None:
     assert response.status_code == 200
 
 
-async def test_the_greatest_numbers_and_depths_are_left_to_the_rules(victim: Victim) -> None:
+async def test_largest_number_and_depth_reach_the_schema(victim: Victim) -> None:
     number = json.dumps({"amount": 2**63 - 1}).encode()
     deep = b'{"amount": ' + b"[" * 31 + b"]" * 31 + b"}"
     for body in (number, deep):
@@ -169,10 +167,10 @@ async def test_the_greatest_numbers_and_depths_are_left_to_the_rules(victim: Vic
         assert errors[0]["code"] not in {"too-deep", "number-too-large"}
 
 
-async def test_of_thousands_of_mistakes_some_are_told(victim: Victim) -> None:
+async def test_errors_in_a_response_are_limited(victim: Victim) -> None:
     long_key = "k" * 5_000
     many = b'{"%s": [%s]}' % (long_key.encode(), b",".join([b"NaN"] * 15_000))
-    for response in await sent_everywhere(victim, many, JSON):
+    for response in await send_to_all_routes(victim, many, JSON):
         assert len(problem(response, *MALFORMED)["errors"]) == 100
         assert len(response.content) < 50_000
     lines = [{"": 1} for _ in range(500)]
@@ -182,16 +180,16 @@ async def test_of_thousands_of_mistakes_some_are_told(victim: Victim) -> None:
     assert len(problem(response, *MALFORMED)["errors"]) == 100
 
 
-async def test_a_body_that_is_too_large_is_refused_on_every_route(victim: Victim) -> None:
-    body = b'{"text": "%s"}' % (b"x" * bodies.BYTES_MAX)
-    for response in await sent_everywhere(victim, body, JSON):
+async def test_too_large_body_is_rejected_on_every_route(victim: Victim) -> None:
+    body = b'{"text": "%s"}' % (b"x" * json_body.BYTES_MAX)
+    for response in await send_to_all_routes(victim, body, JSON):
         problem(response, 413, "body-too-large")
 
 
-async def sent_everywhere(
+async def send_to_all_routes(
     victim: Victim, body: bytes, headers: dict[str, str]
 ) -> list[httpx.Response]:
-    """The same to every route; together they must not have left an event anywhere."""
+    """Sends the same body to every route; none of them may cause an event."""
     before = await victim.logged()
     responses = [
         await victim.running.http.post(route.format(victim.path), content=body, headers=headers)
@@ -221,7 +219,7 @@ TRICKS = (
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-async def test_an_id_is_an_id_and_nothing_else(victim: Victim, trick: str) -> None:
+async def test_hostile_ids_are_rejected(victim: Victim, trick: str) -> None:
     http = victim.running.http
     note = {"text": "a"}
     responses = [
@@ -252,7 +250,7 @@ async def test_an_id_is_an_id_and_nothing_else(victim: Victim, trick: str) -> No
         {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "gopher"},
     ],
 )
-async def test_what_a_header_says_is_not_said_back(victim: Victim, headers: dict[str, Any]) -> None:
+async def test_hostile_headers_are_not_echoed(victim: Victim, headers: dict[str, Any]) -> None:
     response = await victim.running.http.get("/v1/orders/ord_x/", headers=headers)
     problem(response, 404, "not-found")
     assert response.headers["X-Request-Id"] not in headers.values()
@@ -268,9 +266,7 @@ async def test_what_a_header_says_is_not_said_back(victim: Victim, headers: dict
         {"Idempotency-Key": b"\xff" * 256},
     ],
 )
-async def test_a_header_that_cannot_be_understood_is_named(
-    victim: Victim, headers: dict[str, Any]
-) -> None:
+async def test_malformed_header_is_named(victim: Victim, headers: dict[str, Any]) -> None:
     response = await victim.running.http.post(
         f"{victim.path}/commands/add-note", json={"text": "a"}, headers=headers
     )
@@ -278,7 +274,7 @@ async def test_a_header_that_cannot_be_understood_is_named(
     assert problem(response, *MALFORMED)["errors"][0]["header"] == named
 
 
-# What is hardly HTTP any more
+# Invalid HTTP
 
 
 def request(*headers: str, route: str = "/v1/orders", body: bytes = b"") -> bytes:
@@ -287,8 +283,8 @@ def request(*headers: str, route: str = "/v1/orders", body: bytes = b"") -> byte
 
 
 NOTE = b'{"text": "a"}'
-LIES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
-    # What is sent, and the answers; after the last of them the server hangs up.
+INVALID_HTTP: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
+    # The bytes, and the responses; then the server closes the connection.
     "two lengths": (
         request("Content-Length: 13", "Content-Length: 12", body=NOTE),
         [(400, "invalid-http")],
@@ -323,15 +319,17 @@ LIES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", LIES)
-async def test_what_contradicts_itself_is_refused_and_hung_up_on(victim: Victim, name: str) -> None:
-    sent, answers = LIES[name]
+@pytest.mark.parametrize("name", INVALID_HTTP)
+async def test_invalid_http_is_rejected_and_the_connection_closed(
+    victim: Victim, name: str
+) -> None:
+    sent, responses = INVALID_HTTP[name]
     before = await victim.logged()
-    assert await talk(victim, [sent]) == answers
+    assert await talk(victim, [sent]) == responses
     assert await victim.logged() == before
 
 
-async def test_a_body_or_a_head_without_an_end_is_cut_off_wherever_it_is_sent(
+async def test_endless_body_or_headers_are_cut_off_on_every_route(
     victim: Victim,
 ) -> None:
     chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
@@ -345,29 +343,25 @@ async def test_a_body_or_a_head_without_an_end_is_cut_off_wherever_it_is_sent(
 
 
 async def cut_off(victim: Victim, parts: list[bytes]) -> list[tuple[int, str]]:
-    """The answers; none is seen if the end of the connection overtakes it."""
+    """The responses; empty if the connection ends before they arrive."""
     rest = iter(parts)
     answers = await talk(victim, rest)
     assert len([*rest]) > len(parts) / 2, "it was read to its end"
     return answers
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    victim: Victim, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "SECONDS_MAX", 0.2)
+async def test_slow_body_times_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_body, "SECONDS_MAX", 0.2)
     for route in ROUTES:
         sent = request("Content-Length: 1000", route=route.format(victim.path), body=NOTE)
         assert await talk(victim, [sent], hangs_up=False) == [(408, "body-timeout")]
-    # Drop by drop makes no difference: the time is for all of it.
+    # The time limit is for the whole body, however it is split.
     drops = [request("Content-Length: 1000"), *[b" "] * 100]
     assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "body-timeout")]
 
 
-async def test_a_head_that_does_not_come_is_not_waited_for(
-    victim: Victim, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS_MAX", 0.2)
+async def test_slow_headers_time_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADER_SECONDS_MAX", 0.2)
     half = request()[:-2]
     assert await talk(victim, [half], hangs_up=False) == [(408, "headers-timeout")]
     drops = [half, *[b"X-A: b\r\n"] * 100]
@@ -375,8 +369,8 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
     assert await talk(victim, [], hangs_up=False) == []
 
 
-async def test_who_goes_on_after_an_answer_is_heard(victim: Victim) -> None:
-    """A refusal is no reason to hang up on a caller who keeps to HTTP."""
+async def test_connection_is_kept_after_a_rejected_request(victim: Victim) -> None:
+    """As long as the client sends valid HTTP."""
     good = request("Content-Length: 2", body=b"{}")
     nowhere = request("Content-Length: 13", route="/nowhere", body=NOTE)
     assert await talk(victim, [nowhere, good, nowhere, good]) == [
@@ -387,14 +381,14 @@ async def test_who_goes_on_after_an_answer_is_heard(victim: Victim) -> None:
 async def talk(
     victim: Victim, parts: Iterable[bytes], pause: float = 0, hangs_up: bool = True
 ) -> list[tuple[int, str]]:
-    """Status and code of each answer until the server hangs up, or has answered all.
+    """Status and code of each response until the server closes the connection.
 
-    `hangs_up`: whether the caller says that it sends nothing more.
+    `hangs_up`: whether the client closes its side after the last part.
     """
     url = victim.running.http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     answers = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         sending = asyncio.create_task(send(writer, parts, pause, hangs_up))
         try:
             while head := await head_of(reader):

@@ -1,4 +1,4 @@
-"""What is too much is sent away unharmed, and an engine that is away is told from a slow order."""
+"""Excess load is rejected without effect; an unavailable Temporal is told from a slow order."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def production_health_check(health_check_seconds: float, monkeypatch: pytest.Mon
     monkeypatch.setattr(api.gateway.availability, "HEALTH_CHECK_SECONDS_MAX", health_check_seconds)
 
 
-# More than can be served
+# Overload
 
 
-async def test_shed_commands_have_changed_nothing_and_are_told_when_to_come_again(
+async def test_rejected_commands_change_nothing_and_have_retry_after(
     orderly: Running,
 ) -> None:
     keys = [secrets.token_hex(8) for _ in range(30)]
@@ -44,59 +44,59 @@ async def test_shed_commands_have_changed_nothing_and_are_told_when_to_come_agai
     )
     async with run_api(orderly.client, settings) as http:
 
-        async def opens(key: str) -> httpx.Response:
+        async def open_order(key: str) -> httpx.Response:
             body = {**BASKET, "external_reference": key}
             return await http.post("/v1/orders", json=body, headers={"Idempotency-Key": key})
 
-        answers = dict(zip(keys, await asyncio.gather(*map(opens, keys)), strict=True))
-        shed = {key for key, answer in answers.items() if answer.status_code == 503}
-        assert 0 < len(shed) < len(keys)
-        for key in shed:
-            problem(answers[key], 503, "overloaded")
-            assert answers[key].headers["Retry-After"] == "1"
+        responses = dict(zip(keys, await asyncio.gather(*map(open_order, keys)), strict=True))
+        rejected = {key for key, response in responses.items() if response.status_code == 503}
+        assert 0 < len(rejected) < len(keys)
+        for key in rejected:
+            problem(responses[key], 503, "overloaded")
+            assert responses[key].headers["Retry-After"] == "1"
         for key in keys:
-            again = await opens(key)
+            again = await open_order(key)
             assert again.status_code == 201
-            # What was answered is not done again; what was shed is done for the first time.
-            assert ("Idempotent-Replayed" in again.headers) == (key not in shed)
+            # An acknowledged command is not executed again; a rejected one is executed now.
+            assert ("Idempotent-Replayed" in again.headers) == (key not in rejected)
 
 
-async def test_commands_that_nobody_waits_for_are_shed_as_well(orderly: Running) -> None:
+async def test_async_commands_are_rejected_as_well(orderly: Running) -> None:
     reference = secrets.token_hex(8)
     settings = Settings(
         postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, max_concurrent_commands=2
     )
     async with run_api(orderly.client, settings) as http:
 
-        async def opens(key: str) -> httpx.Response:
+        async def open_order(key: str) -> httpx.Response:
             body = {**BASKET, "external_reference": reference}
             headers = {"Idempotency-Key": f"{reference} {key}", "Prefer": "respond-async"}
             return await http.post("/v1/orders", json=body, headers=headers)
 
         keys = [str(number) for number in range(30)]
-        answers = await asyncio.gather(*map(opens, keys))
-        shed = [key for key, one in zip(keys, answers, strict=True) if one.status_code != 202]
-        assert 0 < len(shed) < len(keys)
-        for key in shed:
-            answer = answers[int(key)]
-            problem(answer, 503, "overloaded")
-            assert answer.headers["Retry-After"] == "1"
+        responses = await asyncio.gather(*map(open_order, keys))
+        rejected = [key for key, one in zip(keys, responses, strict=True) if one.status_code != 202]
+        assert 0 < len(rejected) < len(keys)
+        for key in rejected:
+            response = responses[int(key)]
+            problem(response, 503, "overloaded")
+            assert response.headers["Retry-After"] == "1"
 
-        async def found() -> int:
+        async def count_orders() -> int:
             query: dict[str, str | int] = {"external_reference": reference, "limit": 100}
             return len((await http.get("/v1/orders", params=query)).json()["items"])
 
         async with asyncio.timeout(60):
-            while await found() < len(keys) - len(shed):
+            while await count_orders() < len(keys) - len(rejected):
                 await asyncio.sleep(0.1)
-            for key in shed:
-                assert (await opens(key)).status_code == 202
-            while await found() < len(keys):
+            for key in rejected:
+                assert (await open_order(key)).status_code == 202
+            while await count_orders() < len(keys):
                 await asyncio.sleep(0.1)
-        assert await found() == len(keys)
+        assert await count_orders() == len(keys)
 
 
-async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_place(
+async def test_excess_reads_are_rejected_and_waiting_ones_hold_no_slot(
     orderly: Running,
 ) -> None:
     opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
@@ -106,9 +106,9 @@ async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_plac
         postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, max_concurrent_reads=4
     )
     async with run_api(orderly.client, settings) as http:
-        # Three wait for what has not happened yet, one follows the feed: there are places left.
-        coming = {"min_version": opened["version"] + 1}
-        waiting = [asyncio.create_task(http.get(path, params=coming)) for _ in range(3)]
+        # Three wait for a later version, one is an event stream: they hold no slots.
+        later = {"min_version": opened["version"] + 1}
+        waiting = [asyncio.create_task(http.get(path, params=later)) for _ in range(3)]
         async with http.stream(
             "GET", "/v1/events", headers={"Accept": "text/event-stream"}
         ) as feed:
@@ -116,22 +116,20 @@ async def test_reads_that_are_too_many_are_shed_and_those_that_wait_take_no_plac
             for _ in range(10):
                 assert (await http.get(path)).status_code == 200
             assert not any(task.done() for task in waiting)
-        note = await http.post(f"{path}/commands/add-note", json={"text": "here it is"})
+        note = await http.post(f"{path}/commands/add-note", json={"text": "a later version"})
         assert note.status_code == 200
         assert [(await task).status_code for task in waiting] == [200] * 3
 
-        answers = await asyncio.gather(*(http.get("/v1/orders") for _ in range(50)))
-        shed = [answer for answer in answers if answer.status_code != 200]
-        assert 0 < len(shed) < len(answers)
-        for answer in shed:
-            problem(answer, 503, "overloaded")
-            assert answer.headers["Retry-After"] == "1"
+        responses = await asyncio.gather(*(http.get("/v1/orders") for _ in range(50)))
+        rejected = [response for response in responses if response.status_code != 200]
+        assert 0 < len(rejected) < len(responses)
+        for response in rejected:
+            problem(response, 503, "overloaded")
+            assert response.headers["Retry-After"] == "1"
         assert (await http.get(path)).status_code == 200
 
 
-async def test_a_read_that_is_shed_leaves_its_connection_as_it_was(
-    temporal: WorkflowEnvironment, dsn: str
-) -> None:
+async def test_rejected_read_keeps_its_connection(temporal: WorkflowEnvironment, dsn: str) -> None:
     async with run_api(
         temporal.client, Settings(postgres_dsn=dsn).model_copy(update={"max_concurrent_reads": 0})
     ) as http:
@@ -141,20 +139,20 @@ async def test_a_read_that_is_shed_leaves_its_connection_as_it_was(
             head = [f"GET {path} HTTP/1.1", "Host: here", *headers, "", body]
             writer.write("\r\n".join(head).encode())
 
-        async def answer() -> tuple[str, dict[str, str], bytes]:
+        async def receive() -> tuple[str, dict[str, str], bytes]:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             status, *lines = head.strip().split("\r\n")
             headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
             return status, headers, await reader.readexactly(int(headers["content-length"]))
 
         async with asyncio.timeout(30):
-            # Four at once, one with a body: each gets its own answer, in turn.
+            # Four pipelined requests, one with a body: the responses come in order.
             send("/v1/orders?limit=1", "X-Request-Id: first")
             send("/v1/orders/x", "X-Request-Id: second", "Content-Length: 2", body="{}")
             send("/healthz")
             send("/v1/events", "X-Request-Id: last", "Connection: close")
             for request_id, path in (("first", "/v1/orders"), ("second", "/v1/orders/x")):
-                status, headers, body = await answer()
+                status, headers, body = await receive()
                 assert " 503 " in status
                 assert headers["retry-after"] == "1"
                 assert headers["x-request-id"] == request_id
@@ -162,15 +160,15 @@ async def test_a_read_that_is_shed_leaves_its_connection_as_it_was(
                 assert document["code"] == "overloaded"
                 assert (document["request_id"], document["instance"]) == (request_id, path)
                 assert document["trace_id"]
-            assert " 200 " in (await answer())[0]
-            assert (await answer())[1]["x-request-id"] == "last"
-            assert await reader.read() == b"", "it was asked to hang up"
+            assert " 200 " in (await receive())[0]
+            assert (await receive())[1]["x-request-id"] == "last"
+            assert await reader.read() == b"", "the client asked to close it"
         writer.close()
         metrics = (await http.get("/metrics")).text
         assert re.search(r'_count\{method="GET",route="none",status="503"\} \d', metrics)
 
 
-async def test_every_read_leaves_its_place_however_it_ends(orderly: Running) -> None:
+async def test_every_read_releases_its_slot_however_it_ends(orderly: Running) -> None:
     opened = (await orderly.http.post("/v1/orders", json=BASKET)).json()
     path = f"/v1/orders/{opened['order_id']}"
     await shown(orderly.http, path, opened["version"])
@@ -182,46 +180,46 @@ async def test_every_read_leaves_its_place_however_it_ends(orderly: Running) -> 
     ).model_copy(update={"rate_limit_per_second": 0.01})
     async with run_api(orderly.client, settings) as http:
 
-        async def says(head: str, *, waits: bool = True) -> bytes:
+        async def send(head: str, *, wait: bool = True) -> bytes:
             reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
             writer.write(f"{head}\r\nHost: here\r\nConnection: close\r\n\r\n".encode("latin-1"))
             await writer.drain()
-            answer = await reader.read() if waits else b""
+            response = await reader.read() if wait else b""
             writer.close()
-            return answer.partition(b"\r\n")[0]
+            return response.partition(b"\r\n")[0]
 
-        async def says_in_the_end(head: str) -> bytes:
-            while b" 503 " in (answer := await says(head)):
-                await asyncio.sleep(0.01)  # Who has hung up may still be served.
-            return answer
+        async def send_until_served(head: str) -> bytes:
+            while b" 503 " in (response := await send(head)):
+                await asyncio.sleep(0.01)  # A disconnected request may still be served.
+            return response
 
         async with asyncio.timeout(60):
-            assert b" 400 " in await says("GET /v1/orders/\xff HTTP/1.1")
+            assert b" 400 " in await send("GET /v1/orders/\xff HTTP/1.1")
             upgrade = "Connection: upgrade\r\nUpgrade: websocket"
-            await says(f"GET {path} HTTP/1.1\r\n{upgrade}", waits=False)
-            await says(f"GET {path}?min_version=99 HTTP/1.1", waits=False)  # It hangs up.
-            assert b" 404 " in await says_in_the_end("GET /v1/nothing HTTP/1.1")
-            assert b" 422 " in await says("GET /v1/orders?limit=x HTTP/1.1")
-            assert b" 405 " in await says("GET /v1/orders/x/commands/add-note HTTP/1.1")
-            while (answer := await http.get(path)).status_code != 429:
-                assert answer.status_code == 200, "the one place is not free again"
-            for _ in range(3):  # What is refused further in leaves its place, too.
+            await send(f"GET {path} HTTP/1.1\r\n{upgrade}", wait=False)
+            await send(f"GET {path}?min_version=99 HTTP/1.1", wait=False)  # It disconnects.
+            assert b" 404 " in await send_until_served("GET /v1/nothing HTTP/1.1")
+            assert b" 422 " in await send("GET /v1/orders?limit=x HTTP/1.1")
+            assert b" 405 " in await send("GET /v1/orders/x/commands/add-note HTTP/1.1")
+            while (response := await http.get(path)).status_code != 429:
+                assert response.status_code == 200, "the only slot was not released"
+            for _ in range(3):  # A read that is rejected by the rate limit releases its slot, too.
                 assert (await http.get(path)).status_code == 429
 
 
-# The engine away
+# Temporal unavailable
 
 
 @dataclass
-class Engine:
-    """A Temporal server of the test's own."""
+class TemporalServer:
+    """The test's own Temporal server."""
 
     process: Process
     address: str
 
 
 @asynccontextmanager
-async def engine(port: int) -> AsyncIterator[Engine]:
+async def run_temporal(port: int) -> AsyncIterator[TemporalServer]:
     command = ["server", "start-dev", "--headless", "--ip", LOOPBACK, "--port", str(port)]
     for attribute in ("CustomerId=Keyword", "OrderStatus=Keyword"):
         command += ["--search-attribute", attribute]
@@ -229,61 +227,65 @@ async def engine(port: int) -> AsyncIterator[Engine]:
         TEMPORAL, *command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
     )
     try:
-        yield Engine(process, f"{LOOPBACK}:{port}")
+        yield TemporalServer(process, f"{LOOPBACK}:{port}")
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
 
 
-async def answers(http: httpx.AsyncClient, key: str) -> httpx.Response:
-    """The first answer to opening an order that is not that the engine is away."""
+async def open_until_available(http: httpx.AsyncClient, key: str) -> httpx.Response:
+    """Opens an order, and retries until Temporal is available."""
     async with asyncio.timeout(120):
         while True:
-            answer = await opens(http, key)
-            if answer.status_code == 201:
-                return answer
-            assert answer.json()["code"] in ("temporal-unavailable", "outcome-unknown"), answer.text
+            response = await open_order(http, key)
+            if response.status_code == 201:
+                return response
+            assert response.json()["code"] in ("temporal-unavailable", "outcome-unknown"), (
+                response.text
+            )
             await asyncio.sleep(0.1)
 
 
-async def opens(http: httpx.AsyncClient, key: str, wait: int = 30) -> httpx.Response:
+async def open_order(http: httpx.AsyncClient, key: str, wait: int = 30) -> httpx.Response:
     headers = {"Idempotency-Key": key, "Prefer": f"wait={wait}"}
     return await http.post("/v1/orders", json=BASKET, headers=headers)
 
 
-async def is_told(http: httpx.AsyncClient, key: str) -> None:
-    """With the engine away, commands are answered long before their wait ends, and reads go on."""
-    answered = asyncio.create_task(opens(http, key))
+async def assert_unavailable(http: httpx.AsyncClient, key: str) -> None:
+    """Commands are rejected long before their wait ends, and reads keep working."""
+    command = asyncio.create_task(open_order(http, key))
     reads = 0
-    while not answered.done():
+    while not command.done():
         assert (await http.get("/v1/orders")).status_code == 200
         reads += 1
     assert reads > 0
-    problem(await answered, 503, "temporal-unavailable")
-    assert (await answered).headers["Retry-After"] == "1"
+    problem(await command, 503, "temporal-unavailable")
+    assert (await command).headers["Retry-After"] == "1"
 
 
-async def test_an_engine_that_is_stopped_or_killed_is_told_at_once_while_reads_go_on(
+async def test_stopped_or_killed_temporal_is_reported_at_once_while_reads_work(
     dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (port,) = free_ports({"engine": 0})
+    (port,) = free_ports({"temporal": 0})
     monkeypatch.setenv("TEMPORAL_ADDRESS", f"{LOOPBACK}:{port}")
-    client = await connect(lazy=True)  # As the API has it.
+    client = await connect(lazy=True)  # As the API does.
     async with run_projector(dsn), run_api(client, Settings(postgres_dsn=dsn)) as http:
-        # It has never been there.
-        await is_told(http, "first")
-        async with engine(port) as server:
+        # It was not started yet.
+        await assert_unavailable(http, "first")
+        async with run_temporal(port) as server:
             async with run_worker(await connected(), "orders", pool):
-                assert "Idempotent-Replayed" not in (await answers(http, "first")).headers
+                assert (
+                    "Idempotent-Replayed" not in (await open_until_available(http, "first")).headers
+                )
                 server.process.send_signal(signal.SIGSTOP)
-                await is_told(http, "second")
+                await assert_unavailable(http, "second")
                 server.process.send_signal(signal.SIGCONT)
-                order_id = (await answers(http, "second")).json()["order_id"]
+                order_id = (await open_until_available(http, "second")).json()["order_id"]
                 assert len(await log.read_stream(pool, order_id)) <= 3
             server.process.kill()
             await server.process.wait()
-            await is_told(http, "third")
+            await assert_unavailable(http, "third")
 
 
 async def connected() -> Client:
@@ -294,11 +296,11 @@ async def connected() -> Client:
             await asyncio.sleep(0.1)
 
 
-async def test_a_slow_order_is_waited_for_as_long_as_the_caller_wants(
+async def test_slow_order_is_waited_for_as_long_as_the_caller_wants(
     temporal: WorkflowEnvironment, dsn: str
 ) -> None:
-    """There is no worker, so no order answers; but the engine does."""
+    """Without a worker no order responds, but Temporal does."""
     async with run_api(
         temporal.client, Settings(postgres_dsn=dsn, task_queue=secrets.token_hex(4))
     ) as http:
-        problem(await opens(http, "slow", wait=3), 503, "outcome-unknown")
+        problem(await open_order(http, "slow", wait=3), 503, "outcome-unknown")

@@ -1,76 +1,109 @@
-"""How many are served at once: as many as go well, and of reads many, or few after too many."""
+"""Concurrency limits: the adaptive one follows latency, the burst one falls after rejections."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
-from api.limits.concurrency import BEGIN_WITH, STEP_UP, AdaptiveLimit
-from api.limits.load_shedding import ReadLimiter
+from api.limits.concurrency import (
+    INITIAL_LIMIT,
+    STEP_UP,
+    AdaptiveLimit,
+    BurstLimit,
+    ConcurrencyLimiter,
+    FixedLimit,
+    Slot,
+)
+from api.problems.errors import Overloaded, TooManyStreams
 
 
-class Served:
-    """Somebody who serves so many at once as fast as one, and more of them slower."""
+class Backend:
+    """Serves up to `capacity` requests at a time as fast as one, and more of them slower."""
 
-    def __init__(self, at_once: int, seconds: float) -> None:
-        self.at_once = at_once
+    def __init__(self, capacity: int, seconds: float) -> None:
+        self.capacity = capacity
         self.seconds = seconds
 
-    def seconds_of(self, at_once: int) -> float:
-        return self.seconds * max(1.0, at_once / self.at_once)
+    def latency_s(self, concurrent: int) -> float:
+        return self.seconds * max(1.0, concurrent / self.capacity)
 
 
-def crowd(pace: AdaptiveLimit, served: Served, requests: int = 3_000) -> None:
-    """There are always as many inside as may be."""
+def saturate(limit: AdaptiveLimit, backend: Backend, requests: int = 3_000) -> None:
+    """Requests that always use the whole limit."""
     for _ in range(requests):
-        pace.measured(served.seconds_of(int(pace.number)), int(pace.number))
+        limit.record(backend.latency_s(int(limit.value)), int(limit.value))
 
 
-@pytest.mark.parametrize("at_once", [1, 4, 20, 100])
+@pytest.mark.parametrize("capacity", [1, 4, 20, 100])
 @pytest.mark.parametrize("seconds", [0.001, 0.1])
-def test_a_pace_lets_in_as_many_as_do_not_slow_each_other_down_much(
-    at_once: int, seconds: float
-) -> None:
-    pace = AdaptiveLimit()
-    crowd(pace, Served(at_once, seconds))
-    assert at_once <= pace.number <= max(3 * at_once, 2 * BEGIN_WITH + 1 + STEP_UP)
+def test_adaptive_limit_finds_the_capacity(capacity: int, seconds: float) -> None:
+    limit = AdaptiveLimit()
+    saturate(limit, Backend(capacity, seconds))
+    assert capacity <= limit.value <= max(3 * capacity, 2 * INITIAL_LIMIT + 1 + STEP_UP)
 
 
-def test_a_pace_follows_who_serves_both_ways() -> None:
-    pace = AdaptiveLimit()
+def test_adaptive_limit_follows_the_capacity_both_ways() -> None:
+    limit = AdaptiveLimit()
     for _ in range(2):
-        crowd(pace, Served(20, 0.01))
-        assert 20 <= pace.number <= 60
-        crowd(pace, Served(20, 0.1))  # Few at once take longer, too: no reason for fewer.
-        assert 20 <= pace.number <= 60
-        crowd(pace, Served(2, 0.1))
-        assert pace.number <= 2 * BEGIN_WITH + 1
+        saturate(limit, Backend(20, 0.01))
+        assert 20 <= limit.value <= 60
+        saturate(limit, Backend(20, 0.1))  # A single request is slower, too: the limit stays.
+        assert 20 <= limit.value <= 60
+        saturate(limit, Backend(2, 0.1))
+        assert limit.value <= 2 * INITIAL_LIMIT + 1
 
 
-def test_a_pace_does_not_rise_for_those_that_do_not_come() -> None:
-    pace = AdaptiveLimit()
+def test_adaptive_limit_does_not_rise_while_it_is_not_used() -> None:
+    limit = AdaptiveLimit()
     for _ in range(1_000):
-        pace.measured(0.01, 2)
-    assert pace.number == pytest.approx(BEGIN_WITH)
+        limit.record(0.01, 2)
+    assert limit.value == pytest.approx(INITIAL_LIMIT)
 
 
-def test_after_too_many_at_once_few_reads_have_places_until_many_in_a_row_had() -> None:
-    reads = ReadLimiter(10)
-    places = [reads.take() for _ in range(12)]
-    assert sum(place is not None for place in places) == 10
+def acquire_all(limiter: ConcurrencyLimiter, requests: int) -> list[Slot]:
+    """The slots that so many concurrent requests get."""
+    slots = []
+    for _ in range(requests):
+        with suppress(Overloaded):
+            slots.append(limiter.acquire())
+    return slots
 
-    def leave() -> None:
-        for place in filter(None, places):
-            place.leave()
-            place.leave()  # That it is left twice frees no other.
-        assert reads.taken == 0
 
+def release_all(limiter: ConcurrencyLimiter, slots: list[Slot]) -> None:
+    for slot in slots:
+        slot.release()
+        slot.release()  # The second time has no effect.
+    assert limiter.in_use == 0
+
+
+def test_burst_limit_is_a_fifth_after_a_rejection_until_a_burst_in_a_row_is_admitted() -> None:
+    limiter = ConcurrencyLimiter(BurstLimit(10))
+    slots = acquire_all(limiter, 12)
+    assert len(slots) == 10
     for _ in range(3):
-        leave()
-        places = [reads.take() for _ in range(10)]
-        assert sum(place is not None for place in places) == 2
-    leave()
+        release_all(limiter, slots)
+        slots = acquire_all(limiter, 10)
+        assert len(slots) == 2
+    release_all(limiter, slots)
     for _ in range(10):
-        places = [reads.take()]
-        leave()
-    places = [reads.take() for _ in range(10)]
-    assert None not in places
+        release_all(limiter, acquire_all(limiter, 1))
+    assert len(acquire_all(limiter, 10)) == 10
+
+
+def test_slot_is_reacquired_above_the_limit() -> None:
+    limiter = ConcurrencyLimiter(FixedLimit(1))
+    slot = limiter.acquire()
+    slot.release()
+    with limiter.slot():
+        slot.reacquire()
+        assert limiter.in_use == 2
+        slot.release()
+    assert limiter.in_use == 0
+
+
+def test_rejection_raises_the_error_of_the_limiter() -> None:
+    limiter = ConcurrencyLimiter(FixedLimit(1), TooManyStreams)
+    with limiter.slot(), pytest.raises(TooManyStreams), limiter.slot():
+        pass
+    assert limiter.in_use == 0
