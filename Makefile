@@ -35,8 +35,9 @@ up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, one at a time)
 	@$(PY) -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
 
-soak: $(INSTALLED) ## run the long versions of tests, which take minutes each
+soak: $(INSTALLED) ## run the long versions of tests and properties, which take minutes each
 	@$(PY) -m pytest -m soak $(ARGS)
+	@$(PY) -m pytest tests/unit/orders --hypothesis-profile soak
 
 check: $(INSTALLED) ## check formatting, lint, strict types and import rules
 	@$(PY) -m ruff format --check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, Union
 
 from pydantic import Field
@@ -527,6 +528,7 @@ else:
     AnyCommand = Union[COMMAND_TYPES]  # noqa: UP007
 
 
+@cache
 def type_of(command_type: type[OrderCommand]) -> str:
     """The type of a class of commands in URLs and JSON, such as "place-order"."""
     tag: str = command_type.model_fields["type"].default

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from orders.commands import AddItemToOrder, AddLine
 from orders.events import ItemAdded
-from orders.money import allocate, scale
+from orders.money import scale
 
 # Not stored while empty or zero, as for all lines of a draft.
 _IF_ANY = Field(exclude_if=not_)
@@ -71,8 +71,8 @@ class Line:
         return sum(self.reserved.values())
 
     def price_of(self, pieces: int) -> int:
-        """The price of some pieces, less discounts; all together cost exactly the whole."""
-        return allocate(self.total - self.discount_share, [pieces, self.quantity - pieces])[0]
+        """The price of some of its pieces, less discounts, rounded half up; of all, the whole."""
+        return scale(self.total - self.discount_share, pieces, self.quantity)
 
     def with_quantity(self, quantity: int) -> Line:
         """The line with another quantity; discount and tax change in proportion, to the cent."""

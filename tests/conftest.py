@@ -36,11 +36,13 @@ with warnings.catch_warnings():
 
 gc.disable()  # Until tests run: it would take a third of the time in which they are collected.
 
-# How fast a machine happens to be says nothing about the code.
+# A property that is slow on a busy machine is no failure.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("any machine")
+hypothesis.settings.load_profile("default")
+# For `make soak`: the same properties, over many more examples.
+hypothesis.settings.register_profile("soak", hypothesis.settings(max_examples=5_000))
 
 
 @pytest.fixture(scope="session")

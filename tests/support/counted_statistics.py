@@ -24,7 +24,7 @@ from readside.engine.projection import Projection
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT
-from tests.support.random_orders import Life, a_line
+from tests.support.random_orders import RandomOrder, random_line
 
 MODULES = (order_stats, removed_items, abandoned_drafts, lead_times)
 STATS = [module.PROJECTION for module in MODULES]
@@ -55,10 +55,10 @@ def a_life(dice: random.Random) -> list[Happened]:
 
     It goes on for days; what happens at once happens a moment apart.
     """
-    life = Life(lambda *_: None, lambda _: None)
-    life.tell(c.OpenOrder(customer_id="900", currency="USD", policy=Policy()))
+    life = RandomOrder()
+    life.send(c.OpenOrder(customer_id="900", currency="USD", policy=Policy()))
     for number in range(dice.randint(1, 5)):
-        life.tell(a_line(f"{number}", dice))
+        life.send(random_line(f"{number}", dice))
     for _ in range(dice.randint(0, 12)):
         line_id = f"{dice.randint(0, 5)}"
         changes: list[OrderCommand] = [
@@ -66,20 +66,20 @@ def a_life(dice: random.Random) -> list[Happened]:
             *2 * [c.ChangeItemQuantity(line_id=line_id, quantity=dice.randint(1, 9))],
             c.AddNote(note_id=life.new_id(), text="hi"),
         ]
-        life.tell(dice.choice(changes))
+        life.send(dice.choice(changes))
     match dice.randint(0, 9):
         case 0:
-            life.tell(c.CancelOrder())
+            life.send(c.CancelOrder())
         case 1:
             life.pass_deadline()
         case 2:
             pass
         case _:
-            life.tell(c.PlaceOrder(payment_method="pm_card"))
+            life.send(c.PlaceOrder(payment_method="pm_card"))
             for _ in range(dice.randint(0, 30)):
-                life.go_on(dice)
+                life.move(dice)
             if dice.random() < 0.7:
-                life.end()
+                life.finish()
     at = NEW_YEAR + timedelta(days=dice.randint(0, 3))
     past = []
     for event in life.events:

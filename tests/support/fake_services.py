@@ -1,4 +1,4 @@
-"""Payments, stock and shipping for one order, in memory: the books of what they really did."""
+"""Payments, stock and shipping for one order, in memory, with ledgers of what they did."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOCATIONS = ("EAST", "WEST")
 
 
 @dataclass
-class Promise:
+class Payment:
     """An authorisation at the payment service, in minor units."""
 
     amount: int
@@ -32,72 +32,72 @@ class Parcel:
 
 
 @dataclass
-class World:
-    """Does each step once, however often it is asked to, and never what makes no sense.
+class FakeServices:
+    """Carries out each step once, however often it is requested; asserts that it makes sense.
 
-    `moods` may refuse, fall short or split; a `willing` world does all that it is asked to.
+    With dice, a service may decline, fall short or split; without, it does all it is asked to.
     """
 
-    promises: dict[str, Promise] = field(default_factory=dict)
-    shelf: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Pieces held for the order, by line and location."""
+    payments: dict[str, Payment] = field(default_factory=dict)
+    stock: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Pieces reserved for the order, by line and location."""
     lost: Counter[tuple[str, str]] = field(default_factory=Counter)
     parcels: dict[str, Parcel] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
-    """Pieces that have ever left, by line."""
-    answers: dict[str, o.StepResult] = field(default_factory=dict)
+    """All pieces that left, by line."""
+    results: dict[str, o.StepResult] = field(default_factory=dict)
 
-    def carry_out(self, step: o.AnyStep, moods: Random | None = None) -> o.StepResult:
-        """Does a step and says what came of it; without moods, it is willing."""
+    def carry_out(self, step: o.AnyStep, dice: Random | None = None) -> o.StepResult:
+        """The result of a step."""
         match step:
             case o.Book():
                 return self._book(step)
             case o.Stop():
                 return self._stop(step)
-        if step.step_id not in self.answers:
-            self.answers[step.step_id] = self._do(step, moods)
-        return self.answers[step.step_id]
+        if step.step_id not in self.results:
+            self.results[step.step_id] = self._do(step, dice)
+        return self.results[step.step_id]
 
-    def _do(self, step: o.AnyStep, moods: Random | None) -> o.StepResult:
-        refuses = moods is not None and moods.random() < 0.15
+    def _do(self, step: o.AnyStep, dice: Random | None) -> o.StepResult:
+        declines = dice is not None and dice.random() < 0.15
         done = o.StepDone(step_id=step.step_id)
         match step:
             case o.Reserve(lines=lines):
-                return o.StockHeld(step_id=step.step_id, held=self._hold(lines, moods))
+                return o.StockHeld(step_id=step.step_id, held=self._hold(lines, dice))
             case o.Release(held=held) | o.Withdraw(held=held):
                 for part in held:
                     self._take(part)
-            case o.Authorise(amount=amount) if not refuses:
+            case o.Authorise(amount=amount) if not declines:
                 assert amount > 0
-                self.promises[step.step_id] = Promise(amount)
+                self.payments[step.step_id] = Payment(amount)
                 return o.PaymentApproved(step_id=step.step_id, reference=f"ref-{step.step_id}")
             case o.Authorise():
                 return o.PaymentRefused(step_id=step.step_id, reason="declined")
             case o.Capture(authorisation_id=key, amount=amount):
-                promise = self.promises[key]
-                assert amount > 0 and promise.captured + amount <= promise.amount
-                if refuses or promise.voided:
+                payment = self.payments[key]
+                assert amount > 0 and payment.captured + amount <= payment.amount
+                if declines or payment.voided:
                     return o.PaymentRefused(step_id=step.step_id, reason="it has ended")
-                promise.captured += amount
+                payment.captured += amount
             case o.Void(authorisation_id=key):
-                assert not self.promises[key].voided
-                self.promises[key].voided = True
+                assert not self.payments[key].voided
+                self.payments[key].voided = True
             case o.Refund(authorisation_id=key, amount=amount):
-                promise = self.promises[key]
-                assert amount > 0 and promise.refunded + amount <= promise.captured
-                promise.refunded += amount
+                payment = self.payments[key]
+                assert amount > 0 and payment.refunded + amount <= payment.captured
+                payment.refunded += amount
         return done
 
-    def _hold(self, lines: list[o.Piece], moods: Random | None) -> list[o.Held]:
+    def _hold(self, lines: list[o.Piece], dice: Random | None) -> list[o.Held]:
         held = []
         for piece in lines:
             left = piece.quantity
-            if moods is not None and moods.random() < 0.25:
-                left = moods.randint(0, piece.quantity)
-            here = left if moods is None or moods.random() < 0.6 else moods.randint(0, left)
+            if dice is not None and dice.random() < 0.25:
+                left = dice.randint(0, piece.quantity)
+            here = left if dice is None or dice.random() < 0.6 else dice.randint(0, left)
             for location, pieces in zip(LOCATIONS, (here, left - here), strict=True):
                 if pieces:
-                    self.shelf[piece.line_id, location] += pieces
+                    self.stock[piece.line_id, location] += pieces
                     held.append(
                         o.Held(
                             line_id=piece.line_id,
@@ -110,15 +110,18 @@ class World:
 
     def _take(self, part: o.Held) -> None:
         place = (part.line_id, part.location)
-        self.shelf[place] -= part.quantity
-        # What was lost may have been let go of before the order heard of it.
-        assert self.shelf[place] >= -self.lost[place], f"{place}: never held"
-        self.shelf[place] = max(0, self.shelf[place])
+        self.stock[place] -= part.quantity
+        # The order may release a lost piece before it hears of the loss.
+        assert self.stock[place] >= -self.lost[place], f"{place}: never reserved"
+        self.stock[place] = max(0, self.stock[place])
 
-    def lose(self, place: tuple[str, str], pieces: int) -> o.StockLost:
-        line_id, location = place
-        self.shelf[place] -= pieces
-        self.lost[place] += pieces
+    def booked_shipments(self) -> list[str]:
+        return [key for key, parcel in self.parcels.items() if parcel.status == "booked"]
+
+    def lose(self, key: tuple[str, str], pieces: int) -> o.StockLost:
+        line_id, location = key
+        self.stock[key] -= pieces
+        self.lost[key] += pieces
         loss_id = f"loss-{sum(self.lost.values())}"
         return o.StockLost(loss_id=loss_id, line_id=line_id, location=location, quantity=pieces)
 
@@ -128,7 +131,7 @@ class World:
         if parcel is not None and parcel.status == "stopped":
             return o.StepFailed(step_id=step.step_id, reason="it was stopped")
         if parcel is not None and parcel.status == "left":
-            return self.gone(step.shipment_id)
+            return self._departed(step.shipment_id)
         if parcel is None or parcel.revision < step.revision:
             self.parcels[step.shipment_id] = wanted
         return o.BookingAccepted(step_id=step.step_id, tracking=f"track-{step.shipment_id}")
@@ -136,35 +139,35 @@ class World:
     def _stop(self, step: o.Stop) -> o.StepResult:
         parcel = self.parcels.setdefault(step.shipment_id, Parcel(0, {}))
         if parcel.status == "left":
-            return self.gone(step.shipment_id)
+            return self._departed(step.shipment_id)
         parcel.status = "stopped"
         return o.StepDone(step_id=step.step_id)
 
-    def leave(self, shipment_id: str) -> o.ShipmentDeparted:
-        """A parcel that the carrier knows of leaves."""
+    def collect(self, shipment_id: str) -> o.ShipmentDeparted:
+        """The carrier collects a booked shipment."""
         parcel = self.parcels[shipment_id]
         assert parcel.status == "booked"
         parcel.status = "left"
         self.left.update(parcel.lines)
-        return self.gone(shipment_id)
+        return self._departed(shipment_id)
 
-    def was_sent(self, shipment_id: str, lines: dict[str, int]) -> None:
-        """The warehouse says that it left, and so it has."""
+    def record_dispatch(self, shipment_id: str, lines: dict[str, int]) -> None:
+        """The warehouse reports that a shipment left."""
         parcel = self.parcels.setdefault(shipment_id, Parcel(0, lines))
         if parcel.status != "left":
             parcel.status, parcel.lines = "left", lines
             self.left.update(lines)
         assert parcel.lines == lines
 
-    def gone(self, shipment_id: str) -> o.ShipmentDeparted:
+    def _departed(self, shipment_id: str) -> o.ShipmentDeparted:
         lines = [
             o.Piece(line_id=key, sku="", quantity=n)
             for key, n in self.parcels[shipment_id].lines.items()
         ]
         return o.ShipmentDeparted(shipment_id=shipment_id, lines=lines)
 
-    def taken(self) -> int:
-        return sum(promise.captured - promise.refunded for promise in self.promises.values())
+    def net_captured(self) -> int:
+        return sum(payment.captured - payment.refunded for payment in self.payments.values())
 
-    def held(self) -> dict[tuple[str, str], int]:
-        return {place: n for place, n in self.shelf.items() if n}
+    def reserved(self) -> dict[tuple[str, str], int]:
+        return {key: n for key, n in self.stock.items() if n}

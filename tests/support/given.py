@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from pydantic import BaseModel
 
 from eventlog.envelope import Envelope, Metadata
@@ -50,9 +49,6 @@ from orders.steps import (
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 T = TypeVar("T", bound=BaseModel)
-
-# A property that is slow on a busy machine is no failure.
-thoroughly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # What may be asked, and what then has happened.
 open_order = OpenOrder(customer_id="900", currency="USD", external_reference="basket-31198570044")

@@ -1,12 +1,12 @@
-"""Random lives of orders: commands, answers, failures and time, in any order and more than once."""
+"""Random orders: commands, results, failures and time, in any order and more than once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from random import Random
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from pydantic import TypeAdapter
 
@@ -23,15 +23,15 @@ from orders.order import Order
 from orders.policy import Policy
 from orders.rules.checks import CommandRejected
 from orders.rules.deadlines import next_deadline
-from tests.support.fake_services import World
+from tests.support.fake_services import FakeServices
 from tests.support.given import NOW
 
-EVENTS_MAX = 200  # That one message may cause: follow-ups must come to an end.
+EVENTS_MAX = 200  # Of one message: follow-ups must come to an end.
 ROUNDS_MAX = 200
 
 _ORDER = TypeAdapter(Order)
-# How likely a command is where it is allowed; others are 3.
-_LIKELY = {
+# Weights of the commands that are allowed; the others have 3.
+_WEIGHTS = {
     "cancel-order": 1,
     "hold-order": 1,
     "add-note": 1,
@@ -46,149 +46,166 @@ _LIKELY = {
     "confirm-delivery": 12,
     "approve-return": 8,
     "receive-return": 8,
-    "place-order": 12,
+    "place-order": 6,
 }
 
 
-class Life:
-    """One order and its world."""
+class RandomOrder:
+    """One order and the services that it uses; calls the checks after each event and message."""
 
     def __init__(
         self,
-        after_event: Callable[[Order, OrderEvent], None],
-        after_message: Callable[[Life], None],
+        after_event: Callable[[Order, OrderEvent], None] = lambda order, event: None,
+        after_message: Callable[[RandomOrder], None] = lambda order: None,
     ) -> None:
         self.order = Order()
-        self.world = World()
+        self.services = FakeServices()
         self.now: datetime = NOW
         self.after_event = after_event
         self.after_message = after_message
         self.events: list[OrderEvent] = []
         self.statuses: set[str] = set()
-        self.ways: list[tuple[Status, Message, Status]] = []  # From one status to another.
-        self.obeyed: list[OrderCommand] = []  # The commands that changed something.
-        self.heard: list[o.StepResult] = []
-        self.post: list[o.ShipmentDeparted] = []  # Told by the carrier, and still on its way.
-        self.calls: dict[str, o.AnyStep] = {}  # Every step that was ever owed.
-        self.ordered: Counter[str] = Counter()  # The most pieces that were ever asked for, by line.
-        self.named = 0
+        self.transitions: list[tuple[Status, Message, Status]] = []
+        self.accepted: list[OrderCommand] = []
+        """The commands that changed something."""
+        self.results: list[o.StepResult] = []
+        self.departures: list[o.ShipmentDeparted] = []
+        """Reports of the carrier that are still on their way."""
+        self.steps: dict[str, o.AnyStep] = {}
+        """Every step that there ever was."""
+        self.ordered: Counter[str] = Counter()
+        """The highest quantity of each line."""
+        self.ids = 0
 
-    def tell(self, message: Message) -> list[OrderEvent] | None:
-        """Sends a command or result, twice; returns what it caused, or None if it is refused."""
+    def send(self, message: Message) -> list[OrderEvent] | None:
+        """Sends a command or result, twice; returns its events, or None if it is rejected."""
         try:
             events = decide(message, self.order, self.now)
         except CommandRejected:
-            assert isinstance(message, OrderCommand), f"a result is never refused: {message}"
+            assert isinstance(message, OrderCommand), f"a result was rejected: {message}"
             return None
         assert len(events) <= EVENTS_MAX, f"{message} causes events without end"
         before = self.order.status
         for event in events:
-            self.order = evolve(self.order, event)
-            self.events.append(event)
-            if isinstance(event, e.ItemAdded | e.ItemQuantityChanged):
-                self.ordered[event.line_id] = event.quantity
-            elif isinstance(event, e.OrderAmended):
-                self.ordered |= Counter({line.line_id: line.quantity for line in event.lines})
-            for key, step in self.order.steps.items():
-                assert self.calls.setdefault(key, step) == step, "a step's id names two of them"
-            self.statuses.add(self.order.status)
-            assert self.order.version == len(self.events)
-            self.after_event(self.order, event)
+            self._apply(event)
         if self.order.status is not before:
-            self.ways.append((before, message, self.order.status))
+            self.transitions.append((before, message, self.order.status))
         assert decide(message, self.order, self.now) == [], f"a second {message} changes something"
         if not isinstance(message, OrderCommand):
-            self.heard.append(message)
+            self.results.append(message)
         elif events:
-            self.obeyed.append(message)
+            self.accepted.append(message)
         if isinstance(message, c.DispatchShipment) and events:
             lines = dict(self.order.shipments[message.shipment_id].lines)
-            self.world.was_sent(message.shipment_id, lines)
+            self.services.record_dispatch(message.shipment_id, lines)
         self.after_message(self)
         return events
 
-    def begin(self, dice: Random) -> None:
-        """A draft with a few lines, mostly placed at once."""
-        self.tell(c.OpenOrder(customer_id="900", currency="USD", policy=Policy()))
+    def _apply(self, event: OrderEvent) -> None:
+        self.order = evolve(self.order, event)
+        self.events.append(event)
+        if isinstance(event, e.ItemAdded | e.ItemQuantityChanged):
+            self.ordered[event.line_id] = event.quantity
+        elif isinstance(event, e.OrderAmended):
+            self.ordered |= Counter({line.line_id: line.quantity for line in event.lines})
+        for key, step in self.order.steps.items():
+            assert self.steps.setdefault(key, step) == step, "two steps have one id"
+        self.statuses.add(self.order.status)
+        assert self.order.version == len(self.events)
+        self.after_event(self.order, event)
+
+    def start(self, dice: Random) -> None:
+        """A draft with a few lines, in most cases placed at once."""
+        self.send(c.OpenOrder(customer_id="900", currency="USD", policy=Policy()))
         for number in range(dice.randint(1, 3)):
-            self.tell(a_line(f"line-{number}", dice))
+            self.send(random_line(f"line-{number}", dice))
         if dice.random() < 0.5:
             discount = dice.randint(1, max(1, self.order.total // 2))
-            self.tell(c.ApplyDiscount(discount_id="welcome", amount=discount))
+            self.send(c.ApplyDiscount(discount_id="welcome", amount=discount))
         if dice.random() < 0.5:
-            self.tell(c.SetShippingCharge(amount=dice.choice([1, 500])))
-        if dice.random() < 0.9:
-            self.tell(c.PlaceOrder(payment_method="pm_card"))
+            self.send(c.SetShippingCharge(amount=dice.choice([1, 500])))
+        if dice.random() < 0.8:
+            self.send(c.PlaceOrder(payment_method="pm_card"))
 
-    def go_on(self, dice: Random) -> None:
-        """One more thing happens, or does not."""
+    def move(self, dice: Random) -> None:
+        """One more command, result, failure, deadline or restart."""
         steps = list(self.order.steps.values())
-        booked = [key for key, parcel in self.world.parcels.items() if parcel.status == "booked"]
-        named = [k for k in self.obeyed if k.client_id_field]
-        shelf = self.can_be_lost()
-        likely: list[tuple[int, bool, Callable[[], object]]] = [
-            (50, bool(steps), lambda: self.answer(dice.choice(steps), dice)),
+        booked = self.services.booked_shipments()
+        repeatable = [command for command in self.accepted if command.client_id_field]
+        losable = self.losable_stock()
+        moves: list[tuple[int, bool, Callable[[], object]]] = [
+            (50, bool(steps), lambda: self.carry_out(dice.choice(steps), dice)),
             (4, bool(steps), lambda: self.fail(dice.choice(steps))),
-            (25, True, lambda: self.tell(some_command(self, dice))),
-            (8, bool(booked), lambda: self.post.append(self.world.leave(dice.choice(booked)))),
-            (15, bool(self.post), lambda: self.deliver_post(dice)),
-            (3, bool(self.heard), lambda: self.tell(dice.choice(self.heard))),
-            (2, bool(named), lambda: self.repeat(dice.choice(named))),
-            (3, bool(self.calls), lambda: self.answer(dice.choice([*self.calls.values()]), dice)),
-            (4, bool(shelf), lambda: self.lose(dice.choice(sorted(shelf)), dice)),
+            (25, True, lambda: self.send(random_command(self, dice))),
+            (8, bool(booked), lambda: self.collect(dice.choice(booked))),
+            (15, bool(self.departures), lambda: self.report_departure(dice)),
+            (3, bool(self.results), lambda: self.send(dice.choice(self.results))),
+            (2, bool(repeatable), lambda: self.repeat(dice.choice(repeatable))),
+            (
+                3,
+                bool(self.steps),
+                lambda: self.carry_out(dice.choice([*self.steps.values()]), dice),
+            ),
+            (4, bool(losable), lambda: self.lose(dice.choice(sorted(losable)), dice)),
             (3, True, self.pass_deadline),
             (2, True, self.save_and_load),
         ]
-        possible = [(weight, act) for weight, can, act in likely if can]
-        weights, acts = zip(*possible, strict=True)
-        dice.choices(acts, weights)[0]()
+        weights, actions = zip(*((w, act) for w, can, act in moves if can), strict=True)
+        dice.choices(actions, weights)[0]()
 
-    def answer(self, step: o.AnyStep, dice: Random) -> None:
-        """The world does a step, maybe long after it was given up; the answer may be lost."""
-        result = self.world.carry_out(step, dice)
-        fate = dice.random()
-        if fate < 0.8:
-            self.tell(result)
-        elif fate < 0.9:
+    def carry_out(self, step: o.AnyStep, dice: Random) -> None:
+        """A service carries out a step, perhaps a finished one; its result may be lost."""
+        result = self.services.carry_out(step, dice)
+        chance = dice.random()
+        if chance < 0.8:
+            self.send(result)
+        elif chance < 0.9:
             self.fail(step)
 
     def fail(self, step: o.AnyStep) -> None:
-        self.tell(o.StepFailed(step_id=step.step_id, reason="no answer"))
+        self.send(o.StepFailed(step_id=step.step_id, reason="no answer"))
 
-    def deliver_post(self, dice: Random) -> None:
-        letter = dice.choice(self.post)
+    def collect(self, shipment_id: str) -> None:
+        """The carrier collects a shipment, and reports it later."""
+        self.departures.append(self.services.collect(shipment_id))
+
+    def report_departure(self, dice: Random) -> None:
+        """A report of the carrier arrives; some arrive several times."""
+        departed = dice.choice(self.departures)
         if dice.random() < 0.8:
-            self.post.remove(letter)
-        shipment = self.order.shipments[letter.shipment_id]
-        # Some carriers do not say what they took along: it is what they agreed to last.
-        silent = self.world.parcels[letter.shipment_id].lines == shipment.confirmed_lines
-        self.tell(letter.model_copy(update={"lines": None}) if silent else letter)
+            self.departures.remove(departed)
+        shipment = self.order.shipments[departed.shipment_id]
+        # Some carriers do not report the pieces: then it is all that they confirmed.
+        parcel = self.services.parcels[departed.shipment_id]
+        is_complete = parcel.lines == shipment.confirmed_lines
+        self.send(departed.model_copy(update={"lines": None}) if is_complete else departed)
 
     def repeat(self, command: OrderCommand) -> None:
-        """A command that names what it adds comes late, once more: nothing is added again."""
-        assert not self.tell(command)
+        """A duplicate of a command with a client id arrives late, and adds nothing."""
+        assert not self.send(command)
 
-    def can_be_lost(self) -> Counter[tuple[str, str]]:
-        """What is held and has not left. A loss is told by place and number only.
+    def losable_stock(self) -> Counter[tuple[str, str]]:
+        """Reserved stock that has not left.
 
-        So it is not told while an answer about what is held is on its way.
+        None while a result of a reservation is on its way: a loss names only location and number.
         """
         steps = self.order.steps.values()
-        if any(isinstance(k, o.Reserve) and k.step_id in self.world.answers for k in steps):
+        done = self.services.results
+        if any(isinstance(step, o.Reserve) and step.step_id in done for step in steps):
             return Counter()
         left: Counter[tuple[str, str]] = Counter()
         for step in steps:
             if isinstance(step, o.Withdraw):
                 left.update({(part.line_id, part.location): part.quantity for part in step.held})
-        return self.world.shelf - left
+        return self.services.stock - left
 
-    def lose(self, place: tuple[str, str], dice: Random) -> None:
-        self.tell(self.world.lose(place, dice.randint(1, self.can_be_lost()[place])))
+    def lose(self, key: tuple[str, str], dice: Random) -> None:
+        self.send(self.services.lose(key, dice.randint(1, self.losable_stock()[key])))
 
     def pass_deadline(self) -> None:
         if (deadline := next_deadline(self.order)) is not None:
             self.now = max(self.now, deadline.at + timedelta(milliseconds=1))
-            self.tell(o.DeadlinePassed(deadline=deadline.name, at=deadline.at))
+            self.send(o.DeadlinePassed(deadline=deadline.name, at=deadline.at))
 
     def save_and_load(self) -> None:
         saved = _ORDER.validate_json(_ORDER.dump_json(self.order))
@@ -196,53 +213,53 @@ class Life:
         self.order = saved
 
     def settle(self) -> None:
-        """From here on, everybody answers, and says yes."""
+        """From here on, every service does what it is asked to."""
         for _ in range(ROUNDS_MAX):
-            if self.post:
-                self.tell(self.post.pop())
+            if self.departures:
+                self.send(self.departures.pop())
             elif self.order.steps:
-                self.tell(self.world.carry_out(next(iter(self.order.steps.values()))))
+                self.send(self.services.carry_out(next(iter(self.order.steps.values()))))
             else:
                 return
         raise AssertionError(f"never settles: {list(self.order.steps.values())}")
 
-    def end(self) -> None:
-        """People do what is left to do, until nothing is."""
+    def finish(self) -> None:
+        """People do what is left to do, until the order has ended."""
         for _ in range(ROUNDS_MAX):
             self.settle()
             match self.order.status:
                 case Status.COMPLETED | Status.CANCELLED | Status.EXPIRED:
                     return
                 case Status.ON_HOLD:
-                    self.tell(c.ReleaseOrder())
+                    self.send(c.ReleaseOrder())
                 case Status.AWAITING_CUSTOMER if self.order.awaiting == "payment":
-                    self.tell(c.RetryPayment(method="pm_good"))
+                    self.send(c.RetryPayment(method="pm_good"))
                 case Status.AWAITING_CUSTOMER:
-                    self.tell(c.AcceptShortfall())
+                    self.send(c.AcceptShortfall())
                 case _:
-                    self.move_goods()
+                    self._move_goods()
         raise AssertionError("never ends")
 
-    def move_goods(self) -> None:
+    def _move_goods(self) -> None:
         """All that is planned leaves, all that has left arrives, and no return is accepted."""
         for back in self.order.returns.values():
             if any(back.outstanding.values()):
-                self.tell(c.RejectReturn(return_id=back.return_id))
+                self.send(c.RejectReturn(return_id=back.return_id))
         for key, shipment in self.order.shipments.items():
             if shipment.status == "planned":
-                self.tell(self.world.leave(key))
+                self.send(self.services.collect(key))
                 return
             if shipment.status == "dispatched":
-                self.tell(c.ConfirmDelivery(shipment_id=key))
+                self.send(c.ConfirmDelivery(shipment_id=key))
                 return
         self.pass_deadline()
 
     def new_id(self) -> str:
-        self.named += 1
-        return f"id-{self.named}"
+        self.ids += 1
+        return f"id-{self.ids}"
 
 
-def a_line(line_id: str, dice: Random) -> c.AddItemToOrder:
+def random_line(line_id: str, dice: Random) -> c.AddItemToOrder:
     return c.AddItemToOrder(line_id=line_id, sku=line_id.upper(), title="A THING", **terms(dice))
 
 
@@ -263,78 +280,104 @@ def terms(dice: Random) -> Terms:
     }
 
 
-def some_command(life: Life, dice: Random) -> OrderCommand:
-    """Mostly one that the order allows, and mostly one that makes sense."""
-    commands = list(possible_commands(life, dice))
-    allowed = allowed_commands(life.order)
+def random_command(order: RandomOrder, dice: Random) -> OrderCommand:
+    """In most cases one that the order allows, with values that make sense."""
+    types = list(_MAKERS)
     if dice.random() < 0.9:
-        commands = [command for command in commands if command.type in allowed] or commands
-    return dice.choices(commands, [_LIKELY.get(command.type, 3) for command in commands])[0]
+        types = [t for t in allowed_commands(order.order) if t in _MAKERS] or types
+    weights = [_WEIGHTS.get(t, 3) for t in types]
+    while True:
+        (chosen,) = dice.choices(types, weights)
+        if (command := _MAKERS[chosen](order, dice)) is not None:
+            return command
 
 
-def possible_commands(life: Life, dice: Random) -> Iterator[OrderCommand]:
-    order, new_id = life.order, life.new_id()
-    line_id = dice.choice([*order.lines, "line-0"])
-    yield a_line(new_id, dice)
-    yield c.ChangeItemQuantity(line_id=line_id, quantity=dice.randint(1, 6))
-    yield c.RemoveItemFromOrder(line_id=line_id)
-    yield c.ApplyDiscount(discount_id=new_id, amount=dice.choice([1, 10]))
-    yield c.RemoveDiscount(discount_id=dice.choice([*order.discounts, "welcome"]))
-    yield c.SetShippingCharge(amount=dice.choice([0, 250]))
-    yield c.AddNote(note_id=new_id, text="ring twice")
-    yield c.SetShippingAddress(address=f"sealed.{dice.randint(1, 3)}")
-    yield c.SetBillingAddress(address=f"sealed.{dice.randint(1, 3)}")
-    yield c.PlaceOrder(payment_method=dice.choice([None, "pm_card"]))
-    yield c.HoldOrder()
-    yield c.ReleaseOrder()
-    yield c.CancelOrder(reason="bought elsewhere")
-    yield c.AcceptShortfall()
-    yield c.RetryPayment(method=dice.choice(["pm_card", "pm_other"]))
-    yield c.RetryStep(step_id=dice.choice([None, *order.steps]))
-    most = max(1, ledger.to_capture(order))
-    yield c.CapturePayment(capture_id=new_id, amount=dice.choice([None, dice.randint(1, most)]))
-    most = max(1, ledger.refundable(order))
-    yield c.RefundPayment(refund_id=new_id, amount=dice.randint(1, most), reason="sorry")
-    shipments = list(order.shipments)
-    if shipments:
-        yield c.DispatchShipment(shipment_id=dice.choice(shipments), tracking="T1")
-        yield c.ConfirmDelivery(shipment_id=dice.choice(shipments))
-        goods = dice.choice(["lost", "returned"])
-        shipment_id = dice.choice(shipments)
-        yield c.ReportDeliveryFailure.model_validate({"shipment_id": shipment_id, "goods": goods})
-    if some := pieces({key: line.unshipped for key, line in order.lines.items()}, dice):
-        yield c.CancelLines(cancellation_id=new_id, lines=some)
-    if some := pieces({key: line.reserved_quantity for key, line in order.lines.items()}, dice):
-        yield c.CreateShipment(shipment_id=new_id, lines=some)
-    if some := pieces({key: n.delivered - n.returned for key, n in order.lines.items()}, dice):
-        yield c.RequestReturn(return_id=new_id, lines=some)
-    for back in order.returns.values():
-        yield c.ApproveReturn(return_id=back.return_id)
-        yield c.RejectReturn(return_id=back.return_id)
-        if some := pieces(dict(back.outstanding), dice):
-            condition = dice.choice(["sellable", "damaged"])
-            yield c.ReceiveReturn.model_validate(
-                {
-                    "receipt_id": new_id,
-                    "return_id": back.return_id,
-                    "lines": [part.model_dump() for part in some],
-                    "condition": condition,
-                }
-            )
-    yield c.AmendOrder(amendment_id=new_id, changes=[a_change(line_id, life, dice)])
+def _line_id(order: RandomOrder, dice: Random) -> str:
+    return dice.choice([*order.order.lines, "line-0"])
 
 
-def pieces(most: dict[str, int], dice: Random) -> list[c.LineQuantity]:
-    """Some of these pieces, of one line or of several."""
-    there = {key: n for key, n in most.items() if n > 0}
-    chosen = dice.sample(sorted(there), dice.randint(1, len(there))) if there else []
-    return [c.LineQuantity(line_id=key, quantity=dice.randint(1, there[key])) for key in chosen]
+def _change_quantity(order: RandomOrder, dice: Random) -> OrderCommand:
+    return c.ChangeItemQuantity(line_id=_line_id(order, dice), quantity=dice.randint(1, 6))
 
 
-def a_change(line_id: str, life: Life, dice: Random) -> c.Change:
+def _remove_discount(order: RandomOrder, dice: Random) -> OrderCommand:
+    return c.RemoveDiscount(discount_id=dice.choice([*order.order.discounts, "welcome"]))
+
+
+def _capture(order: RandomOrder, dice: Random) -> OrderCommand:
+    most = max(1, ledger.to_capture(order.order))
+    amount = dice.choice([None, dice.randint(1, most)])
+    return c.CapturePayment(capture_id=order.new_id(), amount=amount)
+
+
+def _refund(order: RandomOrder, dice: Random) -> OrderCommand:
+    amount = dice.randint(1, max(1, ledger.refundable(order.order)))
+    return c.RefundPayment(refund_id=order.new_id(), amount=amount, reason="sorry")
+
+
+def _cancel_lines(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    lines = random_pieces(order.order.unshipped(), dice)
+    return c.CancelLines(cancellation_id=order.new_id(), lines=lines) if lines else None
+
+
+def _create_shipment(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    reserved = {key: line.reserved_quantity for key, line in order.order.lines.items()}
+    lines = random_pieces(reserved, dice)
+    return c.CreateShipment(shipment_id=order.new_id(), lines=lines) if lines else None
+
+
+def _dispatch(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    key = _any(order.order.shipments, dice)
+    return c.DispatchShipment(shipment_id=key, tracking="T1") if key else None
+
+
+def _confirm_delivery(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    key = _any(order.order.shipments, dice)
+    return c.ConfirmDelivery(shipment_id=key) if key else None
+
+
+def _report_failure(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    key = _any(order.order.shipments, dice)
+    fields = {"shipment_id": key, "goods": dice.choice(["lost", "returned"])}
+    return c.ReportDeliveryFailure.model_validate(fields) if key else None
+
+
+def _request_return(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    delivered = {key: n.delivered - n.returned for key, n in order.order.lines.items()}
+    lines = random_pieces(delivered, dice)
+    return c.RequestReturn(return_id=order.new_id(), lines=lines) if lines else None
+
+
+def _approve_return(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    key = _any(order.order.returns, dice)
+    return c.ApproveReturn(return_id=key) if key else None
+
+
+def _reject_return(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    key = _any(order.order.returns, dice)
+    return c.RejectReturn(return_id=key) if key else None
+
+
+def _receive_return(order: RandomOrder, dice: Random) -> OrderCommand | None:
+    key = _any(order.order.returns, dice)
+    lines = random_pieces(order.order.returns[key].outstanding, dice) if key else []
+    if not lines:
+        return None
+    condition: Literal["sellable", "damaged"] = "sellable" if dice.random() < 0.5 else "damaged"
+    return c.ReceiveReturn(
+        receipt_id=order.new_id(), return_id=key, lines=lines, condition=condition
+    )
+
+
+def _amend(order: RandomOrder, dice: Random) -> OrderCommand:
+    return c.AmendOrder(amendment_id=order.new_id(), changes=[_change(order, dice)])
+
+
+def _change(order: RandomOrder, dice: Random) -> c.Change:
+    line_id = _line_id(order, dice)
     match dice.randint(0, 5):
         case 0:
-            return c.AddLine(line_id=life.new_id(), sku="NEW", title="ANOTHER", **terms(dice))
+            return c.AddLine(line_id=order.new_id(), sku="NEW", title="ANOTHER", **terms(dice))
         case 1:
             return c.RemoveLine(line_id=line_id)
         case 2:
@@ -345,68 +388,51 @@ def a_change(line_id: str, life: Life, dice: Random) -> c.Change:
             return c.ChangeLine(line_id=line_id, quantity=dice.randint(1, 6))
 
 
-def a_contradiction(life: Life, dice: Random) -> Message:
-    """A report that may contradict the order, or what a person does about one."""
-    return dice.choice(list(_contradictions(life, dice)))
+def _any(entries: Mapping[str, object], dice: Random) -> str:
+    return dice.choice(list(entries)) if entries else ""
 
 
-def _contradictions(life: Life, dice: Random) -> Iterator[Message]:
-    order = life.order
-    shipment_id = dice.choice([*order.shipments, "ghost"])
-    some = [
-        o.Piece(line_id=key, sku="", quantity=dice.randint(1, 5)) for key in [*order.lines, "ghost"]
-    ]
-    lines = dice.choice([None, [], some[:1], some])
-    tracking = dice.choice([None, "T1", "T2"])
-    yield o.ShipmentDeparted(shipment_id=shipment_id, tracking=tracking, lines=lines)
-    yield o.ShipmentArrived(shipment_id=shipment_id)
-    yield o.ShipmentLost(shipment_id=shipment_id, goods="returned")
-    yield o.DeliveryDenied(shipment_id=shipment_id)
-    authorisation_id = dice.choice([*order.authorisations, "ghost"])
-    captures = [key for a in order.authorisations.values() for key in a.captures]
-    refunds = [key for a in order.authorisations.values() for key in a.refunds]
-    amount = dice.randint(1, 300)
-    yield o.PaymentApproved(step_id=authorisation_id, reference="late")
-    yield o.PaymentRefused(step_id=dice.choice([*captures, authorisation_id]), reason="reversed")
-    yield o.RefundFailed(step_id=dice.choice([*refunds, "ghost"]), reason="account closed")
-    yield o.StepDone(step_id=f"elsewhere:{amount}", operation="refund", amount=amount)
-    yield o.StepDone(step_id="elsewhere", operation="capture", amount=amount)
-    yield o.AuthorisationChanged(authorisation_id=authorisation_id, amount=amount, reason="shrunk")
-    state = dice.choice(["opened", "won", "lost"])
-    yield o.ChargebackReported.model_validate(
-        {"chargeback_id": f"c{amount % 5}", "state": state, "amount": amount, "reason": "unknown"}
-    )
-    yield o.StockLost(loss_id=f"loss:{amount}", line_id="line-0", location="EAST", quantity=amount)
-    for step_id in order.steps:
-        outcome = dice.choice(["done", "failed"])
-        yield c.SettleStep.model_validate(
-            {
-                "step_id": step_id,
-                "outcome": outcome,
-                "reason": "by telephone",
-                "reference": "by-hand",
-                "location": "EAST",
-            }
-        )
-    for discrepancy_id, discrepancy in order.discrepancies.items():
-        retry = discrepancy.kind == "refund-failed" and dice.random() < 0.5
-        yield c.ResolveDiscrepancy(discrepancy_id=discrepancy_id, reason="settled", retry=retry)
+def random_pieces(most: Mapping[str, int], dice: Random) -> list[c.LineQuantity]:
+    """Some of these pieces, of one line or of several."""
+    there = {key: n for key, n in most.items() if n > 0}
+    chosen = dice.sample(sorted(there), dice.randint(1, len(there))) if there else []
+    return [c.LineQuantity(line_id=key, quantity=dice.randint(1, there[key])) for key in chosen]
 
 
-def an_answer(step: o.AnyStep, dice: Random) -> o.StepResult:
-    """What a service may answer to a step, whatever it said before."""
-    key, says_yes = step.step_id, dice.random() < 0.8
-    match step:
-        case o.Reserve(lines=lines):
-            held = [o.Held(location=dice.choice(["EAST", "WEST"]), **dict(n)) for n in lines]
-            return o.StockHeld(step_id=key, held=held if says_yes else held[:1])
-        case o.Authorise() if says_yes:
-            return o.PaymentApproved(step_id=key, reference="a")
-        case o.Authorise() | o.Capture() if not says_yes:
-            return o.PaymentRefused(step_id=key, reason="no funds")
-        case o.Book() if says_yes:
-            return o.BookingAccepted(step_id=key)
-        case o.Book(shipment_id=shipment_id) | o.Stop(shipment_id=shipment_id) if not says_yes:
-            return o.ShipmentDeparted(shipment_id=shipment_id)
-        case _:
-            return o.StepDone(step_id=key)
+Maker = Callable[[RandomOrder, Random], OrderCommand | None]
+_MAKERS: dict[str, Maker] = {
+    "add-item-to-order": lambda order, dice: random_line(order.new_id(), dice),
+    "change-item-quantity": _change_quantity,
+    "remove-item-from-order": lambda order, d: c.RemoveItemFromOrder(line_id=_line_id(order, d)),
+    "apply-discount": lambda order, dice: c.ApplyDiscount(
+        discount_id=order.new_id(), amount=dice.choice([1, 10])
+    ),
+    "remove-discount": _remove_discount,
+    "set-shipping-charge": lambda _, dice: c.SetShippingCharge(amount=dice.choice([0, 250])),
+    "add-note": lambda order, _: c.AddNote(note_id=order.new_id(), text="ring twice"),
+    "set-shipping-address": lambda _, dice: c.SetShippingAddress(
+        address=f"sealed.{dice.randint(1, 3)}"
+    ),
+    "set-billing-address": lambda _, dice: c.SetBillingAddress(
+        address=f"sealed.{dice.randint(1, 3)}"
+    ),
+    "place-order": lambda _, dice: c.PlaceOrder(payment_method=dice.choice([None, "pm_card"])),
+    "hold-order": lambda *_: c.HoldOrder(),
+    "release-order": lambda *_: c.ReleaseOrder(),
+    "cancel-order": lambda *_: c.CancelOrder(reason="bought elsewhere"),
+    "accept-shortfall": lambda *_: c.AcceptShortfall(),
+    "retry-payment": lambda _, dice: c.RetryPayment(method=dice.choice(["pm_card", "pm_other"])),
+    "retry-step": lambda order, d: c.RetryStep(step_id=d.choice([None, *order.order.steps])),
+    "capture-payment": _capture,
+    "refund-payment": _refund,
+    "cancel-lines": _cancel_lines,
+    "create-shipment": _create_shipment,
+    "dispatch-shipment": _dispatch,
+    "confirm-delivery": _confirm_delivery,
+    "report-delivery-failure": _report_failure,
+    "request-return": _request_return,
+    "approve-return": _approve_return,
+    "reject-return": _reject_return,
+    "receive-return": _receive_return,
+    "amend-order": _amend,
+}

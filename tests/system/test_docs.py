@@ -25,7 +25,7 @@ from tests.support.command_builders import new_order_id
 from tests.support.paths import ROOT
 from tests.support.projections import BAGELS as BAGELS_ADDED
 from tests.support.projections import OPENED, publish
-from tests.support.random_orders import Life
+from tests.support.random_orders import RandomOrder
 from tests.support.servers import Running, run_api, run_projector
 from tests.support.token_issuer import ec_key, issuing
 
@@ -148,12 +148,12 @@ def test_the_life_of_an_order_is_drawn_as_the_rules_have_it() -> None:
 def test_every_way_that_a_random_life_takes_is_drawn() -> None:
     ways = set[tuple[str, str, str]]()
     for number in range(200):
-        life = Life(after_event=lambda order, event: None, after_message=lambda life: None)
-        life.begin(Random(number))
+        life = RandomOrder()
+        life.start(Random(number))
         for move in range(80):
-            life.go_on(Random(f"{number}, {move}"))
-        life.end()
-        ways |= {(way[0], way[2], lifecycle.label(way[1])) for way in life.ways}
+            life.move(Random(f"{number}, {move}"))
+        life.finish()
+        ways |= {(way[0], way[2], lifecycle.label(way[1])) for way in life.transitions}
     drawn = {
         (before, after, cause)
         for before, after, causes in re.findall(

@@ -28,15 +28,11 @@ from orders.upcasting import restore, stored_data
 from privacy.address import Address
 from readside.order_view.view import OrderView
 from tests.support.projections import order_as_shown
-from tests.support.random_orders import Life, a_line, some_command
+from tests.support.random_orders import RandomOrder, random_command, random_line
 from tests.support.servers import Running
 
 PATIENTLY = {"Prefer": "wait=30"}
 OF_OTHERS = {"payments", "stock", "shipping"}
-
-
-def nobody(*_: object) -> None:
-    pass
 
 
 def refused_or_decided(
@@ -69,7 +65,7 @@ class Pair:
     http: httpx.AsyncClient
     dice: Random
     path: str = ""
-    life: Life = field(default_factory=lambda: Life(nobody, nobody))
+    life: RandomOrder = field(default_factory=RandomOrder)
     addresses: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
 
@@ -83,7 +79,7 @@ class Pair:
         lines: list[c.AddItemToOrder] = []
         while not lines or isinstance(refused_or_decided([opening, *lines], Order()), Exception):
             count = self.dice.randint(1, 3)
-            lines = [a_line(f"line-{number}", self.dice) for number in range(count)]
+            lines = [random_line(f"line-{number}", self.dice) for number in range(count)]
         place = [c.PlaceOrder()] if self.dice.random() < 0.5 else []
         body = {
             "customer_id": "900",
@@ -101,7 +97,7 @@ class Pair:
             await self._repeat(self.dice.choice(self.sent))
             return
         count = self.dice.choice([1, 1, 1, 2, 3])
-        commands = [self._unsealed(some_command(self.life, self.dice)) for _ in range(count)]
+        commands = [self._unsealed(random_command(self.life, self.dice)) for _ in range(count)]
         bodies = [self._body(command) for command in commands]
         headers = {}
         if self.dice.random() < 0.4:

@@ -19,13 +19,12 @@ from orders.money import (
     allocate,
     format_amount,
 )
-from tests.support.given import add_bagels, apply_welcome, but, thoroughly
+from tests.support.given import add_bagels, apply_welcome, but
 
 AMOUNTS = st.integers(0, 20) | st.integers(0, TOTAL_MAX)
 WEIGHTS = st.lists(st.integers(0, 9) | st.integers(0, TOTAL_MAX), min_size=1, max_size=12)
 
 
-@thoroughly
 @given(AMOUNTS, WEIGHTS)
 def test_the_parts_sum_to_the_whole(amount: int, weights: list[int]) -> None:
     parts = allocate(amount, weights)
@@ -34,7 +33,6 @@ def test_the_parts_sum_to_the_whole(amount: int, weights: list[int]) -> None:
     assert all(part >= 0 for part in parts)
 
 
-@thoroughly
 @given(AMOUNTS, WEIGHTS.filter(any))
 def test_the_largest_remainders_get_what_is_left_the_earlier_first(
     amount: int, weights: list[int]
@@ -92,7 +90,6 @@ def test_an_amount_reads_as_people_write_it(amount: int, currency: str, text: st
     assert format_amount(amount, currency) == text
 
 
-@thoroughly
 @given(st.integers(-TOTAL_MAX, TOTAL_MAX), st.sampled_from(sorted(CURRENCIES)))
 def test_no_digit_is_lost_in_writing(amount: int, currency: str) -> None:
     number, _, code = format_amount(amount, currency).partition(" ")

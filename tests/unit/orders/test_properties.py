@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import accumulate, chain
+from math import prod
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,46 +25,60 @@ from orders.money import AMOUNT_MAX, QUANTITY_MAX, TOTAL_MAX
 from orders.order import Order
 from orders.rules.checks import CommandRejected
 from orders.upcasting import UnreadableEvent, restore, stored_data
-from tests.support.given import NOW, but, published, thoroughly
+from tests.support.given import NOW, but, published
 from workflows.messages import Snapshot
 
-# Few ids and small amounts, so that ids clash and discounts come near the total.
-IDS = st.sampled_from("abc")
-WORDS = st.sampled_from(["x", "| y |", "zoë"])
-QUANTITIES = st.sampled_from([1, 2, 3, 4, 5, 6, QUANTITY_MAX])
-CURRENCIES = st.sampled_from([None, None, None, "USD", "JPY"])
 
-OPENINGS = st.builds(
-    c.OpenOrder, customer_id=IDS, currency=st.just("USD"), external_reference=st.none() | WORDS
-)
-ITEMS = st.builds(
+def every(
+    kind: Callable[..., OrderCommand], **values: Sequence[object]
+) -> st.SearchStrategy[OrderCommand]:
+    """All combinations of the values, drawn as one number: ten times as fast as one by one."""
+    counts = [len(choices) for choices in values.values()]
+
+    def combination(number: int) -> OrderCommand:
+        fields: dict[str, object] = {}
+        for name, choices in values.items():
+            number, index = divmod(number, len(choices))
+            fields[name] = choices[index]
+        return kind(**fields)
+
+    return st.integers(0, prod(counts) - 1).map(combination)
+
+
+# Few ids and small amounts, so that ids clash and discounts come near the total.
+IDS = ["a", "b", "c"]
+WORDS = ["x", "| y |", "zoë"]
+QUANTITIES = [1, 2, 3, 4, 5, 6, QUANTITY_MAX]
+CURRENCIES = [None, None, None, "USD", "JPY"]
+
+OPENINGS = every(c.OpenOrder, customer_id=IDS, currency=["USD"], external_reference=[None, *WORDS])
+ITEMS = every(
     c.AddItemToOrder,
     line_id=IDS,
     sku=WORDS,
     title=WORDS,
     quantity=QUANTITIES,
-    unit_price=st.sampled_from([5, 8, 13, 21, 34, 55, 0, AMOUNT_MAX]),
-    discount=st.sampled_from([0, 0, 1, 10]),
-    tax=st.sampled_from([0, 1, 2]),
+    unit_price=[5, 8, 13, 21, 34, 55, 0, AMOUNT_MAX],
+    discount=[0, 0, 1, 10],
+    tax=[0, 1, 2],
     currency=CURRENCIES,
 )
-DISCOUNTS = st.builds(
+DISCOUNTS = every(
     c.ApplyDiscount,
     discount_id=IDS,
-    amount=st.sampled_from([1, 2, 7, 20]),
-    reason=st.none() | WORDS,
+    amount=[1, 2, 7, 20],
+    reason=[None, *WORDS],
     currency=CURRENCIES,
 )
-CHANGES = st.builds(c.ChangeItemQuantity, line_id=IDS, quantity=QUANTITIES)
-EDITS: st.SearchStrategy[OrderCommand] = st.one_of(
+EDITS = st.one_of(
     ITEMS,
     DISCOUNTS,
-    CHANGES,
-    st.builds(c.RemoveItemFromOrder, line_id=IDS),
-    st.builds(c.RemoveDiscount, discount_id=IDS),
-    st.builds(c.AddNote, note_id=IDS, text=WORDS),
+    every(c.ChangeItemQuantity, line_id=IDS, quantity=QUANTITIES),
+    every(c.RemoveItemFromOrder, line_id=IDS),
+    every(c.RemoveDiscount, discount_id=IDS),
+    every(c.AddNote, note_id=IDS, text=WORDS),
 )
-ENDINGS = st.just(c.PlaceOrder()) | st.builds(c.CancelOrder, reason=st.none() | WORDS)
+ENDINGS = st.just(c.PlaceOrder()) | every(c.CancelOrder, reason=[None, *WORDS])
 HISTORIES: st.SearchStrategy[list[OrderCommand]] = st.builds(
     lambda opening, *parts: [opening, *chain(*parts)],
     OPENINGS,
@@ -102,7 +117,6 @@ def caused_by(commands: list[OrderCommand]) -> list[OrderEvent]:
     return [event for step in carried_out(commands) for event in step.events or []]
 
 
-@thoroughly
 @given(HISTORIES)
 def test_folding_the_events_gives_the_order(commands: list[OrderCommand]) -> None:
     steps = carried_out(commands)
@@ -111,7 +125,6 @@ def test_folding_the_events_gives_the_order(commands: list[OrderCommand]) -> Non
     assert order == fold(event for _, event in decided) == steps[-1].after
 
 
-@thoroughly
 @given(HISTORIES)
 def test_an_instruction_is_refused_at_its_first_refused_command(
     commands: list[OrderCommand],
@@ -125,7 +138,6 @@ def test_an_instruction_is_refused_at_its_first_refused_command(
     assert no.value.index == refused[0]
 
 
-@thoroughly
 @given(HISTORIES)
 def test_the_version_rises_by_one_per_event(commands: list[OrderCommand]) -> None:
     events = caused_by(commands)
@@ -133,7 +145,6 @@ def test_the_version_rises_by_one_per_event(commands: list[OrderCommand]) -> Non
     assert [order.version for order in orders] == list(range(len(events) + 1))
 
 
-@thoroughly
 @given(HISTORIES)
 def test_sent_twice_in_a_row_a_command_changes_nothing_more(commands: list[OrderCommand]) -> None:
     for step in carried_out(commands):
@@ -142,7 +153,6 @@ def test_sent_twice_in_a_row_a_command_changes_nothing_more(commands: list[Order
         assert again.events == (None if step.events is None else [])
 
 
-@thoroughly
 @given(HISTORIES)
 def test_a_late_duplicate_changes_nothing(commands: list[OrderCommand]) -> None:
     """Of any accepted command but one: a quantity may be set back to what it was, on purpose."""
@@ -154,7 +164,6 @@ def test_a_late_duplicate_changes_nothing(commands: list[OrderCommand]) -> None:
             accepted.append(step.command)
 
 
-@thoroughly
 @given(HISTORIES)
 def test_totals_are_exact_and_never_negative(commands: list[OrderCommand]) -> None:
     steps = carried_out(commands)
@@ -194,7 +203,6 @@ def round_half_up(amount: Fraction) -> int:
     return math.floor(amount + Fraction(1, 2))
 
 
-@thoroughly
 @given(HISTORIES)
 def test_the_shares_of_the_discounts_sum_to_them(commands: list[OrderCommand]) -> None:
     for step in carried_out(commands):
@@ -218,7 +226,6 @@ def read_again(order: Order) -> Order:
 
 
 @pytest.mark.parametrize("saved", [carried_along, read_again])
-@thoroughly
 @given(commands=HISTORIES, cut=st.integers(0, 25))
 def test_an_order_goes_on_from_where_it_was_saved(
     saved: Callable[[Order], Order], commands: list[OrderCommand], cut: int
@@ -234,7 +241,6 @@ def in_order(order: Order) -> list[list[Any]]:
     return [list(order.lines), list(order.discounts), list(order.notes)]
 
 
-@thoroughly
 @given(HISTORIES)
 def test_events_survive_the_log(commands: list[OrderCommand]) -> None:
     for event in caused_by(commands):
@@ -254,7 +260,6 @@ def test_events_survive_the_log(commands: list[OrderCommand]) -> None:
             restore("order-teleported", 1, data)
 
 
-@thoroughly
 @given(HISTORIES)
 def test_a_digest_tells_facts_apart_and_nothing_else(commands: list[OrderCommand]) -> None:
     events = published(caused_by(commands))

@@ -26,7 +26,6 @@ from tests.support.given import (
     opened,
     placed,
     published,
-    thoroughly,
     tuna_added,
     welcome_applied,
 )
@@ -174,7 +173,6 @@ ITEMS = st.builds(
 )
 
 
-@thoroughly
 @given(st.lists(ITEMS, min_size=1, max_size=6), st.lists(st.integers(1, 50), max_size=3))
 def test_amounts_of_a_document_add_up(items: list[ItemAdded], discounts: list[int]) -> None:
     events: list[OrderEvent] = [opened, *items]

@@ -11,7 +11,7 @@ from orders.lifecycle import Status
 from orders.order import Order
 from readside.order_view.row import Phase, commands_in, order_row
 from readside.order_view.view import OrderView
-from tests.support.random_orders import Life
+from tests.support.random_orders import RandomOrder
 
 
 def test_phase_decides_the_allowed_commands() -> None:
@@ -24,10 +24,10 @@ def test_phase_decides_the_allowed_commands() -> None:
             phases.add(phase)
 
     for seed in range(8):
-        life = Life(after_event=check, after_message=lambda _: None)
-        life.begin(Random(seed))
+        order = RandomOrder(after_event=check)
+        order.start(Random(seed))
         for move in range(60):
-            life.go_on(Random(f"{seed}, {move}"))
-        life.end()
+            order.move(Random(f"{seed}, {move}"))
+        order.finish()
     assert {phase.status for phase in phases} == set(Status) - {Status.NEW}
     assert {phase.awaiting for phase in phases} == {None, "payment", "shortfall"}
