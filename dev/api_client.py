@@ -99,7 +99,7 @@ class ApiClient:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """Sends one command; returns the response, whatever its status."""
+        """Sends one command; returns the response, also an error."""
         path = f"{ORDERS}/{order_id}/commands/{command}"
         return await self.post(path, fields, key=key, headers=headers)
 

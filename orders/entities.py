@@ -157,7 +157,7 @@ class Shipment:
     needs_rebooking: bool = True
     """The carrier has not been sent the current content."""
     address: Annotated[str | None, _IF_ANY] = None
-    """Sealed: where the carrier was told to take it; later changes come too late."""
+    """The sealed address that was sent to the carrier; later changes come too late."""
     returned: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
     """Pieces of it that came back, by line id."""
 

@@ -22,7 +22,7 @@ class CustomerKey:
 
 
 class CustomerKeys(Protocol):
-    """Where the keys are. Nobody keeps one longer than a request: erasure acts at once."""
+    """The store of keys. Keys are not cached beyond a request: erasure acts at once."""
 
     async def current(self, customer_id: str) -> CustomerKey:
         """The customer's key, made on first use; of two first uses at once, the same for both."""
@@ -51,7 +51,7 @@ class PostgresKeys:
             )
             if row:
                 return CustomerKey(**row)
-            # Whoever loses this race finds the winner's key on the next look.
+            # The loser of this race finds the winner's key on the next read.
             await self._pool.execute(
                 """
                 INSERT INTO customer_keys (key_id, customer_id, secret) VALUES ($1, $2, $3)
@@ -70,7 +70,7 @@ class PostgresKeys:
         return {row["key_id"]: CustomerKey(**row) if row["secret"] else None for row in rows}
 
     async def erase(self, customer_id: str) -> int:
-        # The rows stay, without their keys: so "erased" can be told from "never heard of".
+        # The rows stay, without their keys: so "erased" differs from "unknown".
         erased = await self._pool.fetch(
             """
             UPDATE customer_keys SET secret = NULL, erased_at = now()

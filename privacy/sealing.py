@@ -23,7 +23,7 @@ _HASH_LABEL = b"orderly payload hash"
 
 
 class BrokenSeal(ValueError):
-    """A token that is none of ours, has been changed, or names a key that nobody knows."""
+    """A token that is not ours, has been changed, or names an unknown key."""
 
 
 def seal(address: Address, key: CustomerKey) -> str:

@@ -133,7 +133,7 @@ async def orderly(
 async def shop(orderly: Running) -> AsyncIterator[Shop]:
     """A shop on the whole of orderly.
 
-    Whatever became of its orders, their histories replay, and explain themselves.
+    The histories of its orders replay, and explain themselves.
     """
     shop = Shop(orderly.http, orderly.simulators)
     yield shop

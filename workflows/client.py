@@ -7,8 +7,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RetryConfig
 
-# By default the client goes on for some fourteen seconds before it says that the server is busy or
-# away. Whoever waits for an answer wants to know sooner, and can then decide to wait.
+# By default the client retries for some fourteen seconds before it reports that the server is busy
+# or unavailable. A caller of the API needs to know sooner, and can then decide to wait.
 _SOON = RetryConfig(
     initial_interval_millis=50, max_interval_millis=200, max_elapsed_time_millis=800
 )
@@ -17,7 +17,7 @@ _SOON = RetryConfig(
 async def connect(*, lazy: bool = False) -> Client:
     """A client of the server that TEMPORAL_ADDRESS and its like name; localhost:7233 without them.
 
-    A lazy one connects with its first call, so that a process can start while Temporal is away;
+    A lazy one connects with its first call, so that a process can start while Temporal is unavailable;
     else raises ConnectionError if it cannot be reached now.
     """
     config = ClientConfig.load_client_connect_config()

@@ -19,7 +19,7 @@ TYPES_NAMED_MAX = 3
 
 
 class CommandBatch(BaseModel):
-    """Commands, or results of services, for one order, and who sends them: all or nothing."""
+    """Commands, or results of services, for one order, with their actor: all or nothing."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

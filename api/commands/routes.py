@@ -93,7 +93,7 @@ async def preview_amendment(
     options: CommandOptionsDep,
     services: ServicesDep,
 ) -> Response:
-    """Decides on an amendment as if it were sent now, and changes nothing."""
+    """Decides on an amendment without executing it."""
     message = await _message(request, services, order_id, [amendment], options)
     preview = await services.gateway.preview(message, options.wait_seconds)
     if preview.rejection is not None:

@@ -1,4 +1,4 @@
-"""Token buckets: each caller may send a burst, and then so many requests per second."""
+"""Token buckets: each caller may send a burst, and then a number of requests per second."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class ReadConsistency:
         }
 
     async def _behind(self, order_id: str, version: int) -> Problem:
-        # Never a 404: whoever knows a version got it from a command, so the order exists.
+        # Never a 404: a caller knows a version from a command, so the order exists.
         progress = await order_progress(self.services.pool, self.projection, order_id)
         detail = f"In {self.projection}, order {order_id} is at version {progress.version}"
         detail += f", not yet at {version}."

@@ -19,7 +19,7 @@ def encode_cursor(sort: str, sort_value: datetime | int | None, order_id: str) -
 
 
 def decode_cursor(cursor: str, sort: str) -> Position:
-    """The position in a list with this sort; raises a Problem for a cursor of no such list."""
+    """The position in a list with this sort; raises a Problem for a cursor of another list."""
     try:
         made_for, value, order_id = json.loads(urlsafe_b64decode(cursor))
         sort_value = int(value) if "total" in sort else datetime.fromisoformat(value)

@@ -78,7 +78,7 @@ def _on_hold(deadline: Deadline, order: Order) -> list[OrderEvent]:
 def _decide_for_customer(order: Order) -> list[OrderEvent]:
     """Cancels what has not left; if all has left, requests its payment again.
 
-    An increment that nobody paid takes back its amendment alone.
+    An unpaid increment reverts its amendment alone.
     """
     if order.awaiting == "payment" and order.unpaid_amendment is not None:
         return [revert(order.unpaid_amendment, order)]

@@ -4,6 +4,6 @@ import logging
 import runpy
 
 if __name__ == "__main__":
-    # Whoever comes first decides: the process itself then finds that there is logging already.
+    # The first configuration wins: the process then finds logging configured.
     logging.basicConfig(level=logging.DEBUG)
     runpy.run_module("cli", run_name="__main__", alter_sys=True)

@@ -124,17 +124,17 @@ class Given:
         return Asked(self.order, messages, now)
 
     def having(self, *messages: Message, now: datetime = NOW) -> Given:
-        """The order after all this was asked of it and told to it."""
+        """The order after these commands and results."""
         return Given(decide_all(messages, self.order, now)[1])
 
     def settled(self) -> Given:
-        """The order after everybody has answered what they were asked, and said yes."""
+        """The order after all services have accepted all steps."""
         while self.order.steps:
             self = self.having(yes(next(iter(self.order.steps.values()))))
         return self
 
     def told_yes(self) -> list[type[OrderEvent]]:
-        """What kinds of event follow while everybody answers, and says yes."""
+        """The types of events that follow while all services accept."""
         kinds: list[type[OrderEvent]] = []
         while self.order.steps:
             answer = yes(next(iter(self.order.steps.values())))
@@ -154,7 +154,7 @@ def given(*events: OrderEvent) -> Given:
 
 
 def yes(step: AnyStep) -> StepResult:
-    """The answer that everybody hopes for; all stock is in the east."""
+    """The accepting answer; all stock is in the east."""
     match step:
         case Reserve(step_id=key, lines=lines):
             held = [Held(location="EAST", **piece.model_dump()) for piece in lines]

@@ -1,4 +1,4 @@
-"""One order at every stage of its life, told from its beginning: 4.00 USD from two warehouses."""
+"""One order at every stage, from its opening on: 4.00 USD from two warehouses."""
 
 from __future__ import annotations
 

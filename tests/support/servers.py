@@ -50,14 +50,14 @@ with warnings.catch_warnings():
 TEMPORAL = Path(sys.executable).with_name("temporal")
 TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
 
-# A production server suggests continue-as-new at 4,096 events. The tests' server does so much
+# A production server suggests continue-as-new at 4,096 events. The tests' server does it
 # earlier, so that every test of some length crosses from one run of a workflow to the next.
 HISTORY_EVENTS_SUGGESTED_MAX = 300
 
-# Tests send many at once, and would rather wait than be sent away.
+# Tests send many at once, and would rather wait than be rejected.
 MAX_CONCURRENT_COMMANDS = 1_000
 
-# Shorter than in production: tests wait for it wherever a service does not answer.
+# Shorter than in production: tests wait for it when a service does not answer.
 SERVICE_TIMEOUT_SECONDS = 1.5
 
 
@@ -181,7 +181,7 @@ def run_worker(
 
 
 def cut_off(pool: asyncpg.Pool) -> Activities:
-    """All activities, with nobody outside but the log."""
+    """All activities, with no external service but the log."""
     nowhere, keys = Settings(postgres_dsn="postgresql://unused"), PostgresKeys(pool)
     return activities_for(nowhere, pool, httpx.AsyncClient(), unsealing(keys))
 

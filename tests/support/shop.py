@@ -110,7 +110,7 @@ class PlacedOrder:
     async def send(
         self, command: str, headers: dict[str, str] | None = None, **fields: Any
     ) -> httpx.Response:
-        """Sends one command; returns the response, whatever its status."""
+        """Sends one command; returns the response, also an error."""
         response = await self.shop.api.send_command(self.order_id, command, fields, headers=headers)
         self.version = max(self.version, response.json().get("version", 0))
         return response

@@ -1,4 +1,4 @@
-"""Somebody who issues tokens, and serves the keys to check them with over real HTTP."""
+"""An issuer of tokens, which serves its keys over real HTTP."""
 
 from __future__ import annotations
 

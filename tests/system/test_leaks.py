@@ -67,7 +67,7 @@ LOUD = {Kind.TEXT, Kind.CATALOGUE}
 
 @dataclass
 class Out:
-    """The API, with callers who plant markers wherever they can, and all that it answered."""
+    """The API, with callers that plant markers in all inputs, and its responses."""
 
     http: httpx.AsyncClient
     webhook_secret: str
@@ -163,7 +163,7 @@ async def test_no_marker_comes_out_where_it_must_not(
 
 
 async def a_whole_life(out: Out) -> None:
-    """An order that everybody outside hears of, and that many reasons are given for."""
+    """An order that all services handle, with many reasons."""
     path = await out.opens(place=True)
     await out.until(path, lambda o: o["status"] == "confirmed" and o["shipments"][0]["tracking"])
     for command in ("hold-order", "release-order", "add-note", "amend-order", "cancel-order"):
@@ -230,7 +230,7 @@ async def tell(
 
 
 async def every_address(out: Out, path: str) -> None:
-    """Every route, with a query in which each parameter is a secret, and one nobody knows."""
+    """Every route, with a secret in each query parameter, and an unknown parameter."""
     document = (await out.http.get("/openapi.json")).json()
     for method, route in every_route():
         if route.startswith("/v1/callbacks"):
@@ -305,7 +305,7 @@ def spans(collector: Collector) -> str:
 
 
 async def web_ui(client: Client, order_ids: set[str]) -> str:
-    """What Temporal shows of orders to whoever may look, but for what it was given to keep."""
+    """What Temporal shows of orders, except for stored payloads."""
     told = []
     for order_id in order_ids:
         told.append(str((await client.get_workflow_handle(order_id).describe()).raw_description))

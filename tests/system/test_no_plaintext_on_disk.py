@@ -85,7 +85,7 @@ async def test_no_personal_data_is_in_the_open_before_or_after_erasing(tmp_path:
 
         assert await erase(http, customer) == 1
         assert (await shown(http, path, 8))["shipping_address"] == ERASED
-        # Whoever is erased is not shipped to; and that is said, not dropped.
+        # Nothing is shipped to an erased customer; the order says so.
         await http.post(f"{stuck}/commands/retry-step")
         await until(http, stuck, lambda order: "erased" in str(order["needs_attention"]))
         await assert_sealed_everywhere(stack, options.data_dir, customer, planted.markers)
@@ -155,7 +155,7 @@ async def sent_in_every_way(http: httpx.AsyncClient, customer: str, planted: Pla
 async def assert_sealed_everywhere(
     stack: Stack, data_dir: Path, customer: str, markers: list[str]
 ) -> None:
-    """Looks for the markers wherever there is anything, and shows by the customer that it sees."""
+    """Looks for the markers in all files, and finds the customer id, which shows that it looks."""
     connection = await connect(stack.postgres_dsn)
     try:
         await connection.execute("CHECKPOINT")  # What is only in memory goes to the files.
@@ -202,7 +202,7 @@ async def every_table(connection: asyncpg.Connection) -> dict[str, bytes]:
 
 
 async def every_history(stack: Stack, order_ids: list[str]) -> dict[str, bytes]:
-    """What Temporal hands out of each order to whoever may ask."""
+    """What Temporal shows of each order."""
     client = await Client.connect(stack.temporal_address)
     return {
         f"history of {order_id}": (

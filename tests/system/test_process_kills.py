@@ -80,7 +80,7 @@ class Shopper:
             try:
                 response = await self._http.request(method, path, **request)
             except httpx.TransportError:
-                response = None  # The API was killed: whether it had sent it, nobody knows.
+                response = None  # The API was killed: the outcome is unknown.
             if response is not None and response.status_code in (200, 201, 202):
                 answer: dict[str, Any] = response.json()
                 return answer

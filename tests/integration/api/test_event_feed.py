@@ -1,4 +1,4 @@
-"""The public feed tells every event, in order and as CloudEvents, whoever begins anew."""
+"""The public feed has every event, in order and as CloudEvents, from any cursor on."""
 
 from __future__ import annotations
 

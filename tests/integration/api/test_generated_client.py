@@ -65,7 +65,7 @@ async def client(orderly: Running, generated: Path) -> AsyncIterator[Any]:
 
 
 async def opened(client: Any, key: str) -> Any:
-    """What it is told of a new draft, which it opens twice under the same key."""
+    """The result of a new draft, which it opens twice under the same key."""
     models, open_order = part("models"), part("api.orders.open_order")
     bagels = models.NewLine(
         line_id="bagels", sku="1095275", title="ROLLS: BAGELS", quantity=2, unit_price=50

@@ -1,4 +1,4 @@
-"""Whatever commands are sent over HTTP, the answers and the order are those of the pure decider."""
+"""Random commands over HTTP get the results of the pure decider."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class Pair:
         assert shown.json() == self._document(view)
 
     def _predicted(self, history: list[dict[str, Any]]) -> list[OrderEvent]:
-        """What the model decides, had it decided when the order did; and what the others told."""
+        """What the model decides at the time of the order; and the reports of the services."""
         by_version = {
             sent.before.version: sent for sent in self.sent if sent.answer.json()["events"]
         }
@@ -215,7 +215,7 @@ class Pair:
         return events
 
     def _unsealed(self, command: OrderCommand) -> OrderCommand:
-        """Addresses are sealed anew each time: to the model, under a number."""
+        """Addresses are sealed differently each time: the model numbers them."""
         if not isinstance(command, c.SetShippingAddress | c.SetBillingAddress):
             return command
         number = len(self.addresses) + 1

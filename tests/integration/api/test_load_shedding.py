@@ -1,4 +1,4 @@
-"""Excess load is rejected without effect; an unavailable Temporal is told from a slow order."""
+"""Excess load is rejected without effect; an unavailable Temporal differs from a slow order."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ async def test_events_cannot_be_changed_or_removed(pool: asyncpg.Pool, statement
 async def test_late_and_retried_appends_commit_in_version_order(
     pool: asyncpg.Pool,
 ) -> None:
-    """A publish dies while its retry and a longer batch wait: whoever goes on, order is kept."""
+    """A publish dies while its retry and a longer batch wait: the order of events is kept."""
     at_once = asyncio.Semaphore(6)
 
     async def race(order_id: str) -> None:

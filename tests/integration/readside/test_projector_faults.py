@@ -40,7 +40,7 @@ async def projector_process(dsn: str) -> AsyncIterator[asyncio.subprocess.Proces
 
 
 async def write(pool: asyncpg.Pool) -> None:
-    """Fills orders event by event, whatever happens to Postgres: an append may be repeated."""
+    """Fills orders event by event through Postgres faults: an append may be repeated."""
     order_ids = [new_order_id() for _ in range(ORDERS)]
     for version in range(1, EVENTS_EACH + 1):
         event = NoteAdded(note_id=f"{version}", text="hi") if version > 1 else OPENED

@@ -1,4 +1,4 @@
-"""What happens by itself if nobody acts in time: days pass on a server that can skip them."""
+"""Deadlines: days pass on a server that can skip time."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def time(postgres: PostgresServer) -> AsyncIterator[Time]:
     limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}"
     async with (
         await WorkflowEnvironment.start_time_skipping_v2(
-            ts_config=TimeSkippingConfig(enabled=False),  # Not by itself: only when it is told to.
+            ts_config=TimeSkippingConfig(enabled=False),  # Only on request.
             dev_server_existing_path=str(TEMPORAL),
             dev_server_extra_args=[*TIME_SKIPPING, "--dynamic-config-value", limit],
             data_converter=pydantic_data_converter,

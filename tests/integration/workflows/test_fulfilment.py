@@ -1,4 +1,4 @@
-"""The whole life of an order, from placing to the last refund, and everybody's books after it."""
+"""Whole orders, from placing to the last refund, reconciled with the services."""
 
 from __future__ import annotations
 

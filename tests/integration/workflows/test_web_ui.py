@@ -1,4 +1,4 @@
-"""What a person sees of an order in the Temporal Web UI, and what nobody may see there."""
+"""What the Temporal Web UI shows of an order, and what it must not show."""
 
 from __future__ import annotations
 

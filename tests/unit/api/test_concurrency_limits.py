@@ -62,7 +62,7 @@ def test_adaptive_limit_does_not_rise_while_it_is_not_used() -> None:
 
 
 def acquire_all(limiter: ConcurrencyLimiter, requests: int) -> list[Slot]:
-    """The slots that so many concurrent requests get."""
+    """The slots that concurrent requests get."""
     slots = []
     for _ in range(requests):
         with suppress(Overloaded):

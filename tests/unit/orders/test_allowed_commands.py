@@ -80,7 +80,7 @@ def test_an_order_allows_what_it_says_and_nothing_else(
     if (status, type(command)) in ALREADY_SO:
         assert answer == "already so"
     elif status in command.allowed_in:
-        # It may still break a rule of its own, and is told which.
+        # It may still break a rule of its own, which the rejection names.
         assert answer not in ("already so", "not-allowed-now")
     else:
         assert answer == "not-allowed-now"

@@ -111,7 +111,7 @@ def test_capturing_under_the_same_id_changes_nothing_more() -> None:
 
 
 def test_after_a_refund_just_the_amount_that_is_asked_for_is_captured() -> None:
-    """Money that went back is not captured again, unless somebody asks for it."""
+    """Money that went back is not captured again, unless a command requests it."""
     all_paid = a_booked_order.having(capture_all).settled()
     smaller = all_paid.having(c.CancelLines(cancellation_id="diet", lines=bagels(2))).settled()
     assert ledger.net_captured(smaller.order) == 64

@@ -224,7 +224,7 @@ def test_stock_is_let_go_of_only_when_it_is_known_how_much_there_is() -> None:
 
 
 def test_stock_is_asked_for_only_when_none_is_being_let_go_of() -> None:
-    """What is let go of is told by number, and must not be taken from what comes anew."""
+    """A release names numbers of pieces, and must not take new ones."""
     giving_back = a_booked_order.having(no_bagels)
     giving_back = giving_back.having(StepDone(step_id=giving_back.owed(o.Stop)))
     three = c.AmendOrder(amendment_id="more", changes=[c.ChangeLine(line_id="bagels", quantity=3)])

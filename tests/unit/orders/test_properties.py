@@ -1,4 +1,4 @@
-"""What holds for every order, whatever is asked of it: over random commands whose ids clash."""
+"""Properties of every order, over random commands whose ids clash."""
 
 from __future__ import annotations
 
