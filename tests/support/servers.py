@@ -75,11 +75,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def temporal_server() -> Iterator[str]:
-    """The address of a Temporal server, to which clients can connect soon."""
+def temporal_server(history_events_max: int = HISTORY_EVENTS_SUGGESTED_MAX) -> Iterator[str]:
+    """The address of a Temporal server, to which clients can connect soon.
+
+    It suggests continue-as-new at `history_events_max` events.
+    """
     (port,) = free_ports({"temporal": 0})
     configured = (
-        f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}",
+        f"limit.historyCount.suggestContinueAsNew={history_events_max}",
         # What a test deletes is gone at once, and not half a minute later.
         "history.transferProcessorEnsureCloseBeforeDelete=false",
     )

@@ -38,7 +38,7 @@ CALLER = "00f067aa0ba902b7"
 async def http(
     collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The API of a stack of real processes, all of which send their spans to the collector."""
+    """The API of a stack of real processes that send their spans to the collector."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
@@ -49,7 +49,7 @@ async def http(
         yield http
 
 
-async def test_the_second_command_of_an_order_is_one_trace_to_the_commit_of_its_view(
+async def test_command_is_one_trace_to_the_commit_of_its_view(
     collector: Collector, http: httpx.AsyncClient
 ) -> None:
     first = await http.post("/v1/orders", json=BASKET, timeout=30)
@@ -91,7 +91,7 @@ async def test_the_second_command_of_an_order_is_one_trace_to_the_commit_of_its_
     assert published.span.start_time_unix_nano <= projected.span.end_time_unix_nano
 
 
-async def test_all_that_placing_an_order_asks_of_other_services_is_in_the_trace_of_the_request(
+async def test_service_calls_for_a_placed_order_are_in_the_trace_of_the_request(
     collector: Collector, http: httpx.AsyncClient
 ) -> None:
     placed = await http.post(
@@ -119,7 +119,7 @@ def calls(seen: list[Seen], kind: str) -> list[Span]:
     return [s.span for s in spans]
 
 
-async def test_the_other_services_hear_of_the_trace(
+async def test_services_receive_the_traceparent(
     temporal: WorkflowEnvironment, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     services = create_simulators(SimulatorOptions(tmp_path / "simulators.db"))
@@ -175,7 +175,7 @@ def linked_to_trace(seen: list[Seen], name: str) -> list[Seen]:
         ({"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "otlp"}, False),
     ],
 )
-def test_spans_are_exported_only_if_the_environment_asks_for_it(
+def test_spans_are_exported_only_if_the_environment_says_so(
     environment: dict[str, str], wanted: bool
 ) -> None:
     assert telemetry._is_wanted(environment) is wanted

@@ -1,4 +1,4 @@
-"""Sealing and unsealing an address, and the keys between: made once, found, deleted for ever."""
+"""Sealing and unsealing addresses, and the customers' keys: created once, found, deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ADA = Address(
     email="ada@example.org",
     phone="+44 20 7946 0000",
 )
-# As much as an address can hold, in characters of four bytes.
+# The longest address, in characters of four bytes.
 LONGEST = Address(
     **dict.fromkeys(("name", "line1", "line2", "city", "region", "company"), "𝔄" * 100),
     postal_code="9" * 16,
@@ -38,7 +38,7 @@ KEYS = {"k1": KEY}
 
 
 @pytest.mark.parametrize("address", [ADA, LONGEST], ids=["ada", "longest"])
-def test_what_is_sealed_is_a_word_to_the_domain_and_an_address_again_when_unsealed(
+def test_sealed_address_is_an_opaque_token_and_unseals_to_the_same_address(
     address: Address,
 ) -> None:
     token = seal(address, KEY)
@@ -47,7 +47,7 @@ def test_what_is_sealed_is_a_word_to_the_domain_and_an_address_again_when_unseal
     assert seal(address, KEY) != token, "two orders must not show that they go to one address"
 
 
-def test_what_was_an_address_stays_one_when_the_rules_change() -> None:
+def test_sealed_address_is_not_validated_again() -> None:
     of_yesterday = ADA.model_copy(update={"country": "SU", "phone": "none"})
     assert unseal(seal(of_yesterday, KEY), KEYS) == of_yesterday
 
@@ -55,7 +55,7 @@ def test_what_was_an_address_stays_one_when_the_rules_change() -> None:
 @pytest.mark.parametrize(
     "place", [0, 7, 9, 12, 20, 40, -30, -5], ids=lambda place: f"character {place}"
 )
-def test_a_token_that_was_changed_is_refused(place: int) -> None:
+def test_modified_token_is_rejected(place: int) -> None:
     token = seal(ADA, KEY)
     other = "A" if token[place] != "A" else "B"
     changed = token[:place] + other + token[place:][1:]
@@ -68,12 +68,12 @@ def test_a_token_that_was_changed_is_refused(place: int) -> None:
     ["", "sealed", "sealed.1.k1", "sealed.1.k1.", "sealed.1.k1.A", "sealed.1.k1.AAAA",
      "sealed.2.k1.AAAA", "sealed.1.k1." + "A" * 80, "sealed.1.k1." + "A" * 80 + "\n"],
 )  # fmt: skip
-def test_what_is_no_token_of_ours_is_refused(token: str) -> None:
+def test_malformed_token_is_rejected(token: str) -> None:
     with pytest.raises(BrokenSeal):
         unseal(token, KEYS)
 
 
-def test_another_customer_s_key_opens_nothing() -> None:
+def test_key_of_another_customer_does_not_unseal() -> None:
     token = seal(ADA, KEY)
     for stranger in (
         CustomerKey("k1", "900", bytes(32)),
@@ -83,14 +83,14 @@ def test_another_customer_s_key_opens_nothing() -> None:
             unseal(token, {"k1": stranger})
 
 
-def test_erased_is_told_from_unknown() -> None:
+def test_erased_key_is_distinguished_from_an_unknown_one() -> None:
     token = seal(ADA, KEY)
     assert unseal(token, {"k1": None}) is None
-    with pytest.raises(BrokenSeal, match="nobody knows"):
+    with pytest.raises(BrokenSeal, match="unknown"):
         unseal(token, {})
 
 
-def test_neither_errors_nor_what_is_printed_tell_a_secret() -> None:
+def test_errors_and_reprs_reveal_no_secret() -> None:
     with pytest.raises(ValidationError) as refused:
         Address(**{**ADA.model_dump(), "country": "Ada's land", "phone": "call Ada"})
     with pytest.raises(BrokenSeal) as broken:
@@ -116,12 +116,12 @@ def test_neither_errors_nor_what_is_printed_tell_a_secret() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_address_is_refused(changes: dict[str, Any]) -> None:
+def test_invalid_address_is_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Address(**{**ADA.model_dump(), **changes})
 
 
-def test_a_hash_under_the_key_cannot_be_had_without_it() -> None:
+def test_keyed_hash_depends_on_the_key() -> None:
     text = "/v1/orders\0{}"
     assert keyed_hash(text, KEY) == keyed_hash(text, KEY)
     others = {
@@ -136,7 +136,9 @@ def test_a_hash_under_the_key_cannot_be_had_without_it() -> None:
 # Keys, in a real Postgres
 
 
-async def test_a_first_use_makes_the_key_and_many_at_once_get_the_same(pool: asyncpg.Pool) -> None:
+async def test_first_use_creates_the_key_and_concurrent_uses_get_the_same(
+    pool: asyncpg.Pool,
+) -> None:
     keys = PostgresKeys(pool)
     at_once = await asyncio.gather(*(keys.current("900") for _ in range(40)))
     assert len(set(at_once)) == 1
@@ -145,7 +147,7 @@ async def test_a_first_use_makes_the_key_and_many_at_once_get_the_same(pool: asy
     assert other.key_id != at_once[0].key_id and other.secret != at_once[0].secret
 
 
-async def test_erasing_deletes_the_key_and_leaves_a_mark(pool: asyncpg.Pool) -> None:
+async def test_erasure_deletes_the_key_and_keeps_its_row(pool: asyncpg.Pool) -> None:
     keys = PostgresKeys(pool)
     mine, other = await keys.current("900"), await keys.current("901")
     token = seal(ADA, mine)
@@ -158,7 +160,7 @@ async def test_erasing_deletes_the_key_and_leaves_a_mark(pool: asyncpg.Pool) -> 
     assert await unseal_all([token], keys) == {token: None}
 
 
-async def test_who_comes_back_gets_another_key(pool: asyncpg.Pool) -> None:
+async def test_returning_customer_gets_a_new_key(pool: asyncpg.Pool) -> None:
     keys = PostgresKeys(pool)
     old = await keys.current("900")
     before = seal(ADA, old)
@@ -170,7 +172,7 @@ async def test_who_comes_back_gets_another_key(pool: asyncpg.Pool) -> None:
     assert await keys.erase("900") == 1
 
 
-async def test_a_key_may_be_asked_for_while_its_customer_is_erased(pool: asyncpg.Pool) -> None:
+async def test_key_requests_race_erasure(pool: asyncpg.Pool) -> None:
     keys = PostgresKeys(pool)
     for _ in range(20):
         *given, erased = await asyncio.gather(
@@ -181,7 +183,7 @@ async def test_a_key_may_be_asked_for_while_its_customer_is_erased(pool: asyncpg
 
 
 class CountingKeys(PostgresKeys):
-    """Postgres' keys, and how often they were asked for."""
+    """The keys in Postgres, with a count of queries."""
 
     asked = 0
 

@@ -1,4 +1,4 @@
-"""Deadlines: days pass on a server that can skip time."""
+"""Deadlines, on a Temporal server that can skip days."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HISTORY_EVENTS_SUGGESTED_MAX = 100
 
 @dataclass(frozen=True)
 class Time:
-    """Orderly on servers where an order's clock can be put forward; nothing else has to wait."""
+    """Orderly on servers where an order's clock can be moved forward."""
 
     environment: WorkflowEnvironment
     orderly: Running
@@ -44,7 +44,7 @@ class Time:
         await self.environment.fast_forward(handle, time)
 
     async def lets_pass(self, order: PlacedOrder, deadline: str, event: str) -> None:
-        """An hour before its deadline nothing has happened; at its very time this event has."""
+        """Checks that `event` happens at the deadline, and not an hour before it."""
         shown = await order.wait_until_settled(deadline={"name": deadline})
         (opened, *_) = await order.history()
         due = datetime.fromisoformat(shown["deadline"]["at"])
@@ -57,7 +57,7 @@ class Time:
         await order.wait_for(deadline=None)
         happened = [e["occurred_at"] for e in await order.history() if e["type"] == event]
         late = datetime.fromisoformat(happened[-1]) - due
-        assert timedelta() <= late < HOUR  # As late as the test itself has been since then.
+        assert timedelta() <= late < HOUR  # The test itself took that long.
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ async def time(postgres: PostgresServer) -> AsyncIterator[Time]:
     limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}"
     async with (
         await WorkflowEnvironment.start_time_skipping_v2(
-            ts_config=TimeSkippingConfig(enabled=False),  # Only on request.
+            ts_config=TimeSkippingConfig(enabled=False),  # Only when the test says so.
             dev_server_existing_path=str(TEMPORAL),
             dev_server_extra_args=[*TIME_SKIPPING, "--dynamic-config-value", limit],
             data_converter=pydantic_data_converter,
@@ -87,7 +87,7 @@ async def shop(time: Time) -> AsyncIterator[Shop]:
         assert_explained(runs)
 
 
-async def test_a_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
+async def test_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK, place=False)
 
     await time.lets_pass(order, "draft", "order-expired")
@@ -95,7 +95,7 @@ async def test_a_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
     assert await ends(time.orderly, order) == "expired"
 
 
-async def test_without_another_card_within_a_day_the_order_is_cancelled_and_its_stock_is_free(
+async def test_declined_order_is_cancelled_after_a_day_and_releases_its_stock(
     shop: Shop, time: Time
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
@@ -108,9 +108,7 @@ async def test_without_another_card_within_a_day_the_order_is_cancelled_and_its_
     assert (await order.stock_ledger())["held"] == {}
 
 
-async def test_without_an_answer_to_a_shortfall_within_a_day_the_order_is_cancelled(
-    shop: Shop, time: Time
-) -> None:
+async def test_order_with_a_shortfall_is_cancelled_after_a_day(shop: Shop, time: Time) -> None:
     order = await shop.place_order(scarce(2, quantity=3))
     await order.wait_until_settled(awaits="shortfall")
 
@@ -120,9 +118,7 @@ async def test_without_an_answer_to_a_shortfall_within_a_day_the_order_is_cancel
     assert (await order.stock_ledger())["held"] == {}
 
 
-async def test_before_an_authorisation_ends_its_money_is_captured_and_not_again_later(
-    shop: Shop, time: Time
-) -> None:
+async def test_authorisation_is_captured_once_before_it_expires(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
 
@@ -134,9 +130,7 @@ async def test_before_an_authorisation_ends_its_money_is_captured_and_not_again_
     assert (await order.payment_ledger())["captured"] == TOTAL
 
 
-async def test_when_nothing_came_back_for_a_month_the_order_is_completed_and_ends(
-    shop: Shop, time: Time
-) -> None:
+async def test_order_is_completed_when_its_return_window_closes(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK)
     await order.ship()
     await order.deliver()
@@ -146,9 +140,7 @@ async def test_when_nothing_came_back_for_a_month_the_order_is_completed_and_end
     assert await ends(time.orderly, order) == "completed"
 
 
-async def test_a_deadline_stays_what_it_was_when_the_order_goes_on_in_a_new_run(
-    shop: Shop, time: Time
-) -> None:
+async def test_deadline_survives_continue_as_new(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK)
     before = await order.wait_until_settled(status="confirmed")
 
@@ -159,16 +151,14 @@ async def test_a_deadline_stays_what_it_was_when_the_order_goes_on_in_a_new_run(
     await time.lets_pass(order, "capture", "advance-capture-requested")
 
 
-async def test_deadlines_are_those_of_the_day_on_which_an_order_was_opened(
-    shop: Shop, time: Time
-) -> None:
+async def test_deadlines_follow_the_policy_of_the_opening(shop: Shop, time: Time) -> None:
     orderly = time.orderly
     settings = Settings(
         postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, policy_draft_seconds=2 * 3600
     )
     async with run_api(orderly.client, settings) as http:
         brief = await Shop(http, orderly.simulators).place_order(MILK, place=False)
-    brief.shop = shop  # From here on, all goes through an API with other settings.
+    brief.shop = shop  # From here on through an API with other settings.
     shop.orders.append(brief)
     usual = await shop.place_order(MILK, place=False)
 
@@ -180,7 +170,7 @@ async def test_deadlines_are_those_of_the_day_on_which_an_order_was_opened(
     await usual.wait_for(status="draft")
 
 
-async def test_a_deadline_that_was_met_in_time_does_nothing(shop: Shop, time: Time) -> None:
+async def test_deadline_met_in_time_changes_nothing(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
     asked = await order.wait_until_settled(awaits="payment")
     await time.passes(order, DAY - HOUR)
@@ -189,7 +179,7 @@ async def test_a_deadline_that_was_met_in_time_does_nothing(shop: Shop, time: Ti
 
     await time.passes(order, 2 * DAY)
 
-    await order.execute("add-note", text="two days later")  # Reads from here on know what passed.
+    await order.execute("add-note", text="two days later")  # Later reads include what has happened.
     shown = await order.wait_until_settled(status="confirmed")
     assert shown["deadline"]["name"] == "capture" != asked["deadline"]["name"]
     await order.execute("cancel-order")

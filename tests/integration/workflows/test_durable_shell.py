@@ -1,4 +1,4 @@
-"""What the shell around the decider promises while the world around it fails or changes."""
+"""The guarantees of the order workflow while the log, rules or workers fail or change."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkf
 
 WAIT_SECONDS = 30.0
 NOW = datetime(2017, 1, 1, tzinfo=UTC)
-ABOUT = Metadata(actor="somebody", command="add-note", command_id="c", payload_hash="h")
+ABOUT = Metadata(actor="anonymous", command="add-note", command_id="c", payload_hash="h")
 
 
 @pytest.mark.parametrize("count", [400, pytest.param(2_500, marks=pytest.mark.soak)])
 async def test_commands_accepted_while_the_log_is_unavailable_are_published_once_afterwards(
     temporal: WorkflowEnvironment, own_postgres: PostgresServer, count: int
 ) -> None:
-    order_id, queue = new_order_id(), f"log-away-{new_order_id()}"
+    order_id, queue = new_order_id(), f"log-unavailable-{new_order_id()}"
     async with (
         await connect_pool(await new_database(own_postgres)) as pool,
         run_worker(temporal.client, queue, pool),
@@ -72,7 +72,7 @@ async def test_commands_accepted_while_the_log_is_unavailable_are_published_once
     await assert_replays(await runs_of(temporal.client, order_id))
 
 
-async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken_is_lost(
+async def test_commands_are_rejected_when_the_log_is_too_far_behind_and_no_accepted_one_is_lost(
     temporal: WorkflowEnvironment, own_postgres: PostgresServer
 ) -> None:
     order_id, queue = new_order_id(), f"log-full-{new_order_id()}"
@@ -103,7 +103,7 @@ async def test_what_cannot_be_carried_along_is_refused_for_now_and_nothing_taken
         assert later.version == taken + 1
 
 
-async def test_events_are_scheduled_for_publishing_by_the_task_that_accepts_them(
+async def test_publishing_is_scheduled_by_the_workflow_task_that_accepts_the_command(
     orderly: Running,
 ) -> None:
     order_id = new_order_id()
@@ -118,10 +118,10 @@ async def test_events_are_scheduled_for_publishing_by_the_task_that_accepts_them
     assert "EVENT_TYPE_WORKFLOW_TASK_COMPLETED" not in kinds[decided:scheduled]
 
 
-async def test_an_order_goes_on_when_nothing_is_cached(
+async def test_order_continues_without_a_workflow_cache(
     temporal: WorkflowEnvironment, postgres: PostgresServer
 ) -> None:
-    """Every task is then a replay from the beginning, as after the loss of a worker."""
+    """Every workflow task is then a full replay, as after the loss of a worker."""
     order_id, queue = new_order_id(), f"no-cache-{new_order_id()}"
     async with (
         await connect_pool(await new_database(postgres)) as pool,
@@ -143,7 +143,7 @@ async def test_an_order_goes_on_when_nothing_is_cached(
         assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 64))
 
 
-async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_rule_continues_it(
+async def test_changed_rule_stops_an_open_order_and_the_old_rule_continues_it(
     temporal: WorkflowEnvironment, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order_id, queue = new_order_id(), f"changed-rule-{new_order_id()}"
@@ -169,7 +169,7 @@ async def test_a_rule_changed_under_an_open_order_stops_it_loudly_and_the_old_ru
         assert (answer.version, answer.total) == (3, 50)
 
 
-async def test_an_event_that_the_log_has_otherwise_is_never_overwritten_and_the_order_says_so(
+async def test_conflicting_event_in_the_log_is_not_overwritten_and_raises_an_alert(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
@@ -204,10 +204,10 @@ async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Runnin
     await head_reaches(orderly.pool, order_id, 2)
 
 
-async def test_a_workflow_whose_command_never_came_gives_up(
+async def test_workflow_without_its_first_command_gives_up(
     postgres: PostgresServer,
 ) -> None:
-    """Its order can still be opened later: a retry must not find the door shut."""
+    """Its order can still be opened later, by a retry."""
     async with (
         await WorkflowEnvironment.start_time_skipping_v2(
             dev_server_existing_path=str(TEMPORAL),
@@ -230,7 +230,7 @@ async def test_a_workflow_whose_command_never_came_gives_up(
 
 
 async def failures(client: Client, order_id: str) -> str:
-    """What the tasks of an order's workflow failed with."""
+    """The failures of the order's workflow tasks."""
     history = await client.get_workflow_handle(order_id).fetch_history()
     failed = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
     return "\n".join(str(event) for event in history.events if event.event_type == failed)

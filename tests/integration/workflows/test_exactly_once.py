@@ -1,4 +1,4 @@
-"""Every acknowledged command is executed once: sent twice, across runs, after the end, reopened."""
+"""Every acknowledged command counts once: repeated, across runs, after the end, and reopened."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ async def test_commands_sent_twice_at_once_are_applied_once(orderly: Running, co
     assert len({envelope.metadata.command_id for envelope in stream}) == count + 1
     runs = await runs_of(orderly.client, order_id)
     assert len(runs) > count // 300
-    # Of the whole: commands are executed while the timer before continue-as-new runs.
+    # Commands continue during the timer before continue-as-new.
     assert max(len(run.events) for run in runs) < 5 * HISTORY_EVENTS_SUGGESTED_MAX
     await assert_replays(runs)
 
 
-async def test_a_repeated_key_gets_the_first_result_in_this_run_and_later_ones(
+async def test_repeated_key_gets_the_first_result_in_the_same_run_and_in_later_ones(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
@@ -65,27 +65,27 @@ async def test_a_repeated_key_gets_the_first_result_in_this_run_and_later_ones(
     assert await gateway.execute(opening(order_id), WAIT_SECONDS) == first_opening
 
 
-async def test_a_key_with_another_payload_is_rejected_in_every_run_and_after_the_end(
+async def test_key_with_another_payload_is_rejected_in_every_run_and_after_the_end(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id), WAIT_SECONDS)
     note, other_note = AddNote(text="ring twice"), AddNote(text="do not ring")
     await gateway.execute(message(order_id, note, key="a"), WAIT_SECONDS)
-    await refuses_key(orderly, message(order_id, other_note, key="a"))
+    await assert_key_reused(orderly, message(order_id, other_note, key="a"))
     await continue_as_new(orderly, order_id)
-    await refuses_key(orderly, message(order_id, other_note, key="a"))
+    await assert_key_reused(orderly, message(order_id, other_note, key="a"))
     await cancel_and_end(orderly, order_id)
-    await refuses_key(orderly, message(order_id, other_note, key="a"))
-    await refuses_key(orderly, opening(order_id, bagels()))
+    await assert_key_reused(orderly, message(order_id, other_note, key="a"))
+    await assert_key_reused(orderly, opening(order_id, bagels()))
     await gateway.execute(message(order_id, AddNote(text="reopened"), key="b"), WAIT_SECONDS)
-    await refuses_key(orderly, message(order_id, other_note, key="a"))
+    await assert_key_reused(orderly, message(order_id, other_note, key="a"))
     assert [e.data.get("text") for e in await log.read_stream(orderly.pool, order_id)][1] == (
         "ring twice"
     )
 
 
-async def test_an_ended_order_responds_from_the_log(orderly: Running) -> None:
+async def test_ended_order_returns_results_from_the_log(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     first_opening = await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
     note = await gateway.execute(message(order_id, AddNote(text="hi"), key="note"), WAIT_SECONDS)
@@ -111,7 +111,7 @@ async def test_an_ended_order_responds_from_the_log(orderly: Running) -> None:
     assert not await is_running(orderly, order_id)
 
 
-async def test_an_order_reopened_concurrently_is_reopened_once(orderly: Running) -> None:
+async def test_concurrent_commands_reopen_an_ended_order_once(orderly: Running) -> None:
     for _ in range(5):
         order_id, gateway = new_order_id(), orderly.gateway
         await gateway.execute(opening(order_id), WAIT_SECONDS)
@@ -129,7 +129,7 @@ async def test_an_order_reopened_concurrently_is_reopened_once(orderly: Running)
         assert {e.data["text"] for e in stream[2:]} == {f"note {i}" for i in range(4)}
 
 
-async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: Running) -> None:
+async def test_reopening_from_a_stale_snapshot_catches_up_from_the_log(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id), WAIT_SECONDS)
     await cancel_and_end(orderly, order_id)
@@ -146,19 +146,19 @@ async def test_a_reopening_from_a_stale_snapshot_ends_without_a_trace(orderly: R
 
 
 def same(one: CommandResult, other: CommandResult) -> bool:
-    """Compares all but the first attempt's id, which the log does not store."""
+    """Equal but for the attempt id, which the log does not store."""
     return one.model_copy(update={"attempt_id": None}) == other.model_copy(
         update={"attempt_id": None}
     )
 
 
-async def refuses_key(orderly: Running, sent: CommandMessage) -> None:
+async def assert_key_reused(orderly: Running, sent: CommandMessage) -> None:
     with pytest.raises(IdempotencyKeyReused):
         await orderly.gateway.execute(sent, WAIT_SECONDS)
 
 
 async def continue_as_new(orderly: Running, order_id: str) -> None:
-    """Sends no-op commands until the order continues as new."""
+    """Sends no-ops until the order continues in a new run."""
     handle = orderly.client.get_workflow_handle(order_id)
     first_run = (await handle.describe()).run_id
     async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""Whole orders, from placing to the last refund, reconciled with the services."""
+"""Orders from placing to the last refund; afterwards, all services' ledgers agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.shop import (
 BOTH_CENTS = MILK_CENTS + BREAD_CENTS + SHIPPING
 
 
-async def test_an_order_is_reserved_authorised_shipped_captured_delivered_and_sent_back(
+async def test_order_is_reserved_authorised_shipped_captured_delivered_and_returned(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK)
@@ -42,7 +42,7 @@ async def test_an_order_is_reserved_authorised_shipped_captured_delivered_and_se
     await order.assert_ledgers_agree()
 
 
-async def test_an_order_at_two_locations_travels_in_two_shipments_and_each_captures_its_share(
+async def test_order_from_two_locations_ships_twice_and_each_shipment_captures_its_share(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK, BREAD)
@@ -66,7 +66,7 @@ async def test_an_order_at_two_locations_travels_in_two_shipments_and_each_captu
     await order.assert_ledgers_agree()
 
 
-async def test_a_declined_card_is_followed_by_another_and_the_stock_is_held_once(
+async def test_second_card_after_a_decline_reserves_no_stock_again(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
@@ -83,7 +83,7 @@ async def test_a_declined_card_is_followed_by_another_and_the_stock_is_held_once
     await order.assert_ledgers_agree()
 
 
-async def test_who_accepts_a_shortfall_gets_and_pays_what_there_is(shop: Shop) -> None:
+async def test_accepted_shortfall_ships_and_charges_the_available_pieces(shop: Shop) -> None:
     order = await shop.place_order(scarce(2, quantity=3))
     asked = await order.wait_until_settled(status="awaiting_customer", awaits="shortfall")
     assert asked["missing"] == [piece("scarce", 1)]
@@ -99,7 +99,7 @@ async def test_who_accepts_a_shortfall_gets_and_pays_what_there_is(shop: Shop) -
     await order.assert_ledgers_agree()
 
 
-async def test_who_cancels_a_short_order_owes_and_holds_nothing(shop: Shop) -> None:
+async def test_cancelled_shortfall_leaves_no_charge_and_no_reservation(shop: Shop) -> None:
     order = await shop.place_order(scarce(2, quantity=3), MILK)
     await order.wait_until_settled(awaits="shortfall")
 
@@ -109,7 +109,7 @@ async def test_who_cancels_a_short_order_owes_and_holds_nothing(shop: Shop) -> N
     await order.assert_ledgers_agree()
 
 
-async def test_part_of_an_order_leaves_first_and_the_parts_add_up_to_the_cent(shop: Shop) -> None:
+async def test_partial_shipments_add_up_to_the_cent(shop: Shop) -> None:
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
 
@@ -128,7 +128,7 @@ async def test_part_of_an_order_leaves_first_and_the_parts_add_up_to_the_cent(sh
     await order.assert_ledgers_agree()
 
 
-async def test_what_was_captured_in_advance_is_not_captured_again_when_it_leaves(
+async def test_amount_captured_in_advance_is_not_captured_again_on_dispatch(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK)
@@ -145,7 +145,7 @@ async def test_what_was_captured_in_advance_is_not_captured_again_when_it_leaves
     await order.assert_ledgers_agree()
 
 
-async def test_goodwill_is_given_twice_but_never_beyond_what_was_captured(shop: Shop) -> None:
+async def test_goodwill_refunds_never_exceed_the_captured_amount(shop: Shop) -> None:
     order = await shop.place_order(MILK)
     await order.ship()
 
@@ -160,7 +160,7 @@ async def test_goodwill_is_given_twice_but_never_beyond_what_was_captured(shop: 
     await order.assert_ledgers_agree()
 
 
-async def test_sellable_pieces_go_back_to_the_shelf_and_damaged_ones_do_not(shop: Shop) -> None:
+async def test_sellable_returns_are_restocked_and_damaged_ones_are_not(shop: Shop) -> None:
     order = await shop.place_order(MILK)
     await order.ship()
     await order.deliver()
@@ -177,7 +177,7 @@ async def test_sellable_pieces_go_back_to_the_shelf_and_damaged_ones_do_not(shop
     await order.assert_ledgers_agree()
 
 
-async def test_an_amendment_is_foreseen_without_a_change_and_then_settled_as_foreseen(
+async def test_amendment_preview_changes_nothing_and_matches_the_amendment(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK)
@@ -208,7 +208,7 @@ async def test_an_amendment_is_foreseen_without_a_change_and_then_settled_as_for
     await order.assert_ledgers_agree()
 
 
-async def test_a_held_order_asks_nobody_for_more_until_it_is_released(shop: Shop) -> None:
+async def test_order_on_hold_begins_no_step_until_released(shop: Shop) -> None:
     order = await shop.place_order(scarce(9, quantity=1, prefix="DOWNSTOCK"))
     await order.wait_for(needs_attention=1)
 
@@ -224,7 +224,7 @@ async def test_a_held_order_asks_nobody_for_more_until_it_is_released(shop: Shop
     await order.assert_ledgers_agree()
 
 
-async def test_what_is_lost_on_its_way_is_paid_back(shop: Shop) -> None:
+async def test_lost_shipment_is_refunded(shop: Shop) -> None:
     order = await shop.place_order(MILK, BREAD)
     await order.ship()
 
@@ -237,7 +237,7 @@ async def test_what_is_lost_on_its_way_is_paid_back(shop: Shop) -> None:
     await order.assert_ledgers_agree()
 
 
-async def test_when_all_comes_back_undelivered_the_order_is_cancelled_and_no_charge_is_kept(
+async def test_order_of_undelivered_shipments_is_cancelled_without_charges(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK)

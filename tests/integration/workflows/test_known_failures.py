@@ -1,4 +1,4 @@
-"""Failures that other order systems are known for, and that only show between real servers."""
+"""Failures known from other order systems that only occur between real servers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_duplicate_order_on_a_retried_create(shop: Shop) -> None:
 async def test_order_confirmed_and_refunded_at_once_because_callback_and_request_raced(
     shop: Shop,
 ) -> None:
-    """Callback, answer and cancellation of one payment, each of them first at some time."""
+    """Callback, response and cancellation of one payment, in every order."""
 
     async def live(wait_s: float) -> None:
         order = await shop.place_order(MILK, payment_method="pm_callback_first")
@@ -46,7 +46,7 @@ async def test_order_confirmed_and_refunded_at_once_because_callback_and_request
 
 
 async def test_oversell_under_concurrent_orders(shop: Shop) -> None:
-    """Seven pieces, and eight customers who want two each: three get them, one gets the last."""
+    """Seven pieces, and eight orders of two each: three get two, one gets the last."""
     last = scarce(7, quantity=2)
 
     orders = await asyncio.gather(*(shop.place_order(last) for _ in range(AT_ONCE)))
@@ -61,8 +61,8 @@ async def test_oversell_under_concurrent_orders(shop: Shop) -> None:
         await order.assert_ledgers_agree()
 
 
-async def test_what_one_customer_gives_up_another_can_have(shop: Shop) -> None:
-    """A cancelled order whose stock stays reserved would leave the second one short."""
+async def test_stock_of_a_cancelled_order_is_available_to_the_next(shop: Shop) -> None:
+    """Stock that stayed reserved would leave the second order short."""
     last = scarce(2, quantity=2)
     first = await shop.place_order(last)
     await first.wait_until_settled(status="confirmed")
@@ -79,7 +79,7 @@ async def test_what_one_customer_gives_up_another_can_have(shop: Shop) -> None:
 
 
 async def test_a_version_check_made_too_early(shop: Shop) -> None:
-    """Two people amend what both have seen: the second to come must look again."""
+    """Two callers amend the same version: the second gets a version conflict."""
     order = await shop.place_order(MILK)
     shown = await order.wait_until_settled(status="confirmed")
     both_saw = {"If-Match": f'"{shown["version"]}"'}
@@ -96,7 +96,7 @@ async def test_a_version_check_made_too_early(shop: Shop) -> None:
 
 
 async def test_a_second_partial_refund_swallowed_as_a_duplicate(shop: Shop) -> None:
-    """Twice the same amount, on purpose, and once more because an answer was lost."""
+    """The same amount twice on purpose, and repeated once after a lost response."""
     order = await shop.place_order(MILK)
     await order.ship()
     keys = [{"Idempotency-Key": secrets.token_hex(8)} for _ in range(2)]

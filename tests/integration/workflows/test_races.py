@@ -1,4 +1,4 @@
-"""Requests and callbacks race, repeat and come late: one wins, and the books agree with it."""
+"""Requests and callbacks race, repeat and come late: one wins, and the ledgers agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOTAL = MILK_CENTS + SHIPPING
 RACES = 8
 
 
-async def test_two_refunds_at_once_do_not_race_past_the_limit(shop: Shop) -> None:
+async def test_concurrent_refunds_do_not_exceed_the_limit(shop: Shop) -> None:
     order = await shop.place_order(MILK)
     await order.ship()
     most_of_it = TOTAL - 100
@@ -55,11 +55,11 @@ async def race(order: PlacedOrder, by_command: bool, leaves_s: float, cancels_s:
     return dispatched
 
 
-# The earlier it leaves, the rather it wins; somewhere between it is a matter of luck.
+# The earlier the dispatch, the more likely it wins; in between, either may.
 @pytest.mark.parametrize(
     ("by_command", "pause_s", "cancels_s"), [(True, 0.005, 0.018), (False, 0.06, 0)]
 )
-async def test_a_cancellation_races_a_departure_and_exactly_one_wins(
+async def test_cancellation_races_dispatch_and_exactly_one_wins(
     shop: Shop, by_command: bool, pause_s: float, cancels_s: float
 ) -> None:
     orders = await asyncio.gather(*(shop.place_order(MILK) for _ in range(RACES)))
@@ -83,9 +83,7 @@ async def test_a_cancellation_races_a_departure_and_exactly_one_wins(
     await asyncio.gather(*(end(*race) for race in zip(orders, answers, strict=True)))
 
 
-async def test_callbacks_that_come_twice_or_late_change_nothing(
-    shop: Shop, orderly: Running
-) -> None:
+async def test_repeated_or_late_callbacks_change_nothing(shop: Shop, orderly: Running) -> None:
     order = await shop.place_order(MILK)
     await order.ship()
     before = await order.wait_until_settled()
@@ -93,7 +91,7 @@ async def test_callbacks_that_come_twice_or_late_change_nothing(
     (captured,) = await order.event_data("payment-captured")
     about = {"order_id": order.order_id}
     approved = {"authorisation_id": authorised["step_id"], "reference": authorised["reference"]}
-    told = [
+    events = [
         ("payments", "authorisation.approved", approved),
         ("payments", "authorisation.declined", {**approved, "reason": "too late"}),
         ("payments", "capture.done", {"step_id": captured["step_id"]}),
@@ -102,7 +100,7 @@ async def test_callbacks_that_come_twice_or_late_change_nothing(
         ("shipping", "shipment.dispatched", {"shipment_id": await order.shipment_from("EAST")}),
     ]
 
-    for party, type_, data in told * 2:
+    for party, type_, data in events * 2:
         answer = await tell(orderly, party, event(type_, about | data), secrets.token_hex(8))
         assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 

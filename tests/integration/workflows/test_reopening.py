@@ -1,4 +1,4 @@
-"""When nothing more is owed an order's workflow ends; what comes later starts it from the log."""
+"""A finished order's workflow ends; a later command reopens it from the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOTAL = MILK_CENTS + SHIPPING
 
 @pytest.fixture
 async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
-    """A shop with little patience: drafts expire, and returns are over, after a second."""
+    """A shop whose drafts and return windows last one second."""
     settings = Settings(
         postgres_dsn=orderly.dsn,
         task_queue=orderly.task_queue,
@@ -37,7 +37,7 @@ async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
 
 
 async def completed(orderly: Running, shop: Shop) -> PlacedOrder:
-    """An order that was delivered and whose return window is over."""
+    """A delivered order whose return window has closed."""
     order = await shop.place_order(MILK)
     await order.ship()
     await order.deliver()
@@ -46,7 +46,7 @@ async def completed(orderly: Running, shop: Shop) -> PlacedOrder:
 
 
 async def forget(client: Client, order: PlacedOrder) -> None:
-    """As retention does after some time: nothing is left of the order in Temporal."""
+    """Deletes the order's runs in Temporal, as the end of their retention does."""
     for run in await runs_of(client, order.order_id):
         run_id = run.events[0].workflow_execution_started_event_attributes.original_execution_run_id
         await client.workflow_service.delete_workflow_execution(
@@ -68,9 +68,7 @@ async def is_known(client: Client, order: PlacedOrder) -> bool:
     return True
 
 
-async def test_when_the_return_window_is_over_the_order_is_completed_and_its_workflow_ends(
-    brief: Shop, orderly: Running
-) -> None:
+async def test_workflow_ends_when_the_return_window_closes(brief: Shop, orderly: Running) -> None:
     order = await completed(orderly, brief)
 
     shown = await order.document()
@@ -81,7 +79,7 @@ async def test_when_the_return_window_is_over_the_order_is_completed_and_its_wor
     await order.assert_ledgers_agree()
 
 
-async def test_goodwill_after_a_year_reopens_an_order_that_only_the_log_remembers(
+async def test_goodwill_reopens_an_order_whose_workflow_is_no_longer_retained(
     brief: Shop, orderly: Running
 ) -> None:
     order = await completed(orderly, brief)
@@ -101,7 +99,7 @@ async def test_goodwill_after_a_year_reopens_an_order_that_only_the_log_remember
     await order.assert_ledgers_agree()
 
 
-async def test_two_refunds_at_once_reopen_an_order_once_and_do_not_race_past_the_limit(
+async def test_concurrent_refunds_reopen_an_order_once_and_do_not_exceed_the_limit(
     brief: Shop, orderly: Running
 ) -> None:
     order = await completed(orderly, brief)
@@ -117,7 +115,7 @@ async def test_two_refunds_at_once_reopen_an_order_once_and_do_not_race_past_the
     await order.assert_ledgers_agree()
 
 
-async def test_a_refund_to_an_ended_order_that_fails_keeps_it_open_until_it_is_made(
+async def test_failing_refund_keeps_a_reopened_order_open_until_it_succeeds(
     brief: Shop, orderly: Running
 ) -> None:
     order = await brief.place_order(MILK, payment_method="pm_refund_down")
@@ -135,7 +133,7 @@ async def test_a_refund_to_an_ended_order_that_fails_keeps_it_open_until_it_is_m
     await order.assert_ledgers_agree()
 
 
-async def test_a_cancelled_order_ends(shop: Shop, orderly: Running) -> None:
+async def test_cancelled_order_ends(shop: Shop, orderly: Running) -> None:
     order = await shop.place_order(MILK, BREAD)
     await order.wait_until_settled(status="confirmed")
 
@@ -145,7 +143,7 @@ async def test_a_cancelled_order_ends(shop: Shop, orderly: Running) -> None:
     await order.assert_ledgers_agree()
 
 
-async def test_a_draft_that_nobody_places_expires_and_ends(brief: Shop, orderly: Running) -> None:
+async def test_expired_draft_ends(brief: Shop, orderly: Running) -> None:
     order = await brief.place_order(MILK, place=False)
 
     assert await ends(orderly, order) == "expired"
@@ -155,7 +153,7 @@ async def test_a_draft_that_nobody_places_expires_and_ends(brief: Shop, orderly:
     await order.assert_ledgers_agree()
 
 
-async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
+async def test_callback_to_an_ended_order_is_accepted_and_changes_nothing(
     brief: Shop, orderly: Running
 ) -> None:
     order = await completed(orderly, brief)
@@ -166,8 +164,8 @@ async def test_a_callback_to_an_ended_order_is_taken_and_changes_nothing(
         ("capture.done", {"step_id": captured["step_id"]}),
         ("refund.done", {"step_id": "refund-99"}),
     ):
-        told = event(type_, {"order_id": order.order_id, **data})
-        answer = await tell(orderly, "payments", told)
+        sent = event(type_, {"order_id": order.order_id, **data})
+        answer = await tell(orderly, "payments", sent)
         assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 
     assert await ends(orderly, order) == "completed"

@@ -1,4 +1,4 @@
-"""Services fail, hang and lie; no money and no piece is lost, and none is counted twice."""
+"""Service faults: no money and no piece is lost, or counted twice."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def address(postal_code: str) -> dict[str, Any]:
 UNLUCKY_CARDS = "pm_flapping pm_busy pm_slow pm_timeout_after_charging pm_callback_first".split()
 
 
-async def test_whatever_happens_to_the_calls_each_customer_is_charged_and_refunded_once(
+async def test_payment_faults_still_charge_and_refund_each_customer_once(
     shop: Shop,
 ) -> None:
-    """A 500, a hang, silence after charging, or a callback that comes before the answer."""
+    """A 500, a hang, no response after charging, or a callback before the response."""
 
     async def live(card: str) -> None:
         flapping = {**MILK, "sku": f"FLAPSTOCK-{secrets.token_hex(4)}"}
@@ -45,7 +45,7 @@ async def test_whatever_happens_to_the_calls_each_customer_is_charged_and_refund
     await asyncio.gather(*(live(card) for card in UNLUCKY_CARDS))
 
 
-async def test_a_card_that_is_declined_again_is_asked_about_again_and_cancelling_frees_the_stock(
+async def test_second_decline_awaits_the_customer_again_and_cancelling_releases_the_stock(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
@@ -61,7 +61,7 @@ async def test_a_card_that_is_declined_again_is_asked_about_again_and_cancelling
     await order.assert_ledgers_agree()
 
 
-async def test_what_is_declined_only_when_it_is_asked_again_is_declined_once(shop: Shop) -> None:
+async def test_decline_in_a_retried_call_counts_once(shop: Shop) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined_late")
 
     await order.wait_until_settled(status="awaiting_customer", awaits="payment")
@@ -73,7 +73,7 @@ async def test_what_is_declined_only_when_it_is_asked_again_is_declined_once(sho
     await order.assert_ledgers_agree()
 
 
-async def test_a_refused_capture_is_asked_about_and_another_card_pays_for_what_has_left(
+async def test_declined_capture_awaits_the_customer_and_another_card_pays_for_the_shipment(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_capture_declined")
@@ -88,7 +88,7 @@ async def test_a_refused_capture_is_asked_about_and_another_card_pays_for_what_h
     await order.assert_ledgers_agree()
 
 
-async def test_a_refund_that_cannot_be_made_is_visible_stays_owed_and_is_made_at_last(
+async def test_failing_refund_is_visible_stays_pending_and_is_made_after_recovery(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_refund_down")
@@ -113,7 +113,7 @@ async def test_a_refund_that_cannot_be_made_is_visible_stays_owed_and_is_made_at
 # Carrier
 
 
-async def test_a_carrier_that_is_down_is_visible_everywhere_and_blocks_nothing_else(
+async def test_carrier_outage_is_visible_everywhere_and_blocks_nothing_else(
     shop: Shop, orderly: Running
 ) -> None:
     order = await shop.place_order(MILK, **address("00000"))
@@ -130,8 +130,8 @@ async def test_a_carrier_that_is_down_is_visible_everywhere_and_blocks_nothing_e
     details = await current_details(orderly.client, order.order_id)
     assert f"**Needs attention:** {step['step_id']}" in details and "503" in details
 
-    await order.execute("add-note", text="it is not our fault")  # Publishing goes on, …
-    await order.execute("capture-payment", amount=100)  # … and so does the payment.
+    await order.execute("add-note", text="carrier is down")  # Publishing continues, …
+    await order.execute("capture-payment", amount=100)  # … and so do payments.
     await order.wait_for(payment={"captured": 100}, notes=1)
 
     await order.recover("shipping")
@@ -141,7 +141,7 @@ async def test_a_carrier_that_is_down_is_visible_everywhere_and_blocks_nothing_e
     await order.assert_ledgers_agree()
 
 
-async def test_an_order_that_the_carrier_never_heard_of_can_be_cancelled(shop: Shop) -> None:
+async def test_order_unknown_to_the_carrier_can_be_cancelled(shop: Shop) -> None:
     order = await shop.place_order(MILK, BREAD, **address("00000"))
     await order.wait_for(needs_attention=2)
 
@@ -154,7 +154,7 @@ async def test_an_order_that_the_carrier_never_heard_of_can_be_cancelled(shop: S
 # Stock
 
 
-async def test_stock_that_says_yes_and_then_no_is_asked_about_and_replaced_where_it_can_be(
+async def test_lost_stock_is_replaced_or_awaits_the_customer(
     shop: Shop,
 ) -> None:
     rare, common = await shop.place_order(scarce(2, quantity=2)), await shop.place_order(MILK)
@@ -177,7 +177,7 @@ async def test_stock_that_says_yes_and_then_no_is_asked_about_and_replaced_where
 # The log
 
 
-async def test_while_the_log_is_away_money_and_stock_go_back_all_the_same(
+async def test_order_is_cancelled_at_all_services_while_the_log_is_unavailable(
     temporal: WorkflowEnvironment,
 ) -> None:
     with postgres_server() as postgres:

@@ -1,4 +1,4 @@
-"""What the Temporal Web UI shows of an order, and what it must not show."""
+"""An order in the Temporal Web UI: names, summaries and details, without personal data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workflows.order import CUSTOMER, STATUS
 WAIT_SECONDS = 30.0
 
 
-async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> None:
+async def test_web_ui_shows_summary_details_and_search_attributes(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     handle = orderly.client.get_workflow_handle(order_id)
     await gateway.execute(opening(order_id, bagels(), bagels()), WAIT_SECONDS)
@@ -46,7 +46,7 @@ async def test_an_order_can_be_understood_by_looking_at_it(orderly: Running) -> 
     assert await handle.result() == "cancelled at version 5"
 
 
-async def test_each_publish_says_what_it_publishes(orderly: Running) -> None:
+async def test_publish_activity_names_its_events(orderly: Running) -> None:
     order_id = new_order_id()
     await orderly.gateway.execute(opening(order_id, bagels(), bagels(), PlaceOrder()), WAIT_SECONDS)
     await published(orderly, order_id, 4)
@@ -61,7 +61,7 @@ async def test_each_publish_says_what_it_publishes(orderly: Running) -> None:
     )
 
 
-async def test_what_people_wrote_is_not_shown(orderly: Running) -> None:
+async def test_notes_are_not_shown(orderly: Running) -> None:
     order_id = new_order_id()
     note = AddNote(text="leave it with Mrs Miller")
     await orderly.gateway.execute(opening(order_id, note), WAIT_SECONDS)

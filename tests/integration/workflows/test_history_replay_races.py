@@ -1,0 +1,97 @@
+"""Every history replays under the code that wrote it, whatever raced while it was written."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from random import Random
+
+import asyncpg
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.testing import WorkflowEnvironment
+
+from api.gateway.command_message import CommandMessage
+from api.gateway.gateway import Gateway
+from api.problems.errors import ServiceError, Unavailable
+from eventlog import log
+from orders.commands import RemoveItemFromOrder
+from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.histories import assert_replays, runs_of
+from tests.support.servers import connect_temporal, run_worker, temporal_server
+from workflows.command_handler import Rejected
+
+# So low that an order continues as new every few commands.
+HISTORY_EVENTS_MAX = 40
+ACCEPTED = 30  # Commands of each order, beside which rejected ones are sent all the time.
+REJECTING = 3
+WAIT_SECONDS = 60.0
+SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+async def restless_temporal() -> AsyncIterator[WorkflowEnvironment]:
+    """A Temporal server of the test's own, which suggests continue-as-new early."""
+    with temporal_server(HISTORY_EVENTS_MAX) as address:
+        yield await connect_temporal(address)
+
+
+@pytest.mark.parametrize("orders", [6, pytest.param(60, marks=SOAK)])
+async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
+    restless_temporal: WorkflowEnvironment, pool: asyncpg.Pool, orders: int
+) -> None:
+    seed = secrets.randbits(32)
+    print("seed", seed)  # Shown if the test fails.
+    client, queue = restless_temporal.client, f"races-{new_order_id()}"
+    gateway = Gateway(client, pool, queue, 1_000)
+    order_ids = [new_order_id() for _ in range(orders)]
+    done = asyncio.Event()
+
+    async def race(order_id: str) -> None:
+        await execute(gateway, opening(order_id))
+        rejecting = [asyncio.create_task(reject(order_id)) for _ in range(REJECTING)]
+        for number in range(ACCEPTED):
+            await execute(gateway, message(order_id, bagels(), key=str(number)))
+        for task in rejecting:
+            task.cancel()
+
+    async def reject(order_id: str) -> None:
+        while True:
+            with suppress(Rejected, ServiceError):
+                await gateway.execute(message(order_id, RemoveItemFromOrder(line_id="none")), 5)
+
+    async def restart_workers() -> None:
+        dice = Random(seed)
+        while not done.is_set():
+            async with run_worker(client, queue, pool):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(done.wait(), dice.uniform(0.2, 2.0))
+
+    restarting = asyncio.create_task(restart_workers())
+    try:
+        async with asyncio.timeout(30 * orders):
+            await asyncio.gather(*(race(order_id) for order_id in order_ids))
+    finally:
+        done.set()
+        await restarting
+
+    runs: list[WorkflowHistory] = []
+    for order_id in order_ids:
+        runs += await runs_of(client, order_id)
+    assert len(runs) > 3 * orders
+    print(len(runs), "runs")
+    await assert_replays(runs)
+    async with run_worker(client, queue, pool), asyncio.timeout(WAIT_SECONDS):
+        for order_id in order_ids:
+            while await log.head(pool, order_id) < ACCEPTED + 1:
+                await asyncio.sleep(0.05)
+
+
+async def execute(gateway: Gateway, command: CommandMessage) -> None:
+    """Sends a command until it is executed, under one key."""
+    while True:
+        with suppress(Unavailable):
+            await gateway.execute(command, 5)
+            return
