@@ -163,7 +163,7 @@ async def killed_when_steps_are_owed(lives: list[Life], stack: Stack) -> None:
 async def killed_when_all_was_asked_and_nothing_reported(
     lives: list[Life], stack: Stack, client: Client
 ) -> list[tuple[str, str]]:
-    """Every service is asked while it is frozen: when it continues, no caller waits for its answers.
+    """Every service is asked while it is frozen: its answers come too late.
 
     Returns all that was asked, by party and key.
     """
