@@ -188,7 +188,7 @@ async def test_default_period_is_the_last_thirty_days(
         ({"from": "9999-12-31"}, "from", "must be before"),
         ({"until": "0001-01-01"}, "from", "must be before"),
         ({"until": "yesterday"}, "until", "RFC 3339"),
-        ({"from": "2026-02-30"}, "from", "valid date"),
+        ({"from": "2026-02-30"}, "from", "must be a date (RFC 3339)"),
     ],
 )
 async def test_invalid_periods_are_rejected(
