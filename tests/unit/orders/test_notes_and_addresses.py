@@ -110,7 +110,7 @@ def test_setting_the_price_of_shipping_twice_changes_nothing() -> None:
 
 # SetShippingAddress and SetBillingAddress
 
-ONGOING = [a_draft, a_placed_order, a_held_order, a_sent_order]
+ONGOING = [a_draft, a_placed_order, a_held_order]
 OVER = [a_cancelling_order, a_cancelled_order, a_completed_order, an_expired_order]
 
 
@@ -118,6 +118,23 @@ OVER = [a_cancelling_order, a_cancelled_order, a_completed_order, an_expired_ord
 def test_addresses_can_be_set_while_an_order_goes_on(order: Given) -> None:
     order.when(oak_street).then(e.ShippingAddressSet(address="sealed.2-OAK-STREET"))
     order.when(bill_oak_street).then(e.BillingAddressSet(address="sealed.2-OAK-STREET"))
+
+
+def test_shipping_address_comes_too_late_once_all_pieces_have_left() -> None:
+    a_sent_order.when(oak_street).then_rejected(
+        "all pieces have left; another address comes too late", code="already-shipped"
+    )
+    a_sent_order.when(bill_oak_street).then(
+        e.BillingAddressSet(address="sealed.2-OAK-STREET"),
+    )
+
+
+def test_shipment_keeps_the_address_that_it_left_for() -> None:
+    booked = a_booked_order.having(elm_street).settled()
+    first, second = booked.order.shipments
+    sent = booked.having(c.DispatchShipment(shipment_id=first), oak_street).settled().order
+    assert sent.shipments[first].address == "sealed.1-ELM-STREET"
+    assert sent.shipments[second].address == "sealed.2-OAK-STREET"
 
 
 def test_what_is_booked_already_is_booked_anew_with_a_new_address() -> None:

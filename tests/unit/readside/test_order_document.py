@@ -113,6 +113,7 @@ def test_document_shows_all_of_an_order() -> None:
             "earned": 0,
             "capturable": 0,
             "refundable": 0,
+            "disputed": 0,
             "refund_pending": 0,
         },
         "fulfilment_status": "none",

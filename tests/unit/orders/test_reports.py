@@ -1,0 +1,208 @@
+"""Reports of external services that contradict the order, and how people settle them."""
+
+from __future__ import annotations
+
+import pytest
+
+from orders import commands as c
+from orders import ledger
+from orders import steps as o
+from orders.lifecycle import Status
+from orders.statuses import unpaid
+from tests.support.given import Given, but
+from tests.support.order_fixtures import (
+    BAGELS,
+    TUNA,
+    a_booked_order,
+    a_cancelled_order,
+    a_completed_order,
+    a_delivered_order,
+    a_placed_order,
+    a_sent_order,
+    bagels,
+    passed,
+)
+
+
+def kinds(scene: Given) -> list[str]:
+    return [discrepancy.kind for discrepancy in scene.order.discrepancies.values()]
+
+
+def capture_of(scene: Given) -> str:
+    """The id of the first capture."""
+    (authorisation,) = scene.order.authorisations.values()
+    return next(iter(authorisation.captures))
+
+
+# Shipping
+
+
+def test_delivery_that_overtakes_its_departure_implies_it() -> None:
+    arrived = a_booked_order.having(o.ShipmentArrived(shipment_id=BAGELS))
+    assert arrived.order.shipments[BAGELS].status == "delivered"
+    assert arrived.order.lines["bagels"].delivered == 2
+    late = o.ShipmentDeparted(shipment_id=BAGELS, tracking="1Z-LATE")
+    after = arrived.having(late).order
+    assert (after.shipments[BAGELS].status, after.shipments[BAGELS].tracking) == (
+        "delivered",
+        "1Z-LATE",
+    )
+
+
+def test_shipment_that_leaves_although_cancelled_is_shown_and_resolved() -> None:
+    left = a_cancelled_order.having(o.ShipmentDeparted(shipment_id=BAGELS))
+    assert (left.order.status, kinds(left)) == (Status.CANCELLED, ["left-although-stopped"])
+    (key,) = left.order.discrepancies
+    resolve = c.ResolveDiscrepancy(discrepancy_id=key, reason="the parcel was called back")
+    resolved = left.having(resolve)
+    assert not resolved.order.discrepancies
+    resolved.when(resolve).then()
+    resolved.when(o.ShipmentDeparted(shipment_id=BAGELS)).then()
+
+
+def test_delivery_that_was_none_is_taken_back() -> None:
+    denied = a_delivered_order.having(o.DeliveryDenied(shipment_id=BAGELS, reason="wrong door"))
+    assert denied.order.shipments[BAGELS].status == "dispatched"
+    assert denied.order.lines["bagels"].delivered == 0
+    again = denied.having(o.ShipmentArrived(shipment_id=BAGELS))
+    assert again.order.lines["bagels"].delivered == 2
+    assert kinds(a_completed_order.having(o.DeliveryDenied(shipment_id=BAGELS))) == [
+        "delivery-denied"
+    ]
+
+
+def test_pieces_come_back_to_where_they_came_from() -> None:
+    at_two = o.StockHeld(
+        step_id="reserve-7",
+        held=[
+            o.Held(line_id="bagels", sku="1095275", location="EAST", quantity=1),
+            o.Held(line_id="bagels", sku="1095275", location="WEST", quantity=1),
+            o.Held(line_id="tuna", sku="1053875", location="WEST", quantity=1),
+        ],
+    )
+    scene = a_placed_order.having(at_two).settled()
+    for key in scene.order.shipments:
+        scene = scene.having(o.ShipmentArrived(shipment_id=key)).settled()
+    scene = scene.having(
+        c.RequestReturn(return_id="r", lines=bagels(2)),
+        c.ApproveReturn(return_id="r"),
+    )
+    receive = c.ReceiveReturn(receipt_id="p", return_id="r", lines=bagels(2), condition="sellable")
+    back = scene.having(receive).order
+    (restock,) = [step for step in back.steps.values() if isinstance(step, o.Restock)]
+    assert {part.location: part.quantity for part in restock.held} == {"EAST": 1, "WEST": 1}
+    elsewhere = scene.having(but(receive, location="NORTH")).order
+    (restock,) = [step for step in elsewhere.steps.values() if isinstance(step, o.Restock)]
+    assert {part.location for part in restock.held} == {"NORTH"}
+
+
+# Payments
+
+
+def test_reversed_capture_is_unpaid_until_the_customer_pays_otherwise() -> None:
+    step_id = capture_of(a_sent_order)
+    lost = a_sent_order.having(o.PaymentRefused(step_id=step_id, reason="reversed"))
+    assert kinds(lost) == ["capture-reversed"]
+    missing = unpaid(lost.order)
+    assert missing == ledger.due(lost.order) - ledger.net_captured(lost.order) > 0
+    lost.when(o.PaymentRefused(step_id=step_id, reason="reversed")).then()
+    paid = lost.having(c.RetryPayment(method="pm_other")).settled()
+    assert unpaid(paid.order) == 0
+    assert ledger.captured(paid.order) == ledger.captured(a_sent_order.order)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_failed_refund_is_requested_again_or_was_paid_otherwise(retry: bool) -> None:
+    refund = c.RefundPayment(refund_id="sorry", amount=50)
+    refunded = a_sent_order.having(refund).settled()
+    (authorisation,) = refunded.order.authorisations.values()
+    (step_id,) = authorisation.refunds
+    failed = refunded.having(o.RefundFailed(step_id=step_id, reason="account closed"))
+    assert (kinds(failed), ledger.refunded(failed.order)) == (["refund-failed"], 0)
+    assert not failed.order.steps, "it is not requested again by itself"
+    (key,) = failed.order.discrepancies
+    resolve = c.ResolveDiscrepancy(discrepancy_id=key, reason="new account", retry=retry)
+    resolved = failed.having(resolve)
+    assert bool(resolved.order.steps) == retry
+    assert ledger.refunded(resolved.settled().order) == 50
+
+
+def test_refund_made_at_the_provider_counts_once_and_is_not_due_again() -> None:
+    report = o.StepDone(step_id="dashboard-1", operation="refund", amount=30)
+    recorded = a_sent_order.having(report)
+    assert ledger.refunded(recorded.order) == 30
+    assert not recorded.order.steps
+    recorded.when(report).then()
+    assert kinds(a_sent_order.having(but(report, amount=10**6))) == ["unknown-refund"]
+    assert kinds(a_sent_order.having(but(report, amount=None))) == ["unknown-refund"]
+
+
+def test_chargeback_is_shown_and_settled_by_its_outcome() -> None:
+    opened = o.ChargebackReported(chargeback_id="c", state="opened", amount=100, reason="fraud")
+    disputed = a_sent_order.having(opened)
+    assert ledger.disputed(disputed.order) == 100
+    most = ledger.refundable(a_sent_order.order)
+    assert ledger.refundable(disputed.order) == most - 100
+    won = disputed.having(but(opened, state="won")).order
+    assert (ledger.disputed(won), ledger.refunded(won)) == (0, 0)
+    lost = disputed.having(but(opened, state="lost")).order
+    assert (ledger.disputed(lost), ledger.refunded(lost)) == (0, 100)
+
+
+def test_expired_authorisation_is_replaced() -> None:
+    (key,) = a_booked_order.order.authorisations
+    expired = o.AuthorisationChanged(authorisation_id=key, amount=0, reason="expired")
+    again = a_booked_order.having(expired)
+    assert again.owed(o.Authorise)
+    assert ledger.capturable(again.settled().order) == ledger.capturable(a_booked_order.order)
+
+
+def test_unpaid_increment_reverts_the_amendment_alone() -> None:
+    changes: list[c.Change] = [
+        c.AddLine(line_id="wrap", sku="WRAP", title="gift wrap", quantity=1, unit_price=100),
+        c.ChangeLine(line_id="tuna", unit_price=500),
+    ]
+    amended = a_booked_order.having(c.AmendOrder(amendment_id="gift", changes=changes))
+    wrap = o.Held(line_id="wrap", sku="WRAP", location="EAST", quantity=1)
+    amended = amended.having(o.StockHeld(step_id=amended.owed(o.Reserve), held=[wrap]))
+    declined = o.PaymentRefused(step_id=amended.owed(o.Authorise), reason="no funds")
+    order = passed(amended.having(declined)).settled().order
+    assert order.status is Status.CONFIRMED
+    assert order.total == a_booked_order.order.total
+    assert order.lines["tuna"].terms == a_booked_order.order.lines["tuna"].terms
+    assert not ledger.to_authorise(order)
+
+
+# Settled by hand
+
+
+def test_steps_are_settled_as_their_services_would() -> None:
+    shipment = a_booked_order.having(c.DispatchShipment(shipment_id=BAGELS))
+    settle = c.SettleStep(step_id=shipment.owed(o.Capture), outcome="done", reason="the bank says")
+    settled = shipment.having(settle)
+    assert ledger.captured(settled.order) > 0
+    settled.when(settle).then()
+    settled.when(but(settle, reason="another")).then_rejected(
+        f"{settle.step_id} already exists, with other content",
+        code="id-already-used",
+        field="step_id",
+    )
+
+
+def test_step_that_the_order_cannot_do_without_is_settled_as_done_only() -> None:
+    withdraw = a_booked_order.having(c.DispatchShipment(shipment_id=TUNA)).owed(o.Withdraw)
+    scene = a_booked_order.having(c.DispatchShipment(shipment_id=TUNA))
+    scene.when(c.SettleStep(step_id=withdraw, outcome="failed", reason="no answer")).then_rejected(
+        f"step {withdraw} can be settled as done only: the order cannot go on without it",
+        code="outcome-not-possible",
+        field="outcome",
+    )
+    reserve = c.SettleStep(step_id="reserve-7", outcome="done", reason="counted by hand")
+    a_placed_order.when(reserve).then_rejected(
+        "the location is needed to settle this step as done",
+        code="settlement-incomplete",
+        field="location",
+    )
+    assert a_placed_order.having(but(reserve, location="EAST")).order.lines["tuna"].reserved == {
+        "EAST": 1
+    }
