@@ -17,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from orders.lifecycle import ACTIVE, DISPATCHING, DRAFT, UNFINISHED, Decision, Status
 from orders.models import StrictModel
-from orders.money import Amount, Currency, Quantity
+from orders.money import Amount, Currency, PositiveAmount, Quantity
 from orders.policy import Policy
 from orders.text import ID_CHARACTERS_MAX, CustomerId, Id, LongName, Name, Text
 
@@ -156,7 +156,7 @@ class ApplyDiscount(OrderCommand):
 
     type: Literal["apply-discount"] = "apply-discount"
     discount_id: NewId = UNASSIGNED
-    amount: Annotated[Amount, Field(gt=0)]
+    amount: PositiveAmount
     reason: Text | None = None
     currency: Currency | None = Field(None, description="if given, must be the order's own")
 
@@ -299,7 +299,7 @@ class CapturePayment(OrderCommand):
 
     type: Literal["capture-payment"] = "capture-payment"
     capture_id: NewId = UNASSIGNED
-    amount: Annotated[Amount, Field(gt=0)] | None = None
+    amount: PositiveAmount | None = None
 
 
 class RefundPayment(OrderCommand):
@@ -311,7 +311,7 @@ class RefundPayment(OrderCommand):
 
     type: Literal["refund-payment"] = "refund-payment"
     refund_id: NewId = UNASSIGNED
-    amount: Annotated[Amount, Field(gt=0)]
+    amount: PositiveAmount
     reason: Text | None = None
 
 

@@ -47,8 +47,13 @@ def _minor_units(value: object) -> object:
 Currency = Annotated[str, AfterValidator(_known_currency), Field(examples=["USD"])]
 Amount = Annotated[
     int,
-    BeforeValidator(_minor_units),
     Field(ge=0, le=AMOUNT_MAX, description="integer minor units (cents)"),
+    BeforeValidator(_minor_units),  # Last: it must not hide the bounds from the schema.
+]
+PositiveAmount = Annotated[
+    int,
+    Field(gt=0, le=AMOUNT_MAX, description="integer minor units (cents)"),
+    BeforeValidator(_minor_units),
 ]
 Quantity = Annotated[int, Field(gt=0, le=QUANTITY_MAX, description="pieces")]
 

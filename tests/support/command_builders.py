@@ -7,6 +7,7 @@ import secrets
 from api.context import short_hash
 from api.gateway.command_message import CommandMessage
 from orders.commands import AddItemToOrder, OpenOrder, OrderCommand
+from orders.steps import StepResult
 from workflows.messages import CommandBatch
 
 OPENING = OpenOrder(customer_id="900", currency="USD")
@@ -29,7 +30,7 @@ def bagels() -> AddItemToOrder:
 
 def message(
     order_id: str,
-    *commands: OrderCommand,
+    *commands: OrderCommand | StepResult,
     key: str | None = None,
     expected_versions: list[int] | None = None,
     creates_order: bool = False,
@@ -42,7 +43,10 @@ def message(
         creates_order=creates_order,
         batch=CommandBatch(
             commands=[
-                c.with_generated_ids(short_hash(command_id, str(i))) for i, c in enumerate(commands)
+                c.with_generated_ids(short_hash(command_id, str(i)))
+                if isinstance(c, OrderCommand)
+                else c
+                for i, c in enumerate(commands)
             ],
             expected_versions=expected_versions,
             actor="anonymous",

@@ -8,6 +8,7 @@ from typing import Any
 import schemathesis
 
 _KNOWN = {"currency": "USD", "country": "US"}
+_REQUIRED = {"city": "Springfield", "postal_code": "12345"}
 
 
 @schemathesis.hook
@@ -28,7 +29,9 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 def _conforming(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _conforming(inner, key) for key, inner in value.items()}
+        conforming = {key: _conforming(inner, key) for key, inner in value.items()}
+        # What a country requires is no part of the schema.
+        return {**conforming, **_REQUIRED} if "country" in value else conforming
     if isinstance(value, list):
         return [_conforming(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():

@@ -23,6 +23,7 @@ from orders.commands import (
     RemoveDiscount,
     RemoveItemFromOrder,
 )
+from orders.steps import ShipmentArrived
 from tests.support.command_builders import bagels, message, opening
 from tests.support.histories import runs_of
 from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
@@ -148,7 +149,25 @@ async def reopened(running: Running) -> list[str]:
     return [ORDER_ID]
 
 
+async def settled_by_hand(running: Running) -> list[str]:
+    """A step and a discrepancy that a person settles."""
+    shop = Shop(running.http, running.simulators)
+    order = await shop.place_order({**MILK, "sku": "DOWNSTOCK-MILK"})
+    (step,) = (await order.document())["pending"]
+    by_hand = {"step_id": step["step_id"], "outcome": "done", "location": "EAST"}
+    await order.execute("settle-step", reason="counted", **by_hand)
+    await order.wait_until_settled(status="confirmed")
+    arrived = ShipmentArrived(shipment_id="ghost")
+    await running.gateway.execute(message(order.order_id, arrived), 30)
+    resolve = {"discrepancy_id": "unknown-shipment:ghost", "reason": "another shop's"}
+    await order.execute("resolve-discrepancy", **resolve)
+    await order.execute("cancel-order")
+    await order.wait_until_settled(status="cancelled")
+    return [order.order_id]
+
+
 SCENARIOS = {
+    "settled-by-hand": settled_by_hand,
     "asynchronous": asynchronous,
     "reopened": reopened,
     "draft-to-cancelled": draft_to_cancelled,

@@ -279,7 +279,7 @@ async def running(
             TEMPORAL_ADDRESS=str(client.service_client.config.target_host),
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_BSP_SCHEDULE_DELAY="100",
-            **{f"{party.upper()}_URL": f"{outside.base_url}/{party}" for party in EVENTS},
+            **{f"ORDERLY_{party.upper()}_URL": f"{outside.base_url}/{party}" for party in EVENTS},
         )
         for name, command in PROCESSES.items():
             words = (

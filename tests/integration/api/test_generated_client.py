@@ -110,7 +110,7 @@ async def test_it_sends_a_typed_command_and_is_told_in_types_why_not(client: Any
     refused = await change.asyncio(**order, body=models.ChangeItemQuantity("bagels", 4))
     assert isinstance(refused, models.ProblemDetails), refused
     assert (refused.status, refused.code) == (409, "not-allowed-now")
-    assert refused.allowed_commands == ["add-note"]
+    assert refused.allowed_commands == ["add-note", "resolve-discrepancy"]
     assert [error.pointer for error in refused.errors] == ["#"]
     stale = await change.asyncio(**order, body=more, if_match=f'"{draft.version}"')
     assert isinstance(stale, models.ProblemDetails), stale

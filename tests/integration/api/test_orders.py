@@ -99,7 +99,10 @@ async def test_allowed_commands_are_listed_with_their_schemas(http: httpx.AsyncC
     version = (await http.post(f"{path}/commands/cancel-order")).json()["version"]
     await shown(http, path, version)
     listed = (await http.get(f"{path}/commands")).json()
-    assert [command["type"] for command in listed["commands"]] == ["add-note"]
+    assert [command["type"] for command in listed["commands"]] == [
+        "add-note",
+        "resolve-discrepancy",
+    ]
     note = listed["commands"][0]
     assert note["href"] == f"{path}/commands/add-note"
     assert note["json_schema"]["required"] == ["text"]

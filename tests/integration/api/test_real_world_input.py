@@ -39,7 +39,7 @@ EDGES = ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59.999999-05:00")
 
 
 @pytest.mark.parametrize("instant", EDGES)
-@pytest.mark.parametrize("parameter", ["placed_from", "placed_before"])
+@pytest.mark.parametrize("parameter", ["placed_from", "placed_until"])
 async def test_dates_at_the_edge_of_the_calendar_bound_nothing(
     http: httpx.AsyncClient, parameter: str, instant: str
 ) -> None:

@@ -392,7 +392,7 @@ async def test_killed_process_loses_nothing(tmp_path: Path) -> None:
 async def process(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The simulators in their own process, which is killed at the end."""
     (port,) = free_ports({"--port": 0})
-    command = [sys.executable, "-m", "dev.simulators", "--port", str(port)]
+    command = [sys.executable, "-m", "cli", "simulators", "--port", str(port)]
     command += ["--database", str(folder / "simulators.db")]
     running = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:

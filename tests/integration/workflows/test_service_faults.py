@@ -128,7 +128,7 @@ async def test_carrier_outage_is_visible_everywhere_and_blocks_nothing_else(
     )
     assert [one["order_id"] for one in listed.json()["items"]] == [order.order_id]
     details = await current_details(orderly.client, order.order_id)
-    assert f"**Needs attention:** {step['step_id']}" in details and "503" in details
+    assert f"**Needs attention:** step {step['step_id']}" in details and "503" in details
 
     await order.execute("add-note", text="carrier is down")  # Publishing continues, …
     await order.execute("capture-payment", amount=100)  # … and so do payments.
