@@ -161,8 +161,7 @@ async def settled_by_hand(running: Running) -> list[str]:
     await running.gateway.execute(message(order.order_id, arrived), 30)
     resolve = {"discrepancy_id": "unknown-shipment:ghost", "reason": "another shop's"}
     await order.execute("resolve-discrepancy", **resolve)
-    await order.execute("cancel-order")
-    await order.wait_until_settled(status="cancelled")
+    await asyncio.sleep(0.5)  # Until it is published.
     return [order.order_id]
 
 
