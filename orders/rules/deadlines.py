@@ -13,7 +13,7 @@ from orders.lifecycle import UNFINISHED, Status
 from orders.order import Order
 from orders.rules.amendments import revert
 from orders.rules.cancellation import cancel
-from orders.rules.reports import discrepancy
+from orders.rules.discrepancies import discrepancy
 
 
 class Deadline(NamedTuple):

@@ -11,7 +11,7 @@ from orders.events import OrderEvent, line_counts
 from orders.evolve import fold
 from orders.lifecycle import Status
 from orders.order import Order
-from orders.rules import reports
+from orders.rules import payment_reports, shipping_reports, stock_reports
 from orders.rules.checks import policy_of
 from orders.rules.deadlines import next_deadline, pass_deadline
 
@@ -25,39 +25,39 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             step = order.steps.get(key)
             return _reserved(step, held, order, now) if isinstance(step, o.Reserve) else []
         case o.StockLost():
-            return reports.stock_lost(result, order)
+            return stock_reports.stock_lost(result, order)
         case o.PaymentApproved(step_id=key, reference=reference):
             step = order.steps.get(key)
             if isinstance(step, o.Authorise):
                 return _approved(step, reference, order, now)
-            return reports.approved(result, order)
+            return payment_reports.approved(result, order)
         case o.PaymentRefused(step_id=key, reason=reason):
             step = order.steps.get(key)
             if isinstance(step, o.Authorise | o.Capture):
                 return _declined(step, reason, order, now)
-            return reports.declined(result, order, now)
+            return payment_reports.declined(result, order, now)
         case o.BookingAccepted(step_id=key, tracking=tracking):
             step = order.steps.get(key)
             if not isinstance(step, o.Book):
                 return []
             return [e.ShipmentBooked(shipment_id=step.shipment_id, step_id=key, tracking=tracking)]
         case o.ShipmentDeparted():
-            return reports.departed(result, order)
+            return shipping_reports.departed(result, order)
         case o.ShipmentArrived():
-            return reports.arrived(result, order, now)
+            return shipping_reports.arrived(result, order, now)
         case o.ShipmentLost():
-            return reports.lost(result, order)
+            return shipping_reports.lost(result, order)
         case o.DeliveryDenied():
-            return reports.denied(result, order)
+            return shipping_reports.denied(result, order)
         case o.StepDone(step_id=key):
             step = order.steps.get(key)
-            return reports.done(result, order) if step is None else _done(step)
+            return payment_reports.done(result, order) if step is None else _done(step)
         case o.RefundFailed():
-            return reports.refund_failed(result, order)
+            return payment_reports.refund_failed(result, order)
         case o.AuthorisationChanged():
-            return reports.authorisation_changed(result, order)
+            return payment_reports.authorisation_changed(result, order)
         case o.ChargebackReported():
-            return reports.chargeback(result, order)
+            return payment_reports.chargeback(result, order)
         case o.StepFailed(step_id=key, reason=reason):
             if key not in order.steps or order.stuck_steps.get(key) == reason:
                 return []

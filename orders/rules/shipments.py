@@ -12,7 +12,7 @@ from orders.entities import Shipment
 from orders.events import OrderEvent, line_counts
 from orders.order import Order
 from orders.rules.checks import CommandRejected, check_pieces, fingerprint, policy_of, require
-from orders.steps import Held
+from orders.steps import Held, ShipmentLost
 
 
 def create(command: c.CreateShipment, order: Order) -> list[OrderEvent]:
@@ -88,6 +88,11 @@ def dispatch(
 
 def confirm_delivery(shipment_id: str, order: Order, now: datetime) -> list[OrderEvent]:
     _check_dispatched(require(shipment_id, order.shipments, "shipment_id"))
+    return delivered(shipment_id, order, now)
+
+
+def delivered(shipment_id: str, order: Order, now: datetime) -> list[OrderEvent]:
+    """A shipment has arrived: the return window opens."""
     return_by = now + timedelta(seconds=policy_of(order).return_window)
     return [e.ShipmentDelivered(shipment_id=shipment_id, return_by=return_by)]
 
@@ -95,12 +100,26 @@ def confirm_delivery(shipment_id: str, order: Order, now: datetime) -> list[Orde
 def fail_delivery(command: c.ReportDeliveryFailure, order: Order) -> list[OrderEvent]:
     shipment = require(command.shipment_id, order.shipments, "shipment_id")
     _check_dispatched(shipment)
-    failed = e.DeliveryFailed(
-        shipment_id=command.shipment_id, goods=command.goods, reason=command.reason
+    return failed(command, shipment.location, shipment.lines, order)
+
+
+def failed(
+    report: c.ReportDeliveryFailure | ShipmentLost,
+    location: str,
+    lines: Mapping[str, int],
+    order: Order,
+    after: int = 0,
+) -> list[OrderEvent]:
+    """A shipment of these pieces will not arrive; returned goods go back to where they came from.
+
+    `after` is the number of events that come before these.
+    """
+    failure = e.DeliveryFailed(
+        shipment_id=report.shipment_id, goods=report.goods, reason=report.reason
     )
-    if command.goods == "lost":
-        return [failed]
-    return [failed, *restock(held_at(shipment.location, shipment.lines, order), order)]
+    if report.goods == "lost":
+        return [failure]
+    return [failure, *restock(held_at(location, lines, order), order, after + 1)]
 
 
 def restock(held: list[Held], order: Order, after: int = 1) -> list[OrderEvent]:

@@ -173,6 +173,27 @@ def test_unpaid_increment_reverts_the_amendment_alone() -> None:
     assert not ledger.to_authorise(order)
 
 
+def test_capture_that_is_done_after_it_was_declined_is_recorded() -> None:
+    leaving = a_booked_order.having(c.DispatchShipment(shipment_id=BAGELS))
+    key = leaving.owed(o.Capture)
+    declined = leaving.having(o.PaymentRefused(step_id=key, reason="no funds"))
+    done = declined.having(o.StepDone(step_id=key, operation="capture"))
+    assert kinds(done) == ["captured-after-decline"]
+    done.when(o.StepDone(step_id=key, operation="capture")).then()
+
+
+def test_late_repetition_of_a_reversed_capture_or_refund_changes_nothing() -> None:
+    step_id = capture_of(a_sent_order)
+    reversed_ = a_sent_order.having(o.PaymentRefused(step_id=step_id, reason="reversed"))
+    reversed_.when(o.StepDone(step_id=step_id, operation="capture")).then()
+    refund = c.RefundPayment(refund_id="sorry", amount=50)
+    refunded = a_sent_order.having(refund).settled()
+    (authorisation,) = refunded.order.authorisations.values()
+    (step_id,) = authorisation.refunds
+    failed = refunded.having(o.RefundFailed(step_id=step_id, reason="account closed"))
+    failed.when(o.StepDone(step_id=step_id, operation="refund", amount=50)).then()
+
+
 # Settled by hand
 
 
