@@ -34,6 +34,7 @@ PaymentMethod = Annotated[
     ),
 ]
 
+Unsettled = Literal["steps", "stuck_steps", "discrepancies"]
 UNASSIGNED = ""  # See `OrderCommand.with_generated_ids`; the pattern of an id admits no empty one.
 NewId = Annotated[
     Id,
@@ -58,6 +59,8 @@ class OrderCommand(StrictModel):
     allowed_in: ClassVar[frozenset[Status]]
     decides: ClassVar[Decision | None] = None
     """If set, the order admits the command only while it awaits this decision."""
+    settles: ClassVar[Unsettled | None] = None
+    """If set, the command is offered only while the order has some of these."""
     grows: ClassVar[bool] = False
     """Whether it adds something of any size: then it leaves room for what settles the order."""
     client_id_field: ClassVar[str | None] = None
@@ -486,7 +489,8 @@ class ReceiveReturn(OrderCommand):
 class RetryStep(OrderCommand):
     """Retry stuck steps now: one, or all of them."""
 
-    allowed_in = UNFINISHED | {Status.CANCELLING, Status.COMPLETED}
+    allowed_in = UNFINISHED | {Status.CANCELLING, Status.CANCELLED, Status.COMPLETED}
+    settles = "stuck_steps"
 
     type: Literal["retry-step"] = "retry-step"
     step_id: Id | None = None
@@ -495,7 +499,8 @@ class RetryStep(OrderCommand):
 class SettleStep(OrderCommand):
     """Settle a step by hand, as the external service would: "the carrier says it is done"."""
 
-    allowed_in = UNFINISHED | {Status.CANCELLING, Status.COMPLETED}
+    allowed_in = UNFINISHED | {Status.CANCELLING, Status.CANCELLED, Status.COMPLETED}
+    settles = "steps"
     client_id_field = "step_id"
 
     type: Literal["settle-step"] = "settle-step"
@@ -512,6 +517,7 @@ class ResolveDiscrepancy(OrderCommand):
     """Close a discrepancy between the order and an external service, once a person settled it."""
 
     allowed_in = frozenset(Status) - {Status.NEW}
+    settles = "discrepancies"
 
     type: Literal["resolve-discrepancy"] = "resolve-discrepancy"
     discrepancy_id: Id

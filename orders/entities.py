@@ -95,7 +95,7 @@ class Discount:
 
     discount_id: str
     amount: int
-    reason: str | None
+    reason_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,6 @@ class Shipment:
     tracking: str | None = None
     needs_rebooking: bool = True
     """The carrier has not been sent the current content."""
-    address: Annotated[str | None, _IF_ANY] = None
-    """The sealed address that was sent to the carrier; later changes come too late."""
     returned: Annotated[Mapping[str, int], _IF_ANY] = field(default_factory=dict)
     """Pieces of it that came back, by line id."""
 
@@ -196,7 +194,6 @@ class Discrepancy:
     discrepancy_id: str
     kind: str
     service: str
-    summary: str
     amount: int | None = None
     authorisation_id: str | None = None
 
@@ -208,7 +205,6 @@ class Chargeback:
     chargeback_id: str
     authorisation_id: str
     amount: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +213,6 @@ class Return:
 
     return_id: str
     lines: Mapping[str, int]
-    reason: str | None
     status: Literal["requested", "approved", "rejected", "received"] = "requested"
     received: Mapping[str, int] = field(default_factory=dict)
 

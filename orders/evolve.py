@@ -24,6 +24,7 @@ from orders.entities import (
 from orders.events import LineCount, OrderEvent
 from orders.lifecycle import ENDED, Status
 from orders.order import Order, evolve_fields, without
+from orders.text import fingerprint_of
 
 _INITIAL = Order()
 
@@ -64,13 +65,14 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             lines, removed = without(order.lines, key), order.removed_lines | {key}
             return evolve_fields(order, lines=lines, removed_lines=removed)
         case e.DiscountApplied(discount_id=key, amount=amount, reason=reason):
-            discounts = {**order.discounts, key: Discount(key, amount, reason)}
+            discount = Discount(key, amount, fingerprint_of(reason or ""))
+            discounts = {**order.discounts, key: discount}
             return evolve_fields(order, discounts=discounts)
         case e.DiscountRemoved(discount_id=key):
             discounts, removed = without(order.discounts, key), order.removed_discounts | {key}
             return evolve_fields(order, discounts=discounts, removed_discounts=removed)
         case e.NoteAdded(note_id=key, text=text):
-            return evolve_fields(order, notes={**order.notes, key: text})
+            return evolve_fields(order, notes={**order.notes, key: fingerprint_of(text)})
         case e.ShippingChargeSet(amount=amount):
             return evolve_fields(order, shipping_charge=amount)
         case e.ShippingAddressSet(address=address):
@@ -220,7 +222,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             left = max(amount, known.capture_requested)
             return order.with_authorisation(replace(known, amount=left))
         case e.ChargebackOpened(chargeback_id=key, authorisation_id=authorisation_id):
-            chargeback = Chargeback(key, authorisation_id, event.amount, event.reason)
+            chargeback = Chargeback(key, authorisation_id, event.amount)
             order = order.adjust_authorisation(authorisation_id, disputed=event.amount)
             return evolve_fields(order, chargebacks={**order.chargebacks, key: chargeback})
         case e.ChargebackClosed(chargeback_id=key, outcome=outcome):
@@ -276,8 +278,8 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return order.adjust_lines(revoked.lines, delivered=-1)
 
         # Returns
-        case e.ReturnRequested(return_id=key, lines=lines, reason=reason):
-            return order.with_return(Return(key, _pieces(lines), reason))
+        case e.ReturnRequested(return_id=key, lines=lines):
+            return order.with_return(Return(key, _pieces(lines)))
         case e.ReturnApproved(return_id=key):
             return order.with_return(replace(order.returns[key], status="approved"))
         case e.ReturnRejected(return_id=key):
@@ -300,8 +302,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             return order  # The events of its result follow.
         case e.DiscrepancyRecorded(discrepancy_id=key):
             discrepancy = Discrepancy(
-                *(key, event.kind, event.service, event.summary),
-                *(event.amount, event.authorisation_id),
+                key, event.kind, event.service, event.amount, event.authorisation_id
             )
             return evolve_fields(order, discrepancies={**order.discrepancies, key: discrepancy})
         case e.DiscrepancyResolved():
@@ -377,8 +378,7 @@ def _booking(order: Order, shipment: Shipment, step_id: str) -> Order:
     """Adds the step that sends a shipment to the carrier, in place of earlier ones for it."""
     # Until the carrier has confirmed, it may take what it confirmed before.
     confirmed = shipment.confirmed_lines or shipment.lines
-    address = order.shipping_address
-    booked = replace(shipment, confirmed_lines=confirmed, needs_rebooking=False, address=address)
+    booked = replace(shipment, confirmed_lines=confirmed, needs_rebooking=False)
     order = order.drop_shipment_steps(shipment.shipment_id).with_shipment(booked)
     return order.add_step(
         o.Book(

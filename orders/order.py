@@ -57,6 +57,7 @@ class Order:
     lines: Mapping[str, Line] = field(default_factory=dict)
     discounts: Mapping[str, Discount] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of the texts, by id. Texts that no rule needs are in the log only."""
     # Removed ids stay used: a late duplicate must not bring a line back.
     removed_lines: frozenset[str] = frozenset()
     removed_discounts: frozenset[str] = frozenset()

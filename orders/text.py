@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -76,6 +77,11 @@ Text = Annotated[
 ]
 
 REASON_CHARACTERS_MAX = 200
+
+
+def fingerprint_of(text: str) -> str:
+    """A hash that tells one text from another, for state that needs no more of it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def one_line(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from pydantic_core import to_json
@@ -10,15 +11,24 @@ from pydantic_core import to_json
 from api.auth.permissions import allowed_to
 from api.context import RequestContext
 from api.personal_data import ErasedAddress, decrypt_addresses
+from orders.decider import Phase, commands_in
 from privacy.address import Address
 from privacy.keys import CustomerKeys
-from readside.order_view.document import OrderDocument
-from readside.order_view.row import OrderRow, Phase, commands_in
+from readside.order_view.document import OrderDocument, Shipment
+from readside.order_view.row import OrderRow
+
+
+class ShownShipment(Shipment):
+    """Pieces that are shipped together from one stock location."""
+
+    address: Address | ErasedAddress | None
+    """Where it goes: the address that the carrier was given."""
 
 
 class Order(OrderDocument):
     """An order. Amounts are integer minor units of `currency`."""
 
+    shipments: Sequence[ShownShipment]
     shipping_address: Address | ErasedAddress | None
     billing_address: Address | ErasedAddress | None
     allowed_commands: list[str]
@@ -32,7 +42,7 @@ async def orders_json(
     is_customer = context.is_customer
     return [
         # The document is an object that we wrote, so its last character is its closing brace.
-        f'{row.document[:-1]},"shipping_address":{addresses[row.shipping_address]}'
+        f'{_decrypted(row, addresses)[:-1]},"shipping_address":{addresses[row.shipping_address]}'
         f',"billing_address":{addresses[row.billing_address]}'
         f',"allowed_commands":{_commands_json(row.phase, is_customer)}}}'
         for row in rows
@@ -44,11 +54,25 @@ def has_personal_data(rows: Sequence[OrderRow]) -> bool:
     return any(row.shipping_address or row.billing_address for row in rows)
 
 
+# No text of a caller matches: in a JSON string, its quotation marks are escaped.
+_SHIPMENT_ADDRESS = re.compile(r'"address":"(sealed\.[A-Za-z0-9._=-]+)"')
+
+
+def _decrypted(row: OrderRow, addresses: Mapping[str | None, str]) -> str:
+    """The document with the addresses of its shipments."""
+    if row.shipping_address is None:  # Then no shipment has one.
+        return row.document
+    return _SHIPMENT_ADDRESS.sub(lambda found: f'"address":{addresses[found[1]]}', row.document)
+
+
 async def _addresses_json(rows: Sequence[OrderRow], keys: CustomerKeys) -> dict[str | None, str]:
     """By encrypted address, its JSON; for no address, null."""
     sealed = {a for row in rows for a in (row.shipping_address, row.billing_address) if a}
     if not sealed:
         return _NO_ADDRESSES
+    for row in rows:
+        if row.shipping_address is not None:
+            sealed.update(_SHIPMENT_ADDRESS.findall(row.document))
     decrypted = await decrypt_addresses(sealed, keys)
     return {**_NO_ADDRESSES, **{token: to_json(a).decode() for token, a in decrypted.items()}}
 
@@ -58,4 +82,4 @@ _NO_ADDRESSES: dict[str | None, str] = {None: "null"}
 
 @cache
 def _commands_json(phase: Phase, is_customer: bool) -> str:
-    return to_json(allowed_to(is_customer, commands_in(phase))).decode()
+    return to_json(allowed_to(is_customer, list(commands_in(phase)))).decode()

@@ -30,13 +30,14 @@ from api.reads.cursor import decode_cursor, encode_cursor
 from api.reads.order_json import Order, has_personal_data, orders_json
 from api.reads.query_params import Instant, openapi_parameters
 from orders.commands import type_of
+from orders.decider import commands_in
 from orders.lifecycle import Status
 from orders.money import TOTAL_MAX
 from orders.text import CustomerId, Id, LongName, Name
 from readside.order_view.list_query import SORTS, ListQuery, OrderFilter
 from readside.order_view.projection import PROJECTION
 from readside.order_view.queries import find_page
-from readside.order_view.row import OrderRow, commands_in
+from readside.order_view.row import OrderRow
 
 router = APIRouter(
     prefix="/v1/orders", tags=["Orders"], responses=PROBLEMS, route_class=require_scope(READ)
@@ -78,7 +79,9 @@ class OrderListQuery(TokenQuery):
         None
     )
     status: Annotated[list[OrderStatus] | None, Field(description="any of these statuses")] = None
-    needs_attention: Annotated[bool | None, Field(description="whether a step is stuck")] = None
+    needs_attention: Annotated[
+        bool | None, Field(description="whether a person has to settle something")
+    ] = None
     sku: Annotated[LongName | None, Field(description="a line has this SKU")] = None
     external_reference: Annotated[
         Name | None, Field(description="only orders with this reference")
@@ -158,7 +161,7 @@ async def get_allowed_commands(
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
     row = await _load(order_id, services, consistency)
     is_customer = context_of(request).is_customer
-    permitted = allowed_to(is_customer, commands_in(row.phase))
+    permitted = allowed_to(is_customer, list(commands_in(row.phase)))
     allowed = AllowedCommands(
         order_id=order_id,
         version=row.version,

@@ -38,8 +38,9 @@ from orders.events import ItemAdded
 from orders.evolve import evolve
 from orders.order import Order
 from orders.upcasting import restore
+from readside.order_view.document import needs_attention
 from readside.order_view.row import order_row
-from readside.order_view.view import OrderView
+from readside.order_view.view import OrderView, text_of
 
 EVENTS_PER_SAVE = 500
 POLL_S = 0.02
@@ -74,6 +75,7 @@ class OrderViewRecorder(PostgresTrackingRecorder):
             view = replace(
                 view,
                 order=evolve(before, restored_event),
+                texts={**view.texts, **(text_of(restored_event, before) or {})},
                 opened_at=view.opened_at or at,
                 placed_at=at if event.type == "order-placed" else view.placed_at,
                 updated_at=at,
@@ -93,7 +95,8 @@ def _load(cursor: Cursor[DictRow], order_id: str) -> OrderView:
     if row is None:
         return OrderView(order_id)
     order = _ORDER.validate_json(row["state"])
-    return OrderView(order_id, order, row["opened_at"], row["placed_at"], row["updated_at"])
+    times = row["opened_at"], row["placed_at"], row["updated_at"]
+    return OrderView(order_id, order, *times, json.loads(row["texts"]))
 
 
 def _row(view: OrderView) -> dict[str, Any]:
@@ -110,17 +113,18 @@ def _row(view: OrderView) -> dict[str, Any]:
         "placed_at": view.placed_at,
         "updated_at": view.updated_at,
         "state": _ORDER.dump_json(order).decode(),
+        "texts": json.dumps(view.texts),
         "document": row.document,
-        "awaiting": row.phase.awaiting,
-        "has_policy": row.phase.has_policy,
+        **{key: value for key, value in row.phase._asdict().items() if key != "status"},
         "shipping_address": row.shipping_address,
         "billing_address": row.billing_address,
-        "needs_attention": bool(order.stuck_steps),
+        "needs_attention": needs_attention(order),
     }
 
 
 _LOAD = """
-SELECT state::text, opened_at, placed_at, updated_at FROM order_view.orders WHERE order_id = %s
+SELECT state::text, texts::text, opened_at, placed_at, updated_at
+FROM order_view.orders WHERE order_id = %s
 """
 _COLUMNS = list(_row(OrderView("")))
 _SAVE = (

@@ -66,7 +66,10 @@ def _line(shape: Mapping[str, Any], **more: str) -> str:
 
 _LINE = _line(state_of(DRAFT)["lines"][""])
 _SHOWN_LINE = _line(document_of(DRAFT).lines[0].model_dump(), total=_LINE_TOTAL)
-_NOTE = f"""{quoted("(data->>'note_id')")} || ':' || (data->'text')"""
+_NOTE_ID = quoted("(data->>'note_id')")
+_FINGERPRINT = "left(encode(sha256(convert_to(data->>'text', 'UTF8')), 'hex'), 16)"
+_NOTE = f"""{_NOTE_ID} || ':' || {quoted(_FINGERPRINT)}"""
+_TEXT = f"""{quoted("('note:' || (data->>'note_id'))")} || ':' || (data->'text')"""
 _SHOWN_NOTE = json_like({"note_id": 0, "text": 0}, note_id="data->'note_id'", text="data->'text'")
 _STATE = json_like(
     state_of(DRAFT),
@@ -121,6 +124,7 @@ WITH parts AS (  -- Each line of each order; events of no line are one more part
         max((data->>'amount')::int) AS shipping_charge,
         max(occurred_at) FILTER (WHERE type = 'order-placed') AS placed_at,
         string_agg({_NOTE}, ',' ORDER BY version) FILTER (WHERE type = 'note-added') AS notes,
+        string_agg({_TEXT}, ',' ORDER BY version) FILTER (WHERE type = 'note-added') AS texts,
         string_agg({_SHOWN_NOTE}, ',' ORDER BY version)
             FILTER (WHERE type = 'note-added') AS shown_notes
     FROM order_events GROUP BY 1, 2
@@ -136,6 +140,7 @@ WITH parts AS (  -- Each line of each order; events of no line are one more part
         '[' || coalesce(string_agg({_SHOWN_LINE}, ',' ORDER BY first)
             FILTER (WHERE line_id IS NOT NULL), '') || ']' AS shown_lines,
         '{{' || coalesce(max(notes), '') || '}}' AS notes,
+        '{{' || coalesce(max(texts), '') || '}}' AS texts,
         '[' || coalesce(max(shown_notes), '') || ']' AS shown_notes
     FROM parts GROUP BY 1
 ), with_skus AS (
@@ -144,10 +149,11 @@ WITH parts AS (  -- Each line of each order; events of no line are one more part
 )
 INSERT INTO {schema}.orders (
     order_id, version, status, customer_id, currency, external_reference, total,
-    needs_attention, opened_at, placed_at, updated_at, has_policy, state, document
+    needs_attention, opened_at, placed_at, updated_at, has_policy, state, texts, document
 )
 SELECT order_id, version, status, customer_id, currency, NULL, total,
-    false, opened_at, placed_at, updated_at, false, {_STATE}::json, {_DOCUMENT}::json
+    false, opened_at, placed_at, updated_at, false, {_STATE}::json, texts::json,
+    {_DOCUMENT}::json
 FROM orders
 """
 

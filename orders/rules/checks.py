@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -13,6 +12,7 @@ from orders.lifecycle import Status
 from orders.money import TOTAL_MAX, format_amount
 from orders.order import Order
 from orders.policy import Policy
+from orders.text import fingerprint_of
 
 T = TypeVar("T")
 
@@ -157,5 +157,4 @@ def check_totals(order: Order, field: str | None) -> None:
 
 def fingerprint(command: OrderCommand) -> str:
     """A hash of the content: tells a repeated command from another one with its client id."""
-    content = command.model_dump_json(exclude={"type", "currency"})
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return fingerprint_of(command.model_dump_json(exclude={"type", "currency"}))

@@ -9,6 +9,7 @@ from orders.events import client_key
 from orders.lifecycle import ACTIVE, Status
 from orders.order import Order
 from orders.rules.checks import CommandRejected, fingerprint
+from orders.text import fingerprint_of
 
 _PLACED = ACTIVE | {Status.ON_HOLD, Status.COMPLETED}
 _RELEASED = ACTIVE | {Status.CANCELLING, Status.CANCELLED, Status.COMPLETED}
@@ -37,11 +38,11 @@ def is_no_op(command: OrderCommand, order: Order) -> bool:
         case c.RemoveItemFromOrder(line_id=key):
             return key in order.removed_lines
         case c.ApplyDiscount(discount_id=key, amount=amount, reason=reason):
-            return order.discounts.get(key) == Discount(key, amount, reason)
+            return order.discounts.get(key) == Discount(key, amount, fingerprint_of(reason or ""))
         case c.RemoveDiscount(discount_id=key):
             return key in order.removed_discounts
         case c.AddNote(note_id=key, text=text):
-            return order.notes.get(key) == text
+            return order.notes.get(key) == fingerprint_of(text)
         case c.SetShippingCharge(amount=amount):
             return order.status is Status.DRAFT and order.shipping_charge == amount
         case c.SetShippingAddress(address=address):

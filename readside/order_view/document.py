@@ -1,16 +1,20 @@
-"""The document of an order: what the API returns, without addresses and allowed commands."""
+"""The document of an order: what the API returns, without its addresses and allowed commands.
+
+The addresses of shipments are in it, encrypted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from orders import entities as domain
 from orders import ledger, statuses
 from orders.entities import Line
-from orders.events import LineCount
+from orders.events import LineCount, client_key
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from readside.order_view.view import OrderView
@@ -86,6 +90,8 @@ class Shipment(Documented):
     status: str
     location: str
     tracking: str | None
+    address: Any
+    """Where it goes: the address that the carrier was given."""
     lines: list[LineCount]
 
 
@@ -147,7 +153,7 @@ class OrderDocument(Documented):
     payment: Payment
     fulfilment_status: statuses.FulfilmentStatus
     return_status: statuses.ReturnStatus
-    shipments: list[Shipment]
+    shipments: Sequence[Shipment]
     returns: list[Return]
     awaits: str | None
     """The decision that the customer has to make: "payment" or "shortfall"."""
@@ -166,7 +172,7 @@ class OrderDocument(Documented):
 
 def document(view: OrderView) -> OrderDocument:
     """The document of an order."""
-    order = view.order
+    order, texts = view.order, view.texts
     pending = [
         PendingStep(step_id=key, type=step.type, reason=order.stuck_steps.get(key))
         for key, step in order.steps.items()
@@ -183,20 +189,22 @@ def document(view: OrderView) -> OrderDocument:
         shipping_charge=order.shipping_charge,
         lines=_lines(order),
         discounts=[
-            Discount(discount_id=d.discount_id, amount=d.amount, reason=d.reason)
-            for d in order.discounts.values()
+            Discount(
+                discount_id=key, amount=d.amount, reason=texts.get(client_key("discount_id", key))
+            )
+            for key, d in order.discounts.items()
         ],
-        notes=[Note(note_id=key, text=text) for key, text in order.notes.items()],
+        notes=[Note(note_id=key, text=texts[client_key("note_id", key)]) for key in order.notes],
         payment=_payment(order),
         fulfilment_status=statuses.fulfilment_status(order),
         return_status=statuses.return_status(order),
-        shipments=[_shipment(shipment) for shipment in order.shipments.values()],
-        returns=[_return(back) for back in order.returns.values()],
+        shipments=[_shipment(shipment, texts) for shipment in order.shipments.values()],
+        returns=[_return(back, texts) for back in order.returns.values()],
         awaits=order.awaiting,
         missing=_pieces(order.missing()) if order.is_priced else [],
         deadline=Deadline(name=deadline.name, at=deadline.at) if deadline else None,
         pending=pending,
-        needs_attention=list(_attention(order)),
+        needs_attention=list(_attention(order, texts)),
         cancel_reason=order.cancel_reason,
         opened_at=view.opened_at,
         placed_at=view.placed_at,
@@ -204,7 +212,14 @@ def document(view: OrderView) -> OrderDocument:
     )
 
 
-def _attention(order: Order) -> Iterator[Attention]:
+def needs_attention(order: Order) -> bool:
+    """Whether the document lists something that a person has to settle."""
+    return bool(
+        order.stuck_steps or order.chargebacks or order.discrepancies or statuses.unpaid(order)
+    )
+
+
+def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
     for key, reason in order.stuck_steps.items():
         yield Attention(
             kind="stuck-step",
@@ -225,20 +240,20 @@ def _attention(order: Order) -> Iterator[Attention]:
             discrepancy_id=None,
             amount=amount,
         )
-    for chargeback in order.chargebacks.values():
+    for key, chargeback in order.chargebacks.items():
         yield Attention(
             kind="chargeback",
-            reason=chargeback.reason,
+            reason=texts[client_key("chargeback_id", key)],
             remedy="answer it at the payment service, which reports its outcome",
             step_id=None,
             type=None,
             discrepancy_id=None,
             amount=chargeback.amount,
         )
-    for discrepancy in order.discrepancies.values():
+    for key, discrepancy in order.discrepancies.items():
         yield Attention(
             kind=discrepancy.kind,
-            reason=discrepancy.summary,
+            reason=texts[client_key("discrepancy_id", key)],
             remedy="resolve-discrepancy, once it is settled",
             step_id=None,
             type=None,
@@ -290,21 +305,22 @@ def _payment(order: Order) -> Payment:
     )
 
 
-def _shipment(shipment: domain.Shipment) -> Shipment:
+def _shipment(shipment: domain.Shipment, texts: Mapping[str, str]) -> Shipment:
     return Shipment(
         shipment_id=shipment.shipment_id,
         status=shipment.status,
         location=shipment.location,
         tracking=shipment.tracking,
+        address=texts.get(client_key("shipment_id", shipment.shipment_id)),
         lines=_pieces(shipment.lines),
     )
 
 
-def _return(back: domain.Return) -> Return:
+def _return(back: domain.Return, texts: Mapping[str, str]) -> Return:
     return Return(
         return_id=back.return_id,
         status=back.status,
-        reason=back.reason,
+        reason=texts.get(client_key("return_id", back.return_id)),
         lines=_pieces(back.lines),
         received=_pieces(back.received),
     )

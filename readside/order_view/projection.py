@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from eventlog.postgres import Connection
 from orders.order import Order
 from readside.engine.projection import Projection, Streams, columns
+from readside.order_view.document import needs_attention
 from readside.order_view.row import order_row
 from readside.order_view.view import OrderView, fold_view
 
@@ -26,11 +27,15 @@ CREATE TABLE orders (
     opened_at          timestamptz NOT NULL,
     placed_at          timestamptz,
     updated_at         timestamptz NOT NULL,
-    awaiting           text,                  -- with status and has_policy: the allowed commands
+    awaiting           text,                  -- this, the next four and status: a Phase
     has_policy         boolean     NOT NULL,
+    has_steps          boolean     NOT NULL DEFAULT false,
+    has_stuck_steps    boolean     NOT NULL DEFAULT false,
+    has_discrepancies  boolean     NOT NULL DEFAULT false,
     shipping_address   text,                  -- encrypted under the customer's key
     billing_address    text,
     state              json        NOT NULL,  -- the order itself; jsonb would reorder its lines
+    texts              json        NOT NULL DEFAULT '{}',  -- of its notes, reasons and so on
     document           json        NOT NULL   -- what the API returns of it, as text
 );
 -- Which orders have a line of a SKU. No column changes with every event, so an order of many lines
@@ -68,6 +73,7 @@ CREATE INDEX ON skus (order_id);
 """
 
 _ORDER = TypeAdapter(Order)
+_TEXTS = TypeAdapter(dict[str, str])
 
 
 async def project(connection: Connection, streams: Streams) -> None:
@@ -81,7 +87,7 @@ async def project(connection: Connection, streams: Streams) -> None:
 async def _load(connection: Connection, order_ids: list[str]) -> dict[str, OrderView]:
     rows = await connection.fetch(
         """
-        SELECT order_id, state, opened_at, placed_at, updated_at
+        SELECT order_id, state, texts, opened_at, placed_at, updated_at
         FROM orders WHERE order_id = ANY($1)
         """,
         order_ids,
@@ -93,6 +99,7 @@ async def _load(connection: Connection, order_ids: list[str]) -> dict[str, Order
             opened_at=row["opened_at"],
             placed_at=row["placed_at"],
             updated_at=row["updated_at"],
+            texts=_TEXTS.validate_json(row["texts"]),
         )
         for row in rows
     }
@@ -103,26 +110,33 @@ async def _save(connection: Connection, views: Sequence[OrderView]) -> None:
         """
         INSERT INTO orders (
             order_id, version, status, customer_id, currency, external_reference, total,
-            needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
-            shipping_address, billing_address, state, document
+            needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy, has_steps,
+            has_stuck_steps, has_discrepancies, shipping_address, billing_address, state, texts,
+            document
         )
         SELECT order_id, version, status, customer_id, currency, external_reference, total,
-               needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
-               shipping_address, billing_address, state::json, document::json
+               needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy, has_steps,
+               has_stuck_steps, has_discrepancies, shipping_address, billing_address, state::json,
+               texts::json, document::json
         FROM unnest(
             $1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
             $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[],
-            $13::boolean[], $14::text[], $15::text[], $16::text[], $17::text[]
+            $13::boolean[], $14::boolean[], $15::boolean[], $16::boolean[], $17::text[],
+            $18::text[], $19::text[], $20::text[], $21::text[]
         ) AS new (order_id, version, status, customer_id, currency, external_reference, total,
                   needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
-                  shipping_address, billing_address, state, document)
+                  has_steps, has_stuck_steps, has_discrepancies, shipping_address,
+                  billing_address, state, texts, document)
         ON CONFLICT (order_id) DO UPDATE SET
             version = excluded.version, status = excluded.status, total = excluded.total,
             needs_attention = excluded.needs_attention, placed_at = excluded.placed_at,
             updated_at = excluded.updated_at, awaiting = excluded.awaiting,
-            has_policy = excluded.has_policy, shipping_address = excluded.shipping_address,
+            has_policy = excluded.has_policy, has_steps = excluded.has_steps,
+            has_stuck_steps = excluded.has_stuck_steps,
+            has_discrepancies = excluded.has_discrepancies,
+            shipping_address = excluded.shipping_address,
             billing_address = excluded.billing_address, state = excluded.state,
-            document = excluded.document
+            texts = excluded.texts, document = excluded.document
         """,
         *columns(map(_values, views)),
     )
@@ -138,15 +152,15 @@ def _values(view: OrderView) -> Sequence[object]:
         order.currency,
         order.external_reference,
         order.total,
-        bool(order.stuck_steps),
+        needs_attention(order),
         view.opened_at,
         view.placed_at,
         view.updated_at,
-        row.phase.awaiting,
-        row.phase.has_policy,
+        *row.phase[1:],
         row.shipping_address,
         row.billing_address,
         _ORDER.dump_json(order).decode(),
+        _TEXTS.dump_json(dict(view.texts)).decode(),
         row.document,
     )
 

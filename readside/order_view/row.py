@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Literal, NamedTuple
 
-from orders.decider import allowed_commands
-from orders.lifecycle import Status
-from orders.order import Order
-from orders.policy import Policy
+from orders.decider import Phase, phase_of
 from readside.order_view.document import document
 from readside.order_view.view import OrderView
-
-
-class Phase(NamedTuple):
-    """The part of an order's state that decides which commands it allows."""
-
-    status: str
-    awaiting: Literal["payment", "shortfall"] | None
-    has_policy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +33,7 @@ def order_row(view: OrderView) -> OrderRow:
         order_id=view.order_id,
         version=order.version,
         document=document(view).model_dump_json(),
-        phase=Phase(order.status, order.awaiting, order.policy is not None),
+        phase=phase_of(order),
         shipping_address=order.shipping_address,
         billing_address=order.billing_address,
     )
-
-
-@cache
-def commands_in(phase: Phase) -> list[str]:
-    """The types of command that an order in this phase allows."""
-    policy = Policy() if phase.has_policy else None
-    order = Order(status=Status(phase.status), awaiting=phase.awaiting, policy=policy)
-    return allowed_commands(order)

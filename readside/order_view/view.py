@@ -1,13 +1,14 @@
-"""An order with the times of its events, folded from its stream."""
+"""An order with the times and texts of its events, folded from its stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from orders.events import OrderEvent, OrderPlaced
+from orders import events as e
+from orders.events import OrderEvent, OrderPlaced, client_key
 from orders.evolve import evolve
 from orders.order import Order
 from orders.upcasting import UnreadableEvent
@@ -16,13 +17,15 @@ from readside.engine.projection import ProjectionError
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """An order, and the times that its events add to it."""
+    """An order, and the times and texts that its events add to it."""
 
     order_id: str
     order: Order = field(default_factory=Order)
     opened_at: datetime | None = None
     placed_at: datetime | None = None
     updated_at: datetime | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """What people read and no rule needs, by the key of what it belongs to: see `text_of`."""
 
 
 class StoredEvent(Protocol):
@@ -38,13 +41,34 @@ class StoredEvent(Protocol):
 def fold_view(view: OrderView, stream: Iterable[StoredEvent]) -> OrderView:
     """The view after more events of its order; raises ProjectionError if one is unreadable."""
     order, opened_at, placed_at = view.order, view.opened_at, view.placed_at
-    updated_at = view.updated_at
+    updated_at, texts = view.updated_at, dict(view.texts)
     for stored in stream:
         try:
             event = stored.event()
         except UnreadableEvent as error:
             raise ProjectionError(view.order_id, stored.version, str(error)) from error
         order, updated_at = evolve(order, event), stored.occurred_at
+        if (text := text_of(event, order)) is not None:
+            texts |= text
         opened_at = opened_at or updated_at
         placed_at = updated_at if isinstance(event, OrderPlaced) else placed_at
-    return OrderView(view.order_id, order, opened_at, placed_at, updated_at)
+    return OrderView(view.order_id, order, opened_at, placed_at, updated_at, texts)
+
+
+def text_of(event: OrderEvent, order: Order) -> Mapping[str, str] | None:
+    """The text that an event adds; of a booking, the encrypted address that the carrier gets."""
+    match event:
+        case e.NoteAdded(note_id=key, text=text):
+            return {client_key("note_id", key): text}
+        case e.DiscountApplied(discount_id=key, reason=str(reason)):
+            return {client_key("discount_id", key): reason}
+        case e.ReturnRequested(return_id=key, reason=str(reason)):
+            return {client_key("return_id", key): reason}
+        case e.ChargebackOpened(chargeback_id=key, reason=reason):
+            return {client_key("chargeback_id", key): reason}
+        case e.DiscrepancyRecorded(discrepancy_id=key, summary=summary):
+            return {client_key("discrepancy_id", key): summary}
+        case e.ShipmentBookingRequested(shipment_id=key) if order.shipping_address:
+            return {client_key("shipment_id", key): order.shipping_address}
+        case _:
+            return None

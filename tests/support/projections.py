@@ -76,8 +76,10 @@ def order_as_shown(view: OrderView, addresses: Mapping[str, Any] = {}) -> dict[s
     def shown(address: str | None) -> Any:
         return addresses[address] if address is not None else None
 
+    order = document(view).model_dump(mode="json")
     return {
-        **document(view).model_dump(mode="json"),
+        **order,
+        "shipments": [{**s, "address": shown(s["address"])} for s in order["shipments"]],
         "shipping_address": shown(view.order.shipping_address),
         "billing_address": shown(view.order.billing_address),
         "allowed_commands": allowed_commands(view.order),

@@ -85,6 +85,8 @@ class RandomOrder:
             assert isinstance(message, OrderCommand), f"a result was rejected: {message}"
             return None
         assert len(events) <= EVENTS_MAX, f"{message} causes events without end"
+        if isinstance(message, OrderCommand) and events:
+            assert message.type in allowed_commands(self.order), f"{message} was not offered"
         before = self.order.status
         for event in events:
             self._apply(event)

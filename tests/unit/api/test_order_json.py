@@ -12,7 +12,14 @@ from api.context import RequestContext
 from api.reads.order_json import Order, has_personal_data, orders_json
 from orders.commands import Role
 from orders.decider import allowed_commands
-from orders.events import BillingAddressSet, OrderEvent, ShippingAddressSet
+from orders.events import (
+    BillingAddressSet,
+    NoteAdded,
+    OrderEvent,
+    ShipmentBookingRequested,
+    ShipmentCreated,
+    ShippingAddressSet,
+)
 from privacy.address import Address
 from privacy.keys import KEY_BYTES, CustomerKey
 from privacy.sealing import seal
@@ -73,7 +80,8 @@ async def test_text_that_looks_like_json_stays_text() -> None:
         f'"{FORGED}"',
         '}],"billing_address":null}',
     ]
-    view = view_of(*(bagels_added.model_copy(update={"line_id": t, "title": t}) for t in tricky))
+    lines = [bagels_added.model_copy(update={"line_id": t, "title": t}) for t in tricky]
+    view = view_of(*lines, NoteAdded(note_id="n", text=f'"address":"{FORGED}"'))
     for context in (OPERATOR, CUSTOMER):
         order = await shown(order_row(view), context)
         assert [line["title"] for line in order["lines"]] == tricky
@@ -96,6 +104,25 @@ async def test_addresses_are_decrypted_or_marked_as_erased() -> None:
     order = await shown(row, OPERATOR, keys)
     assert order["shipping_address"] == order["billing_address"] == ERASED
     assert to not in row.document
+
+
+async def test_shipment_has_the_address_that_the_carrier_was_given() -> None:
+    key = a_key("k")
+    keys, first, second = Keys(key), seal(Address(**ADA), key), seal(Address(**BOB), key)
+    shipment = ShipmentCreated(shipment_id="s", location="EAST", lines=[], fingerprint="")
+    note = NoteAdded(note_id="n", text=f'{{"address":"{FORGED}"}}')
+    view = view_of(
+        *(bagels_added, note, ShippingAddressSet(address=first), shipment),
+        ShipmentBookingRequested(shipment_id="s", step_id="book-6"),
+        ShippingAddressSet(address=second),
+    )
+    order = await shown(order_row(view), CUSTOMER, keys)
+    assert [s["address"] for s in order["shipments"]] == [whole(ADA)]
+    assert order["shipping_address"] == whole(BOB)
+    assert order["notes"][0]["text"] == note.text
+    await keys.erase("ada")
+    order = await shown(order_row(view), OPERATOR, keys)
+    assert [s["address"] for s in order["shipments"]] == [ERASED]
 
 
 async def test_orders_of_a_list_keep_their_own_addresses() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import TypeAdapter
 
 from orders import commands as c
 from orders import events as e
+from orders import steps as o
 from orders.commands import AddNote
 from orders.events import OrderEvent
 from orders.money import AMOUNT_MAX, TOTAL_MAX
+from orders.order import Order
 from orders.rules import draft as drafting
 from tests.support.given import (
     Given,
@@ -26,11 +29,13 @@ from tests.support.order_fixtures import (
     a_cancelled_order,
     a_cancelling_order,
     a_completed_order,
+    a_delivered_order,
     a_draft,
     a_held_order,
     a_placed_order,
     a_sent_order,
     an_expired_order,
+    bagels,
 )
 
 express = c.SetShippingCharge(amount=990)
@@ -66,6 +71,29 @@ def test_an_order_has_room_for_so_many_notes(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_adding_a_note_twice_changes_nothing() -> None:
     given(opened, note_added).when(add_note).then()
+
+
+def test_state_holds_no_text_that_no_rule_needs() -> None:
+    """The state travels in each snapshot; texts are in the log and in the read model."""
+    words = "a text of a caller"
+    order = a_delivered_order.having(
+        AddNote(note_id="bell", text=words),
+        c.RequestReturn(return_id="back", lines=bagels(1), reason=words),
+        o.ChargebackReported(chargeback_id="c", state="opened", amount=1, reason=words),
+        o.DeliveryDenied(shipment_id="ghost", reason=words),
+    ).having(c.HoldOrder(reason=words))
+    draft = a_draft.having(c.ApplyDiscount(discount_id="monday", amount=1, reason=words))
+    for scene in (order, draft):
+        assert words not in TypeAdapter(Order).dump_json(scene.order).decode()
+
+
+def test_discount_with_another_reason_cannot_take_the_id_of_one() -> None:
+    discount = c.ApplyDiscount(discount_id="monday", amount=1, reason="a slow day")
+    scene = a_draft.having(discount)
+    scene.when(discount).then()
+    scene.when(but(discount, reason="a fast day")).then_rejected(
+        "monday already exists, with other content", code="id-already-used", field="discount_id"
+    )
 
 
 # SetShippingCharge
@@ -127,14 +155,6 @@ def test_shipping_address_comes_too_late_once_all_pieces_have_left() -> None:
     a_sent_order.when(bill_oak_street).then(
         e.BillingAddressSet(address="sealed.2-OAK-STREET"),
     )
-
-
-def test_shipment_keeps_the_address_that_it_left_for() -> None:
-    booked = a_booked_order.having(elm_street).settled()
-    first, second = booked.order.shipments
-    sent = booked.having(c.DispatchShipment(shipment_id=first), oak_street).settled().order
-    assert sent.shipments[first].address == "sealed.1-ELM-STREET"
-    assert sent.shipments[second].address == "sealed.2-OAK-STREET"
 
 
 def test_what_is_booked_already_is_booked_anew_with_a_new_address() -> None:

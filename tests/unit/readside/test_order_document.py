@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orders.commands import RefundPayment
-from orders.events import DiscountApplied, ItemAdded, ItemQuantityChanged, OrderEvent
+from orders.events import (
+    ChargebackOpened,
+    DiscountApplied,
+    DiscrepancyRecorded,
+    ItemAdded,
+    ItemQuantityChanged,
+    LineCount,
+    OrderEvent,
+    ReturnRequested,
+    ShipmentBookingRequested,
+    ShippingAddressSet,
+)
 from orders.evolve import fold
 from orders.order import Order
 from readside.engine.projection import ProjectionError
@@ -29,7 +40,12 @@ from tests.support.given import (
     tuna_added,
     welcome_applied,
 )
-from tests.support.order_fixtures import a_half_sent_order, a_sent_order
+from tests.support.order_fixtures import (
+    a_confirmed_order,
+    a_delivered_order,
+    a_half_sent_order,
+    a_sent_order,
+)
 
 EVENTS: list[OrderEvent] = [
     opened,
@@ -51,7 +67,8 @@ def at(version: int) -> datetime:
 def test_view_is_the_fold_of_the_events_with_their_times() -> None:
     view = fold_view(NOTHING, STREAM)
     assert view == OrderView(
-        "ord_1", fold(EVENTS), opened_at=at(1), placed_at=at(6), updated_at=at(7)
+        *("ord_1", fold(EVENTS), at(1), at(6), at(7)),
+        texts={"note:bell": note_added.text, "discount:welcome": "your first order"},
     )
 
 
@@ -149,6 +166,39 @@ def test_payment_shows_earned_capturable_and_refundable_amounts() -> None:
     requested = {"earned": 350, "capturable": 0, "refundable": 350, "refund_pending": 50}
     assert shown(a_sent_order.having(refund)) == requested
     assert shown(a_sent_order.having(refund).settled()) == {**requested, "refund_pending": 0}
+
+
+def test_shipment_shows_the_address_that_the_carrier_was_given() -> None:
+    order = a_confirmed_order.order
+    booked, unbooked = order.shipments
+    events: list[OrderEvent] = [
+        ShippingAddressSet(address="sealed.ELM"),
+        ShipmentBookingRequested(shipment_id=booked, step_id="book-90"),
+        ShippingAddressSet(address="sealed.OAK"),
+    ]
+    shown = document(fold_view(OrderView("ord_1", order), published(events)))
+    addresses = {s.shipment_id: s.address for s in shown.shipments}
+    assert addresses == {booked: "sealed.ELM", unbooked: None}
+
+
+def test_reasons_and_summaries_are_shown() -> None:
+    view = OrderView("ord_1", a_delivered_order.order)
+    back = [LineCount(line_id="bagels", quantity=1)]
+    (key,) = (a.authorisation_id for a in view.order.authorisations.values())
+    events: list[OrderEvent] = [
+        ReturnRequested(return_id="r", lines=back, reason="stale", fingerprint=""),
+        ReturnRequested(return_id="silent", lines=back, fingerprint=""),
+        ChargebackOpened(
+            chargeback_id="c", authorisation_id=key, amount=9, reason="fraud", fingerprint=""
+        ),
+        DiscrepancyRecorded(
+            discrepancy_id="d", kind="k", service="s", summary="what it says", fingerprint=""
+        ),
+    ]
+    shown = document(fold_view(view, published(events)))
+    assert [back.reason for back in shown.returns] == ["stale", None]
+    reasons = {entry.kind: entry.reason for entry in shown.needs_attention}
+    assert reasons == {"chargeback": "fraud", "k": "what it says"}
 
 
 def test_line_keeps_its_place_when_its_quantity_changes() -> None:

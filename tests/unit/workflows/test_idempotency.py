@@ -268,7 +268,7 @@ def test_rejection_names_command_field_and_allowed_commands() -> None:
     assert (rejection.code, rejection.index, rejection.field) == ("id-already-used", 1, "note_id")
     assert (rejection.version, rejection.allowed_commands) == (
         6,
-        ["add-note", "resolve-discrepancy"],
+        ["add-note"],
     )
 
 
