@@ -42,6 +42,7 @@ from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
+from readside.registry import PROJECTIONS
 from settings import Settings
 from workflows.client import connect
 
@@ -121,13 +122,14 @@ def _add_middlewares(app: FastAPI, settings: Settings) -> None:
 def _services(
     settings: Settings, client: Client, pool: asyncpg.Pool, http: httpx.AsyncClient
 ) -> Services:
+    names = [projection.name for projection in PROJECTIONS]
     return Services(
         pool=pool,
         keys=PostgresKeys(pool),
         client=client,
         gateway=Gateway(client, pool, settings.task_queue, settings.max_concurrent_commands),
         order_loader=OrderLoader(pool),
-        freshness=Freshness(pool, settings.postgres_dsn),
+        freshness=Freshness(pool, settings.postgres_dsn, names),
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
         webhook_secret=settings.webhook_secret,

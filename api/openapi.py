@@ -59,7 +59,7 @@ _HEADERS = {
     "Idempotent-Replayed": "`true`: the stored result of an earlier request with this key",
     "Preference-Applied": "the preference of `Prefer` that was applied",
     "Projection-Position": "position of the read model in the event log",
-    "Projection-Lag-Ms": "lag of the read model, in milliseconds",
+    "Projection-Lag-Ms": "for how long it may have lacked a published event, in ms; 0: it has all",
     "Retry-After": "seconds to wait before the next attempt",
     "RateLimit": "of the caller: requests left (`r`), and seconds until more are available (`t`)",
     "RateLimit-Policy": "rate limit of the caller, if there is one",

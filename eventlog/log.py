@@ -62,6 +62,8 @@ class Reading(NamedTuple):
     """In commit order and settled: no transaction can commit events before them any more."""
     unsettled: bool
     """More is committed, but an older transaction still runs, whose end sends no notification."""
+    left_seconds: float
+    """For how long the first event after these has been in the log, or more; 0 if none is left."""
 
 
 async def append(connection: Connection, order_id: str, events: Sequence[Envelope]) -> None:
@@ -154,7 +156,8 @@ async def read_settled(
     last = until or Checkpoint(2**63 - 1, 0)
     rows = await connection.fetch(
         f"""
-        SELECT {_COLUMNS}, transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+        SELECT {_COLUMNS}, transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AS settled,
+               extract(epoch FROM clock_timestamp() - recorded_at)::float8 AS seconds_in_log
         FROM order_events
         WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
           AND ($6::int[] IS NULL OR {SLICE} = ANY($6)) AND ($7::text[] IS NULL OR type = ANY($7))
@@ -167,7 +170,11 @@ async def read_settled(
         types,
     )
     settled = [_logged(row) for row in rows if row["settled"]]
-    return Reading(settled, unsettled=len(settled) < len(rows))
+    left = rows[len(settled) :]
+    if not left and (len(rows) == limit or until):
+        left = rows[-1:]  # What follows was not read, but is not older.
+    left_seconds = max(left[0]["seconds_in_log"], 0.0) if left else 0.0
+    return Reading(settled, len(settled) < len(rows), left_seconds)
 
 
 async def settled_head(connection: Reader) -> Checkpoint:

@@ -1,34 +1,48 @@
-"""How far projections have come, as their projectors announce it to readers."""
+"""How far projections have come, as their projectors announce it to readers.
+
+A process claims no more than it has heard: between two announcements, a projection may lack each
+event that has been published since the first.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
 
 import asyncpg
 
 from eventlog.log import SLICE
-from eventlog.postgres import UNAVAILABLE, listening
-from readside.engine.announcements import CHANNEL, parse
+from eventlog.postgres import OTHER_TABLES, UNAVAILABLE, listening
+from readside.engine.announcements import CHANNEL, Announcement, parse
 from readside.engine.checkpoints import ALL_SLICES
 from readside.engine.generations import LIVE
+from readside.engine.monitoring import read_metrics
 
-# A projector announces every commit, and once a second that it is up to date.
+# A projector announces every commit, and repeats it once a second.
 HEARTBEAT_SECONDS_MAX = 3.0
 FALLBACK_SECONDS = 0.5
+# Far more than are published between two announcements.
+PUBLICATIONS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The last announcement for one slice of a projection, or the least recent of several."""
+    """The last announcement for one slice of a projection, or the least recent of several.
+
+    Times are by the monotonic clock, in seconds.
+    """
 
     position: int
-    lag_ms: int
+    lacks_since: float
+    """Since when the slice has lacked an event, as announced; infinity: it lacked none."""
     at: float
-    """By the monotonic clock, in seconds."""
+    """When the announcement arrived."""
 
     @classmethod
     def least_recent(cls, heartbeats: Iterable[Heartbeat]) -> Heartbeat:
@@ -36,9 +50,20 @@ class Heartbeat:
         all_ = list(heartbeats)
         return cls(
             position=min(h.position for h in all_),
-            lag_ms=max(h.lag_ms for h in all_),
+            lacks_since=min(h.lacks_since for h in all_),
             at=min(h.at for h in all_),
         )
+
+
+class Progress(NamedTuple):
+    """How far a projection has come."""
+
+    position: int
+    """The position in the log up to which it has projected all events."""
+    lag_ms: int
+    """For how long it may have lacked an event that is published; 0: it lacks none."""
+    silence_seconds: float
+    """The age of its oldest heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -52,41 +77,49 @@ class _Wait:
 class Freshness:
     """The freshness of projections; all waits share one query for each announcement."""
 
-    def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, dsn: str, projections: Sequence[str] = ()) -> None:
+        """Of `projections`, the progress is known before the first announcement."""
         self._pool = pool
+        self._known = projections
         self._dsn = dsn
         self._waits: set[_Wait] = set()
         self._announced = asyncio.Event()
-        self._started = Heartbeat(0, 0, time.monotonic())
         self._slices: dict[str, dict[int, Heartbeat]] = {}
         self._projections: dict[str, Heartbeat] = {}
-        """Each projection's least recent values, over its slices."""
+        """Each projection's least recent values, once all of its slices are known."""
+        self._published: list[float] = []
+        """When the last events were published, the newest at the end."""
 
-    def position(self, projection: str) -> int:
-        """The position in the log up to which a projection has projected all events."""
-        return self._least_recent(projection).position
-
-    def heartbeat_age_seconds(self, projection: str) -> float:
-        """The age of the oldest heartbeat among a projection's slices."""
-        return time.monotonic() - self._least_recent(projection).at
-
-    def lag_ms(self, projection: str) -> int:
-        """How late a projection's last commits were, in milliseconds; 0 once it has caught up.
-
-        Without recent heartbeats, at least their age.
-        """
-        lag_ms, age = self._least_recent(projection).lag_ms, self.heartbeat_age_seconds(projection)
-        return lag_ms if age < HEARTBEAT_SECONDS_MAX else max(lag_ms, round(age * 1000))
-
-    def _least_recent(self, projection: str) -> Heartbeat:
-        return self._projections.get(projection, self._started)
+    def progress(self, projection: str) -> Progress | None:
+        """How far a projection has come; None as long as this process does not know."""
+        heartbeat = self._projections.get(projection)
+        if heartbeat is None:
+            return None
+        now = time.monotonic()
+        silence = now - heartbeat.at
+        unseen = bisect_right(self._published, heartbeat.at)
+        if silence > HEARTBEAT_SECONDS_MAX:  # Notifications of events may be lost as well.
+            lacks_since = min(heartbeat.lacks_since, heartbeat.at)
+        elif unseen < len(self._published):
+            lacks_since = min(heartbeat.lacks_since, self._published[unseen])
+        else:
+            lacks_since = heartbeat.lacks_since
+        lag_ms = 0 if lacks_since == inf else round((now - lacks_since) * 1000)
+        return Progress(heartbeat.position, lag_ms, silence)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Follows the announcements inside the `async with`."""
+        with suppress(*UNAVAILABLE, *OTHER_TABLES):
+            for one in await read_metrics(self._pool, self._known):
+                lag_ms = round(one.lag_seconds * 1000)
+                self._remember(Announcement(one.projection, ALL_SLICES, one.position, lag_ms))
         checking = asyncio.create_task(self._check_waits())
         try:
-            async with listening(self._dsn, CHANNEL, self._on_announcement):
+            async with (
+                listening(self._dsn, "order_events", self._on_publication),
+                listening(self._dsn, CHANNEL, self._on_announcement),
+            ):
                 yield
         finally:
             checking.cancel()
@@ -106,14 +139,24 @@ class Freshness:
             self._waits.discard(wait)
         return True
 
+    def _on_publication(self, _: str) -> None:
+        self._published.append(time.monotonic())
+        if len(self._published) > PUBLICATIONS_MAX:
+            del self._published[: PUBLICATIONS_MAX // 2]
+
     def _on_announcement(self, payload: str) -> None:
-        projection, slices, position, lag_ms = parse(payload)
-        heartbeat = Heartbeat(position, lag_ms, time.monotonic())
-        known = self._slices.setdefault(projection, dict.fromkeys(ALL_SLICES, self._started))
-        known.update(dict.fromkeys(slices, heartbeat))
-        self._projections[projection] = Heartbeat.least_recent(known.values())
+        self._remember(parse(payload))
         if self._waits:
             self._announced.set()
+
+    def _remember(self, announcement: Announcement) -> None:
+        projection, slices, position, lag_ms = announcement
+        now = time.monotonic()
+        heartbeat = Heartbeat(position, now - lag_ms / 1000 if lag_ms else inf, now)
+        known = self._slices.setdefault(projection, {})
+        known.update(dict.fromkeys(slices, heartbeat))
+        if len(known) == len(ALL_SLICES):
+            self._projections[projection] = Heartbeat.least_recent(known.values())
 
     async def _check_waits(self) -> None:
         while True:

@@ -97,8 +97,9 @@ async def list_events(
 ) -> Response:
     """The events of all orders that the caller can access, at least once, in commit order.
 
-    Follow `next`; if it equals the `cursor` you sent, you are up to date. With
-    `Accept: text/event-stream`, events are streamed as they are published.
+    Follow `next`; if it equals the `cursor` you sent, there is no more to read now. An event
+    appears once every older transaction has ended, normally within milliseconds. With
+    `Accept: text/event-stream`, events are streamed as they appear.
     """
     if order_id is not None:
         await assert_owns_order(request, order_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import asyncpg
 from fastapi import APIRouter
@@ -21,12 +21,20 @@ from readside.registry import PROJECTIONS
 router = APIRouter(tags=["Operations"])
 
 CHECK_SECONDS_MAX = 2
+LAG_SECONDS_MAX = 5
 
 
 class Liveness(BaseModel):
     """The process is alive."""
 
     status: Literal["alive"] = "alive"
+
+
+class _State(NamedTuple):
+    """The state of a projection, and whether reads can be served from it."""
+
+    words: str
+    is_serving: bool
 
 
 class Readiness(BaseModel):
@@ -36,7 +44,8 @@ class Readiness(BaseModel):
     temporal: str
     postgres: str
     projections: dict[str, str]
-    """By name. Only that of orders affects readiness; the others are for information."""
+    """By name. Only that of orders affects readiness, if it has stopped or is not heard of: one
+    that is behind still serves reads, which say how far."""
     parked_orders: int | None
     """Orders that a projection fails on, listed by `orderly projections parked`."""
 
@@ -63,12 +72,13 @@ async def get_readiness(services: ServicesDep) -> JSONResponse:
     temporal, (postgres, projections, parked) = await asyncio.gather(
         _temporal(services.client), _readside(services.pool, services.freshness)
     )
-    ready = temporal == postgres == projections.get(order_view.PROJECTION.name) == "ok"
+    orders = projections.get(order_view.PROJECTION.name)
+    ready = temporal == postgres == "ok" and orders is not None and orders.is_serving
     body = Readiness(
         ready=ready,
         temporal=temporal,
         postgres=postgres,
-        projections=projections,
+        projections={name: state.words for name, state in projections.items()},
         parked_orders=parked,
     )
     return JSONResponse(body.model_dump(), 200 if ready else 503)
@@ -85,7 +95,7 @@ async def _temporal(client: Client) -> str:
 
 async def _readside(
     pool: asyncpg.Pool, freshness: Freshness
-) -> tuple[str, dict[str, str], int | None]:
+) -> tuple[str, dict[str, _State], int | None]:
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
             stopped = await checkpoints.stop_reasons(pool)
@@ -98,10 +108,14 @@ async def _readside(
     return "ok", {name: _state_of(name, stopped, freshness) for name in names}, parked
 
 
-def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> str:
+def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> _State:
     if projection in stopped:
-        return f"stopped: {stopped[projection]}"
-    silence_s = freshness.heartbeat_age_seconds(projection)
-    if silence_s > HEARTBEAT_SECONDS_MAX:
-        return f"not up to date for {silence_s:.0f} seconds"
-    return "ok"
+        return _State(f"stopped: {stopped[projection]}", False)
+    progress = freshness.progress(projection)
+    if progress is None:
+        return _State("no projector has been heard of yet", False)
+    if progress.silence_seconds > HEARTBEAT_SECONDS_MAX:
+        return _State(f"no projector for {progress.silence_seconds:.0f} seconds", False)
+    if progress.lag_ms > LAG_SECONDS_MAX * 1000:
+        return _State(f"{progress.lag_ms / 1000:.0f} seconds behind", True)
+    return _State("ok", True)

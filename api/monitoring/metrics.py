@@ -140,7 +140,8 @@ def _gauges(metrics: Sequence[ProjectionMetrics]) -> list[Metric]:
     lag, parked, stopped = (
         GaugeMetricFamily(f"orderly_projection_{name}", help_text, labels=["projection"])
         for name, help_text in {
-            "lag_seconds": "Age of the oldest event that is not projected yet. Alert above 30.",
+            "lag_seconds": "Age of the oldest event that is not projected yet, also of one that an"
+            " older transaction holds back. Alert above 30.",
             "parked_orders": "Orders that the projection failed on; `orderly projections parked`"
             " lists them. Alert above 0.",
             "stopped": "1 if the projection has stopped until a person restarts it. Alert on it.",

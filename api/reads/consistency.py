@@ -60,11 +60,13 @@ class ReadConsistency:
                 raise await self._behind(order_id, version)
 
     def headers(self) -> dict[str, str]:
-        """How fresh the read model is."""
-        freshness = self.services.freshness
+        """How fresh the read model is; none as long as this process has not heard of it."""
+        progress = self.services.freshness.progress(self.projection)
+        if progress is None:
+            return {}
         return {
-            "Projection-Position": str(freshness.position(self.projection)),
-            "Projection-Lag-Ms": str(freshness.lag_ms(self.projection)),
+            "Projection-Position": str(progress.position),
+            "Projection-Lag-Ms": str(progress.lag_ms),
         }
 
     async def _behind(self, order_id: str, version: int) -> Problem:

@@ -13,14 +13,15 @@ CHANNEL = "projections"
 class Announcement(NamedTuple):
     """Some slices of a projection have come to a position in the log.
 
-    An idle projector repeats it every second, as its heartbeat.
+    A projector repeats it every second, as its heartbeat.
     """
 
     projection: str
     slices: Sequence[int]
     position: int
     lag_ms: int
-    """How late the last event of the batch was projected; 0 when there was none."""
+    """For how long the oldest event that the slices lack has been in the log, or more; 0: they lack
+    none. It counts events that an older transaction holds back."""
 
 
 async def announce(connection: Connection, announcement: Announcement) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from opentelemetry.trace import SpanKind
 
 import telemetry
 from eventlog import log
-from eventlog.log import Checkpoint, LoggedEvent
+from eventlog.log import Checkpoint, LoggedEvent, Reading
 from eventlog.postgres import Connection
 from readside.engine import checkpoints, parking
 from readside.engine.announcements import Announcement, announce
@@ -24,6 +24,8 @@ from readside.engine.generations import LIVE, Generation
 from readside.engine.projection import Projection
 
 BATCH_EVENTS_MAX = 2_000
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class BatchStatus(Enum):
@@ -61,7 +63,7 @@ async def project_batch(
         end = bound  # These slices have reached the others, and continue together with them.
     if end is not None:
         try:
-            await _project(connection, projection, generation, hindmost, end, reading.events)
+            await _project(connection, projection, generation, hindmost, end, reading)
         except CheckpointConflict:
             return BatchStatus.MORE
     if is_full or others:
@@ -82,34 +84,29 @@ async def _project(
     generation: Generation,
     group: SliceGroup,
     end: Checkpoint,
-    events: Sequence[LoggedEvent],
+    reading: Reading,
 ) -> None:
     """Projects events and advances the checkpoint to `end`; raises CheckpointConflict."""
+    events = reading.events
     requests = (event.traceparent for event in events)
     with telemetry.span_for_many(f"project {projection.name}", SpanKind.CONSUMER, requests):
         async with connection.transaction():
-            lateness = _lateness_ms(events)
             # A second projector waits here for the first one's commit, and then conflicts.
             await checkpoints.advance(
-                connection, projection.name, generation, group, end, _histogram(lateness)
+                connection, projection.name, generation, group, end, _histogram(events)
             )
             await parking.project(connection, projection, generation, events)
-            if generation is LIVE:
-                lag_ms = lateness[-1] if lateness else 0
+            if generation is LIVE and events:  # Without events, nothing is known of what is left.
+                lag_ms = round(reading.left_seconds * 1000)
                 announcement = Announcement(projection.name, group.slices, end.position, lag_ms)
                 await announce(connection, announcement)
 
 
-def _lateness_ms(events: Sequence[LoggedEvent]) -> list[int]:
-    now = datetime.now(UTC)
-    return [max(round((now - e.occurred_at).total_seconds() * 1000), 0) for e in events]
-
-
-def _histogram(lateness_ms: Sequence[int]) -> list[int]:
+def _histogram(events: Sequence[LoggedEvent]) -> list[int]:
     """The counts of the classes of FRESHNESS_MS and of the open class; empty without events."""
-    if not lateness_ms:
+    if not events:
         return []
-    counts = [0] * (len(FRESHNESS_MS) + 1)
-    for ms in lateness_ms:
-        counts[bisect_left(FRESHNESS_MS, ms)] += 1
+    counts, now = [0] * (len(FRESHNESS_MS) + 1), datetime.now(UTC)
+    for event in events:
+        counts[bisect_left(FRESHNESS_MS, (now - event.occurred_at) / _MILLISECOND)] += 1
     return counts

@@ -18,8 +18,11 @@ class ProjectionMetrics:
     projection: str
     freshness: Sequence[int]
     """Counts of projected events by lateness: the classes of FRESHNESS_MS and the open class."""
+    position: int
+    """The position in the log up to which it has projected all events."""
     lag_seconds: float
-    """For how long the first event that is not projected has been in the log; 0 without one."""
+    """For how long the first event after its checkpoints, of any type, has been in the log; 0
+    without one. It counts events that an older transaction holds back."""
     parked_orders: int
     is_stopped: bool
 
@@ -28,7 +31,7 @@ async def read_metrics(connection: Reader, projections: Sequence[str]) -> list[P
     """The metrics of these projections, by name."""
     rows = await connection.fetch(
         f"""
-        SELECT projection, freshness, stopped_by IS NOT NULL AS is_stopped,
+        SELECT projection, freshness, c.position, stopped_by IS NOT NULL AS is_stopped,
                coalesce(extract(epoch FROM clock_timestamp() - next.recorded_at), 0)::float8
                    AS lag_seconds,
                (SELECT count(*) FROM parked_orders AS p
@@ -51,6 +54,7 @@ async def read_metrics(connection: Reader, projections: Sequence[str]) -> list[P
             ProjectionMetrics(
                 projection=projection,
                 freshness=[sum(of_class) for of_class in zip(*counts, strict=True)],
+                position=min(row["position"] for row in slices),
                 lag_seconds=max(row["lag_seconds"] for row in slices),
                 parked_orders=slices[0]["parked_orders"],
                 is_stopped=any(row["is_stopped"] for row in slices),

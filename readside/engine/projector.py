@@ -97,24 +97,22 @@ async def _poll(
 
 
 async def _heartbeat(connection: Connection, projection: Projection, slices: Sequence[int]) -> None:
-    """Announces that the slices are up to date, if no event for them is left before the head."""
+    """Announces how far the slices have come: to the head, if no event for them is left before."""
     if not slices:
         return
     head = await log.settled_head(connection)
-    group, *others = await checkpoints.slice_groups(connection, projection, LIVE, slices)
-    if others:
-        return
-    if group.at < head:
-        left = await log.read_settled(
-            connection, group.at, 1, slices=slices, types=projection.types, until=head
+    for group in await checkpoints.slice_groups(connection, projection, LIVE, slices):
+        reading = await log.read_settled(
+            connection, group.at, 1, slices=group.slices, types=projection.types
         )
-        if left.events:
-            return
+        at = group.at if reading.events else max(group.at, head)
+        lag_ms = round(reading.left_seconds * 1000)
         with suppress(CheckpointConflict):
             async with connection.transaction():
-                await checkpoints.advance(connection, projection.name, LIVE, group, head)
-    position = max(group.at, head).position
-    await announce(connection, Announcement(projection.name, slices, position, lag_ms=0))
+                if at > group.at:
+                    await checkpoints.advance(connection, projection.name, LIVE, group, at)
+                announcement = Announcement(projection.name, group.slices, at.position, lag_ms)
+                await announce(connection, announcement)
 
 
 async def _record_stop(dsn: str, projection: Projection, reason: str) -> None:

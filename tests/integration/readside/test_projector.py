@@ -373,7 +373,7 @@ async def test_read_waits_for_a_version_until_its_deadline(pool: asyncpg.Pool, d
         assert await waiting
         assert not await freshness.wait_for(name, order_id, 3, seconds=0.05)
         async with asyncio.timeout(30):
-            while not freshness.position(name):
+            while (progress := freshness.progress(name)) is None or not progress.position:
                 await asyncio.sleep(0.05)
 
 

@@ -1,0 +1,176 @@
+"""The lag of a read model counts every published event that it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from api.monitoring import health
+from eventlog.postgres import connect
+from orders.events import NoteAdded
+from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
+from readside.statistics import lead_times
+from settings import Settings
+from tests.support.command_builders import new_order_id
+from tests.support.projections import BAGELS, OPENED, ORDER_VIEW, publish
+from tests.support.servers import run_api, run_projector
+
+HELD_SECONDS = 1.5
+
+
+@asynccontextmanager
+async def held_back(dsn: str) -> AsyncIterator[None]:
+    """Another application's writing transaction, open inside the `async with`."""
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.fetchval("SELECT pg_current_xact_id()::text")
+            yield
+    finally:
+        await connection.close()
+
+
+async def until(freshness: Freshness, holds: Callable[[int], bool], name: str) -> int:
+    """The lag of a projection, once it is as wanted."""
+    async with asyncio.timeout(30):
+        while (progress := freshness.progress(name)) is None or not holds(progress.lag_ms):
+            await asyncio.sleep(0.02)
+    return progress.lag_ms
+
+
+def lag(freshness: Freshness, name: str = ORDER_VIEW.name) -> int:
+    progress = freshness.progress(name)
+    assert progress is not None
+    return progress.lag_ms
+
+
+def is_nothing(lag_ms: int) -> bool:
+    return lag_ms == 0
+
+
+async def test_lag_counts_what_an_older_transaction_holds_back(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening(), run_projector(dsn):
+        await until(freshness, is_nothing, ORDER_VIEW.name)
+        async with held_back(dsn):
+            published_at = time.monotonic()
+            await publish(pool, new_order_id(), 1, OPENED)
+            for _ in range(6):
+                await asyncio.sleep(HELD_SECONDS / 6)
+                age = (time.monotonic() - published_at) * 1000
+                assert age - 150 < lag(freshness) < age + 150
+        await until(freshness, is_nothing, ORDER_VIEW.name)
+
+
+async def test_open_transaction_without_events_behind_it_is_no_lag(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    freshness = Freshness(pool, dsn)
+    await publish(pool, new_order_id(), 1, OPENED)
+    async with freshness.listening(), run_projector(dsn):
+        await until(freshness, is_nothing, ORDER_VIEW.name)
+        async with held_back(dsn):
+            await asyncio.sleep(HELD_SECONDS)
+            assert lag(freshness) == 0
+
+
+async def test_event_that_is_not_committed_is_no_lag(pool: asyncpg.Pool, dsn: str) -> None:
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening(), run_projector(dsn):
+        await until(freshness, is_nothing, ORDER_VIEW.name)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "INSERT INTO order_events (order_id, version, type, schema_version, occurred_at,"
+                " data, metadata) VALUES ('ord_open', 1, 'order-held', 1, now(), '{}', '{}')"
+            )
+            await asyncio.sleep(HELD_SECONDS)
+            assert lag(freshness) == 0
+
+
+async def test_lag_counts_what_is_published_after_the_last_heartbeat(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening():
+        async with run_projector(dsn):
+            await until(freshness, is_nothing, ORDER_VIEW.name)
+        await publish(pool, new_order_id(), 1, OPENED)
+        published_at = time.monotonic()
+        await until(freshness, lambda ms: ms > 0, ORDER_VIEW.name)
+        await asyncio.sleep(0.5)
+        age = (time.monotonic() - published_at) * 1000
+        assert age < HEARTBEAT_SECONDS_MAX * 1000
+        assert age - 150 < lag(freshness) < age + 150
+        async with run_projector(dsn):
+            await until(freshness, is_nothing, ORDER_VIEW.name)
+
+
+async def test_silent_projector_is_lag(pool: asyncpg.Pool, dsn: str) -> None:
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening():
+        async with run_projector(dsn):
+            await until(freshness, is_nothing, ORDER_VIEW.name)
+        await until(freshness, lambda ms: ms > HEARTBEAT_SECONDS_MAX * 1000, ORDER_VIEW.name)
+
+
+async def test_events_that_a_projection_does_not_read_are_no_lag_of_it(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    name, order_id = lead_times.PROJECTION.name, new_order_id()
+    assert "note-added" not in (lead_times.PROJECTION.types or ())
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening(), run_projector(dsn):
+        await publish(pool, order_id, 1, OPENED)
+        await until(freshness, is_nothing, name)
+        async with held_back(dsn):
+            await publish(pool, order_id, 2, NoteAdded(note_id="n", text="hi"))
+            await asyncio.sleep(HELD_SECONDS)
+            await until(freshness, is_nothing, name)
+            assert lag(freshness) >= HELD_SECONDS * 1000
+
+
+async def test_api_says_how_late_its_reads_are(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "LAG_SECONDS_MAX", 1)
+    order_id = new_order_id()
+
+    async def listed(http: httpx.AsyncClient) -> tuple[bool, int]:
+        response = await http.get("/v1/orders", params={"customer_id": OPENED.customer_id})
+        ids = [item["order_id"] for item in response.json()["items"]]
+        return order_id in ids, int(response.headers["Projection-Lag-Ms"])
+
+    async with run_projector(dsn), run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        assert await listed(http) == (False, 0)
+        async with held_back(dsn):
+            await publish(pool, order_id, 1, OPENED, BAGELS)
+            await asyncio.sleep(HELD_SECONDS)
+            is_listed, lag_ms = await listed(http)
+            assert not is_listed
+            assert HELD_SECONDS * 1000 - 150 < lag_ms < 30_000
+            ready = await http.get("/readyz")
+            assert ready.status_code == 200, "late reads are better than none, and say so"
+            assert ready.json()["projections"]["order_view"].endswith(" seconds behind")
+        async with asyncio.timeout(30):
+            while await listed(http) != (True, 0):
+                await asyncio.sleep(0.02)
+        assert (await http.get("/readyz")).json()["projections"]["order_view"] == "ok"
+
+
+async def test_api_knows_the_lag_from_its_first_read_on(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    await publish(pool, new_order_id(), 1, OPENED)
+    await asyncio.sleep(0.3)
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        response = await http.get("/v1/orders")
+    assert int(response.headers["Projection-Lag-Ms"]) >= 300
