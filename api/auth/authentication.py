@@ -24,6 +24,7 @@ from api.limits.load_shedding import without_slot
 from api.limits.rate_limit import charge
 from api.problems.errors import UnknownOrder
 from api.problems.problem import insufficient_scope, unauthenticated
+from api.problems.strict_route import StrictRoute
 from orders.text import CustomerId, Id
 
 _ORDER_ID: TypeAdapter[str] = TypeAdapter(Id)
@@ -37,7 +38,7 @@ def require_scope(scope: str) -> type[APIRoute]:
     the body, so a dependency would come too late.
     """
 
-    class SecuredRoute(APIRoute):
+    class SecuredRoute(StrictRoute):
         def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
             security = {"security": [{"bearer": [scope]}]}
             options["openapi_extra"] = {**(options.get("openapi_extra") or {}), **security}

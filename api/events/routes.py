@@ -24,6 +24,7 @@ from api.events.stream import EventStream
 from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
+from api.problems.strict_route import StrictRoute
 from eventlog import feed
 from eventlog.feed import EventFilter, Page
 from eventlog.log import START, Checkpoint
@@ -36,7 +37,9 @@ log = logging.getLogger("orderly.api")
 
 router = APIRouter(tags=["Events"], responses=PROBLEMS, route_class=require_scope(READ))
 # Public: no token is required.
-schemas = APIRouter(prefix=SCHEMAS_PATH, tags=["Events"], responses=PROBLEMS)
+schemas = APIRouter(
+    prefix=SCHEMAS_PATH, tags=["Events"], responses=PROBLEMS, route_class=StrictRoute
+)
 
 LIMIT_MAX = 1_000
 RECONNECT_MS = 1_000

@@ -12,13 +12,15 @@ from pydantic import BaseModel
 from temporalio.client import Client
 
 from api.dependencies import ServicesDep
+from api.problems.handlers import MALFORMED
+from api.problems.strict_route import StrictRoute
 from eventlog.postgres import UNAVAILABLE
 from readside.engine import checkpoints, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.order_view import projection as order_view
 from readside.registry import PROJECTIONS
 
-router = APIRouter(tags=["Operations"])
+router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
 
 CHECK_SECONDS_MAX = 2
 LAG_SECONDS_MAX = 5

@@ -19,13 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import method_of, route_of
 from api.dependencies import PoolDep
+from api.problems.handlers import MALFORMED
+from api.problems.strict_route import StrictRoute
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from readside.engine.checkpoints import FRESHNESS_MS
 from readside.engine.monitoring import ProjectionMetrics, read_metrics
 from readside.registry import PROJECTIONS
 
-router = APIRouter(tags=["Operations"])
+router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
 
 QUERY_SECONDS_MAX = 5
 

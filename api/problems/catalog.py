@@ -65,7 +65,6 @@ _READ = "Read the order again, and decide on its current state."
 _CHANGE = "Change the field that `errors` points to."
 
 _SECURED = (RouteKind.SECURED,)
-_TYPED_INPUT = (RouteKind.SECURED, RouteKind.CALLBACK)
 
 # The request is invalid.
 
@@ -75,7 +74,7 @@ MALFORMED_REQUEST = ProblemType(
     "Malformed request",
     "The body, a parameter or a header does not match what this route accepts.",
     "Each entry of `errors` names one mistake and how to correct it.",
-    _TYPED_INPUT,
+    (RouteKind.ANY,),
 )
 BODY_TOO_LARGE = ProblemType(
     "body-too-large",

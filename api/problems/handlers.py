@@ -194,6 +194,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
     }
 }
+# For routes that answer with no other problem.
+MALFORMED: dict[int | str, dict[str, Any]] = {422: PROBLEMS["default"]}
 
 _TAGS = frozenset(type_of(command_type) for command_type in COMMAND_TYPES)
 
@@ -205,7 +207,5 @@ def _field_error(error: Any) -> FieldError:
     code, detail = words_for(error)
     if source == "body":
         return FieldError(pointer=json_pointer(steps), code=code, detail=detail)
-    if code == "unknown-field":
-        code, detail = "unknown-parameter", "is not a parameter of this operation"
     locator = "header" if source == "header" else "parameter"
     return FieldError.model_validate({locator: ".".join(steps), "code": code, "detail": detail})

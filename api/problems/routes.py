@@ -11,8 +11,11 @@ from pydantic import BaseModel
 from api.problems import catalog
 from api.problems.catalog import NOT_FOUND, PROBLEM_TYPES
 from api.problems.problem import Problem
+from api.problems.strict_route import StrictRoute
 
-router = APIRouter(prefix=catalog.PATH, tags=["Problems"], responses={"default": {}})
+router = APIRouter(
+    prefix=catalog.PATH, tags=["Problems"], responses={"default": {}}, route_class=StrictRoute
+)
 
 
 class ProblemType(BaseModel):

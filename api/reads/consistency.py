@@ -14,7 +14,7 @@ from api.dependencies import Services
 from api.limits.load_shedding import without_slot
 from api.problems.catalog import INVALID_CONSISTENCY_TOKEN, PROJECTION_BEHIND
 from api.problems.problem import Problem, not_issued
-from api.reads.query_params import QueryParams, reject_repeated
+from api.reads.query_params import QueryParams
 from readside.engine.checkpoints import order_progress
 
 PREFER = "`wait=N`: wait at most N seconds."
@@ -88,10 +88,8 @@ async def read_consistency(
 ) -> ReadConsistency:
     """What a request requires of a read model.
 
-    Raises a Problem for a token that is not ours or not for this caller, and for a parameter that
-    is repeated.
+    Raises a Problem for a token that is not ours or not for this caller.
     """
-    reject_repeated(request, query)
     order_id: str | None = request.path_params.get("order_id")
     required = []
     if query.consistency_token:

@@ -1,9 +1,8 @@
-"""Query parameters of reads. Unknown ones are rejected, and so are repeated ones without a list."""
+"""Query parameters of reads."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Self
@@ -15,11 +14,8 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     ValidationError,
 )
-
-from api.problems.problem import FieldError, malformed
 
 
 def _rfc_3339(value: object) -> object:
@@ -45,8 +41,6 @@ Day = Annotated[date, BeforeValidator(_rfc_3339)]
 
 class QueryParams(BaseModel):
     """The query parameters of a route, for `Annotated[..., Query()]`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     @classmethod
     def parse(cls, request: Request) -> Self:
@@ -81,17 +75,3 @@ def openapi_parameters(query: type[QueryParams], headers: Mapping[str, str]) -> 
         for name, text in headers.items()
     ]
     return {"parameters": parameters}
-
-
-def reject_repeated(request: Request, query: QueryParams) -> None:
-    """Raises a Problem for a repeated parameter that takes one value: FastAPI drops all but one."""
-    if not request.scope["query_string"]:
-        return
-    counts = Counter(name for name, _ in request.query_params.multi_items())
-    lists = {name for name, value in query if isinstance(value, list)}
-    repeated = [name for name, count in counts.items() if count > 1 and name not in lists]
-    if repeated:
-        detail = "must be given once"
-        raise malformed(
-            [FieldError(parameter=name, code="repeated", detail=detail) for name in repeated]
-        )

@@ -19,13 +19,16 @@ from api.limits.rate_limit import charge
 from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import Problem, rejected
+from api.problems.strict_route import StrictRoute
 from api.webhooks.payloads import EVENTS, CallbackData, CallbackEvent
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, CommandBatch
 
 log = logging.getLogger("orderly.api")
 
-router = APIRouter(prefix="/v1/callbacks", tags=["Callbacks"], responses=PROBLEMS)
+router = APIRouter(
+    prefix="/v1/callbacks", tags=["Callbacks"], responses=PROBLEMS, route_class=StrictRoute
+)
 
 T = TypeVar("T", bound=BaseModel)
 
