@@ -92,7 +92,10 @@ class OrderListQuery(TokenQuery):
     total_until: Annotated[Total, Field(description="minor units; less than this total")] = None
     sort: Annotated[
         Sort | None,
-        Field(description="with a minus sign: descending; default: `-opened_at`"),
+        Field(
+            description="with a minus sign: descending; default: `-opened_at`. By `updated_at` and"
+            " `total`, an order that changes moves."
+        ),
     ] = None
     cursor: Annotated[str | None, Field(description="`next` of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=100, description="orders per page")] = 25
@@ -187,7 +190,12 @@ async def list_orders(
     query: Annotated[OrderListQuery, Query()],
     prefer: PreferHeader = None,
 ) -> Response:
-    """Orders that match all filters. Follow `next`: pages neither skip nor repeat an order.
+    """Orders that match all filters.
+
+    Follow `next`: an order that stays in the list, with the same sort value, is returned exactly
+    once. By `updated_at` or `total`, an order that changes moves: onto a later page, which returns
+    it again, or onto an earlier one, so that it is skipped. By `updated_at` ascending, none is
+    skipped. By `placed_at`, only placed orders are listed.
 
     With a range, the list is sorted by the range's field; with a SKU, by the time of opening.
     """
