@@ -62,7 +62,7 @@ class OrderCommand(StrictModel):
     settles: ClassVar[Unsettled | None] = None
     """If set, the command is offered only while the order has some of these."""
     grows: ClassVar[bool] = False
-    """Whether it adds something of any size: then it leaves room for what settles the order."""
+    """Whether it adds something, time and again: then it leaves room for what settles the order."""
     client_id_field: ClassVar[str | None] = None
     """The field with the caller's id for what the command adds.
 
@@ -262,6 +262,7 @@ class CancelLines(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = UNFINISHED
+    grows = True
     client_id_field = "cancellation_id"
     tag = "Lines"
 

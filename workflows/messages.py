@@ -15,6 +15,7 @@ from orders.steps import StepResult
 
 WORKFLOW_TYPE = "OrderWorkflow"  # Part of the history of every open order.
 COMMANDS_MAX = 600
+CUSTOMER_ACTOR = "customer:"  # Begins the actor of a customer's batch.
 TYPES_NAMED_MAX = 3
 
 
@@ -35,6 +36,10 @@ class CommandBatch(BaseModel):
     """Of the HTTP request that carries it: distinguishes a first response from a replayed one."""
     request_id: str | None = None
     traceparent: str | None = None
+
+    @property
+    def is_from_customer(self) -> bool:
+        return self.actor.startswith(CUSTOMER_ACTOR)
 
     @property
     def grows(self) -> bool:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -23,7 +23,7 @@ from orders.order import Order
 from orders.rules.deadlines import Deadline, next_deadline
 from orders.rules.process import is_finished, next_steps
 from orders.steps import AnyStep, DeadlinePassed, StepFailed, StepRequest, StepResult
-from workflows import idempotency
+from workflows import capacity, idempotency
 from workflows.activity_options import (
     HEAD_OF_LOG,
     LOG_AFTER,
@@ -39,7 +39,6 @@ from workflows.command_handler import Rejected, decide_batch, preview, rejected_
 from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
 from workflows.messages import (
     LOG_BEHIND,
-    ORDER_TOO_LARGE,
     REOPENING,
     WORKFLOW_TYPE,
     CommandBatch,
@@ -50,22 +49,16 @@ from workflows.messages import (
     Snapshot,
     WorkflowInput,
 )
-from workflows.publisher import UNPUBLISHED_BYTES_MAX, Publisher, bytes_of
+from workflows.publisher import Publisher, bytes_of
 from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
-ORDER_BYTES_MAX = 500_000
-# Of an order and its unpublished events together: Temporal's limit is 2 MiB, of which results and
-# rejections take up to 330 kB. What makes the order grow stops earlier than what settles it.
-SNAPSHOT_BYTES_MAX = 1_700_000
-GROWTH_BYTES_MAX = 1_500_000
 
 M = TypeVar("M", bound=BaseModel)
 
-_ORDER = TypeAdapter(Order)
 _RESULT: Any = StepResult  # The converter accepts a union of models, although it is no class.
 
 
@@ -85,7 +78,7 @@ class OrderWorkflow:
         self.queued: list[QueuedCommands] = []  # Until the order is reopened.
         self.cancellation_alert: str | None = None
         self.history_is_long = False
-        self.order_bytes_max = len(_ORDER.dump_json(self.order))
+        self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
         self.running_steps: dict[str, asyncio.Task[None]] = {}
         self._update_web_ui()
@@ -208,22 +201,16 @@ class OrderWorkflow:
 
     def _check_capacity(self, batch: CommandBatch, events: list[Envelope], order: Order) -> None:
         """Rejects what no snapshot could hold. What settles an order has room of its own."""
-        size, waiting = self._bytes_max(events, order), self.publisher.bytes_with(events)
-        if batch.grows and size > ORDER_BYTES_MAX:
-            raise rejected_by(self.order, ORDER_TOO_LARGE, "the order is too large to grow further")
-        if batch.grows:
-            is_full = waiting > UNPUBLISHED_BYTES_MAX or size + waiting > GROWTH_BYTES_MAX
-        else:
-            is_full = size + waiting > SNAPSHOT_BYTES_MAX
-        if is_full:
-            raise rejected_by(
-                self.order, LOG_BEHIND, "too many events of the order wait for the log"
-            )
+        size, unpublished = self._bytes_max(events, order), self.publisher.bytes_with(events)
+        full = capacity.shortage(batch, order, size, unpublished)
+        if full is not None:
+            raise rejected_by(self.order, *full)
 
     def _bytes_max(self, events: list[Envelope], order: Order) -> int:
         """An upper bound of the order's size that is cheap; where it is too high, the size."""
         bound = self.order_bytes_max + bytes_of(events)
-        return bound if bound <= ORDER_BYTES_MAX else len(_ORDER.dump_json(order))
+        is_low = bound <= capacity.GOODS_BYTES_MAX
+        return bound if is_low else capacity.size_of(order)
 
     def _record(self, events: list[Envelope], order: Order, traceparent: str | None) -> None:
         """Makes a decision the state of the order; the loops act on it."""
@@ -366,7 +353,7 @@ class OrderWorkflow:
         )
         self.order, results = idempotency.from_stream(later.events, self.order)
         self.results |= results
-        self.order_bytes_max = len(_ORDER.dump_json(self.order))
+        self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
         self._update_web_ui()
 

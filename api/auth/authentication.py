@@ -26,6 +26,7 @@ from api.problems.errors import UnknownOrder
 from api.problems.problem import insufficient_scope, unauthenticated
 from api.problems.strict_route import StrictRoute
 from orders.text import CustomerId, Id
+from workflows.messages import CUSTOMER_ACTOR
 
 _ORDER_ID: TypeAdapter[str] = TypeAdapter(Id)
 _CUSTOMER_ID: TypeAdapter[str] = TypeAdapter(CustomerId)
@@ -92,7 +93,7 @@ def identity_of(token: Token) -> dict[str, str]:
         return {"actor": f"operator:{token.subject}"}
     if not _is_valid(_CUSTOMER_ID, token.subject):
         raise InvalidToken("its subject (sub) is not a customer id")
-    return {"actor": f"customer:{token.subject}", "customer_id": token.subject}
+    return {"actor": f"{CUSTOMER_ACTOR}{token.subject}", "customer_id": token.subject}
 
 
 async def _authorize(request: Request, scope: str, verifier: Verifier) -> None:

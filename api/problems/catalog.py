@@ -397,8 +397,9 @@ REJECTIONS = (
     ),
     _rejection(
         "order-too-large",
-        "The order has reached its size limit.",
-        "Open another order for what is to be added.",
+        "The order has reached the size limit for what the command adds.",
+        "Open another order for further lines; an operator has more room than a customer for "
+        "notes, returns and cancellations.",
     ),
     _rejection(
         "not-allowed-now",
@@ -450,8 +451,8 @@ REJECTIONS = (
     ),
     _rejection(
         "too-many-notes",
-        "The order has reached its limit of notes.",
-        "Keep further notes elsewhere.",
+        "The order has reached its limit of notes, which is lower for customers.",
+        "An operator can add more notes than a customer. Keep further notes elsewhere.",
     ),
     _rejection(
         "too-many-pieces",

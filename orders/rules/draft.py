@@ -15,7 +15,7 @@ from orders.rules.checks import CommandRejected, check_capacity, check_id_free, 
 
 LINES_MAX = 5_000
 DISCOUNTS_MAX = 100
-NOTES_MAX = 5_000
+NOTES_MAX = 1_000
 
 
 def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[OrderEvent] | None:

@@ -108,3 +108,20 @@ async def test_a_second_partial_refund_swallowed_as_a_duplicate(shop: Shop) -> N
     await order.wait_until_settled(payment={"refunded": 200})
     assert (await order.payment_ledger())["refunded"] == 200
     await order.assert_ledgers_agree()
+
+
+async def test_order_full_of_notes_cannot_be_shipped(shop: Shop) -> None:
+    """It can: what callers add leaves room for what the carrier reports, and for its end."""
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    notes = [{"type": "add-note", "text": "n" * 1000} for _ in range(200)]
+    while (
+        answer := await shop.http.post(f"{order.path}/commands", json={"commands": notes})
+    ).is_success:
+        order.version = answer.json()["version"]
+    assert (answer.status_code, answer.json()["code"]) == (409, "too-many-notes")
+
+    await order.ship()
+    await order.deliver()
+    await order.return_pieces("milk", 3)
+    await order.assert_ledgers_agree()
