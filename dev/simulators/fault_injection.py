@@ -22,6 +22,10 @@ PAYMENT_METHODS = {
     "pm_busy": "answers 429 with `Retry-After: 1` to the first call of each key",
     "pm_down": "answers 503 until it recovers",
     "pm_refund_down": "is approved, but refunds are answered 503 until it recovers",
+    "pm_expires": "is approved, and the first authorisation of an order ends a second later",
+    "pm_capture_reversed": "is approved; each capture is done, and declined a second later",
+    "pm_refund_fails": "is approved; each refund is accepted, and fails a second later",
+    "pm_chargeback": "is approved; each capture is done, and disputed a second later",
     "pm_callback_first": "sends the callback of each operation before the response",
 }
 SKU_PREFIXES = {

@@ -33,6 +33,7 @@ SLOW_S = 2.0
 NO_RESPONSE_S_MAX = 60.0
 CALLBACK_S_MAX = 2.0
 FLAPPING_ATTEMPTS = 2
+LATER_S = 1.0
 CONTROL = ["control"]
 
 
@@ -56,6 +57,8 @@ class ServiceResponse:
     status: int
     body: dict[str, Any]
     event: CallbackEvent | None = None
+    later: CallbackEvent | None = None
+    """A callback that contradicts the response, a second after it."""
 
 
 class RequestRejected(Exception):
@@ -97,6 +100,13 @@ class Recovery(ServiceRequest):
     order_id: str | None = None
 
 
+class Report(ServiceRequest):
+    """Any callback, of this service or of one that errs."""
+
+    type: str
+    data: dict[str, Any]
+
+
 class IdempotentService:
     """Executes the requests of one service: `payments`, `stock` or `shipping`."""
 
@@ -127,15 +137,19 @@ class IdempotentService:
                 self._store_response(db, keyed, body, response)
                 if response.event and fault is Fault.CALLBACK_FIRST:
                     message_id = self._outbox.enqueue(db, self.name, response.event)
+                if response.later:
+                    self._outbox.enqueue(db, self.name, response.later, LATER_S)
         if message_id:
             await self._outbox.wait_until_delivered(message_id, CALLBACK_S_MAX)
         if fault is Fault.NO_RESPONSE_ONCE and attempt == 1:
             await _wait_for_disconnect(keyed.request)
         return to_http(response)
 
-    def send_callback(self, db: sqlite3.Connection, event: CallbackEvent) -> None:
+    def send_callback(
+        self, db: sqlite3.Connection, event: CallbackEvent, delay_s: float = 0
+    ) -> None:
         """Enqueues a callback for what became true in this transaction."""
-        self._outbox.enqueue(db, self.name, event)
+        self._outbox.enqueue(db, self.name, event, delay_s)
 
     def add_common_routes(self, app: FastAPI) -> None:
         """Adds what all services share: error responses, and recovery from an outage."""
@@ -159,6 +173,14 @@ class IdempotentService:
             with self.store.transaction() as db:
                 row = (self.name, body.order_id or "")
                 db.execute("INSERT OR IGNORE INTO mended VALUES (?, ?)", row)
+
+        @app.post("/control/callbacks", status_code=204, tags=[*CONTROL])
+        async def report(body: Report) -> None:
+            """Sends a callback; the records stay as they are. `data` names the `order_id`."""
+            if "order_id" not in body.data:
+                raise RequestRejected("malformed", "data: order_id is missing")
+            with self.store.transaction() as db:
+                self.send_callback(db, CallbackEvent(body.type, body.data))
 
     def _count_attempt(self, db: sqlite3.Connection, key: str) -> int:
         attempts: int = db.execute(

@@ -58,14 +58,25 @@ class Outbox:
         self._secret = secret
         self._woken = asyncio.Event()
 
-    def enqueue(self, db: sqlite3.Connection, service: str, event: CallbackEvent) -> str:
-        """Stores a callback in the transaction of its effect; returns the message id."""
+    def enqueue(
+        self, db: sqlite3.Connection, service: str, event: CallbackEvent, delay_s: float = 0
+    ) -> str:
+        """Stores a callback in the transaction of its effect; returns the message id.
+
+        One that is delayed may be overtaken by those that are stored after it.
+        """
         message_id = f"msg_{secrets.token_hex(12)}"
         now = datetime.now(UTC)
         body = {"type": event.type, "timestamp": now.isoformat(), "data": event.data}
         db.execute(
             "INSERT INTO outbox (message_id, party, order_id, body, due) VALUES (?, ?, ?, ?, ?)",
-            (message_id, service, event.data["order_id"], json.dumps(body), now.timestamp()),
+            (
+                message_id,
+                service,
+                event.data["order_id"],
+                json.dumps(body),
+                now.timestamp() + delay_s,
+            ),
         )
         self._woken.set()
         return message_id
@@ -130,12 +141,14 @@ class Outbox:
 
     def _due(self) -> list[sqlite3.Row]:
         """The oldest callback of each order that was not accepted: they are sent in order."""
+        now = time.time()
         with self._store.transaction() as db:
             return db.execute(
                 "SELECT * FROM outbox WHERE due <= ? AND sequence IN"
-                " (SELECT MIN(sequence) FROM outbox WHERE NOT is_taken GROUP BY party, order_id)"
+                " (SELECT MIN(sequence) FROM outbox WHERE NOT is_taken"
+                " AND (attempts > 0 OR due <= ?) GROUP BY party, order_id)"
                 " ORDER BY due LIMIT ?",
-                (time.time(), CONCURRENT_CALLBACKS_MAX),
+                (now, now, CONCURRENT_CALLBACKS_MAX),
             ).fetchall()
 
     def _pause(self) -> float:

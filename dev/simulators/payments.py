@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
+from dev.simulators import payment_reports
 from dev.simulators.fault_injection import Fault, payment_fault
 from dev.simulators.idempotent_service import (
     CONTROL,
@@ -37,6 +38,13 @@ CREATE TABLE IF NOT EXISTS authorisations (
     captures INTEGER NOT NULL DEFAULT 0,
     refunds INTEGER NOT NULL DEFAULT 0,
     UNIQUE (order_id, authorisation_id)
+);
+CREATE TABLE IF NOT EXISTS movements (  -- captures and refunds that were not reversed
+    order_id TEXT,
+    step_id TEXT,
+    reference TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (order_id, step_id)
 );
 """
 
@@ -142,6 +150,7 @@ def create(service: IdempotentService) -> FastAPI:
                 "currencies": _sums_by(db, "currency", order_id),
             }
 
+    payment_reports.add_routes(app, service)
     return app
 
 
@@ -165,11 +174,11 @@ def _authorise(db: sqlite3.Connection, body: Authorisation) -> ServiceResponse:
     about = {"order_id": body.order_id, "authorisation_id": body.authorisation_id}
     if is_declined:
         return _declined("the card was declined", "authorisation.declined", about)
-    return ServiceResponse(
-        201,
-        Authorised(reference=reference).model_dump(),
-        CallbackEvent("authorisation.approved", about | {"reference": reference}),
-    )
+    approved = CallbackEvent("authorisation.approved", about | {"reference": reference})
+    later = None
+    if body.method == "pm_expires" and not earlier:
+        later = payment_reports.reduce(db, *name, 0)
+    return ServiceResponse(201, Authorised(reference=reference).model_dump(), approved, later)
 
 
 def _capture(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> ServiceResponse:
@@ -186,7 +195,15 @@ def _capture(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> S
         " WHERE reference = ?",
         (body.amount, reference),
     )
-    return ServiceResponse(201, {"status": "captured"}, CallbackEvent("capture.done", about))
+    _record(db, reference, body)
+    later = None
+    if row["method"] == "pm_capture_reversed":
+        later = payment_reports.reverse_capture(db, body.order_id, body.step_id, "no cover")
+    if row["method"] == "pm_chargeback":
+        key = f"chargeback-{body.step_id}"
+        later = payment_reports.dispute(db, body.order_id, key, body.amount, "fraud", "opened")
+    done = CallbackEvent("capture.done", about)
+    return ServiceResponse(201, {"status": "captured"}, done, later)
 
 
 def _void(db: sqlite3.Connection, reference: str, body: PaymentStep) -> ServiceResponse:
@@ -209,8 +226,19 @@ def _refund(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> Se
         " WHERE reference = ?",
         (body.amount, reference),
     )
+    _record(db, reference, body)
+    later = None
+    if row["method"] == "pm_refund_fails":
+        reason = "the account is closed"
+        later = payment_reports.reverse_refund(db, body.order_id, body.step_id, reason)
     about = {"order_id": body.order_id, "step_id": body.step_id}
-    return ServiceResponse(201, {"status": "refunded"}, CallbackEvent("refund.done", about))
+    done = CallbackEvent("refund.done", about)
+    return ServiceResponse(201, {"status": "refunded"}, done, later)
+
+
+def _record(db: sqlite3.Connection, reference: str, body: PaymentMovement) -> None:
+    row = (body.order_id, body.step_id, reference, body.amount)
+    db.execute("INSERT INTO movements VALUES (?, ?, ?, ?)", row)
 
 
 def _find_authorisation(db: sqlite3.Connection, reference: str, body: PaymentStep) -> sqlite3.Row:

@@ -85,6 +85,20 @@ class ShipmentConflict(BaseModel):
     lines: list[Pieces] | None = None
 
 
+class Departure(ServiceRequest):
+    """A shipment leaves, perhaps not as it was booked."""
+
+    lines: list[Pieces] | None = Field(None, description="what leaves, if not what was booked")
+    although_stopped: bool = False
+    report_after_s: float = Field(0, ge=0, le=60, description="when the scan is uploaded")
+
+
+class Revocation(ServiceRequest):
+    """A delivery that was none."""
+
+    reason: str = "it was delivered to another address"
+
+
 class DeliveryFailure(ServiceRequest):
     """A delivery that failed."""
 
@@ -122,14 +136,18 @@ def create(service: IdempotentService) -> FastAPI:
     control = "/control/shipments/{order_id}/{shipment_id}"
 
     @app.post(f"{control}/leave", status_code=204, responses=rejected, tags=[*CONTROL])
-    async def leave(order_id: str, shipment_id: str) -> None:
+    async def leave(order_id: str, shipment_id: str, body: Departure | None = None) -> None:
         """The shipment leaves; sends the callback `shipment.dispatched`."""
+        body = body or Departure()
+        old = "stopped" if body.although_stopped else "booked"
         with service.store.transaction() as db:
-            row = _change_status(db, order_id, shipment_id, "booked", "gone")
-            left = {"tracking": row["tracking"], "lines": json.loads(row["lines"])}
-            service.send_callback(
-                db, CallbackEvent("shipment.dispatched", _shipment_key(row) | left)
-            )
+            row = _change_status(db, order_id, shipment_id, old, "gone")
+            lines = json.loads(row["lines"])
+            if body.lines is not None:
+                lines = [line.model_dump() for line in body.lines]
+            left = {"tracking": row["tracking"], "lines": lines}
+            event = CallbackEvent("shipment.dispatched", _shipment_key(row) | left)
+            service.send_callback(db, event, body.report_after_s)
 
     @app.post(f"{control}/deliver", status_code=204, responses=rejected, tags=[*CONTROL])
     async def deliver(order_id: str, shipment_id: str) -> None:
@@ -146,6 +164,14 @@ def create(service: IdempotentService) -> FastAPI:
             service.send_callback(
                 db, CallbackEvent("shipment.failed", _shipment_key(row) | body.model_dump())
             )
+
+    @app.post(f"{control}/revoke-delivery", status_code=204, responses=rejected, tags=[*CONTROL])
+    async def revoke_delivery(order_id: str, shipment_id: str, body: Revocation) -> None:
+        """The shipment was not delivered after all: `shipment.delivery-revoked`."""
+        with service.store.transaction() as db:
+            row = _change_status(db, order_id, shipment_id, "delivered", "gone")
+            data = _shipment_key(row) | body.model_dump()
+            service.send_callback(db, CallbackEvent("shipment.delivery-revoked", data))
 
     @app.get("/control/books", tags=[*CONTROL])
     async def show_ledger(order_id: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:

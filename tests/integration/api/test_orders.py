@@ -101,7 +101,6 @@ async def test_allowed_commands_are_listed_with_their_schemas(http: httpx.AsyncC
     listed = (await http.get(f"{path}/commands")).json()
     assert [command["type"] for command in listed["commands"]] == [
         "add-note",
-        "resolve-discrepancy",
     ]
     note = listed["commands"][0]
     assert note["href"] == f"{path}/commands/add-note"
