@@ -76,7 +76,7 @@ ALREADY_SO = {
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("command", NEWS, ids=lambda command: type(command).__name__)
-def test_an_order_allows_what_it_says_and_nothing_else(
+def test_order_accepts_the_commands_of_its_status_only(
     status: Status, command: OrderCommand
 ) -> None:
     order = SCENES[status].order
@@ -102,7 +102,7 @@ def admitted_in(status: Status) -> list[str]:
     return sorted(type_of(kind) for kind in COMMAND_TYPES if status in kind.allowed_in)
 
 
-def test_what_is_allowed_is_what_the_table_says() -> None:
+def test_allowed_commands_by_status() -> None:
     writing = ["add-note", "set-shipping-address", "set-billing-address"]
     assert {status: admitted_in(status) for status in Status} == {
         status: sorted(commands)
@@ -134,7 +134,7 @@ def test_what_is_allowed_is_what_the_table_says() -> None:
     }
 
 
-def test_customers_may_send_exactly_these_commands() -> None:
+def test_commands_for_customers() -> None:
     """Prices are the shop's; so are quantities in a draft, as discount and tax are for all of it.
 
     A confirmed delivery opens the return window, a failed one refunds: both are the shop's, too.
@@ -145,14 +145,14 @@ def test_customers_may_send_exactly_these_commands() -> None:
     }
 
 
-def test_an_answer_is_allowed_only_while_it_is_waited_for() -> None:
+def test_decision_is_offered_only_while_it_is_awaited() -> None:
     assert "accept-shortfall" in allowed_commands(a_short_order.order)
     assert "retry-payment" not in allowed_commands(a_short_order.order)
     assert "retry-payment" in allowed_commands(a_declined_order.order)
     assert "accept-shortfall" not in allowed_commands(a_declined_order.order)
 
 
-def test_an_order_from_before_there_was_fulfilment_goes_on_as_it_began() -> None:
+def test_order_without_a_policy_has_no_fulfilment() -> None:
     draft = given_events(opened, bagels_added, tuna_added)
     for past, allowed in (
         (draft, set(admitted_in(Status.DRAFT)) - {"resolve-discrepancy"}),
@@ -216,7 +216,7 @@ def settling(type_: str, order: Order) -> list[OrderCommand]:
             return [c.ResolveDiscrepancy(discrepancy_id=key, reason="settled") for key in keys]
 
 
-def test_nothing_is_forgotten() -> None:
+def test_every_command_event_and_status_is_covered() -> None:
     assert {type(command) for command in NEWS} == set(COMMAND_TYPES)
     own = {
         kind for kind in OrderCommand.__subclasses__() if kind.__module__ == OrderCommand.__module__

@@ -49,7 +49,7 @@ def amend(*changes: c.Change, amendment_id: str = "call") -> c.AmendOrder:
 one_bagel = amend(c.ChangeLine(line_id="bagels", quantity=1))
 
 
-def test_a_new_line_is_reserved_paid_for_and_sent() -> None:
+def test_added_line_is_reserved_authorised_and_shipped() -> None:
     more = amend(MILK)
     a_booked_order.when(more).then(
         e.OrderAmended(
@@ -80,7 +80,7 @@ def test_a_new_line_is_reserved_paid_for_and_sent() -> None:
     ]
 
 
-def test_fewer_pieces_shrink_their_shipment_and_the_stock_that_is_held() -> None:
+def test_smaller_quantity_shrinks_shipment_and_reserved_stock() -> None:
     a_booked_order.when(one_bagel).then(
         e.OrderAmended(
             amendment_id="call",
@@ -96,7 +96,7 @@ def test_fewer_pieces_shrink_their_shipment_and_the_stock_that_is_held() -> None
     assert order.total == 179 - 29 + 7 + 20 + 44
 
 
-def test_a_line_that_is_removed_is_called_off() -> None:
+def test_removed_line_is_cancelled() -> None:
     removed = amend(c.RemoveLine(line_id="bagels"))
     a_booked_order.when(removed).then(
         e.OrderAmended(
@@ -111,7 +111,7 @@ def test_a_line_that_is_removed_is_called_off() -> None:
     assert a_booked_order.having(all_of_it).settled().order.status is Status.CANCELLED
 
 
-def test_what_was_captured_too_much_goes_back_and_what_is_missing_is_captured() -> None:
+def test_amendment_refunds_or_captures_the_difference() -> None:
     cheaper = amend(
         c.ChangeLine(line_id="bagels", unit_price=100), c.ChangeShippingCharge(amount=0)
     )
@@ -122,14 +122,14 @@ def test_what_was_captured_too_much_goes_back_and_what_is_missing_is_captured() 
     assert ledger.captured(order.order) == 400 + 1_000
 
 
-def test_an_order_that_waits_for_an_answer_tries_again_after_an_amendment() -> None:
+def test_amendment_ends_the_wait_for_a_decision() -> None:
     without_tuna = amend(c.RemoveLine(line_id="tuna"))
     assert a_short_order.having(without_tuna).settled().order.status is Status.CONFIRMED
     asked_again = a_declined_order.having(without_tuna).order
     assert [step.type for step in asked_again.steps.values()] == ["release", "authorise"]
 
 
-def test_a_difference_that_is_declined_stops_nothing_that_is_on_its_way() -> None:
+def test_declined_increment_stops_no_shipment() -> None:
     dearer = a_booked_order.having(amend(c.ChangeLine(line_id="tuna", unit_price=500)))
     refused = PaymentRefused(step_id="authorise-19", reason="no funds")
     waiting = dearer.having(refused)
@@ -141,7 +141,7 @@ def test_a_difference_that_is_declined_stops_nothing_that_is_on_its_way() -> Non
     assert waiting.having(back).order.status is Status.CONFIRMED
 
 
-def test_a_difference_that_is_not_needed_any_more_may_be_declined() -> None:
+def test_decline_of_an_unneeded_increment_has_no_effect() -> None:
     dearer = a_booked_order.having(amend(c.ChangeLine(line_id="tuna", unit_price=500)))
     back = amend(c.ChangeLine(line_id="tuna", unit_price=100), amendment_id="no")
     refused = PaymentRefused(step_id="authorise-19", reason="no funds")
@@ -149,7 +149,7 @@ def test_a_difference_that_is_not_needed_any_more_may_be_declined() -> None:
 
 
 @pytest.mark.parametrize("change", [one_bagel, amend(c.RemoveLine(line_id="bagels"))])
-def test_what_had_left_before_the_amendment_comes_back_into_the_order(
+def test_pieces_shipped_before_an_amendment_are_added_again(
     change: c.AmendOrder,
 ) -> None:
     gone = ShipmentDeparted(
@@ -162,7 +162,7 @@ def test_what_had_left_before_the_amendment_comes_back_into_the_order(
     assert ledger.net_captured(order) == 380
 
 
-def test_what_has_left_cannot_be_taken_away() -> None:
+def test_shipped_pieces_cannot_be_removed() -> None:
     a_half_sent_order.when(one_bagel).then_rejected(
         "2 pieces of line bagels have left or are cancelled already",
         code="already-shipped",
@@ -173,7 +173,7 @@ def test_what_has_left_cannot_be_taken_away() -> None:
     )
 
 
-def test_an_amendment_keeps_the_rules_of_a_draft(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_amendment_obeys_the_rules_of_a_draft(monkeypatch: pytest.MonkeyPatch) -> None:
     a_booked_order.when(amend(but(MILK, discount=301))).then_rejected(
         "the discount makes the line -0.01 USD; it cannot be negative",
         code="discount-exceeds-price",
@@ -205,13 +205,13 @@ def test_an_amendment_keeps_the_rules_of_a_draft(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("order", [a_draft, a_held_order, a_completed_order])
-def test_only_an_order_that_is_going_on_can_be_amended(order: Given) -> None:
+def test_only_active_order_can_be_amended(order: Given) -> None:
     order.when(one_bagel).then_rejected(
         f"amend-order: the order is {order.order.status}", code="not-allowed-now"
     )
 
 
-def test_an_amendment_happens_once_under_its_id() -> None:
+def test_repeated_amendment_changes_nothing() -> None:
     once = a_booked_order.having(one_bagel)
     once.when(one_bagel).then()
     once.settled().having(bagels_leave).when(one_bagel).then()
@@ -220,7 +220,7 @@ def test_an_amendment_happens_once_under_its_id() -> None:
     )
 
 
-def test_an_amendment_that_changes_nothing_is_no_event() -> None:
+def test_amendment_without_a_change_causes_no_event() -> None:
     a_booked_order.when(
         amend(
             c.ChangeLine(line_id="bagels", quantity=2, unit_price=179),
@@ -230,7 +230,7 @@ def test_an_amendment_that_changes_nothing_is_no_event() -> None:
     a_placed_order.when(amend(c.ChangeLine(line_id="bagels"))).then()
 
 
-def test_new_lines_without_an_id_are_named_after_the_amendment() -> None:
+def test_ids_of_new_lines_derive_from_the_amendment() -> None:
     unnamed = c.AddLine(sku="995242", title="MILK", quantity=1, unit_price=150)
     asked = c.AmendOrder(changes=[unnamed, MILK, unnamed]).with_generated_ids("key-1")
     assert isinstance(asked, c.AmendOrder)
@@ -238,7 +238,7 @@ def test_new_lines_without_an_id_are_named_after_the_amendment() -> None:
     assert (asked.amendment_id, ids) == ("key-1", ["key-1.0", "milk", "key-1.2"])
 
 
-def test_pieces_called_off_and_amended_away_come_back_only_as_far_as_they_left() -> None:
+def test_cancelled_and_amended_pieces_are_added_again_only_if_shipped() -> None:
     off = c.CancelLines(cancellation_id="diet", lines=bagels(1))
     more = amend(c.ChangeLine(line_id="bagels", quantity=4))
     gone = ShipmentDeparted(

@@ -31,14 +31,14 @@ from tests.support.order_fixtures import (
 )
 
 
-def test_a_duplicate_order_on_a_retried_create() -> None:
+def test_duplicate_order_on_a_retried_create() -> None:
     """The create is sent again, at once and after the order went on: it is the same order."""
     given().having(open_with_policy).when(open_with_policy).then()
     for scene in (a_draft, a_booked_order, a_delivered_order):
         scene.when(open_with_policy).then()
 
 
-def test_an_order_confirmed_and_refunded_at_once_because_callback_and_request_raced() -> None:
+def test_order_confirmed_and_refunded_at_once_because_callback_and_request_raced() -> None:
     """The same approval comes twice, over both ways; and a refusal that was overtaken by it."""
     again = PaymentApproved(step_id="authorise-9", reference="visa-by-callback")
     a_confirmed_order.when(approved).then()
@@ -66,7 +66,7 @@ def test_over_capture_by_two_partial_captures() -> None:
     assert ledger.captured(both_leave.settled().order) == ledger.authorised(both_leave.order) == 400
 
 
-def test_a_second_partial_refund_swallowed_as_a_duplicate() -> None:
+def test_second_partial_refund_swallowed_as_a_duplicate() -> None:
     """Two refunds of the same amount, for the same reason, are two if their ids are."""
     first = c.RefundPayment(refund_id="first", amount=50, reason="late")
     second = but(first, refund_id="second")
@@ -76,7 +76,7 @@ def test_a_second_partial_refund_swallowed_as_a_duplicate() -> None:
     assert ledger.refunded(order.settled().order) == 100
 
 
-def test_a_refund_refused_over_a_rounding_difference() -> None:
+def test_refund_rejected_over_a_rounding_difference() -> None:
     """Three pieces for 1.00 USD, returned one by one, come to 1.00 USD: no cent is missing."""
     pins = c.AddItemToOrder(
         line_id="pins", sku="9", title="PINS", quantity=3, unit_price=34, discount=2
@@ -99,7 +99,7 @@ def test_a_refund_refused_over_a_rounding_difference() -> None:
     assert ledger.net_captured(back.order) == 0
 
 
-def test_a_refund_of_money_never_captured_after_an_edit() -> None:
+def test_refund_of_money_never_captured_after_an_edit() -> None:
     """The order becomes cheaper before anything was captured: there is nothing to give back."""
     cheaper = c.AmendOrder(
         amendment_id="a", changes=[c.ChangeLine(line_id="bagels", unit_price=100)]
@@ -115,7 +115,7 @@ def test_a_refund_of_money_never_captured_after_an_edit() -> None:
     assert [s.amount for s in captured.order.steps.values() if isinstance(s, o.Refund)] == [158]
 
 
-def test_a_cancelled_order_whose_stock_stays_reserved() -> None:
+def test_cancelled_order_whose_stock_stays_reserved() -> None:
     """Not even stock that was reserved while, or after, the order was called off."""
     for scene in (
         a_placed_order.having(cancel),
@@ -129,7 +129,7 @@ def test_a_cancelled_order_whose_stock_stays_reserved() -> None:
         assert not any(line.reserved for line in scene.settled().order.lines.values())
 
 
-def test_a_shipment_failed_but_the_charge_kept() -> None:
+def test_shipment_failed_but_the_charge_kept() -> None:
     lost = c.ReportDeliveryFailure(shipment_id=BAGELS)
     order = a_sent_order.having(lost).settled().order
     assert ledger.refunded(order) == 336

@@ -40,27 +40,27 @@ def money(scene: Given) -> tuple[int, int, int, int]:
     )
 
 
-def test_money_is_due_when_goods_leave_and_shipping_with_the_first_of_them() -> None:
+def test_goods_are_due_when_shipped_and_shipping_with_the_first() -> None:
     assert money(a_placed_order) == (0, 400, 0, 0)
     assert money(a_booked_order) == (0, 400, 0, 400)
     assert money(a_half_sent_order) == (380, 400, 380, 20)
     assert money(a_sent_order) == (400, 400, 400, 0)
 
 
-def test_what_was_asked_for_is_claimed_before_anybody_has_answered() -> None:
+def test_requested_amounts_are_claimed_before_their_results() -> None:
     asked = a_booked_order.having(bagels_leave)
     assert money(asked) == (380, 400, 380, 20)
     assert ledger.captured(asked.order) == 0
     assert ledger.to_capture(asked.order) == 20
 
 
-def test_of_an_order_that_is_called_off_nothing_is_due() -> None:
+def test_nothing_is_due_for_a_cancelled_order() -> None:
     assert money(a_cancelling_order) == (0, 0, 0, 400)
     assert money(a_cancelled_order) == (0, 0, 0, 0)
     assert ledger.voided(a_cancelled_order.order) == 400
 
 
-def test_of_a_partly_captured_promise_only_the_rest_is_voided() -> None:
+def test_uncaptured_part_of_an_authorisation_is_voided() -> None:
     no_tuna = c.CancelLines(
         cancellation_id="diet", lines=[c.LineQuantity(line_id="tuna", quantity=1)]
     )
@@ -69,7 +69,7 @@ def test_of_a_partly_captured_promise_only_the_rest_is_voided() -> None:
     assert (ledger.captured(order), ledger.voided(order)) == (380, 20)
 
 
-def test_shipping_is_paid_for_as_long_as_anything_is_sent() -> None:
+def test_shipping_is_due_while_any_piece_is_shipped() -> None:
     lost = c.ReportDeliveryFailure(shipment_id=BAGELS)
     assert money(a_sent_order.having(lost)) == (64, 64, 64, 0)
     returned = a_return_agreed.having(
@@ -78,7 +78,7 @@ def test_shipping_is_paid_for_as_long_as_anything_is_sent() -> None:
     assert money(returned) == (232, 232, 232, 0)
 
 
-def test_goodwill_lowers_what_is_due_but_never_below_nothing() -> None:
+def test_goodwill_lowers_the_due_amount_to_zero_at_most() -> None:
     kind = a_delivered_order.having(c.RefundPayment(refund_id="sorry", amount=400))
     assert money(kind) == (0, 0, 0, 0)
     all_back = kind.settled().having(
@@ -90,7 +90,7 @@ def test_goodwill_lowers_what_is_due_but_never_below_nothing() -> None:
     assert ledger.refundable(all_back.order) == 0
 
 
-def test_a_discount_on_the_whole_order_is_shared_by_its_lines_when_it_is_placed() -> None:
+def test_placing_fixes_the_discount_shares_of_lines() -> None:
     """1.00 USD off 3.56 USD: 0.94 off the bagels, 0.06 off the tuna."""
     order = a_draft.having(c.ApplyDiscount(discount_id="welcome", amount=100), c.PlaceOrder()).order
     assert order.discount_shares() == {"bagels": 94, "tuna": 6}
@@ -114,9 +114,7 @@ LINES = st.builds(
 
 
 @over(LINES, st.data())
-def test_the_pieces_of_a_line_cost_exactly_the_line_however_it_is_split(
-    line: Line, data: st.DataObject
-) -> None:
+def test_prices_of_pieces_sum_to_the_line(line: Line, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, line.quantity), max_size=6)))
     marks = [0, *cuts, line.quantity]
     parts = [line.price_of(b) - line.price_of(a) for a, b in pairwise(marks)]
@@ -128,9 +126,7 @@ def test_the_pieces_of_a_line_cost_exactly_the_line_however_it_is_split(
 
 
 @over(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(1, 999))
-def test_the_refunds_of_one_piece_at_a_time_come_to_all_that_was_paid(
-    quantities: list[int], price: int
-) -> None:
+def test_refunds_of_single_pieces_sum_to_the_paid_amount(quantities: list[int], price: int) -> None:
     opened = c.OpenOrder(customer_id="900", currency="USD", policy=Policy())
     items = [
         c.AddItemToOrder(

@@ -37,7 +37,7 @@ one_bagel_off = but(two_bagels_off, lines=bagels(1))
 # PlaceOrder
 
 
-def test_placing_an_order_asks_for_its_stock() -> None:
+def test_placed_order_requests_its_stock() -> None:
     a_draft.when(place).then(
         e.OrderPlaced(total=400, payment_method="pm_visa"),
         e.StockRequested(
@@ -50,7 +50,7 @@ def test_placing_an_order_asks_for_its_stock() -> None:
     )
 
 
-def test_an_order_that_has_ended_cannot_be_placed() -> None:
+def test_ended_order_cannot_be_placed() -> None:
     a_cancelled_order.when(place).then_rejected(
         "place-order: the order is cancelled", code="not-allowed-now"
     )
@@ -59,7 +59,7 @@ def test_an_order_that_has_ended_cannot_be_placed() -> None:
 @pytest.mark.parametrize(
     "order", [a_placed_order, a_declined_order, a_confirmed_order, a_held_order, a_completed_order]
 )
-def test_placing_again_changes_nothing_however_far_the_order_has_come(order: Given) -> None:
+def test_repeated_place_order_changes_nothing_in_any_status(order: Given) -> None:
     order.when(place).then()
     order.when(c.PlaceOrder()).then()
     order.when(c.PlaceOrder(payment_method="pm_other")).then_rejected(
@@ -70,7 +70,7 @@ def test_placing_again_changes_nothing_however_far_the_order_has_come(order: Giv
 # HoldOrder
 
 
-def test_a_held_order_hears_answers_but_does_nothing_upon_them() -> None:
+def test_held_order_applies_results_and_requests_nothing() -> None:
     a_placed_order.when(hold).then(e.OrderHeld(reason="the address looks odd"))
     held = a_placed_order.having(hold).settled().order
     assert held.status is Status.ON_HOLD
@@ -79,20 +79,20 @@ def test_a_held_order_hears_answers_but_does_nothing_upon_them() -> None:
 
 
 @pytest.mark.parametrize("order", [a_draft, a_cancelling_order, a_cancelled_order])
-def test_there_is_nothing_to_hold_before_an_order_is_placed_or_when_it_ends(order: Given) -> None:
+def test_only_active_order_can_be_held(order: Given) -> None:
     order.when(hold).then_rejected(
         f"hold-order: the order is {order.order.status}", code="not-allowed-now"
     )
 
 
-def test_holding_twice_changes_nothing() -> None:
+def test_repeated_hold_changes_nothing() -> None:
     a_held_order.when(hold).then()
 
 
 # ReleaseOrder
 
 
-def test_a_released_order_goes_on_where_it_was() -> None:
+def test_released_order_continues() -> None:
     a_held_order.when(c.ReleaseOrder()).then(e.OrderReleased())
     reserved_meanwhile = a_placed_order.having(hold).settled()
     reserved_meanwhile.when(c.ReleaseOrder()).then(
@@ -101,7 +101,7 @@ def test_a_released_order_goes_on_where_it_was() -> None:
     )
 
 
-def test_a_draft_cannot_be_released() -> None:
+def test_draft_cannot_be_released() -> None:
     a_draft.when(c.ReleaseOrder()).then_rejected(
         "release-order: the order is draft", code="not-allowed-now"
     )
@@ -110,14 +110,14 @@ def test_a_draft_cannot_be_released() -> None:
 @pytest.mark.parametrize(
     "order", [a_held_order, a_placed_order.having(hold), a_held_order.having(two_bagels_off)]
 )
-def test_releasing_twice_changes_nothing(order: Given) -> None:
+def test_repeated_release_changes_nothing(order: Given) -> None:
     order.having(c.ReleaseOrder()).when(c.ReleaseOrder()).then()
 
 
 # CancelOrder
 
 
-def test_a_confirmed_order_is_called_off_in_order_shipments_money_stock() -> None:
+def test_cancellation_stops_shipments_then_money_then_stock() -> None:
     a_booked_order.when(cancel).then(
         e.OrderCancellationRequested(reason="bought elsewhere"),
         e.ShipmentStopRequested(shipment_id=BAGELS, step_id="stop-19"),
@@ -134,7 +134,7 @@ def test_a_confirmed_order_is_called_off_in_order_shipments_money_stock() -> Non
     ]
 
 
-def test_a_placed_order_waits_for_the_stock_it_asked_for_so_that_it_can_give_it_back() -> None:
+def test_cancellation_awaits_the_requested_stock_to_release_it() -> None:
     a_placed_order.when(cancel).then(e.OrderCancellationRequested(reason="bought elsewhere"))
     assert a_placed_order.having(cancel).told_yes() == [
         e.StockReserved,
@@ -144,11 +144,11 @@ def test_a_placed_order_waits_for_the_stock_it_asked_for_so_that_it_can_give_it_
     ]
 
 
-def test_a_draft_is_called_off_at_once() -> None:
+def test_draft_is_cancelled_at_once() -> None:
     a_draft.when(cancel).then(e.OrderCancelled(reason="bought elsewhere"))
 
 
-def test_what_has_left_cannot_be_called_off_with_the_whole_order() -> None:
+def test_order_with_shipped_pieces_cannot_be_cancelled() -> None:
     a_half_sent_order.when(cancel).then_rejected(
         "pieces have left already; cancel the others with cancel-lines", code="already-shipped"
     )
@@ -157,7 +157,7 @@ def test_what_has_left_cannot_be_called_off_with_the_whole_order() -> None:
     )
 
 
-def test_cancelling_twice_changes_nothing() -> None:
+def test_repeated_cancel_order_changes_nothing() -> None:
     a_cancelling_order.when(cancel).then()
     a_cancelled_order.when(c.CancelOrder(reason="for another reason")).then()
 
@@ -165,7 +165,7 @@ def test_cancelling_twice_changes_nothing() -> None:
 # CancelLines
 
 
-def test_pieces_that_have_not_left_can_be_called_off() -> None:
+def test_unshipped_pieces_are_cancelled() -> None:
     a_booked_order.when(two_bagels_off).then(
         e.LinesCancelled(
             cancellation_id="diet",
@@ -181,7 +181,7 @@ def test_pieces_that_have_not_left_can_be_called_off() -> None:
     assert not settled.lines["bagels"].reserved
 
 
-def test_a_shipment_of_which_pieces_are_called_off_is_booked_anew() -> None:
+def test_shipment_with_cancelled_pieces_is_booked_again() -> None:
     a_booked_order.when(one_bagel_off).then(
         e.LinesCancelled(
             cancellation_id="diet",
@@ -194,7 +194,7 @@ def test_a_shipment_of_which_pieces_are_called_off_is_booked_anew() -> None:
     )
 
 
-def test_no_more_pieces_can_be_called_off_than_are_still_to_leave() -> None:
+def test_only_unshipped_pieces_can_be_cancelled() -> None:
     a_booked_order.when(but(two_bagels_off, lines=[*bagels(2), *bagels(1)])).then_rejected(
         "line bagels has 2 pieces that have not left, not 3", code="too-many-pieces", field="lines"
     )
@@ -206,7 +206,7 @@ def test_no_more_pieces_can_be_called_off_than_are_still_to_leave() -> None:
     ).then_rejected("the order has no line milk", code="unknown-id", field="line_id")
 
 
-def test_calling_off_the_same_pieces_under_the_same_id_changes_nothing_more() -> None:
+def test_repeated_cancel_lines_changes_nothing() -> None:
     once = a_booked_order.having(one_bagel_off)
     once.when(one_bagel_off).then()
     once.when(two_bagels_off).then_rejected(
@@ -219,20 +219,20 @@ def test_calling_off_the_same_pieces_under_the_same_id_changes_nothing_more() ->
 # AcceptShortfall
 
 
-def test_a_customer_can_take_what_there_is() -> None:
+def test_accepted_shortfall_cancels_the_missing_pieces() -> None:
     a_short_order.when(c.AcceptShortfall()).then(
         e.ShortfallAccepted(lines=[LineCount(line_id="tuna", quantity=1)]),
         e.AuthorisationRequested(step_id="authorise-11", amount=380, method="pm_visa"),
     )
 
 
-def test_where_nothing_is_there_taking_what_there_is_cancels_the_order() -> None:
+def test_accepted_shortfall_of_all_pieces_cancels_the_order() -> None:
     nothing = a_placed_order.having(but(all_held, held=[]))
     ended = nothing.having(c.AcceptShortfall()).settled()
     assert ended.order.status is Status.CANCELLED
 
 
-def test_there_must_be_a_shortfall_to_accept() -> None:
+def test_only_a_shortfall_can_be_accepted() -> None:
     a_declined_order.when(c.AcceptShortfall()).then_rejected(
         "the order has no shortfall to accept", code="no-shortfall"
     )
@@ -241,7 +241,7 @@ def test_there_must_be_a_shortfall_to_accept() -> None:
     )
 
 
-def test_accepting_a_shortfall_twice_changes_nothing() -> None:
+def test_repeated_accept_shortfall_changes_nothing() -> None:
     accepted = a_short_order.having(c.AcceptShortfall())
     accepted.when(c.AcceptShortfall()).then()
     accepted.settled().when(c.AcceptShortfall()).then()

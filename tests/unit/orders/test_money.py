@@ -26,7 +26,7 @@ WEIGHTS = st.lists(st.integers(0, 9) | st.integers(0, TOTAL_MAX), min_size=1, ma
 
 
 @given(AMOUNTS, WEIGHTS)
-def test_the_parts_sum_to_the_whole(amount: int, weights: list[int]) -> None:
+def test_allocated_parts_sum_to_the_whole(amount: int, weights: list[int]) -> None:
     parts = allocate(amount, weights)
     assert len(parts) == len(weights)
     assert sum(parts) == amount
@@ -34,7 +34,7 @@ def test_the_parts_sum_to_the_whole(amount: int, weights: list[int]) -> None:
 
 
 @given(AMOUNTS, WEIGHTS.filter(any))
-def test_the_largest_remainders_get_what_is_left_the_earlier_first(
+def test_largest_remainders_get_the_rest_earlier_ones_first(
     amount: int, weights: list[int]
 ) -> None:
     exact = [Fraction(amount * weight, sum(weights)) for weight in weights]
@@ -60,13 +60,13 @@ def test_the_largest_remainders_get_what_is_left_the_earlier_first(
         (TOTAL_MAX, [1, 1, 9], [818836295885545, 818836295885544, 7369526662969902]),
     ],
 )
-def test_an_amount_is_split_in_proportion(
+def test_amount_is_allocated_in_proportion(
     amount: int, weights: list[int], parts: list[int]
 ) -> None:
     assert allocate(amount, weights) == parts
 
 
-def test_an_amount_cannot_be_split_over_nothing() -> None:
+def test_amount_cannot_be_allocated_over_zero_weights() -> None:
     with pytest.raises(ValueError, match="at least one weight"):
         allocate(1, [])
 
@@ -86,12 +86,12 @@ def test_an_amount_cannot_be_split_over_nothing() -> None:
         (7, "BHD", "0.007 BHD"),
     ],
 )
-def test_an_amount_reads_as_people_write_it(amount: int, currency: str, text: str) -> None:
+def test_amount_is_formatted_in_its_currency(amount: int, currency: str, text: str) -> None:
     assert format_amount(amount, currency) == text
 
 
 @given(st.integers(-TOTAL_MAX, TOTAL_MAX), st.sampled_from(sorted(CURRENCIES)))
-def test_no_digit_is_lost_in_writing(amount: int, currency: str) -> None:
+def test_formatted_amount_keeps_every_digit(amount: int, currency: str) -> None:
     number, _, code = format_amount(amount, currency).partition(" ")
     assert (int(number.replace(",", "").replace(".", "")), code) == (amount, currency)
 
@@ -100,38 +100,38 @@ _CURRENCY: TypeAdapter[str] = TypeAdapter(Currency)
 
 
 @pytest.mark.parametrize("code", ["USD", "EUR", "JPY", "KWD", "CHF", "ZWG"])
-def test_a_currency_is_known_by_its_code(code: str) -> None:
+def test_currency_is_validated_by_its_code(code: str) -> None:
     assert _CURRENCY.validate_python(code) == code
 
 
 @pytest.mark.parametrize("code", ["", "usd", "US", "USDT", "USD\n", "$", "XXX", "XAU", "DEM", 840])
-def test_what_is_no_currency_is_refused(code: object) -> None:
+def test_invalid_currency_is_rejected(code: object) -> None:
     with pytest.raises(ValidationError):
         _CURRENCY.validate_python(code)
 
 
 @pytest.mark.parametrize("field", ["unit_price", "discount", "tax"])
 @pytest.mark.parametrize("amount", [-1, AMOUNT_MAX + 1, 1.0, "1", True, None])
-def test_an_amount_is_a_whole_number_within_limits(field: str, amount: object) -> None:
+def test_amount_is_an_integer_within_limits(field: str, amount: object) -> None:
     assert but(add_bagels, **{field: AMOUNT_MAX, "quantity": QUANTITY_MAX})
     with pytest.raises(ValidationError, match=field):
         but(add_bagels, **{field: amount})
 
 
 @pytest.mark.parametrize("quantity", [0, -1, QUANTITY_MAX + 1, 1.0, "1", True])
-def test_a_quantity_is_a_whole_number_above_zero(quantity: object) -> None:
+def test_quantity_is_a_positive_integer(quantity: object) -> None:
     with pytest.raises(ValidationError, match="quantity"):
         but(add_bagels, quantity=quantity)
 
 
-def test_a_discount_of_nothing_is_none() -> None:
+def test_discount_of_zero_is_rejected() -> None:
     assert but(add_bagels, discount=0)
     with pytest.raises(ValidationError, match="amount"):
         but(apply_welcome, amount=0)
 
 
 @pytest.mark.parametrize("command", [AddItemToOrder, ApplyDiscount])
-def test_a_command_takes_no_unknown_field(
+def test_unknown_field_of_a_command_is_rejected(
     command: type[AddItemToOrder] | type[ApplyDiscount],
 ) -> None:
     example = add_bagels if command is AddItemToOrder else apply_welcome

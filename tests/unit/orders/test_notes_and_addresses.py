@@ -47,21 +47,21 @@ bill_oak_street = c.SetBillingAddress(address="sealed.2-OAK-STREET")
 
 
 @pytest.mark.parametrize("past", [(), (bagels_added, placed), (cancelled,)])
-def test_a_note_can_be_added_whatever_the_status(past: tuple[OrderEvent, ...]) -> None:
+def test_note_can_be_added_in_any_status(past: tuple[OrderEvent, ...]) -> None:
     given(opened, *past).when(add_note).then(note_added)
 
 
-def test_a_note_cannot_be_added_to_an_order_that_nobody_opened() -> None:
+def test_note_cannot_be_added_to_a_new_order() -> None:
     given().when(add_note).then_rejected("add-note: the order is new", code="not-allowed-now")
 
 
-def test_another_note_cannot_take_the_id_of_one() -> None:
+def test_note_id_cannot_be_used_for_another_note() -> None:
     given(opened, note_added).when(AddNote(note_id="bell", text="It rings.")).then_rejected(
         "bell already exists, with other content", code="id-already-used", field="note_id"
     )
 
 
-def test_an_order_has_room_for_so_many_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_notes_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafting, "NOTES_MAX", 1)
     given(opened).when(add_note).then(note_added)
     given(opened, note_added).when(AddNote(note_id="more", text="Ring twice.")).then_rejected(
@@ -69,11 +69,11 @@ def test_an_order_has_room_for_so_many_notes(monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
-def test_adding_a_note_twice_changes_nothing() -> None:
+def test_repeated_note_changes_nothing() -> None:
     given(opened, note_added).when(add_note).then()
 
 
-def test_state_holds_no_text_that_no_rule_needs() -> None:
+def test_state_holds_only_texts_that_rules_need() -> None:
     """The state travels in each snapshot; texts are in the log and in the read model."""
     words = "a text of a caller"
     order = a_delivered_order.having(
@@ -87,7 +87,7 @@ def test_state_holds_no_text_that_no_rule_needs() -> None:
         assert words not in TypeAdapter(Order).dump_json(scene.order).decode()
 
 
-def test_discount_with_another_reason_cannot_take_the_id_of_one() -> None:
+def test_discount_id_cannot_be_used_with_another_reason() -> None:
     discount = c.ApplyDiscount(discount_id="monday", amount=1, reason="a slow day")
     scene = a_draft.having(discount)
     scene.when(discount).then()
@@ -99,13 +99,13 @@ def test_discount_with_another_reason_cannot_take_the_id_of_one() -> None:
 # SetShippingCharge
 
 
-def test_shipping_has_its_price() -> None:
+def test_shipping_charge_is_part_of_the_total() -> None:
     a_draft.when(express).then(e.ShippingChargeSet(amount=990))
     assert a_draft.having(express).order.total == 336 + 20 + 990
     given(opened).when(express).then(e.ShippingChargeSet(amount=990))
 
 
-def test_the_price_of_shipping_is_fixed_when_the_order_is_placed() -> None:
+def test_shipping_charge_of_a_placed_order_cannot_be_set() -> None:
     a_placed_order.when(express).then_rejected(
         "set-shipping-charge: the order is placed", code="not-allowed-now"
     )
@@ -114,7 +114,7 @@ def test_the_price_of_shipping_is_fixed_when_the_order_is_placed() -> None:
     )
 
 
-def test_the_price_of_shipping_is_in_the_currency_of_the_order_and_counts_for_its_limit() -> None:
+def test_shipping_charge_has_the_currency_and_counts_for_the_limit() -> None:
     a_draft.when(but(express, currency="JPY")).then_rejected(
         "the order is in USD, not JPY", code="currency-mismatch", field="currency"
     )
@@ -131,7 +131,7 @@ def test_the_price_of_shipping_is_in_the_currency_of_the_order_and_counts_for_it
     )
 
 
-def test_setting_the_price_of_shipping_twice_changes_nothing() -> None:
+def test_repeated_shipping_charge_changes_nothing() -> None:
     a_draft.having(express).when(express).then()
     given(opened).when(c.SetShippingCharge(amount=0)).then()
 
@@ -143,7 +143,7 @@ OVER = [a_cancelling_order, a_cancelled_order, a_completed_order, an_expired_ord
 
 
 @pytest.mark.parametrize("order", ONGOING)
-def test_addresses_can_be_set_while_an_order_goes_on(order: Given) -> None:
+def test_addresses_can_be_set_in_an_unfinished_order(order: Given) -> None:
     order.when(oak_street).then(e.ShippingAddressSet(address="sealed.2-OAK-STREET"))
     order.when(bill_oak_street).then(e.BillingAddressSet(address="sealed.2-OAK-STREET"))
 
@@ -157,7 +157,7 @@ def test_shipping_address_comes_too_late_once_all_pieces_have_left() -> None:
     )
 
 
-def test_what_is_booked_already_is_booked_anew_with_a_new_address() -> None:
+def test_booked_shipment_is_booked_again_for_a_new_address() -> None:
     a_booked_order.when(oak_street).then(
         e.ShippingAddressSet(address="sealed.2-OAK-STREET"),
         e.ShipmentBookingRequested(shipment_id="shipment-12", step_id="book-19"),
@@ -167,7 +167,7 @@ def test_what_is_booked_already_is_booked_anew_with_a_new_address() -> None:
 
 
 @pytest.mark.parametrize("order", OVER)
-def test_addresses_stay_as_they_are_when_an_order_ends(order: Given) -> None:
+def test_addresses_of_an_ended_order_cannot_be_set(order: Given) -> None:
     status = order.order.status
     order.when(oak_street).then_rejected(
         f"set-shipping-address: the order is {status}", code="not-allowed-now"
@@ -178,10 +178,10 @@ def test_addresses_stay_as_they_are_when_an_order_ends(order: Given) -> None:
 
 
 @pytest.mark.parametrize("order", ONGOING + OVER)
-def test_setting_an_address_twice_changes_nothing(order: Given) -> None:
+def test_repeated_address_changes_nothing(order: Given) -> None:
     order.when(elm_street).then()
 
 
-def test_only_a_sealed_address_is_taken() -> None:
+def test_address_in_plaintext_is_rejected() -> None:
     with pytest.raises(ValueError, match="address"):
         c.SetShippingAddress(address="1 Elm Street")

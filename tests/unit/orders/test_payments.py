@@ -34,7 +34,7 @@ sorry = c.RefundPayment(refund_id="sorry", amount=50, reason="it was late")
 # RetryPayment
 
 
-def test_another_method_is_tried() -> None:
+def test_retry_uses_another_payment_method() -> None:
     a_declined_order.when(pay_otherwise).then(
         e.PaymentRetried(method="pm_master"),
         e.AuthorisationRequested(step_id="authorise-12", amount=400, method="pm_master"),
@@ -42,7 +42,7 @@ def test_another_method_is_tried() -> None:
     assert a_declined_order.having(pay_otherwise).settled().order.status is Status.CONFIRMED
 
 
-def test_the_same_method_may_be_tried_once_more() -> None:
+def test_retry_may_use_the_same_payment_method() -> None:
     a_declined_order.when(c.RetryPayment(method="pm_visa")).then(
         e.PaymentRetried(method="pm_visa"),
         e.AuthorisationRequested(step_id="authorise-12", amount=400, method="pm_visa"),
@@ -58,7 +58,7 @@ def test_only_a_declined_payment_can_be_retried() -> None:
     )
 
 
-def test_retrying_twice_changes_nothing() -> None:
+def test_repeated_retry_changes_nothing() -> None:
     retried = a_declined_order.having(pay_otherwise)
     retried.when(pay_otherwise).then()
     retried.settled().when(pay_otherwise).then()
@@ -67,7 +67,7 @@ def test_retrying_twice_changes_nothing() -> None:
 # CapturePayment
 
 
-def test_all_that_is_promised_can_be_captured_before_anything_leaves() -> None:
+def test_authorised_amount_can_be_captured_before_shipment() -> None:
     a_booked_order.when(capture_all).then(
         e.AdvanceCaptureRequested(
             capture_id="early", amount=400, fingerprint=fingerprint(capture_all)
@@ -76,14 +76,14 @@ def test_all_that_is_promised_can_be_captured_before_anything_leaves() -> None:
     )
 
 
-def test_what_was_captured_early_is_not_captured_again_when_it_leaves() -> None:
+def test_amount_captured_in_advance_is_not_captured_again() -> None:
     paid = a_booked_order.having(capture_some).settled()
     sent = paid.having(bagels_leave)
     (capture,) = (event for event in sent.order.steps.values() if event.type == "capture")
     assert capture.amount == 380 - 100
 
 
-def test_no_more_can_be_captured_than_will_be_due() -> None:
+def test_capture_cannot_exceed_the_final_price() -> None:
     a_booked_order.when(but(capture_some, amount=401)).then_rejected(
         "4.00 USD can be captured at most", code="exceeds-authorised", field="amount"
     )
@@ -95,13 +95,13 @@ def test_no_more_can_be_captured_than_will_be_due() -> None:
     )
 
 
-def test_nothing_is_captured_before_an_order_is_confirmed() -> None:
+def test_unconfirmed_order_cannot_be_captured() -> None:
     a_placed_order.when(capture_all).then_rejected(
         "capture-payment: the order is placed", code="not-allowed-now"
     )
 
 
-def test_capturing_under_the_same_id_changes_nothing_more() -> None:
+def test_repeated_capture_changes_nothing() -> None:
     once = a_booked_order.having(capture_some)
     once.when(capture_some).then()
     once.settled().when(capture_some).then()
@@ -110,7 +110,7 @@ def test_capturing_under_the_same_id_changes_nothing_more() -> None:
     )
 
 
-def test_after_a_refund_just_the_amount_that_is_asked_for_is_captured() -> None:
+def test_capture_after_a_refund_is_exactly_the_requested_amount() -> None:
     """Money that went back is not captured again, unless a command requests it."""
     all_paid = a_booked_order.having(capture_all).settled()
     smaller = all_paid.having(c.CancelLines(cancellation_id="diet", lines=bagels(2))).settled()
@@ -125,7 +125,7 @@ def test_after_a_refund_just_the_amount_that_is_asked_for_is_captured() -> None:
 # RefundPayment
 
 
-def test_money_can_be_given_back_for_goodwill() -> None:
+def test_goodwill_is_refunded() -> None:
     a_sent_order.when(sorry).then(
         e.RefundGranted(
             refund_id="sorry", amount=50, reason="it was late", fingerprint=fingerprint(sorry)
@@ -134,14 +134,14 @@ def test_money_can_be_given_back_for_goodwill() -> None:
     )
 
 
-def test_goodwill_is_possible_after_the_end_too() -> None:
+def test_goodwill_is_refunded_after_completion() -> None:
     given_back = a_completed_order.having(sorry)
     assert [step.type for step in given_back.order.steps.values()] == ["refund"]
     assert given_back.settled().order.status is Status.COMPLETED
     assert ledger.refunded(given_back.settled().order) == 50
 
 
-def test_no_more_can_be_given_back_than_was_captured() -> None:
+def test_refund_cannot_exceed_the_captured_amount() -> None:
     a_half_sent_order.when(but(sorry, amount=381)).then_rejected(
         "3.80 USD can be refunded at most", code="exceeds-captured", field="amount"
     )
@@ -150,7 +150,7 @@ def test_no_more_can_be_given_back_than_was_captured() -> None:
     )
 
 
-def test_what_is_due_back_anyway_is_not_for_goodwill_to_give() -> None:
+def test_goodwill_cannot_include_a_refund_that_is_due() -> None:
     """The carrier is asked whether it can still stop the bagels: until then nothing goes back."""
     held = a_booked_order.having(capture_all).settled().having(hold)
     called_off = held.having(c.CancelLines(cancellation_id="diet", lines=bagels(2)))
@@ -159,7 +159,7 @@ def test_what_is_due_back_anyway_is_not_for_goodwill_to_give() -> None:
     )
 
 
-def test_nothing_can_be_given_back_before_there_is_anything() -> None:
+def test_refund_before_a_capture_is_rejected() -> None:
     a_booked_order.when(sorry).then_rejected(
         "0.00 USD can be refunded at most", code="exceeds-captured", field="amount"
     )
@@ -175,7 +175,7 @@ def test_nothing_can_be_given_back_before_there_is_anything() -> None:
         )
 
 
-def test_a_refund_under_the_same_id_is_given_once() -> None:
+def test_repeated_refund_changes_nothing() -> None:
     once = a_sent_order.having(sorry)
     once.when(sorry).then()
     once.settled().when(sorry).then()
@@ -184,7 +184,7 @@ def test_a_refund_under_the_same_id_is_given_once() -> None:
     )
 
 
-def test_after_goodwill_a_return_gives_back_what_was_really_paid() -> None:
+def test_return_after_goodwill_refunds_the_rest() -> None:
     """All of it comes back: what was given for goodwill is not given twice."""
     all_back = [*bagels(2)]
     kind = but(sorry, amount=390)
@@ -201,7 +201,7 @@ def test_after_goodwill_a_return_gives_back_what_was_really_paid() -> None:
     assert order.shipments[BAGELS].status == "delivered"
 
 
-def test_a_confirmed_order_is_paid_for_when_it_is_sent() -> None:
+def test_confirmed_order_is_captured_when_shipped() -> None:
     assert ledger.net_captured(a_confirmed_order.order) == 0
     assert ledger.net_captured(a_half_sent_order.order) == 380
     assert ledger.net_captured(a_sent_order.order) == 400

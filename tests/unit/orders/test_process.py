@@ -75,7 +75,7 @@ def at_deadline(scene: Given) -> list[OrderEvent]:
         (a_return_asked_for, "return-window", NOW + 30 * DAY),
     ],
 )
-def test_an_order_knows_its_next_deadline(scene: Given, name: str, at: datetime) -> None:
+def test_next_deadline_by_stage(scene: Given, name: str, at: datetime) -> None:
     assert next_deadline(scene.order) == Deadline(name, at)
 
 
@@ -93,16 +93,16 @@ def test_an_order_knows_its_next_deadline(scene: Given, name: str, at: datetime)
         an_expired_order,
     ],
 )
-def test_an_order_that_nobody_has_to_act_on_is_under_no_deadline(scene: Given) -> None:
+def test_order_without_a_pending_decision_has_no_deadline(scene: Given) -> None:
     assert next_deadline(scene.order) is None
 
 
-def test_deadlines_are_those_of_the_day_on_which_the_order_was_opened() -> None:
+def test_deadlines_follow_the_policy_at_opening() -> None:
     hurried = c.OpenOrder(customer_id="900", currency="USD", policy=Policy(draft=3600))
     assert next_deadline(given().having(hurried).order) == Deadline("draft", NOW + HOUR)
 
 
-def test_a_draft_expires() -> None:
+def test_draft_expires() -> None:
     assert at_deadline(a_draft) == [e.OrderExpired()]
 
 
@@ -113,14 +113,14 @@ def test_a_draft_expires() -> None:
         (a_declined_order, "no answer about the payment in time"),
     ],
 )
-def test_without_an_answer_the_order_is_called_off(scene: Given, reason: str) -> None:
+def test_unanswered_decision_cancels_the_order(scene: Given, reason: str) -> None:
     assert at_deadline(scene)[0] == e.OrderCancellationRequested(reason=reason)
     ended = passed(scene).settled().order
     assert (ended.status, ended.cancel_reason) == (Status.CANCELLED, reason)
     assert not any(line.reserved for line in ended.lines.values())
 
 
-def test_without_an_answer_what_has_left_stays_and_the_rest_is_called_off() -> None:
+def test_unanswered_decision_cancels_unshipped_pieces_only() -> None:
     lost = o.StockLost(loss_id="flood", line_id="tuna", location="WEST", quantity=1)
     waiting = a_half_sent_order.having(lost)
     waiting = waiting.having(StepDone(step_id=waiting.owed(o.Stop)))
@@ -133,7 +133,7 @@ def test_without_an_answer_what_has_left_stays_and_the_rest_is_called_off() -> N
     assert (order.status, order.total, ledger.net_captured(order)) == (Status.CONFIRMED, 380, 380)
 
 
-def test_without_an_answer_what_has_all_left_is_asked_for_again() -> None:
+def test_unanswered_payment_of_shipped_goods_is_requested_again() -> None:
     capture = next(iter(next(iter(a_sent_order.order.authorisations.values())).captures))
     waiting = a_sent_order.having(o.PaymentRefused(step_id=capture, reason="reversed"))
     retried, asked = at_deadline(waiting)
@@ -141,7 +141,7 @@ def test_without_an_answer_what_has_all_left_is_asked_for_again() -> None:
     assert isinstance(asked, e.AuthorisationRequested)
 
 
-def test_what_is_promised_is_captured_before_the_promise_ends() -> None:
+def test_authorisation_is_captured_before_it_ends() -> None:
     assert at_deadline(a_half_sent_order) == [
         e.AdvanceCaptureRequested(capture_id="deadline-23", amount=20, fingerprint=""),
         e.CaptureRequested(step_id="capture-24", authorisation_id="authorise-9", amount=20),
@@ -149,17 +149,17 @@ def test_what_is_promised_is_captured_before_the_promise_ends() -> None:
     assert next_deadline(passed(a_half_sent_order).settled().order) is None
 
 
-def test_after_the_return_window_the_order_is_completed() -> None:
+def test_order_is_completed_after_the_return_window() -> None:
     assert at_deadline(a_delivered_order) == [e.ReturnWindowClosed(), e.OrderCompleted()]
 
 
-def test_an_order_with_a_return_on_its_way_waits_for_it() -> None:
+def test_order_with_an_outstanding_return_is_not_completed() -> None:
     assert at_deadline(a_return_agreed) == [e.ReturnWindowClosed()]
     back = c.ReceiveReturn(receipt_id="r", return_id="stale", lines=bagels(1), condition="sellable")
     assert passed(a_return_agreed).having(back).settled().order.status is Status.COMPLETED
 
 
-def test_a_deadline_passes_once_and_neither_too_early_nor_after_it_was_lifted() -> None:
+def test_deadline_passes_once_at_its_time_unless_lifted() -> None:
     deadline = DeadlinePassed(deadline="shortfall-answer", at=NOW + DAY)
     a_short_order.when(deadline, now=NOW + DAY - LATER).then()
     a_short_order.having(c.AcceptShortfall()).when(deadline, now=NOW + DAY).then()
@@ -168,7 +168,7 @@ def test_a_deadline_passes_once_and_neither_too_early_nor_after_it_was_lifted() 
     passed(a_short_order).when(deadline, now=NOW + DAY).then()
 
 
-def test_a_deadline_during_a_hold_is_shown_once_and_acts_after_the_release() -> None:
+def test_deadline_during_a_hold_is_shown_once_and_acts_after_release() -> None:
     held = a_short_order.having(hold)
     assert next_deadline(held.order) == Deadline("shortfall-answer", NOW + DAY)
     (recorded,) = at_deadline(held)
@@ -184,7 +184,7 @@ def test_a_deadline_during_a_hold_is_shown_once_and_acts_after_the_release() -> 
 # In which order
 
 
-def test_stock_comes_before_money() -> None:
+def test_stock_is_reserved_before_payment_is_authorised() -> None:
     assert [step.type for step in next_steps(a_placed_order.order)] == ["reserve"]
     assert a_short_order.order.steps == {}
     assert [step.type for step in next_steps(a_placed_order.having(all_held).order)] == [
@@ -192,7 +192,7 @@ def test_stock_comes_before_money() -> None:
     ]
 
 
-def test_money_waits_for_shipments_and_stock_for_money_when_pieces_are_called_off() -> None:
+def test_cancelled_pieces_settle_shipments_then_money_then_stock() -> None:
     paid = a_booked_order.having(c.CapturePayment(capture_id="early")).settled()
     assert paid.having(no_bagels).told_yes() == [
         e.ShipmentStopped,
@@ -212,7 +212,7 @@ def test_money_waits_for_shipments_and_stock_for_money_when_pieces_are_called_of
     ]
 
 
-def test_stock_is_let_go_of_only_when_it_is_known_how_much_there_is() -> None:
+def test_stock_is_released_only_after_its_reservation() -> None:
     """A reservation is under way: what it brings is looked at together with what is held."""
     three = c.ChangeLine(line_id="bagels", quantity=3)
     asking = a_booked_order.having(c.AmendOrder(amendment_id="more", changes=[three]))
@@ -223,7 +223,7 @@ def test_stock_is_let_go_of_only_when_it_is_known_how_much_there_is() -> None:
     assert booked.settled().order.lines["bagels"].reserved == {"EAST": 1}
 
 
-def test_stock_is_asked_for_only_when_none_is_being_let_go_of() -> None:
+def test_stock_is_reserved_only_after_its_release() -> None:
     """A release names numbers of pieces, and must not take new ones."""
     giving_back = a_booked_order.having(no_bagels)
     giving_back = giving_back.having(StepDone(step_id=giving_back.owed(o.Stop)))
@@ -233,14 +233,14 @@ def test_stock_is_asked_for_only_when_none_is_being_let_go_of() -> None:
     assert again.told_yes()[:2] == [e.StockReleased, e.StockRequested]
 
 
-def test_a_partly_captured_promise_is_let_go_of_when_the_rest_is_called_off() -> None:
+def test_partly_captured_authorisation_is_voided_after_cancellation() -> None:
     no_tuna_wanted = but(no_bagels, lines=[{"line_id": "tuna", "quantity": 1}])
     order = a_half_sent_order.having(no_tuna_wanted).settled().order
     (promise,) = order.authorisations.values()
     assert (promise.amount, promise.captured, promise.closed) == (400, 380, True)
 
 
-def test_a_promise_is_kept_while_a_capture_from_it_is_under_way() -> None:
+def test_authorisation_is_not_voided_during_a_capture() -> None:
     capturing = a_half_sent_order.having(c.CapturePayment(capture_id="all"))
     called_off = capturing.having(but(no_bagels, lines=[{"line_id": "tuna", "quantity": 1}]))
     kinds = [step.type for step in next_steps(called_off.order)]
@@ -248,7 +248,7 @@ def test_a_promise_is_kept_while_a_capture_from_it_is_under_way() -> None:
     assert ledger.net_captured(called_off.settled().order) == 380
 
 
-def test_a_new_address_is_told_to_the_carrier() -> None:
+def test_new_address_is_sent_to_the_carrier() -> None:
     moved = c.SetShippingAddress(address="sealed.2-OAK-STREET")
     order = a_half_sent_order.having(moved).order
     (step,) = next_steps(order)
@@ -259,14 +259,14 @@ def test_a_new_address_is_told_to_the_carrier() -> None:
     assert a_half_sent_order.having(moved, leaves).order.shipments[TUNA].status == "dispatched"
 
 
-def test_while_an_order_is_held_it_hears_and_afterwards_it_acts() -> None:
+def test_held_order_acts_on_results_after_its_release() -> None:
     gone = a_held_order.having(ShipmentDeparted(shipment_id=BAGELS))
     assert [step.type for step in next_steps(gone.order)] == ["withdraw"]
     released = gone.having(c.ReleaseOrder())
     assert [step.type for step in next_steps(released.order)] == ["withdraw", "capture"]
 
 
-def test_what_a_customer_had_to_decide_on_may_settle_itself() -> None:
+def test_decision_may_become_unnecessary() -> None:
     """The delivery for which a card was declined fails: there is nothing to pay any more."""
     dearer = c.ChangeLine(line_id="bagels", unit_price=500)
     sent = a_sent_order.having(c.AmendOrder(amendment_id="a", changes=[dearer]))
@@ -277,7 +277,7 @@ def test_what_a_customer_had_to_decide_on_may_settle_itself() -> None:
     assert waiting.having(lost).order.status is Status.CONFIRMED
 
 
-def test_what_follows_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_follow_ups_raise_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """And if a rule were wrong, it would say so rather than hang."""
     endless = {Status.PLACED: (lambda order: e.OrderReleased(),)}
     monkeypatch.setattr(process, "_RULES", endless)
@@ -290,7 +290,7 @@ def test_what_follows_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("scene", [a_cancelled_order, a_completed_order, an_expired_order])
-def test_an_order_that_has_ended_owes_nothing(scene: Given) -> None:
+def test_ended_order_has_no_steps(scene: Given) -> None:
     assert is_finished(scene.order)
     assert next_steps(scene.order) == []
 
@@ -298,18 +298,18 @@ def test_an_order_that_has_ended_owes_nothing(scene: Given) -> None:
 @pytest.mark.parametrize(
     "scene", [given(), a_draft, a_placed_order, a_held_order, a_cancelling_order, a_delivered_order]
 )
-def test_an_order_is_not_over_before_it_has_ended(scene: Given) -> None:
+def test_unfinished_order_is_not_finished(scene: Given) -> None:
     assert not is_finished(scene.order)
 
 
-def test_an_ended_order_that_gives_money_back_is_over_when_it_has_done_so() -> None:
+def test_ended_order_with_a_refund_is_finished_after_it() -> None:
     sorry = a_completed_order.having(c.RefundPayment(refund_id="sorry", amount=1))
     assert not is_finished(sorry.order)
     assert is_finished(sorry.settled().order)
 
 
 @pytest.mark.parametrize("before", [a_draft, a_placed_order, a_booked_order, a_sent_order])
-def test_each_step_is_named_after_the_event_that_asks_for_it(before: Given) -> None:
+def test_step_id_is_the_version_of_its_event(before: Given) -> None:
     """So no two steps have the same name, and a call's idempotency key is its alone."""
     version, asked = before.order.version, 0
     for message in (c.PlaceOrder(), all_held, cancel, bagels_leave, bagels_lost):

@@ -118,7 +118,7 @@ def caused_by(commands: list[OrderCommand]) -> list[OrderEvent]:
 
 
 @given(HISTORIES)
-def test_folding_the_events_gives_the_order(commands: list[OrderCommand]) -> None:
+def test_fold_of_the_events_is_the_order(commands: list[OrderCommand]) -> None:
     steps = carried_out(commands)
     accepted = [step.command for step in steps if step.events is not None]
     decided, order = decide_all(accepted, Order(), NOW)
@@ -126,7 +126,7 @@ def test_folding_the_events_gives_the_order(commands: list[OrderCommand]) -> Non
 
 
 @given(HISTORIES)
-def test_an_instruction_is_refused_at_its_first_refused_command(
+def test_batch_is_rejected_at_its_first_rejected_command(
     commands: list[OrderCommand],
 ) -> None:
     refused = [index for index, step in enumerate(carried_out(commands)) if step.events is None]
@@ -139,14 +139,14 @@ def test_an_instruction_is_refused_at_its_first_refused_command(
 
 
 @given(HISTORIES)
-def test_the_version_rises_by_one_per_event(commands: list[OrderCommand]) -> None:
+def test_version_rises_by_one_per_event(commands: list[OrderCommand]) -> None:
     events = caused_by(commands)
     orders = accumulate(events, evolve, initial=Order())
     assert [order.version for order in orders] == list(range(len(events) + 1))
 
 
 @given(HISTORIES)
-def test_sent_twice_in_a_row_a_command_changes_nothing_more(commands: list[OrderCommand]) -> None:
+def test_repeated_command_changes_nothing(commands: list[OrderCommand]) -> None:
     for step in carried_out(commands):
         again = ask(step.after, step.command)
         # What was refused stays refused, and what was accepted is then already so.
@@ -154,7 +154,7 @@ def test_sent_twice_in_a_row_a_command_changes_nothing_more(commands: list[Order
 
 
 @given(HISTORIES)
-def test_a_late_duplicate_changes_nothing(commands: list[OrderCommand]) -> None:
+def test_late_duplicate_changes_nothing(commands: list[OrderCommand]) -> None:
     """Of any accepted command but one: a quantity may be set back to what it was, on purpose."""
     accepted: list[OrderCommand] = []
     for step in carried_out(commands):
@@ -204,7 +204,7 @@ def round_half_up(amount: Fraction) -> int:
 
 
 @given(HISTORIES)
-def test_the_shares_of_the_discounts_sum_to_them(commands: list[OrderCommand]) -> None:
+def test_discount_shares_sum_to_the_discounts(commands: list[OrderCommand]) -> None:
     for step in carried_out(commands):
         order, shares = step.after, step.after.discount_shares()
         assert list(shares) == list(order.lines)
@@ -227,7 +227,7 @@ def read_again(order: Order) -> Order:
 
 @pytest.mark.parametrize("saved", [carried_along, read_again])
 @given(commands=HISTORIES, cut=st.integers(0, 25))
-def test_an_order_goes_on_from_where_it_was_saved(
+def test_saved_order_continues(
     saved: Callable[[Order], Order], commands: list[OrderCommand], cut: int
 ) -> None:
     events = caused_by(commands)
@@ -242,7 +242,7 @@ def in_order(order: Order) -> list[list[Any]]:
 
 
 @given(HISTORIES)
-def test_events_survive_the_log(commands: list[OrderCommand]) -> None:
+def test_stored_events_are_restored(commands: list[OrderCommand]) -> None:
     for event in caused_by(commands):
         data = json.loads(
             json.dumps(stored_data(event), sort_keys=True)
@@ -261,7 +261,7 @@ def test_events_survive_the_log(commands: list[OrderCommand]) -> None:
 
 
 @given(HISTORIES)
-def test_a_digest_tells_facts_apart_and_nothing_else(commands: list[OrderCommand]) -> None:
+def test_digest_differs_exactly_with_the_events(commands: list[OrderCommand]) -> None:
     events = published(caused_by(commands))
     elsewhere = [Envelope.model_validate_json(sorted_keys(event)) for event in events]
     retold = published((event.event() for event in events), command_id="told-again")

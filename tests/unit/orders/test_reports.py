@@ -60,7 +60,7 @@ def test_shipment_that_leaves_although_cancelled_is_shown_and_resolved() -> None
     resolved.when(o.ShipmentDeparted(shipment_id=BAGELS)).then()
 
 
-def test_delivery_that_was_none_is_taken_back() -> None:
+def test_revoked_delivery_is_reversed() -> None:
     denied = a_delivered_order.having(o.DeliveryDenied(shipment_id=BAGELS, reason="wrong door"))
     assert denied.order.shipments[BAGELS].status == "dispatched"
     assert denied.order.lines["bagels"].delivered == 0
@@ -71,7 +71,7 @@ def test_delivery_that_was_none_is_taken_back() -> None:
     ]
 
 
-def test_pieces_come_back_to_where_they_came_from() -> None:
+def test_returned_pieces_are_restocked_at_their_origin() -> None:
     at_two = o.StockHeld(
         step_id="reserve-7",
         held=[
@@ -210,7 +210,7 @@ def test_steps_are_settled_as_their_services_would() -> None:
     )
 
 
-def test_step_that_the_order_cannot_do_without_is_settled_as_done_only() -> None:
+def test_essential_step_can_be_settled_as_done_only() -> None:
     withdraw = a_booked_order.having(c.DispatchShipment(shipment_id=TUNA)).owed(o.Withdraw)
     scene = a_booked_order.having(c.DispatchShipment(shipment_id=TUNA))
     scene.when(c.SettleStep(step_id=withdraw, outcome="failed", reason="no answer")).then_rejected(

@@ -57,21 +57,21 @@ a_bagel_lost = o.StockLost(loss_id="mouse", line_id="bagels", location="EAST", q
 # StockHeld
 
 
-def test_when_all_stock_is_held_the_total_is_authorised() -> None:
+def test_total_is_authorised_when_all_stock_is_reserved() -> None:
     a_placed_order.when(all_held).then(
         e.StockReserved(step_id="reserve-7", held=[bagels_at("EAST", 2), tuna_in_the_west]),
         e.AuthorisationRequested(step_id="authorise-9", amount=400, method="pm_visa"),
     )
 
 
-def test_when_stock_is_short_the_customer_decides() -> None:
+def test_short_stock_awaits_the_customer() -> None:
     a_placed_order.when(no_tuna).then(
         e.StockReserved(step_id="reserve-7", held=[bagels_at("EAST", 2)]),
         e.StockShort(lines=[LineCount(line_id="tuna", quantity=1)], answer_by=A_DAY_LATER),
     )
 
 
-def test_what_was_called_off_meanwhile_is_not_missed_but_given_back() -> None:
+def test_pieces_cancelled_during_the_reservation_are_released() -> None:
     no_tuna_wanted = c.CancelLines(
         cancellation_id="diet", lines=[c.LineQuantity(line_id="tuna", quantity=1)]
     )
@@ -83,7 +83,7 @@ def test_what_was_called_off_meanwhile_is_not_missed_but_given_back() -> None:
     assert smaller.having(all_held).owed(o.Release) == "release-10"
 
 
-def test_what_was_added_meanwhile_is_asked_for_on_its_own() -> None:
+def test_pieces_added_during_the_reservation_are_requested_separately() -> None:
     three = c.ChangeLine(line_id="bagels", quantity=3)
     larger = a_placed_order.having(c.AmendOrder(amendment_id="a", changes=[three]))
     larger.when(all_held).then(
@@ -95,7 +95,7 @@ def test_what_was_added_meanwhile_is_asked_for_on_its_own() -> None:
 # PaymentApproved
 
 
-def test_an_approved_payment_confirms_the_order_with_a_shipment_for_each_location() -> None:
+def test_approved_payment_confirms_the_order_and_plans_shipments() -> None:
     a_reserved_order.when(approved).then(
         e.PaymentAuthorised(
             step_id="authorise-9",
@@ -116,7 +116,7 @@ def test_an_approved_payment_confirms_the_order_with_a_shipment_for_each_locatio
     )
 
 
-def test_a_payment_approved_after_the_order_was_called_off_is_let_go_of() -> None:
+def test_payment_approved_after_cancellation_is_voided() -> None:
     a_reserved_order.having(cancel).when(approved).then(
         e.PaymentAuthorised(
             step_id="authorise-9",
@@ -131,13 +131,13 @@ def test_a_payment_approved_after_the_order_was_called_off_is_let_go_of() -> Non
 # PaymentRefused
 
 
-def test_a_declined_payment_is_for_the_customer_to_retry() -> None:
+def test_declined_payment_awaits_the_customer() -> None:
     a_reserved_order.when(declined).then(
         e.PaymentDeclined(step_id="authorise-9", reason="no funds", answer_by=A_DAY_LATER)
     )
 
 
-def test_a_refused_capture_is_given_up_and_paid_otherwise() -> None:
+def test_refused_capture_is_voided_and_authorised_again() -> None:
     expired = o.PaymentRefused(step_id="capture-20", reason="expired")
     capturing.when(expired).then(
         e.CaptureRefused(step_id="capture-20", reason="expired", answer_by=A_DAY_LATER),
@@ -151,7 +151,7 @@ def test_a_refused_capture_is_given_up_and_paid_otherwise() -> None:
     ]
 
 
-def test_what_is_given_up_already_is_not_given_up_twice() -> None:
+def test_voided_authorisation_is_not_voided_again() -> None:
     both = a_booked_order.having(bagels_leave, c.DispatchShipment(shipment_id=TUNA))
     first, second = (s.step_id for s in both.order.steps.values() if isinstance(s, o.Capture))
     refused = both.having(o.PaymentRefused(step_id=first, reason="expired"))
@@ -163,7 +163,7 @@ def test_what_is_given_up_already_is_not_given_up_twice() -> None:
 # StepDone
 
 
-def test_what_was_asked_for_is_done() -> None:
+def test_requested_steps_are_done() -> None:
     for order, done in (
         (capturing, e.StockWithdrawn(step_id="withdraw-19")),
         (capturing, e.PaymentCaptured(step_id="capture-20", amount=380)),
@@ -175,7 +175,7 @@ def test_what_was_asked_for_is_done() -> None:
 
 
 @pytest.mark.parametrize("step_id", ["book-13", "book-15"])
-def test_done_is_no_answer_where_more_has_to_be_said(step_id: str) -> None:
+def test_bare_done_does_not_settle_a_step_with_content(step_id: str) -> None:
     a_confirmed_order.when(o.StepDone(step_id=step_id)).then()
     a_placed_order.when(o.StepDone(step_id="reserve-7")).then()
     a_reserved_order.when(o.StepDone(step_id="authorise-9")).then()
@@ -184,7 +184,7 @@ def test_done_is_no_answer_where_more_has_to_be_said(step_id: str) -> None:
 # StepFailed and RetryStep
 
 
-def test_a_step_that_does_not_get_on_stays_owed_and_says_why() -> None:
+def test_failing_step_stays_pending_with_its_reason() -> None:
     no_answer = o.StepFailed(step_id="reserve-7", reason="503")
     a_placed_order.when(no_answer).then(e.StepStuck(step_id="reserve-7", reason="503"))
     stuck = a_placed_order.having(no_answer)
@@ -193,7 +193,7 @@ def test_a_step_that_does_not_get_on_stays_owed_and_says_why() -> None:
     assert not stuck.having(all_held).order.stuck_steps
 
 
-def test_a_stuck_step_can_be_tried_again_by_itself_or_with_all_others() -> None:
+def test_stuck_step_is_retried_alone_or_with_all_others() -> None:
     stuck = a_placed_order.having(o.StepFailed(step_id="reserve-7", reason="503"))
     for retry in (c.RetryStep(), c.RetryStep(step_id="reserve-7")):
         stuck.when(retry).then(e.StepRetried(step_id="reserve-7"))
@@ -201,7 +201,7 @@ def test_a_stuck_step_can_be_tried_again_by_itself_or_with_all_others() -> None:
         a_placed_order.when(retry).then()
 
 
-def test_only_what_is_owed_can_be_tried_again() -> None:
+def test_only_pending_step_can_be_retried() -> None:
     a_placed_order.when(c.RetryStep(step_id="capture-99")).then_rejected(
         "the order has no step capture-99", code="unknown-id", field="step_id"
     )
@@ -213,7 +213,7 @@ def test_only_what_is_owed_can_be_tried_again() -> None:
 # StockLost
 
 
-def test_lost_pieces_are_taken_out_of_their_shipment_and_asked_for_again() -> None:
+def test_lost_pieces_leave_their_shipment_and_are_reserved_again() -> None:
     a_booked_order.when(a_bagel_lost).then(
         e.HeldStockLost(
             loss_id="mouse", line_id="bagels", location="EAST", quantity=1, fingerprint=""
@@ -231,13 +231,13 @@ def test_lost_pieces_are_taken_out_of_their_shipment_and_asked_for_again() -> No
     ]
 
 
-def test_what_was_lost_but_left_all_the_same_is_not_asked_for_again() -> None:
+def test_lost_pieces_that_were_shipped_are_not_reserved_again() -> None:
     order = a_booked_order.having(a_bagel_lost, bagels_gone).settled().order
     assert order.lines["bagels"].shipped == 2
     assert not order.lines["bagels"].reserved
 
 
-def test_a_loss_counts_once_and_only_of_what_is_held() -> None:
+def test_loss_counts_once_and_of_reserved_pieces_only() -> None:
     lost = a_booked_order.having(a_bagel_lost)
     lost.when(a_bagel_lost).then()
     lost.settled().when(a_bagel_lost).then()
@@ -294,7 +294,7 @@ HEARD: list[tuple[Given, StepResult]] = [
 
 
 @pytest.mark.parametrize(("order", "result"), HEARD)
-def test_a_result_is_heard_once(order: Given, result: StepResult) -> None:
+def test_repeated_result_changes_nothing(order: Given, result: StepResult) -> None:
     now = result.at if isinstance(result, o.DeadlinePassed) else NOW
     once = order.having(result, now=now)
     assert once.order != order.order
@@ -303,9 +303,7 @@ def test_a_result_is_heard_once(order: Given, result: StepResult) -> None:
 
 @pytest.mark.parametrize("order", [given(), a_draft, a_cancelled_order, a_completed_order])
 @pytest.mark.parametrize("result", [r for _, r in HEARD if not isinstance(r, o.DeadlinePassed)])
-def test_result_that_the_order_does_not_wait_for_changes_nothing_or_is_recorded(
-    order: Given, result: StepResult
-) -> None:
+def test_unexpected_result_changes_nothing_or_is_recorded(order: Given, result: StepResult) -> None:
     events = decide(result, order.order, NOW)
     assert len(events) <= 2
     for event in events:
@@ -317,5 +315,5 @@ def test_result_that_the_order_does_not_wait_for_changes_nothing_or_is_recorded(
         assert bool(events) != known
 
 
-def test_no_kind_of_result_goes_without_a_test() -> None:
+def test_every_kind_of_result_is_tested() -> None:
     assert {type(result) for _, result in HEARD} == set(RESULT_TYPES)

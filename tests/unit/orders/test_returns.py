@@ -41,7 +41,7 @@ one_bagel = [LineCount(line_id="bagels", quantity=1)]
 # RequestReturn
 
 
-def test_a_customer_can_ask_to_return_what_has_arrived() -> None:
+def test_delivered_pieces_can_be_returned() -> None:
     a_delivered_order.when(ask_to_return).then(
         e.ReturnRequested(
             return_id="stale",
@@ -52,7 +52,7 @@ def test_a_customer_can_ask_to_return_what_has_arrived() -> None:
     )
 
 
-def test_only_what_has_arrived_and_is_not_on_its_way_back_can_be_returned() -> None:
+def test_only_delivered_pieces_without_a_return_can_be_returned() -> None:
     a_sent_order.having(tuna_arrives).when(ask_to_return).then_rejected(
         "line bagels has 0 pieces that can be returned, not 1",
         code="too-many-pieces",
@@ -76,7 +76,7 @@ def test_only_what_has_arrived_and_is_not_on_its_way_back_can_be_returned() -> N
     )
 
 
-def test_the_time_for_returns_ends() -> None:
+def test_return_after_the_window_is_rejected() -> None:
     a_delivered_order.when(ask_to_return, now=NOW + timedelta(days=30)).then_rejected(
         "the time for returns is over", code="return-window-closed"
     )
@@ -89,7 +89,7 @@ def test_the_time_for_returns_ends() -> None:
     )
 
 
-def test_what_arrives_later_opens_the_window_again() -> None:
+def test_later_delivery_opens_the_window_again() -> None:
     milk = c.AddLine(line_id="milk", sku="995242", title="MILK", quantity=1, unit_price=0)
     more = passed(a_return_asked_for).having(c.AmendOrder(amendment_id="milk", changes=[milk]))
     (parcel,) = (s for s in more.settled().order.shipments.values() if "milk" in s.lines)
@@ -99,7 +99,7 @@ def test_what_arrives_later_opens_the_window_again() -> None:
     assert arrived.having(again).order.returns["sour"].status == "requested"
 
 
-def test_asking_for_the_same_return_twice_changes_nothing() -> None:
+def test_repeated_return_request_changes_nothing() -> None:
     a_return_asked_for.when(ask_to_return).then()
     a_return_agreed.having(it_came_back).when(ask_to_return).then()
     a_return_asked_for.when(both_back).then_rejected(
@@ -110,11 +110,11 @@ def test_asking_for_the_same_return_twice_changes_nothing() -> None:
 # ApproveReturn
 
 
-def test_a_return_can_be_approved() -> None:
+def test_return_is_approved() -> None:
     a_return_asked_for.when(approve).then(e.ReturnApproved(return_id="stale"))
 
 
-def test_a_rejected_or_unknown_return_cannot_be_approved() -> None:
+def test_rejected_or_unknown_return_cannot_be_approved() -> None:
     a_return_asked_for.having(reject).when(approve).then_rejected(
         "the return is rejected", code="return-decided", field="return_id"
     )
@@ -123,7 +123,7 @@ def test_a_rejected_or_unknown_return_cannot_be_approved() -> None:
     )
 
 
-def test_approving_twice_changes_nothing() -> None:
+def test_repeated_approval_changes_nothing() -> None:
     a_return_agreed.when(approve).then()
     a_return_agreed.having(it_came_back).when(approve).then()
 
@@ -131,14 +131,14 @@ def test_approving_twice_changes_nothing() -> None:
 # RejectReturn
 
 
-def test_a_return_can_be_rejected() -> None:
+def test_return_is_rejected() -> None:
     a_return_asked_for.when(reject).then(
         e.ReturnRejected(return_id="stale", reason="they are fresh")
     )
     a_return_agreed.when(reject).then(e.ReturnRejected(return_id="stale", reason="they are fresh"))
 
 
-def test_what_never_comes_back_can_be_given_up_so_that_the_order_ends() -> None:
+def test_return_that_never_arrives_can_be_rejected_to_end_the_order() -> None:
     half_back = passed(both_agreed.having(it_came_back).settled())
     assert half_back.order.status is Status.CONFIRMED
     half_back.when(reject).then(
@@ -146,13 +146,13 @@ def test_what_never_comes_back_can_be_given_up_so_that_the_order_ends() -> None:
     )
 
 
-def test_what_has_come_back_cannot_be_rejected() -> None:
+def test_received_return_cannot_be_rejected() -> None:
     a_return_agreed.having(it_came_back).when(reject).then_rejected(
         "all of it came back", code="return-received", field="return_id"
     )
 
 
-def test_rejecting_twice_changes_nothing() -> None:
+def test_repeated_rejection_changes_nothing() -> None:
     a_return_asked_for.having(reject).when(reject).then()
     both_agreed.having(it_came_back, reject).when(reject).then()
 
@@ -160,7 +160,7 @@ def test_rejecting_twice_changes_nothing() -> None:
 # ReceiveReturn
 
 
-def test_what_comes_back_is_refunded_and_put_on_its_shelf() -> None:
+def test_sellable_return_is_refunded_and_restocked() -> None:
     a_return_agreed.when(it_came_back).then(
         e.ReturnReceived(
             receipt_id="parcel",
@@ -174,7 +174,7 @@ def test_what_comes_back_is_refunded_and_put_on_its_shelf() -> None:
     )
 
 
-def test_what_comes_back_damaged_is_refunded_only() -> None:
+def test_damaged_return_is_refunded_only() -> None:
     damaged = but(it_came_back, condition="damaged")
     a_return_agreed.when(damaged).then(
         e.ReturnReceived(
@@ -188,7 +188,7 @@ def test_what_comes_back_damaged_is_refunded_only() -> None:
     )
 
 
-def test_what_was_captured_in_advance_is_refunded_as_exactly() -> None:
+def test_return_of_goods_captured_in_advance_is_refunded_exactly() -> None:
     early = a_booked_order.having(c.CapturePayment(capture_id="early")).settled()
     parcels = [c.DispatchShipment(shipment_id=key) for key in early.order.shipments]
     arrived = early.having(*parcels).settled().having(bagels_arrive, tuna_arrives)
@@ -198,7 +198,7 @@ def test_what_was_captured_in_advance_is_refunded_as_exactly() -> None:
 
 
 @pytest.mark.parametrize("condition", ["sellable", "damaged"])
-def test_only_an_approved_return_can_come_back_and_no_more_than_it_says(condition: str) -> None:
+def test_only_approved_return_is_received_up_to_its_pieces(condition: str) -> None:
     came = but(it_came_back, condition=condition)
     a_return_asked_for.when(came).then_rejected(
         "the return is requested, not approved", code="return-not-approved", field="return_id"
@@ -214,7 +214,7 @@ def test_only_an_approved_return_can_come_back_and_no_more_than_it_says(conditio
     )
 
 
-def test_the_same_parcel_comes_back_once() -> None:
+def test_repeated_receipt_changes_nothing() -> None:
     once = both_agreed.having(it_came_back)
     once.when(it_came_back).then()
     once.having(but(it_came_back, receipt_id="second")).when(it_came_back).then()
@@ -223,7 +223,7 @@ def test_the_same_parcel_comes_back_once() -> None:
     )
 
 
-def test_the_halves_of_a_line_are_refunded_to_the_cent() -> None:
+def test_parts_of_a_line_are_refunded_to_the_cent() -> None:
     second = but(it_came_back, receipt_id="second")
     order = both_agreed.having(it_came_back).settled().having(second).settled().order
     assert ledger.refunded(order) == 336

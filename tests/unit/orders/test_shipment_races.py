@@ -30,20 +30,20 @@ two_were_in_it = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", 
 # BookingAccepted
 
 
-def test_a_booking_is_accepted() -> None:
+def test_booking_is_accepted() -> None:
     a_confirmed_order.when(o.BookingAccepted(step_id="book-13", tracking="1Z")).then(
         e.ShipmentBooked(shipment_id=BAGELS, step_id="book-13", tracking="1Z")
     )
 
 
-def test_an_older_booking_than_the_last_that_was_asked_for_changes_nothing() -> None:
+def test_result_of_an_older_booking_changes_nothing() -> None:
     a_confirmed_order.having(one_bagel_off).when(o.BookingAccepted(step_id="book-13")).then()
 
 
 # ShipmentDeparted
 
 
-def test_a_shipment_leaves_when_the_carrier_says_so() -> None:
+def test_reported_departure_dispatches_the_shipment() -> None:
     for word in (bagels_gone, two_were_in_it):
         a_booked_order.when(word).then(
             e.ShipmentDispatched(shipment_id=BAGELS, lines=two_bagels, tracking="1Z-BAGELS"),
@@ -52,7 +52,7 @@ def test_a_shipment_leaves_when_the_carrier_says_so() -> None:
         )
 
 
-def test_what_had_left_before_it_was_called_off_is_sent_after_all() -> None:
+def test_pieces_that_left_before_their_cancellation_are_shipped() -> None:
     a_booked_order.having(one_bagel_off).when(bagels_gone).then(
         e.LinesCancellationOvertaken(lines=[LineCount(line_id="bagels", quantity=1)]),
         e.ShipmentDispatched(shipment_id=BAGELS, lines=two_bagels, tracking="1Z-BAGELS"),
@@ -61,13 +61,13 @@ def test_what_had_left_before_it_was_called_off_is_sent_after_all() -> None:
     )
 
 
-def test_what_left_as_it_was_asked_to_in_the_end_is_not_overtaken() -> None:
+def test_departure_as_last_booked_overtakes_no_cancellation() -> None:
     in_time = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", quantity=1)])
     order = a_booked_order.having(one_bagel_off, in_time).settled().order
     assert (order.lines["bagels"].cancelled, order.lines["bagels"].shipped) == (1, 1)
 
 
-def test_a_whole_cancellation_that_came_too_late_calls_off_the_rest_only() -> None:
+def test_late_cancellation_cancels_unshipped_pieces_only() -> None:
     a_cancelling_order.when(bagels_gone).then(
         e.ShipmentDispatched(shipment_id=BAGELS, lines=two_bagels, tracking="1Z-BAGELS"),
         e.StockWithdrawalRequested(step_id="withdraw-22", held=[bagels_at("EAST", 2)]),
@@ -79,7 +79,7 @@ def test_a_whole_cancellation_that_came_too_late_calls_off_the_rest_only() -> No
     assert not order.lines["tuna"].reserved
 
 
-def test_lines_called_off_one_by_one_and_then_the_order_may_leave_all_the_same() -> None:
+def test_lines_cancelled_before_the_order_may_still_be_shipped() -> None:
     """Both were too late: the pieces count as sent, never as more than were ordered."""
     off = c.CancelLines(cancellation_id="diet", lines=bagels(2))
     order = a_booked_order.having(off, cancel, bagels_gone).settled().order
@@ -88,7 +88,7 @@ def test_lines_called_off_one_by_one_and_then_the_order_may_leave_all_the_same()
     assert order.status is Status.CONFIRMED
 
 
-def test_a_carrier_takes_no_more_along_than_it_was_asked_to() -> None:
+def test_departure_with_extra_pieces_is_applied_as_booked() -> None:
     ten = [Piece(line_id=key, sku="", quantity=10) for key in ("bagels", "tuna", "ghost")]
     a_booked_order.when(but(bagels_gone, lines=ten)).then(
         e.ShipmentDispatched(shipment_id=BAGELS, lines=two_bagels, tracking="1Z-BAGELS"),
@@ -105,20 +105,20 @@ def test_a_carrier_takes_no_more_along_than_it_was_asked_to() -> None:
 
 
 @pytest.mark.parametrize("lines", [[], [Piece(line_id="1", sku="1095275", quantity=2)]])
-def test_shipment_whose_lines_are_unknown_is_not_taken_for_an_empty_one(lines: list[Piece]) -> None:
+def test_departure_with_unknown_lines_is_not_an_empty_one(lines: list[Piece]) -> None:
     order = a_booked_order.having(but(bagels_gone, lines=lines)).order
     assert order.shipments == a_booked_order.order.shipments
     assert [d.kind for d in order.discrepancies.values()] == ["unknown-lines"]
 
 
-def test_what_the_carrier_left_behind_is_sent_in_another_shipment() -> None:
+def test_pieces_left_behind_are_shipped_later() -> None:
     one = but(bagels_gone, lines=[Piece(line_id="bagels", sku="1095275", quantity=1)])
     order = a_booked_order.having(one).settled().order
     assert [s.lines["bagels"] for s in order.shipments.values() if "bagels" in s.lines] == [1, 1]
     assert order.lines["bagels"].reserved == {"EAST": 1}
 
 
-def test_what_was_stopped_or_never_booked_cannot_have_left() -> None:
+def test_departure_of_a_stopped_or_unbooked_shipment_is_not_applied() -> None:
     split = c.CreateShipment(shipment_id="first", lines=bagels(1))
     for order, shipment_id, kind in (
         (a_booked_order.having(split), "first", "left-although-stopped"),

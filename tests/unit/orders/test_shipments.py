@@ -41,7 +41,7 @@ two_bagels = [LineCount(line_id="bagels", quantity=2)]
 # CreateShipment
 
 
-def test_a_new_shipment_takes_pieces_out_of_an_older_one_and_waits_until_they_are_out() -> None:
+def test_new_shipment_is_booked_after_older_ones_lose_its_pieces() -> None:
     a_booked_order.when(one_first).then(
         e.ShipmentCreated(
             shipment_id="first",
@@ -59,13 +59,13 @@ def test_a_new_shipment_takes_pieces_out_of_an_older_one_and_waits_until_they_ar
     ]
 
 
-def test_a_new_shipment_may_take_all_of_an_older_one() -> None:
+def test_new_shipment_may_take_all_pieces_of_an_older_one() -> None:
     settled = a_booked_order.having(but(one_first, lines=bagels(2))).settled().order
     assert settled.shipments[BAGELS].status == "stopped"
     assert settled.shipments["first"].confirmed_lines == {"bagels": 2}
 
 
-def test_only_reserved_pieces_of_one_place_go_into_a_shipment() -> None:
+def test_shipment_holds_reserved_pieces_of_one_location() -> None:
     a_booked_order.when(but(one_first, lines=bagels(3))).then_rejected(
         "line bagels has 2 pieces in stock for it, not 3", code="too-many-pieces", field="lines"
     )
@@ -83,7 +83,7 @@ def test_only_reserved_pieces_of_one_place_go_into_a_shipment() -> None:
     )
 
 
-def test_nothing_is_sent_that_is_not_paid_for() -> None:
+def test_unpaid_pieces_cannot_be_shipped() -> None:
     dearer = c.ChangeLine(line_id="bagels", unit_price=500)
     a_booked_order.having(c.AmendOrder(amendment_id="a", changes=[dearer])).when(
         one_first
@@ -93,7 +93,7 @@ def test_nothing_is_sent_that_is_not_paid_for() -> None:
     )
 
 
-def test_creating_the_same_shipment_twice_changes_nothing() -> None:
+def test_repeated_create_shipment_changes_nothing() -> None:
     once = a_booked_order.having(one_first)
     once.when(one_first).then()
     once.settled().when(one_first).then()
@@ -105,7 +105,7 @@ def test_creating_the_same_shipment_twice_changes_nothing() -> None:
     )
 
 
-def test_a_name_that_a_caller_has_taken_is_not_taken_again() -> None:
+def test_shipment_id_of_a_caller_is_not_generated_again() -> None:
     """The order names its own shipments by its version."""
     name = "shipment-27"
     taken = a_booked_order.having(but(one_first, shipment_id=name)).settled()
@@ -115,7 +115,7 @@ def test_a_name_that_a_caller_has_taken_is_not_taken_again() -> None:
     assert more.shipments["shipment-28"].lines == {"milk": 1}
 
 
-def test_a_shipment_that_the_carrier_never_heard_of_is_not_stopped_but_dropped() -> None:
+def test_unbooked_shipment_is_stopped_without_a_request() -> None:
     a_booked_order.having(one_first).when(cancel).then(
         e.OrderCancellationRequested(reason="bought elsewhere"),
         e.ShipmentStopRequested(shipment_id=BAGELS, step_id="stop-22"),
@@ -127,7 +127,7 @@ def test_a_shipment_that_the_carrier_never_heard_of_is_not_stopped_but_dropped()
 # DispatchShipment
 
 
-def test_what_leaves_is_taken_from_stock_and_paid_for_the_first_time_with_the_shipping() -> None:
+def test_dispatch_withdraws_stock_and_captures_with_shipping_once() -> None:
     a_booked_order.when(bagels_leave).then(
         e.ShipmentDispatched(shipment_id=BAGELS, lines=two_bagels, tracking="1Z-BAGELS"),
         e.StockWithdrawalRequested(step_id="withdraw-19", held=[bagels_at("EAST", 2)]),
@@ -135,13 +135,13 @@ def test_what_leaves_is_taken_from_stock_and_paid_for_the_first_time_with_the_sh
     )
 
 
-def test_a_shipment_may_leave_before_the_carrier_has_answered() -> None:
+def test_shipment_may_be_dispatched_before_its_booking_is_confirmed() -> None:
     left = a_confirmed_order.having(bagels_leave).order
     assert left.shipments[BAGELS].status == "dispatched"
     assert [step.type for step in left.steps.values()] == ["book", "withdraw", "capture"]
 
 
-def test_what_was_stopped_or_is_being_changed_or_never_was_does_not_leave() -> None:
+def test_stopped_changing_or_unknown_shipment_cannot_be_dispatched() -> None:
     no_bagels = c.CancelLines(cancellation_id="diet", lines=bagels(2))
     a_booked_order.having(no_bagels).when(bagels_leave).then_rejected(
         f"shipment {BAGELS} is stopping", code="shipment-stopped", field="shipment_id"
@@ -161,7 +161,7 @@ def test_what_was_stopped_or_is_being_changed_or_never_was_does_not_leave() -> N
     )
 
 
-def test_a_shipment_leaves_once() -> None:
+def test_repeated_dispatch_changes_nothing() -> None:
     a_half_sent_order.when(bagels_leave).then()
     a_sent_order.having(bagels_arrive).when(bagels_leave).then()
     a_sent_order.having(bagels_are_lost).when(bagels_leave).then()
@@ -170,7 +170,7 @@ def test_a_shipment_leaves_once() -> None:
 # ConfirmDelivery
 
 
-def test_an_arrival_opens_the_return_window() -> None:
+def test_delivery_opens_the_return_window() -> None:
     a_half_sent_order.when(bagels_arrive).then(
         e.ShipmentDelivered(shipment_id=BAGELS, return_by=NOW + timedelta(days=30))
     )
@@ -179,7 +179,7 @@ def test_an_arrival_opens_the_return_window() -> None:
 @pytest.mark.parametrize(
     ("order", "status"), [(a_half_sent_order, "planned"), (a_sent_order, "failed")]
 )
-def test_only_what_is_on_its_way_arrives(order: Given, status: str) -> None:
+def test_only_dispatched_shipment_can_be_delivered(order: Given, status: str) -> None:
     if status == "failed":
         order = order.having(but(bagels_are_lost, shipment_id=TUNA))
     order.when(tuna_arrives).then_rejected(
@@ -189,21 +189,21 @@ def test_only_what_is_on_its_way_arrives(order: Given, status: str) -> None:
     )
 
 
-def test_a_shipment_arrives_once() -> None:
+def test_repeated_delivery_changes_nothing() -> None:
     a_half_sent_order.having(bagels_arrive).when(bagels_arrive).then()
 
 
 # ReportDeliveryFailure
 
 
-def test_what_does_not_arrive_is_called_off_and_paid_back() -> None:
+def test_lost_shipment_is_cancelled_and_refunded() -> None:
     a_sent_order.when(bagels_are_lost).then(
         e.DeliveryFailed(shipment_id=BAGELS, goods="lost", reason="the van burnt"),
         e.RefundRequested(step_id="refund-29", authorisation_id="authorise-9", amount=336),
     )
 
 
-def test_what_comes_back_instead_goes_into_stock() -> None:
+def test_returned_shipment_is_restocked() -> None:
     a_sent_order.when(bagels_come_back).then(
         e.DeliveryFailed(shipment_id=BAGELS, goods="returned"),
         e.RestockRequested(step_id="restock-29", held=[bagels_at("EAST", 2)]),
@@ -211,7 +211,7 @@ def test_what_comes_back_instead_goes_into_stock() -> None:
     )
 
 
-def test_only_what_is_on_its_way_can_fail() -> None:
+def test_only_dispatched_shipment_can_fail() -> None:
     a_booked_order.when(bagels_are_lost).then_rejected(
         f"shipment {BAGELS} is planned, not on its way",
         code="shipment-not-dispatched",
@@ -224,12 +224,12 @@ def test_only_what_is_on_its_way_can_fail() -> None:
     )
 
 
-def test_a_shipment_fails_once() -> None:
+def test_repeated_delivery_failure_changes_nothing() -> None:
     a_sent_order.having(bagels_are_lost).when(bagels_are_lost).then()
     a_sent_order.having(bagels_are_lost).settled().when(bagels_come_back).then()
 
 
-def test_what_arrives_counts_and_what_does_not_arrive_does_not() -> None:
+def test_order_is_completed_by_its_delivered_shipments() -> None:
     half = a_sent_order.having(bagels_are_lost, tuna_arrives).settled().order
     assert half.status is Status.CONFIRMED
     assert ledger.net_captured(half) == half.total == 64

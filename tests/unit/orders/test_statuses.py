@@ -68,7 +68,7 @@ lost = c.ReportDeliveryFailure(shipment_id=BAGELS)
         (a_cancelled_order, PaymentStatus.NONE),
     ],
 )
-def test_payment_reads_as(scene: Given, status: PaymentStatus) -> None:
+def test_payment_status(scene: Given, status: PaymentStatus) -> None:
     assert payment_status(scene.order) is status
 
 
@@ -87,7 +87,7 @@ def test_payment_reads_as(scene: Given, status: PaymentStatus) -> None:
         (a_cancelled_order, FulfilmentStatus.NONE),
     ],
 )
-def test_fulfilment_reads_as(scene: Given, status: FulfilmentStatus) -> None:
+def test_fulfilment_status(scene: Given, status: FulfilmentStatus) -> None:
     assert fulfilment_status(scene.order) is status
 
 
@@ -102,11 +102,11 @@ def test_fulfilment_reads_as(scene: Given, status: FulfilmentStatus) -> None:
         (all_returned, ReturnStatus.RETURNED),
     ],
 )
-def test_a_return_reads_as(scene: Given, status: ReturnStatus) -> None:
+def test_return_status(scene: Given, status: ReturnStatus) -> None:
     assert return_status(scene.order) is status
 
 
-def test_pieces_are_called_off_by_themselves_or_with_the_whole_order() -> None:
+def test_cancelled_pieces_include_those_of_a_cancelled_order() -> None:
     one_off = a_booked_order.having(c.CancelLines(cancellation_id="diet", lines=bagels(1)))
     assert cancelled_pieces(one_off.order, "bagels") == 1
     assert cancelled_pieces(a_cancelled_order.order, "bagels") == 2
