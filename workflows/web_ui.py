@@ -35,6 +35,15 @@ def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
         f"**Needs attention:** step {key} is stuck: {_plain(reason)} (`retry-step` tries it again)"
         for key, reason in order.stuck_steps.items()
     ]
+    parts += [
+        f"**Needs attention:** {found.kind}, reported by {found.service}"
+        f" (`resolve-discrepancy` closes {key})"
+        for key, found in order.discrepancies.items()
+    ]
+    parts += [
+        f"**Needs attention:** chargeback {key} of {format_amount(found.amount, order.currency)}"
+        for key, found in order.chargebacks.items()
+    ]
     parts += _waiting(order)
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")

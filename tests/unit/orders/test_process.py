@@ -290,7 +290,7 @@ def test_endless_follow_ups_raise_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("scene", [a_cancelled_order, a_completed_order, an_expired_order])
-def test_ended_order_has_no_steps(scene: Given) -> None:
+def test_ended_order_is_finished(scene: Given) -> None:
     assert is_finished(scene.order)
     assert next_steps(scene.order) == []
 

@@ -229,7 +229,7 @@ def test_repeated_delivery_failure_changes_nothing() -> None:
     a_sent_order.having(bagels_are_lost).settled().when(bagels_come_back).then()
 
 
-def test_order_is_completed_by_its_delivered_shipments() -> None:
+def test_lost_shipments_are_cancelled_and_delivered_ones_kept() -> None:
     half = a_sent_order.having(bagels_are_lost, tuna_arrives).settled().order
     assert half.status is Status.CONFIRMED
     assert ledger.net_captured(half) == half.total == 64

@@ -8,7 +8,7 @@ from orders.commands import ReceiveReturn
 from orders.events import ItemRemoved, OrderEvent
 from orders.evolve import fold
 from orders.order import Order
-from orders.steps import StepFailed
+from orders.steps import ChargebackReported, ShipmentArrived, StepFailed
 from tests.support.given import (
     Given,
     bagels_added,
@@ -29,6 +29,7 @@ from tests.support.order_fixtures import (
     a_held_order,
     a_placed_order,
     a_return_agreed,
+    a_sent_order,
     a_short_order,
     bagels,
 )
@@ -131,6 +132,18 @@ def test_cancelling_order_shows_the_steps_that_undo_it() -> None:
     steps = shown.index("Waits for other services:")
     assert shown[steps + 1 : steps + 3] == [f"- stop {BAGELS}\n- stop {TUNA}", "Lines:"]
     assert f"Shipment {BAGELS} from EAST: stopping, 2 pieces, tracking 1Z" in shown
+
+
+def test_discrepancies_and_chargebacks_are_shown() -> None:
+    contradicted = a_sent_order.having(
+        ShipmentArrived(shipment_id="ghost"),
+        ChargebackReported(chargeback_id="c", state="opened", amount=100, reason="fraud"),
+    )
+    how = "`resolve-discrepancy` closes unknown-shipment:ghost"
+    assert parts(contradicted.order)[2:4] == [
+        f"**Needs attention:** unknown-shipment, reported by shipping ({how})",
+        "**Needs attention:** chargeback c of 1.00 USD",
+    ]
 
 
 def test_stuck_step_shows_its_reason_and_how_to_retry_it() -> None:
