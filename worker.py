@@ -15,6 +15,7 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
+import orphan_check
 import runtime
 import telemetry
 from activities.payments import Payments
@@ -96,7 +97,10 @@ async def run(settings: Settings) -> None:
     pool = await connect_pool(settings.postgres_dsn)
     async with pool, http_client(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
-        async with worker_for(client, settings, activities):
+        async with (
+            worker_for(client, settings, activities),
+            orphan_check.running(client, pool, settings.task_queue),
+        ):
             version = settings.build_id or "unversioned"
             log.info("worker on task queue %s, %s", settings.task_queue, version)
             await stopped.wait()

@@ -1,13 +1,16 @@
-"""Operator's commands on a running orderly: `migrate`, `verify` and `erase`."""
+"""Operator's commands on a running orderly: `migrate`, `verify`, `resume` and `erase`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from runtime import EXIT_FAILED, EXIT_USAGE, fail, load_settings, run
+
+if TYPE_CHECKING:
+    from settings import Settings
 
 PANEL = "Operations, on the database in ORDERLY_POSTGRES_DSN"
 EXIT_DIFFERENT = 1
@@ -65,6 +68,8 @@ def verify(
     from eventlog.postgres import connect_pool
     from workflows.client import connect
 
+    task_queue = load_settings(_settings).task_queue
+
     async def compare(dsn: str) -> int:
         report = Report()
         try:
@@ -73,7 +78,7 @@ def verify(
             fail(error, EXIT_FAILED)
         async with await connect_pool(dsn) as pool:
             with Console(stderr=True).status("folding …") as status:
-                async for report in verify(pool, client, sample):
+                async for report in verify(pool, client, sample, task_queue):
                     status.update(f"{report.orders:,} orders folded")
         for difference in report.differences:
             print(difference)
@@ -86,15 +91,49 @@ def verify(
     operate(compare)
 
 
+@app.command(rich_help_panel=PANEL)
+def resume(
+    order: Annotated[
+        str | None,
+        typer.Argument(help="The order id; without it, all that the running check has found."),
+    ] = None,
+    from_log: Annotated[
+        bool,
+        typer.Option(
+            help="Continue from the log alone: what the workflow had not published is lost."
+        ),
+    ] = False,
+) -> None:
+    """Start the workflow of an orphaned order again, where it was terminated or has vanished."""
+    from cli.resume import NotResumed, resume
+    from eventlog.postgres import connect_pool
+    from workflows.client import connect
+
+    task_queue = load_settings(_settings).task_queue
+
+    async def perform(dsn: str) -> None:
+        try:
+            client = await connect()
+        except ConnectionError as error:
+            fail(error, EXIT_FAILED)
+        async with await connect_pool(dsn) as pool:
+            try:
+                async for done in resume(client, pool, task_queue, order, from_log=from_log):
+                    print(done)
+            except NotResumed as error:
+                fail(error, error.exit_code)
+
+    operate(perform)
+
+
 def operate(work: Callable[[str], Coroutine[Any, Any, int | None]]) -> None:
     """Runs `work` on the database of the settings, and exits; database errors are one sentence."""
     from asyncpg import PostgresError
 
     from eventlog.postgres import UNAVAILABLE
     from readside.engine.rebuild import RebuildError
-    from settings import Settings, from_environment
 
-    dsn = load_settings(lambda: from_environment(Settings)).postgres_dsn
+    dsn = load_settings(_settings).postgres_dsn
 
     async def perform() -> int | None:
         try:
@@ -104,3 +143,9 @@ def operate(work: Callable[[str], Coroutine[Any, Any, int | None]]) -> None:
             fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
 
     run(perform(), {RebuildError: EXIT_FAILED})
+
+
+def _settings() -> Settings:
+    from settings import Settings, from_environment
+
+    return from_environment(Settings)

@@ -20,6 +20,7 @@ from readside.order_view import queries as order_lists
 from readside.order_view.row import OrderRow, order_row
 from readside.order_view.view import OrderView, fold_view
 from workflows.history import events_for_log, runs_of
+from workflows.orphans import Orphan, ended_from_outside, find_orphan
 
 BATCH_SIZE = 100
 VIEW = order_view.PROJECTION.name
@@ -38,12 +39,16 @@ class Report:
 
 
 async def verify(
-    pool: asyncpg.Pool, client: Client | None, sample: int | None = None
+    pool: asyncpg.Pool,
+    client: Client | None,
+    sample: int | None = None,
+    task_queue: str | None = None,
 ) -> AsyncIterator[Report]:
     """Compares all orders of the log, or a random `sample` of them, with their views.
 
-    With a client, compares the log with Temporal's histories, too, as far as they are retained.
-    Yields the report as it grows; the last one is complete.
+    With a client, compares the log with Temporal's histories, too, as far as they are retained, and
+    finds orphaned orders; with a task queue, also those that the log does not have. Yields the
+    report as it grows; the last one is complete.
     """
     report = Report()
     async for order_ids in _orders(pool, sample):
@@ -52,14 +57,16 @@ async def verify(
             report.differences += [f"order {order_id}: {difference}" for difference in found]
             report.orders += 1
         yield report
-    orphans = await pool.fetch(
+    unlogged = await pool.fetch(
         f"SELECT order_id FROM {VIEW}.orders AS o WHERE $1::int IS NULL AND NOT EXISTS"
         " (SELECT FROM order_events AS e WHERE e.order_id = o.order_id)",
         sample,
     )
     report.differences += [
-        f"order {row['order_id']}: the log has no event of it" for row in orphans
+        f"order {row['order_id']}: the log has no event of it" for row in unlogged
     ]
+    if client is not None and task_queue is not None and sample is None:
+        report.differences += await _unlogged_orphans(pool, client, task_queue)
     yield report
 
 
@@ -73,6 +80,7 @@ async def _differences(
         *_view_differences(order_id, row, stream),
         *await _missed_events(pool, order_id, row, report),
         *(await _history_differences(client, order_id, stream, report) if client else []),
+        *(await _orphan_differences(client, pool, order_id) if client else []),
     ]
 
 
@@ -177,3 +185,25 @@ async def _history_differences(
                 )
     report.histories += bool(runs)
     return differences
+
+
+async def _orphan_differences(client: Client, pool: asyncpg.Pool, order_id: str) -> list[str]:
+    orphan = await find_orphan(client, pool, order_id)
+    return [_orphaned(orphan)] if orphan is not None else []
+
+
+async def _unlogged_orphans(pool: asyncpg.Pool, client: Client, task_queue: str) -> list[str]:
+    """Orders whose workflow was ended from outside before the log had any event of them."""
+    differences: list[str] = []
+    async for order_ids in ended_from_outside(client, task_queue):
+        for order_id in order_ids:
+            if await log.head(pool, order_id):
+                continue
+            if (orphan := await find_orphan(client, pool, order_id)) is not None:
+                sentence = f"{_orphaned(orphan)}, of which the log has nothing"
+                differences.append(f"order {order_id}: {sentence}")
+    return differences
+
+
+def _orphaned(orphan: Orphan) -> str:
+    return f"{orphan.reason}; `orderly resume {orphan.order_id}` continues it"

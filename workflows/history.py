@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
@@ -13,7 +14,7 @@ from eventlog.envelope import Batch, Envelope
 from workflows import idempotency
 from workflows.activity_options import PUBLISH_EVENTS
 from workflows.idempotency import CommandStatus
-from workflows.messages import Snapshot, WorkflowInput
+from workflows.messages import QueuedCommands, Snapshot, WorkflowInput
 
 _WORKFLOW_TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
@@ -65,9 +66,7 @@ async def command_status(
     enter history after it. With `unprocessed_only`, for a run that a worker was asked about, only
     signals count that no workflow task has processed.
     """
-    started = history.events[0].workflow_execution_started_event_attributes
-    (start,) = await converter.decode(started.input.payloads, [WorkflowInput])
-    snapshot = start.snapshot or Snapshot()
+    snapshot = await first_snapshot(history, converter)
     known = idempotency.status_of(
         command_id,
         idempotency.unpack_results(snapshot.results),
@@ -76,24 +75,46 @@ async def command_status(
     if known is not None and not unprocessed_only:
         return known
     after = _last_processed(history) if unprocessed_only else 0
-    if command_id in await _queued_ids(history, converter, after):
+    if any(queued.command_id == command_id for queued in await _queued(history, converter, after)):
         return CommandStatus()
     # After a worker has died, its task is taken for running until it times out, seconds later.
     return CommandStatus() if not unprocessed_only and _has_running_task(history) else None
 
 
-async def _queued_ids(history: WorkflowHistory, converter: DataConverter, after: int) -> set[str]:
-    """The ids of the commands in signals after an event."""
-    ids: set[str] = set()
+async def unprocessed_commands(
+    history: WorkflowHistory, converter: DataConverter
+) -> list[QueuedCommands]:
+    """The asynchronous commands that no workflow task of this run has processed, in order."""
+    return await _queued(history, converter, _last_processed(history))
+
+
+async def first_snapshot(history: WorkflowHistory, converter: DataConverter) -> Snapshot:
+    """The state with which a run began."""
+    started = history.events[0].workflow_execution_started_event_attributes
+    (start,) = await converter.decode(started.input.payloads, [WorkflowInput])
+    return start.snapshot or Snapshot()
+
+
+def has_processed(history: WorkflowHistory) -> bool:
+    """Whether any workflow task of this run has completed."""
+    return _last_processed(history) > 0
+
+
+async def _queued(
+    history: WorkflowHistory, converter: DataConverter, after: int
+) -> list[QueuedCommands]:
+    """The commands in signals after an event."""
+    commands: list[QueuedCommands] = []
     for event in history.events:
         signal = event.workflow_execution_signaled_event_attributes
         if (
             event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
             and event.event_id > after
         ):
-            arguments = await converter.decode(signal.input.payloads)
-            ids |= {a["command_id"] for a in arguments if isinstance(a, dict) and "command_id" in a}
-    return ids
+            for argument in await converter.decode(signal.input.payloads):
+                with suppress(ValueError):  # Another signal, which the workflow ignores, too.
+                    commands.append(QueuedCommands.model_validate(argument))
+    return commands
 
 
 def _has_running_task(history: WorkflowHistory) -> bool:

@@ -138,7 +138,11 @@ class Snapshot(StoredModel):
     traces: dict[str, str] = Field(default_factory=dict)
     """By step id, the traceparent of the request that led to the step."""
     reopened: bool = False
-    """The order had ended; it continues only from the last event in the log."""
+    """No run preceded this one directly: it begins by reading what the log has since."""
+    queued: list[QueuedCommands] = Field(default_factory=list)
+    """Asynchronous commands that no run has executed yet."""
+    cancellation_ignored: bool = False
+    """Temporal was asked to cancel the workflow; the order continued."""
 
 
 class WorkflowInput(StoredModel):

@@ -75,8 +75,8 @@ class OrderWorkflow:
         self.rejections = idempotency.unpack_rejections(snapshot.rejections)
         self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
-        self.queued: list[QueuedCommands] = []  # Until the order is reopened.
-        self.cancellation_alert: str | None = None
+        self.queued = list(snapshot.queued)  # Until the order is reopened.
+        self.cancellation_ignored = snapshot.cancellation_ignored
         self.history_is_long = False
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
@@ -113,7 +113,7 @@ class OrderWorkflow:
             return f"{self.order.status} at version {self.order.version}"
         # Activities under way are abandoned: the next run publishes and calls again.
         return workflow.continue_as_new(
-            WorkflowInput(snapshot=self._snapshot()),
+            WorkflowInput(snapshot=self.snapshot()),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
@@ -159,6 +159,19 @@ class OrderWorkflow:
     def preview(self, batch: CommandBatch) -> Preview:
         """What a batch would do now; a query, so it changes nothing."""
         return preview(batch, self.order, workflow.now())
+
+    @workflow.query
+    def snapshot(self) -> Snapshot:
+        """The state to continue with; queried of a run that was ended from outside."""
+        return Snapshot(
+            order=self.order,
+            unpublished=self.publisher.unpublished,
+            results=idempotency.pack_results(self.results, workflow.now()),
+            rejections=idempotency.pack_rejections(self.rejections),
+            traces=self.traces,
+            queued=self.queued,
+            cancellation_ignored=self.cancellation_ignored,
+        )
 
     def _execute(self, command_id: str, batch: CommandBatch) -> CommandResult:
         """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
@@ -323,9 +336,9 @@ class OrderWorkflow:
                 result_type=int,
                 start_to_close_timeout=LOG_TIMEOUT,
                 retry_policy=LOG_RETRY,
-                summary=f"is version {self.order.version} the last in the log?",
+                summary=f"has the log events after version {self.order.version}?",
             )
-            if head != self.order.version:
+            if head > self.order.version:
                 await self._catch_up()
             self.reopening = False
             for queued in self.queued:
@@ -333,7 +346,7 @@ class OrderWorkflow:
             self.queued.clear()
         try:
             await workflow.wait_condition(
-                lambda: bool(self.publisher.unpublished),
+                lambda: self.order.version > 0 and not self._has_finished(),
                 timeout=FIRST_COMMAND_PATIENCE,
                 timeout_summary="for the command that started the workflow",
             )
@@ -363,9 +376,7 @@ class OrderWorkflow:
             try:
                 await workflow.wait_condition(condition)
             except asyncio.CancelledError:
-                self.cancellation_alert = (
-                    "a cancellation of the workflow was ignored; send cancel-order instead"
-                )
+                self.cancellation_ignored = True
                 self._update_web_ui()
 
     def _has_finished(self) -> bool:
@@ -383,19 +394,15 @@ class OrderWorkflow:
         """
         self.history_is_long |= workflow.info().is_continue_as_new_suggested()
 
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(
-            order=self.order,
-            unpublished=self.publisher.unpublished,
-            results=idempotency.pack_results(self.results, workflow.now()),
-            rejections=idempotency.pack_rejections(self.rejections),
-            traces=self.traces,
-        )
-
     def _update_web_ui(self) -> None:
-        alerts = [a for a in (self.publisher.alert, self.cancellation_alert) if a]
-        unpublished = len(self.publisher.unpublished)
-        workflow.set_current_details(details(self.order, unpublished, alerts))
+        alerts = [self.publisher.alert] if self.publisher.alert else []
+        shown = details(
+            self.order,
+            unpublished=len(self.publisher.unpublished),
+            alerts=alerts,
+            cancellation_ignored=self.cancellation_ignored,
+        )
+        workflow.set_current_details(shown)
 
 
 @contextmanager

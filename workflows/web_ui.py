@@ -7,13 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orders import ledger, statuses
 from orders.entities import Line, Return, Shipment
-from orders.lifecycle import Status
+from orders.lifecycle import ENDED, Status
 from orders.money import format_amount
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from workflows import activity_options
 
 LINES_SHOWN = 20
+
+CANCELLATION_IGNORED = (
+    "**A cancellation requested in Temporal does not cancel an order.** It was ignored, and the "
+    "order continues. To cancel the order, send `cancel-order` instead."
+)
+_ENDING = ENDED | {Status.CANCELLING}
 
 
 def summary(order: Order) -> str:
@@ -22,7 +28,13 @@ def summary(order: Order) -> str:
     return f"customer {order.customer_id}, {lines}, {format_amount(order.total, order.currency)}"
 
 
-def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
+def details(
+    order: Order,
+    unpublished: int,
+    alerts: Sequence[str],
+    *,
+    cancellation_ignored: bool = False,
+) -> str:
     """The order as it is now, what needs attention, and what it waits for until when."""
     if order.version == 0:
         return "This order has not been opened."
@@ -30,6 +42,8 @@ def details(order: Order, unpublished: int, alerts: Sequence[str]) -> str:
         f"### {order.status}, {format_amount(order.total, order.currency)}",
         f"Customer {order.customer_id}, version {order.version}",
     ]
+    if cancellation_ignored and order.status not in _ENDING:
+        parts.append(CANCELLATION_IGNORED)
     parts += [f"**Needs attention:** {alert}" for alert in alerts]
     parts += [
         f"**Needs attention:** step {key} is stuck: {_plain(reason)} (`retry-step` tries it again)"

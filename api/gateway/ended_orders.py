@@ -1,32 +1,60 @@
-"""Commands to orders that have ended: their workflows are closed, and the log has all their events.
+"""Commands to orders whose workflow does not run: they have ended, or are orphaned.
 
-The order is folded from the log. A command that changes nothing, or that was executed before, gets
-its result from there; for any other the workflow is started again.
+The log has all events of an order that has ended. An orphaned one may have decided more: its state
+is that of its last run. A command that changes nothing, or that was executed before, gets its
+result from there; for any other the workflow is started again, and so is never decided on less
+than was acknowledged.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import asyncpg
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway.availability import await_or_unavailable
 from api.gateway.command_message import CommandMessage
-from api.gateway.retries import raise_rpc_error
+from api.gateway.retries import Retry, raise_rpc_error, retry_until
 from api.gateway.workflow_start import WorkflowStart
-from api.problems.errors import StorageUnavailable, UnknownOrder
+from api.problems.errors import (
+    OrderOrphaned,
+    OutcomeUnknown,
+    StorageUnavailable,
+    UnknownOrder,
+)
 from eventlog import log
-from eventlog.envelope import Envelope
 from eventlog.postgres import UNAVAILABLE
-from orders.order import Order
-from workflows import command_handler, idempotency
-from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands
+from workflows import command_handler, idempotency, orphans
+from workflows.idempotency import StoredResults
+from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands, Snapshot
+from workflows.orphans import Orphan
+
+logger = logging.getLogger("orderly.api")
+
+# No worker has replayed the run in time, or it was deleted a moment ago.
+_NO_ANSWER = (
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.FAILED_PRECONDITION,
+    RPCStatusCode.NOT_FOUND,
+)
+
+
+class LastState(NamedTuple):
+    """What an order's last run has left."""
+
+    snapshot: Snapshot
+    results: StoredResults
+    """At least those in the snapshot."""
 
 
 class EndedOrders:
-    """Decides on commands to ended orders by the log, and reopens the orders that accept one."""
+    """Decides on commands to orders that do not run, and starts those again that accept one."""
 
     def __init__(self, client: Client, pool: asyncpg.Pool, task_queue: str) -> None:
         self._client = client
@@ -36,52 +64,96 @@ class EndedOrders:
     async def execute(
         self, message: CommandMessage, queued: QueuedCommands | None = None
     ) -> CommandResult | None:
-        """The result according to the log; None if the order had to be reopened.
+        """The result according to the last state; None if the order had to be reopened.
 
         A reopened order executes the message as any running one does; it receives `queued` with its
         start. Raises Rejected and UnknownOrder.
         """
-        stream = await self._stream(message.order_id)
-        if not stream and not message.creates_order:
-            raise UnknownOrder(message.order_id)
-        order, results = idempotency.from_stream(stream)
-        if message.command_id in results:
-            return results[message.command_id].result
-        now, batch = datetime.now(UTC), message.batch
-        events, after = command_handler.decide_batch(batch, order, message.command_id, now)
-        if not events:
-            return idempotency.result_of(after, events, batch.payload_hash, batch.attempt_id)
-        packed = idempotency.pack_results(results, now)
-        await self.reopen(message.order_id, order, packed, queued)
+        snapshot, results = await self._last_state(message.order_id)
+        order, now, batch = snapshot.order, datetime.now(UTC), message.batch
+        if not snapshot.queued:  # Otherwise earlier commands come first.
+            if order.version == 0 and not message.creates_order:
+                raise UnknownOrder(message.order_id)
+            if message.command_id in results:
+                return results[message.command_id].result
+            events, after = command_handler.decide_batch(batch, order, message.command_id, now)
+            if not events:
+                return idempotency.result_of(after, events, batch.payload_hash, batch.attempt_id)
+        await self.reopen(message.order_id, snapshot, queued)
         return None
 
     async def preview(self, order_id: str, batch: CommandBatch) -> Preview:
         """What `batch` would do to the order; raises UnknownOrder."""
-        stream = await self._stream(order_id)
-        if not stream:
+        order = (await self._last_state(order_id)).snapshot.order
+        if order.version == 0:
             raise UnknownOrder(order_id)
-        order, _ = idempotency.from_stream(stream)
         return command_handler.preview(batch, order, datetime.now(UTC))
 
+    async def resume(self, orphan: Orphan, seconds: float, *, from_log: bool = False) -> None:
+        """Starts the workflow of an orphaned order again, unless it is running by now.
+
+        With `from_log`, what its last run decided and did not publish is lost. Raises OrderOrphaned
+        if the last state cannot be read, and UnknownOrder if there is none.
+        """
+
+        async def attempt(_: float) -> None:
+            if from_log or orphan.run_id is None:
+                snapshot = (await self._logged_state(orphan.order_id)).snapshot
+            else:
+                snapshot = await self._orphaned_state(orphan)
+            if snapshot.order.version == 0 and not snapshot.queued:
+                raise UnknownOrder(orphan.order_id)
+            await self.reopen(orphan.order_id, snapshot)
+
+        await retry_until(asyncio.get_running_loop().time() + seconds, attempt)
+
+    async def _last_state(self, order_id: str) -> LastState:
+        try:
+            find = orphans.find_orphan(self._client, self._pool, order_id)
+            orphan = await await_or_unavailable(self._client, find)
+        except RPCError as error:
+            raise_rpc_error(error)
+            raise
+        except UNAVAILABLE as error:
+            raise StorageUnavailable from error
+        if orphan is None or orphan.run_id is None:
+            return await self._logged_state(order_id)
+        snapshot = await self._orphaned_state(orphan)
+        return LastState(snapshot, idempotency.unpack_results(snapshot.results))
+
+    async def _logged_state(self, order_id: str) -> LastState:
+        try:
+            async with self._pool.acquire() as connection:
+                stream = await log.read_stream(connection, order_id)
+        except UNAVAILABLE as error:
+            raise StorageUnavailable from error
+        order, results = idempotency.from_stream(stream)
+        packed = idempotency.pack_results(results, datetime.now(UTC))
+        return LastState(Snapshot(order=order, results=packed, reopened=True), results)
+
+    async def _orphaned_state(self, orphan: Orphan) -> Snapshot:
+        try:
+            read = orphans.last_snapshot(self._client, orphan)
+            return await await_or_unavailable(self._client, read)
+        except orphans.UnreadableRun as error:
+            logger.error("order %s is orphaned: %s", orphan.order_id, error)
+            raise OrderOrphaned from error
+        except RPCError as error:
+            if error.status in _NO_ANSWER:
+                raise Retry(OutcomeUnknown()) from error
+            raise_rpc_error(error)
+            raise
+
     async def reopen(
-        self, order_id: str, order: Order, results: str, queued: QueuedCommands | None = None
+        self, order_id: str, snapshot: Snapshot, queued: QueuedCommands | None = None
     ) -> None:
         """Starts the order's workflow again, unless it is running already.
 
-        `order` and the packed `results` are those of the log. If the log has more by the time the
-        workflow runs, it ends without a trace.
+        It catches up first if the log has more by the time that it runs.
         """
-        start = WorkflowStart.of_reopening(order_id, order, results)
+        start = WorkflowStart.of_reopening(order_id, snapshot)
         try:
             call = start.execute(self._client, self._task_queue, queued)
             await await_or_unavailable(self._client, call)
         except RPCError as error:
             raise_rpc_error(error)
-
-    async def _stream(self, order_id: str) -> list[Envelope]:
-        """All published events of an order."""
-        try:
-            async with self._pool.acquire() as connection:
-                return await log.read_stream(connection, order_id)
-        except UNAVAILABLE as error:
-            raise StorageUnavailable from error

@@ -43,11 +43,10 @@ class WorkflowStart:
         return cls(message.order_id, input_, order, WorkflowIDReusePolicy.REJECT_DUPLICATE)
 
     @classmethod
-    def of_reopening(cls, order_id: str, order: Order, results: str) -> WorkflowStart:
-        """The start of an order that has ended, with its packed results."""
-        snapshot = Snapshot(order=order, results=results, reopened=True)
+    def of_reopening(cls, order_id: str, snapshot: Snapshot) -> WorkflowStart:
+        """The start of an order whose last run has ended, and left this state."""
         input_ = WorkflowInput(snapshot=snapshot)
-        return cls(order_id, input_, order, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
+        return cls(order_id, input_, snapshot.order, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
 
     async def execute(
         self, client: Client, task_queue: str, queued: QueuedCommands | None = None

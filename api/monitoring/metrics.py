@@ -25,6 +25,8 @@ from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from readside.engine.checkpoints import FRESHNESS_MS
 from readside.engine.monitoring import ProjectionMetrics, read_metrics
+from readside.order_view import orphans
+from readside.order_view.orphans import OrphanMetrics
 from readside.registry import PROJECTIONS
 
 router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
@@ -111,6 +113,7 @@ async def _database_metrics(pool: asyncpg.Pool) -> list[Metric]:
         async with asyncio.timeout(QUERY_SECONDS_MAX):
             watermark_age = await log.watermark_age_seconds(pool)
             metrics = await read_metrics(pool, [projection.name for projection in PROJECTIONS])
+            orphaned = await orphans.read_metrics(pool)
     except (*UNAVAILABLE, asyncpg.UndefinedTableError):
         up.add_metric([], 0)
         return [up]
@@ -121,7 +124,7 @@ async def _database_metrics(pool: asyncpg.Pool) -> list[Metric]:
         " Alert above 60.",
         watermark_age,
     )
-    return [up, watermark, _freshness(metrics), *_gauges(metrics)]
+    return [up, watermark, _freshness(metrics), *_gauges(metrics), *_orphans(orphaned)]
 
 
 def _freshness(metrics: Sequence[ProjectionMetrics]) -> Metric:
@@ -154,3 +157,19 @@ def _gauges(metrics: Sequence[ProjectionMetrics]) -> list[Metric]:
         parked.add_metric([projection.projection], projection.parked_orders)
         stopped.add_metric([projection.projection], projection.is_stopped)
     return [lag, parked, stopped]
+
+
+def _orphans(metrics: OrphanMetrics) -> list[Metric]:
+    orders = GaugeMetricFamily(
+        "orderly_orphaned_orders",
+        "Orders that have not ended and have no running workflow: `orderly resume` continues them."
+        " Alert above 0.",
+        metrics.orders,
+    )
+    age = GaugeMetricFamily(
+        "orderly_orphan_check_age_seconds",
+        "Time since the workers last completed a search for orphaned orders. Alert above 3600.",
+    )
+    if metrics.age_seconds is not None:
+        age.add_metric([], metrics.age_seconds)
+    return [orders, age]

@@ -315,6 +315,16 @@ OUTCOME_UNKNOWN = ProblemType(
     (RouteKind.COMMAND, RouteKind.CALLBACK),
     retry_after=1,
 )
+ORDER_ORPHANED = ProblemType(
+    "order-orphaned",
+    503,
+    "Order orphaned",
+    "The order's workflow was ended from outside, and its last state cannot be read. Nothing was "
+    "changed.",
+    f"An operator continues the order with `orderly resume`. {_SAME_KEY}",
+    (RouteKind.COMMAND, RouteKind.CALLBACK),
+    retry_after=60,
+)
 TEMPORAL_UNAVAILABLE = ProblemType(
     "temporal-unavailable",
     503,

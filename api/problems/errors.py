@@ -7,7 +7,8 @@
     │   ├── TemporalUnavailable
     │   ├── StorageUnavailable
     │   ├── JwksUnavailable
-    │   └── OutcomeUnknown      the order did not respond in time
+    │   ├── OutcomeUnknown      the order did not respond in time
+    │   └── OrderOrphaned       its workflow was ended from outside, and cannot be read
     └── LimitExceeded           nothing was changed
         ├── Overloaded          the concurrency limit of this process
         ├── TooManyCommands     the limit of Temporal, or of one order
@@ -57,6 +58,10 @@ class JwksUnavailable(Unavailable):
 
 class OutcomeUnknown(Unavailable):
     """The order did not respond in time: the command may or may not be executed."""
+
+
+class OrderOrphaned(Unavailable):
+    """The order's workflow was ended from outside, and its last state cannot be read."""
 
 
 class LimitExceeded(ServiceError):

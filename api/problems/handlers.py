@@ -86,6 +86,7 @@ _TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
     errors.StorageUnavailable: catalog.STORAGE_UNAVAILABLE,
     errors.JwksUnavailable: catalog.SIGNING_KEYS_UNAVAILABLE,
     errors.OutcomeUnknown: catalog.OUTCOME_UNKNOWN,
+    errors.OrderOrphaned: catalog.ORDER_ORPHANED,
     errors.Overloaded: catalog.OVERLOADED,
     errors.TooManyCommands: catalog.TOO_MANY_COMMANDS,
     errors.TooManyStreams: catalog.TOO_MANY_STREAMS,

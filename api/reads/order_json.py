@@ -14,7 +14,7 @@ from api.personal_data import ErasedAddress, decrypt_addresses
 from orders.decider import Phase, commands_in
 from privacy.address import Address
 from privacy.keys import CustomerKeys
-from readside.order_view.document import OrderDocument, Shipment
+from readside.order_view.document import OrderDocument, Shipment, with_orphan
 from readside.order_view.row import OrderRow
 
 
@@ -49,9 +49,16 @@ async def orders_json(
     ]
 
 
-def has_personal_data(rows: Sequence[OrderRow]) -> bool:
-    """Whether their JSON changes when a customer is erased: it must not be kept elsewhere."""
-    return any(row.shipping_address or row.billing_address for row in rows)
+def may_change(rows: Sequence[OrderRow]) -> bool:
+    """Whether their JSON changes without a new version: it must not be kept elsewhere.
+
+    An erasure removes addresses, and an orphaned order is resumed.
+    """
+    return any(row.shipping_address or row.billing_address or row.orphaned for row in rows)
+
+
+def _document(row: OrderRow) -> str:
+    return row.document if row.orphaned is None else with_orphan(row.document, row.orphaned)
 
 
 # No text of a caller matches: in a JSON string, its quotation marks are escaped.
@@ -60,9 +67,10 @@ _SHIPMENT_ADDRESS = re.compile(r'"address":"(sealed\.[A-Za-z0-9._=-]+)"')
 
 def _decrypted(row: OrderRow, addresses: Mapping[str | None, str]) -> str:
     """The document with the addresses of its shipments."""
+    document = _document(row)
     if row.shipping_address is None:  # Then no shipment has one.
-        return row.document
-    return _SHIPMENT_ADDRESS.sub(lambda found: f'"address":{addresses[found[1]]}', row.document)
+        return document
+    return _SHIPMENT_ADDRESS.sub(lambda found: f'"address":{addresses[found[1]]}', document)
 
 
 async def _addresses_json(rows: Sequence[OrderRow], keys: CustomerKeys) -> dict[str | None, str]:

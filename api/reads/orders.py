@@ -27,7 +27,7 @@ from api.reads.consistency import (
     read_consistency,
 )
 from api.reads.cursor import decode_cursor, encode_cursor
-from api.reads.order_json import Order, has_personal_data, orders_json
+from api.reads.order_json import Order, may_change, orders_json
 from api.reads.query_params import Instant, openapi_parameters
 from orders.commands import type_of
 from orders.decider import commands_in
@@ -146,7 +146,7 @@ async def get_order(request: Request, order_id: Id) -> Response:
     if query.version is not None:
         headers["Cache-Control"] = AS_OF_VERSION_CACHING
     # Erasure changes what is shown, but not the version.
-    if _is_known(headers["ETag"], if_none_match) and not has_personal_data([row]):
+    if _is_known(headers["ETag"], if_none_match) and not may_change([row]):
         return Response(status_code=304, headers=headers)
     (body,) = await orders_json([row], context_of(request), services.keys)
     return _json_response(body, headers, [row])
@@ -245,6 +245,6 @@ def _json_response(
     body: str, headers: dict[str, str], rows: list[OrderRow] | None = None
 ) -> Response:
     """A response whose body may be kept by caches, unless an erasure must reach it."""
-    if rows and has_personal_data(rows):
+    if rows and may_change(rows):
         headers["Cache-Control"] = "no-store"
     return Response(body, headers=headers, media_type="application/json")

@@ -41,6 +41,18 @@ CREATE TABLE IF NOT EXISTS rebuilds (
     filled_to      text    NOT NULL DEFAULT '', -- the last order that is filled
     is_filled      boolean NOT NULL DEFAULT false
 );
+CREATE TABLE IF NOT EXISTS orphaned_orders (    -- open, and without a workflow; see orphans.py
+    order_id   text        PRIMARY KEY,
+    reason     text        NOT NULL,
+    found_at   timestamptz NOT NULL DEFAULT now(),
+    checked_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS orphan_check (       -- one row: which process searches for orphans
+    is_only_row  boolean     PRIMARY KEY DEFAULT true CHECK (is_only_row),
+    holder       text        NOT NULL,
+    leased_until timestamptz NOT NULL,
+    completed_at timestamptz                    -- when a search last came to its end
+);
 """
 
 

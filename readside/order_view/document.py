@@ -5,6 +5,7 @@ The addresses of shipments are in it, encrypted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -124,7 +125,7 @@ class Attention(Documented):
     """Something that a person has to settle."""
 
     kind: str
-    """`stuck-step`, `unpaid`, `chargeback`, or the kind of a discrepancy."""
+    """`stuck-step`, `unpaid`, `chargeback`, `orphaned`, or the kind of a discrepancy."""
     reason: str
     remedy: str
     """What to do, such as the command that settles it."""
@@ -260,6 +261,22 @@ def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
             discrepancy_id=discrepancy.discrepancy_id,
             amount=discrepancy.amount,
         )
+
+
+def with_orphan(document: str, reason: str) -> str:
+    """The JSON of a document, with the attention that an orphaned order needs: no event says so."""
+    shown = json.loads(document)
+    attention = Attention(
+        kind="orphaned",
+        reason=reason,
+        remedy="`orderly resume`; a command that changes the order resumes it, too",
+        step_id=None,
+        type=None,
+        discrepancy_id=None,
+        amount=None,
+    )
+    shown["needs_attention"].append(attention.model_dump())
+    return json.dumps(shown, separators=(",", ":"))  # As it was.
 
 
 def _lines(order: Order) -> list[OrderLine]:

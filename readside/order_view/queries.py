@@ -13,7 +13,8 @@ from readside.order_view.row import OrderRow
 
 _COLUMNS = """
     o.order_id, o.version, o.document, o.status, o.awaiting, o.has_policy, o.has_steps,
-    o.has_stuck_steps, o.has_discrepancies, o.shipping_address, o.billing_address
+    o.has_stuck_steps, o.has_discrepancies, o.shipping_address, o.billing_address,
+    (SELECT reason FROM orphaned_orders AS orphan WHERE orphan.order_id = o.order_id) AS orphaned
 """
 
 

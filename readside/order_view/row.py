@@ -22,6 +22,8 @@ class OrderRow:
     shipping_address: str | None = None
     """Encrypted, as is the other one."""
     billing_address: str | None = None
+    orphaned: str | None = None
+    """Why no workflow runs the order, although it is open; None if one does."""
     sort_value: datetime | int | None = None
     """In a list, the value that it is sorted by."""
 

@@ -32,7 +32,7 @@ from tests.support.command_builders import OPENING, message, new_order_id, openi
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import Running, new_database, run_api, run_worker
 from workflows.idempotency import REJECTIONS_MAX, from_stream
-from workflows.messages import WorkflowInput
+from workflows.messages import Snapshot, WorkflowInput
 from workflows.order import OrderWorkflow
 
 ASYNC = {"Prefer": "respond-async"}
@@ -497,13 +497,14 @@ async def test_a_command_queued_with_a_stale_reopening_is_executed(
     await gateway.execute(opening(order_id), 30)
     await gateway.execute(message(order_id, CancelOrder()), 30)
     await ended(orderly, order_id)
-    stale, _ = from_stream(await log.read_stream(orderly.pool, order_id))
+    order, _ = from_stream(await log.read_stream(orderly.pool, order_id))
+    stale = Snapshot(order=order, reopened=True)
     meanwhile = message(order_id, AddNote(text="meanwhile"), key="meanwhile")
     result = await gateway.execute(meanwhile, 30)
     await ended(orderly, order_id)
 
     for late in (message(order_id, AddNote(text="late")), meanwhile):
-        await gateway.ended_orders.reopen(order_id, stale, "", late.queued)
+        await gateway.ended_orders.reopen(order_id, stale, late.queued)
     await published(orderly.pool, order_id, result.version + 1)
     await ended(orderly, order_id)
 

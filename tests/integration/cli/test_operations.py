@@ -61,6 +61,7 @@ async def orderly(dsn: str, *command: str) -> Ended:
         ("projections", "retry"),
         ("verify", "--no-history"),
         ("erase", "900"),
+        ("resume", "ord_x"),
     ],
     ids=" ".join,
 )

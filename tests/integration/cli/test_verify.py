@@ -10,8 +10,11 @@ from temporalio.testing import WorkflowEnvironment
 
 from cli.verify import Report, verify
 from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.orphans import forget, terminate
+from tests.support.processes import assert_one_sentence
 from tests.support.processes import run as run_alone
 from tests.support.servers import Running, run_orderly
+from tests.support.workflow_runs import published
 
 
 @pytest.fixture
@@ -72,6 +75,68 @@ async def test_log_that_differs_from_temporal_history_is_found(own: Running, ord
     found = (await verified(own)).differences
     assert any("version 3 is item-added in Temporal's history" in one for one in found), found
     assert any(one.startswith(f"order {order_id}: total") for one in found), found
+
+
+async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_named(
+    own: Running, order_id: str
+) -> None:
+    vanished, unlogged = new_order_id(), new_order_id()
+    for each in (vanished, unlogged):
+        await own.gateway.execute(opening(each), 10)
+        await published(own, each, 1)
+    await forget(own.client, vanished)
+    await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
+    await own.pool.execute("DELETE FROM order_events WHERE order_id = $1", unlogged)
+    await own.pool.execute("DELETE FROM order_view.orders WHERE order_id = $1", unlogged)
+    for each in (order_id, unlogged):
+        await terminate(own.client, each)
+
+    *_, report = [
+        report async for report in verify(own.pool, own.client, task_queue=own.task_queue)
+    ]
+
+    reasons = {
+        order_id: "its workflow was terminated",
+        vanished: "Temporal has no workflow of it",
+        unlogged: "its workflow was terminated",
+    }
+    expected = {
+        f"order {key}: {reason}; `orderly resume {key}` continues it"
+        + (", of which the log has nothing" if key == unlogged else "")
+        for key, reason in reasons.items()
+    }
+    assert set(report.differences) == expected
+
+
+async def test_command_finds_an_orphan_and_resume_continues_it(own: Running, order_id: str) -> None:
+    async def orderly(*command: str) -> tuple[int, str, str]:
+        ended = await asyncio.to_thread(
+            run_alone,
+            *command,
+            ORDERLY_POSTGRES_DSN=own.dsn,
+            ORDERLY_TASK_QUEUE=own.task_queue,
+            TEMPORAL_ADDRESS=own.client.service_client.config.target_host,
+        )
+        return ended.returncode, ended.stdout, ended.stderr
+
+    await terminate(own.client, order_id)
+    code, printed, _ = await orderly("verify")
+    assert (code, printed.rpartition(": ")[2]) == (1, "1 differences\n")
+    assert f"`orderly resume {order_id}` continues it" in printed
+
+    resumed = f"Order {order_id} continues: its workflow was terminated.\n"
+    assert await orderly("resume", order_id) == (0, resumed, "")
+
+    for refused, sentence in (
+        (order_id, f"Order {order_id} is not orphaned"),
+        ("ord_none", "There is no order ord_none."),
+    ):
+        code, printed, error = await orderly("resume", refused)
+        assert (code, printed) == (2, "")
+        assert sentence in error
+        assert_one_sentence(error)
+    assert await orderly("resume") == (0, "No order is orphaned.\n", "")
+    assert (await orderly("verify"))[0] == 0
 
 
 async def test_command_prints_each_difference_and_exits_with_1(own: Running, order_id: str) -> None:

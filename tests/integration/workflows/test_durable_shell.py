@@ -197,7 +197,7 @@ async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Runnin
     await handle.cancel()
 
     async with asyncio.timeout(WAIT_SECONDS):
-        while "send cancel-order instead" not in await current_details(orderly.client, order_id):
+        while "send `cancel-order` instead" not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
     answer = await orderly.gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
     assert (answer.status, answer.version) == ("draft", 2)

@@ -16,7 +16,7 @@ from tests.support.servers import HISTORY_EVENTS_SUGGESTED_MAX, Running
 from tests.support.workflow_runs import ended, is_running, published
 from workflows.command_handler import Rejected
 from workflows.idempotency import from_stream
-from workflows.messages import CommandResult
+from workflows.messages import CommandResult, Snapshot
 
 WAIT_SECONDS = 30.0
 
@@ -137,7 +137,7 @@ async def test_reopening_from_a_stale_snapshot_catches_up_from_the_log(orderly: 
     await gateway.execute(message(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
     await ended(orderly, order_id)
 
-    await gateway.ended_orders.reopen(order_id, stale, results="")
+    await gateway.ended_orders.reopen(order_id, Snapshot(order=stale, reopened=True))
     answer = await gateway.execute(message(order_id, AddNote(text="late")), WAIT_SECONDS)
 
     assert answer.version == 4

@@ -7,13 +7,9 @@ import secrets
 from collections.abc import AsyncIterator
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
 from settings import Settings
-from tests.support.histories import runs_of
+from tests.support.orphans import forget
 from tests.support.servers import Running, run_api
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
 from tests.support.webhook_events import event, tell
@@ -45,29 +41,6 @@ async def completed(orderly: Running, shop: Shop) -> PlacedOrder:
     return order
 
 
-async def forget(client: Client, order: PlacedOrder) -> None:
-    """Deletes the order's runs in Temporal, as the end of their retention does."""
-    for run in await runs_of(client, order.order_id):
-        run_id = run.events[0].workflow_execution_started_event_attributes.original_execution_run_id
-        await client.workflow_service.delete_workflow_execution(
-            DeleteWorkflowExecutionRequest(
-                namespace=client.namespace,
-                workflow_execution=WorkflowExecution(workflow_id=order.order_id, run_id=run_id),
-            )
-        )
-    async with asyncio.timeout(30):
-        while await is_known(client, order):
-            await asyncio.sleep(0.05)
-
-
-async def is_known(client: Client, order: PlacedOrder) -> bool:
-    try:
-        await client.get_workflow_handle(order.order_id).describe()
-    except RPCError as error:
-        return error.status is not RPCStatusCode.NOT_FOUND
-    return True
-
-
 async def test_workflow_ends_when_the_return_window_closes(brief: Shop, orderly: Running) -> None:
     order = await completed(orderly, brief)
 
@@ -85,7 +58,7 @@ async def test_goodwill_reopens_an_order_whose_workflow_is_no_longer_retained(
     brief: Shop, orderly: Running
 ) -> None:
     order = await completed(orderly, brief)
-    await forget(orderly.client, order)
+    await forget(orderly.client, order.order_id)
     head, key = order.version, {"Idempotency-Key": secrets.token_hex(8)}
 
     refund = await order.send("refund-payment", headers=key, amount=500, reason="still sorry")
@@ -105,7 +78,7 @@ async def test_concurrent_refunds_reopen_an_order_once_and_do_not_exceed_the_lim
     brief: Shop, orderly: Running
 ) -> None:
     order = await completed(orderly, brief)
-    await forget(orderly.client, order)
+    await forget(orderly.client, order.order_id)
 
     answers = await asyncio.gather(
         *(order.send("refund-payment", amount=TOTAL - 100) for _ in range(2))

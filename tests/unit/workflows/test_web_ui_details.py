@@ -33,7 +33,7 @@ from tests.support.order_fixtures import (
     a_short_order,
     bagels,
 )
-from workflows.web_ui import LINES_SHOWN, details, summary
+from workflows.web_ui import CANCELLATION_IGNORED, LINES_SHOWN, details, summary
 
 
 def order_of(count: int) -> Order:
@@ -69,6 +69,15 @@ def test_empty_order_shows_no_lines() -> None:
 def test_alerts_come_before_lines() -> None:
     shown = details(order_of(1), unpublished=1, alerts=["versions 2 to 3 cannot be published"])
     assert shown.index("**Needs attention:** versions 2 to 3") < shown.index("- 1 ×")
+
+
+def test_cancellation_in_temporal_is_answered_until_the_order_is_cancelled() -> None:
+    shown = details(order_of(1), unpublished=0, alerts=[], cancellation_ignored=True)
+    assert "does not cancel an order" in shown and "send `cancel-order` instead" in shown
+    assert CANCELLATION_IGNORED not in details(order_of(1), unpublished=0, alerts=[])
+    ended = fold([opened, bagels_added, cancelled])
+    for order in (ended, a_cancelling_order.order):
+        assert CANCELLATION_IGNORED not in details(order, 0, [], cancellation_ignored=True)
 
 
 def test_unopened_order_is_shown_as_not_opened() -> None:
