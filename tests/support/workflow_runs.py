@@ -7,6 +7,7 @@ import asyncio
 from temporalio.client import WorkflowExecutionStatus
 
 from eventlog import log
+from tests.support.command_builders import OPENING, message
 from tests.support.servers import Running
 from tests.support.shop import PlacedOrder
 
@@ -41,3 +42,12 @@ async def ends(orderly: Running, order: PlacedOrder) -> str:
     order.version = head
     assert (await order.document())["status"] == status
     return status
+
+
+async def continue_as_new(orderly: Running, order_id: str) -> None:
+    """Sends no-ops until the order continues in a new run."""
+    handle = orderly.client.get_workflow_handle(order_id)
+    first_run = (await handle.describe()).run_id
+    async with asyncio.timeout(60):
+        while (await handle.describe()).run_id == first_run:
+            await orderly.gateway.execute(message(order_id, OPENING), WAIT_SECONDS)

@@ -9,11 +9,11 @@ from temporalio.client import WorkflowExecutionStatus
 
 from api.gateway.gateway import Gateway
 from orders.commands import CancelOrder
-from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, current_details, runs_of
 from tests.support.servers import Running, run_worker
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Shop
-from tests.support.workflow_runs import ended, is_running, published
+from tests.support.workflow_runs import continue_as_new, ended, is_running, published
 from workflows.web_ui import CANCELLATION_IGNORED
 
 WAIT_SECONDS = 30.0
@@ -94,12 +94,3 @@ async def test_request_before_the_first_workflow_task_does_not_end_the_order(
         await published(orderly, order_id, 1)
         await is_answered(orderly, order_id)
     await assert_replays(await runs_of(orderly.client, order_id))
-
-
-async def continue_as_new(orderly: Running, order_id: str) -> None:
-    """Sends no-ops until the order continues in a new run."""
-    handle = orderly.client.get_workflow_handle(order_id)
-    first_run = (await handle.describe()).run_id
-    async with asyncio.timeout(60):
-        while (await handle.describe()).run_id == first_run:
-            await orderly.gateway.execute(message(order_id, OPENING), WAIT_SECONDS)

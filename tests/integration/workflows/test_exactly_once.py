@@ -10,10 +10,10 @@ from api.gateway.command_message import CommandMessage
 from api.problems.errors import IdempotencyKeyReused, UnknownOrder
 from eventlog import log
 from orders.commands import AddNote, CancelOrder, PlaceOrder
-from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import HISTORY_EVENTS_SUGGESTED_MAX, Running
-from tests.support.workflow_runs import ended, is_running, published
+from tests.support.workflow_runs import continue_as_new, ended, is_running, published
 from workflows.command_handler import Rejected
 from workflows.idempotency import from_stream
 from workflows.messages import CommandResult, Snapshot
@@ -155,15 +155,6 @@ def same(one: CommandResult, other: CommandResult) -> bool:
 async def assert_key_reused(orderly: Running, sent: CommandMessage) -> None:
     with pytest.raises(IdempotencyKeyReused):
         await orderly.gateway.execute(sent, WAIT_SECONDS)
-
-
-async def continue_as_new(orderly: Running, order_id: str) -> None:
-    """Sends no-ops until the order continues in a new run."""
-    handle = orderly.client.get_workflow_handle(order_id)
-    first_run = (await handle.describe()).run_id
-    async with asyncio.timeout(60):
-        while (await handle.describe()).run_id == first_run:
-            await orderly.gateway.execute(message(order_id, OPENING), WAIT_SECONDS)
 
 
 async def cancel_and_end(orderly: Running, order_id: str) -> None:

@@ -12,10 +12,10 @@ from temporalio.testing import WorkflowEnvironment
 import orphan_check
 from orders.commands import CancelOrder
 from readside.order_view import orphans as shown
-from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.orphans import forget, resumed, terminate
 from tests.support.servers import Running, run_orderly
-from tests.support.workflow_runs import ended, published
+from tests.support.workflow_runs import continue_as_new, ended, published
 
 WAIT_SECONDS = 30.0
 
@@ -148,12 +148,11 @@ async def test_orders_that_begin_continue_and_end_raise_no_alarm(
     monkeypatch.setattr(shown, "record", record)
 
     async def live() -> None:
-        for _ in range(5):
+        for _ in range(2):
             order_id = new_order_id()
             await own.gateway.execute(opening(order_id), WAIT_SECONDS)
             await published(own, order_id, 1)
-            for _ in range(40):  # Long enough to continue as new.
-                await own.gateway.execute(message(order_id, OPENING), WAIT_SECONDS)
+            await continue_as_new(own, order_id)
             await own.gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
 
     lives = asyncio.gather(*(live() for _ in range(4)))
