@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 async def page(http: httpx.AsyncClient, after: str | None = None, **more: Any) -> dict[str, Any]:
@@ -24,17 +24,18 @@ async def page(http: httpx.AsyncClient, after: str | None = None, **more: Any) -
 async def read_on(
     http: httpx.AsyncClient, after: str | None = None, **more: Any
 ) -> tuple[list[dict[str, Any]], str]:
-    """All there is after a cursor, as a consumer reads it, and the cursor to go on from."""
+    """All events after a cursor, page by page, and the cursor of the end."""
     items: list[dict[str, Any]] = []
     while True:
         found = await page(http, after, **more)
         items += found["items"]
-        here, after = after, str(found["next"])
-        if after == here:
+        previous, after = after, str(found["next"])
+        if after == previous:
             return items, after
 
 
-def places(items: list[dict[str, Any]]) -> list[tuple[str, int]]:
+def order_versions(items: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """The order id and the version of each event."""
     return [(item["subject"], int(item["sequence"])) for item in items]
 
 
@@ -42,7 +43,7 @@ SSE = {"Accept": "text/event-stream"}
 
 
 class Stream:
-    """A reader of a stream, who knows where it is."""
+    """A reader of a stream, with the id of its last event."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -52,7 +53,7 @@ class Stream:
     async def next(self) -> dict[str, Any]:
         """The next event."""
         block: dict[str, str] = {}
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             async for line in self._lines:
                 field, _, value = line.partition(": ")
                 block[field] = value

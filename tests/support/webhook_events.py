@@ -16,13 +16,13 @@ from tests.support.webhook_signing import signed_headers
 
 
 def event(type_: str, data: Mapping[str, Any], age: timedelta = timedelta()) -> bytes:
-    happened = datetime.now(UTC) - age
-    return json.dumps({"type": type_, "timestamp": happened.isoformat(), "data": data}).encode()
+    occurred_at = datetime.now(UTC) - age
+    return json.dumps({"type": type_, "timestamp": occurred_at.isoformat(), "data": data}).encode()
 
 
-async def tell(
+async def send_callback(
     orderly: Running,
-    party: str,
+    service: str,
     body: bytes,
     message_id: str | None = None,
     **changes: str | None,
@@ -36,5 +36,5 @@ async def tell(
         if value is None:
             del headers[f"webhook-{name}"]
     return await orderly.http.post(
-        f"/v1/callbacks/{party}", content=body, headers=httpx.Headers(headers, encoding="latin-1")
+        f"/v1/callbacks/{service}", content=body, headers=httpx.Headers(headers, encoding="latin-1")
     )

@@ -96,8 +96,8 @@ async def test_read_waits_for_a_version_that_is_not_published_yet(
 ) -> None:
     path = await opened(http)
     for version in range(4, 9):
-        answer = (await http.post(f"{path}/commands/add-note", json={"text": "x"})).json()
-        token = answer["consistency_token"]
+        response = (await http.post(f"{path}/commands/add-note", json={"text": "x"})).json()
+        token = response["consistency_token"]
         past = await as_of(http, path, version=version, consistency_token=token)
         assert past["version"] == version
         past = await as_of(http, path, at="2999-01-01T00:00:00Z", min_version=version)
@@ -117,9 +117,9 @@ async def test_newer_event_is_a_problem_of_its_own(
     await publish_unreadable(pool, order_id, 2)
     async with run_api(temporal.client, Settings(postgres_dsn=dsn, task_queue="unused")) as http:
         path = f"/v1/orders/{order_id}"
-        answer = await http.get(path, params=moment)
-        problem(answer, 503, "event-unreadable")
-        assert answer.headers["Retry-After"] == "60"
+        response = await http.get(path, params=moment)
+        problem(response, 503, "event-unreadable")
+        assert response.headers["Retry-After"] == "60"
         assert (await as_of(http, path, version=1))["version"] == 1
 
 
@@ -147,8 +147,8 @@ async def test_invalid_version_or_time_is_named(
     http: httpx.AsyncClient, moment: dict[str, Any], parameters: set[str]
 ) -> None:
     path = await opened(http)
-    refused = problem(await http.get(path, params=moment), 422, "malformed-request")
-    assert {error["parameter"] for error in refused["errors"]} == parameters
+    rejected = problem(await http.get(path, params=moment), 422, "malformed-request")
+    assert {error["parameter"] for error in rejected["errors"]} == parameters
 
 
 async def test_past_version_is_cacheable_without_personal_data(

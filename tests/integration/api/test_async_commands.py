@@ -138,7 +138,7 @@ async def test_each_kind_of_command_can_be_queued_and_polled(http: httpx.AsyncCl
     assert (result["version"], result["status"]) == (7, "placed")
 
 
-async def test_the_result_equals_that_of_a_synchronous_request(http: httpx.AsyncClient) -> None:
+async def test_result_equals_that_of_a_synchronous_request(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     href = await queued(http, f"{path}/commands/add-note", NOTE, key="note")
     result = await done(http, href)
@@ -168,7 +168,7 @@ async def test_other_preferences_do_not_queue_a_command(http: httpx.AsyncClient)
         assert "Preference-Applied" not in response.headers
 
 
-async def test_a_rejection_equals_that_of_a_synchronous_request(http: httpx.AsyncClient) -> None:
+async def test_rejection_equals_that_of_a_synchronous_request(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     unknown = {"line_id": "none"}
     one = await queued(http, f"{path}/commands/remove-item-from-order", unknown)
@@ -200,14 +200,14 @@ async def test_if_match_is_checked_when_the_command_is_executed(http: httpx.Asyn
     assert (await done(http, await queued(http, note, NOTE, **{"If-Match": '"3"'})))["version"] == 4
 
 
-async def test_an_invalid_opening_is_rejected_at_once(orderly: Running) -> None:
+async def test_invalid_opening_is_rejected_at_once(orderly: Running) -> None:
     basket = {**BASKET, "lines": [BAGELS, {**BAGELS, "discount": 101}]}
     response = await post(orderly.http, "/v1/orders", basket)
     document = problem(response, 409, "discount-exceeds-price")
     assert document["errors"][0]["pointer"] == "#/lines/1/discount"
 
 
-async def test_a_command_that_was_never_sent_is_not_found(http: httpx.AsyncClient) -> None:
+async def test_command_that_was_never_sent_is_not_found(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     unknown = short_hash("key") + short_hash("payload")
     problem(await http.get(f"{path}/commands/async/{unknown}"), 404, "unknown-command")
@@ -218,7 +218,7 @@ async def test_a_command_that_was_never_sent_is_not_found(http: httpx.AsyncClien
     assert problem(malformed, 422, "malformed-request")["errors"][0]["parameter"] == "command_id"
 
 
-async def test_the_status_route_shadows_no_command_route(http: httpx.AsyncClient) -> None:
+async def test_status_route_shadows_no_command_route(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     problem(await http.get(f"{path}/commands/add-note"), 405, "method-not-allowed")
     problem(await http.post(f"{path}/commands/async", json={}), 404, "not-found")
@@ -227,7 +227,7 @@ async def test_the_status_route_shadows_no_command_route(http: httpx.AsyncClient
 # Exactly once
 
 
-async def test_a_key_is_executed_once_in_any_mixture_of_ways(orderly: Running) -> None:
+async def test_key_is_executed_once_in_any_mixture_of_ways(orderly: Running) -> None:
     http = orderly.http
     for first, *later in (("async", "async", "wait"), ("wait", "async", "wait", "async")):
         path = await opened(http)
@@ -248,7 +248,7 @@ async def test_a_key_is_executed_once_in_any_mixture_of_ways(orderly: Running) -
         assert await versions(orderly, path) == [1, 2, 3, 4]
 
 
-async def test_an_opening_sent_synchronously_and_asynchronously_opens_one_order(
+async def test_opening_sent_synchronously_and_asynchronously_opens_one_order(
     http: httpx.AsyncClient,
 ) -> None:
     key = secrets.token_hex(8)
@@ -260,7 +260,7 @@ async def test_an_opening_sent_synchronously_and_asynchronously_opens_one_order(
     assert await done(http, href) == synchronous.json()
 
 
-async def test_a_rejection_is_the_response_to_its_key_in_both_ways(
+async def test_rejection_is_the_response_to_its_key_in_both_ways(
     orderly: Running,
 ) -> None:
     http = orderly.http
@@ -350,7 +350,7 @@ async def test_without_a_worker_a_queued_command_is_durable_and_executed_later(
     await assert_replays(await runs_of(idle.client, id_of(path)))
 
 
-async def test_a_command_queued_while_a_worker_dies_is_pending_until_the_next_one(
+async def test_command_queued_while_a_worker_dies_is_pending_until_the_next_one(
     idle: Running,
 ) -> None:
     """It is in no history until the workflow task of the dead worker has timed out."""
@@ -366,7 +366,7 @@ async def test_a_command_queued_while_a_worker_dies_is_pending_until_the_next_on
         assert (await done(idle.http, note))["version"] == 4
 
 
-async def test_an_ended_order_is_reopened_without_a_worker(idle: Running) -> None:
+async def test_ended_order_is_reopened_without_a_worker(idle: Running) -> None:
     http = idle.http
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(http)
@@ -399,7 +399,7 @@ async def test_queueing_is_rejected_before_temporal_would_terminate_the_order(
     assert results == list(range(4, 4 + len(hrefs)))
 
 
-async def test_a_rejection_by_an_earlier_run_is_known_without_a_worker(idle: Running) -> None:
+async def test_rejection_by_an_earlier_run_is_known_without_a_worker(idle: Running) -> None:
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(idle.http)
         href = await queued(idle.http, f"{path}/commands/place-order", {}, **{"If-Match": '"1"'})
@@ -461,7 +461,7 @@ async def test_only_the_last_rejections_are_stored(orderly: Running) -> None:
         problem(await orderly.http.get(href), 404, "unknown-command")
 
 
-async def test_an_ended_order_responds_at_once_if_nothing_changes(orderly: Running) -> None:
+async def test_ended_order_responds_at_once_if_nothing_changes(orderly: Running) -> None:
     http = orderly.http
     path = await opened(http)
     rejected = await queued(http, f"{path}/commands/remove-item-from-order", {"line_id": "none"})
@@ -490,7 +490,7 @@ async def test_an_ended_order_responds_at_once_if_nothing_changes(orderly: Runni
     await assert_replays(await runs_of(orderly.client, id_of(path)))
 
 
-async def test_a_command_queued_with_a_stale_reopening_is_executed(
+async def test_command_queued_with_a_stale_reopening_is_executed(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
@@ -513,7 +513,7 @@ async def test_a_command_queued_with_a_stale_reopening_is_executed(
     await assert_replays(await runs_of(orderly.client, order_id))
 
 
-async def test_an_order_that_is_ending_loses_no_command(
+async def test_order_that_is_ending_loses_no_command(
     orderly: Running,
 ) -> None:
     """Whether the end or a note comes first, each note is in the log once."""
@@ -534,7 +534,7 @@ async def test_an_order_that_is_ending_loses_no_command(
         assert sorted(e.data["text"] for e in stream if e.type == "note-added") == [*"01234"]
 
 
-async def test_a_workflow_without_an_opening_rejects_commands_and_can_still_be_opened(
+async def test_workflow_without_an_opening_rejects_commands_and_can_still_be_opened(
     orderly: Running,
 ) -> None:
     early = message(new_order_id(), AddNote(text="too early"))

@@ -34,7 +34,7 @@ WITHOUT_TOKEN = {
     *(("GET", path) for path in ("/healthz", "/readyz", "/metrics")),
     *(("GET", path) for path in ("/v1/schemas", "/v1/schemas/{type}")),
     *(("GET", path) for path in ("/v1/problems", "/v1/problems/{code}")),
-    *(("POST", f"/v1/callbacks/{party}") for party in ("payments", "stock", "shipping")),
+    *(("POST", f"/v1/callbacks/{service}") for service in ("payments", "stock", "shipping")),
 }
 # Routes that are not about one order; each has tests of its own below.
 NOT_OF_ONE_ORDER = {
@@ -72,17 +72,17 @@ class Caller:
     sub: str
     scope: str
 
-    async def sends(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def send(self, method: str, path: str, **more: Any) -> httpx.Response:
         headers = {**self.api.issuer.headers(self.sub, self.scope), **more.pop("headers", {})}
         return await self.api.http.request(method, path, headers=headers, **more)
 
-    async def opens(self, customer: Caller | None = None, **changes: Any) -> str:
+    async def open_order(self, customer: Caller | None = None, **changes: Any) -> str:
         """The path of a new draft, of the caller or of another customer."""
         body = {"customer_id": (customer or self).sub, "currency": "USD", **changes}
-        opened = await self.sends("POST", "/v1/orders", json=body)
+        opened = await self.send("POST", "/v1/orders", json=body)
         assert opened.status_code == 201, opened.text
         path: str = opened.headers["Location"]
-        shown = await self.sends(
+        shown = await self.send(
             "GET", path, params={"consistency_token": opened.json()["consistency_token"]}
         )
         assert shown.status_code == 200, shown.text
@@ -111,7 +111,7 @@ def name(route: tuple[str, str]) -> str:
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=name)
-async def test_a_route_rejects_requests_without_a_valid_token(
+async def test_route_rejects_requests_without_a_valid_token(
     api: Guarded, route: tuple[str, str]
 ) -> None:
     method, path = route[0], in_full(route[1])
@@ -127,7 +127,7 @@ async def test_a_route_rejects_requests_without_a_valid_token(
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=name)
-async def test_a_route_requires_the_scope_in_its_documentation(
+async def test_route_requires_the_scope_in_its_documentation(
     api: Guarded, route: tuple[str, str]
 ) -> None:
     method, path = route
@@ -136,11 +136,11 @@ async def test_a_route_requires_the_scope_in_its_documentation(
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     others = " ".join({READ, WRITE, OPERATE, "orders:admin"} - {needed})
     for scope in ("", others, needed.upper()):
-        lacking = await Caller(api, "ada", scope).sends(method, in_full(path))
+        lacking = await Caller(api, "ada", scope).send(method, in_full(path))
         assert needed in problem(lacking, 403, "insufficient-scope")["detail"]
         challenge = f'Bearer error="insufficient_scope", scope="{needed}"'
         assert lacking.headers["WWW-Authenticate"] == challenge
-    admitted = await Caller(api, "ada", needed).sends(method, in_full(path))
+    admitted = await Caller(api, "ada", needed).send(method, in_full(path))
     assert admitted.status_code not in (401, 403), admitted.text
 
 
@@ -163,7 +163,7 @@ async def test_another_customers_order_looks_like_one_that_does_not_exist(
     responses = []
     for order_id in (theirs, f"ord_{secrets.token_hex(10)}"):
         for more in ({}, {"content": "{"}, {"headers": {"If-Match": '"1"', "If-None-Match": "*"}}):
-            rejected = await mallory.sends(method, in_full(path, order_id), **cast(Any, more))
+            rejected = await mallory.send(method, in_full(path, order_id), **cast(Any, more))
             document = problem(rejected, 404, "unknown-order")
             unlike = {"request_id", "trace_id"}
             content = {k: v for k, v in document.items() if k not in unlike}
@@ -172,7 +172,7 @@ async def test_another_customers_order_looks_like_one_that_does_not_exist(
             }
             responses.append(str((content, headers)).replace(order_id, "ORDER"))
     assert len(set(responses)) == 1
-    operator = await api.operator().sends(method, in_full(path, theirs))
+    operator = await api.operator().send(method, in_full(path, theirs))
     document = operator.json() if operator.status_code == 404 else {}
     assert document.get("code") != "unknown-order", "otherwise this test could not fail"
 
@@ -180,46 +180,46 @@ async def test_another_customers_order_looks_like_one_that_does_not_exist(
 @pytest.fixture(scope="module")
 async def theirs(api: Guarded) -> str:
     """An order of another customer."""
-    return (await api.customer().opens()).rpartition("/")[2]
+    return (await api.customer().open_order()).rpartition("/")[2]
 
 
 @pytest.mark.parametrize("order_id", ["%00", "a%20b", "x" * 65, "%f0%9f%92%a9", "ord_x"])
-async def test_a_malformed_order_id_is_not_found(api: Guarded, order_id: str) -> None:
+async def test_malformed_order_id_is_not_found(api: Guarded, order_id: str) -> None:
     for path in (f"/v1/orders/{order_id}", f"/v1/orders/{order_id}/history"):
-        response = await api.customer().sends("GET", path)
+        response = await api.customer().send("GET", path)
         assert response.status_code == 404
 
 
 # Own orders
 
 
-async def test_a_customer_can_read_and_change_its_own_orders(api: Guarded) -> None:
+async def test_customer_can_read_and_change_its_own_orders(api: Guarded) -> None:
     ada = api.customer()
-    path = await ada.opens()
-    note = await ada.sends("POST", f"{path}/commands/add-note", json={"text": "Ring twice."})
-    several = await ada.sends(
+    path = await ada.open_order()
+    note = await ada.send("POST", f"{path}/commands/add-note", json={"text": "Ring twice."})
+    several = await ada.send(
         "POST", f"{path}/commands", json={"commands": [{"type": "add-note", "text": "Or thrice."}]}
     )
-    address = await ada.sends(
+    address = await ada.send(
         "POST", f"{path}/commands/set-shipping-address", json={"address": ADDRESS}
     )
     assert [a.status_code for a in (note, several, address)] == [200, 200, 200], address.text
     token = {"consistency_token": address.json()["consistency_token"]}
-    assert (await ada.sends("GET", path, params=token)).json()["version"] == 4
-    history = (await ada.sends("GET", f"{path}/history", params=token)).json()["items"]
+    assert (await ada.send("GET", path, params=token)).json()["version"] == 4
+    history = (await ada.send("GET", f"{path}/history", params=token)).json()["items"]
     assert {event["actor"] for event in history} == {f"customer:{ada.sub}"}
     by_name = api.operator(ada.sub)
-    await by_name.sends("POST", f"{path}/commands/add-note", json={"text": "It rang."})
-    shown = await by_name.sends("GET", f"{path}/history", params={"min_version": 5})
+    await by_name.send("POST", f"{path}/commands/add-note", json={"text": "It rang."})
+    shown = await by_name.send("GET", f"{path}/history", params={"min_version": 5})
     assert shown.json()["items"][-1]["actor"] == f"operator:{ada.sub}"
 
 
 async def test_lists_show_a_customer_only_its_own_orders(api: Guarded) -> None:
     ada, bob, operator = api.customer(), api.customer(), api.operator()
-    hers, his = await ada.opens(), await bob.opens()
+    hers, his = await ada.open_order(), await bob.open_order()
 
     async def listed(caller: Caller, **params: Any) -> list[str]:
-        page = await caller.sends("GET", "/v1/orders", params=params)
+        page = await caller.send("GET", "/v1/orders", params=params)
         assert page.status_code == 200, page.text
         return ["/v1/orders/" + order["order_id"] for order in page.json()["items"]]
 
@@ -231,17 +231,17 @@ async def test_lists_show_a_customer_only_its_own_orders(api: Guarded) -> None:
         assert await listed(ada, **params) == [hers]
 
 
-async def test_the_feed_shows_a_customer_only_events_of_its_own_orders(
+async def test_feed_shows_a_customer_only_events_of_its_own_orders(
     api: Guarded, theirs: str
 ) -> None:
     ada, operator = api.customer(), api.operator()
-    hers = (await ada.opens()).rpartition("/")[2]
+    hers = (await ada.open_order()).rpartition("/")[2]
 
     async def subjects(caller: Caller) -> set[str]:
         seen, after = set[str](), ""
         while True:
             params = {"cursor": after} if after else None
-            page = (await caller.sends("GET", "/v1/events", params=params)).json()
+            page = (await caller.send("GET", "/v1/events", params=params)).json()
             seen |= {event["subject"] for event in page["items"]}
             if page["next"] == after:
                 return seen
@@ -250,7 +250,7 @@ async def test_the_feed_shows_a_customer_only_events_of_its_own_orders(
     assert await subjects(ada) == {hers}
     assert {hers, theirs} <= await subjects(operator)
     for caller, order_id, status in ((ada, theirs, 404), (ada, hers, 200), (operator, theirs, 200)):
-        response = await caller.sends("GET", "/v1/events", params={"order_id": order_id})
+        response = await caller.send("GET", "/v1/events", params={"order_id": order_id})
         assert response.status_code == status
     streaming = api.issuer.headers(ada.sub, READ) | {"Accept": "text/event-stream"}
     async with api.http.stream("GET", "/v1/events", headers=streaming) as stream:
@@ -261,7 +261,7 @@ async def test_the_feed_shows_a_customer_only_events_of_its_own_orders(
                 break
 
 
-async def test_a_stream_ends_when_its_token_expires(
+async def test_stream_ends_when_its_token_expires(
     api: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_streams, "HEARTBEAT_SECONDS", 0.2)
@@ -274,16 +274,16 @@ async def test_a_stream_ends_when_its_token_expires(
         problem(await api.http.get("/v1/events", headers=headers), 401, "unauthenticated")
 
 
-async def test_a_consistency_token_of_another_customers_order_reveals_nothing(
+async def test_consistency_token_of_another_customers_order_reveals_nothing(
     api: Guarded, theirs: str
 ) -> None:
     ada = api.customer()
-    own = await ada.opens()
+    own = await ada.open_order()
     for path in ("/v1/orders", own, f"{own}/history", f"{own}/commands"):
         for order_id in (theirs, "ord_x"):
             params = {"consistency_token": f"{order_id}@9"}
             patience = {"Prefer": "wait=0"}
-            response = await ada.sends("GET", path, params=params, headers=patience)
+            response = await ada.send("GET", path, params=params, headers=patience)
             assert "current_version" not in problem(response, 404, "unknown-order")
 
 
@@ -293,8 +293,8 @@ async def test_idempotency_keys_of_different_callers_are_separate(api: Guarded) 
     paths = []
     for caller in (ada, bob, api.operator(ada.sub)):
         body = {"customer_id": bob.sub if caller is bob else ada.sub, "currency": "USD"}
-        opened = await caller.sends("POST", "/v1/orders", json=body, headers=key)
-        again = await caller.sends("POST", "/v1/orders", json=body, headers=key)
+        opened = await caller.send("POST", "/v1/orders", json=body, headers=key)
+        again = await caller.send("POST", "/v1/orders", json=body, headers=key)
         assert (opened.status_code, again.status_code) == (201, 201)
         assert "Idempotent-Replayed" not in opened.headers
         assert again.headers["Idempotent-Replayed"] == "true"
@@ -312,14 +312,14 @@ def body_of(tag: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tag", [type_of(command_type) for command_type in PUBLIC_COMMAND_TYPES])
-async def test_a_customer_can_send_only_commands_for_customers(api: Guarded, tag: str) -> None:
+async def test_customer_can_send_only_commands_for_customers(api: Guarded, tag: str) -> None:
     ada = api.customer()
-    path = await ada.opens()
+    path = await ada.open_order()
     routes = [(f"{path}/commands/{tag}", body_of(tag))]
     routes += [(f"{path}/commands", {"commands": [{"type": tag, **body_of(tag)}]})]
     for route, body in routes:
-        response = await ada.sends("POST", route, json=body)
-        operator = await api.operator().sends("POST", route, json=body)
+        response = await ada.send("POST", route, json=body)
+        operator = await api.operator().send("POST", route, json=body)
         assert operator.status_code in (200, 409), operator.text
         if COMMAND_ROLES[tag] is Role.CUSTOMER:
             assert response.status_code in (200, 409), response.text
@@ -329,17 +329,17 @@ async def test_a_customer_can_send_only_commands_for_customers(api: Guarded, tag
 
 async def test_one_command_for_operators_rejects_a_customers_whole_batch(api: Guarded) -> None:
     ada = api.customer()
-    path = await ada.opens()
+    path = await ada.open_order()
     mixed = [{"type": "add-note", "text": "Hi."}, {"type": "add-item-to-order", **BAGELS}]
-    response = await ada.sends("POST", f"{path}/commands", json={"commands": mixed})
+    response = await ada.send("POST", f"{path}/commands", json={"commands": mixed})
     problem(response, 403, "not-for-customers")
     amendment = body_of("amend-order")
-    preview = await ada.sends("POST", f"{path}/commands/amend-order/preview", json=amendment)
+    preview = await ada.send("POST", f"{path}/commands/amend-order/preview", json=amendment)
     problem(preview, 403, "not-for-customers")
-    assert (await ada.sends("GET", path)).json()["version"] == 1
+    assert (await ada.send("GET", path)).json()["version"] == 1
 
 
-async def test_a_customer_can_open_orders_only_for_itself_and_without_amounts(api: Guarded) -> None:
+async def test_customer_can_open_orders_only_for_itself_and_without_amounts(api: Guarded) -> None:
     ada = api.customer()
     own = {"customer_id": ada.sub, "currency": "USD"}
     for changes, named in (
@@ -347,36 +347,36 @@ async def test_a_customer_can_open_orders_only_for_itself_and_without_amounts(ap
         ({"lines": [BAGELS]}, "add-item-to-order"),
         ({"shipping_charge": 1}, "set-shipping-charge"),
     ):
-        response = await ada.sends("POST", "/v1/orders", json={**own, **changes})
+        response = await ada.send("POST", "/v1/orders", json={**own, **changes})
         assert named in problem(response, 403, "not-for-customers")["detail"]
-    assert (await ada.sends("GET", "/v1/orders")).json()["items"] == []
-    await ada.opens(shipping_address=ADDRESS)
-    await api.operator().opens(ada, lines=BASKET["lines"], place=True)
+    assert (await ada.send("GET", "/v1/orders")).json()["items"] == []
+    await ada.open_order(shipping_address=ADDRESS)
+    await api.operator().open_order(ada, lines=BASKET["lines"], place=True)
 
 
 async def test_statistics_are_for_operators(api: Guarded) -> None:
     for what in ("orders", "lead-times", "abandoned-drafts", "removed-items"):
         path = f"/v1/stats/{what}"
-        problem(await api.customer().sends("GET", path), 403, "insufficient-scope")
-        assert (await api.operator().sends("GET", path)).status_code == 200
+        problem(await api.customer().send("GET", path), 403, "insufficient-scope")
+        assert (await api.operator().send("GET", path)).status_code == 200
 
 
-async def test_a_customer_cannot_erase_personal_data(api: Guarded) -> None:
+async def test_customer_cannot_erase_personal_data(api: Guarded) -> None:
     ada = api.customer()
     path = f"/v1/customers/{ada.sub}/personal-data"
-    problem(await ada.sends("DELETE", path), 403, "insufficient-scope")
-    assert (await api.operator().sends("DELETE", path)).status_code == 200
+    problem(await ada.send("DELETE", path), 403, "insufficient-scope")
+    assert (await api.operator().send("DELETE", path)).status_code == 200
 
 
-async def test_a_customer_sees_only_the_commands_that_it_may_send(api: Guarded) -> None:
+async def test_customer_sees_only_the_commands_that_it_may_send(api: Guarded) -> None:
     ada, operator = api.customer(), api.operator()
-    path = await ada.opens()
+    path = await ada.open_order()
 
     async def allowed_commands(caller: Caller) -> list[list[str]]:
-        order = (await caller.sends("GET", path)).json()
-        page = (await caller.sends("GET", "/v1/orders", params={"customer_id": ada.sub})).json()
-        now = (await caller.sends("GET", f"{path}/commands")).json()["commands"]
-        rejected = await caller.sends("POST", f"{path}/commands/place-order")
+        order = (await caller.send("GET", path)).json()
+        page = (await caller.send("GET", "/v1/orders", params={"customer_id": ada.sub})).json()
+        now = (await caller.send("GET", f"{path}/commands")).json()["commands"]
+        rejected = await caller.send("POST", f"{path}/commands/place-order")
         return [
             order["allowed_commands"],
             page["items"][0]["allowed_commands"],
@@ -389,15 +389,15 @@ async def test_a_customer_sees_only_the_commands_that_it_may_send(api: Guarded) 
     for all_, own in zip(everything, hers, strict=True):
         assert own == [command for command in all_ if COMMAND_ROLES[command] is Role.CUSTOMER]
         assert own and own != all_
-    whole = (await operator.sends("GET", path)).json()
-    assert (await ada.sends("GET", path)).json() == {**whole, "allowed_commands": hers[0]}
+    whole = (await operator.send("GET", path)).json()
+    assert (await ada.send("GET", path)).json() == {**whole, "allowed_commands": hers[0]}
 
 
-async def test_a_token_whose_subject_is_no_customer_id_is_rejected(api: Guarded) -> None:
+async def test_token_whose_subject_is_no_customer_id_is_rejected(api: Guarded) -> None:
     for sub in ("", "a b", "a/b", "x" * 256):
-        response = await Caller(api, sub, READ).sends("GET", "/v1/orders")
+        response = await Caller(api, sub, READ).send("GET", "/v1/orders")
         assert "sub" in problem(response, 401, "unauthenticated")["detail"]
-    robot = await api.operator("robot@clients").sends("GET", "/v1/orders")
+    robot = await api.operator("robot@clients").send("GET", "/v1/orders")
     assert robot.status_code == 200
 
 
@@ -408,15 +408,15 @@ async def test_without_postgres_a_customer_continues_and_learns_nothing_of_other
     orderly: Running, api: Guarded, theirs: str
 ) -> None:
     ada = api.customer()
-    path = await ada.opens()
+    path = await ada.open_order()
     settings = Settings(postgres_dsn=NOWHERE, task_queue=orderly.task_queue, **api.issuer.settings)
     async with run_api(orderly.client, settings) as http:
         api = Guarded(http, api.issuer, settings)
         mallory, ada = api.customer(), Caller(api, ada.sub, ada.scope)
-        taken = await ada.sends("POST", f"{path}/commands/add-note", json={"text": "Still here."})
-        assert taken.status_code == 200, taken.text
+        accepted = await ada.send("POST", f"{path}/commands/add-note", json={"text": "Still here."})
+        assert accepted.status_code == 200, accepted.text
         for order_id in (theirs, "ord_x"):
-            response = await mallory.sends("GET", f"/v1/orders/{order_id}")
+            response = await mallory.send("GET", f"/v1/orders/{order_id}")
             problem(response, 503, "storage-unavailable")
 
 
@@ -424,13 +424,13 @@ async def test_without_temporal_a_customer_reads_and_learns_nothing_of_others(
     api: Guarded, theirs: str
 ) -> None:
     ada = api.customer()
-    path = await ada.opens()
-    nobody = await Client.connect("127.0.0.1:1", lazy=True)
-    async with run_api(nobody, api.settings) as http:
+    path = await ada.open_order()
+    unreachable = await Client.connect("127.0.0.1:1", lazy=True)
+    async with run_api(unreachable, api.settings) as http:
         api = Guarded(http, api.issuer, api.settings)
-        assert (await Caller(api, ada.sub, ada.scope).sends("GET", path)).status_code == 200
+        assert (await Caller(api, ada.sub, ada.scope).send("GET", path)).status_code == 200
         for order_id in (theirs, "ord_x"):
-            response = await api.customer().sends("GET", f"/v1/orders/{order_id}")
+            response = await api.customer().send("GET", f"/v1/orders/{order_id}")
             problem(response, 503, "temporal-unavailable")
 
 

@@ -49,7 +49,7 @@ def line(**changes: Any) -> dict[str, Any]:
         ([], "#"),
     ],
 )
-async def test_a_malformed_order_is_rejected_with_the_name_of_its_field(
+async def test_malformed_order_is_rejected_with_the_name_of_its_field(
     http: httpx.AsyncClient, body: Any, pointer: str
 ) -> None:
     response = await http.post("/v1/orders", json=body)
@@ -72,7 +72,7 @@ async def test_every_bad_line_of_a_basket_is_named(http: httpx.AsyncClient) -> N
         ({"currency": "EUR"}, "currency-mismatch", "#/lines/1/currency"),
     ],
 )
-async def test_a_basket_that_breaks_a_rule_is_rejected_and_starts_no_workflow(
+async def test_basket_that_breaks_a_rule_is_rejected_and_starts_no_workflow(
     orderly: Running, changes: dict[str, Any], code: str, pointer: str
 ) -> None:
     key = secrets.token_hex(8)
@@ -87,14 +87,14 @@ async def test_a_basket_that_breaks_a_rule_is_rejected_and_starts_no_workflow(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"a": NaN', b"null", b"[" * 5_000])
-async def test_a_body_that_is_not_json_is_rejected(http: httpx.AsyncClient, content: bytes) -> None:
+async def test_body_that_is_not_json_is_rejected(http: httpx.AsyncClient, content: bytes) -> None:
     response = await http.post(
         "/v1/orders", content=content, headers={"Content-Type": "application/json"}
     )
     assert problem(response, 422, "malformed-request")["errors"]
 
 
-async def test_a_large_body_is_rejected_before_it_is_read_completely(
+async def test_large_body_is_rejected_before_it_is_read_completely(
     http: httpx.AsyncClient,
 ) -> None:
     note = {"text": "x" * 1_000_000}
@@ -121,7 +121,7 @@ async def test_a_large_body_is_rejected_before_it_is_read_completely(
     assert (await shown(http, path, 3))["notes"] == []
 
 
-async def test_an_unknown_command_or_order_or_path_is_not_found(http: httpx.AsyncClient) -> None:
+async def test_unknown_command_or_order_or_path_is_not_found(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     problem(await http.post(f"{path}/commands/teleport-order", json={}), 404, "not-found")
     problem(await http.put(path, json={}), 405, "method-not-allowed")
@@ -143,7 +143,7 @@ async def test_an_unknown_command_or_order_or_path_is_not_found(http: httpx.Asyn
         ({"If-Match": '"5", 6'}, "If-Match"),
     ],
 )
-async def test_a_malformed_header_is_named(
+async def test_malformed_header_is_named(
     http: httpx.AsyncClient, headers: dict[str, str], named: str
 ) -> None:
     path = await opened(http)
@@ -169,7 +169,7 @@ async def test_a_malformed_header_is_named(
         ({"consistency_token": "mine"}, 400, "invalid-consistency-token", "consistency_token"),
     ],
 )
-async def test_an_invalid_list_parameter_is_named(
+async def test_invalid_list_parameter_is_named(
     http: httpx.AsyncClient, query: dict[str, str], status: int, code: str, parameter: str
 ) -> None:
     response = await http.get("/v1/orders", params=query)
@@ -205,12 +205,12 @@ async def test_versions_have_an_upper_bound(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("day", ["0", "1e9", "yesterday"])
-async def test_a_malformed_day_is_rejected(http: httpx.AsyncClient, day: str) -> None:
+async def test_malformed_day_is_rejected(http: httpx.AsyncClient, day: str) -> None:
     response = await http.get("/v1/stats/orders", params={"until": day})
     assert problem(response, 422, "malformed-request")["errors"][0]["parameter"] == "until"
 
 
-async def test_an_unsupported_method_gets_the_allowed_ones(
+async def test_unsupported_method_gets_the_allowed_ones(
     http: httpx.AsyncClient,
 ) -> None:
     for path, methods in (("/v1/orders", "GET, POST"), ("/v1/orders/ord_x/commands", "GET, POST")):
@@ -218,7 +218,7 @@ async def test_an_unsupported_method_gets_the_allowed_ones(
     assert (await http.put("/healthz")).headers["Allow"] == "GET"
 
 
-async def test_an_unknown_type_is_reported_without_quoting_it(http: httpx.AsyncClient) -> None:
+async def test_unknown_type_is_reported_without_quoting_it(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     batch = {"commands": [{"type": "my-secret"}]}
     response = await http.post(f"{path}/commands", json=batch)
@@ -227,7 +227,7 @@ async def test_an_unknown_type_is_reported_without_quoting_it(http: httpx.AsyncC
     assert "'place-order'" in error["detail"]
 
 
-async def test_the_response_has_the_callers_request_id_and_trace(http: httpx.AsyncClient) -> None:
+async def test_response_has_the_callers_request_id_and_trace(http: httpx.AsyncClient) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"X-Request-Id": "req-1", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     response = await http.get("/v1/orders/ord_x", headers=headers)
@@ -248,7 +248,7 @@ async def test_without_a_worker_the_outcome_is_unknown_and_the_key_settles_it(
     assert response.headers["Retry-After"] == "1"
 
 
-async def test_a_bug_is_a_500_without_internal_details(
+async def test_bug_is_a_500_without_internal_details(
     orderly: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> None:

@@ -18,7 +18,7 @@ from tests.support.api_requests import BAGELS, BASKET, opened, problem, shown
         ("add-note", {"text": "hi"}, {"If-Match": '"1"'}, 412, "version-conflict"),
     ],
 )
-async def test_a_rejection_lists_the_allowed_commands(
+async def test_rejection_lists_the_allowed_commands(
     http: httpx.AsyncClient,
     command: str,
     body: dict[str, Any],

@@ -18,14 +18,14 @@ from orders.events import BY_TAG
 from settings import Settings
 from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
-from tests.support.event_feed import page, places, read_on
+from tests.support.event_feed import order_versions, page, read_on
 from tests.support.event_log import append, note
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.servers import Running, run_api
 from tests.support.shop import MILK, Shop
 
 
-async def test_an_event_says_in_the_words_of_cloudevents_what_happened_and_why(
+async def test_event_is_a_cloudevent_with_its_cause(
     http: httpx.AsyncClient,
 ) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -41,7 +41,7 @@ async def test_an_event_says_in_the_words_of_cloudevents_what_happened_and_why(
     history = (await http.get(f"{path}/history")).json()["items"]
 
     items, _ = await read_on(http, order_id=order_id)
-    assert places(items) == [(order_id, version) for version in (1, 2, 3, 4)]
+    assert order_versions(items) == [(order_id, version) for version in (1, 2, 3, 4)]
     assert items[-1] == {
         "specversion": "1.0",
         "id": f"{order_id}@4",
@@ -62,7 +62,7 @@ async def test_an_event_says_in_the_words_of_cloudevents_what_happened_and_why(
     assert [item["data"] for item in items] == [item["data"] for item in history]
 
 
-async def test_the_feed_goes_on_where_it_was_though_client_and_service_begin_anew(
+async def test_feed_resumes_at_a_cursor_after_restarts(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     settings, orders = Settings(postgres_dsn=dsn), [new_order_id() for _ in range(7)]
@@ -71,20 +71,22 @@ async def test_the_feed_goes_on_where_it_was_though_client_and_service_begin_ane
     async with run_api(temporal.client, settings) as http:
         first = await page(http, limit=5)
         assert len(first["items"]) == 5
-        rest, at_the_end = await read_on(http, first["next"], limit=5)
-        assert await read_on(http, at_the_end) == ([], at_the_end)
+        rest, end = await read_on(http, first["next"], limit=5)
+        assert await read_on(http, end) == ([], end)
     for order_id in orders[4:]:
         await append(pool, order_id, note(1), note(2), note(3))
     async with run_api(temporal.client, settings) as http:
-        new, _ = await read_on(http, at_the_end, limit=2)
+        new, _ = await read_on(http, end, limit=2)
         again, _ = await read_on(http, first["next"])
-    seen = places(first["items"] + rest + new)
+    seen = order_versions(first["items"] + rest + new)
     assert seen == [(order_id, version) for order_id in orders for version in (1, 2, 3)]
-    assert places(again) == places(rest + new), "what was read once is read again alike"
+    assert order_versions(again) == order_versions(rest + new), (
+        "reading again returns the same events"
+    )
     assert [e["id"] for e in again] == [e["id"] for e in rest + new]
 
 
-async def test_an_empty_log_gives_a_cursor_too(
+async def test_empty_log_has_a_cursor(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
@@ -92,10 +94,10 @@ async def test_an_empty_log_gives_a_cursor_too(
         assert empty["items"] == []
         order_id = new_order_id()
         await append(pool, order_id, note(1))
-        assert places((await page(http, empty["next"]))["items"]) == [(order_id, 1)]
+        assert order_versions((await page(http, empty["next"]))["items"]) == [(order_id, 1)]
 
 
-async def test_a_late_commit_is_not_skipped(
+async def test_late_commit_is_not_skipped(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     early, late = new_order_id(), new_order_id()
@@ -106,28 +108,28 @@ async def test_a_late_commit_is_not_skipped(
             await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
             await append(pool, late, note(1))
             items, after = await read_on(http)
-            assert items == [], "what is after it in the log must wait for it"
+            assert items == [], "later events must wait for the earlier one"
             await holding.commit()
         items, _ = await read_on(http, after)
-    assert places(items) == [(early, 1), (late, 1)]
+    assert order_versions(items) == [(early, 1), (late, 1)]
 
 
-async def test_filters_choose_by_types_and_order(http: httpx.AsyncClient) -> None:
+async def test_feed_is_filtered_by_types_and_order(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     order_id = path.rpartition("/")[2]
     await http.post(f"{path}/commands/add-note", json={"text": "ring twice"})
     await shown(http, path, 4)
     assert (await read_on(http, order_id=new_order_id()))[0] == []
     items, _ = await read_on(http, order_id=order_id, type=["note-added", "order-opened"])
-    assert places(items) == [(order_id, 1), (order_id, 4)]
+    assert order_versions(items) == [(order_id, 1), (order_id, 4)]
     items, _ = await read_on(http, type="order-opened", limit=3)
     assert {item["type"] for item in items} == {"orderly.order.order-opened.v1"}
-    assert (order_id, 1) in places(items)
+    assert (order_id, 1) in order_versions(items)
     everything, _ = await read_on(http)
     assert items == [e for e in everything if e["type"] == "orderly.order.order-opened.v1"]
 
 
-async def test_a_rare_type_is_looked_for_in_bounded_steps_that_pass_over_the_rest(
+async def test_rare_events_are_found_in_bounded_scans(
     pool: asyncpg.Pool,
     dsn: str,
     temporal: WorkflowEnvironment,
@@ -141,11 +143,11 @@ async def test_a_rare_type_is_looked_for_in_bounded_steps_that_pass_over_the_res
         pages = [await page(http, order_id=rare)]
         for _ in range(3):
             pages.append(await page(http, pages[-1]["next"], order_id=rare))
-    assert [places(found["items"]) for found in pages] == [[], [], [(rare, 1)], []]
-    assert len({found["next"] for found in pages}) == 3, "only at the end it is the same again"
+    assert [order_versions(found["items"]) for found in pages] == [[], [], [(rare, 1)], []]
+    assert len({found["next"] for found in pages}) == 3, "the cursor repeats only at the end"
 
 
-async def test_personal_data_is_open_in_the_feed_until_it_is_erased(
+async def test_personal_data_is_readable_in_the_feed_until_erased(
     http: httpx.AsyncClient,
 ) -> None:
     customer = new_customer()
@@ -164,7 +166,7 @@ async def test_personal_data_is_open_in_the_feed_until_it_is_erased(
     assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_what_people_write_breaks_neither_page_nor_stream(
+async def test_special_characters_break_neither_page_nor_stream(
     http: httpx.AsyncClient,
 ) -> None:
     text = 'one\u2028two\u2029three\nfour\tfive \\n größer, 注文 "sealed.1.k.AAAA" data: id: '
@@ -188,8 +190,8 @@ async def test_what_people_write_breaks_neither_page_nor_stream(
     assert json.loads(data.removeprefix(b"data: ")) == items[-1]
 
 
-def forged(place: Checkpoint) -> str:
-    text = encode_cursor(place)
+def forged(checkpoint: Checkpoint) -> str:
+    text = encode_cursor(checkpoint)
     return ("B" if text[0] == "A" else "A") + text[1:]
 
 
@@ -211,21 +213,19 @@ def forged(place: Checkpoint) -> str:
         encode_cursor(Checkpoint(2**62, 1)),
     ],
 )
-async def test_a_cursor_that_was_tampered_with_is_refused(
-    http: httpx.AsyncClient, bad: str
-) -> None:
-    refused = problem(await http.get("/v1/events", params={"cursor": bad}), 400, "invalid-cursor")
-    assert refused["errors"][0]["parameter"] == "cursor"
+async def test_tampered_cursor_is_rejected(http: httpx.AsyncClient, bad: str) -> None:
+    rejected = problem(await http.get("/v1/events", params={"cursor": bad}), 400, "invalid-cursor")
+    assert rejected["errors"][0]["parameter"] == "cursor"
 
 
-async def test_a_cursor_of_another_log_is_refused_and_says_what_to_do(
+async def test_cursor_of_another_log_is_rejected_with_a_remedy(
     http: httpx.AsyncClient, orderly: Running
 ) -> None:
-    """A log restored from a dump has other transaction ids: a reader would wait for ever."""
+    """A log restored from a dump has other transaction ids: a reader would wait forever."""
     ahead = await orderly.pool.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())")
     of_another_log = encode_cursor(Checkpoint(ahead + 99, 1))
-    refused = await http.get("/v1/events", params={"cursor": of_another_log})
-    assert "start without it" in problem(refused, 400, "invalid-cursor")["detail"]
+    rejected = await http.get("/v1/events", params={"cursor": of_another_log})
+    assert "start without it" in problem(rejected, 400, "invalid-cursor")["detail"]
 
 
 @pytest.mark.parametrize(
@@ -238,14 +238,14 @@ async def test_a_cursor_of_another_log_is_refused_and_says_what_to_do(
         ({"order_id": ""}, "order_id"),
     ],
 )
-async def test_a_filter_that_is_none_is_refused_by_name(
+async def test_invalid_filter_is_named(
     http: httpx.AsyncClient, query: dict[str, Any], parameter: str
 ) -> None:
-    refused = problem(await http.get("/v1/events", params=query), 422, "malformed-request")
-    assert refused["errors"][0]["parameter"].startswith(parameter)
+    rejected = problem(await http.get("/v1/events", params=query), 422, "malformed-request")
+    assert rejected["errors"][0]["parameter"].startswith(parameter)
 
 
-async def test_every_event_of_a_life_leads_to_a_schema_that_it_keeps_to(shop: Shop) -> None:
+async def test_every_event_conforms_to_its_schema(shop: Shop) -> None:
     sale = await shop.place_order(MILK, shipping_address=ADA)
     await sale.ship()
     await sale.deliver()
@@ -254,16 +254,16 @@ async def test_every_event_of_a_life_leads_to_a_schema_that_it_keeps_to(shop: Sh
     items, _ = await read_on(shop.http, order_id=sale.order_id)
     assert len(items) > 20
     for item in items:
-        answer = await shop.http.get(item["dataschema"])
-        assert answer.headers["content-type"] == "application/schema+json"
-        schema = answer.json()
+        response = await shop.http.get(item["dataschema"])
+        assert response.headers["content-type"] == "application/schema+json"
+        schema = response.json()
         required, allowed = schema.get("required", []), schema["properties"]
         assert {*required} <= {*item["data"]} <= {*allowed}, item["type"]
     history = (await shop.http.get(f"/v1/orders/{sale.order_id}/history")).json()["items"]
     assert [item["data"] for item in items] == [item["data"] for item in history]
 
 
-async def test_the_schemas_are_listed(http: httpx.AsyncClient) -> None:
+async def test_schemas_are_listed(http: httpx.AsyncClient) -> None:
     names = (await http.get("/v1/schemas")).json()["items"]
     types = {f"orderly.order.{tag}.v{event.schema_version}" for tag, event in BY_TAG.items()}
     assert types <= {*names}

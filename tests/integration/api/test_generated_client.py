@@ -1,4 +1,4 @@
-"""A client that a well-known generator makes of the document buys something from the real API."""
+"""A client generated from the OpenAPI document works with the real API."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ WAIT = PREFER_WAIT["Prefer"]
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which the client is, as a package that can be imported."""
+    """A folder with the generated client as an importable package."""
     folder = tmp_path_factory.mktemp("generated")
     config = folder / "config.yml"
-    config.write_text("post_hooks: []\n")  # They would only make its code pretty.
+    config.write_text("post_hooks: []\n")  # They would only format its code.
     made = subprocess.run(
         [
             Path(sys.executable).with_name("openapi-python-client"),
@@ -52,7 +52,7 @@ def part(path: str) -> Any:
 
 @pytest.fixture
 async def client(orderly: Running, generated: Path) -> AsyncIterator[Any]:
-    """The client, with an operator's token."""
+    """The generated client with an operator's token."""
     async with issuing(ec_key()) as issuer:
         settings = Settings(
             postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
@@ -65,27 +65,27 @@ async def client(orderly: Running, generated: Path) -> AsyncIterator[Any]:
 
 
 async def opened(client: Any, key: str) -> Any:
-    """The result of a new draft, which it opens twice under the same key."""
+    """The result of opening a draft; the request is repeated under its key."""
     models, open_order = part("models"), part("api.orders.open_order")
     bagels = models.NewLine(
         line_id="bagels", sku="1095275", title="ROLLS: BAGELS", quantity=2, unit_price=50
     )
     basket = models.NewOrder(customer_id="900", currency="USD", lines=[bagels])
     sent = {"client": client, "body": basket, "idempotency_key": key, "prefer": WAIT}
-    answer = await open_order.asyncio(**sent)
-    assert isinstance(answer, models.CommandResult), answer
+    result = await open_order.asyncio(**sent)
+    assert isinstance(result, models.CommandResult), result
     again = await open_order.asyncio_detailed(**sent)
-    assert again.parsed == answer and again.headers["Idempotent-Replayed"] == "true"
-    return answer
+    assert again.parsed == result and again.headers["Idempotent-Replayed"] == "true"
+    return result
 
 
-async def test_it_opens_and_places_an_order_and_reads_it(client: Any) -> None:
+async def test_generated_client_opens_places_and_reads_an_order(client: Any) -> None:
     models, draft = part("models"), await opened(client, "generated-1")
     order = {"order_id": draft.order_id, "client": client, "prefer": WAIT}
     note = models.AddNote(text="The bell is broken, knock.")
-    both = models.CommandBatch(commands=[note, models.PlaceOrder(payment_method="pm_card")])
+    batch = models.CommandBatch(commands=[note, models.PlaceOrder(payment_method="pm_card")])
     if_match = f'"{draft.version}"'
-    placed = await part("api.orders.send_commands").asyncio(**order, body=both, if_match=if_match)
+    placed = await part("api.orders.send_commands").asyncio(**order, body=batch, if_match=if_match)
     assert isinstance(placed, models.CommandResult), placed
     assert (placed.status, placed.total) == ("placed", 100)
 
@@ -98,20 +98,20 @@ async def test_it_opens_and_places_an_order_and_reads_it(client: Any) -> None:
     assert draft.order_id in [one.order_id for one in listed.items]
 
 
-async def test_it_sends_a_typed_command_and_is_told_in_types_why_not(client: Any) -> None:
+async def test_generated_client_gets_typed_results_and_rejections(client: Any) -> None:
     models, draft = part("models"), await opened(client, "generated-2")
     order = {"order_id": draft.order_id, "client": client, "prefer": WAIT}
     change = part("api.lines.change_item_quantity")
     more = models.ChangeItemQuantity(line_id="bagels", quantity=3)
     assert (await change.asyncio(**order, body=more)).total == 150
-    called_off = await part("api.orders.cancel_order").asyncio(**order)
-    assert called_off.status == "cancelled", called_off
+    cancelled = await part("api.orders.cancel_order").asyncio(**order)
+    assert cancelled.status == "cancelled", cancelled
 
-    refused = await change.asyncio(**order, body=models.ChangeItemQuantity("bagels", 4))
-    assert isinstance(refused, models.ProblemDetails), refused
-    assert (refused.status, refused.code) == (409, "not-allowed-now")
-    assert refused.allowed_commands == ["add-note", "resolve-discrepancy"]
-    assert [error.pointer for error in refused.errors] == ["#"]
+    rejected = await change.asyncio(**order, body=models.ChangeItemQuantity("bagels", 4))
+    assert isinstance(rejected, models.ProblemDetails), rejected
+    assert (rejected.status, rejected.code) == (409, "not-allowed-now")
+    assert rejected.allowed_commands == ["add-note", "resolve-discrepancy"]
+    assert [error.pointer for error in rejected.errors] == ["#"]
     stale = await change.asyncio(**order, body=more, if_match=f'"{draft.version}"')
     assert isinstance(stale, models.ProblemDetails), stale
-    assert (stale.status, stale.current_version) == (412, called_off.version)
+    assert (stale.status, stale.current_version) == (412, cancelled.version)

@@ -335,9 +335,9 @@ async def test_endless_body_or_headers_are_cut_off_on_every_route(
     chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
     endless = dict.fromkeys(ROUTES, (413, "body-too-large"))
     endless |= {"{}/commands/teleport": (404, "not-found"), "/nowhere": (404, "not-found")}
-    for route, answer in endless.items():
+    for route, expected in endless.items():
         begun = request("Transfer-Encoding: chunked", route=route.format(victim.path))
-        assert await cut_off(victim, [begun, *[chunk] * 1_000]) in ([answer], [])
+        assert await cut_off(victim, [begun, *[chunk] * 1_000]) in ([expected], [])
     header = [request()[:-2], *[b"X-A: " + b"a" * 65_536] * 1_000]
     assert await cut_off(victim, header) in ([(431, "headers-too-large")], [])
 
@@ -345,9 +345,9 @@ async def test_endless_body_or_headers_are_cut_off_on_every_route(
 async def cut_off(victim: Victim, parts: list[bytes]) -> list[tuple[int, str]]:
     """The responses; empty if the connection ends before they arrive."""
     rest = iter(parts)
-    answers = await talk(victim, rest)
+    responses = await talk(victim, rest)
     assert len([*rest]) > len(parts) / 2, "it was read to its end"
-    return answers
+    return responses
 
 
 async def test_slow_body_times_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +387,7 @@ async def talk(
     """
     url = victim.running.http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    answers = []
+    responses = []
     async with asyncio.timeout(TIMEOUT_SECONDS):
         sending = asyncio.create_task(send(writer, parts, pause, hangs_up))
         try:
@@ -396,14 +396,14 @@ async def talk(
                 document = json.loads(await reader.readexactly(length))
                 assert head["content-type"] == "application/problem+json"
                 assert "set-cookie" not in head
-                answers.append((document["status"], document["code"]))
+                responses.append((document["status"], document["code"]))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # It was cut off while still sending.
         finally:
             sending.cancel()
             await asyncio.wait([sending])
             writer.close()
-    return answers
+    return responses
 
 
 async def send(
@@ -421,7 +421,7 @@ async def send(
 
 
 async def head_of(reader: asyncio.StreamReader) -> dict[str, str]:
-    """The headers of the next answer, in lower case; none when the server hangs up."""
+    """The headers of the next response, in lower case; none if the server closes."""
     try:
         _, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     except asyncio.IncompleteReadError:

@@ -31,53 +31,53 @@ from tests.support.projections import order_as_shown
 from tests.support.random_orders import RandomOrder, random_command, random_line
 from tests.support.servers import Running
 
-PATIENTLY = {"Prefer": "wait=30"}
-OF_OTHERS = {"payments", "stock", "shipping"}
+PREFER_WAIT = {"Prefer": "wait=30"}
+SERVICES = {"payments", "stock", "shipping"}
 
 
-def refused_or_decided(
+def rejection_or_decision(
     commands: list[OrderCommand], order: Order
 ) -> CommandRejected | tuple[list[str], Order]:
-    """What the rules say to the commands: the types of the events, and the order after them."""
+    """What the decider returns: a rejection, or the event types and the order after them."""
     try:
         decided, after = decide_all(commands, order, datetime.now(UTC))
-    except CommandRejected as no:
-        return no
+    except CommandRejected as rejection:
+        return rejection
     return [event.type for _, event in decided], after
 
 
 @dataclass
 class Sent:
-    """A request that changed something or was already so, and what it was answered."""
+    """An executed request and its response."""
 
     path: str
     headers: dict[str, str]
     body: Any
-    answer: httpx.Response
+    response: httpx.Response
     before: Order
     commands: list[OrderCommand]
 
 
 @dataclass
 class Pair:
-    """An order behind HTTP, and the model of it: the same order, decided on here."""
+    """An order behind HTTP and its model, decided in this process."""
 
     http: httpx.AsyncClient
     dice: Random
     path: str = ""
-    life: RandomOrder = field(default_factory=RandomOrder)
+    model: RandomOrder = field(default_factory=RandomOrder)
     addresses: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
 
     @property
     def order(self) -> Order:
-        return self.life.order
+        return self.model.order
 
     async def open(self) -> None:
         """A draft or a placed order, in one request."""
         opening = c.OpenOrder(customer_id="900", currency="USD", policy=Policy())
         lines: list[c.AddItemToOrder] = []
-        while not lines or isinstance(refused_or_decided([opening, *lines], Order()), Exception):
+        while not lines or isinstance(rejection_or_decision([opening, *lines], Order()), Exception):
             count = self.dice.randint(1, 3)
             lines = [random_line(f"line-{number}", self.dice) for number in range(count)]
         place = [c.PlaceOrder()] if self.dice.random() < 0.5 else []
@@ -88,16 +88,16 @@ class Pair:
             "place": bool(place),
         }
         await self._send("/v1/orders", body, [opening, *lines, *place], {}, 201)
-        self.path = self.sent[0].answer.headers["Location"]
+        self.path = self.sent[0].response.headers["Location"]
 
-    async def go_on(self) -> None:
+    async def send_next(self) -> None:
         """One more request: a new one, or one that was sent before."""
         await self._settle()
         if self.dice.random() < 0.2:
             await self._repeat(self.dice.choice(self.sent))
             return
         count = self.dice.choice([1, 1, 1, 2, 3])
-        commands = [self._unsealed(random_command(self.life, self.dice)) for _ in range(count)]
+        commands = [self._unsealed(random_command(self.model, self.dice)) for _ in range(count)]
         bodies = [self._body(command) for command in commands]
         headers = {}
         if self.dice.random() < 0.4:
@@ -117,65 +117,72 @@ class Pair:
         headers: dict[str, str],
         status: int = 200,
     ) -> None:
-        headers = {**headers, **PATIENTLY, "Idempotency-Key": secrets.token_hex(8)}
-        answer = await self.http.post(path, json=body, headers=headers)
-        told, before = answer.json(), self.order
-        decided = refused_or_decided(commands, before)
+        headers = {**headers, **PREFER_WAIT, "Idempotency-Key": secrets.token_hex(8)}
+        response = await self.http.post(path, json=body, headers=headers)
+        document, before = response.json(), self.order
+        decided = rejection_or_decision(commands, before)
         if headers.get("If-Match", f'"{before.version}"') != f'"{before.version}"':
-            assert (answer.status_code, told.get("code")) == (412, "version-conflict"), answer.text
+            assert (response.status_code, document.get("code")) == (412, "version-conflict"), (
+                response.text
+            )
         elif isinstance(decided, CommandRejected):
-            assert (answer.status_code, told.get("code")) == (409, decided.code), answer.text
-            place = f"#/commands/{decided.index}" if "commands" in body else "#"
-            place += f"/{decided.field}" if decided.field else ""
-            assert told["errors"][0]["pointer"] == place
+            assert (response.status_code, document.get("code")) == (409, decided.code), (
+                response.text
+            )
+            pointer = f"#/commands/{decided.index}" if "commands" in body else "#"
+            pointer += f"/{decided.field}" if decided.field else ""
+            assert document["errors"][0]["pointer"] == pointer
         else:
             types, after = decided
-            assert answer.status_code == status, answer.text
-            assert [event["type"] for event in told["events"]] == types
-            assert (told["version"], told["status"]) == (after.version, after.status)
-            assert (told["total"], told["currency"]) == (after.total, after.currency)
-            assert answer.headers["ETag"] == f'"{after.version}"'
-            self.sent.append(Sent(path, headers, body, answer, before, commands))
-            self.life.order = after
+            assert response.status_code == status, response.text
+            assert [event["type"] for event in document["events"]] == types
+            assert (document["version"], document["status"]) == (after.version, after.status)
+            assert (document["total"], document["currency"]) == (after.total, after.currency)
+            assert response.headers["ETag"] == f'"{after.version}"'
+            self.sent.append(Sent(path, headers, body, response, before, commands))
+            self.model.order = after
             return
-        assert told["current_version"] == before.version
-        assert told["allowed_commands"] == allowed_commands(before)
+        assert document["current_version"] == before.version
+        assert document["allowed_commands"] == allowed_commands(before)
 
     async def _repeat(self, sent: Sent) -> None:
-        """The same under its key is answered the same; anything else under it is refused."""
-        if self.order.status in ENDED and not sent.answer.json()["events"]:
-            return  # An order that has ended is known by its events, and this left none.
+        """A repeated request gets its first response; another payload under its key is rejected."""
+        if self.order.status in ENDED and not sent.response.json()["events"]:
+            return  # An ended order returns results from its events, and this request has none.
         again = await self.http.post(sent.path, json=sent.body, headers=sent.headers)
-        assert (again.status_code, again.json()) == (sent.answer.status_code, sent.answer.json())
+        assert (again.status_code, again.json()) == (
+            sent.response.status_code,
+            sent.response.json(),
+        )
         assert again.headers["Idempotent-Replayed"] == "true"
         other = await self.http.post(
             f"{self.path}/commands/add-note",
             json={"text": "another"},
-            headers={"Idempotency-Key": sent.headers["Idempotency-Key"], **PATIENTLY},
+            headers={"Idempotency-Key": sent.headers["Idempotency-Key"], **PREFER_WAIT},
         )
-        if sent is not self.sent[0]:  # A key opens, and is then free for the order's commands.
+        if sent is not self.sent[0]:  # Keys of openings and of commands are separate.
             assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
 
     async def _settle(self) -> None:
-        """Waits until the others have answered all that they owe, and takes in what they said."""
+        """Waits until no step is pending, and applies the reports of the services to the model."""
         async with asyncio.timeout(60):
             while self.order.steps or follow_ups(self.order)[0]:
                 await asyncio.sleep(0.02)
                 for item in await self._history(after=self.order.version):
-                    assert item["actor"] in OF_OTHERS, item
+                    assert item["actor"] in SERVICES, item
                     event = restored(item)
-                    self.life.order = evolve(self.order, event)
+                    self.model.order = evolve(self.order, event)
 
     async def _history(self, after: int = 0) -> list[dict[str, Any]]:
         params = {"cursor": str(after)}
-        answer = await self.http.get(f"{self.path}/history", params=params)
-        if answer.status_code == 404:
-            return []  # It has not come to the log yet.
-        items: list[dict[str, Any]] = answer.json()["items"]
+        response = await self.http.get(f"{self.path}/history", params=params)
+        if response.status_code == 404:
+            return []  # It is not published yet.
+        items: list[dict[str, Any]] = response.json()["items"]
         return items
 
     async def assert_same(self) -> None:
-        """The history, the document, and the document of each version are those of the model."""
+        """History, document and the document of each version equal those of the model."""
         await self._settle()
         shown = await self.http.get(self.path, params={"min_version": self.order.version})
         history = await self._history()
@@ -198,15 +205,15 @@ class Pair:
         assert shown.json() == self._document(view)
 
     def _predicted(self, history: list[dict[str, Any]]) -> list[OrderEvent]:
-        """What the model decides at the time of the order; and the reports of the services."""
+        """The events that the model decides at the order's times, and the services' reports."""
         by_version = {
-            sent.before.version: sent for sent in self.sent if sent.answer.json()["events"]
+            sent.before.version: sent for sent in self.sent if sent.response.json()["events"]
         }
         events: list[OrderEvent] = []
         while len(events) < len(history):
             item = history[len(events)]
             if (sent := by_version.get(len(events))) is None:
-                assert item["actor"] in OF_OTHERS
+                assert item["actor"] in SERVICES
                 events.append(restored(item))
                 continue
             at = datetime.fromisoformat(item["occurred_at"])
@@ -252,15 +259,13 @@ def restored(item: dict[str, Any]) -> OrderEvent:
     max_examples=10,
     deadline=None,
     derandomize=True,
-    phases=[Phase.generate],  # The seed and the length say it all; to shorten them takes minutes.
+    phases=[Phase.generate],  # Shrinking takes minutes, and the seed reproduces a failure.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(seed=st.integers(0, 2**32), length=st.integers(1, 30))
-async def test_over_http_an_order_is_what_the_decider_says(
-    orderly: Running, seed: int, length: int
-) -> None:
+async def test_order_over_http_equals_its_model(orderly: Running, seed: int, length: int) -> None:
     pair = Pair(orderly.http, Random(seed))
     await pair.open()
     for _ in range(length):
-        await pair.go_on()
+        await pair.send_next()
     await pair.assert_same()

@@ -296,7 +296,7 @@ async def connected() -> Client:
             await asyncio.sleep(0.1)
 
 
-async def test_slow_order_is_waited_for_as_long_as_the_caller_wants(
+async def test_request_to_a_slow_order_waits_until_its_deadline(
     temporal: WorkflowEnvironment, dsn: str
 ) -> None:
     """Without a worker no order responds, but Temporal does."""

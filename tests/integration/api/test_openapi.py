@@ -34,7 +34,7 @@ def names(operation: Json) -> set[str]:
     return {p["name"] for p in operation.get("parameters", []) if "name" in p}
 
 
-def test_the_document_is_valid() -> None:
+def test_document_is_valid() -> None:
     assert DOCUMENT["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(DOCUMENT).validate()
     assert not {"HTTPValidationError", "ValidationError"} & DOCUMENT["components"]["schemas"].keys()
@@ -138,8 +138,8 @@ async def test_docs_page_loads_nothing_from_other_sites(http: httpx.AsyncClient)
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "http" not in policy
     assert "//" not in re.sub(r"<!--.*?-->", "", page.text).replace("<!DOCTYPE html>", "")
-    asked = re.findall(r"(?:src|href)=\"(/[^\"]+)\"|url: '(/[^']+)'", page.text)
-    paths = [first or second for first, second in asked]
+    references = re.findall(r"(?:src|href)=\"(/[^\"]+)\"|url: '(/[^']+)'", page.text)
+    paths = [first or second for first, second in references]
     assert len(paths) == 3
     for path in paths:
         assert (await http.get(path)).status_code == 200

@@ -1,4 +1,4 @@
-"""The API as its callers meet it: intent in, read models out, and an error for every mistake."""
+"""Commands, retries, conditional requests and reads of orders."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from tests.support.api_requests import (
 # Commands
 
 
-async def test_a_basket_is_placed_in_one_request(http: httpx.AsyncClient) -> None:
+async def test_basket_is_placed_in_one_request(http: httpx.AsyncClient) -> None:
     response = await http.post(
         "/v1/orders", json={**BASKET, "external_reference": "31198570044", "place": True}
     )
-    answer = response.json()
+    result = response.json()
     assert response.status_code == 201
-    assert response.headers["Location"] == f"/v1/orders/{answer['order_id']}"
+    assert response.headers["Location"] == f"/v1/orders/{result['order_id']}"
     assert response.headers["ETag"] == '"5"'
-    assert (answer["version"], answer["status"]) == (5, "placed")
-    assert (answer["total"], answer["currency"]) == (BAGELS_CENTS + TUNA_CENTS, "USD")
-    assert answer["events"] == [
+    assert (result["version"], result["status"]) == (5, "placed")
+    assert (result["total"], result["currency"]) == (BAGELS_CENTS + TUNA_CENTS, "USD")
+    assert result["events"] == [
         {"version": 1, "type": "order-opened"},
         {"version": 2, "type": "item-added"},
         {"version": 3, "type": "item-added"},
         {"version": 4, "type": "order-placed"},
-        {"version": 5, "type": "stock-requested"},  # What an order does by itself comes along.
+        {"version": 5, "type": "stock-requested"},  # The order's own events are included.
     ]
     document = await shown(http, response.headers["Location"], 4)
     OrderDocument.model_validate(document, strict=False)
@@ -53,7 +53,7 @@ async def test_every_command_has_a_route_of_its_own(http: httpx.AsyncClient) -> 
     assert {f"/v1/orders/{{order_id}}/commands/{type_of(c)}" for c in COMMAND_TYPES[1:]} <= {*paths}
 
 
-async def test_a_draft_accepts_commands_one_by_one(http: httpx.AsyncClient) -> None:
+async def test_draft_accepts_commands_one_by_one(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     address = {"name": "Zoe", "line1": "1 Road", "postal_code": "1", "city": "X", "country": "US"}
     sent: list[tuple[str, dict[str, Any], str]] = [
@@ -75,20 +75,20 @@ async def test_a_draft_accepts_commands_one_by_one(http: httpx.AsyncClient) -> N
         assert response.headers["ETag"] == f'"{version}"'
 
 
-async def test_a_batch_is_executed_completely_or_not_at_all(
+async def test_batch_is_executed_completely_or_not_at_all(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
     add, place = {"type": "add-item-to-order", **BAGELS}, {"type": "place-order"}
     unknown = {"type": "remove-item-from-order", "line_id": "none"}
-    refused = await http.post(f"{path}/commands", json={"commands": [add, unknown, place]})
-    assert problem(refused, 409, "unknown-id")["errors"][0]["pointer"] == "#/commands/1/line_id"
+    rejected = await http.post(f"{path}/commands", json={"commands": [add, unknown, place]})
+    assert problem(rejected, 409, "unknown-id")["errors"][0]["pointer"] == "#/commands/1/line_id"
 
     response = await http.post(f"{path}/commands", json={"commands": [add, place]})
     assert [event["version"] for event in response.json()["events"]] == [4, 5, 6]
 
 
-async def test_a_no_op_command_changes_nothing(http: httpx.AsyncClient) -> None:
+async def test_no_op_command_changes_nothing(http: httpx.AsyncClient) -> None:
     path = await opened(http, place=True)
     response = await http.post(f"{path}/commands/place-order")
     assert (response.status_code, response.json()["events"]) == (200, [])
@@ -111,7 +111,7 @@ async def test_allowed_commands_are_listed_with_their_schemas(http: httpx.AsyncC
 
 
 @pytest.mark.parametrize("quoted", [False, True])
-async def test_a_repeated_request_gets_the_first_response(
+async def test_repeated_request_gets_the_first_response(
     http: httpx.AsyncClient, quoted: bool
 ) -> None:
     key = secrets.token_hex(8)
@@ -136,7 +136,7 @@ async def test_a_repeated_request_gets_the_first_response(
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
-async def test_a_key_with_another_payload_is_rejected(http: httpx.AsyncClient) -> None:
+async def test_key_with_another_payload_is_rejected(http: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": secrets.token_hex(8)}
     path = (await http.post("/v1/orders", json=BASKET, headers=headers)).headers["Location"]
     other = await http.post("/v1/orders", json={**BASKET, "place": True}, headers=headers)
@@ -149,11 +149,11 @@ async def test_without_a_key_each_request_is_executed(http: httpx.AsyncClient) -
     assert await opened(http) != await opened(http)
 
 
-async def test_a_rejected_command_can_be_retried_under_its_key(http: httpx.AsyncClient) -> None:
+async def test_rejected_command_can_be_retried_under_its_key(http: httpx.AsyncClient) -> None:
     path = await opened(http, lines=[])
     headers = {"Idempotency-Key": "place"}
-    refused = await http.post(f"{path}/commands/place-order", headers=headers)
-    problem(refused, 409, "no-lines")
+    rejected = await http.post(f"{path}/commands/place-order", headers=headers)
+    problem(rejected, 409, "no-lines")
     await http.post(f"{path}/commands/add-item-to-order", json=BAGELS)
     response = await http.post(f"{path}/commands/place-order", headers=headers)
     assert (response.status_code, response.json()["status"]) == (200, "placed")
@@ -162,7 +162,7 @@ async def test_a_rejected_command_can_be_retried_under_its_key(http: httpx.Async
 # Conditions and waiting
 
 
-async def test_a_stale_version_is_rejected_by_the_order_itself(http: httpx.AsyncClient) -> None:
+async def test_stale_version_is_rejected_by_the_order_itself(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     stale = await http.post(f"{path}/commands/place-order", headers={"If-Match": '"2"'})
     document = problem(stale, 412, "version-conflict")
@@ -177,7 +177,7 @@ async def test_a_stale_version_is_rejected_by_the_order_itself(http: httpx.Async
     assert sorted(response.status_code for response in of_many) == [200, 412, 412, 412, 412]
 
 
-async def test_a_read_with_a_known_etag_is_not_modified(http: httpx.AsyncClient) -> None:
+async def test_read_with_a_known_etag_is_not_modified(http: httpx.AsyncClient) -> None:
     path = await opened(http)
     await shown(http, path, 3)
     response = await http.get(path)
@@ -190,17 +190,17 @@ async def test_a_read_with_a_known_etag_is_not_modified(http: httpx.AsyncClient)
     assert changed.status_code == 200
 
 
-async def test_a_read_waits_for_a_consistency_token(http: httpx.AsyncClient) -> None:
+async def test_read_waits_for_a_consistency_token(http: httpx.AsyncClient) -> None:
     for _ in range(5):
-        answer = (await http.post("/v1/orders", json=BASKET)).json()
-        token = {"consistency_token": answer["consistency_token"]}
-        one = await http.get(f"/v1/orders/{answer['order_id']}", params=token)
-        assert one.json()["version"] == answer["version"]
+        result = (await http.post("/v1/orders", json=BASKET)).json()
+        token = {"consistency_token": result["consistency_token"]}
+        one = await http.get(f"/v1/orders/{result['order_id']}", params=token)
+        assert one.json()["version"] == result["version"]
         listed = await http.get("/v1/orders", params={**token, "limit": 1})
-        assert listed.json()["items"][0]["order_id"] == answer["order_id"]
+        assert listed.json()["items"][0]["order_id"] == result["order_id"]
 
 
-async def test_a_read_that_times_out_reports_the_version_of_the_view(
+async def test_read_that_times_out_reports_the_version_of_the_view(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http)
@@ -213,7 +213,7 @@ async def test_a_read_that_times_out_reports_the_version_of_the_view(
 # Reads
 
 
-async def test_the_history_has_each_event_with_its_time_and_actor(http: httpx.AsyncClient) -> None:
+async def test_history_has_each_event_with_its_time_and_actor(http: httpx.AsyncClient) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     path = await opened(http)
     await http.post(
@@ -234,7 +234,7 @@ async def test_the_history_has_each_event_with_its_time_and_actor(http: httpx.As
 
 
 async def awaiting_customer(http: httpx.AsyncClient, path: str) -> None:
-    """Returns when the order has come to rest: its payment was declined."""
+    """Waits until the order awaits the customer because its payment was declined."""
     async with asyncio.timeout(30):
         while (await http.get(path)).json()["status"] != "awaiting_customer":
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Personal data through the API: sealed inside, open outside, gone when a customer is erased."""
+"""Personal data in the API: stored sealed, returned readable, unreadable after erasure."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ async def addresses_in_history(http: httpx.AsyncClient, path: str) -> list[Any]:
     return [item["data"]["address"] for item in history if "address" in item["data"]]
 
 
-# In and out
+# Requests and responses
 
 
-async def test_an_order_s_addresses_come_back_as_they_were_given(http: httpx.AsyncClient) -> None:
+async def test_addresses_are_returned_as_given(http: httpx.AsyncClient) -> None:
     customer = new_customer()
     path = await opened(http, customer)
     document = await shown(http, path, 5)
@@ -66,25 +66,25 @@ async def test_an_order_s_addresses_come_back_as_they_were_given(http: httpx.Asy
     assert await addresses_in_history(http, path) == [whole(ADA), whole(BOB)]
 
 
-async def test_an_address_is_set_by_a_command_alone_or_among_others(
+async def test_address_is_set_by_a_command_alone_or_in_a_batch(
     http: httpx.AsyncClient,
 ) -> None:
     path = await opened(http, new_customer(), shipping_address=None, billing_address=None)
-    alone = await http.post(f"{path}/{SET_SHIPPING}", json={"address": ADA})
-    assert alone.json()["events"] == [{"version": 4, "type": "shipping-address-set"}]
+    single = await http.post(f"{path}/{SET_SHIPPING}", json={"address": ADA})
+    assert single.json()["events"] == [{"version": 4, "type": "shipping-address-set"}]
     several = [
         {"type": "set-shipping-address", "address": BOB},
         {"type": "set-billing-address", "address": ADA},
         {"type": "add-note", "text": "ring twice"},
     ]
-    among = await http.post(f"{path}/commands", json={"commands": several})
-    assert among.status_code == 200, among.text
+    batch = await http.post(f"{path}/commands", json={"commands": several})
+    assert batch.status_code == 200, batch.text
     document = await shown(http, path, 7)
     assert document["shipping_address"] == whole(BOB)
     assert document["billing_address"] == whole(ADA)
 
 
-async def test_callers_are_told_the_open_form(http: httpx.AsyncClient) -> None:
+async def test_schemas_show_the_unsealed_address(http: httpx.AsyncClient) -> None:
     path = await opened(http, new_customer())
     await shown(http, path, 5)
     listed = (await http.get(f"{path}/commands")).json()["commands"]
@@ -115,7 +115,7 @@ async def test_callers_are_told_the_open_form(http: httpx.AsyncClient) -> None:
     ],
     ids=["command", "commands", "order"],
 )
-async def test_a_token_from_outside_is_refused(
+async def test_sealed_token_from_a_client_is_rejected(
     http: httpx.AsyncClient, route: str | None, body: dict[str, Any], pointer: str
 ) -> None:
     path = f"{await opened(http, new_customer())}/{route}" if route else "/v1/orders"
@@ -137,7 +137,7 @@ async def test_a_token_from_outside_is_refused(
         ("planet", "Ada"),
     ],
 )
-async def test_a_mistake_in_an_address_is_named_and_not_repeated(
+async def test_invalid_address_field_is_named_without_its_value(
     http: httpx.AsyncClient, field: str, value: Any
 ) -> None:
     body: dict[str, Any] = {**BASKET, "billing_address": {**ADA, field: value}}
@@ -147,7 +147,7 @@ async def test_a_mistake_in_an_address_is_named_and_not_repeated(
     assert "Ada" not in response.text
 
 
-async def test_what_only_looks_sealed_is_left_alone(http: httpx.AsyncClient) -> None:
+async def test_text_that_looks_like_a_sealed_token_is_unchanged(http: httpx.AsyncClient) -> None:
     path = await opened(http, new_customer())
     text = f'"address":"{FORGED}" {FORGED}'
     await http.post(f"{path}/commands/add-note", json={"text": text, "note_id": FORGED})
@@ -161,7 +161,7 @@ async def test_what_only_looks_sealed_is_left_alone(http: httpx.AsyncClient) -> 
 # Retries
 
 
-async def test_a_repeated_request_gets_the_first_answer_although_it_is_sealed_anew(
+async def test_repeated_request_gets_the_first_response_although_sealed_again(
     http: httpx.AsyncClient,
 ) -> None:
     customer, key = new_customer(), new_key()
@@ -180,7 +180,7 @@ async def test_a_repeated_request_gets_the_first_answer_although_it_is_sealed_an
     assert (await shown(http, path, 5))["version"] == 5
 
 
-async def test_another_address_under_the_same_key_is_refused(http: httpx.AsyncClient) -> None:
+async def test_another_address_under_the_same_key_is_rejected(http: httpx.AsyncClient) -> None:
     customer, key = new_customer(), new_key()
     body: dict[str, Any] = {**BASKET, "customer_id": customer, "shipping_address": ADA}
     path = (await http.post("/v1/orders", json=body, headers=key)).headers["Location"]
@@ -189,16 +189,16 @@ async def test_another_address_under_the_same_key_is_refused(http: httpx.AsyncCl
         {**body, "customer_id": new_customer()},
         {**body, "shipping_address": None},
     ):
-        refused = await http.post("/v1/orders", json=other, headers=key)
-        problem(refused, 422, "idempotency-key-reused")
+        rejected = await http.post("/v1/orders", json=other, headers=key)
+        problem(rejected, 422, "idempotency-key-reused")
     key = new_key()
     await http.post(f"{path}/{SET_SHIPPING}", json={"address": ADA}, headers=key)
-    refused = await http.post(f"{path}/{SET_SHIPPING}", json={"address": BOB}, headers=key)
-    problem(refused, 422, "idempotency-key-reused")
+    rejected = await http.post(f"{path}/{SET_SHIPPING}", json={"address": BOB}, headers=key)
+    problem(rejected, 422, "idempotency-key-reused")
     assert (await shown(http, path, 5))["shipping_address"] == whole(ADA)
 
 
-async def test_what_the_log_knows_of_a_request_cannot_be_guessed(orderly: Running) -> None:
+async def test_payload_hash_in_the_log_cannot_be_guessed(orderly: Running) -> None:
     path = await opened(orderly.http, new_customer())
     body = json.dumps({"address": ADA}).encode()
     await orderly.http.post(
@@ -211,41 +211,41 @@ async def test_what_the_log_knows_of_a_request_cannot_be_guessed(orderly: Runnin
     assert len(stream[-1].metadata.payload_hash) == len(guess)
 
 
-# Whose order it is
+# Ownership
 
 
-async def test_an_order_that_nobody_knows_is_not_found(http: httpx.AsyncClient) -> None:
+async def test_unknown_order_is_not_found(http: httpx.AsyncClient) -> None:
     response = await http.post(f"/v1/orders/ord_x/{SET_SHIPPING}", json={"address": ADA})
     problem(response, 404, "unknown-order")
 
 
-async def test_temporal_says_whose_order_it_is_before_the_log_can(
+async def test_customer_of_an_unpublished_order_is_known_from_temporal(
     orderly: Running, pool: asyncpg.Pool
 ) -> None:
     customer = new_customer()
     path = await opened(orderly.http, customer)
     order_id = path.rpartition("/")[2]
     await shown(orderly.http, path, 5)
-    nothing_published_yet = pool
-    for known in (orderly.pool, nothing_published_yet):
-        assert await customer_of(order_id, known, orderly.client) == customer
+    empty_log = pool
+    for source in (orderly.pool, empty_log):
+        assert await customer_of(order_id, source, orderly.client) == customer
     with pytest.raises(UnknownOrder, match="ord_x"):
         await customer_of("ord_x", pool, orderly.client)
 
 
-async def test_while_keys_cannot_be_had_nothing_is_taken_in_the_open(orderly: Running) -> None:
+async def test_address_is_rejected_while_keys_are_unavailable(orderly: Running) -> None:
     settings = Settings(
         postgres_dsn="postgresql://orderly@127.0.0.1:1/orderly", task_queue=orderly.task_queue
     )
     body = {**BASKET, "shipping_address": ADA}
     async with run_api(orderly.client, settings) as http:
-        refused = await http.post("/v1/orders", json=body)
-        problem(refused, 503, "storage-unavailable")
-        assert refused.headers["Retry-After"] == "1"
+        rejected = await http.post("/v1/orders", json=body)
+        problem(rejected, 503, "storage-unavailable")
+        assert rejected.headers["Retry-After"] == "1"
         assert (await http.post("/v1/orders", json=BASKET)).status_code == 201
 
 
-async def test_who_sends_no_personal_data_needs_no_key(orderly: Running) -> None:
+async def test_request_without_personal_data_needs_no_key(orderly: Running) -> None:
     with postgres_server() as server:
         async with run_orderly(orderly.client, await new_database(server)) as own:
             await own.pool.execute("DROP TABLE customer_keys")
@@ -261,17 +261,17 @@ async def test_who_sends_no_personal_data_needs_no_key(orderly: Running) -> None
             assert "Cache-Control" not in history.headers
 
 
-# Erasing
+# Erasure
 
 
-async def test_an_erased_customer_reads_as_erased_everywhere_and_nothing_else_changes(
+async def test_erasure_is_visible_everywhere_and_changes_nothing_else(
     orderly: Running,
 ) -> None:
     http, customer, other = orderly.http, new_customer(), new_customer()
     paths = [await opened(http, customer, place=place) for place in (True, False)]
     bystander = await opened(http, other)
     placed = PlacedOrder(Shop(http, orderly.simulators), paths[0].rpartition("/")[2])
-    # Once it has come as far as it comes by itself, nothing but erasing changes it.
+    # Once the order has settled, only erasure changes it.
     before = [await placed.wait_until_settled(status="confirmed"), await shown(http, paths[1], 5)]
     seen = await http.get(paths[0])
     assert seen.headers["Cache-Control"] == "no-store"
@@ -292,7 +292,7 @@ async def test_an_erased_customer_reads_as_erased_everywhere_and_nothing_else_ch
     assert (await shown(http, bystander, 5))["shipping_address"] == whole(ADA)
 
 
-async def test_orders_of_an_erased_customer_go_on_and_a_new_address_can_be_read(
+async def test_order_of_an_erased_customer_continues_and_a_new_address_is_readable(
     http: httpx.AsyncClient,
 ) -> None:
     customer = new_customer()
@@ -305,18 +305,18 @@ async def test_orders_of_an_erased_customer_go_on_and_a_new_address_can_be_read(
     assert await addresses_in_history(http, path) == [ERASED, ERASED, whole(BOB)]
 
 
-async def test_a_malformed_customer_id_is_refused(http: httpx.AsyncClient) -> None:
+async def test_malformed_customer_id_is_rejected(http: httpx.AsyncClient) -> None:
     response = await http.delete("/v1/customers/a%20b/personal-data")
     problem(response, 422, "malformed-request")
 
 
-async def test_the_command_line_erases_too(orderly: Running) -> None:
+async def test_erase_command_erases_once_and_reports_errors_in_one_line(orderly: Running) -> None:
     customer = new_customer()
     path = await opened(orderly.http, customer)
     await shown(orderly.http, path, 5)
-    for answer in (f"Customer {customer} is erased.\n", f"Nothing to erase of {customer}.\n"):
+    for output in (f"Customer {customer} is erased.\n", f"Nothing to erase of {customer}.\n"):
         ended = await asyncio.to_thread(orderly_erase, customer, orderly.dsn)
-        assert (ended.returncode, ended.stdout, ended.stderr) == (0, answer, "")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, output, "")
     assert (await shown(orderly.http, path, 5))["shipping_address"] == ERASED
 
     for customer, dsn, code in (

@@ -1,4 +1,4 @@
-"""Every problem type has a page that explains it, at the address in `type`."""
+"""Every problem type has a page that explains it, at the URL in `type`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from api.problems.catalog import PROBLEM_TYPES
 from tests.support.api_requests import BASKET, problem
 
 
-async def test_the_type_of_a_problem_is_the_address_of_its_page(http: httpx.AsyncClient) -> None:
+async def test_problem_type_is_the_url_of_its_page(http: httpx.AsyncClient) -> None:
     rejected = [
         await http.get("/v1/orders/ord_x"),
         await http.get("/nowhere"),
@@ -44,6 +44,6 @@ async def test_all_types_are_listed_and_served_as_html_and_json(
         assert f"<h1>{item['title']}</h1>" in page.text
 
 
-async def test_an_unknown_problem_type_has_no_page(http: httpx.AsyncClient) -> None:
+async def test_unknown_problem_type_has_no_page(http: httpx.AsyncClient) -> None:
     for code in ("teleported", "<script>", "..%2f..", "no-lines/"):
         problem(await http.get(f"/v1/problems/{code}"), 404, "not-found")

@@ -1,4 +1,4 @@
-"""Every route reads its whole query or rejects it: a typo in a filter never answers all orders."""
+"""Every route rejects unknown and repeated parameters: a typo never widens a filter."""
 
 from __future__ import annotations
 

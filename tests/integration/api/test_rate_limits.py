@@ -94,19 +94,19 @@ async def issuer() -> AsyncIterator[Issuer]:
         yield issuer
 
 
-def remaining(answer: httpx.Response) -> int:
+def remaining(response: httpx.Response) -> int:
     """The remaining requests by the response's headers, which are checked."""
-    assert answer.headers["RateLimit-Policy"] == '"caller";q=3;w=300'
-    match = re.fullmatch(r'"caller";r=(\d+);t=(\d+)', answer.headers["RateLimit"])
+    assert response.headers["RateLimit-Policy"] == '"caller";q=3;w=300'
+    match = re.fullmatch(r'"caller";r=(\d+);t=(\d+)', response.headers["RateLimit"])
     assert match and 0 < int(match[2]) <= 100
     return int(match[1])
 
 
-def assert_rejected(answer: httpx.Response) -> None:
-    assert remaining(answer) == 0
-    assert "retry in" in problem(answer, 429, "rate-limited")["detail"]
-    assert 0 < int(answer.headers["Retry-After"]) <= 100
-    assert answer.headers["X-Request-Id"]
+def assert_rejected(response: httpx.Response) -> None:
+    assert remaining(response) == 0
+    assert "retry in" in problem(response, 429, "rate-limited")["detail"]
+    assert 0 < int(response.headers["Retry-After"]) <= 100
+    assert response.headers["X-Request-Id"]
 
 
 async def test_each_caller_has_its_own_bucket(orderly: Running, issuer: Issuer) -> None:
@@ -114,13 +114,13 @@ async def test_each_caller_has_its_own_bucket(orderly: Running, issuer: Issuer) 
         for name in ("ada", "bob"):
             own = issuer.headers(name, READ)
             # Every response is charged: an unknown order, and an insufficient scope.
-            answers = [
+            responses = [
                 await http.get("/v1/orders", headers=own),
                 await http.get("/v1/orders/none", headers=own),
                 await http.post("/v1/orders", headers=own, json=BASKET),
             ]
-            assert [answer.status_code for answer in answers] == [200, 404, 403]
-            assert [remaining(answer) for answer in answers] == [2, 1, 0]
+            assert [response.status_code for response in responses] == [200, 404, 403]
+            assert [remaining(response) for response in responses] == [2, 1, 0]
             assert_rejected(await http.get("/v1/orders", headers=own))
             assert_rejected(await http.post("/v1/orders", headers=own, content=b"{"))
         # An operator of the same name is another caller.
@@ -136,9 +136,9 @@ async def test_invalid_tokens_are_charged_to_their_address_only(
         for name in "abcde":
             assert remaining(await http.get("/v1/orders", headers=issuer.headers(name, READ))) == 2
         for expected in (2, 1, 0):
-            answer = await http.get("/v1/orders", headers=invalid)
-            problem(answer, 401, "unauthenticated")
-            assert remaining(answer) == expected
+            response = await http.get("/v1/orders", headers=invalid)
+            problem(response, 401, "unauthenticated")
+            assert remaining(response) == expected
         assert_rejected(await http.get("/v1/orders", headers=invalid))
         assert_rejected(await http.get("/v1/orders"))
         # No token is verified from here on, so a valid one is rejected, too.
@@ -154,9 +154,9 @@ async def test_unauthenticated_caller_is_its_address_and_health_is_unlimited(
         key = {"Idempotency-Key": "rate-limited"}
         assert_rejected(await http.post("/v1/orders", json=BASKET, headers=key))
         for path in ("/healthz", "/readyz", "/metrics") * 3:
-            answer = await http.get(path)
-            assert answer.status_code == 200
-            assert "RateLimit" not in answer.headers
+            response = await http.get(path)
+            assert response.status_code == 200
+            assert "RateLimit" not in response.headers
     # The rejected command was not executed.
     opened = await orderly.http.post("/v1/orders", json=BASKET, headers=key)
     assert "Idempotent-Replayed" not in opened.headers

@@ -48,9 +48,7 @@ async def test_dates_at_the_edge_of_the_calendar_bound_nothing(
 
 
 @pytest.mark.parametrize("instant", EDGES)
-async def test_an_order_as_of_the_edge_of_the_calendar(
-    http: httpx.AsyncClient, instant: str
-) -> None:
+async def test_order_as_of_the_edge_of_the_calendar(http: httpx.AsyncClient, instant: str) -> None:
     path = await opened(http)
     response = await http.get(path, params={"at": instant})
     assert response.status_code in (200, 404), response.text

@@ -70,7 +70,7 @@ async def claims_of(verifier: Verifier, token: str) -> tuple[str, Set[str]]:
 
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RS256", "ES256"])
-async def test_a_token_of_the_issuer_is_valid(issuer: Issuer, verifier: Verifier, key: Key) -> None:
+async def test_token_of_the_issuer_is_valid(issuer: Issuer, verifier: Verifier, key: Key) -> None:
     assert await claims_of(verifier, issuer.token(key)) == ADA
     several = issuer.token(key, aud=["other", AUDIENCE], nbf=int(time.time()), jti="1", more={})
     assert await claims_of(verifier, several) == ADA
@@ -101,7 +101,7 @@ async def test_scopes_are_read_as_identity_providers_send_them(
     assert await claims_of(verifier, issuer.token(without=without, **claims)) == ADA
 
 
-async def test_a_single_key_needs_no_id(issuer: Issuer, verifier: Verifier) -> None:
+async def test_single_key_needs_no_id(issuer: Issuer, verifier: Verifier) -> None:
     published = RSA.jwk()
     del published["kid"]
     issuer.document = {"keys": [published]}
@@ -112,11 +112,11 @@ async def test_a_single_key_needs_no_id(issuer: Issuer, verifier: Verifier) -> N
         await verifier.verify(issuer.token(EC))
 
 
-async def test_a_token_without_a_scope_allows_nothing(issuer: Issuer, verifier: Verifier) -> None:
+async def test_token_without_a_scope_allows_nothing(issuer: Issuer, verifier: Verifier) -> None:
     assert await claims_of(verifier, issuer.token(without="scope")) == ("ada", set())
 
 
-async def test_a_shared_secret_signs_and_verifies_for_development(by_secret: Verifier) -> None:
+async def test_shared_secret_signs_and_verifies_for_development(by_secret: Verifier) -> None:
     token = issue_token(SHARED, "ada", "orders:write orders:read", 60)
     assert await claims_of(by_secret, token) == ADA
     others = issue_token(replace(SHARED, secret=SECRET[::-1]), "ada", "orders:read", 60)
@@ -190,7 +190,7 @@ BAD: dict[str, tuple[Callable[[Issuer], str], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-async def test_an_invalid_token_gets_a_reason_that_quotes_none_of_it(
+async def test_invalid_token_gets_a_reason_that_quotes_none_of_it(
     issuer: Issuer, verifier: Verifier, kind: str
 ) -> None:
     make, words = BAD[kind]
@@ -217,7 +217,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "typ"]), JSON))
-async def test_a_forged_token_is_invalid_with_any_header(
+async def test_forged_token_is_invalid_with_any_header(
     by_secret: Verifier, header: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidToken):
@@ -260,7 +260,7 @@ def keys(issuer: Issuer, clock: Clock) -> KeySet:
     return KeySet(str(issuer.rules.jwks_url), issuer.http, clock)
 
 
-async def test_a_new_key_is_fetched_when_the_first_token_names_it(
+async def test_new_key_is_fetched_when_the_first_token_names_it(
     issuer: Issuer, keys: KeySet, clock: Clock
 ) -> None:
     assert await keys.find(RSA.key_id)
@@ -271,7 +271,7 @@ async def test_a_new_key_is_fetched_when_the_first_token_names_it(
     assert issuer.asked == 2
 
 
-async def test_a_revoked_key_is_accepted_only_until_the_next_refresh(
+async def test_revoked_key_is_accepted_only_until_the_next_refresh(
     issuer: Issuer, keys: KeySet, clock: Clock
 ) -> None:
     assert await keys.find(RSA.key_id)
@@ -331,7 +331,7 @@ async def test_without_keys_no_token_can_be_verified_until_the_issuer_responds(
     assert await keys.find(RSA.key_id)
 
 
-async def test_an_unreachable_issuer_is_unavailable() -> None:
+async def test_unreachable_issuer_is_unavailable() -> None:
     async with httpx.AsyncClient() as http:
         with pytest.raises(JwksUnavailable):
             await KeySet("http://127.0.0.1:1/jwks.json", http).find("any")
@@ -348,7 +348,7 @@ async def test_keys_for_other_purposes_are_ignored(issuer: Issuer, keys: KeySet)
 
 
 @pytest.mark.parametrize("nothing", [[], {"keys": []}, {"keys": "none"}, {"keys": [7]}, 7, None])
-async def test_a_response_without_keys_keeps_the_known_ones(
+async def test_response_without_keys_keeps_the_known_ones(
     issuer: Issuer, keys: KeySet, clock: Clock, nothing: Any
 ) -> None:
     assert await keys.find(RSA.key_id)

@@ -1,4 +1,4 @@
-"""What other services tell unasked: believed only if signed, counted once, and made sense of."""
+"""Callbacks of external services: their signature is verified, and each is applied once."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from settings import Settings
 from tests.support.api_requests import BAGELS_CENTS, BASKET, problem
 from tests.support.servers import Running, run_api
 from tests.support.service_calls import ledger
-from tests.support.webhook_events import event, tell
+from tests.support.webhook_events import event, send_callback
 from tests.support.webhook_signing import signed_headers
 
 NOT_AN_ORDER = {"order_id": "ord_none", "step_id": "c1"}
 
 
-# Who may
+# Signatures
 
 
-async def test_what_is_signed_is_believed(orderly: Running) -> None:
-    answer = await tell(orderly, "payments", event("payout.sent", {}))
-    assert (answer.status_code, answer.json()) == (200, {"outcome": "ignored"})
+async def test_signed_callback_is_accepted(orderly: Running) -> None:
+    response = await send_callback(orderly, "payments", event("payout.sent", {}))
+    assert (response.status_code, response.json()) == (200, {"outcome": "ignored"})
 
 
-async def test_one_good_signature_of_several_is_enough(orderly: Running) -> None:
+async def test_one_valid_signature_of_several_is_enough(orderly: Running) -> None:
     body = event("payout.sent", {})
     good = signed_headers(orderly.webhook_secret, "m", time.time(), body)
     several = f"v1a,abc v1,AAAA {good['webhook-signature']} v1,é"
-    accepted = await tell(
+    accepted = await send_callback(
         orderly, "payments", body, "m", signature=several, timestamp=good["webhook-timestamp"]
     )
     assert accepted.status_code == 200
 
 
-def test_the_tests_sign_as_standard_webhooks_specifies() -> None:
+def test_signing_helper_follows_standard_webhooks() -> None:
     headers = signed_headers(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -80,16 +80,18 @@ def test_the_tests_sign_as_standard_webhooks_specifies() -> None:
         {"timestamp": "yesterday"},
         {"timestamp": None},
     ],
-    ids=lambda changes: next(iter(changes)),  # Without the time: each run must name them alike.
+    ids=lambda changes: next(iter(changes)),  # Without the time: ids must be the same in each run.
 )
-async def test_what_is_not_signed_is_not_believed(
+async def test_invalid_signature_is_rejected(
     orderly: Running, changes: dict[str, str | None]
 ) -> None:
-    refused = await tell(orderly, "payments", event("capture.done", NOT_AN_ORDER), **changes)
-    problem(refused, 401, "invalid-signature")
+    rejected = await send_callback(
+        orderly, "payments", event("capture.done", NOT_AN_ORDER), **changes
+    )
+    problem(rejected, 401, "invalid-signature")
 
 
-async def test_a_stale_message_is_not_believed_however_well_it_is_signed(orderly: Running) -> None:
+async def test_stale_callback_is_rejected_despite_a_valid_signature(orderly: Running) -> None:
     body = event("capture.done", NOT_AN_ORDER)
     recorded = signed_headers(orderly.webhook_secret, "m", time.time() - 301, body)
     recorded["Content-Type"] = "application/json"
@@ -97,24 +99,24 @@ async def test_a_stale_message_is_not_believed_however_well_it_is_signed(orderly
     assert "5 minutes" in problem(stale, 401, "invalid-signature")["detail"]
 
 
-async def test_a_changed_body_is_not_believed(orderly: Running) -> None:
+async def test_changed_body_is_rejected(orderly: Running) -> None:
     headers = signed_headers(orderly.webhook_secret, "m", time.time(), b"{}")
     headers["Content-Type"] = "application/json"
     changed = await orderly.http.post("/v1/callbacks/stock", content=b"{ }", headers=headers)
     problem(changed, 401, "invalid-signature")
 
 
-async def test_without_a_secret_nothing_is_believed_and_the_setting_is_named(
+async def test_without_a_secret_callbacks_are_rejected_with_the_name_of_the_setting(
     orderly: Running,
 ) -> None:
     settings = Settings(postgres_dsn=orderly.dsn, task_queue=orderly.task_queue)
     async with run_api(orderly.client, settings) as http:
-        answer = await tell(replace(orderly, http=http), "payments", b"{}")
-    document = problem(answer, 503, "callbacks-not-configured")
+        response = await send_callback(replace(orderly, http=http), "payments", b"{}")
+    document = problem(response, 503, "callbacks-not-configured")
     assert "ORDERLY_WEBHOOK_SECRET" in document["detail"]
 
 
-# What is said
+# Payloads
 
 
 @pytest.mark.parametrize(
@@ -131,19 +133,21 @@ async def test_without_a_secret_nothing_is_believed_and_the_setting_is_named(
     ],
     ids=lambda part: part if isinstance(part, str) else "body",
 )
-async def test_a_mistake_is_pointed_at(orderly: Running, body: bytes, pointer: str) -> None:
-    document = problem(await tell(orderly, "payments", body), 422, "malformed-request")
+async def test_malformed_callback_is_rejected_with_a_pointer(
+    orderly: Running, body: bytes, pointer: str
+) -> None:
+    document = problem(await send_callback(orderly, "payments", body), 422, "malformed-request")
     assert pointer in [error["pointer"] for error in document["errors"]]
 
 
-async def test_an_unknown_order_is_not_found(orderly: Running) -> None:
-    answer = await tell(orderly, "payments", event("capture.done", NOT_AN_ORDER))
-    problem(answer, 404, "unknown-order")
+async def test_unknown_order_is_not_found(orderly: Running) -> None:
+    response = await send_callback(orderly, "payments", event("capture.done", NOT_AN_ORDER))
+    problem(response, 404, "unknown-order")
 
 
-async def test_an_event_of_another_party_is_ignored(orderly: Running) -> None:
-    answer = await tell(orderly, "stock", event("capture.done", NOT_AN_ORDER))
-    assert answer.json() == {"outcome": "ignored"}
+async def test_event_of_another_service_is_ignored(orderly: Running) -> None:
+    response = await send_callback(orderly, "stock", event("capture.done", NOT_AN_ORDER))
+    assert response.json() == {"outcome": "ignored"}
 
 
 MILK = Piece(line_id="1", sku="MILK", quantity=2)
@@ -151,7 +155,7 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
 
 
 @pytest.mark.parametrize(
-    ("party", "type_", "data", "message"),
+    ("service", "type_", "data", "message"),
     [
         (
             "payments",
@@ -212,19 +216,19 @@ LOSS = {"loss_id": "l1", "line_id": "1", "location": "EAST", "quantity": 2}
         ),
     ],
 )
-def test_each_event_means_one_thing_to_an_order(
-    party: str, type_: str, data: dict[str, Any], message: StepResult | OrderCommand
+def test_each_event_becomes_one_message_to_the_order(
+    service: str, type_: str, data: dict[str, Any], message: StepResult | OrderCommand
 ) -> None:
-    told = CallbackEvent.model_validate_json(event(type_, {"order_id": "o", "more": 1, **data}))
-    understood = EVENTS[party][told.type].model_validate(told.data)
-    assert (understood.order_id, understood.message()) == ("o", message)
+    callback = CallbackEvent.model_validate_json(event(type_, {"order_id": "o", "more": 1, **data}))
+    payload = EVENTS[service][callback.type].model_validate(callback.data)
+    assert (payload.order_id, payload.message()) == ("o", message)
 
 
-# What becomes of it
+# Effects
 
 
 async def shipped(orderly: Running, **terms: Any) -> tuple[str, str]:
-    """A new order, confirmed, and its one shipment, which the carrier has taken on."""
+    """A new confirmed order and its only shipment, which the carrier has booked."""
     basket = {**BASKET, "lines": BASKET["lines"][:1], "place": True, **terms}
     placed = await orderly.http.post("/v1/orders", json=basket)
     assert placed.status_code == 201, placed.text
@@ -234,7 +238,7 @@ async def shipped(orderly: Running, **terms: Any) -> tuple[str, str]:
 
 
 async def booked(orderly: Running, order_id: str) -> dict[str, Any]:
-    """The shipments of an order in the carrier's books, at least one."""
+    """The shipments of an order in the carrier's ledger, once there is one."""
     async with asyncio.timeout(30):
         while not (shipments := await ledger(orderly.simulators, "shipping", order_id)):
             await asyncio.sleep(0.05)
@@ -243,7 +247,7 @@ async def booked(orderly: Running, order_id: str) -> dict[str, Any]:
 
 
 async def events_of(orderly: Running, order_id: str, type_: str) -> list[dict[str, Any]]:
-    """Of a type, the events in the order's history, at least one."""
+    """The events of a type in the order's history, once there is one."""
     async with asyncio.timeout(30):
         while True:
             history = (await orderly.http.get(f"/v1/orders/{order_id}/history")).json()
@@ -259,23 +263,23 @@ async def read(orderly: Running, order_id: str, version: int) -> dict[str, Any]:
     return order
 
 
-async def test_a_repeated_delivery_counts_once(orderly: Running) -> None:
+async def test_repeated_callback_is_applied_once(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
-    gone = event("shipment.dispatched", {"order_id": order_id, "shipment_id": shipment_id})
+    departure = event("shipment.dispatched", {"order_id": order_id, "shipment_id": shipment_id})
     for _ in range(3):
-        answer = await tell(orderly, "shipping", gone, message_id="msg_gone")
-        assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
+        response = await send_callback(orderly, "shipping", departure, message_id="msg_gone")
+        assert (response.status_code, response.json()) == (200, {"outcome": "accepted"})
     (dispatched,) = await events_of(orderly, order_id, "shipment-dispatched")
     assert dispatched["actor"] == "shipping"
 
 
-async def test_late_scans_in_the_wrong_order_end_in_the_right_state(orderly: Running) -> None:
+async def test_late_scans_out_of_order_are_both_applied(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     about = {"order_id": order_id, "shipment_id": shipment_id}
     for kind, minutes in (("shipment.delivered", 30), ("shipment.dispatched", 60)):
         late = event(kind, about, age=timedelta(minutes=minutes))
-        told = await tell(orderly, "shipping", late)
-        assert (told.status_code, told.json()) == (200, {"outcome": "accepted"})
+        response = await send_callback(orderly, "shipping", late)
+        assert (response.status_code, response.json()) == (200, {"outcome": "accepted"})
     for type_ in ("shipment-dispatched", "shipment-delivered"):
         assert len(await events_of(orderly, order_id, type_)) == 1
 
@@ -283,9 +287,9 @@ async def test_late_scans_in_the_wrong_order_end_in_the_right_state(orderly: Run
 async def test_report_about_an_unknown_shipment_is_recorded_once(orderly: Running) -> None:
     order_id, _ = await shipped(orderly)
     about = {"order_id": order_id, "shipment_id": "unheard-of"}
-    told = await tell(orderly, "shipping", event("shipment.delivered", about))
-    assert (told.status_code, told.json()) == (200, {"outcome": "recorded"})
-    again = await tell(orderly, "shipping", event("shipment.delivered", about))
+    response = await send_callback(orderly, "shipping", event("shipment.delivered", about))
+    assert (response.status_code, response.json()) == (200, {"outcome": "recorded"})
+    again = await send_callback(orderly, "shipping", event("shipment.delivered", about))
     assert (again.status_code, again.json()) == (200, {"outcome": "accepted"})
     (recorded,) = await events_of(orderly, order_id, "discrepancy-recorded")
     order = await read(orderly, order_id, recorded["version"])
@@ -302,11 +306,11 @@ async def test_report_about_an_unknown_shipment_is_recorded_once(orderly: Runnin
 async def test_capture_that_is_reversed_later_is_shown_as_unpaid(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     about = {"order_id": order_id, "shipment_id": shipment_id}
-    await tell(orderly, "shipping", event("shipment.dispatched", about))
+    await send_callback(orderly, "shipping", event("shipment.dispatched", about))
     (captured,) = await events_of(orderly, order_id, "payment-captured")
     data = {"order_id": order_id, "step_id": captured["data"]["step_id"], "reason": "no cover"}
-    told = await tell(orderly, "payments", event("capture.declined", data))
-    assert (told.status_code, told.json()) == (200, {"outcome": "recorded"})
+    response = await send_callback(orderly, "payments", event("capture.declined", data))
+    assert (response.status_code, response.json()) == (200, {"outcome": "recorded"})
     (reversed_,) = await events_of(orderly, order_id, "capture-reversed")
     (recorded,) = await events_of(orderly, order_id, "discrepancy-recorded")
     order = await read(orderly, order_id, recorded["version"])
@@ -321,12 +325,12 @@ async def test_capture_that_is_reversed_later_is_shown_as_unpaid(orderly: Runnin
 async def test_refund_made_at_the_provider_is_recorded(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     about = {"order_id": order_id, "shipment_id": shipment_id}
-    await tell(orderly, "shipping", event("shipment.dispatched", about))
+    await send_callback(orderly, "shipping", event("shipment.dispatched", about))
     await events_of(orderly, order_id, "payment-captured")
     data = {"order_id": order_id, "step_id": "made-in-the-dashboard", "amount": 10}
     for _ in range(2):
-        told = await tell(orderly, "payments", event("refund.done", data))
-        assert (told.status_code, told.json()) == (200, {"outcome": "accepted"})
+        response = await send_callback(orderly, "payments", event("refund.done", data))
+        assert (response.status_code, response.json()) == (200, {"outcome": "accepted"})
     (recorded,) = await events_of(orderly, order_id, "refund-recorded")
     order = await read(orderly, order_id, recorded["version"])
     assert order["payment"]["refunded"] == 10
@@ -335,13 +339,13 @@ async def test_refund_made_at_the_provider_is_recorded(orderly: Running) -> None
 async def test_simulators_send_callbacks_to_orderly(orderly: Running) -> None:
     order_id, shipment_id = await shipped(orderly)
     path = f"/shipping/control/shipments/{order_id}/{shipment_id}"
-    for happening in ("leave", "deliver"):
-        assert (await orderly.simulators.post(f"{path}/{happening}")).status_code == 204
+    for operation in ("leave", "deliver"):
+        assert (await orderly.simulators.post(f"{path}/{operation}")).status_code == 204
     (delivered,) = await events_of(orderly, order_id, "shipment-delivered")
     assert delivered["actor"] == "shipping"
 
 
-async def test_the_carrier_is_told_the_address_that_is_sealed_everywhere_else(
+async def test_carrier_receives_the_unsealed_address(
     orderly: Running,
 ) -> None:
     address = {
@@ -355,7 +359,7 @@ async def test_the_carrier_is_told_the_address_that_is_sealed_everywhere_else(
     assert (await booked(orderly, order_id))[shipment_id]["has_address"]
 
 
-async def test_a_callback_before_the_answer_is_the_same_payment(orderly: Running) -> None:
+async def test_callback_before_the_response_is_the_same_payment(orderly: Running) -> None:
     order_id, _ = await shipped(orderly, payment_method="pm_callback_first")
     assert len(await events_of(orderly, order_id, "payment-authorised")) == 1
     assert (await ledger(orderly.simulators, "payments", order_id))["authorised"] == BAGELS_CENTS

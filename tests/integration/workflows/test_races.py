@@ -11,7 +11,7 @@ import pytest
 from dev.simulator_client import SimulatorError
 from tests.support.servers import Running
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
-from tests.support.webhook_events import event, tell
+from tests.support.webhook_events import event, send_callback
 
 TOTAL = MILK_CENTS + SHIPPING
 RACES = 8
@@ -99,7 +99,9 @@ async def test_repeated_or_late_callbacks_change_nothing(shop: Shop, orderly: Ru
     ]
 
     for party, type_, data in events * 2:
-        answer = await tell(orderly, party, event(type_, about | data), secrets.token_hex(8))
+        answer = await send_callback(
+            orderly, party, event(type_, about | data), secrets.token_hex(8)
+        )
         assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 
     await order.execute("add-note", text="nothing came before this")

@@ -12,7 +12,7 @@ from settings import Settings
 from tests.support.orphans import forget
 from tests.support.servers import Running, run_api
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
-from tests.support.webhook_events import event, tell
+from tests.support.webhook_events import event, send_callback
 from tests.support.workflow_runs import ends
 
 TOTAL = MILK_CENTS + SHIPPING
@@ -140,7 +140,7 @@ async def test_callback_to_an_ended_order_is_accepted_and_changes_nothing(
         ("refund.done", {"step_id": "refund-1"}),
     ):
         sent = event(type_, {"order_id": order.order_id, **data})
-        answer = await tell(orderly, "payments", sent)
+        answer = await send_callback(orderly, "payments", sent)
         assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
 
     assert await ends(orderly, order) == "completed"
