@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header, Request
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from api.auth.authentication import assert_owns_order
 from api.context import VERSION_MAX, wait_seconds
@@ -15,7 +15,10 @@ from api.limits.load_shedding import without_slot
 from api.problems.catalog import INVALID_CONSISTENCY_TOKEN, PROJECTION_BEHIND
 from api.problems.problem import Problem, not_issued
 from api.reads.query_params import QueryParams
+from orders.text import Id
 from readside.engine.checkpoints import order_progress
+
+_TOKEN = TypeAdapter(tuple[Id, Annotated[int, Field(ge=0, le=VERSION_MAX)]])
 
 PREFER = "`wait=N`: wait at most N seconds."
 PreferHeader = Annotated[str | None, Header(description=PREFER)]
@@ -104,9 +107,9 @@ async def read_consistency(
 
 
 def _parse_token(token: str) -> tuple[str, int]:
-    order_id, _, version = token.rpartition("@")
-    if not order_id or not version.isdecimal() or len(version) > 9:
+    try:
+        return _TOKEN.validate_python(tuple(token.rsplit("@", 1)))
+    except ValidationError as error:
         raise not_issued(
             INVALID_CONSISTENCY_TOKEN, "consistency_token", "is not one that a command returned"
-        )
-    return order_id, int(version)
+        ) from error
