@@ -7,25 +7,15 @@ span that links to each of them.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from temporalio import workflow
-from temporalio.common import RawValue
-from temporalio.worker import (
-    HandleSignalInput,
-    HandleUpdateInput,
-    Interceptor,
-    WorkflowInboundInterceptor,
-    WorkflowInterceptorClassInput,
-)
 
 TRACER = trace.get_tracer("orderly")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -102,50 +92,3 @@ def _is_wanted(environment: Mapping[str, str]) -> bool:
         environment.get(name)
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     )
-
-
-class TraceUpdates(Interceptor):
-    """Makes each update and signal a span in the trace of the request that sent it.
-
-    The SDK's own interceptor would put it in the trace of the request that opened the order.
-    """
-
-    def workflow_interceptor_class(
-        self, input: WorkflowInterceptorClassInput
-    ) -> type[WorkflowInboundInterceptor]:
-        return _TraceUpdates
-
-
-class _TraceUpdates(WorkflowInboundInterceptor):
-    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        with _handling("execute", input.update, input.args):
-            return await super().handle_update_handler(input)
-
-    async def handle_signal(self, input: HandleSignalInput) -> None:
-        with _handling("enqueue", input.signal, input.args):
-            await super().handle_signal(input)
-
-
-def _handling(handler: str, commands: str, args: Sequence[Any]) -> AbstractContextManager[Any]:
-    """The span of a dynamic handler, whose arguments are a name and raw payloads."""
-    if workflow.unsafe.is_replaying():
-        return nullcontext()
-    return TRACER.start_as_current_span(
-        f"OrderWorkflow.{handler}",
-        continued(_traceparent_of(args[1])),
-        kind=trace.SpanKind.SERVER,
-        attributes={
-            "orderly.order_id": workflow.info().workflow_id,
-            "orderly.commands": commands,
-        },
-    )
-
-
-def _traceparent_of(payloads: Sequence[RawValue]) -> str | None:
-    """The traceparent that a command batch carries; None if the payload is something else."""
-    try:
-        message = json.loads(payloads[0].payload.data)
-        found = message.get("batch", message).get("traceparent")
-    except (ValueError, LookupError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None

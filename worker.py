@@ -5,15 +5,28 @@ Start it with `orderly worker` or `python worker.py`, on as many machines as nee
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import asyncpg
 import httpx
+from opentelemetry.trace import SpanKind
+from temporalio import workflow
 from temporalio.client import Client
-from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
+from temporalio.common import RawValue, VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import (
+    HandleSignalInput,
+    HandleUpdateInput,
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerDeploymentConfig,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
 
 import orphan_check
 import runtime
@@ -85,7 +98,7 @@ def worker_for(client: Client, settings: Settings, activities: Activities) -> Wo
         max_cached_workflows=CACHED_ORDERS_MAX,
         # A call that was cut would count as a failed attempt of its step.
         graceful_shutdown_timeout=STEP_TIMEOUT,
-        interceptors=[telemetry.TraceUpdates()] if telemetry.is_tracing() else [],
+        interceptors=[TraceUpdates()] if telemetry.is_tracing() else [],
         deployment_config=_deployment(settings),
     )
 
@@ -117,6 +130,53 @@ def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
         use_worker_versioning=True,
         default_versioning_behavior=VersioningBehavior.PINNED,
     )
+
+
+class TraceUpdates(Interceptor):
+    """Makes each update and signal a span in the trace of the request that sent it.
+
+    The SDK's own interceptor would put it in the trace of the request that opened the order.
+    """
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor]:
+        return _TraceUpdates
+
+
+class _TraceUpdates(WorkflowInboundInterceptor):
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        with _handling("execute", input.update, input.args):
+            return await super().handle_update_handler(input)
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        with _handling("enqueue", input.signal, input.args):
+            await super().handle_signal(input)
+
+
+def _handling(handler: str, commands: str, args: Sequence[Any]) -> AbstractContextManager[Any]:
+    """The span of a dynamic handler, whose arguments are a name and raw payloads."""
+    if workflow.unsafe.is_replaying():
+        return nullcontext()
+    return telemetry.TRACER.start_as_current_span(
+        f"OrderWorkflow.{handler}",
+        telemetry.continued(_traceparent_of(args[1])),
+        kind=SpanKind.SERVER,
+        attributes={
+            "orderly.order_id": workflow.info().workflow_id,
+            "orderly.commands": commands,
+        },
+    )
+
+
+def _traceparent_of(payloads: Sequence[RawValue]) -> str | None:
+    """The traceparent that a command batch carries; None if the payload is something else."""
+    try:
+        message = json.loads(payloads[0].payload.data)
+        found = message.get("batch", message).get("traceparent")
+    except (ValueError, LookupError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def main() -> None:

@@ -20,10 +20,12 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL)
 def api() -> None:
     """Serve the REST API on ORDERLY_API_HOST and ORDERLY_API_PORT."""
-    from api.app import serve
     from settings import api_from_environment
 
-    runtime.serve(api_from_environment, serve, "orderly-api")
+    settings = runtime.load_settings(api_from_environment)
+    from api.app import serve  # It takes seconds: a wrong setting is reported at once.
+
+    runtime.serve(lambda: settings, serve, "orderly-api")
 
 
 @app.command(rich_help_panel=PANEL)

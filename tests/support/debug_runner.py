@@ -1,9 +1,21 @@
-"""Runs `python -m cli` with every log at DEBUG level."""
+"""Runs `python -m cli` with its usual log, and a second one of every logger at DEBUG level.
+
+The first argument is the file of the second log.
+"""
 
 import logging
 import runpy
+import sys
+
+import runtime
 
 if __name__ == "__main__":
-    # The first configuration wins: the process then finds logging configured.
-    logging.basicConfig(level=logging.DEBUG)
+    runtime.start_logging()  # The process then finds logging configured.
+    root = logging.getLogger()
+    (usual,) = root.handlers
+    usual.setLevel(root.level)
+    everything = logging.FileHandler(sys.argv.pop(1))
+    everything.setFormatter(usual.formatter)
+    root.addHandler(everything)
+    root.setLevel(logging.DEBUG)
     runpy.run_module("cli", run_name="__main__", alter_sys=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 
-from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
@@ -25,13 +23,11 @@ from orders.commands import (
 )
 from orders.steps import ShipmentArrived
 from tests.support.command_builders import bagels, message, opening
-from tests.support.histories import runs_of
+from tests.support.histories import GOLDEN_HISTORIES, GOLDEN_ORDER_ID, runs_of
 from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, Shop, piece, scarce
 from workflows.order import CUSTOMER, STATUS
 
-FOLDER = Path(__file__).parent / "golden_histories"
-ORDER_ID = "ord_golden"
 IDENTITY = "recorder"
 DRAFT_COMMANDS = (
     (ApplyDiscount(discount_id="welcome", amount=50), AddNote(note_id="bell", text="ring twice")),
@@ -43,10 +39,6 @@ DRAFT_COMMANDS = (
     (PlaceOrder(),),
     (CancelOrder(reason="changed my mind"),),
 )
-
-
-def golden_histories() -> list[WorkflowHistory]:
-    return [WorkflowHistory.from_json(ORDER_ID, f.read_text()) for f in FOLDER.glob("*.json")]
 
 
 async def record(name: str) -> None:
@@ -66,17 +58,17 @@ async def record(name: str) -> None:
             for which, order_id in enumerate(await SCENARIOS[name](running)):
                 runs = reversed(await runs_of(environment.client, order_id))
                 for number, run in enumerate(runs):
-                    (FOLDER / f"{name}-{which}-{number}.json").write_text(run.to_json())
+                    (GOLDEN_HISTORIES / f"{name}-{which}-{number}.json").write_text(run.to_json())
 
 
 async def draft_to_cancelled(running: Running) -> list[str]:
     gateway = running.gateway
-    await gateway.execute(opening(ORDER_ID, bagels()), 30)
+    await gateway.execute(opening(GOLDEN_ORDER_ID, bagels()), 30)
     for number, commands in enumerate(DRAFT_COMMANDS):
-        await gateway.execute(message(ORDER_ID, *commands, key=str(number)), 30)
+        await gateway.execute(message(GOLDEN_ORDER_ID, *commands, key=str(number)), 30)
         await asyncio.sleep(0.2)  # So that each is published on its own.
-    await running.client.get_workflow_handle(ORDER_ID).result()
-    return [ORDER_ID]
+    await running.client.get_workflow_handle(GOLDEN_ORDER_ID).result()
+    return [GOLDEN_ORDER_ID]
 
 
 async def fulfilled(running: Running) -> list[str]:
@@ -131,22 +123,22 @@ async def fulfilled(running: Running) -> list[str]:
 async def asynchronous(running: Running) -> list[str]:
     """Asynchronous commands only, some of which are rejected."""
     gateway = running.gateway
-    await gateway.enqueue(opening(ORDER_ID, bagels()))
+    await gateway.enqueue(opening(GOLDEN_ORDER_ID, bagels()))
     for number, commands in enumerate(DRAFT_COMMANDS):
-        await gateway.enqueue(message(ORDER_ID, *commands, key=str(number)))
-        await gateway.enqueue(message(ORDER_ID, RemoveItemFromOrder(line_id="none")))
+        await gateway.enqueue(message(GOLDEN_ORDER_ID, *commands, key=str(number)))
+        await gateway.enqueue(message(GOLDEN_ORDER_ID, RemoveItemFromOrder(line_id="none")))
         await asyncio.sleep(0.2)
-    await running.client.get_workflow_handle(ORDER_ID).result()
-    return [ORDER_ID]
+    await running.client.get_workflow_handle(GOLDEN_ORDER_ID).result()
+    return [GOLDEN_ORDER_ID]
 
 
 async def reopened(running: Running) -> list[str]:
     """The second run of an order: it had ended and was reopened by an asynchronous command."""
-    await running.gateway.execute(opening(ORDER_ID, CancelOrder()), 30)
-    await running.client.get_workflow_handle(ORDER_ID).result()
-    await running.gateway.enqueue(message(ORDER_ID, AddNote(text="one more thing")))
-    await running.client.get_workflow_handle(ORDER_ID).result()
-    return [ORDER_ID]
+    await running.gateway.execute(opening(GOLDEN_ORDER_ID, CancelOrder()), 30)
+    await running.client.get_workflow_handle(GOLDEN_ORDER_ID).result()
+    await running.gateway.enqueue(message(GOLDEN_ORDER_ID, AddNote(text="one more thing")))
+    await running.client.get_workflow_handle(GOLDEN_ORDER_ID).result()
+    return [GOLDEN_ORDER_ID]
 
 
 async def settled_by_hand(running: Running) -> list[str]:

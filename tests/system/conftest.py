@@ -10,7 +10,7 @@ import pytest
 from tests.support.trace_collector import Collector
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
     with Collector() as server:
         serving = threading.Thread(target=server.serve_forever)

@@ -1,10 +1,15 @@
-"""Each benchmark runs, and its counts are true. Speeds are not tested."""
+"""Each benchmark runs, and its counts are true. Speeds are not tested.
+
+Benchmarks that only measure run in `make soak`; those that also count losses always run.
+"""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from readside.order_view.list_query import SORTS
 from tests.support.paths import ROOT
@@ -53,6 +58,7 @@ def test_commands_accounts_for_every_command(tmp_path: Path) -> None:
     assert result["machine"]["temporal_server"]
 
 
+@pytest.mark.soak
 def test_catch_up_makes_the_same_rows_as_sql_and_pyeventsourcing(tmp_path: Path) -> None:
     result = bench(
         tmp_path, "catch-up", "--events", "1200", "--baseline-events", "300", "--rounds", "1"
@@ -70,6 +76,7 @@ def test_catch_up_makes_the_same_rows_as_sql_and_pyeventsourcing(tmp_path: Path)
         assert len(result["resident_mb"][name]) == 4
 
 
+@pytest.mark.soak
 def test_freshness_measures_every_event(tmp_path: Path) -> None:
     sizes = ("--rate", "10", "--seconds", "2", "--rounds", "2")
     result = bench(tmp_path, "freshness", *sizes)
@@ -79,6 +86,7 @@ def test_freshness_measures_every_event(tmp_path: Path) -> None:
     assert all(len(ratios) == 2 for ratios in result["ratio_rounds"].values())
 
 
+@pytest.mark.soak
 def test_lists_covers_every_filter_and_sort(tmp_path: Path) -> None:
     sizes = ("--few", "100", "--many", "300", "--samples", "3", "--rounds", "1")
     result = bench(tmp_path, "lists", *sizes)
@@ -89,6 +97,7 @@ def test_lists_covers_every_filter_and_sort(tmp_path: Path) -> None:
     assert result["worst_ratio"] == max(page["ratio"] for page in result["pages"])
 
 
+@pytest.mark.soak
 def test_reads_compares_equal_responses(tmp_path: Path) -> None:
     result = bench(tmp_path, "reads", "--orders", "30", "--rounds", "2", "--seconds", "1")
     assert len(result["ratio_rounds"]) == 2

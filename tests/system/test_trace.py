@@ -28,25 +28,30 @@ from tests.support.api_requests import BASKET
 from tests.support.command_builders import TRACEPARENT, bagels, message, new_order_id
 from tests.support.servers import reaching, run_worker, serving
 from tests.support.trace_collector import Collector, Seen, until
-from worker import activities_for, unsealing
+from worker import _traceparent_of, activities_for, unsealing
+
+pytestmark = pytest.mark.xdist_group("trace")  # They share a stack.
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+OTHER_TRACE = "5cf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def http(
-    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The API of a stack of real processes that send their spans to the collector."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-    options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
-    async with (
-        run_stack(options) as stack,
-        httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
-    ):
-        yield http
+    folder = tmp_path_factory.mktemp("traced")
+    options = StackOptions(folder / "data", api_port=0, temporal_port=0, ui_port=0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patched.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        async with (
+            run_stack(options) as stack,
+            httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
+        ):
+            yield http
 
 
 async def test_command_is_one_trace_to_the_commit_of_its_view(
@@ -97,13 +102,17 @@ async def test_service_calls_for_a_placed_order_are_in_the_trace_of_the_request(
     placed = await http.post(
         "/v1/orders",
         json={**BASKET, "place": True},
-        headers={"traceparent": f"00-{TRACE}-{CALLER}-01"},
+        headers={"traceparent": f"00-{OTHER_TRACE}-{CALLER}-01"},
     )
     assert placed.status_code == 201
     await until(lambda: calls(collector.seen, "book"))
-    await until(lambda: "POST /v1/orders" in {s.span.name for s in in_trace(collector.seen)})
+    await until(
+        lambda: "POST /v1/orders" in {s.span.name for s in in_trace(collector.seen, OTHER_TRACE)}
+    )
 
-    (request,) = (s.span for s in in_trace(collector.seen) if s.span.name == "POST /v1/orders")
+    (request,) = (
+        s.span for s in in_trace(collector.seen, OTHER_TRACE) if s.span.name == "POST /v1/orders"
+    )
     assert request.parent_span_id.hex() == CALLER
     (reserved,), (authorised,) = (calls(collector.seen, kind) for kind in ("reserve", "authorise"))
     first_booked, *_ = calls(collector.seen, "book")
@@ -111,9 +120,14 @@ async def test_service_calls_for_a_placed_order_are_in_the_trace_of_the_request(
     assert authorised.end_time_unix_nano <= first_booked.start_time_unix_nano
 
 
+def requests(seen: list[Seen]) -> list[Span]:
+    """The request that placed an order, in the other trace."""
+    return [s.span for s in in_trace(seen, OTHER_TRACE) if s.span.name == "POST /v1/orders"]
+
+
 def calls(seen: list[Seen], kind: str) -> list[Span]:
-    """The worker's calls of a kind that are in the trace."""
-    spans = [s for s in in_trace(seen) if s.span.name.startswith(f"{kind} at the ")]
+    """The worker's calls of a kind that are in the other trace."""
+    spans = [s for s in in_trace(seen, OTHER_TRACE) if s.span.name.startswith(f"{kind} at the ")]
     assert all(s.service == "orderly-worker" for s in spans)
     assert all(s.span.kind == Span.SPAN_KIND_CLIENT for s in spans)
     return [s.span for s in spans]
@@ -152,8 +166,8 @@ async def test_services_receive_the_traceparent(
     assert set(heard.values()) == {TRACEPARENT}
 
 
-def in_trace(seen: list[Seen]) -> list[Seen]:
-    return [s for s in seen if s.span.trace_id.hex() == TRACE]
+def in_trace(seen: list[Seen], trace: str = TRACE) -> list[Seen]:
+    return [s for s in seen if s.span.trace_id.hex() == trace]
 
 
 def linked_to_trace(seen: list[Seen], name: str) -> list[Seen]:
@@ -185,12 +199,12 @@ def test_traceparent_is_read_from_the_payload_of_an_update_and_of_a_signal() -> 
     sent = message(new_order_id(), bagels())
     for payload in (sent.batch, sent.queued):
         raw = RawValue(pydantic_data_converter.payload_converter.to_payload(payload))
-        assert telemetry._traceparent_of([raw]) == TRACEPARENT
+        assert _traceparent_of([raw]) == TRACEPARENT
     others: list[object] = [{}, [], None, "text", {"batch": 1}, {"traceparent": 1}]
     for other in others:
         raw = RawValue(pydantic_data_converter.payload_converter.to_payload(other))
-        assert telemetry._traceparent_of([raw]) is None
-    assert telemetry._traceparent_of([]) is None
+        assert _traceparent_of([raw]) is None
+    assert _traceparent_of([]) is None
 
 
 def test_trace_continues_without_tracing_in_this_process() -> None:

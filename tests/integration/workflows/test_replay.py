@@ -21,8 +21,7 @@ from orders.decider import Message
 from settings import Settings
 from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
-from tests.support.histories import assert_replays_in_sandbox
-from tests.support.recorded_histories import golden_histories
+from tests.support.histories import assert_replays_in_sandbox, golden_histories
 from tests.support.servers import TEMPORAL, cut_off, new_database
 from worker import worker_for
 from workflows.messages import CommandBatch, QueuedCommands
