@@ -298,7 +298,7 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
             for _ in range(4):
                 await publish(pool, new_order_id(), 2, BAGELS)
             async with asyncio.timeout(30):
-                while not (await checkpoints.stop_reasons(pool)):
+                while "order_view" not in await checkpoints.stop_reasons(pool):
                     await asyncio.sleep(0.05)
             seen = await http.get("/readyz")
             assert (seen.status_code, seen.json()["ready"]) == (503, False)

@@ -159,7 +159,9 @@ async def test_changed_rule_stops_an_open_order_and_the_old_rule_continues_it(
             async with run_worker(temporal.client, queue, pool):
                 with pytest.raises(OutcomeUnknown):
                     await gateway.execute(message(order_id, AddNote(text="hi"), key="a"), 3.0)
-        assert "HistoryDiverged" in await failures(temporal.client, order_id)
+                async with asyncio.timeout(WAIT_SECONDS):
+                    while "HistoryDiverged" not in await failures(temporal.client, order_id):
+                        await asyncio.sleep(0.1)
         assert await log.head(pool, order_id) == 2
 
         async with run_worker(temporal.client, queue, pool):
