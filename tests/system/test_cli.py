@@ -61,7 +61,7 @@ def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> Non
     [
         *(("api",), ("worker",), ("projector",), ("simulators",), ("migrate",), ("verify",)),
         *(("up",), ("demo",), ("token", "--sub", "ada", "--scope", "orders:read")),
-        *(("projections", "parked"), ("erase", "900")),
+        *(("projections", "parked"), ("erase", "900"), ("resume", "ord_x")),
     ],
     ids=lambda command: command[0],
 )
@@ -109,7 +109,7 @@ def test_unreachable_database_is_reported_in_one_sentence() -> None:
 def test_without_a_command_all_are_listed() -> None:
     ended = run()
 
-    commands = "up demo scenario token api worker projector simulators migrate verify erase"
+    commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w+)", ended.stdout, re.MULTILINE)
     assert sorted(listed) == sorted([*commands.split(), "projections"])
 

@@ -93,6 +93,20 @@ async def test_order_terminated_in_the_middle_of_a_payment_pays_once(
     await order.assert_ledgers_agree()
 
 
+async def test_callback_of_a_service_resumes_an_orphaned_order(
+    shop: Shop, orderly: Running
+) -> None:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    await terminate(orderly.client, order.order_id)
+
+    await order.ship()
+
+    assert await reason(orderly, order.order_id) is None
+    assert await order.payment_ledger() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
+    await order.assert_ledgers_agree()
+
+
 async def test_order_whose_history_is_gone_continues_from_the_log(
     shop: Shop, orderly: Running
 ) -> None:
