@@ -12,7 +12,7 @@ import httpx
 
 from tests.support.paths import ROOT
 
-NOBODY = "postgresql://orderly:secret@127.0.0.1:1/orderly"
+UNREACHABLE_DSN = "postgresql://orderly:secret@127.0.0.1:1/orderly"
 
 
 def environment(**variables: str) -> dict[str, str]:

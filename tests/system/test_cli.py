@@ -18,7 +18,13 @@ from typer.testing import CliRunner
 from cli import main as cli
 from cli.main import RENAMED
 from tests.support.paths import ROOT
-from tests.support.processes import NOBODY, assert_one_sentence, environment, run, run_python
+from tests.support.processes import (
+    UNREACHABLE_DSN,
+    assert_one_sentence,
+    environment,
+    run,
+    run_python,
+)
 
 OPEN = {"ORDERLY_AUTH": "none"}
 TOKEN_SECRET = "ORDERLY_TOKEN_SECRET"
@@ -49,7 +55,7 @@ def test_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
     ],
 )
 def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> None:
-    ended = run("api", ORDERLY_POSTGRES_DSN=NOBODY, **variables)
+    ended = run("api", ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN, **variables)
 
     assert ended.returncode == 2
     assert named in ended.stderr
@@ -66,7 +72,7 @@ def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> Non
     ids=lambda command: command[0],
 )
 def test_renamed_setting_ends_every_command(command: tuple[str, ...]) -> None:
-    variables = {"ORDERLY_PROXIES": "10.0.0.1", "ORDERLY_POSTGRES_DSN": NOBODY, **SECRET}
+    variables = {"ORDERLY_PROXIES": "10.0.0.1", "ORDERLY_POSTGRES_DSN": UNREACHABLE_DSN, **SECRET}
     ended = CliRunner().invoke(cli.app, command, env=variables)
 
     assert (ended.exit_code, ended.stdout) == (2, "")
@@ -76,7 +82,7 @@ def test_renamed_setting_ends_every_command(command: tuple[str, ...]) -> None:
 
 
 def test_worker_script_rejects_a_renamed_setting() -> None:
-    variables = {"ORDERLY_POSTGRES_DSN": NOBODY, "PAYMENTS_URL": "http://payments"}
+    variables = {"ORDERLY_POSTGRES_DSN": UNREACHABLE_DSN, "PAYMENTS_URL": "http://payments"}
     ended = run_python("worker.py", **variables)
     assert ended.returncode == 2
     assert "set ORDERLY_PAYMENTS_URL instead" in ended.stderr
@@ -98,7 +104,7 @@ def test_renamed_command_is_rejected_with_its_new_name(
 
 
 def test_unreachable_database_is_reported_in_one_sentence() -> None:
-    ended = run("migrate", ORDERLY_POSTGRES_DSN=NOBODY)
+    ended = run("migrate", ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN)
 
     assert ended.returncode == 1
     assert "Postgres" in ended.stderr
@@ -121,7 +127,7 @@ def test_stop_signal_ends_a_process_with_exit_code_0(signum: signal.Signals) -> 
     api = subprocess.Popen(
         [sys.executable, "-m", "cli", "api"],
         cwd=ROOT,
-        env=environment(ORDERLY_POSTGRES_DSN=NOBODY, ORDERLY_API_PORT=port, **OPEN),
+        env=environment(ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN, ORDERLY_API_PORT=port, **OPEN),
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -155,7 +161,7 @@ def test_demo_of_an_unreadable_file_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_worker_reports_that_temporal_is_unreachable() -> None:
-    ended = run("worker", ORDERLY_POSTGRES_DSN=NOBODY, TEMPORAL_ADDRESS="127.0.0.1:1")
+    ended = run("worker", ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN, TEMPORAL_ADDRESS="127.0.0.1:1")
 
     assert ended.returncode == 1
     assert "127.0.0.1:1" in ended.stderr

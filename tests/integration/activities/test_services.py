@@ -80,14 +80,14 @@ class Activities:
 
 
 @asynccontextmanager
-async def reaching(url: str | None, seconds: float = 2) -> AsyncIterator[Activities]:
+async def activities_at(url: str | None, seconds: float = 2) -> AsyncIterator[Activities]:
     async with http_client(seconds) as http:
         yield Activities(http, url)
 
 
 @pytest.fixture
 async def activities(simulators: httpx.AsyncClient) -> AsyncIterator[Activities]:
-    async with reaching(str(simulators.base_url)) as activities:
+    async with activities_at(str(simulators.base_url)) as activities:
         yield activities
 
 
@@ -217,7 +217,7 @@ async def test_unknown_outcome_is_settled_under_the_same_key(
     simulators: httpx.AsyncClient, activities: Activities
 ) -> None:
     charge = authorise("pm_timeout_after_charging")
-    async with reaching(str(simulators.base_url), SERVICE_TIMEOUT_SECONDS) as impatient:
+    async with activities_at(str(simulators.base_url), SERVICE_TIMEOUT_SECONDS) as impatient:
         error = await failure(impatient.payments.authorise_payment(charge))
     assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
     assert "did not answer, so the outcome is unknown" in error.message
@@ -233,7 +233,7 @@ async def test_broken_connection_leaves_the_outcome_unknown() -> None:
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with reaching(f"http://127.0.0.1:{port}") as activities:
+        async with activities_at(f"http://127.0.0.1:{port}") as activities:
             error = await failure(activities.stock.reserve_stock(request(reserve())))
     assert error.type == OUTCOME_UNKNOWN
 
@@ -251,7 +251,7 @@ async def test_timeout_covers_the_whole_exchange_with_a_trickling_service() -> N
 
     async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with reaching(f"http://127.0.0.1:{port}", seconds=0.3) as activities:
+        async with activities_at(f"http://127.0.0.1:{port}", seconds=0.3) as activities:
             error = await failure(activities.stock.reserve_stock(request(reserve())))
         await asyncio.sleep(0.2)
     assert error.type == OUTCOME_UNKNOWN
@@ -260,14 +260,14 @@ async def test_timeout_covers_the_whole_exchange_with_a_trickling_service() -> N
 async def test_refused_connection_is_a_failure() -> None:
     with socket.socket() as silent:  # It has the port to itself, and does not listen.
         silent.bind(("127.0.0.1", 0))
-        async with reaching("http://{}:{}".format(*silent.getsockname())) as activities:
+        async with activities_at("http://{}:{}".format(*silent.getsockname())) as activities:
             error = await failure(activities.payments.authorise_payment(authorise()))
     assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
     assert error.message.startswith("the payments service cannot be reached: ")
 
 
 async def test_missing_url_names_its_setting() -> None:
-    async with reaching(None) as activities:
+    async with activities_at(None) as activities:
         error = await failure(activities.payments.authorise_payment(authorise()))
     assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
     assert error.message == "ORDERLY_PAYMENTS_URL is not set"
@@ -317,21 +317,21 @@ class FixedResponse:
 
     def __init__(self) -> None:
         self.app = FastAPI()
-        self.answer = Response()
+        self.response = Response()
         self.requests: list[Request] = []
         self.bodies: list[bytes] = []
 
         @self.app.api_route("/{path:path}", methods=["POST", "PUT"])
-        async def anything(request: Request) -> Response:
+        async def respond(request: Request) -> Response:
             self.requests.append(request)
             self.bodies.append(await request.body())
-            return self.answer
+            return self.response
 
 
 @pytest.fixture
 async def fixed() -> AsyncIterator[tuple[FixedResponse, Activities]]:
     service = FixedResponse()
-    async with serving(service.app) as http, reaching(str(http.base_url)) as activities:
+    async with serving(service.app) as http, activities_at(str(http.base_url)) as activities:
         yield service, activities
 
 
@@ -344,7 +344,7 @@ async def test_unreadable_response_leaves_the_step_stuck(
     fixed: tuple[FixedResponse, Activities], content: str
 ) -> None:
     service, activities = fixed
-    service.answer = Response(content, 201)
+    service.response = Response(content, 201)
     error = await failure(activities.payments.authorise_payment(authorise()))
     assert "the payments service gave an answer without a usable " in step_rejection(error)
 
@@ -362,7 +362,7 @@ async def test_reservation_beyond_the_request_leaves_the_step_stuck(
     fixed: tuple[FixedResponse, Activities], part: Held
 ) -> None:
     service, activities = fixed
-    service.answer = Response(f'{{"held": [{part.model_dump_json()}]}}', 201)
+    service.response = Response(f'{{"held": [{part.model_dump_json()}]}}', 201)
     error = await failure(activities.stock.reserve_stock(request(reserve())))
     assert (
         step_rejection(error) == "the stock service reserved pieces that the order did not request"
@@ -385,7 +385,7 @@ async def test_any_other_rejection_leaves_the_step_stuck_with_the_words_of_the_s
     fixed: tuple[FixedResponse, Activities], status: int, content: str, reason: str
 ) -> None:
     service, activities = fixed
-    service.answer = Response(content, status)
+    service.response = Response(content, status)
     error = await failure(activities.payments.authorise_payment(authorise()))
     assert step_rejection(error) == f"the payments service answered {status}: {reason}"
 
@@ -395,7 +395,7 @@ async def test_temporary_status_is_retried(
     fixed: tuple[FixedResponse, Activities], status: int
 ) -> None:
     service, activities = fixed
-    service.answer = Response(status_code=status)
+    service.response = Response(status_code=status)
     error = await failure(activities.payments.authorise_payment(authorise()))
     assert (error.type, error.non_retryable) == (SERVICE_FAILED, False)
 
@@ -421,7 +421,7 @@ async def test_retry_after_is_limited(
     service, activities = fixed
     if isinstance(header, timedelta):
         header = format_datetime(datetime.now(UTC) + header, usegmt=True)
-    service.answer = Response(status_code=503, headers={"Retry-After": header})
+    service.response = Response(status_code=503, headers={"Retry-After": header})
     error = await failure(activities.payments.authorise_payment(authorise()))
     if seconds is None:
         assert error.next_retry_delay is None
@@ -436,7 +436,7 @@ async def test_response_that_may_quote_an_address_is_not_repeated(
     service, activities = fixed
     for status in (422, 503):
         body = '{"code": "bad-address", "reason": "Ada Lovelace does not live there"}'
-        service.answer = Response(body, status)
+        service.response = Response(body, status)
         error = await failure(activities.shipping.book_shipment(book(address="sealed.1")))
         assert error.message == f"the shipping service answered {status}: bad-address"
     assert b"Lovelace" in service.bodies[0], "the carrier itself receives it"
@@ -470,7 +470,7 @@ async def test_call_is_a_span_of_the_trace_that_caused_it(
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(telemetry, "TRACER", provider.get_tracer("orderly"))
-    service.answer = Response(status_code=503)
+    service.response = Response(status_code=503)
     await failure(activities.stock.release_stock(request(Release(step_id="l1", held=[]))))
 
     (span,) = exporter.get_finished_spans()

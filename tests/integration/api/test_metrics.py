@@ -17,7 +17,7 @@ from readside.engine.checkpoints import FRESHNESS_MS
 from readside.registry import PROJECTIONS
 from settings import Settings
 from tests.support.command_builders import new_order_id
-from tests.support.processes import NOBODY
+from tests.support.processes import UNREACHABLE_DSN
 from tests.support.projections import BAGELS, OPENED, ORDER_VIEW, project_all, publish
 from tests.support.servers import Running, run_api, run_projector
 
@@ -157,7 +157,7 @@ async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> No
 
 
 async def test_metrics_respond_without_postgres(temporal: WorkflowEnvironment) -> None:
-    async with run_api(temporal.client, Settings(postgres_dsn=NOBODY)) as http:
+    async with run_api(temporal.client, Settings(postgres_dsn=UNREACHABLE_DSN)) as http:
         response = await http.get("/v1/stats/orders")
         assert (response.status_code, response.json()["code"]) == (503, "storage-unavailable")
         assert await measured(http, "orderly_postgres_up") == 0

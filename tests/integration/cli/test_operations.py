@@ -27,7 +27,7 @@ from tests.support.counted_statistics import (
 from tests.support.counted_statistics import project_all as project_all_of
 from tests.support.counted_statistics import publish as publish_life
 from tests.support.paths import ROOT
-from tests.support.processes import NOBODY, assert_one_sentence, run
+from tests.support.processes import UNREACHABLE_DSN, assert_one_sentence, run
 from tests.support.projections import (
     BAGELS,
     OPENED,
@@ -66,21 +66,21 @@ async def orderly(dsn: str, *command: str) -> Ended:
     ids=" ".join,
 )
 async def test_unreachable_database_is_reported_in_one_sentence(command: tuple[str, ...]) -> None:
-    ended = await orderly(NOBODY, *command)
+    ended = await orderly(UNREACHABLE_DSN, *command)
     assert (ended.code, ended.output) == (1, ""), ended
     assert_one_sentence(ended.errors)
 
 
 @pytest.mark.parametrize("command", ["rebuild", "rollback"])
 async def test_unknown_read_model_is_rejected_with_the_known_names(command: str) -> None:
-    ended = await orderly(NOBODY, "projections", command, "order_vew")
+    ended = await orderly(UNREACHABLE_DSN, "projections", command, "order_vew")
     assert ended.code == 2
     assert "no read model order_vew; there are: order_view, order_stats" in ended.errors
     assert_one_sentence(ended.errors)
 
 
 async def test_malformed_customer_id_is_rejected() -> None:
-    ended = await orderly(NOBODY, "erase", "not an id")
+    ended = await orderly(UNREACHABLE_DSN, "erase", "not an id")
     assert (ended.code, ended.output) == (2, "")
     assert "customer id may contain letters, digits" in ended.errors
     assert_one_sentence(ended.errors)

@@ -30,8 +30,8 @@ async def order_id(own: Running) -> str:
     order_id = new_order_id()
     await own.gateway.execute(opening(order_id, bagels()), 10)
     await own.gateway.execute(message(order_id, bagels()), 10)
-    answer = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 3})
-    assert answer.status_code == 200, answer.text
+    response = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 3})
+    assert response.status_code == 200, response.text
     return order_id
 
 

@@ -87,13 +87,13 @@ async def cancelled(shop: Shop) -> tuple[PlacedOrder, str]:
 
 
 async def report(order: PlacedOrder, service: str, type_: str, **data: Any) -> None:
-    """The service sends a callback that its records do not explain."""
+    """The service sends a callback that contradicts its records."""
     await control(order, f"{service}/control/callbacks", type=type_, data=about(order) | data)
 
 
 async def control(order: PlacedOrder, path: str, **body: Any) -> None:
-    answer = await order.shop.simulators.post(f"/{path}", json=body)
-    assert answer.status_code == 204, answer.text
+    response = await order.shop.simulators.post(f"/{path}", json=body)
+    assert response.status_code == 204, response.text
 
 
 def about(order: PlacedOrder) -> dict[str, Any]:

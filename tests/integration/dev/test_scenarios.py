@@ -28,7 +28,7 @@ TYPICAL_EVENT = {
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_scenario_runs_to_its_end_and_ledgers_agree(orderly: Running, name: str) -> None:
+async def test_scenario_completes_and_ledgers_agree(orderly: Running, name: str) -> None:
     lines: list[str] = []
     stack = {
         "api_url": str(orderly.http.base_url),

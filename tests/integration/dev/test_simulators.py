@@ -86,8 +86,8 @@ async def test_key_is_required_and_errors_quote_no_values(
 async def test_concurrent_requests_with_one_key_have_one_effect(
     simulators: httpx.AsyncClient,
 ) -> None:
-    answers = await asyncio.gather(*(reserve(simulators, "o", MILK) for _ in range(10)))
-    assert len({answer.text for answer in answers}) == 1
+    responses = await asyncio.gather(*(reserve(simulators, "o", MILK) for _ in range(10)))
+    assert len({response.text for response in responses}) == 1
     assert (await ledger(simulators, "stock", "o"))["held"] == {"MILK": 2}
 
 
@@ -122,10 +122,10 @@ async def test_captures_and_refunds_are_limited_by_the_authorisation(
 
 async def test_concurrent_reservations_hold_no_piece_twice(simulators: httpx.AsyncClient) -> None:
     line = {"line_id": "1", "sku": "SHORT-7-MILK", "quantity": 2}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(reserve(simulators, f"o{n}", line, step_id="r") for n in range(10))
     )
-    held = [sum(part["quantity"] for part in answer.json()["held"]) for answer in answers]
+    held = [sum(part["quantity"] for part in response.json()["held"]) for response in responses]
     assert sorted(held, reverse=True) == [2, 2, 2, 1, 0, 0, 0, 0, 0, 0]
 
 
@@ -242,19 +242,19 @@ async def test_address_is_not_stored(simulators: httpx.AsyncClient, tmp_path: Pa
         ("pm_down", [503, 503, 503]),
     ],
 )
-async def test_payment_methods(
+async def test_magic_payment_methods_select_the_response(
     simulators: httpx.AsyncClient, method: str | None, statuses: list[int]
 ) -> None:
-    answers = [await authorise(simulators, "o", method=method) for _ in statuses]
-    assert [answer.status_code for answer in answers] == statuses
-    assert all(a.headers["Retry-After"] == "1" for a in answers if a.status_code == 429)
+    responses = [await authorise(simulators, "o", method=method) for _ in statuses]
+    assert [response.status_code for response in responses] == statuses
+    assert all(a.headers["Retry-After"] == "1" for a in responses if a.status_code == 429)
 
 
 async def test_declined_once_approves_the_second_authorisation(
     simulators: httpx.AsyncClient,
 ) -> None:
-    answers = [await authorise(simulators, "o", method="pm_declined_once", n=n) for n in (1, 2)]
-    assert [answer.status_code for answer in answers] == [402, 201]
+    responses = [await authorise(simulators, "o", method="pm_declined_once", n=n) for n in (1, 2)]
+    assert [response.status_code for response in responses] == [402, 201]
 
 
 @pytest.mark.parametrize(
@@ -301,10 +301,10 @@ async def test_slow_operation_is_slow_once_per_key(
 ) -> None:
     started = time.monotonic()
     slow = {"line_id": "1", "sku": "SLOWSTOCK-MILK", "quantity": 1}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         authorise(simulators, "o", method="pm_slow"), reserve(simulators, "o", slow)
     )
-    assert all(answer.is_success for answer in answers)
+    assert all(response.is_success for response in responses)
     assert time.monotonic() - started >= 2
     monkeypatch.setattr(idempotent_service, "SLOW_S", 3600)
     assert (await authorise(simulators, "o", method="pm_slow")).is_success
@@ -319,19 +319,19 @@ async def test_slow_operation_is_slow_once_per_key(
         ("DOWNSTOCK-MILK", [503, 503, 503], None),
     ],
 )
-async def test_skus(
+async def test_magic_skus_limit_stock(
     simulators: httpx.AsyncClient, sku: str, statuses: list[int], pieces: int | None
 ) -> None:
     line = {"line_id": "1", "sku": sku, "quantity": 5}
-    answers = [await reserve(simulators, "o", line) for _ in statuses]
-    assert [answer.status_code for answer in answers] == statuses
+    responses = [await reserve(simulators, "o", line) for _ in statuses]
+    assert [response.status_code for response in responses] == statuses
     if pieces is not None:
-        assert sum(part["quantity"] for part in answers[-1].json()["held"]) == pieces
+        assert sum(part["quantity"] for part in responses[-1].json()["held"]) == pieces
 
 
-async def test_a_flapping_carrier(simulators: httpx.AsyncClient) -> None:
-    answers = [await book(simulators, "o/s", postal_code="00001") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [503, 503, 200]
+async def test_flapping_carrier_fails_twice_then_books(simulators: httpx.AsyncClient) -> None:
+    responses = [await book(simulators, "o/s", postal_code="00001") for _ in range(3)]
+    assert [response.status_code for response in responses] == [503, 503, 200]
 
 
 def test_docs_list_the_same_magic_values() -> None:
@@ -368,10 +368,10 @@ async def test_each_service_has_its_own_openapi_document(simulators: httpx.Async
 
 
 async def test_killed_process_loses_nothing(tmp_path: Path) -> None:
-    answers = []
+    responses = []
     for _ in range(2):
         async with process(tmp_path) as http:
-            answers.append(
+            responses.append(
                 [
                     await authorise(http, "o"),
                     await reserve(http, "o", MILK),
@@ -379,13 +379,13 @@ async def test_killed_process_loses_nothing(tmp_path: Path) -> None:
                     await authorise(http, "flaps", method="pm_flapping"),
                 ]
             )
-    before, after = ([(a.status_code, a.text) for a in some] for some in answers)
+    before, after = ([(a.status_code, a.text) for a in some] for some in responses)
     assert before == after
     async with run_simulators(tmp_path) as http:
         assert (await ledger(http, "payments", "o"))["authorised"] == 1000
         assert (await ledger(http, "stock", "o"))["held"] == {"MILK": 2}
         flapped = await authorise(http, "flaps", method="pm_flapping")
-        assert flapped.status_code == 201, "it counts attempts across restarts, too"
+        assert flapped.status_code == 201, "attempts are counted across restarts"
 
 
 @asynccontextmanager
@@ -398,7 +398,7 @@ async def process(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             async with asyncio.timeout(30):
-                while not await is_well(http):
+                while not await is_healthy(http):
                     await asyncio.sleep(0.05)
             yield http
     finally:
@@ -406,7 +406,7 @@ async def process(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
         await running.wait()
 
 
-async def is_well(http: httpx.AsyncClient) -> bool:
+async def is_healthy(http: httpx.AsyncClient) -> bool:
     try:
         return (await http.get("/healthz")).is_success
     except httpx.TransportError:
@@ -444,7 +444,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def calling_back(listener: Listener, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def simulators_with_callbacks(
+    listener: Listener, folder: Path
+) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serving(listener.app) as http,
         run_simulators(folder, f"{http.base_url}/callbacks", SECRET) as simulators,
@@ -454,7 +456,7 @@ async def calling_back(listener: Listener, folder: Path) -> AsyncIterator[httpx.
 
 async def test_callbacks_report_events_in_order(tmp_path: Path) -> None:
     listener = Listener()
-    async with calling_back(listener, tmp_path) as simulators:
+    async with simulators_with_callbacks(listener, tmp_path) as simulators:
         await book(simulators, "o/s")
         for action in ("leave", "deliver"):
             path = f"/shipping/control/shipments/o/s/{action}"
@@ -469,8 +471,8 @@ async def test_callbacks_report_events_in_order(tmp_path: Path) -> None:
         loss = {"order_id": "o", "loss_id": "l1", "line_id": "1", "quantity": 1}
         loss["location"] = held["location"]
         assert (await simulators.post("/stock/control/losses", json=loss)).status_code == 204
-        none = {**loss, "quantity": 2}
-        assert (await simulators.post("/stock/control/losses", json=none)).status_code == 422
+        impossible = {**loss, "quantity": 2}
+        assert (await simulators.post("/stock/control/losses", json=impossible)).status_code == 422
         await listener.wait_for(5)
 
     reported = {
@@ -500,17 +502,17 @@ async def test_callback_is_sent_until_accepted_even_after_a_restart(tmp_path: Pa
         await book(simulators, "o/s")
         await simulators.post("/shipping/control/shipments/o/s/leave")
     listener = Listener(rejects=2)
-    async with calling_back(listener, tmp_path):
+    async with simulators_with_callbacks(listener, tmp_path):
         await listener.wait_for(1)
         await asyncio.sleep(0.5)
     assert [body["type"] for _, body in listener.received] == ["shipment.dispatched"]
     assert len(listener.message_ids) == 3
-    assert len(set(listener.message_ids)) == 1, "it is the same message each time"
+    assert len(set(listener.message_ids)) == 1, "each attempt must have the same message id"
 
 
 async def test_callback_can_precede_the_response(tmp_path: Path) -> None:
     listener = Listener()
-    async with calling_back(listener, tmp_path) as simulators:
+    async with simulators_with_callbacks(listener, tmp_path) as simulators:
         path = await authorised(simulators, "o", method="pm_callback_first")
         assert [body["type"] for _, body in listener.received] == ["authorisation.approved"]
         await move(simulators, f"{path}/captures", "o", "c", 400)

@@ -1,4 +1,4 @@
-"""The log stores each event once and for ever, and its readers miss none."""
+"""The log stores each event exactly once and immutably, and its readers miss none."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_events_cannot_be_changed_or_removed(pool: asyncpg.Pool, statement
 async def test_late_and_retried_appends_commit_in_version_order(
     pool: asyncpg.Pool,
 ) -> None:
-    """A publish dies while its retry and a longer batch wait: the order of events is kept."""
+    """A publish fails while its retry and a longer batch wait: the order of events is kept."""
     at_once = asyncio.Semaphore(6)
 
     async def race(order_id: str) -> None:
@@ -72,7 +72,7 @@ async def test_late_and_retried_appends_commit_in_version_order(
             await transaction.start()
             await log.append(dying, order_id, five)
             longer = asyncio.create_task(append(pool, order_id, *ten))
-            await asyncio.sleep(0.05)  # The longer batch began first, and so would be older.
+            await asyncio.sleep(0.05)  # The longer batch starts first, so its transaction is older.
             retried = asyncio.create_task(append(pool, order_id, *five))
             await asyncio.sleep(0.05)
             await transaction.rollback()
@@ -92,29 +92,31 @@ async def test_late_and_retried_appends_commit_in_version_order(
 async def test_late_commit_is_not_skipped(
     pool: asyncpg.Pool,
 ) -> None:
-    """The classic loss: an early position is committed after later ones were read."""
+    """An early position is committed after later ones were read: a naive reader loses it."""
     early, late = new_order_id(), new_order_id()
     async with pool.acquire() as slow:
-        holding = slow.transaction()
-        await holding.start()
+        transaction = slow.transaction()
+        await transaction.start()
         await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
         await append(pool, late, note(1))
 
         naive = await pool.fetch("SELECT order_id, position FROM order_events ORDER BY position")
         assert [row["order_id"] for row in naive] == [late]
         naive_checkpoint = naive[-1]["position"]
-        ours = await read(pool, START)
-        assert ours.events == []
-        assert ours.unsettled, "the reader must know that there is more, which nobody announces"
+        reading = await read(pool, START)
+        assert reading.events == []
+        assert reading.unsettled, (
+            "the reader must know that more events will follow without a notification"
+        )
 
-        await holding.commit()
+        await transaction.commit()
 
     lost = await pool.fetch("SELECT 1 FROM order_events WHERE position > $1", naive_checkpoint)
-    assert lost == [], "a reader by position alone believes that it has seen everything"
-    ours = await read(pool, START)
-    assert [event.order_id for event in ours.events] == [early, late]
-    assert not ours.unsettled
-    assert (await read(pool, ours.events[-1].checkpoint)).events == []
+    assert lost == [], "a reader by position alone never sees the early event"
+    reading = await read(pool, START)
+    assert [event.order_id for event in reading.events] == [early, late]
+    assert not reading.unsettled
+    assert (await read(pool, reading.events[-1].checkpoint)).events == []
 
 
 async def test_reader_continues_after_its_checkpoint(pool: asyncpg.Pool) -> None:
@@ -135,10 +137,8 @@ async def test_repeated_and_concurrent_migrations_change_nothing(dsn: str) -> No
 
 
 def test_digest_depends_on_events_but_not_on_metadata() -> None:
-    told_otherwise = note(1).model_copy(
-        update={"metadata": ABOUT.model_copy(update={"actor": "b"})}
-    )
-    assert digest([note(1)]) == digest([told_otherwise])
+    other_actor = note(1).model_copy(update={"metadata": ABOUT.model_copy(update={"actor": "b"})})
+    assert digest([note(1)]) == digest([other_actor])
     assert digest([note(1)]) != digest([note(1, "other")])
     assert digest([note(1)]) != digest([note(2)])
     assert digest([note(1), note(2)]) != digest([note(1)])

@@ -25,7 +25,7 @@ OPENED = Envelope.of(OrderOpened(customer_id="900", currency="USD"), 1, AT, ABOU
 
 
 def stored(version: int, schema_version: int, **data: Any) -> Envelope:
-    """A note as some version of the software has stored it."""
+    """A note as stored by some version of the software."""
     return Envelope(
         version=version,
         occurred_at=AT,
@@ -39,7 +39,7 @@ def stored(version: int, schema_version: int, **data: Any) -> Envelope:
 FIRST = stored(2, 1, id="bell", note="ring")
 SECOND = stored(3, 2, note_id="door", note="knock")
 THIRD = stored(4, 3, note_id="gate", text="shout")
-TODAY = [
+CURRENT = [
     {"note_id": "bell", "text": "ring"},
     {"note_id": "door", "text": "knock"},
     {"note_id": "gate", "text": "shout"},
@@ -47,8 +47,8 @@ TODAY = [
 
 
 @pytest.fixture
-def two_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes as they might have been once: two fields had other names, one after the other."""
+def two_schema_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two older schema versions of notes, each with another name of one field."""
     monkeypatch.setattr(NoteAdded, "schema_version", 3)
     for version, (old, new) in enumerate([("id", "note_id"), ("note", "text")], start=1):
         monkeypatch.setitem(UPCASTERS, ("note-added", version), renaming(old, new))
@@ -58,8 +58,8 @@ def renaming(old: str, new: str) -> Upcaster:
     return lambda data: {new if key == old else key: value for key, value in data.items()}
 
 
-@pytest.mark.usefixtures("two_changes")
-async def test_all_readers_see_the_current_shape(
+@pytest.mark.usefixtures("two_schema_changes")
+async def test_all_readers_see_the_current_schema(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     order_id = new_order_id()
@@ -70,19 +70,19 @@ async def test_all_readers_see_the_current_shape(
         view = (await http.get(path, params={"min_version": 4})).json()
         past = (await http.get(path, params={"version": 3})).json()
         history = (await http.get(f"{path}/history")).json()["items"][1:]
-        told, _ = await read_on(http, type="note-added")
+        feed, _ = await read_on(http, type="note-added")
         async with streaming(http, type="note-added") as live:
-            assert await live.take(3) == told
+            assert await live.take(3) == feed
 
     order, _ = from_stream(await log.read_stream(pool, order_id))
     texts = {"bell": "ring", "door": "knock", "gate": "shout"}
     assert order.notes == {key: fingerprint_of(text) for key, text in texts.items()}
-    assert (view["notes"], past["notes"]) == (TODAY, TODAY[:2])
-    assert [item["data"] for item in history] == [item["data"] for item in told] == TODAY
+    assert (view["notes"], past["notes"]) == (CURRENT, CURRENT[:2])
+    assert [item["data"] for item in history] == [item["data"] for item in feed] == CURRENT
     assert {item["schema_version"] for item in history} == {3}
-    assert {item["type"] for item in told} == {"orderly.order.note-added.v3"}
+    assert {item["type"] for item in feed} == {"orderly.order.note-added.v3"}
 
-    assert await log.read_stream(pool, order_id) == stream, "in the log all stays as it was"
+    assert await log.read_stream(pool, order_id) == stream, "the stored events must not change"
     await append(pool, order_id, *stream)
 
 
@@ -96,8 +96,8 @@ async def test_newer_event_is_unreadable_and_shown_as_stored(
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         (last,) = (await http.get(f"/v1/orders/{order_id}/history?cursor=1")).json()["items"]
         assert (last["data"], last["schema_version"]) == (THIRD.data, 3)
-        (told,), _ = await read_on(http, type="note-added")
-        assert (told["data"], told["type"]) == (THIRD.data, "orderly.order.note-added.v3")
+        (feed,), _ = await read_on(http, type="note-added")
+        assert (feed["data"], feed["type"]) == (THIRD.data, "orderly.order.note-added.v3")
 
 
 def test_each_older_schema_version_has_exactly_one_upcaster() -> None:

@@ -44,7 +44,7 @@ def test_sealed_address_is_an_opaque_token_and_unseals_to_the_same_address(
     token = seal(address, KEY)
     TypeAdapter(Sealed).validate_python(token)
     assert unseal(token, KEYS) == address
-    assert seal(address, KEY) != token, "two orders must not show that they go to one address"
+    assert seal(address, KEY) != token, "equal addresses must have different tokens"
 
 
 def test_sealed_address_is_not_validated_again() -> None:
@@ -91,11 +91,11 @@ def test_erased_key_is_distinguished_from_an_unknown_one() -> None:
 
 
 def test_errors_and_reprs_reveal_no_secret() -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as invalid:
         Address(**{**ADA.model_dump(), "country": "Ada's land", "phone": "call Ada"})
     with pytest.raises(BrokenSeal) as broken:
         unseal(seal(ADA, KEY), {"k1": CustomerKey("k1", "900", bytes(32))})
-    for text in (str(refused.value), str(broken.value)):
+    for text in (str(invalid.value), str(broken.value)):
         assert "Ada" not in text
     assert repr(KEY.secret) not in repr(KEY)
 
@@ -153,7 +153,7 @@ async def test_erasure_deletes_the_key_and_keeps_its_row(pool: asyncpg.Pool) -> 
     token = seal(ADA, mine)
 
     assert await keys.erase("900") == 1
-    assert await keys.erase("900") == 0, "asking twice is harmless"
+    assert await keys.erase("900") == 0, "a repeated erasure changes nothing"
     assert await keys.erase("nobody") == 0
     ids = [mine.key_id, other.key_id, "unknown"]
     assert await keys.find(ids) == {mine.key_id: None, other.key_id: other}
@@ -185,10 +185,10 @@ async def test_key_requests_race_erasure(pool: asyncpg.Pool) -> None:
 class CountingKeys(PostgresKeys):
     """The keys in Postgres, with a count of queries."""
 
-    asked = 0
+    queries = 0
 
     async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
-        self.asked += 1
+        self.queries += 1
         return await super().find(key_ids)
 
 
@@ -196,4 +196,4 @@ async def test_many_tokens_are_unsealed_with_one_query(pool: asyncpg.Pool) -> No
     keys = CountingKeys(pool)
     tokens = [seal(ADA, await keys.current(f"{number % 3}")) for number in range(9)]
     assert await unseal_all(tokens, keys) == dict.fromkeys(tokens, ADA)
-    assert keys.asked == 1
+    assert keys.queries == 1

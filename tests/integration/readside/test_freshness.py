@@ -38,7 +38,7 @@ async def held_back(dsn: str) -> AsyncIterator[None]:
 
 
 async def until(freshness: Freshness, holds: Callable[[int], bool], name: str) -> int:
-    """The lag of a projection, once it is as wanted."""
+    """Waits until the lag of a projection meets a condition."""
     async with asyncio.timeout(30):
         while (progress := freshness.progress(name)) is None or not holds(progress.lag_ms):
             await asyncio.sleep(0.02)
@@ -158,7 +158,7 @@ async def test_api_says_how_late_its_reads_are(
             assert not is_listed
             assert HELD_SECONDS * 1000 - 150 < lag_ms < 30_000
             ready = await http.get("/readyz")
-            assert ready.status_code == 200, "late reads are better than none, and say so"
+            assert ready.status_code == 200, "the API stays ready while reads are late"
             assert ready.json()["projections"]["order_view"].endswith(" seconds behind")
         async with asyncio.timeout(30):
             while await listed(http) != (True, 0):

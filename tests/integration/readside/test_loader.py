@@ -33,11 +33,11 @@ async def test_load_is_never_older_than_its_call(pool: asyncpg.Pool, dsn: str) -
     await project_all(dsn)
     loader, done = OrderLoader(pool), asyncio.Event()
 
-    async def ask_all_the_time() -> None:
+    async def load_repeatedly() -> None:
         while not done.is_set():
             await asyncio.gather(*(loader.load(order_id) for _ in range(5)))
 
-    asking = [asyncio.create_task(ask_all_the_time()) for _ in range(3)]
+    loading = [asyncio.create_task(load_repeatedly()) for _ in range(3)]
     for version in range(2, 30):
         await publish(pool, order_id, version, NoteAdded(note_id=f"{version}", text="hi"))
         await project_all(dsn)
@@ -45,7 +45,7 @@ async def test_load_is_never_older_than_its_call(pool: asyncpg.Pool, dsn: str) -
         assert row is not None
         assert row.version == version
     done.set()
-    await asyncio.gather(*asking)
+    await asyncio.gather(*loading)
 
 
 async def test_error_reaches_all_loads_of_a_batch_and_the_next_batch_succeeds(

@@ -21,7 +21,7 @@ STATUSES = ("draft", "placed", "confirmed", "completed")
 
 @dataclass(frozen=True)
 class Made:
-    """An order as far as lists look at it; few different values, so that sorts meet ties."""
+    """The fields of an order that lists use; few different values, so that sorts have ties."""
 
     order_id: str
     status: str
@@ -53,7 +53,7 @@ def made(dice: random.Random, number: int) -> Made:
     )
 
 
-async def kept(pool: asyncpg.Pool, orders: Sequence[Made]) -> None:
+async def insert(pool: asyncpg.Pool, orders: Sequence[Made]) -> None:
     await pool.executemany(
         "INSERT INTO order_view.orders (order_id, version, status, customer_id, currency,"
         " external_reference, total, needs_attention, opened_at, placed_at, updated_at, has_policy,"
@@ -104,7 +104,7 @@ def matches(filter: OrderFilter, order: Made) -> bool:
 async def test_pages_equal_a_plain_search(pool: asyncpg.Pool) -> None:
     dice = random.Random(3)
     orders = [made(dice, number) for number in range(ORDERS)]
-    await kept(pool, orders)
+    await insert(pool, orders)
     found_some = 0
     for _ in range(250):
         filter = any_filter(dice)
@@ -129,7 +129,7 @@ async def test_cursor_outside_the_range_returns_only_orders_inside_it(
     pool: asyncpg.Pool,
 ) -> None:
     dice = random.Random(4)
-    await kept(pool, [made(dice, number) for number in range(ORDERS)])
+    await insert(pool, [made(dice, number) for number in range(ORDERS)])
     filter = OrderFilter(total_from=3, total_until=6)
     for descending, after in ((True, (99, "x")), (False, (-1, "")), (True, (5, "x"))):
         rows = await find_page(pool, ListQuery(filter, "total", descending, after, 100))

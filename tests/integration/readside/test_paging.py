@@ -1,4 +1,4 @@
-"""What a list promises while its orders change between two pages, for each sort."""
+"""The guarantees of each sort while orders change between two pages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def change_of_total(dice: random.Random, _: int) -> dict[str, Any]:
 
 
 def change_of_status(dice: random.Random, step: int) -> dict[str, Any]:
-    """As each change does, it makes the order the last that was updated."""
+    """Every change makes the order the most recently updated."""
     return {"status": dice.choice(["placed", "confirmed"]), "updated_at": at(10 * ORDERS + step)}
 
 
@@ -100,7 +100,7 @@ async def test_ascending_by_update_no_order_is_skipped(pool: asyncpg.Pool) -> No
     last = {order_id: place for place, order_id in enumerate(returned)}
     assert min(last[order_id] for order_id in changed) > max(
         last[order_id] for order_id in set(ids) - changed
-    ), "what has changed comes again, at the end"
+    ), "changed orders must be repeated at the end"
 
 
 async def test_descending_by_update_an_order_that_changes_is_skipped(pool: asyncpg.Pool) -> None:

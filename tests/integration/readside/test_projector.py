@@ -109,15 +109,13 @@ async def test_competing_and_dying_projectors_count_each_event_once(
                 await asyncio.sleep(dice.random() / 2)
                 following.cancel()
 
-    async def project_what_is_not_theirs() -> None:
+    async def project_unowned_slices() -> None:
         async with generations.connected(dsn, ORDER_VIEW) as connection:
             while not done.is_set():
                 await project_batch(connection, ORDER_VIEW)
                 await asyncio.sleep(dice.random() / 50)
 
-    await asyncio.gather(
-        write(), project_and_die(), project_and_die(), project_what_is_not_theirs()
-    )
+    await asyncio.gather(write(), project_and_die(), project_and_die(), project_unowned_slices())
     await project_all(dsn)
     await assert_views_equal_folds(pool)
 
@@ -130,13 +128,13 @@ async def test_conflicting_checkpoint_is_not_moved(
         async with pool.acquire() as connection, connection.transaction():
             await checkpoints.advance(connection, ORDER_VIEW.name, LIVE, ours, Checkpoint(9, 9))
     async with pool.acquire() as connection:
-        assert await places(connection) == [(START, list(ALL_SLICES))]
+        assert await checkpoints_of_slices(connection) == [(START, list(ALL_SLICES))]
 
 
 # Slices
 
 
-async def places(connection: Connection) -> list[tuple[Checkpoint, Sequence[int]]]:
+async def checkpoints_of_slices(connection: Connection) -> list[tuple[Checkpoint, Sequence[int]]]:
     slice_groups = await checkpoints.slice_groups(connection, ORDER_VIEW, LIVE, ALL_SLICES)
     return [(group.at, sorted(group.slices)) for group in slice_groups]
 
@@ -150,15 +148,15 @@ async def test_slices_at_different_checkpoints_converge(pool: asyncpg.Pool, dsn:
         await publish(pool, order_id, 2, BAGELS)
     await project_all(dsn, [2, 5])
     async with pool.acquire() as connection:
-        assert len(await places(connection)) > 1
+        assert len(await checkpoints_of_slices(connection)) > 1
     await project_all(dsn)
     await assert_views_equal_folds(pool)
     async with pool.acquire() as connection:
-        assert len(await places(connection)) == 1
+        assert len(await checkpoints_of_slices(connection)) == 1
 
 
 @asynccontextmanager
-async def claiming(dsn: str) -> AsyncIterator[SliceLocks]:
+async def slice_locks(dsn: str) -> AsyncIterator[SliceLocks]:
     async with generations.connected(dsn, ORDER_VIEW) as connection:
         yield SliceLocks(connection, ORDER_VIEW.name)
 
@@ -166,18 +164,18 @@ async def claiming(dsn: str) -> AsyncIterator[SliceLocks]:
 async def test_processes_share_slices_and_take_over_those_of_a_dead_one(
     dsn: str,
 ) -> None:
-    async with claiming(dsn) as first:
+    async with slice_locks(dsn) as first:
         await first.rebalance()
         assert sorted(first.owned) == list(ALL_SLICES)
-        async with claiming(dsn) as second:
+        async with slice_locks(dsn) as second:
             await second.rebalance()
-            assert second.owned == [], "nobody takes what another owns"
+            assert second.owned == [], "a process must not take slices of another"
             await first.rebalance()
             await second.rebalance()
             assert len(first.owned) == len(second.owned) == len(ALL_SLICES) // 2
             assert sorted(first.owned + second.owned) == list(ALL_SLICES)
         async with asyncio.timeout(30):
-            while len(first.owned) < len(ALL_SLICES):  # Once the server has seen it go.
+            while len(first.owned) < len(ALL_SLICES):  # Once the server has released them.
                 await first.rebalance()
         assert sorted(first.owned) == list(ALL_SLICES)
 
@@ -193,7 +191,7 @@ async def test_two_processes_project_the_same_as_one(pool: asyncpg.Pool, dsn: st
     await assert_views_equal_folds(pool)
 
 
-# Orders that cannot be digested
+# Orders that cannot be projected
 
 
 async def test_gap_parks_its_order_and_others_continue(pool: asyncpg.Pool, dsn: str) -> None:
@@ -209,8 +207,8 @@ async def test_gap_parks_its_order_and_others_continue(pool: asyncpg.Pool, dsn: 
     await publish(pool, order_id, 2, NoteAdded(note_id="n", text="late, but here"))
     await publish(pool, order_id, 4, NoteAdded(note_id="m", text="waits in line"))
     await project_all(dsn)
-    assert (await shown(pool, order_id)).version == 1, "what came before the gap is there"
-    await retried(pool, dsn, order_id)
+    assert (await shown(pool, order_id)).version == 1, "events before the gap are projected"
+    await retry_parked(pool, dsn, order_id)
     assert (await shown(pool, order_id)).version == 4
     await assert_views_equal_folds(pool)
 
@@ -223,7 +221,7 @@ async def test_order_without_its_first_event_is_parked(pool: asyncpg.Pool, dsn: 
     assert (parked.version, parked.error) == (2, "expected version 1")
     assert await order_lists.find(pool, order_id) is None
     await publish(pool, order_id, 1, OPENED)
-    await retried(pool, dsn, order_id)
+    await retry_parked(pool, dsn, order_id)
     await assert_views_equal_folds(pool)
 
 
@@ -249,9 +247,9 @@ async def test_unreadable_event_parks_its_order_until_it_is_readable(
     await project_all(dsn)
     (parked,) = await parking.parked_orders(pool)
     assert (parked.version, UNREADABLE in parked.error) == (2, True)
-    await retried(pool, dsn, order_id)
+    await retry_parked(pool, dsn, order_id)
     (parked,) = await parking.parked_orders(pool)
-    assert parked.version == 2, "asked again before the fix, it stays parked"
+    assert parked.version == 2, "a retry before the fix leaves it parked"
 
     with monkeypatch.context() as fixed:
         readable = log.LoggedEvent.event
@@ -260,7 +258,7 @@ async def test_unreadable_event_parks_its_order_until_it_is_readable(
             "event",
             lambda self: BAGELS if self.type == UNREADABLE else readable(self),
         )
-        await retried(pool, dsn, order_id)
+        await retry_parked(pool, dsn, order_id)
     assert await parking.parked_orders(pool) == []
     assert (await shown(pool, order_id)).version == 2
 
@@ -274,16 +272,16 @@ async def test_bug_parks_the_orders_it_concerns_and_a_retry_after_the_fix_projec
         await publish(pool, order_id, 1, OPENED)
     with monkeypatch.context() as buggy:
 
-        def divided(view: OrderView, stream: Sequence[StoredEvent]) -> OrderView:
+        def failing_fold(view: OrderView, stream: Sequence[StoredEvent]) -> OrderView:
             assert view.order_id not in bad, "a bug"
             return fold_view(view, stream)
 
-        buggy.setattr(order_view, "fold_view", divided)
+        buggy.setattr(order_view, "fold_view", failing_fold)
         await project_all(dsn)
     parked = await parking.parked_orders(pool)
     assert {one.order_id for one in parked} == bad
     assert "a bug" in parked[0].error
-    await retried(pool, dsn)
+    await retry_parked(pool, dsn)
     await assert_views_equal_folds(pool)
 
 
@@ -302,8 +300,8 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
                     await asyncio.sleep(0.05)
             seen = await http.get("/readyz")
             assert (seen.status_code, seen.json()["ready"]) == (503, False)
-            told = seen.json()["projections"]
-            assert told["order_view"].startswith("stopped: more than 3 orders")
+            readiness = seen.json()["projections"]
+            assert readiness["order_view"].startswith("stopped: more than 3 orders")
             assert (seen.json()["temporal"], seen.json()["postgres"]) == ("ok", "ok")
         monkeypatch.setattr(parking, "PARKED_MAX", 9)
         async with run_projector(dsn):
@@ -313,16 +311,16 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
 
 
 @pytest.mark.parametrize(
-    ("step", "says"), [(-1, "orderly projections rebuild"), (1, "newer software")]
+    ("step", "reason"), [(-1, "orderly projections rebuild"), (1, "newer software")]
 )
 async def test_projection_stops_at_tables_of_another_version(
-    pool: asyncpg.Pool, dsn: str, step: int, says: str
+    pool: asyncpg.Pool, dsn: str, step: int, reason: str
 ) -> None:
     order_id = new_order_id()
     await publish(pool, order_id, 1, OPENED)
     await pool.execute("UPDATE projection_checkpoints SET version = version + $1", step)
     async with run_projector(dsn), asyncio.timeout(30):
-        while says not in (await checkpoints.stop_reasons(pool)).get(ORDER_VIEW.name, ""):
+        while reason not in (await checkpoints.stop_reasons(pool)).get(ORDER_VIEW.name, ""):
             await asyncio.sleep(0.05)
     assert await order_lists.find(pool, order_id) is None
 
@@ -333,9 +331,9 @@ async def test_reads_of_missing_tables_are_retryable(
     await pool.execute("ALTER TABLE order_view.skus DROP COLUMN status CASCADE")
     filters = {"sku": BAGELS.sku, "status": "draft"}
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
-        answer = await http.get("/v1/orders", params=filters)
-        assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
-        assert answer.headers["Retry-After"] == "10"
+        response = await http.get("/v1/orders", params=filters)
+        assert (response.status_code, response.json()["code"]) == (503, "storage-unavailable")
+        assert response.headers["Retry-After"] == "10"
         assert (await http.get("/v1/orders", params={"sku": BAGELS.sku})).status_code == 200
         await rebuild.rebuild(dsn, ORDER_VIEW)
         assert (await http.get("/v1/orders", params=filters)).status_code == 200
@@ -353,9 +351,9 @@ async def test_stopped_statistics_are_reported_but_do_not_fail_readiness(
                 await asyncio.sleep(0.05)
             while (seen := await http.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
-    told = seen.json()["projections"]
-    assert told["lead_times"].startswith("stopped: ")
-    assert told["order_view"] == "ok"
+    readiness = seen.json()["projections"]
+    assert readiness["lead_times"].startswith("stopped: ")
+    assert readiness["order_view"] == "ok"
 
 
 # Freshness
@@ -407,7 +405,7 @@ async def test_freshness_histogram_counts_every_event(pool: asyncpg.Pool, dsn: s
 
 
 async def ready(http: httpx.AsyncClient) -> dict[str, Any]:
-    """The answer of /readyz, once it is 200."""
+    """The response of /readyz, once it is 200."""
     async with asyncio.timeout(60):
         while (response := await http.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.05)
@@ -415,7 +413,7 @@ async def ready(http: httpx.AsyncClient) -> dict[str, Any]:
     return readiness
 
 
-async def retried(pool: asyncpg.Pool, dsn: str, order_id: str | None = None) -> None:
+async def retry_parked(pool: asyncpg.Pool, dsn: str, order_id: str | None = None) -> None:
     assert await parking.request_retry(pool, order_id) > 0
     async with generations.connected(dsn, ORDER_VIEW) as connection:
         await parking.retry(connection, ORDER_VIEW, ALL_SLICES)

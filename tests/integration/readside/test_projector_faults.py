@@ -76,7 +76,7 @@ async def test_nothing_is_lost_when_postgres_restarts_under_load(
             restarts += 1
         await writing
         await assert_all_is_projected(pool)
-        assert projector.returncode is None, "it has lived through all of it"
+        assert projector.returncode is None, "the projector must survive the restarts"
 
 
 async def test_nothing_is_lost_when_projectors_are_killed(dsn: str, pool: asyncpg.Pool) -> None:

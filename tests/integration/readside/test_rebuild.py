@@ -48,13 +48,13 @@ async def test_rebuild_fixes_rows_and_rollback_restores_them(
 ) -> None:
     wrong = "UPDATE order_view.orders SET document = '{\"wrong\": true}' WHERE order_id = $1"
     await pool.execute(wrong, orders[0])
-    told: list[RebuildProgress] = []
+    progress: list[RebuildProgress] = []
 
-    compared = await rebuild.rebuild(dsn, ORDER_VIEW, told.append)
+    compared = await rebuild.rebuild(dsn, ORDER_VIEW, progress.append)
 
     assert (compared.orders, compared.different, compared.examples) == (30, 1, [orders[0]])
-    assert told[0] == RebuildProgress(0, 45)
-    assert told[-1] == RebuildProgress(45, 45)
+    assert progress[0] == RebuildProgress(0, 45)
+    assert progress[-1] == RebuildProgress(45, 45)
     await assert_views_equal_folds(pool)
     await publish(pool, orders[1], 3, OrderPlaced(total=90))
     await project_all(dsn)
@@ -62,7 +62,9 @@ async def test_rebuild_fixes_rows_and_rollback_restores_them(
     row = await order_lists.find(pool, orders[0])
     assert row is not None
     assert "wrong" in row.document
-    assert (await shown(pool, orders[1])).version == 3, "what came after the rebuild is there, too"
+    assert (await shown(pool, orders[1])).version == 3, (
+        "events after the rebuild must be projected, too"
+    )
     await rebuild.rollback(dsn, ORDER_VIEW)
     await project_all(dsn)
     await assert_views_equal_folds(pool)
@@ -76,8 +78,8 @@ async def test_interrupted_rebuild_continues(
     class Killed(Exception):
         pass
 
-    def kill(come: RebuildProgress) -> None:
-        if come.filled > 20:
+    def kill(progress: RebuildProgress) -> None:
+        if progress.filled > 20:
             raise Killed
 
     with pytest.raises(Killed):
@@ -86,10 +88,10 @@ async def test_interrupted_rebuild_continues(
     await publish(pool, new_order_id(), 1, OPENED)
     await project_all(dsn)
     await assert_views_equal_folds(pool)
-    told: list[RebuildProgress] = []
-    await rebuild.rebuild(dsn, ORDER_VIEW, told.append)
-    assert told[0].filled > 20, "it begins where it was"
-    assert told[-1] == RebuildProgress(45, 45)
+    progress: list[RebuildProgress] = []
+    await rebuild.rebuild(dsn, ORDER_VIEW, progress.append)
+    assert progress[0].filled > 20, "it must continue where it stopped"
+    assert progress[-1] == RebuildProgress(45, 45)
     await assert_views_equal_folds(pool)
 
 
@@ -132,10 +134,10 @@ async def test_readers_see_no_error_and_no_older_state_during_rebuilds(
         nonlocal reads
         seen = 0
         while not done.is_set():
-            answer = await http.get(f"/v1/orders/{order_id}")
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["version"] >= seen, "a step back"
-            seen = answer.json()["version"]
+            response = await http.get(f"/v1/orders/{order_id}")
+            assert response.status_code == 200, response.text
+            assert response.json()["version"] >= seen, "the version must not decrease"
+            seen = response.json()["version"]
             listed = await http.get("/v1/orders", params={"customer_id": "900", "limit": 5})
             assert (listed.status_code, len(listed.json()["items"])) == (200, 5)
             reads += 1
@@ -155,8 +157,8 @@ async def test_readers_see_no_error_and_no_older_state_during_rebuilds(
         readers = (read(http, order_id) for order_id in acknowledged)
         await asyncio.gather(write(), swap(), *readers)
         for order_id, version in acknowledged.items():
-            answer = await http.get(f"/v1/orders/{order_id}", params={"min_version": version})
-            assert answer.json()["version"] == version
+            response = await http.get(f"/v1/orders/{order_id}", params={"min_version": version})
+            assert response.json()["version"] == version
     assert reads > len(acknowledged)
     await assert_views_equal_folds(pool)
 
@@ -186,11 +188,11 @@ async def test_generation_that_parks_more_orders_is_not_swapped_in(
 ) -> None:
     with monkeypatch.context() as buggy:
 
-        def divided(view: OrderView, stream: Sequence[StoredEvent]) -> OrderView:
+        def failing_fold(view: OrderView, stream: Sequence[StoredEvent]) -> OrderView:
             assert view.order_id != orders[2], "a bug"
             return fold_view(view, stream)
 
-        buggy.setattr(order_view, "fold_view", divided)
+        buggy.setattr(order_view, "fold_view", failing_fold)
         with pytest.raises(RebuildError, match="cannot project 1 orders that the live one has"):
             await rebuild.rebuild(dsn, ORDER_VIEW)
     async with pool.acquire() as connection:
@@ -218,5 +220,5 @@ async def test_concurrent_rebuild_and_rollback_without_previous_generation_are_r
     results = await asyncio.gather(
         *(rebuild.rebuild(dsn, ORDER_VIEW) for _ in range(2)), return_exceptions=True
     )
-    (refused,) = (result for result in results if isinstance(result, BaseException))
-    assert "is running" in str(refused)
+    (rejected,) = (result for result in results if isinstance(result, BaseException))
+    assert "is running" in str(rejected)

@@ -46,26 +46,26 @@ from tests.support.servers import Running, run_api, run_projector
 # The model: counted by hand, event by event
 
 
-# However the events come
+# Events in any order of projection
 
 
 async def project_some(dsn: str, projection: Projection, dice: random.Random) -> None:
-    """Two processes with a part of the slices each, at once; much is left for later."""
+    """Two concurrent processes project some batches of disjoint slices."""
     slices, cut = dice.sample(ALL_SLICES, SLICES), dice.randint(1, SLICES - 1)
 
-    async def a_few_steps(of: Sequence[int]) -> None:
+    async def some_batches(of: Sequence[int]) -> None:
         async with generations.connected(dsn, projection) as connection:
             for _ in range(dice.randint(1, 6)):
                 await batches.project_batch(connection, projection, of)
 
-    await asyncio.gather(a_few_steps(slices[:cut]), a_few_steps(slices[cut:]))
+    await asyncio.gather(some_batches(slices[:cut]), some_batches(slices[cut:]))
 
 
 def with_a_bug(projection: Projection, order_ids: set[str]) -> Projection:
-    """The projection in a version that cannot digest some orders."""
+    """A version of the projection that fails on some orders."""
 
     async def project(connection: Connection, streams: Streams) -> None:
-        await projection.project(connection, streams)  # All that it wrote is undone.
+        await projection.project(connection, streams)  # Its writes are rolled back.
         assert not order_ids & streams.keys(), "a bug"
 
     return replace(projection, project=project)
@@ -78,10 +78,10 @@ async def test_statistics_equal_a_count_by_hand(
     dice = random.Random(seed)
     monkeypatch.setattr(batches, "BATCH_EVENTS_MAX", dice.choice([5, 40, 2_000]))
     monkeypatch.setattr(rebuild, "CHUNK_EVENTS", dice.choice([10, 10_000]))
-    lives, come = some_lives(dice), Counter[str]()
+    lives, published = some_lives(dice), Counter[str]()
     unlucky = set(dice.sample(sorted(lives), 3))
-    while come.total() < sum(map(len, lives.values())):
-        await publish_more(pool, lives, come)
+    while published.total() < sum(map(len, lives.values())):
+        await publish_more(pool, lives, published)
         for projection in STATS:
             await project_some(dsn, projection, dice)
             if dice.random() < 0.3:
@@ -90,7 +90,7 @@ async def test_statistics_equal_a_count_by_hand(
                 await rebuild.rebuild(dsn, projection)
     for projection in STATS:
         await project_all(dsn, with_a_bug(projection, unlucky))
-    await publish_all(pool, lives)  # A second time, which changes nothing.
+    await publish_all(pool, lives)  # A repeated publish changes nothing.
     await parking.request_retry(pool)
     for projection in STATS:
         async with generations.connected(dsn, projection) as connection:
@@ -122,12 +122,12 @@ async def http(
         yield http
 
 
-async def asked(http: httpx.AsyncClient, question: str, **params: str | int) -> dict[str, Any]:
-    answer = await http.get(f"/v1/stats/{question}", params=params, headers={"Prefer": "wait=30"})
-    assert answer.status_code == 200, answer.text
-    assert int(answer.headers["Projection-Position"]) > 0
-    assert int(answer.headers["Projection-Lag-Ms"]) >= 0
-    shown: dict[str, Any] = answer.json()
+async def statistics(http: httpx.AsyncClient, name: str, **params: str | int) -> dict[str, Any]:
+    response = await http.get(f"/v1/stats/{name}", params=params, headers={"Prefer": "wait=30"})
+    assert response.status_code == 200, response.text
+    assert int(response.headers["Projection-Position"]) > 0
+    assert int(response.headers["Projection-Lag-Ms"]) >= 0
+    shown: dict[str, Any] = response.json()
     return shown
 
 
@@ -140,21 +140,21 @@ async def test_statistics_wait_for_the_consistency_token(
     await publish(pool, order_id, lives[order_id], 1)
     for_all = {**in_2026, "consistency_token": f"{order_id}@1"}
 
-    orders = await asked(http, "orders", **for_all)
+    orders = await statistics(http, "orders", **for_all)
     assert orders["items"] == stats_of(lives)
-    orders = await asked(http, "orders", **for_all, currency="EUR")
+    orders = await statistics(http, "orders", **for_all, currency="EUR")
     assert [(day["day"], day["opened"]) for day in orders["items"]] == [("2026-01-01", 1)]
-    orders = await asked(http, "orders", **{**for_all, "until": "2026-01-03"})
+    orders = await statistics(http, "orders", **{**for_all, "until": "2026-01-03"})
     assert orders["items"] == [day for day in stats_of(lives) if day["day"] <= "2026-01-02"]
 
     by_sku = removed_of(lives)
-    items = await asked(http, "removed-items", **for_all)
+    items = await statistics(http, "removed-items", **for_all)
     assert items["items"] == by_sku
-    assert (await asked(http, "removed-items", **for_all, limit=1))["items"] == by_sku[:1]
+    assert (await statistics(http, "removed-items", **for_all, limit=1))["items"] == by_sku[:1]
     last = by_sku[-1]
-    assert (await asked(http, "removed-items", **for_all, sku=last["sku"]))["items"] == [last]
+    assert (await statistics(http, "removed-items", **for_all, sku=last["sku"]))["items"] == [last]
 
-    drafts = await asked(http, "abandoned-drafts", **for_all, limit=2)
+    drafts = await statistics(http, "abandoned-drafts", **for_all, limit=2)
     by_day, idle = abandoned_of(lives)
     assert (drafts["items"], drafts["open"]) == (by_day, len(idle))
     longest = [(draft["order_id"], draft["last_event_at"]) for draft in drafts["longest_idle"]]
@@ -162,7 +162,7 @@ async def test_statistics_wait_for_the_consistency_token(
     age = (datetime.now(UTC) - idle[0][1]).total_seconds()
     assert drafts["longest_idle"][0]["idle_seconds"] == pytest.approx(age, abs=60)
 
-    assert (await asked(http, "lead-times", **for_all))["items"] == leads_of(lives)
+    assert (await statistics(http, "lead-times", **for_all))["items"] == leads_of(lives)
 
 
 async def test_default_period_is_the_last_thirty_days(
@@ -174,14 +174,14 @@ async def test_default_period_is_the_last_thirty_days(
     for at in days:
         order_id = new_order_id()
         await publish(pool, order_id, [Happened(at, opened)], 1)
-    recent = await asked(http, "orders", currency="CHF", consistency_token=f"{order_id}@1")
+    recent = await statistics(http, "orders", currency="CHF", consistency_token=f"{order_id}@1")
     # Midnight may have passed since.
     assert [day["day"] for day in recent["items"]] in ([f"{days[0].date()}"], [])
 
 
-@pytest.mark.parametrize("question", ["orders", "removed-items", "abandoned-drafts", "lead-times"])
+@pytest.mark.parametrize("name", ["orders", "removed-items", "abandoned-drafts", "lead-times"])
 @pytest.mark.parametrize(
-    ("params", "parameter", "says"),
+    ("params", "parameter", "message"),
     [
         ({"from": "2026-01-02", "until": "2026-01-02"}, "from", "must be before 2026-01-02"),
         ({"from": "2025-01-01", "until": "2026-01-03"}, "from", "must be 2025-01-02 or later"),
@@ -192,22 +192,22 @@ async def test_default_period_is_the_last_thirty_days(
     ],
 )
 async def test_invalid_periods_are_rejected(
-    orderly: Running, question: str, params: dict[str, str], parameter: str, says: str
+    orderly: Running, name: str, params: dict[str, str], parameter: str, message: str
 ) -> None:
-    answer = await orderly.http.get(f"/v1/stats/{question}", params=params)
-    (error,) = problem(answer, 422, "malformed-request")["errors"]
+    response = await orderly.http.get(f"/v1/stats/{name}", params=params)
+    (error,) = problem(response, 422, "malformed-request")["errors"]
     assert error["parameter"] == parameter
-    assert says in error["detail"]
+    assert message in error["detail"]
 
 
 async def test_longest_and_earliest_periods_are_accepted(orderly: Running) -> None:
     for params in ({"from": "2025-01-02", "until": "2026-01-03"}, {"until": "0001-01-02"}):
-        answer = await orderly.http.get("/v1/stats/lead-times", params=params)
-        assert (answer.status_code, answer.json()) == (200, {"items": []})
+        response = await orderly.http.get("/v1/stats/lead-times", params=params)
+        assert (response.status_code, response.json()) == (200, {"items": []})
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "status", "parameter"),
+    ("path_and_query", "status", "parameter"),
     [
         ("orders?currency=usd", 422, "currency"),
         ("removed-items?limit=0", 422, "limit"),
@@ -217,11 +217,11 @@ async def test_longest_and_earliest_periods_are_accepted(orderly: Running) -> No
     ],
 )
 async def test_invalid_parameters_are_named(
-    orderly: Running, asked_for: str, status: int, parameter: str
+    orderly: Running, path_and_query: str, status: int, parameter: str
 ) -> None:
-    answer = await orderly.http.get(f"/v1/stats/{asked_for}")
-    assert answer.status_code == status
-    assert answer.json()["errors"][0]["parameter"] == parameter
+    response = await orderly.http.get(f"/v1/stats/{path_and_query}")
+    assert response.status_code == status
+    assert response.json()["errors"][0]["parameter"] == parameter
 
 
 @pytest.mark.parametrize("projection", STATS, ids=lambda projection: projection.name)

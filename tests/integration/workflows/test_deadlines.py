@@ -34,30 +34,30 @@ HISTORY_EVENTS_SUGGESTED_MAX = 100
 
 @dataclass(frozen=True)
 class Time:
-    """Orderly on servers where an order's clock can be moved forward."""
+    """Orderly on a server where an order's clock can be moved forward."""
 
     environment: WorkflowEnvironment
     orderly: Running
 
-    async def passes(self, order: PlacedOrder, time: timedelta) -> None:
+    async def advance(self, order: PlacedOrder, time: timedelta) -> None:
         handle = self.environment.client.get_workflow_handle(order.order_id)
         await self.environment.fast_forward(handle, time)
 
-    async def lets_pass(self, order: PlacedOrder, deadline: str, event: str) -> None:
+    async def assert_deadline(self, order: PlacedOrder, deadline: str, event: str) -> None:
         """Checks that `event` happens at the deadline, and not an hour before it."""
         shown = await order.wait_until_settled(deadline={"name": deadline})
         (opened, *_) = await order.history()
         due = datetime.fromisoformat(shown["deadline"]["at"])
         left = due - datetime.fromisoformat(opened["occurred_at"])
-        await self.passes(order, left - HOUR)
+        await self.advance(order, left - HOUR)
         assert await order.document() == shown
 
-        await self.passes(order, HOUR)
+        await self.advance(order, HOUR)
 
         await order.wait_for(deadline=None)
         happened = [e["occurred_at"] for e in await order.history() if e["type"] == event]
         late = datetime.fromisoformat(happened[-1]) - due
-        assert timedelta() <= late < HOUR  # The test itself took that long.
+        assert timedelta() <= late < HOUR  # The time that the test took.
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ async def shop(time: Time) -> AsyncIterator[Shop]:
 async def test_draft_expires_after_a_week(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK, place=False)
 
-    await time.lets_pass(order, "draft", "order-expired")
+    await time.assert_deadline(order, "draft", "order-expired")
 
     assert await ends(time.orderly, order) == "expired"
 
@@ -102,7 +102,7 @@ async def test_declined_order_is_cancelled_after_a_day_and_releases_its_stock(
     await order.wait_until_settled(awaits="payment")
     assert (await order.stock_ledger())["held"] == {"MILK": 3}
 
-    await time.lets_pass(order, "payment-answer", "order-cancellation-requested")
+    await time.assert_deadline(order, "payment-answer", "order-cancellation-requested")
 
     assert await ends(time.orderly, order) == "cancelled"
     assert (await order.stock_ledger())["held"] == {}
@@ -112,7 +112,7 @@ async def test_order_with_a_shortfall_is_cancelled_after_a_day(shop: Shop, time:
     order = await shop.place_order(scarce(2, quantity=3))
     await order.wait_until_settled(awaits="shortfall")
 
-    await time.lets_pass(order, "shortfall-answer", "order-cancellation-requested")
+    await time.assert_deadline(order, "shortfall-answer", "order-cancellation-requested")
 
     assert await ends(time.orderly, order) == "cancelled"
     assert (await order.stock_ledger())["held"] == {}
@@ -122,7 +122,7 @@ async def test_authorisation_is_captured_once_before_it_expires(shop: Shop, time
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
 
-    await time.lets_pass(order, "capture", "advance-capture-requested")
+    await time.assert_deadline(order, "capture", "advance-capture-requested")
 
     await order.wait_until_settled(status="confirmed", payment={"status": "captured"})
     assert await order.payment_ledger() == {"authorised": 0, "captured": TOTAL, "refunded": 0}
@@ -135,7 +135,7 @@ async def test_order_is_completed_when_its_return_window_closes(shop: Shop, time
     await order.ship()
     await order.deliver()
 
-    await time.lets_pass(order, "return-window", "return-window-closed")
+    await time.assert_deadline(order, "return-window", "return-window-closed")
 
     assert await ends(time.orderly, order) == "completed"
 
@@ -148,7 +148,7 @@ async def test_deadline_survives_continue_as_new(shop: Shop, time: Time) -> None
         await order.execute("add-note", text="…")
 
     assert (await order.document())["deadline"] == before["deadline"]
-    await time.lets_pass(order, "capture", "advance-capture-requested")
+    await time.assert_deadline(order, "capture", "advance-capture-requested")
 
 
 async def test_deadlines_follow_the_policy_of_the_opening(shop: Shop, time: Time) -> None:
@@ -163,8 +163,8 @@ async def test_deadlines_follow_the_policy_of_the_opening(shop: Shop, time: Time
     usual = await shop.place_order(MILK, place=False)
 
     await brief.execute("add-note", text="still the same order")
-    await time.passes(usual, 3 * HOUR)
-    await time.lets_pass(brief, "draft", "order-expired")
+    await time.advance(usual, 3 * HOUR)
+    await time.assert_deadline(brief, "draft", "order-expired")
 
     assert await ends(orderly, brief) == "expired"
     await usual.wait_for(status="draft")
@@ -172,15 +172,15 @@ async def test_deadlines_follow_the_policy_of_the_opening(shop: Shop, time: Time
 
 async def test_deadline_met_in_time_changes_nothing(shop: Shop, time: Time) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
-    asked = await order.wait_until_settled(awaits="payment")
-    await time.passes(order, DAY - HOUR)
+    declined = await order.wait_until_settled(awaits="payment")
+    await time.advance(order, DAY - HOUR)
     await order.execute("retry-payment", method="pm_card")
     await order.wait_until_settled(status="confirmed")
 
-    await time.passes(order, 2 * DAY)
+    await time.advance(order, 2 * DAY)
 
     await order.execute("add-note", text="two days later")  # Later reads include what has happened.
     shown = await order.wait_until_settled(status="confirmed")
-    assert shown["deadline"]["name"] == "capture" != asked["deadline"]["name"]
+    assert shown["deadline"]["name"] == "capture" != declined["deadline"]["name"]
     await order.execute("cancel-order")
     assert await ends(time.orderly, order) == "cancelled"

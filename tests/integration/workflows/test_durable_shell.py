@@ -86,21 +86,21 @@ async def test_commands_are_rejected_when_the_log_is_too_far_behind_and_no_accep
         await asyncio.to_thread(own_postgres.stop)
 
         many = [bagels() for _ in range(200)]
-        taken = 1
-        refusal = None
-        while refusal is None and taken < 10_000:
+        accepted = 1
+        rejection = None
+        while rejection is None and accepted < 10_000:
             try:
-                taken = (await gateway.execute(message(order_id, *many), WAIT_SECONDS)).version
-            except Rejected as refused:
-                refusal = refused.rejection
-        assert refusal is not None
-        assert (refusal.code, refusal.version) == (LOG_BEHIND, taken)
-        assert taken > 2_000
+                accepted = (await gateway.execute(message(order_id, *many), WAIT_SECONDS)).version
+            except Rejected as rejected:
+                rejection = rejected.rejection
+        assert rejection is not None
+        assert (rejection.code, rejection.version) == (LOG_BEHIND, accepted)
+        assert accepted > 2_000
 
         await asyncio.to_thread(own_postgres.ensure_postgres_running)
-        await head_reaches(pool, order_id, taken)
+        await head_reaches(pool, order_id, accepted)
         later = await gateway.execute(message(order_id, AddNote(text="hi")), WAIT_SECONDS)
-        assert later.version == taken + 1
+        assert later.version == accepted + 1
 
 
 async def test_publishing_is_scheduled_by_the_workflow_task_that_accepts_the_command(
@@ -136,8 +136,8 @@ async def test_order_continues_without_a_workflow_cache(
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
         await gateway.execute(opening(order_id), WAIT_SECONDS)
         for number in range(60):
-            answer = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
-            assert answer.version == number + 2
+            result = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+            assert result.version == number + 2
         await gateway.execute(message(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
         await head_reaches(pool, order_id, 63)
         assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 64))
@@ -165,10 +165,10 @@ async def test_changed_rule_stops_an_open_order_and_the_old_rule_continues_it(
         assert await log.head(pool, order_id) == 2
 
         async with run_worker(temporal.client, queue, pool):
-            answer = await gateway.execute(
+            result = await gateway.execute(
                 message(order_id, AddNote(text="hi"), key="a"), WAIT_SECONDS
             )
-        assert (answer.version, answer.total) == (3, 50)
+        assert (result.version, result.total) == (3, 50)
 
 
 async def test_conflicting_event_in_the_log_is_not_overwritten_and_raises_an_alert(
@@ -201,8 +201,8 @@ async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Runnin
     async with asyncio.timeout(WAIT_SECONDS):
         while "send `cancel-order` instead" not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
-    answer = await orderly.gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
-    assert (answer.status, answer.version) == ("draft", 2)
+    result = await orderly.gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+    assert (result.status, result.version) == ("draft", 2)
     await head_reaches(orderly.pool, order_id, 2)
 
 

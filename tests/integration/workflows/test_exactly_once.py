@@ -1,4 +1,4 @@
-"""Every acknowledged command counts once: repeated, across runs, after the end, and reopened."""
+"""Every acknowledged command is applied once: repeated, across runs, and after the end."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ async def test_concurrent_commands_reopen_an_ended_order_once(orderly: Running) 
         order_id, gateway = new_order_id(), orderly.gateway
         await gateway.execute(opening(order_id), WAIT_SECONDS)
         await cancel_and_end(orderly, order_id)
-        answers = await asyncio.gather(
+        results = await asyncio.gather(
             *(
                 gateway.execute(message(order_id, AddNote(text=f"note {i}")), WAIT_SECONDS)
                 for i in range(4)
             )
         )
-        assert sorted(answer.version for answer in answers) == [3, 4, 5, 6]
+        assert sorted(result.version for result in results) == [3, 4, 5, 6]
         await ended(orderly, order_id)
         stream = await log.read_stream(orderly.pool, order_id)
         assert [envelope.version for envelope in stream] == [1, 2, 3, 4, 5, 6]
@@ -138,9 +138,9 @@ async def test_reopening_from_a_stale_snapshot_catches_up_from_the_log(orderly: 
     await ended(orderly, order_id)
 
     await gateway.ended_orders.reopen(order_id, Snapshot(order=stale, reopened=True))
-    answer = await gateway.execute(message(order_id, AddNote(text="late")), WAIT_SECONDS)
+    result = await gateway.execute(message(order_id, AddNote(text="late")), WAIT_SECONDS)
 
-    assert answer.version == 4
+    assert result.version == 4
     await ended(orderly, order_id)
     assert await log.head(orderly.pool, order_id) == 4
 

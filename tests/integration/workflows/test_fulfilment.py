@@ -37,7 +37,9 @@ async def test_order_is_reserved_authorised_shipped_captured_delivered_and_retur
     await order.deliver()
     await order.return_pieces("milk", 3)
     await order.wait_until_settled(return_status="returned", payment={"status": "partly_refunded"})
-    assert (await order.payment_ledger())["refunded"] == MILK_CENTS, "shipping is kept"
+    assert (await order.payment_ledger())["refunded"] == MILK_CENTS, (
+        "the shipping charge is not refunded"
+    )
     assert (await order.stock_ledger())["returned"] == {"MILK": 3}
     await order.assert_ledgers_agree()
 
@@ -70,10 +72,10 @@ async def test_second_card_after_a_decline_reserves_no_stock_again(
     shop: Shop,
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_declined")
-    asked = await order.wait_until_settled(status="awaiting_customer", awaits="payment")
-    assert asked["payment"]["status"] == "declined"
-    assert asked["deadline"]["name"] == "payment-answer"
-    assert {"retry-payment", "cancel-order"} <= set(asked["allowed_commands"])
+    waiting = await order.wait_until_settled(status="awaiting_customer", awaits="payment")
+    assert waiting["payment"]["status"] == "declined"
+    assert waiting["deadline"]["name"] == "payment-answer"
+    assert {"retry-payment", "cancel-order"} <= set(waiting["allowed_commands"])
 
     await order.execute("retry-payment", method="pm_card")
 
@@ -85,10 +87,10 @@ async def test_second_card_after_a_decline_reserves_no_stock_again(
 
 async def test_accepted_shortfall_ships_and_charges_the_available_pieces(shop: Shop) -> None:
     order = await shop.place_order(scarce(2, quantity=3))
-    asked = await order.wait_until_settled(status="awaiting_customer", awaits="shortfall")
-    assert asked["missing"] == [piece("scarce", 1)]
+    waiting = await order.wait_until_settled(status="awaiting_customer", awaits="shortfall")
+    assert waiting["missing"] == [piece("scarce", 1)]
     assert (await order.payment_ledger())["authorised"] == 0, (
-        "nothing is authorised before it is agreed"
+        "nothing is authorised before the customer accepts"
     )
 
     await order.execute("accept-shortfall")
@@ -186,24 +188,24 @@ async def test_amendment_preview_changes_nothing_and_matches_the_amendment(
     before = await order.wait_until_settled(payment={"captured": 700})
     seen = {"If-Match": f'"{before["version"]}"'}
 
-    async def foreseen(unit_price: int, **terms: Any) -> httpx.Response:
+    async def preview(unit_price: int, **terms: Any) -> httpx.Response:
         changes = [{"type": "change-line", "line_id": "milk", "unit_price": unit_price}]
         return await order.send("amend-order/preview", changes=changes, **terms)
 
-    dearer = (await foreseen(433, headers=seen)).json()
-    assert (dearer["total_before"], dearer["total_after"]) == (before["total"], 1259 + SHIPPING)
-    assert (dearer["to_authorise"], dearer["to_refund"]) == (300, 0)
-    cheaper = (await foreseen(34)).json()
-    assert cheaper["total_after"] == 62 + SHIPPING
-    assert (cheaper["to_authorise"], cheaper["to_refund"]) == (0, 700 - 62 - SHIPPING)
-    assert (await foreseen(1)).json()["code"] == "discount-exceeds-price"
+    raised = (await preview(433, headers=seen)).json()
+    assert (raised["total_before"], raised["total_after"]) == (before["total"], 1259 + SHIPPING)
+    assert (raised["to_authorise"], raised["to_refund"]) == (300, 0)
+    lowered = (await preview(34)).json()
+    assert lowered["total_after"] == 62 + SHIPPING
+    assert (lowered["to_authorise"], lowered["to_refund"]) == (0, 700 - 62 - SHIPPING)
+    assert (await preview(1)).json()["code"] == "discount-exceeds-price"
 
     changes = [{"type": "change-line", "line_id": "milk", "unit_price": 34}]
     amended = await order.send("amend-order", headers=seen, changes=changes)
-    assert amended.status_code == 200, "it was only looked at: its version is what it was"
-    assert [event["type"] for event in amended.json()["events"]] == cheaper["event_types"]
-    await order.wait_until_settled(payment={"refunded": cheaper["to_refund"]})
-    stale = await foreseen(433, headers=seen)
+    assert amended.status_code == 200, "a preview must not change the version"
+    assert [event["type"] for event in amended.json()["events"]] == lowered["event_types"]
+    await order.wait_until_settled(payment={"refunded": lowered["to_refund"]})
+    stale = await preview(433, headers=seen)
     assert (stale.status_code, stale.json()["code"]) == (412, "version-conflict")
     await order.assert_ledgers_agree()
 

@@ -1,4 +1,4 @@
-"""A worker that is stopped finishes the calls that it has begun."""
+"""A stopping worker finishes the calls that it has begun."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from privacy.keys import PostgresKeys
 from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
 from tests.support.command_builders import bagels, message, new_order_id
 from tests.support.paths import ROOT
-from tests.support.processes import NOBODY, environment
+from tests.support.processes import UNREACHABLE_DSN, environment
 from tests.support.servers import serving
 from worker import activities_for, unsealing, worker_for
 from workflows.activity_options import STEP_TIMEOUT
@@ -35,7 +35,7 @@ WAIT_SECONDS = 60.0
 
 
 class SlowPayments:
-    """Payments that take their time, and stock and shipping that do not."""
+    """A slow payment service, and fast stock and shipping services."""
 
     def __init__(self) -> None:
         self.begun: Counter[str] = Counter()
@@ -57,13 +57,13 @@ class SlowPayments:
     async def book(self, order_id: str, shipment_id: str) -> dict[str, Any]:
         return {}
 
-    async def has_begun(self, order_id: str) -> None:
+    async def wait_until_begun(self, order_id: str) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
             while order_id not in self.begun:
                 await asyncio.sleep(0.02)
 
 
-def placing() -> tuple[OpenOrder, Any, PlaceOrder]:
+def opening_commands() -> tuple[OpenOrder, Any, PlaceOrder]:
     return OpenOrder(customer_id="900", currency="USD", policy=Policy()), bagels(), PlaceOrder()
 
 
@@ -85,9 +85,9 @@ async def test_sigterm_during_a_slow_payment_lets_it_finish(
             sys.executable, "worker.py", cwd=ROOT, env=variables
         )
         try:
-            order = message(order_id, *placing(), creates_order=True)
+            order = message(order_id, *opening_commands(), creates_order=True)
             await Gateway(temporal.client, pool, queue).execute(order, WAIT_SECONDS)
-            await services.has_begun(order_id)
+            await services.wait_until_begun(order_id)
         finally:
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
@@ -101,14 +101,14 @@ async def test_restarts_during_payments_are_not_attempts_of_a_step(
     queue = f"restarts-{new_order_id()}"
     gateway = Gateway(temporal.client, pool, queue)
     async with serving(services.app) as http, http_client(5) as client:
-        settings = reaching(http, queue)
+        settings = settings_for(http, queue)
         activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
         for order_id in order_ids:
             async with worker_for(temporal.client, settings, activities):
                 await gateway.execute(
-                    message(order_id, *placing(), creates_order=True), WAIT_SECONDS
+                    message(order_id, *opening_commands(), creates_order=True), WAIT_SECONDS
                 )
-                await services.has_begun(order_id)
+                await services.wait_until_begun(order_id)
             assert services.finished[order_id] == 1, "the worker waited for the response"
         async with worker_for(temporal.client, settings, activities):
             for order_id in order_ids:
@@ -119,10 +119,10 @@ async def test_restarts_during_payments_are_not_attempts_of_a_step(
         assert "step-stuck" not in types
 
 
-def reaching(services: httpx.AsyncClient, queue: str) -> Settings:
+def settings_for(services: httpx.AsyncClient, queue: str) -> Settings:
     url = str(services.base_url)
     return Settings(
-        postgres_dsn=NOBODY,
+        postgres_dsn=UNREACHABLE_DSN,
         task_queue=queue,
         payments_url=url,
         stock_url=url,

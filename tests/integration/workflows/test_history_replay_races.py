@@ -1,4 +1,4 @@
-"""Every history replays under the code that wrote it, whatever raced while it was written."""
+"""Every history replays under the code that wrote it, also after races."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import connect_temporal, run_worker, temporal_server
 from workflows.command_handler import Rejected
 
-# So low that an order continues as new every few commands.
+# An order continues as new every few commands.
 HISTORY_EVENTS_MAX = 40
 ACCEPTED = 30  # Commands of each order, beside which rejected ones are sent all the time.
 REJECTING = 3
@@ -32,7 +32,7 @@ SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
-async def restless_temporal() -> AsyncIterator[WorkflowEnvironment]:
+async def temporal_with_short_histories() -> AsyncIterator[WorkflowEnvironment]:
     """A Temporal server of the test's own, which suggests continue-as-new early."""
     with temporal_server(HISTORY_EVENTS_MAX) as address:
         yield await connect_temporal(address)
@@ -40,11 +40,11 @@ async def restless_temporal() -> AsyncIterator[WorkflowEnvironment]:
 
 @pytest.mark.parametrize("orders", [6, pytest.param(60, marks=SOAK)])
 async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
-    restless_temporal: WorkflowEnvironment, pool: asyncpg.Pool, orders: int
+    temporal_with_short_histories: WorkflowEnvironment, pool: asyncpg.Pool, orders: int
 ) -> None:
     seed = secrets.randbits(32)
     print("seed", seed)  # Shown if the test fails.
-    client, queue = restless_temporal.client, f"races-{new_order_id()}"
+    client, queue = temporal_with_short_histories.client, f"races-{new_order_id()}"
     gateway = Gateway(client, pool, queue, 1_000)
     order_ids = [new_order_id() for _ in range(orders)]
     done = asyncio.Event()

@@ -11,7 +11,7 @@ TOTAL = MILK_CENTS + SHIPPING
 AT_ONCE = 8
 
 
-async def test_duplicate_order_on_a_retried_create(shop: Shop) -> None:
+async def test_retried_create_opens_one_order(shop: Shop) -> None:
     key = secrets.token_hex(8)
 
     orders = await asyncio.gather(
@@ -26,7 +26,7 @@ async def test_duplicate_order_on_a_retried_create(shop: Shop) -> None:
     await orders[0].assert_ledgers_agree()
 
 
-async def test_order_confirmed_and_refunded_at_once_because_callback_and_request_raced(
+async def test_order_is_not_confirmed_after_its_cancellation_raced_a_payment(
     shop: Shop,
 ) -> None:
     """Callback, response and cancellation of one payment, in every order."""
@@ -39,13 +39,13 @@ async def test_order_confirmed_and_refunded_at_once_because_callback_and_request
         types = [event["type"] for event in await order.history()]
         assert types.count("payment-authorised") <= 1
         assert "order-confirmed" not in types[types.index("order-cancellation-requested") :]
-        assert "payment-refunded" not in types, "nothing was ever captured"
+        assert "payment-refunded" not in types, "nothing was captured"
         await order.assert_ledgers_agree()
 
     await asyncio.gather(*(live(number * 0.05) for number in range(AT_ONCE)))
 
 
-async def test_oversell_under_concurrent_orders(shop: Shop) -> None:
+async def test_concurrent_orders_do_not_oversell(shop: Shop) -> None:
     """Seven pieces, and eight orders of two each: three get two, one gets the last."""
     last = scarce(7, quantity=2)
 
@@ -78,48 +78,48 @@ async def test_stock_of_a_cancelled_order_is_available_to_the_next(shop: Shop) -
         await order.assert_ledgers_agree()
 
 
-async def test_a_version_check_made_too_early(shop: Shop) -> None:
+async def test_second_amendment_of_the_same_version_is_rejected(shop: Shop) -> None:
     """Two callers amend the same version: the second gets a version conflict."""
     order = await shop.place_order(MILK)
     shown = await order.wait_until_settled(status="confirmed")
-    both_saw = {"If-Match": f'"{shown["version"]}"'}
+    if_match = {"If-Match": f'"{shown["version"]}"'}
     to = [[{"type": "change-line", "line_id": "milk", "quantity": n}] for n in (4, 5)]
 
-    answers = await asyncio.gather(
-        *(order.send("amend-order", headers=both_saw, changes=changes) for changes in to)
+    responses = await asyncio.gather(
+        *(order.send("amend-order", headers=if_match, changes=changes) for changes in to)
     )
 
-    assert sorted(answer.status_code for answer in answers) == [200, 412]
+    assert sorted(response.status_code for response in responses) == [200, 412]
     await order.wait_until_settled(status="confirmed")
     assert len(await order.event_data("order-amended")) == 1
     await order.assert_ledgers_agree()
 
 
-async def test_a_second_partial_refund_swallowed_as_a_duplicate(shop: Shop) -> None:
+async def test_second_equal_refund_is_not_a_duplicate(shop: Shop) -> None:
     """The same amount twice on purpose, and repeated once after a lost response."""
     order = await shop.place_order(MILK)
     await order.ship()
     keys = [{"Idempotency-Key": secrets.token_hex(8)} for _ in range(2)]
 
     for key in (*keys, keys[1]):
-        answer = await order.send("refund-payment", headers=key, amount=100, reason="late")
-        assert answer.status_code == 200, answer.text
+        response = await order.send("refund-payment", headers=key, amount=100, reason="late")
+        assert response.status_code == 200, response.text
 
     await order.wait_until_settled(payment={"refunded": 200})
     assert (await order.payment_ledger())["refunded"] == 200
     await order.assert_ledgers_agree()
 
 
-async def test_order_full_of_notes_cannot_be_shipped(shop: Shop) -> None:
-    """It can: what callers add leaves room for what the carrier reports, and for its end."""
+async def test_order_full_of_notes_can_be_shipped_and_returned(shop: Shop) -> None:
+    """The limit on notes leaves room for the reports of the carrier and the end of the order."""
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
     notes = [{"type": "add-note", "text": "n" * 1000} for _ in range(200)]
     while (
-        answer := await shop.http.post(f"{order.path}/commands", json={"commands": notes})
+        response := await shop.http.post(f"{order.path}/commands", json={"commands": notes})
     ).is_success:
-        order.version = answer.json()["version"]
-    assert (answer.status_code, answer.json()["code"]) == (409, "too-many-notes")
+        order.version = response.json()["version"]
+    assert (response.status_code, response.json()["code"]) == (409, "too-many-notes")
 
     await order.ship()
     await order.deliver()

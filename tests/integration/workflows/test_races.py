@@ -22,11 +22,11 @@ async def test_concurrent_refunds_do_not_exceed_the_limit(shop: Shop) -> None:
     await order.ship()
     most_of_it = TOTAL - 100
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(order.send("refund-payment", amount=most_of_it) for _ in range(2))
     )
 
-    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert sorted(response.status_code for response in responses) == [200, 409]
     await order.wait_until_settled()
     assert (await order.payment_ledger())["refunded"] == most_of_it
     await order.assert_ledgers_agree()
@@ -65,22 +65,22 @@ async def test_cancellation_races_dispatch_and_exactly_one_wins(
     orders = await asyncio.gather(*(shop.place_order(MILK) for _ in range(RACES)))
     await asyncio.gather(*(order.wait_until_settled(status="confirmed") for order in orders))
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(race(order, by_command, n * pause_s, cancels_s) for n, order in enumerate(orders))
     )
 
-    async def end(order: PlacedOrder, answer: int) -> None:
-        if answer in (200, 204):
+    async def end(order: PlacedOrder, response: int) -> None:
+        if response in (200, 204):
             await order.wait_until_settled(status="confirmed", fulfilment_status="shipped")
             payments = await order.payment_ledger()
             assert payments == {"authorised": 0, "captured": TOTAL, "refunded": 0}
         else:
-            assert answer == 409
+            assert response == 409
             await order.wait_until_settled(status="cancelled", fulfilment_status="none")
             assert await order.payment_ledger() == {"authorised": 0, "captured": 0, "refunded": 0}
         await order.assert_ledgers_agree()
 
-    await asyncio.gather(*(end(*race) for race in zip(orders, answers, strict=True)))
+    await asyncio.gather(*(end(*race) for race in zip(orders, responses, strict=True)))
 
 
 async def test_repeated_or_late_callbacks_change_nothing(shop: Shop, orderly: Running) -> None:
@@ -98,11 +98,11 @@ async def test_repeated_or_late_callbacks_change_nothing(shop: Shop, orderly: Ru
         ("shipping", "shipment.dispatched", {"shipment_id": await order.shipment_from("EAST")}),
     ]
 
-    for party, type_, data in events * 2:
-        answer = await send_callback(
-            orderly, party, event(type_, about | data), secrets.token_hex(8)
+    for service, type_, data in events * 2:
+        response = await send_callback(
+            orderly, service, event(type_, about | data), secrets.token_hex(8)
         )
-        assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
+        assert (response.status_code, response.json()) == (200, {"outcome": "accepted"})
 
     await order.execute("add-note", text="nothing came before this")
     assert order.version == before["version"] + 1

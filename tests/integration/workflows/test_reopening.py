@@ -80,11 +80,11 @@ async def test_concurrent_refunds_reopen_an_order_once_and_do_not_exceed_the_lim
     order = await completed(orderly, brief)
     await forget(orderly.client, order.order_id)
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(order.send("refund-payment", amount=TOTAL - 100) for _ in range(2))
     )
 
-    assert sorted(answer.status_code for answer in answers) == [200, 409], answers
+    assert sorted(response.status_code for response in responses) == [200, 409], responses
     assert await ends(orderly, order) == "completed"
     assert (await order.payment_ledger())["refunded"] == TOTAL - 100
     await order.assert_ledgers_agree()
@@ -140,8 +140,8 @@ async def test_callback_to_an_ended_order_is_accepted_and_changes_nothing(
         ("refund.done", {"step_id": "refund-1"}),
     ):
         sent = event(type_, {"order_id": order.order_id, **data})
-        answer = await send_callback(orderly, "payments", sent)
-        assert (answer.status_code, answer.json()) == (200, {"outcome": "accepted"})
+        response = await send_callback(orderly, "payments", sent)
+        assert (response.status_code, response.json()) == (200, {"outcome": "accepted"})
 
     assert await ends(orderly, order) == "completed"
     assert order.version == head

@@ -89,8 +89,8 @@ async def test_order_stays_on_its_worker_version_until_it_continues_as_new(
             async with asyncio.timeout(60):
                 while await build_of(temporal, order_id) == "old":
                     await gateway.execute(message(order_id, OPENING), WAIT_SECONDS)
-            answer = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
-            assert (answer.version, await build_of(temporal, order_id)) == (3, "new")
+            result = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+            assert (result.version, await build_of(temporal, order_id)) == (3, "new")
 
 
 def commands_in(history: WorkflowHistory) -> list[Message]:
@@ -114,7 +114,7 @@ def queued_in(history: WorkflowHistory) -> list[QueuedCommands]:
 
 
 async def make_current(temporal: WorkflowEnvironment, deployment: str, build_id: str) -> None:
-    """As an operator does it; retries, because the server knows a version once a worker polled."""
+    """Sets the current version; retries, because the server knows it once a worker has polled."""
     command = [
         *(str(TEMPORAL), "worker", "deployment", "set-current-version", "--yes"),
         *("--deployment-name", deployment, "--build-id", build_id),
