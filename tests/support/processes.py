@@ -45,7 +45,7 @@ def assert_one_sentence(text: str) -> None:
     assert text.endswith(".\n"), text
 
 
-async def lives(http: httpx.AsyncClient) -> None:
+async def wait_until_alive(http: httpx.AsyncClient) -> None:
     async with asyncio.timeout(60):
         while True:
             with suppress(httpx.TransportError):

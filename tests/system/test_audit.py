@@ -51,17 +51,17 @@ def test_unreachable_service_is_a_failure(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def advisories(known: dict[str, Any]) -> AsyncIterator[tuple[str, set[str]]]:
-    """A service with these advisories by package; yields its URL, and the packages asked for."""
-    app, asked = FastAPI(), set[str]()
+    """A service with these advisories by package; yields its URL, and the queried packages."""
+    app, queried = FastAPI(), set[str]()
 
     @app.post("/")
     async def query(request: Request) -> dict[str, Any]:
         name = (await request.json())["package"]["name"]
-        asked.add(name)
+        queried.add(name)
         return {"vulns": [known[name]]} if name in known else {}
 
     async with serving(app) as http:
-        yield str(http.base_url), asked
+        yield str(http.base_url), queried
 
 
 async def test_every_locked_package_is_looked_up(tmp_path: Path) -> None:
@@ -79,16 +79,16 @@ async def test_every_locked_package_is_looked_up(tmp_path: Path) -> None:
         ],
     }
     for known, code in (({}, 0), ({"fastapi": flaw}, 1)):
-        async with advisories(known) as (url, asked):
+        async with advisories(known) as (url, queried):
             service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
             audit = await asyncio.to_thread(
                 run_python, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
             )
         assert audit.returncode == code, audit.stderr
         lines = (audit.stdout or audit.stderr).splitlines()
-        assert lines[-1] == f"{len(asked)} packages, {code} known vulnerabilities"
-        told = f"fastapi {locked['fastapi']}: PYSEC-2026-1, fixed in 9999.0"
-        assert lines[:-1] == [told] * code
+        assert lines[-1] == f"{len(queried)} packages, {code} known vulnerabilities"
+        finding = f"fastapi {locked['fastapi']}: PYSEC-2026-1, fixed in 9999.0"
+        assert lines[:-1] == [finding] * code
         # Some packages are for other platforms only.
-        assert asked <= locked.keys()
-        assert len(asked) > len(locked) * 0.8
+        assert queried <= locked.keys()
+        assert len(queried) > len(locked) * 0.8

@@ -131,7 +131,7 @@ def test_stop_signal_ends_a_process_with_exit_code_0(signum: signal.Signals) -> 
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert answers(f"http://127.0.0.1:{port}/healthz")
+        assert is_healthy(f"http://127.0.0.1:{port}/healthz")
         api.send_signal(signum)
         assert api.wait(20) == 0
     finally:
@@ -139,7 +139,7 @@ def test_stop_signal_ends_a_process_with_exit_code_0(signum: signal.Signals) -> 
         api.wait()
 
 
-def answers(url: str) -> bool:
+def is_healthy(url: str) -> bool:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""The demo finds every difference of a cent, and a real replay has none."""
+"""The demo finds every difference of one cent, and a real replay has none."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_equal_orders_have_no_differences() -> None:
     assert compare_orders(EXPECTED, AS_EXPECTED) == []
 
 
-def test_an_extra_cent_is_found() -> None:
+def test_extra_cent_is_found() -> None:
     assert differences([replace(LUNCH, total=429)]) == [
         ("lunch", "4.28 USD", "4.29 USD"),
         ("all together", SUMS, "2 orders, 3 lines, 5.79 USD"),
     ]
 
 
-def test_a_cent_moved_from_one_order_to_another_is_found() -> None:
+def test_cent_moved_from_one_order_to_another_is_found() -> None:
     found = {
         "lunch": [replace(LUNCH, total=429)],
         "snack": [replace(EXPECTED["snack"], total=149)],
@@ -75,26 +75,26 @@ def test_a_cent_moved_from_one_order_to_another_is_found() -> None:
     ]
 
 
-def test_a_missing_order_is_found() -> None:
+def test_missing_order_is_found() -> None:
     assert differences([]) == [
         ("lunch", "one order", "0 orders"),
         ("all together", SUMS, "1 order, 1 line, 1.50 USD"),
     ]
 
 
-def test_a_doubled_order_is_found() -> None:
+def test_doubled_order_is_found() -> None:
     assert differences([LUNCH, LUNCH]) == [
         ("lunch", "one order", "2 orders"),
         ("all together", SUMS, "3 orders, 5 lines, 10.06 USD"),
     ]
 
 
-def test_an_unexpected_order_is_found() -> None:
+def test_unexpected_order_is_found() -> None:
     found = compare_orders({"snack": EXPECTED["snack"]}, AS_EXPECTED)
     assert Difference("lunch", "no order", "placed, 2 lines, 4.28 USD") in found
 
 
-def test_a_missing_line_is_found() -> None:
+def test_missing_line_is_found() -> None:
     assert differences([replace(LUNCH, items=(BAGELS,))]) == [
         ("lunch", "2 lines", "1 line"),
         ("all together", SUMS, "2 orders, 2 lines, 5.78 USD"),
@@ -107,11 +107,11 @@ def test_swapped_lines_are_found() -> None:
     ]
 
 
-def test_an_unplaced_order_is_found() -> None:
+def test_unplaced_order_is_found() -> None:
     assert differences([replace(LUNCH, status="draft")]) == [("lunch", "placed", "draft")]
 
 
-def test_an_accepted_invalid_line_is_found() -> None:
+def test_accepted_invalid_line_is_found() -> None:
     assert compare_rejections(Counter(lunch=2, snack=1), Counter(lunch=1, snack=1)) == [
         Difference("lunch", "2 lines rejected", "1 line rejected")
     ]
@@ -164,19 +164,19 @@ def test_another_cent_in_payments_is_found(
 
 
 @pytest.mark.parametrize("kind", ["held", "withdrawn", "returned"])
-def test_a_piece_of_another_sku_is_found(kind: str) -> None:
+def test_piece_of_another_sku_is_found(kind: str) -> None:
     other = STOCK | {kind: {"rice": 1}}
     found = ledger_differences({"ord_1": MONEY}, {"ord_1": other})
     assert Difference("ord_1", f"{kind} 0 × rice", f"{kind} 1 × rice") in found
 
 
-def test_a_ledger_without_an_order_is_found() -> None:
+def test_ledger_without_an_order_is_found() -> None:
     found = ledger_differences({"ord_1": MONEY, "ord_2": MONEY}, {"ord_1": STOCK})
     assert Difference("ord_2", "captured 0.00 USD", "captured 1.50 USD") in found
     assert Difference("all together", "captured 1.50 USD", "captured 3.00 USD") in found
 
 
-def test_an_unexpected_end_of_an_order_is_found() -> None:
+def test_unexpected_end_of_an_order_is_found() -> None:
     outcome = Outcome("delivered", paid=100, authorised=278)
     assert compare_outcomes({"ord_1": outcome}, [ORDER]) == []
     assert compare_outcomes({"ord_1": replace(outcome, paid=101)}, [ORDER]) == [
@@ -195,14 +195,14 @@ def test_an_unexpected_end_of_an_order_is_found() -> None:
     ]
 
 
-def test_the_packaged_baskets_get_every_scenario_and_the_same_ones_again() -> None:
+def test_packaged_baskets_get_every_scenario_and_the_same_ones_again() -> None:
     baskets = read_baskets(PACKAGED_BASKETS)
     plans = scenarios.plan(baskets)
     assert plans == scenarios.plan(baskets)
     assert {plan.scenario for plan in plans.values()} == set(SCENARIOS)
 
 
-def test_the_packaged_baskets_match_their_readme() -> None:
+def test_packaged_baskets_match_their_readme() -> None:
     baskets = read_baskets(PACKAGED_BASKETS)
     all_orders = totals(expected_orders(baskets).values())
     assert all_orders == Totals(orders=1_000, lines=10_449 - 61, money={"USD": 3_072_251})
@@ -221,7 +221,7 @@ def client_of(respond: Callable[[httpx.Request], httpx.Response], retry_s: float
 BUSY = {"code": "temporal-unavailable", "detail": "Not now."}
 
 
-async def test_a_failed_request_is_repeated_under_its_key_after_retry_after() -> None:
+async def test_failed_request_is_repeated_under_its_key_after_retry_after() -> None:
     keys: list[str] = []
 
     def respond(request: httpx.Request) -> httpx.Response:
@@ -246,7 +246,7 @@ async def test_retries_end_when_their_time_is_up() -> None:
     assert api.retries == 1
 
 
-async def test_a_rejection_names_lines_fields_and_reasons() -> None:
+async def test_rejection_names_lines_fields_and_reasons() -> None:
     errors = [
         {"pointer": "#/lines/3/quantity", "code": "too-small", "detail": "too few"},
         {"pointer": "#/lines/5", "code": "not-allowed-now", "detail": "too late"},
@@ -295,7 +295,7 @@ def file_of(folder: Path, baskets: list[dict[str, Any]]) -> Path:
     return file
 
 
-async def test_a_replay_places_valid_lines_and_has_the_rest_rejected(
+async def test_replay_places_valid_lines_and_has_the_rest_rejected(
     orderly: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Of three baskets, the first is sent line by line, the others in one request each. Numbers 954
@@ -348,7 +348,7 @@ async def test_every_scenario_runs_and_a_tampered_ledger_is_found(
     assert len(found) == 4
 
 
-async def test_a_wrong_total_in_the_file_fails_the_replay(
+async def test_wrong_total_in_the_file_fails_the_replay(
     orderly: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     baskets = packaged(0, 1, 2)
@@ -373,7 +373,7 @@ GOOD_LINE = PACKAGED_BASKETS.read_text().splitlines()[0]
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_an_invalid_file_is_rejected_in_one_sentence(
+def test_invalid_file_is_rejected_in_one_sentence(
     content: bytes, complaint: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "baskets.jsonl"

@@ -1,4 +1,4 @@
-"""What README and docs tell people to type works as it stands."""
+"""The commands and names in README and docs are correct."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ API = (ROOT / "docs" / "api.md").read_text()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples use curl")
-async def test_the_commands_of_the_readme_place_an_order_and_show_it(orderly: Running) -> None:
-    place, look = (block for block in shell_blocks(README) if "curl" in block)
+async def test_readme_commands_place_and_show_an_order(orderly: Running) -> None:
+    place, read = (block for block in shell_blocks(README) if "curl" in block)
     placed = await shell(orderly, place)
     assert "201 Created" in placed
     order_id = re.search(r"/v1/orders/(ord_\S+)", placed)
     assert order_id is not None
     await orderly.http.get(f"/v1/orders/{order_id[1]}", params={"min_version": 3})
 
-    listed, history, past = (line for line in look.splitlines() if line.startswith("curl"))
+    listed, history, past = (line for line in read.splitlines() if line.startswith("curl"))
     assert order_id[1] in await shell(orderly, listed)
     assert "order-placed" in await shell(orderly, history.replace("ORDER_ID", order_id[1]))
     assert '"status":"draft"' in await shell(orderly, past.replace("ORDER_ID", order_id[1]))
@@ -51,15 +51,15 @@ async def test_the_commands_of_the_readme_place_an_order_and_show_it(orderly: Ru
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
-async def test_the_commands_for_consumers_of_events_do_what_they_say(orderly: Running) -> None:
+async def test_event_commands_return_what_the_page_says(orderly: Running) -> None:
     basket = {"customer_id": "900", "currency": "USD", "lines": [BAGELS], "place": True}
     placed = (await orderly.http.post("/v1/orders", json=basket)).json()
     await orderly.http.get(f"/v1/orders/{placed['order_id']}", params={"min_version": 3})
 
-    first, on, chosen, live, schemas = shell_blocks(EVENTS)
+    first, next_page, chosen, live, schemas = shell_blocks(EVENTS)
     page = json.loads(await shell(orderly, first))
     assert [item["sequence"] for item in page["items"]][:1] == ["0000000001"]
-    following = json.loads(await shell(orderly, on.replace("NEXT", page["next"])))["items"]
+    following = json.loads(await shell(orderly, next_page.replace("NEXT", page["next"])))["items"]
     assert len(following) > 0
     assert following[0]["id"] not in [item["id"] for item in page["items"]]
     types = {item["type"] for item in json.loads(await shell(orderly, chosen))["items"]}
@@ -72,7 +72,7 @@ async def test_the_commands_for_consumers_of_events_do_what_they_say(orderly: Ru
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
-async def test_the_commands_of_the_api_s_page_get_the_answers_that_it_tells(
+async def test_api_commands_return_what_the_page_says(
     orderly: Running,
 ) -> None:
     commands, *others = map(lines_of, shell_blocks(API))
@@ -81,39 +81,39 @@ async def test_the_commands_of_the_api_s_page_get_the_answers_that_it_tells(
     assert path is not None and "201 Created" in opened
     order = f"http://127.0.0.1:8080{path[1]}"
 
-    async def said(command: str) -> str:
+    async def output_of(command: str) -> str:
         return await shell(orderly, command.replace("ORDER", order))
 
     await orderly.http.get(path[1], params={"min_version": 2})
-    assert "change-item-quantity" in await said(commands[1])
-    assert '"item-quantity-changed"' in await said(commands[2])
-    (several,), (note,), (wait,), (stale,), (kept,), problems, (trace,), reads, *more = others
-    malformed, refused, all_codes, one_code = problems
-    assert '"order-placed"' in await said(several)
-    assert "replayed" not in await said(note)
-    assert "idempotent-replayed: true" in (await said(note)).lower()
-    assert "200 OK" in await said(wait)
-    assert "412" in (told := await said(stale)) and '"current_version"' in told
-    assert "422" in (told := await said(malformed)) and '"#/texxt"' in told
-    assert '"allowed_commands"' in await said(refused)
-    assert "202 Accepted" in (told := await said(kept)) and '"state":"pending"' in told
-    assert '"no-lines"' in await said(all_codes)
-    assert '"remedy"' in await said(one_code)
-    assert "x-request-id: mine-1" in (await said(trace)).lower()
-    assert "projection-lag-ms" in (await said(reads[0])).lower()
-    assert "304 Not Modified" in await said(reads[1])
+    assert "change-item-quantity" in await output_of(commands[1])
+    assert '"item-quantity-changed"' in await output_of(commands[2])
+    (several,), (note,), (wait,), (stale,), (queued,), problems, (trace,), reads, *more = others
+    malformed, rejected, all_codes, one_code = problems
+    assert '"order-placed"' in await output_of(several)
+    assert "replayed" not in await output_of(note)
+    assert "idempotent-replayed: true" in (await output_of(note)).lower()
+    assert "200 OK" in await output_of(wait)
+    assert "412" in (output := await output_of(stale)) and '"current_version"' in output
+    assert "422" in (output := await output_of(malformed)) and '"#/texxt"' in output
+    assert '"allowed_commands"' in await output_of(rejected)
+    assert "202 Accepted" in (output := await output_of(queued)) and '"state":"pending"' in output
+    assert '"no-lines"' in await output_of(all_codes)
+    assert '"remedy"' in await output_of(one_code)
+    assert "x-request-id: mine-1" in (await output_of(trace)).lower()
+    assert "projection-lag-ms" in (await output_of(reads[0])).lower()
+    assert "304 Not Modified" in await output_of(reads[1])
     (version, at, history), (chosen, by_total), (feed, live), _ = more
-    assert '"version":1' in await said(version)
-    assert '"order_id"' in await said(at)
-    assert '"actor":"anonymous"' in await said(history)
-    assert json.loads(await said(chosen))["items"]
-    assert json.loads(await said(by_total))["next"]
-    assert "orderly.order.order-opened.v1" in await said(feed)
-    assert "id: " in await said(live)
+    assert '"version":1' in await output_of(version)
+    assert '"order_id"' in await output_of(at)
+    assert '"actor":"anonymous"' in await output_of(history)
+    assert json.loads(await output_of(chosen))["items"]
+    assert json.loads(await output_of(by_total))["next"]
+    assert "orderly.order.order-opened.v1" in await output_of(feed)
+    assert "id: " in await output_of(live)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
-async def test_the_token_of_the_api_s_page_is_asked_for(orderly: Running) -> None:
+async def test_api_command_with_a_token_requires_it(orderly: Running) -> None:
     (with_token,) = lines_of(shell_blocks(API)[-1])
     async with issuing(ec_key()) as issuer:
         settings = Settings(
@@ -125,7 +125,7 @@ async def test_the_token_of_the_api_s_page_is_asked_for(orderly: Running) -> Non
             assert "401 Unauthorized" in await shell(guarded, with_token)
 
 
-def test_the_docs_name_only_files_that_are_there() -> None:
+def test_docs_name_only_existing_files() -> None:
     for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         text = document.read_text()
         linked = [document.parent / m for m in re.findall(r"\]\(((?!http)[^)#]+)\)", text)]
@@ -134,26 +134,29 @@ def test_the_docs_name_only_files_that_are_there() -> None:
         assert missing == [], document
 
 
-def test_the_readme_names_every_setting_and_every_target() -> None:
+def test_readme_names_every_setting_and_target() -> None:
     assert [name for name in VARIABLES if f"`{name}`" not in README] == []
     targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for_users = [t for t in targets if t not in ("help", "format", "lock")]
     assert [target for target in for_users if f"make {target}" not in README] == []
 
 
-def test_the_life_of_an_order_is_drawn_as_the_rules_have_it() -> None:
+def test_lifecycle_diagram_matches_the_rules() -> None:
     assert lifecycle.PAGE.read_text() == lifecycle.page(), "run `make docs`"
 
 
-def test_every_way_that_a_random_life_takes_is_drawn() -> None:
-    ways = set[tuple[str, str, str]]()
+def test_lifecycle_diagram_has_every_transition_of_random_orders() -> None:
+    transitions = set[tuple[str, str, str]]()
     for number in range(200):
-        life = RandomOrder()
-        life.start(Random(number))
+        order = RandomOrder()
+        order.start(Random(number))
         for move in range(80):
-            life.move(Random(f"{number}, {move}"))
-        life.finish()
-        ways |= {(way[0], way[2], lifecycle.label(way[1])) for way in life.transitions}
+            order.move(Random(f"{number}, {move}"))
+        order.finish()
+        transitions |= {
+            (transition[0], transition[2], lifecycle.label(transition[1]))
+            for transition in order.transitions
+        }
     drawn = {
         (before, after, cause)
         for before, after, causes in re.findall(
@@ -161,7 +164,7 @@ def test_every_way_that_a_random_life_takes_is_drawn() -> None:
         )
         for cause in causes.split(", ")
     }
-    assert ways - drawn == {("new", "draft", "open-order")}
+    assert transitions - drawn == {("new", "draft", "open-order")}
 
 
 def shell_blocks(text: str) -> list[str]:
@@ -173,7 +176,7 @@ def lines_of(block: str) -> list[str]:
     return re.findall(r"^curl .*?(?=^curl |\Z)", block, re.DOTALL | re.MULTILINE)
 
 
-async def test_projection_of_the_page_is_complete(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_projection_of_the_read_side_page_is_complete(pool: asyncpg.Pool, dsn: str) -> None:
     page = (ROOT / "docs" / "read-side.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     customer_orders = ModuleType("customer_orders")
@@ -194,7 +197,7 @@ async def test_projection_of_the_page_is_complete(pool: asyncpg.Pool, dsn: str) 
     assert await parking.parked_orders(pool) == []
 
 
-def test_the_page_names_every_projection_and_every_metric() -> None:
+def test_read_side_page_names_every_projection_and_metric() -> None:
     page = (ROOT / "docs" / "read-side.md").read_text()
     assert [p.name for p in PROJECTIONS if f"| `{p.name}` |" not in page] == []
     code = (ROOT / "api" / "monitoring" / "metrics.py").read_text()

@@ -1,4 +1,4 @@
-"""The worker is killed for real at every step that an order owes; nothing is lost or done twice."""
+"""The worker is killed at every kind of step; nothing is lost and nothing happens twice."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from dev.stack.stack import Stack
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop, piece, scarce
 from workflows.activity_options import PUBLISH_EVENTS
 
-PARTY = {
+SERVICE = {
     **dict.fromkeys(("authorise", "capture", "void", "refund"), "payments"),
     **dict.fromkeys(("reserve", "release", "withdraw", "restock"), "stock"),
     **dict.fromkeys(("book", "stop"), "shipping"),
 }
-# Below the five seconds after which servers hang up, maybe just as a request is written.
+# Below the five seconds after which servers close idle connections, maybe during a request.
 LIMITS = httpx.Limits(keepalive_expiry=2)
-# A worker that was killed is back within seconds.
 ADDRESS = {"name": "Ada Lovelace", "line1": "St James's Sq 12", "postal_code": "SW1Y 4JH"}
 ADDRESS |= {"city": "London", "country": "GB"}
 
 
-class Moment(NamedTuple):
-    """What makes an order owe these steps at once, and how the order ends when they are done."""
+class Case(NamedTuple):
+    """A command that causes these steps at once, and the order after they are done."""
 
     steps: list[str]
     given: Callable[[Shop], Awaitable[PlacedOrder]]
@@ -41,7 +40,7 @@ class Moment(NamedTuple):
     then: dict[str, Any]
 
 
-Life = tuple[Moment, PlacedOrder]
+CaseOrder = tuple[Case, PlacedOrder]
 
 
 async def draft(shop: Shop) -> PlacedOrder:
@@ -60,8 +59,8 @@ async def confirmed(shop: Shop) -> PlacedOrder:
     return order
 
 
-async def held_when_paid(shop: Shop) -> PlacedOrder:
-    """The money is promised, but no shipment is planned yet."""
+async def held_after_authorisation(shop: Shop) -> PlacedOrder:
+    """The payment is authorised, but no shipment is planned yet."""
     order = await shop.place_order(MILK, payment_method="pm_down")
     await order.wait_for(status="placed", needs_attention=1, lines={0: {"reserved": 3}})
     await order.execute("hold-order")
@@ -71,13 +70,13 @@ async def held_when_paid(shop: Shop) -> PlacedOrder:
     return order
 
 
-async def short(shop: Shop) -> PlacedOrder:
+async def short_of_stock(shop: Shop) -> PlacedOrder:
     order = await shop.place_order(scarce(2, quantity=3))
     await order.wait_until_settled(awaits="shortfall")
     return order
 
 
-async def about_to_leave(shop: Shop) -> PlacedOrder:
+async def ready_to_dispatch(shop: Shop) -> PlacedOrder:
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
     await order.execute("create-shipment", shipment_id="mine", lines=[piece("milk", 1)])
@@ -85,7 +84,7 @@ async def about_to_leave(shop: Shop) -> PlacedOrder:
     return order
 
 
-async def coming_back(shop: Shop) -> PlacedOrder:
+async def return_approved(shop: Shop) -> PlacedOrder:
     order = await shop.place_order(MILK)
     await order.ship()
     await order.deliver()
@@ -96,27 +95,27 @@ async def coming_back(shop: Shop) -> PlacedOrder:
 
 CANCEL: tuple[str, dict[str, Any]] = ("cancel-order", {})
 CANCELLED = {"status": "cancelled"}
-MOMENTS = [
-    Moment(["reserve"], draft, ("place-order", {}), {"status": "confirmed"}),
-    Moment(["authorise"], declined, ("retry-payment", {"method": "pm_card"}), {"awaits": None}),
-    Moment(
+CASES = [
+    Case(["reserve"], draft, ("place-order", {}), {"status": "confirmed"}),
+    Case(["authorise"], declined, ("retry-payment", {"method": "pm_card"}), {"awaits": None}),
+    Case(
         ["book", "book"],
         confirmed,
         ("set-shipping-address", {"address": ADDRESS}),
         {"status": "confirmed"},
     ),
-    Moment(["stop", "stop"], confirmed, CANCEL, CANCELLED),
-    Moment(["void"], held_when_paid, CANCEL, CANCELLED),
-    Moment(["release"], short, CANCEL, CANCELLED),
-    Moment(
+    Case(["stop", "stop"], confirmed, CANCEL, CANCELLED),
+    Case(["void"], held_after_authorisation, CANCEL, CANCELLED),
+    Case(["release"], short_of_stock, CANCEL, CANCELLED),
+    Case(
         ["capture", "withdraw"],
-        about_to_leave,
+        ready_to_dispatch,
         ("dispatch-shipment", {"shipment_id": "mine"}),
         {"fulfilment_status": "partly_shipped"},
     ),
-    Moment(
+    Case(
         ["refund", "restock"],
-        coming_back,
+        return_approved,
         (
             "receive-return",
             {"return_id": "back", "lines": [piece("milk", 2)], "condition": "sellable"},
@@ -126,10 +125,10 @@ MOMENTS = [
 ]
 
 
-async def test_the_worker_is_killed_at_every_step_and_everybodys_books_agree(
+async def test_ledgers_agree_when_the_worker_is_killed_at_every_step(
     tmp_path: Path,
 ) -> None:
-    assert {step for moment in MOMENTS for step in moment.steps} == set(PARTY)
+    assert {step for case in CASES for step in case.steps} == set(SERVICE)
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
         run_stack(options) as stack,
@@ -138,61 +137,61 @@ async def test_the_worker_is_killed_at_every_step_and_everybodys_books_agree(
     ):
         shop = Shop(http, simulators)
         client = await Client.connect(stack.temporal_address)
-        moments = MOMENTS * 2
-        orders = await asyncio.gather(*(moment.given(shop) for moment in moments))
-        lives = list(zip(moments, orders, strict=True))
+        cases = CASES * 2
+        orders = await asyncio.gather(*(case.given(shop) for case in cases))
+        case_orders = list(zip(cases, orders, strict=True))
 
-        await killed_when_steps_are_owed(lives[: len(MOMENTS)], stack)
-        keys = await killed_when_all_was_asked_and_nothing_reported(
-            lives[len(MOMENTS) :], stack, client
-        )
+        await kill_while_steps_are_scheduled(case_orders[: len(CASES)], stack)
+        keys = await kill_while_steps_are_requested(case_orders[len(CASES) :], stack, client)
 
-        for moment, order in lives:
-            await order.wait_until_settled(**moment.then)
+        for case, order in case_orders:
+            await order.wait_until_settled(**case.then)
             await order.assert_ledgers_agree()
         assert min(attempts(options.data_dir / "simulators.db", keys)) >= 2
 
 
-async def killed_when_steps_are_owed(lives: list[Life], stack: Stack) -> None:
-    """Two orders at a time: the commit that accepts a command has also scheduled its steps."""
-    for one, other in zip(lives[::2], lives[1::2], strict=True):
-        await asyncio.gather(begin(*one), begin(*other))
+async def kill_while_steps_are_scheduled(case_orders: list[CaseOrder], stack: Stack) -> None:
+    """One kill per two orders: the commit that accepts a command also schedules its steps."""
+    for one, other in zip(case_orders[::2], case_orders[1::2], strict=True):
+        await asyncio.gather(send_command(*one), send_command(*other))
         kill_worker(stack)
 
 
-async def killed_when_all_was_asked_and_nothing_reported(
-    lives: list[Life], stack: Stack, client: Client
+async def kill_while_steps_are_requested(
+    case_orders: list[CaseOrder], stack: Stack, client: Client
 ) -> list[tuple[str, str]]:
-    """Every service is asked while it is frozen: its answers come too late.
+    """Requests steps of frozen services, so that their responses come after the kill.
 
-    Returns all that was asked, by party and key.
+    Returns the requests by service and key.
     """
     with frozen(stack.pids["simulators"]):
-        await asyncio.gather(*(begin(moment, order) for moment, order in lives))
-        await asyncio.gather(*(begun(moment, order, client) for moment, order in lives))
+        await asyncio.gather(*(send_command(case, order) for case, order in case_orders))
+        await asyncio.gather(
+            *(wait_until_requested(case, order, client) for case, order in case_orders)
+        )
         keys = [
-            (PARTY[step["type"]], f"{order.order_id}:{step['step_id']}")
-            for _, order in lives
+            (SERVICE[step["type"]], f"{order.order_id}:{step['step_id']}")
+            for _, order in case_orders
             for step in (await order.document())["pending"]
         ]
         kill_worker(stack)
-    assert len(keys) == sum(len(moment.steps) for moment, _ in lives)
+    assert len(keys) == sum(len(case.steps) for case, _ in case_orders)
     return keys
 
 
-async def begin(moment: Moment, order: PlacedOrder) -> None:
-    command, fields = moment.when
+async def send_command(case: Case, order: PlacedOrder) -> None:
+    command, fields = case.when
     await order.execute(command, **fields)
 
 
-async def begun(moment: Moment, order: PlacedOrder, client: Client) -> None:
-    """Waits until the worker asks for all steps of the moment again: so it has asked once."""
+async def wait_until_requested(case: Case, order: PlacedOrder, client: Client) -> None:
+    """Waits until the worker retries all steps of the case, so each was requested before."""
     handle = client.get_workflow_handle(order.order_id)
-    under_way: list[str] = []
+    started: list[str] = []
     async with asyncio.timeout(30):
-        while len(under_way) < len(moment.steps):
+        while len(started) < len(case.steps):
             described = (await handle.describe()).raw_description
-            under_way = [
+            started = [
                 activity.activity_type.name
                 for activity in described.pending_activities
                 if activity.attempt > 1
@@ -207,7 +206,7 @@ def kill_worker(stack: Stack) -> None:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """A process that takes connections, because the kernel does, and does nothing else."""
+    """Stops a process: the kernel accepts its connections, but it does not respond."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""On the disk of a whole stack no byte of personal data is in the open, however it is written."""
+"""No file of a whole stack contains personal data in plaintext, in any usual encoding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.personal_data import (
 
 @dataclass
 class Planted:
-    """Addresses of which each part is found nowhere else in the world."""
+    """Addresses whose parts are unique random markers."""
 
     markers: list[str] = field(default_factory=list)
 
@@ -48,44 +48,44 @@ class Planted:
         return {**parts, "postal_code": "1234", "city": "Delft", "country": "NL", **changes}
 
 
-def forms_of(text: str) -> set[bytes]:
-    """All that `text` may look like on a disk: as it is, in hex, and inside of base64."""
+def encodings_of(text: str) -> set[bytes]:
+    """The bytes of `text` in plaintext, UTF-16, hex, and inside base64."""
     plain = text.encode()
-    forms = {plain, plain.hex().encode(), text.encode("utf-16-le")}
+    encodings = {plain, plain.hex().encode(), text.encode("utf-16-le")}
     for encoded in (b64encode, urlsafe_b64encode):
         for before in range(3):
-            # What stands before and after it colours the first and the last characters.
+            # The characters at both ends also encode the bytes before and after the text.
             first = (0, 2, 3)[before]
             last = (before + len(plain)) // 3 * 4
-            forms.add(encoded(bytes(before) + plain)[first:last])
-    return forms
+            encodings.add(encoded(bytes(before) + plain)[first:last])
+    return encodings
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
-def test_a_text_is_known_again_inside_of_base64(before: str) -> None:
+def test_text_is_found_inside_base64(before: str) -> None:
     inside = b64encode(f"{before}name-0123456789abcdef and more".encode())
-    assert [form for form in forms_of("name-0123456789abcdef") if form in inside]
+    assert [encoding for encoding in encodings_of("name-0123456789abcdef") if encoding in inside]
 
 
-async def test_no_personal_data_is_in_the_open_before_or_after_erasing(tmp_path: Path) -> None:
+async def test_no_personal_data_is_in_plaintext_before_or_after_erasure(tmp_path: Path) -> None:
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
         run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=20) as http,
     ):
         customer, planted = new_customer(), Planted()
-        path = await sent_in_every_way(http, customer, planted)
+        path = await send_in_every_way(http, customer, planted)
         assert len(planted.markers) > 20
         await http.post(f"{path}/commands/place-order")
         await until(http, path, lambda order: all(s["tracking"] for s in order["shipments"]))
-        nowhere = planted.address(postal_code=NO_CARRIER_GOES_THERE)
-        stuck = await placed_for(http, customer, nowhere)
+        unreachable_address = planted.address(postal_code=NO_CARRIER_GOES_THERE)
+        stuck = await placed_for(http, customer, unreachable_address)
         await until(http, stuck, lambda order: order["needs_attention"])
         await assert_sealed_everywhere(stack, options.data_dir, customer, planted.markers)
 
         assert await erase(http, customer) == 1
         assert (await shown(http, path, 8))["shipping_address"] == ERASED
-        # Nothing is shipped to an erased customer; the order says so.
+        # The order shows that its customer is erased, so nothing can be shipped.
         await http.post(f"{stuck}/commands/retry-step")
         await until(http, stuck, lambda order: "erased" in str(order["needs_attention"]))
         await assert_sealed_everywhere(stack, options.data_dir, customer, planted.markers)
@@ -100,7 +100,7 @@ async def placed_for(http: httpx.AsyncClient, customer: str, address: dict[str, 
 async def until(
     http: httpx.AsyncClient, path: str, condition: Callable[[dict[str, Any]], Any]
 ) -> None:
-    """Returns when an order that is confirmed shows what it should."""
+    """Waits until a confirmed order meets a condition."""
     async with asyncio.timeout(60):
         while True:
             order = (await http.get(path)).json()
@@ -109,8 +109,8 @@ async def until(
             await asyncio.sleep(0.1)
 
 
-async def sent_in_every_way(http: httpx.AsyncClient, customer: str, planted: Planted) -> str:
-    """Sends addresses that are taken, refused and malformed; reads; returns an order's path."""
+async def send_in_every_way(http: httpx.AsyncClient, customer: str, planted: Planted) -> str:
+    """Sends accepted, rejected and malformed addresses, and reads; returns the order's path."""
     first = planted.address()
     body = {**BASKET, "customer_id": customer, "shipping_address": first}
     key = {"Idempotency-Key": secrets.token_hex(8)}
@@ -125,24 +125,26 @@ async def sent_in_every_way(http: httpx.AsyncClient, customer: str, planted: Pla
     ]
     last = planted.address()
     for route, sent in (("commands", {"commands": several}), (SET_SHIPPING, {"address": last})):
-        taken = await http.post(f"{path}/{route}", json=sent)
-        assert taken.status_code == 200, taken.text
+        accepted = await http.post(f"{path}/{route}", json=sent)
+        assert accepted.status_code == 200, accepted.text
 
     malformed = planted.address(country="nowhere")
-    unread = f'{{"shipping_address": {json.dumps(planted.address())}'
-    refused = [
+    broken_json = f'{{"shipping_address": {json.dumps(planted.address())}'
+    responses = [
         await http.post("/v1/orders", json={**body, "shipping_address": planted.address()}),
         await http.post("/v1/orders", json=body, headers=key),
         await http.post("/v1/orders", json={**body, "shipping_address": malformed}),
         await http.post("/v1/orders", json={**body, "shipping_address": [planted.address()]}),
-        await http.post("/v1/orders", content=unread, headers={"Content-Type": "application/json"}),
+        await http.post(
+            "/v1/orders", content=broken_json, headers={"Content-Type": "application/json"}
+        ),
         await http.post("/v1/orders/ord_x/" + SET_SHIPPING, json={"address": planted.address()}),
         await http.post(f"{path}/{SET_SHIPPING}", json={"address": [FORGED, planted.address()]}),
         await http.post(
             f"{path}/{SET_SHIPPING}", json={"address": last}, headers={"If-Match": '"1"'}
         ),
     ]
-    codes = [response.status_code for response in refused]
+    codes = [response.status_code for response in responses]
     assert codes == [201, 422, 422, 422, 422, 404, 422, 412]
 
     assert (await shown(http, path, 8))["shipping_address"] == whole(last)
@@ -155,10 +157,10 @@ async def sent_in_every_way(http: httpx.AsyncClient, customer: str, planted: Pla
 async def assert_sealed_everywhere(
     stack: Stack, data_dir: Path, customer: str, markers: list[str]
 ) -> None:
-    """Looks for the markers in all files, and finds the customer id, which shows that it looks."""
+    """No marker is in any file; the customer id is found, which proves the search."""
     connection = await connect(stack.postgres_dsn)
     try:
-        await connection.execute("CHECKPOINT")  # What is only in memory goes to the files.
+        await connection.execute("CHECKPOINT")  # Writes the buffers to the files.
         tables = await every_table(connection)
         orders = await connection.fetch("SELECT order_id FROM order_view.orders")
     finally:
@@ -171,16 +173,16 @@ async def assert_sealed_everywhere(
     assert {
         f"logs/{name}.log" for name in ("api", "worker", "temporal", "simulators")
     } < places.keys()
-    # The id is no personal data, and is in all kinds of places: what is not seen is not there.
-    told = {place for place, content in places.items() if is_in(content, [customer])}
-    assert {"public.order_events", "order_view.orders", "public.customer_keys"} < told
+    # The customer id is stored in plaintext in all of these.
+    found_in = {place for place, content in places.items() if is_in(content, [customer])}
+    assert {"public.order_events", "order_view.orders", "public.customer_keys"} < found_in
     for part in ("history of ord_", "temporal.db", "postgres/base/", "postgres/pg_wal/"):
-        assert any(place.startswith(part) for place in told), (part, sorted(told))
+        assert any(place.startswith(part) for place in found_in), (part, sorted(found_in))
     assert [place for place, content in places.items() if is_in(content, markers)] == []
 
 
 def is_in(content: bytes, texts: Iterable[str]) -> bool:
-    return any(form in content for text in texts for form in forms_of(text))
+    return any(encoding in content for text in texts for encoding in encodings_of(text))
 
 
 def files_in(folder: Path) -> Iterator[Path]:
@@ -188,7 +190,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 async def every_table(connection: asyncpg.Connection) -> dict[str, bytes]:
-    """All rows of all tables, as a dump would have them."""
+    """All rows of all tables in text format."""
     names = await connection.fetch(
         "SELECT schemaname, tablename FROM pg_tables"
         " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
@@ -202,7 +204,7 @@ async def every_table(connection: asyncpg.Connection) -> dict[str, bytes]:
 
 
 async def every_history(stack: Stack, order_ids: list[str]) -> dict[str, bytes]:
-    """What Temporal shows of each order."""
+    """The Temporal history of each order."""
     client = await Client.connect(stack.temporal_address)
     return {
         f"history of {order_id}": (

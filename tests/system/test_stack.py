@@ -124,7 +124,7 @@ def place_order(api_url: str, key: str) -> str:
     """Places an order, retrying until the API is available; returns its path, once readable."""
     placed = None
 
-    def answered() -> bool:
+    def is_placed() -> bool:
         nonlocal placed
         with suppress(httpx.TransportError):
             placed = httpx.post(
@@ -132,7 +132,7 @@ def place_order(api_url: str, key: str) -> str:
             )
         return placed is not None and placed.status_code < 500
 
-    until(answered)
+    until(is_placed)
     assert placed is not None
     assert placed.status_code == 201, placed.text
     path = str(placed.headers["location"])

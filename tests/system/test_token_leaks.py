@@ -1,4 +1,4 @@
-"""A token goes in and nowhere out: not into a log line, a span or an answer, good or bad."""
+"""No token, valid or invalid, appears in a log line, a span or a response."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from api.auth.permissions import OPERATE, READ, WRITE
 from api.auth.tokens import issue_token
 from tests.support.api_requests import BASKET
 from tests.support.paths import ROOT
-from tests.support.processes import environment, lives
+from tests.support.processes import environment, wait_until_alive
 from tests.support.servers import Running
 from tests.support.token_issuer import RULES, SECRET, bad_tokens, markers
 from tests.support.trace_collector import Collector
 
 
-async def test_a_token_is_in_no_log_no_span_and_no_answer(
+async def test_token_is_in_no_log_span_or_response(
     temporal: WorkflowEnvironment, orderly: Running, collector: Collector, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -42,22 +42,22 @@ async def test_a_token_is_in_no_log_no_span_and_no_answer(
         )
     try:
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-            await lives(http)
-            told = [await sent_everywhere(http, good, 200, 201, 404, 415, 422)]
-            told += [await sent_everywhere(http, token, 401, 403) for token in bad]
+            await wait_until_alive(http)
+            responses = [await sent_everywhere(http, good, 200, 201, 404, 415, 422)]
+            responses += [await sent_everywhere(http, token, 401, 403) for token in bad]
     finally:
         api.terminate()
-        assert await api.wait() == 0  # With its last span sent.
-    places = [str([seen.span for seen in collector.seen]), log.read_text(), *told]
-    assert "POST /v1/orders" in places[0], "or nothing could be found there"
+        assert await api.wait() == 0  # It exports its last spans first.
+    places = [str([seen.span for seen in collector.seen]), log.read_text(), *responses]
+    assert "POST /v1/orders" in places[0], "the search needs spans"
     for marker in (part for token in (good, *bad) for part in markers(token)):
         assert [place for place in places if marker in place] == []
 
 
 async def sent_everywhere(http: httpx.AsyncClient, token: str, *expected: int) -> str:
-    """All that routes of all kinds answer to who comes with a token."""
+    """The responses of routes of all kinds to requests with a token."""
     headers = {"Authorization": f"Bearer {token}"}
-    answers = [
+    responses = [
         await http.post("/v1/orders", json=BASKET, headers=headers),
         await http.post("/v1/orders", content="{", headers=headers),
         await http.post("/v1/orders/ord_x/commands/place-order", headers=headers),
@@ -65,5 +65,5 @@ async def sent_everywhere(http: httpx.AsyncClient, token: str, *expected: int) -
         await http.get("/v1/orders/ord_x", headers=headers),
         await http.delete("/v1/customers/nobody/personal-data", headers=headers),
     ]
-    assert {answer.status_code for answer in answers} <= set(expected), answers
-    return str([(answer.headers, answer.text) for answer in answers])
+    assert {response.status_code for response in responses} <= set(expected), responses
+    return str([(response.headers, response.text) for response in responses])

@@ -141,10 +141,10 @@ async def test_services_receive_the_traceparent(
 
     @services.middleware("http")
     async def listen(
-        request: Request, answer: Callable[[Request], Awaitable[Response]]
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         heard[request.headers["idempotency-key"]] = request.headers["traceparent"]
-        return await answer(request)
+        return await call_next(request)
 
     order_id, queue = new_order_id(), f"traced-{new_order_id()}"
     placing = message(
@@ -189,9 +189,7 @@ def linked_to_trace(seen: list[Seen], name: str) -> list[Seen]:
         ({"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "otlp"}, False),
     ],
 )
-def test_spans_are_exported_only_if_the_environment_says_so(
-    environment: dict[str, str], wanted: bool
-) -> None:
+def test_spans_are_exported_only_if_configured(environment: dict[str, str], wanted: bool) -> None:
     assert telemetry._is_wanted(environment) is wanted
 
 

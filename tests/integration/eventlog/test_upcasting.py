@@ -96,8 +96,8 @@ async def test_newer_event_is_unreadable_and_shown_as_stored(
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         (last,) = (await http.get(f"/v1/orders/{order_id}/history?cursor=1")).json()["items"]
         assert (last["data"], last["schema_version"]) == (THIRD.data, 3)
-        (feed,), _ = await read_on(http, type="note-added")
-        assert (feed["data"], feed["type"]) == (THIRD.data, "orderly.order.note-added.v3")
+        (item,), _ = await read_on(http, type="note-added")
+        assert (item["data"], item["type"]) == (THIRD.data, "orderly.order.note-added.v3")
 
 
 def test_each_older_schema_version_has_exactly_one_upcaster() -> None:

@@ -175,7 +175,7 @@ async def test_processes_share_slices_and_take_over_those_of_a_dead_one(
             assert len(first.owned) == len(second.owned) == len(ALL_SLICES) // 2
             assert sorted(first.owned + second.owned) == list(ALL_SLICES)
         async with asyncio.timeout(30):
-            while len(first.owned) < len(ALL_SLICES):  # Once the server has released them.
+            while len(first.owned) < len(ALL_SLICES):  # Until their locks are free.
                 await first.rebalance()
         assert sorted(first.owned) == list(ALL_SLICES)
 
