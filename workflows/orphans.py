@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from temporalio.client import (
     Client,
+    WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowQueryFailedError,
 )
@@ -66,7 +67,9 @@ async def find_orphan(client: Client, reader: Reader, order_id: str) -> Orphan |
         is_orphan = await _is_open(reader, order_id)
         return Orphan(order_id, "Temporal has no workflow of it", None) if is_orphan else None
     ending = _ENDED_FROM_OUTSIDE.get(run.status) if run.status else None
-    return Orphan(order_id, f"its workflow {ending}", run.run_id) if ending else None
+    if ending is None or not (await log.head(reader, order_id) or await _is_order(client, run)):
+        return None
+    return Orphan(order_id, f"its workflow {ending}", run.run_id)
 
 
 async def last_snapshot(client: Client, orphan: Orphan) -> Snapshot:
@@ -114,6 +117,17 @@ async def without_workflow(client: Client, order_ids: Sequence[str]) -> list[str
     query = f"WorkflowId IN ({ids}) AND ExecutionStatus = 'Running'"
     running = {run.id async for run in client.list_workflows(query, page_size=PAGE_SIZE)}
     return [order_id for order_id in order_ids if order_id not in running]
+
+
+async def _is_order(client: Client, run: WorkflowExecution) -> bool:
+    """Whether a run of which the log has nothing was an order: a rejected opening starts one."""
+    handle = client.get_workflow_handle(run.id, run_id=run.run_id)
+    past = await handle.fetch_history()
+    return bool(
+        await history.events_for_log(past, client.data_converter)
+        or await history.unprocessed_commands(past, client.data_converter)
+        or (await history.first_snapshot(past, client.data_converter)).order.version
+    )
 
 
 async def _is_open(reader: Reader, order_id: str) -> bool:

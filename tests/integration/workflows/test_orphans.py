@@ -18,7 +18,7 @@ from api.problems.errors import OrderOrphaned, OutcomeUnknown
 from cli.resume import NotResumed
 from eventlog import log
 from eventlog.postgres import connect_pool
-from orders.commands import AddNote
+from orders.commands import AddNote, PlaceOrder
 from settings import Settings
 from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
@@ -34,6 +34,8 @@ from tests.support.servers import (
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
 from tests.support.workflow_runs import ends, is_running
 from workflows import orphans
+from workflows.messages import WorkflowInput
+from workflows.order import OrderWorkflow
 
 TOTAL = MILK_CENTS + SHIPPING
 WAIT_SECONDS = 30.0
@@ -255,6 +257,30 @@ async def test_order_that_the_log_has_never_seen_is_resumed(
         await alone.resume(order_id)
 
         await alone.published(order_id, 2)
+
+
+async def test_workflow_of_a_rejected_opening_is_no_order(alone: Alone) -> None:
+    order_id = new_order_id()
+    rejected = opening(order_id, PlaceOrder())  # It has no line.
+    async with alone.working():
+        await alone.client.start_workflow(
+            OrderWorkflow.run, WorkflowInput(), id=order_id, task_queue=alone.queue
+        )
+        await alone.client.get_workflow_handle(order_id).signal(
+            rejected.batch.name, rejected.queued
+        )
+        assert await status(alone, order_id, rejected.command_id) == "no-lines"
+        await terminate(alone.client, order_id)
+
+        assert await orphans.find_orphan(alone.client, alone.pool, order_id) is None
+        assert (await alone.gateway.execute(opening(order_id), WAIT_SECONDS)).version == 1
+
+
+async def status(alone: Alone, order_id: str, command_id: str) -> str | None:
+    """The code with which an asynchronous command was rejected."""
+    handle = alone.client.get_workflow_handle_for(OrderWorkflow.run, order_id)
+    found = await handle.query(OrderWorkflow.command_status, command_id)
+    return found.rejected.rejection.code if found and found.rejected else None
 
 
 async def test_asynchronous_commands_that_no_worker_has_seen_survive_a_termination(
