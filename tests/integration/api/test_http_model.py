@@ -26,7 +26,7 @@ from orders.rules.checks import CommandRejected
 from orders.rules.process import follow_ups
 from orders.upcasting import restore, stored_data
 from privacy.address import Address
-from readside.order_view.view import OrderView
+from readside.order_view.view import OrderView, text_of
 from tests.support.projections import order_as_shown
 from tests.support.random_orders import RandomOrder, random_command, random_line
 from tests.support.servers import Running
@@ -198,6 +198,7 @@ class Pair:
                 view.opened_at or at,
                 at if event.type == "order-placed" else view.placed_at,
                 at,
+                {**view.texts, **(text_of(event, view.order) or {})},
             )
             params = {"version": item["version"]}
             past = await self.http.get(self.path, params=params)
