@@ -49,10 +49,10 @@ PROCESSES = {
     "projector": ("projector",),
 }
 RESPONSES, PROBLEMS, LOGS, DEBUG_LOGS, SPANS, METRICS, WEB_UI = (
-    "answers", "problems", "logs", "debug logs", "spans", "metrics", "the Web UI",
+    "responses", "problems", "logs", "debug logs", "spans", "metrics", "the Web UI",
 )  # fmt: skip
-# Where each kind may be seen. At DEBUG level libraries log what they pass on, as Temporal keeps it:
-# in plain text, except for personal data.
+# The outputs in which each kind may appear. At level DEBUG, libraries log payloads as Temporal
+# stores them: in plain text, except for personal data.
 ALLOWED_IN: Mapping[Kind, set[str]] = {
     Kind.SECRET: set(),
     Kind.PERSONAL: {RESPONSES},
@@ -60,7 +60,7 @@ ALLOWED_IN: Mapping[Kind, set[str]] = {
     Kind.CATALOGUE: {RESPONSES, WEB_UI, DEBUG_LOGS},
     Kind.NAME: {RESPONSES, PROBLEMS, WEB_UI, LOGS, DEBUG_LOGS, SPANS},
 }
-# They depend on chance: on what is logged, and on which spans have been exported.
+# Not certain to have a marker: it depends on what is logged and which spans are exported.
 MAY_LACK = {LOGS, DEBUG_LOGS, SPANS}
 BY_TYPE = {type_of(shape): shape for shape in PUBLIC_COMMAND_TYPES}
 
@@ -175,7 +175,7 @@ async def complete_order(probe: Probe) -> None:
 
 
 async def stuck_order(probe: Probe) -> None:
-    """The carrier rejects it with a reason that may quote the address."""
+    """An order whose shipment the carrier rejects with a reason that may quote the address."""
     address = probe.markers.body(Address) | {"postal_code": NO_CARRIER_GOES_THERE}
     path = await probe.open_order(place=True, shipping_address=address)
     await probe.until(path, lambda order: order["needs_attention"])

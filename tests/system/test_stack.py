@@ -168,9 +168,9 @@ def test_info_file_has_all_addresses_when_the_stack_is_ready(up: Up) -> None:
     assert up.info["task_queue"] == "orders"
     assert up.info["postgres_dsn"].startswith("postgresql://")
     assert ":" in up.info["temporal_address"]
-    for party in ("payments", "stock", "shipping"):
-        contract = httpx.get(f"{up.info['simulators_url']}/{party}/openapi.json")
-        assert contract.json()["info"]["title"].lower() == party
+    for service in ("payments", "stock", "shipping"):
+        contract = httpx.get(f"{up.info['simulators_url']}/{service}/openapi.json")
+        assert contract.json()["info"]["title"].lower() == service
     assert sorted(up.pids) == sorted(PROCESSES)
     assert all(is_alive(pid) for pid in up.pids.values())
 

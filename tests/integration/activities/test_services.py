@@ -178,10 +178,10 @@ async def test_shipment_is_booked_stopped_or_has_departed(
     assert (await ledger(simulators, "shipping", "o"))["s"]["has_address"]
 
     await simulators.post("/shipping/control/shipments/o/s/leave")
-    gone = ShipmentDeparted(shipment_id="s", tracking=booked.tracking, lines=[MILK])
+    departed = ShipmentDeparted(shipment_id="s", tracking=booked.tracking, lines=[MILK])
     stop = request(Stop(step_id="x1", shipment_id="s"))
-    assert await shipping.stop_shipment(stop) == gone
-    assert await shipping.book_shipment(book(revision=2)) == gone
+    assert await shipping.stop_shipment(stop) == departed
+    assert await shipping.book_shipment(book(revision=2)) == departed
 
     other = request(Stop(step_id="x2", shipment_id="unheard-of"))
     assert await shipping.stop_shipment(other) == StepDone(step_id="x2")

@@ -149,7 +149,7 @@ async def test_public_routes_need_no_token(api: Guarded, route: tuple[str, str])
     method, path = route
     path = path.replace("{type}", "orderly.order.item-added.v1").replace("{code}", "no-lines")
     response = await api.http.request(method, path)
-    assert response.status_code in (200, 503)  # No secret for callbacks, no projector to hear.
+    assert response.status_code in (200, 503)  # There is no callback secret and no projector.
     assert "WWW-Authenticate" not in response.headers
 
 

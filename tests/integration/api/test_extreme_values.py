@@ -1,6 +1,6 @@
-"""No date, number or text makes a 500, wherever it is sent: each value at each place of each route.
+"""Extreme dates, numbers and texts get no 500 in any input of any route.
 
-The places follow from the OpenAPI document, so that a new route is tested, too.
+The inputs are taken from the OpenAPI document, so that a new route is tested, too.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ DATES = (
 # The last one is an Arabic digit.
 NUMBERS = ("-1", "1.5", "NaN", "1e400", "1_0", str(2**31), str(2**63), str(10**400), "\u0663")
 TEXTS = ("", "\0", "\u2028", "a\r\nb", "x" * 3_000)
-# In a URL also what no text encodes to: not UTF-8, and half a surrogate pair.
+# In a URL also bytes that are no UTF-8, and half a surrogate pair.
 IN_URLS = [
     *(str(httpx.QueryParams({"v": text})).removeprefix("v=") for text in DATES + NUMBERS + TEXTS),
     *("%FF", "%ED%A0%80", "%", "%2e%2e%2f"),
@@ -162,7 +162,7 @@ async def test_forged_token_makes_no_500(http: httpx.AsyncClient) -> None:
         await assert_no_500(
             http.get(path, params={"consistency_token": token}, headers={"Prefer": "wait=0"})
             for token in tokens
-            if not re.fullmatch(r"ord_x@\d+", token)  # It waits for a version that never comes.
+            if not re.fullmatch(r"ord_x@\d+", token)  # It waits for a version that does not exist.
         )
 
 

@@ -55,7 +55,7 @@ class Victim:
         version = problem(stale, 412, "version-conflict")["current_version"]
         return version, [envelope.version for envelope in stream]
 
-    async def logged(self) -> int:
+    async def event_count(self) -> int:
         """The number of events of all orders."""
         count: int = await self.running.pool.fetchval("SELECT count(*) FROM order_events")
         return count
@@ -190,12 +190,12 @@ async def send_to_all_routes(
     victim: Victim, body: bytes, headers: dict[str, str]
 ) -> list[httpx.Response]:
     """Sends the same body to every route; none of them may cause an event."""
-    before = await victim.logged()
+    before = await victim.event_count()
     responses = [
         await victim.running.http.post(route.format(victim.path), content=body, headers=headers)
         for route in ROUTES
     ]
-    assert await victim.logged() == before
+    assert await victim.event_count() == before
     return responses
 
 
@@ -324,9 +324,9 @@ async def test_invalid_http_is_rejected_and_the_connection_closed(
     victim: Victim, name: str
 ) -> None:
     sent, responses = INVALID_HTTP[name]
-    before = await victim.logged()
-    assert await talk(victim, [sent]) == responses
-    assert await victim.logged() == before
+    before = await victim.event_count()
+    assert await exchange(victim, [sent]) == responses
+    assert await victim.event_count() == before
 
 
 async def test_endless_body_or_headers_are_cut_off_on_every_route(
@@ -345,8 +345,8 @@ async def test_endless_body_or_headers_are_cut_off_on_every_route(
 async def cut_off(victim: Victim, parts: list[bytes]) -> list[tuple[int, str]]:
     """The responses; empty if the connection ends before they arrive."""
     rest = iter(parts)
-    responses = await talk(victim, rest)
-    assert len([*rest]) > len(parts) / 2, "it was read to its end"
+    responses = await exchange(victim, rest)
+    assert len([*rest]) > len(parts) / 2, "the server must stop reading early"
     return responses
 
 
@@ -354,42 +354,44 @@ async def test_slow_body_times_out(victim: Victim, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(json_body, "SECONDS_MAX", 0.2)
     for route in ROUTES:
         sent = request("Content-Length: 1000", route=route.format(victim.path), body=NOTE)
-        assert await talk(victim, [sent], hangs_up=False) == [(408, "body-timeout")]
+        assert await exchange(victim, [sent], half_closes=False) == [(408, "body-timeout")]
     # The time limit is for the whole body, however it is split.
     drops = [request("Content-Length: 1000"), *[b" "] * 100]
-    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "body-timeout")]
+    assert await exchange(victim, drops, pause=0.02, half_closes=False) == [(408, "body-timeout")]
 
 
 async def test_slow_headers_time_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEADER_SECONDS_MAX", 0.2)
     half = request()[:-2]
-    assert await talk(victim, [half], hangs_up=False) == [(408, "headers-timeout")]
+    assert await exchange(victim, [half], half_closes=False) == [(408, "headers-timeout")]
     drops = [half, *[b"X-A: b\r\n"] * 100]
-    assert await talk(victim, drops, pause=0.02, hangs_up=False) == [(408, "headers-timeout")]
-    assert await talk(victim, [], hangs_up=False) == []
+    assert await exchange(victim, drops, pause=0.02, half_closes=False) == [
+        (408, "headers-timeout")
+    ]
+    assert await exchange(victim, [], half_closes=False) == []
 
 
 async def test_connection_is_kept_after_a_rejected_request(victim: Victim) -> None:
     """As long as the client sends valid HTTP."""
     good = request("Content-Length: 2", body=b"{}")
     nowhere = request("Content-Length: 13", route="/nowhere", body=NOTE)
-    assert await talk(victim, [nowhere, good, nowhere, good]) == [
+    assert await exchange(victim, [nowhere, good, nowhere, good]) == [
         *[(404, "not-found"), MALFORMED] * 2
     ]
 
 
-async def talk(
-    victim: Victim, parts: Iterable[bytes], pause: float = 0, hangs_up: bool = True
+async def exchange(
+    victim: Victim, parts: Iterable[bytes], pause: float = 0, half_closes: bool = True
 ) -> list[tuple[int, str]]:
     """Status and code of each response until the server closes the connection.
 
-    `hangs_up`: whether the client closes its side after the last part.
+    `half_closes`: whether the client closes its sending side after the last part.
     """
     url = victim.running.http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     responses = []
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        sending = asyncio.create_task(send(writer, parts, pause, hangs_up))
+        sending = asyncio.create_task(send(writer, parts, pause, half_closes))
         try:
             while head := await head_of(reader):
                 length = int(head["content-length"])
@@ -398,7 +400,7 @@ async def talk(
                 assert "set-cookie" not in head
                 responses.append((document["status"], document["code"]))
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # It was cut off while still sending.
+            pass  # The server closed it while the client was still sending.
         finally:
             sending.cancel()
             await asyncio.wait([sending])
@@ -407,17 +409,17 @@ async def talk(
 
 
 async def send(
-    writer: asyncio.StreamWriter, parts: Iterable[bytes], pause: float, hangs_up: bool
+    writer: asyncio.StreamWriter, parts: Iterable[bytes], pause: float, half_closes: bool
 ) -> None:
     try:
         for part in parts:
             writer.write(part)
             await writer.drain()
             await asyncio.sleep(pause)
-        if hangs_up:
+        if half_closes:
             writer.write_eof()
     except (ConnectionError, RuntimeError):
-        pass  # The server has hung up.
+        pass  # The server has closed the connection.
 
 
 async def head_of(reader: asyncio.StreamReader) -> dict[str, str]:

@@ -250,7 +250,7 @@ def public(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def restored(item: dict[str, Any]) -> OrderEvent:
-    """An event that the order added by itself, from its history: no command has a fingerprint."""
+    """An event from the history that no command caused; it has no fingerprint."""
     has_fingerprint = "fingerprint" in BY_TAG[item["type"]].model_fields
     data = {**item["data"], "fingerprint": ""} if has_fingerprint else item["data"]
     return restore(item["type"], item["schema_version"], data)

@@ -146,7 +146,7 @@ async def test_rejected_read_keeps_its_connection(temporal: WorkflowEnvironment,
             return status, headers, await reader.readexactly(int(headers["content-length"]))
 
         async with asyncio.timeout(30):
-            # Four pipelined requests, one with a body: the responses come in order.
+            # Four pipelined requests, one with a body: the responses arrive in order.
             send("/v1/orders?limit=1", "X-Request-Id: first")
             send("/v1/orders/x", "X-Request-Id: second", "Content-Length: 2", body="{}")
             send("/healthz")

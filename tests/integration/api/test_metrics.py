@@ -32,7 +32,7 @@ async def http(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[httpx.A
         yield http
 
 
-async def scraped(http: httpx.AsyncClient) -> list[Sample]:
+async def scrape(http: httpx.AsyncClient) -> list[Sample]:
     response = await http.get("/metrics")
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/plain; version=")
@@ -41,43 +41,43 @@ async def scraped(http: httpx.AsyncClient) -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
-async def measured(http: httpx.AsyncClient, name: str, **labels: str) -> float:
+async def sample_value(http: httpx.AsyncClient, name: str, **labels: str) -> float:
     """The value of the only sample with this name and at least these labels; 0 if there is none."""
     values = [
         sample.value
-        for sample in await scraped(http)
+        for sample in await scrape(http)
         if sample.name == name and labels.items() <= sample.labels.items()
     ]
     assert len(values) <= 1
     return values[0] if values else 0
 
 
-async def of_projections(http: httpx.AsyncClient, name: str) -> dict[str, float]:
+async def value_by_projection(http: httpx.AsyncClient, name: str) -> dict[str, float]:
     name = f"orderly_projection_{name}"
-    return {s.labels["projection"]: s.value for s in await scraped(http) if s.name == name}
+    return {s.labels["projection"]: s.value for s in await scrape(http) if s.name == name}
 
 
 async def until(http: httpx.AsyncClient, name: str, holds: Callable[[float], bool]) -> None:
     async with asyncio.timeout(60):
-        while not holds(await measured(http, name)):
+        while not holds(await sample_value(http, name)):
             await asyncio.sleep(0.05)
 
 
 async def test_metrics_contain_every_projection(
     http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
-    assert await of_projections(http, "lag_seconds") == dict.fromkeys(NAMES, 0)
+    assert await value_by_projection(http, "lag_seconds") == dict.fromkeys(NAMES, 0)
     await publish(pool, new_order_id(), 1, OPENED, BAGELS)
-    waiting = await of_projections(http, "lag_seconds")
+    waiting = await value_by_projection(http, "lag_seconds")
     assert waiting.keys() == NAMES
     assert all(seconds > 0 for seconds in waiting.values())
-    assert (await of_projections(http, "lag_seconds"))["order_view"] > waiting["order_view"]
+    assert (await value_by_projection(http, "lag_seconds"))["order_view"] > waiting["order_view"]
     await project_all(dsn)
-    projected = await of_projections(http, "lag_seconds")
+    projected = await value_by_projection(http, "lag_seconds")
     assert projected["order_view"] == 0
     assert projected["order_stats"] > 0
     async with run_projector(dsn), asyncio.timeout(60):
-        while any((await of_projections(http, "lag_seconds")).values()):
+        while any((await value_by_projection(http, "lag_seconds")).values()):
             await asyncio.sleep(0.05)
 
 
@@ -86,7 +86,7 @@ async def test_freshness_is_a_histogram(
 ) -> None:
     async def buckets() -> dict[str, float]:
         name = "orderly_projection_freshness_seconds_bucket"
-        found = [sample for sample in await scraped(http) if sample.name == name]
+        found = [sample for sample in await scrape(http) if sample.name == name]
         return {s.labels["le"]: s.value for s in found if s.labels["projection"] == ORDER_VIEW.name}
 
     bounds = [*(f"{ms / 1000}" for ms in FRESHNESS_MS), "+Inf"]
@@ -107,16 +107,16 @@ async def test_freshness_is_a_histogram(
 async def test_metrics_show_parked_orders_and_stopped_projections(
     http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
-    assert await of_projections(http, "parked_orders") == dict.fromkeys(NAMES, 0)
-    assert await of_projections(http, "stopped") == dict.fromkeys(NAMES, 0)
+    assert await value_by_projection(http, "parked_orders") == dict.fromkeys(NAMES, 0)
+    assert await value_by_projection(http, "stopped") == dict.fromkeys(NAMES, 0)
     for _ in range(2):
         await publish(pool, new_order_id(), 2, BAGELS)
     await project_all(dsn)
     await checkpoints.record_stop(dsn, "lead_times", "it cannot go on")
     assert len(await parking.parked_orders(pool)) == 2
     nothing = dict.fromkeys(NAMES, 0)
-    assert await of_projections(http, "parked_orders") == {**nothing, ORDER_VIEW.name: 2}
-    assert await of_projections(http, "stopped") == {**nothing, "lead_times": 1}
+    assert await value_by_projection(http, "parked_orders") == {**nothing, ORDER_VIEW.name: 2}
+    assert await value_by_projection(http, "stopped") == {**nothing, "lead_times": 1}
 
 
 async def test_metrics_show_the_age_of_the_watermark(
@@ -132,7 +132,7 @@ async def test_metrics_show_the_age_of_the_watermark(
         began = await connection.fetchval("SELECT now()")
         while (await pool.fetchval("SELECT clock_timestamp()") - began).total_seconds() < 1:
             await asyncio.sleep(0.05)
-        assert await measured(http, age) < 1, "a reading transaction holds back no projection"
+        assert await sample_value(http, age) < 1, "a reading transaction holds back no projection"
 
 
 async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> None:
@@ -141,10 +141,10 @@ async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> No
     async def counts() -> list[float]:
         order = "/v1/orders/{order_id}"
         return [
-            await measured(http, REQUESTS, route=order, method="GET", status="404"),
-            await measured(http, REQUESTS, route=order, method="other", status="405"),
-            await measured(http, REQUESTS, route="none", method="GET", status="404"),
-            await measured(http, REQUESTS, route="/v1/orders", method="POST", status="422"),
+            await sample_value(http, REQUESTS, route=order, method="GET", status="404"),
+            await sample_value(http, REQUESTS, route=order, method="other", status="405"),
+            await sample_value(http, REQUESTS, route="none", method="GET", status="404"),
+            await sample_value(http, REQUESTS, route="/v1/orders", method="POST", status="422"),
         ]
 
     before = await counts()
@@ -160,7 +160,7 @@ async def test_metrics_respond_without_postgres(temporal: WorkflowEnvironment) -
     async with run_api(temporal.client, Settings(postgres_dsn=UNREACHABLE_DSN)) as http:
         response = await http.get("/v1/stats/orders")
         assert (response.status_code, response.json()["code"]) == (503, "storage-unavailable")
-        assert await measured(http, "orderly_postgres_up") == 0
+        assert await sample_value(http, "orderly_postgres_up") == 0
         failed = {"route": "/v1/stats/orders", "status": "503"}
-        assert await measured(http, REQUESTS, **failed) >= 1
-        assert await of_projections(http, "stopped") == {}
+        assert await sample_value(http, REQUESTS, **failed) >= 1
+        assert await value_by_projection(http, "stopped") == {}

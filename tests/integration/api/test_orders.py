@@ -48,7 +48,7 @@ async def test_basket_is_placed_in_one_request(http: httpx.AsyncClient) -> None:
     assert document["external_reference"] == "31198570044"
 
 
-async def test_every_command_has_a_route_of_its_own(http: httpx.AsyncClient) -> None:
+async def test_every_command_has_its_own_route(http: httpx.AsyncClient) -> None:
     paths = (await http.get("/openapi.json")).json()["paths"]
     assert {f"/v1/orders/{{order_id}}/commands/{type_of(c)}" for c in COMMAND_TYPES[1:]} <= {*paths}
 
@@ -132,7 +132,9 @@ async def test_repeated_request_gets_the_first_response(
         content=reordered,
         headers={**headers, "If-Match": '"1"', "Content-Type": "application/json"},
     )
-    assert (again.status_code, again.text) == (200, first.text), "a replay comes before If-Match"
+    assert (again.status_code, again.text) == (200, first.text), (
+        "a repeated request must not check If-Match"
+    )
     assert again.headers["Idempotent-Replayed"] == "true"
 
 

@@ -193,7 +193,7 @@ async def test_dump_is_restored_on_another_server_as_documented(
 
 
 async def run_program(name: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    """The output of a program that comes with the embedded server."""
+    """The output of a program of the embedded server."""
     programs = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
     process = await asyncio.create_subprocess_exec(
         programs / name, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE

@@ -127,11 +127,11 @@ async def test_command_finds_an_orphan_and_resume_continues_it(own: Running, ord
     resumed = f"Order {order_id} continues: its workflow was terminated.\n"
     assert await orderly("resume", order_id) == (0, resumed, "")
 
-    for refused, sentence in (
+    for not_orphaned, sentence in (
         (order_id, f"Order {order_id} is not orphaned"),
         ("ord_none", "There is no order ord_none."),
     ):
-        code, printed, error = await orderly("resume", refused)
+        code, printed, error = await orderly("resume", not_orphaned)
         assert (code, printed) == (2, "")
         assert sentence in error
         assert_one_sentence(error)

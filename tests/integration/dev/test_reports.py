@@ -109,8 +109,8 @@ async def first(order: PlacedOrder, event_type: str, field: str = "step_id") -> 
     return found[0]["data"][field]
 
 
-async def recorded(order: PlacedOrder, kind: str) -> None:
-    """It is recorded and shown; a person resolves it."""
+async def assert_recorded(order: PlacedOrder, kind: str) -> None:
+    """A discrepancy is recorded, shown and can be resolved."""
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(30):
         while not found:
@@ -142,7 +142,7 @@ async def _(shop: Shop) -> None:
     await order.wait_until_settled(awaits="payment")
     key = await first(order, "payment-declined")
     await report(order, "payments", "authorisation.approved", authorisation_id=key, reference="r")
-    await recorded(order, "approved-after-decline")
+    await assert_recorded(order, "approved-after-decline")
 
 
 @case("authorisation.declined")
@@ -162,7 +162,7 @@ async def _(shop: Shop) -> None:
     order = await placed(shop)
     key = await first(order, "payment-authorised")
     await report(order, "payments", "authorisation.declined", authorisation_id=key, reason="fraud")
-    await recorded(order, "declined-after-approval")
+    await assert_recorded(order, "declined-after-approval")
 
 
 @case("authorisation.expired")
@@ -190,7 +190,7 @@ async def _(shop: Shop) -> None:
     order = await placed(shop)
     ghost = {"authorisation_id": "ghost", "amount": 1}
     await report(order, "payments", "authorisation.reduced", **ghost)
-    await recorded(order, "unknown-authorisation")
+    await assert_recorded(order, "unknown-authorisation")
 
 
 @case("capture.done")
@@ -204,7 +204,7 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "payments", "capture.done", step_id="by-hand", amount=5)
-    await recorded(order, "unknown-capture")
+    await assert_recorded(order, "unknown-capture")
 
 
 @case("capture.done captured-after-decline")
@@ -212,7 +212,7 @@ async def _(shop: Shop) -> None:
     order = await shipped(shop, "pm_capture_declined")
     key = await first(order, "capture-refused")
     await report(order, "payments", "capture.done", step_id=key)
-    await recorded(order, "captured-after-decline")
+    await assert_recorded(order, "captured-after-decline")
 
 
 @case("capture.declined")
@@ -227,7 +227,7 @@ async def _(shop: Shop) -> None:
 @case("capture.declined capture-reversed")
 async def _(shop: Shop) -> None:
     order = await shipped(shop, "pm_capture_reversed")
-    await recorded(order, "capture-reversed")
+    await assert_recorded(order, "capture-reversed")
     (unpaid,) = (await order.wait_until_settled(awaits="payment"))["needs_attention"]
     assert (unpaid["kind"], unpaid["amount"]) == ("unpaid", TOTAL)
     await order.execute("retry-payment", method="pm_card")
@@ -238,7 +238,7 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "payments", "capture.declined", step_id="by-hand", reason="no cover")
-    await recorded(order, "unknown-decline")
+    await assert_recorded(order, "unknown-decline")
 
 
 @case("refund.done")
@@ -257,7 +257,7 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "payments", "refund.done", step_id="by-hand", amount=10**6)
-    await recorded(order, "unknown-refund")
+    await assert_recorded(order, "unknown-refund")
 
 
 @case("refund.failed")
@@ -280,7 +280,7 @@ async def _(shop: Shop) -> None:
     order = await shipped(shop, "pm_refund_fails")
     await order.execute("refund-payment", amount=100)
     await first(order, "refund-reversed")
-    await recorded(order, "refund-failed")  # It was paid by other means.
+    await assert_recorded(order, "refund-failed")  # It was paid by other means.
     await order.wait_until_settled(payment={"refunded": 100, "earned": TOTAL - 100})
 
 
@@ -297,7 +297,7 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "payments", "void.done", step_id="by-hand")
-    await recorded(order, "unknown-void")
+    await assert_recorded(order, "unknown-void")
 
 
 @case("chargeback.opened")
@@ -332,7 +332,7 @@ async def _decided(shop: Shop, state: str, refunded: int) -> None:
 async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "payments", "chargeback.opened", chargeback_id="c", amount=5)
-    await recorded(order, "unknown-chargeback")
+    await assert_recorded(order, "unknown-chargeback")
 
 
 # Stock
@@ -353,7 +353,7 @@ async def _(shop: Shop) -> None:
     order = await placed(shop)
     loss = {"loss_id": "l", "line_id": "milk", "location": "WEST", "quantity": 1}
     await report(order, "stock", "stock.lost", **loss)
-    await recorded(order, "more-lost-than-reserved")
+    await assert_recorded(order, "more-lost-than-reserved")
 
 
 # Shipping
@@ -374,7 +374,7 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order, shipment_id = await cancelled(shop)
     await order.move_shipment(shipment_id, "leave", although_stopped=True)
-    await recorded(order, "left-although-stopped")
+    await assert_recorded(order, "left-although-stopped")
 
 
 @case("shipment.dispatched more-than-planned")
@@ -387,7 +387,7 @@ async def _(shop: Shop) -> None:
     ]
     await order.move_shipment(shipment_id, "leave", lines=lines)
     await order.wait_until_settled(lines={0: {"shipped": 3}})
-    await recorded(order, "more-than-planned")
+    await assert_recorded(order, "more-than-planned")
     await order.assert_ledgers_agree()
 
 
@@ -397,14 +397,14 @@ async def _(shop: Shop) -> None:
     (shipment_id,) = await order.shipment_ids()
     ghost = {"line_id": "ghost", "sku": "GHOST", "quantity": 1}
     await order.move_shipment(shipment_id, "leave", lines=[ghost])
-    await recorded(order, "unknown-lines")
+    await assert_recorded(order, "unknown-lines")
 
 
 @case("shipment.dispatched unknown-shipment")
 async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "shipping", "shipment.dispatched", shipment_id="ghost")
-    await recorded(order, "unknown-shipment")
+    await assert_recorded(order, "unknown-shipment")
 
 
 @case("shipment.delivered")
@@ -424,7 +424,7 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order, shipment_id = await cancelled(shop)
     await report(order, "shipping", "shipment.delivered", shipment_id=shipment_id)
-    await recorded(order, "delivered-although-stopped")
+    await assert_recorded(order, "delivered-although-stopped")
 
 
 @case("shipment.failed")
@@ -442,7 +442,7 @@ async def _(shop: Shop) -> None:
     await order.deliver()
     (shipment_id,) = await order.shipment_ids("delivered")
     await report(order, "shipping", "shipment.failed", shipment_id=shipment_id)
-    await recorded(order, "failed-although-delivered")
+    await assert_recorded(order, "failed-although-delivered")
 
 
 @case("shipment.delivery-revoked")
@@ -462,4 +462,4 @@ async def _(shop: Shop) -> None:
 async def _(shop: Shop) -> None:
     order, shipment_id = await cancelled(shop)
     await report(order, "shipping", "shipment.delivery-revoked", shipment_id=shipment_id)
-    await recorded(order, "delivery-denied")
+    await assert_recorded(order, "delivery-denied")

@@ -203,13 +203,13 @@ async def test_shipment_leaves_or_is_stopped_but_never_both(
 
     await book(simulators, "o/left")
     await simulators.post("/shipping/control/shipments/o/left/leave")
-    for gone in (
+    for response in (
         await post(simulators, "/shipping/shipments/o/left/stop", stop, "k2"),
         await book(simulators, "o/left", revision=2),
     ):
-        assert (gone.status_code, gone.json()["code"]) == (409, "gone")
-        assert gone.json()["lines"] == [MILK | {"quantity": 1}]
-        assert gone.json()["tracking"].startswith("TRACK-")
+        assert (response.status_code, response.json()["code"]) == (409, "gone")
+        assert response.json()["lines"] == [MILK | {"quantity": 1}]
+        assert response.json()["tracking"].startswith("TRACK-")
 
 
 async def test_stop_also_stops_a_later_booking(simulators: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Requests and callbacks race, repeat and come late: one wins, and the ledgers agree."""
+"""Requests and callbacks race, repeat and arrive late: one wins, and the ledgers agree."""
 
 from __future__ import annotations
 
