@@ -1,4 +1,4 @@
-"""What the tests of whole processes share."""
+"""Fixtures of the system tests."""
 
 from __future__ import annotations
 

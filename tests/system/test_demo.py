@@ -195,7 +195,7 @@ def test_unexpected_end_of_an_order_is_found() -> None:
     ]
 
 
-def test_packaged_baskets_get_every_scenario_and_the_same_ones_again() -> None:
+def test_packaged_baskets_get_every_scenario_deterministically() -> None:
     baskets = read_baskets(PACKAGED_BASKETS)
     plans = scenarios.plan(baskets)
     assert plans == scenarios.plan(baskets)
@@ -239,7 +239,7 @@ async def test_failed_request_is_repeated_under_its_key_after_retry_after() -> N
     assert time.monotonic() - began >= 1.0
 
 
-async def test_retries_end_when_their_time_is_up() -> None:
+async def test_retries_end_at_their_deadline() -> None:
     api = client_of(lambda _: httpx.Response(503, json=BUSY), retry_s=0.6)
     with pytest.raises(ApiUnavailable, match="temporal-unavailable · Not now"):
         await api.open_order({}, key="my-key")

@@ -1,4 +1,4 @@
-"""What the tests of the API share."""
+"""Fixtures of the API's tests."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tests.support.servers import Running
 
 @pytest.fixture
 def http(orderly: Running) -> httpx.AsyncClient:
-    """A client of the API that the tests share."""
+    """A client of the shared API."""
     return orderly.http

@@ -227,7 +227,7 @@ async def test_status_route_shadows_no_command_route(http: httpx.AsyncClient) ->
 # Exactly once
 
 
-async def test_key_is_executed_once_in_any_mixture_of_ways(orderly: Running) -> None:
+async def test_key_is_executed_once_synchronously_or_asynchronously(orderly: Running) -> None:
     http = orderly.http
     for first, *later in (("async", "async", "wait"), ("wait", "async", "wait", "async")):
         path = await opened(http)
@@ -260,7 +260,7 @@ async def test_opening_sent_synchronously_and_asynchronously_opens_one_order(
     assert await done(http, href) == synchronous.json()
 
 
-async def test_rejection_is_the_response_to_its_key_in_both_ways(
+async def test_rejection_of_a_key_is_the_same_synchronously_and_asynchronously(
     orderly: Running,
 ) -> None:
     http = orderly.http

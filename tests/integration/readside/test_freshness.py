@@ -55,9 +55,7 @@ def is_nothing(lag_ms: int) -> bool:
     return lag_ms == 0
 
 
-async def test_lag_counts_what_an_older_transaction_holds_back(
-    pool: asyncpg.Pool, dsn: str
-) -> None:
+async def test_lag_counts_events_behind_an_older_transaction(pool: asyncpg.Pool, dsn: str) -> None:
     freshness = Freshness(pool, dsn)
     async with freshness.listening(), run_projector(dsn):
         await until(freshness, is_nothing, ORDER_VIEW.name)
@@ -71,7 +69,7 @@ async def test_lag_counts_what_an_older_transaction_holds_back(
         await until(freshness, is_nothing, ORDER_VIEW.name)
 
 
-async def test_open_transaction_without_events_behind_it_is_no_lag(
+async def test_open_transaction_without_events_behind_it_adds_no_lag(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     freshness = Freshness(pool, dsn)
@@ -83,7 +81,7 @@ async def test_open_transaction_without_events_behind_it_is_no_lag(
             assert lag(freshness) == 0
 
 
-async def test_event_that_is_not_committed_is_no_lag(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_uncommitted_event_adds_no_lag(pool: asyncpg.Pool, dsn: str) -> None:
     freshness = Freshness(pool, dsn)
     async with freshness.listening(), run_projector(dsn):
         await until(freshness, is_nothing, ORDER_VIEW.name)
@@ -96,7 +94,7 @@ async def test_event_that_is_not_committed_is_no_lag(pool: asyncpg.Pool, dsn: st
             assert lag(freshness) == 0
 
 
-async def test_lag_counts_what_is_published_after_the_last_heartbeat(
+async def test_lag_counts_events_published_after_the_last_heartbeat(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     freshness = Freshness(pool, dsn)
@@ -114,7 +112,7 @@ async def test_lag_counts_what_is_published_after_the_last_heartbeat(
             await until(freshness, is_nothing, ORDER_VIEW.name)
 
 
-async def test_silent_projector_is_lag(pool: asyncpg.Pool, dsn: str) -> None:
+async def test_lag_grows_while_the_projector_is_silent(pool: asyncpg.Pool, dsn: str) -> None:
     freshness = Freshness(pool, dsn)
     async with freshness.listening():
         async with run_projector(dsn):
@@ -122,9 +120,7 @@ async def test_silent_projector_is_lag(pool: asyncpg.Pool, dsn: str) -> None:
         await until(freshness, lambda ms: ms > HEARTBEAT_SECONDS_MAX * 1000, ORDER_VIEW.name)
 
 
-async def test_events_that_a_projection_does_not_read_are_no_lag_of_it(
-    pool: asyncpg.Pool, dsn: str
-) -> None:
+async def test_events_of_other_types_add_no_lag(pool: asyncpg.Pool, dsn: str) -> None:
     name, order_id = lead_times.PROJECTION.name, new_order_id()
     assert "note-added" not in (lead_times.PROJECTION.types or ())
     freshness = Freshness(pool, dsn)
@@ -138,7 +134,7 @@ async def test_events_that_a_projection_does_not_read_are_no_lag_of_it(
             assert lag(freshness) >= HELD_SECONDS * 1000
 
 
-async def test_api_says_how_late_its_reads_are(
+async def test_api_reports_the_lag_of_its_reads(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "LAG_SECONDS_MAX", 1)
@@ -166,7 +162,7 @@ async def test_api_says_how_late_its_reads_are(
         assert (await http.get("/readyz")).json()["projections"]["order_view"] == "ok"
 
 
-async def test_api_knows_the_lag_from_its_first_read_on(
+async def test_first_read_reports_the_lag(
     pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
 ) -> None:
     await publish(pool, new_order_id(), 1, OPENED)

@@ -90,7 +90,7 @@ async def test_order_that_keeps_its_sort_value_is_returned_exactly_once(
     assert {order_id: counts[order_id] for order_id in staying} == dict.fromkeys(staying, 1)
 
 
-async def test_ascending_by_update_no_order_is_skipped(pool: asyncpg.Pool) -> None:
+async def test_ascending_by_update_skips_no_order(pool: asyncpg.Pool) -> None:
     dice = random.Random(5)
     ids = await make_orders(pool, dice)
     returned, changed = await page_through(pool, "updated_at", False, dice, change_of_status)
@@ -103,7 +103,7 @@ async def test_ascending_by_update_no_order_is_skipped(pool: asyncpg.Pool) -> No
     ), "changed orders must be repeated at the end"
 
 
-async def test_descending_by_update_an_order_that_changes_is_skipped(pool: asyncpg.Pool) -> None:
+async def test_descending_by_update_skips_changed_orders(pool: asyncpg.Pool) -> None:
     dice = random.Random(6)
     ids = await make_orders(pool, dice)
     returned, changed = await page_through(pool, "updated_at", True, dice, change_of_status)
@@ -112,7 +112,7 @@ async def test_descending_by_update_an_order_that_changes_is_skipped(pool: async
     assert max(Counter(returned).values()) == 1
 
 
-async def test_by_total_an_order_whose_total_changes_is_skipped_or_repeated(
+async def test_by_total_skips_or_repeats_orders_whose_total_changes(
     pool: asyncpg.Pool,
 ) -> None:
     for descending in (False, True):
@@ -134,7 +134,7 @@ async def test_by_total_an_order_whose_total_changes_is_skipped_or_repeated(
         assert first in rest and last not in rest
 
 
-async def test_by_time_of_placing_only_placed_orders_are_listed(pool: asyncpg.Pool) -> None:
+async def test_by_time_of_placing_lists_only_placed_orders(pool: asyncpg.Pool) -> None:
     ids = await make_orders(pool, random.Random(8))
     await change(pool, ids[0], {"placed_at": None})
     for descending in (False, True):

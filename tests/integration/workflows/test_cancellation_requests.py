@@ -19,8 +19,8 @@ from workflows.web_ui import CANCELLATION_IGNORED
 WAIT_SECONDS = 30.0
 
 
-async def is_answered(orderly: Running, order_id: str) -> None:
-    """Waits until the details of the order answer the request."""
+async def wait_until_details_mention_request(orderly: Running, order_id: str) -> None:
+    """Waits until the details of the order say that the request is ignored."""
     async with asyncio.timeout(WAIT_SECONDS):
         while CANCELLATION_IGNORED not in await current_details(orderly.client, order_id):
             await asyncio.sleep(0.05)
@@ -34,7 +34,7 @@ async def test_request_in_the_middle_of_a_step_changes_nothing(
 
     await orderly.client.get_workflow_handle(order.order_id).cancel()
 
-    await is_answered(orderly, order.order_id)
+    await wait_until_details_mention_request(orderly, order.order_id)
     await order.wait_until_settled(status="confirmed")
     await order.ship()
     ledger = {"authorised": 0, "captured": MILK_CENTS + SHIPPING, "refunded": 0}
@@ -42,17 +42,17 @@ async def test_request_in_the_middle_of_a_step_changes_nothing(
     await order.assert_ledgers_agree()
 
 
-async def test_answer_to_a_request_outlives_the_run_and_ends_with_the_order(
+async def test_note_about_a_request_outlives_the_run_and_ends_with_the_order(
     orderly: Running,
 ) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id), WAIT_SECONDS)
     await orderly.client.get_workflow_handle(order_id).cancel()
-    await is_answered(orderly, order_id)
+    await wait_until_details_mention_request(orderly, order_id)
 
     await continue_as_new(orderly, order_id)
 
-    await is_answered(orderly, order_id)
+    await wait_until_details_mention_request(orderly, order_id)
     assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 2
     await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
     await ended(orderly, order_id)
@@ -79,7 +79,7 @@ async def test_requests_while_an_order_continues_as_new_do_not_end_it(orderly: R
 
     assert await is_running(orderly, order_id)
     assert (await orderly.gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 2
-    await is_answered(orderly, order_id)
+    await wait_until_details_mention_request(orderly, order_id)
     await assert_replays(await runs_of(orderly.client, order_id))
 
 
@@ -92,5 +92,5 @@ async def test_request_before_the_first_workflow_task_does_not_end_the_order(
 
     async with run_worker(orderly.client, queue, orderly.pool):
         await published(orderly, order_id, 1)
-        await is_answered(orderly, order_id)
+        await wait_until_details_mention_request(orderly, order_id)
     await assert_replays(await runs_of(orderly.client, order_id))

@@ -136,7 +136,7 @@ async def log_has(pool: asyncpg.Pool, order_id: str, event_type: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_longest_call_fits_into_the_time_to_stop() -> None:
+def test_longest_call_fits_into_the_stop_timeout() -> None:
     assert SERVICE_TIMEOUT_SECONDS_MAX < STEP_TIMEOUT.total_seconds() < STOP_S_MAX
     compose = (ROOT / "docker-compose.yml").read_text()
     (grace,) = re.findall(r"^  stop_grace_period: (\d+)s", compose, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The running check finds orphaned orders, shows them, and raises no false alarm."""
+"""The periodic check finds and reports orphaned orders, without false alarms."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ async def own(
 
 
 async def search(own: Running, holder: str = "test") -> list[str]:
-    """The orphans that are known after one search."""
+    """The known orphans after one search."""
     await orphan_check.search(own.client, own.pool, own.task_queue, holder)
     return await shown.known(own.pool)
 
 
 async def open_order(own: Running) -> str:
-    """An order that the read model has."""
+    """A new order that is in the read model."""
     order_id = new_order_id()
     await own.gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
-    answer = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 2})
-    assert answer.status_code == 200, answer.text
+    response = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 2})
+    assert response.status_code == 200, response.text
     return order_id
 
 
@@ -51,7 +51,7 @@ async def needing_attention(own: Running) -> list[str]:
 
 
 async def attention(own: Running, order_id: str) -> list[dict[str, Any]]:
-    """What needs attention; the version has not changed, so a cache must not answer."""
+    """What needs attention; it changes without the version, so ETags must not hide it."""
     read = await own.http.get(f"/v1/orders/{order_id}", headers={"If-None-Match": '"2"'})
     if read.status_code == 304:
         return []
@@ -89,7 +89,7 @@ async def test_orphan_is_shown_everywhere_until_it_is_resumed(own: Running) -> N
     assert await metric(own, "orderly_orphaned_orders") == 0
 
 
-async def test_orphan_that_a_command_resumed_is_cleared(own: Running) -> None:
+async def test_orphan_resumed_by_a_command_is_cleared(own: Running) -> None:
     order_id = await open_order(own)
     await terminate(own.client, order_id)
     assert await search(own) == [order_id]
@@ -121,7 +121,7 @@ async def test_orphans_are_found_on_every_page(
     assert sorted(await search(own)) == sorted(order_ids)
 
 
-async def test_ended_order_is_no_orphan_though_its_history_is_gone_and_its_view_is_late(
+async def test_ended_order_without_history_and_with_a_late_view_is_no_orphan(
     own: Running,
 ) -> None:
     order_id = await open_order(own)

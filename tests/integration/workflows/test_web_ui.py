@@ -90,7 +90,7 @@ async def test_timeline_shows_each_command_by_its_own_name(orderly: Running) -> 
     assert [e[signaled]["signalName"] for e in events if signaled in e] == ["add-note"]
 
 
-async def test_start_event_shows_what_the_order_was_opened_with(orderly: Running) -> None:
+async def test_start_event_shows_the_opening(orderly: Running) -> None:
     shown = {}
     for asynchronous in (False, True):
         order_id, gateway = new_order_id(), orderly.gateway
@@ -103,7 +103,7 @@ async def test_start_event_shows_what_the_order_was_opened_with(orderly: Running
     assert shown[False] == shown[True] == {"opening": command, "snapshot": None}
 
 
-async def test_signals_and_updates_that_carry_no_commands_change_nothing(orderly: Running) -> None:
+async def test_malformed_signals_and_updates_change_nothing(orderly: Running) -> None:
     order_id, gateway = new_order_id(), orderly.gateway
     handle = orderly.client.get_workflow_handle(order_id)
     await gateway.execute(opening(order_id), WAIT_SECONDS)
