@@ -20,7 +20,7 @@ from readside.engine.migrate import migrate
 from readside.engine.projection import Projection
 from readside.registry import PROJECTIONS
 from settings import VARIABLES, Settings
-from tests.support.api_requests import BAGELS
+from tests.support.api_requests import BAGELS, opened, shown
 from tests.support.command_builders import new_order_id
 from tests.support.paths import ROOT
 from tests.support.projections import BAGELS as BAGELS_ADDED
@@ -75,10 +75,11 @@ async def test_event_commands_return_what_the_page_says(orderly: Running) -> Non
 async def test_api_commands_return_what_the_page_says(
     orderly: Running,
 ) -> None:
+    await shown(orderly.http, await opened(orderly.http), 1)  # A list by page needs two orders.
     commands, *others = map(lines_of, shell_blocks(API))
-    opened = await shell(orderly, commands[0])
-    path = re.search(r"location: (\S+)", opened, re.IGNORECASE)
-    assert path is not None and "201 Created" in opened
+    created = await shell(orderly, commands[0])
+    path = re.search(r"location: (\S+)", created, re.IGNORECASE)
+    assert path is not None and "201 Created" in created
     order = f"http://127.0.0.1:8080{path[1]}"
 
     async def output_of(command: str) -> str:
@@ -92,7 +93,8 @@ async def test_api_commands_return_what_the_page_says(
     assert '"order-placed"' in await output_of(several)
     assert "replayed" not in await output_of(note)
     assert "idempotent-replayed: true" in (await output_of(note)).lower()
-    assert "200 OK" in await output_of(wait)
+    held = await output_of(wait)
+    assert "200 OK" in held
     assert "412" in (output := await output_of(stale)) and '"current_version"' in output
     assert "422" in (output := await output_of(malformed)) and '"#/texxt"' in output
     assert '"allowed_commands"' in await output_of(rejected)
@@ -106,7 +108,9 @@ async def test_api_commands_return_what_the_page_says(
     assert '"version":1' in await output_of(version)
     assert '"order_id"' in await output_of(at)
     assert '"actor":"anonymous"' in await output_of(history)
-    assert json.loads(await output_of(chosen))["items"]
+    token = json.loads(held.splitlines()[-1])["consistency_token"]
+    listed = json.loads(await output_of(chosen.replace("FROM_A_COMMAND", token)))["items"]
+    assert order.rpartition("/")[2] in [item["order_id"] for item in listed]
     assert json.loads(await output_of(by_total))["next"]
     assert "orderly.order.order-opened.v1" in await output_of(feed)
     assert "id: " in await output_of(live)
@@ -126,10 +130,12 @@ async def test_api_command_with_a_token_requires_it(orderly: Running) -> None:
 
 
 def test_docs_name_only_existing_files() -> None:
-    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir())
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         text = document.read_text()
         linked = [document.parent / m for m in re.findall(r"\]\(((?!http)[^)#]+)\)", text)]
-        named = re.findall(r"`((?:tests|api|workflows|orders|eventlog|readside)/\w+\.py)`", text)
+        # A page that adds a file shows its content after its name.
+        named = re.findall(rf"`((?:{folders})/[\w./-]+)`(?!:\n\n```)", text)
         missing = [p for p in [*linked, *(ROOT / n for n in named)] if not p.exists()]
         assert missing == [], document
 
