@@ -77,10 +77,9 @@ def unsealing(keys: CustomerKeys) -> Unseal:
     """A function that decrypts addresses, for as long as the customer's key exists."""
 
     async def unseal(_customer_id: str, token: str) -> dict[str, Any] | None:
-        try:
-            address = (await unseal_all({token}, keys))[token]
-        except BrokenSeal as error:
-            raise step_rejected(str(error)) from None
+        address = (await unseal_all({token}, keys))[token]
+        if isinstance(address, BrokenSeal):
+            raise step_rejected(str(address))
         return address.model_dump(exclude_none=True) if address else None
 
     return unseal

@@ -47,6 +47,8 @@ from settings import Settings
 from workflows.client import connect
 
 CONNECTIONS_MAX = 10
+# A read that takes longer is 503, so that a Postgres that hangs does not hold all slots for long.
+STATEMENT_SECONDS_MAX = 2.0
 DRAIN_SECONDS_MAX = 10
 # uvloop accepts one connection per listening socket and turn of the event loop. Under overload
 # turns are long, and new connections would wait for seconds before they can be rejected.
@@ -67,7 +69,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX)
+        pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX, STATEMENT_SECONDS_MAX)
         async with pool, httpx.AsyncClient() as http:
             services = _services(settings, client, pool, http)
             app.state.services = services

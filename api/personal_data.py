@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, Union
 
+from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from orders import commands as domain
@@ -12,7 +13,7 @@ from orders.commands import COMMAND_TYPES, OrderCommand
 from orders.models import StrictModel
 from privacy.address import Address
 from privacy.keys import CustomerKey, CustomerKeys
-from privacy.sealing import seal, unseal_all
+from privacy.sealing import BrokenSeal, seal, unseal_all
 
 
 class SetShippingAddress(StrictModel):
@@ -29,10 +30,27 @@ class SetBillingAddress(StrictModel):
     address: Address
 
 
+UNREADABLE_ADDRESSES = Counter(
+    "orderly_unreadable_addresses_total",
+    "Addresses that were shown as unreadable, because their key is missing or they were changed."
+    " Alert above 0.",
+    registry=None,  # monitoring/metrics.py registers it.
+)
+
+
 class ErasedAddress(BaseModel):
     """An address of a customer whose personal data was erased."""
 
     erased: Literal[True]
+
+
+class UnreadableAddress(BaseModel):
+    """An address whose key is missing, as after a restore, or that was changed."""
+
+    unreadable: Literal[True]
+
+
+Unavailable = ErasedAddress | UnreadableAddress
 
 
 # Callers send these in place of the commands with encrypted addresses.
@@ -76,9 +94,17 @@ def encrypt_personal_data(command: PlaintextCommand, key: CustomerKey) -> OrderC
 async def decrypt_addresses(
     sealed: Collection[str], keys: CustomerKeys
 ) -> dict[str, dict[str, Any]]:
-    """By sealed address, its JSON: the address itself, or `{"erased": true}`."""
+    """By sealed address, its JSON: the address, `{"erased": true}` or `{"unreadable": true}`."""
     addresses = await unseal_all(sealed, keys) if sealed else {}
-    return {
-        token: address.model_dump() if address else {"erased": True}
-        for token, address in addresses.items()
-    }
+    return {token: _address_json(address) for token, address in addresses.items()}
+
+
+def _address_json(address: Address | BrokenSeal | None) -> dict[str, Any]:
+    match address:
+        case None:
+            return {"erased": True}
+        case BrokenSeal():
+            UNREADABLE_ADDRESSES.inc()
+            return {"unreadable": True}
+        case _:
+            return address.model_dump()

@@ -52,6 +52,24 @@ def erase(customer: Annotated[str, typer.Argument(help="The customer id.")]) -> 
     operate(perform)
 
 
+@app.command("forget-key", rich_help_panel=PANEL)
+def forget_key(
+    key: Annotated[str, typer.Argument(help="The id of the key, from the log.")],
+) -> None:
+    """Mark a lost key as erased: its addresses read as erased instead of unreadable."""
+    from eventlog.postgres import connect_pool
+    from privacy.keys import PostgresKeys
+
+    async def perform(dsn: str) -> None:
+        async with await connect_pool(dsn) as pool:
+            marked = await PostgresKeys(pool).forget(key)
+        if not marked:
+            fail(f"The key {key} is not lost: the database has it, or its erasure.", EXIT_USAGE)
+        print(f"Key {key} is marked as erased.")
+
+    operate(perform)
+
+
 @app.command(rich_help_panel=PANEL)
 def verify(
     sample: Annotated[

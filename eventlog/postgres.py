@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -17,28 +18,61 @@ CONNECT_SECONDS_MAX = 3
 STATEMENT_SECONDS_MAX = 30
 RECONNECT_SECONDS = 0.5
 
+# A listener that hears nothing proves this often that its connection is alive.
+PROBE_SECONDS = 4.0
+PROBE_SECONDS_MAX = 2.0
 
-async def connect_pool(dsn: str, connections_max: int = 10) -> asyncpg.Pool:
+# Either side drops a connection whose other side has vanished without a word, after some ten
+# seconds instead of the usual two hours. The server's half, in its own terms:
+_SERVER_SETTINGS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10s",
+    # A process that is frozen within a transaction holds back the watermark.
+    "idle_in_transaction_session_timeout": "10s",
+}
+# The client's half, where the system has the option.
+_SOCKET_OPTIONS = {
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 10_000,
+}
+
+
+async def connect_pool(
+    dsn: str, connections_max: int = 10, statement_seconds_max: float = STATEMENT_SECONDS_MAX
+) -> asyncpg.Pool:
     """A pool that opens connections on demand: a process starts without Postgres."""
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=connections_max,
-        init=_set_codecs,
+        init=_prepare,
         reset=_skip_reset,
         timeout=CONNECT_SECONDS_MAX,
-        command_timeout=STATEMENT_SECONDS_MAX,
+        command_timeout=statement_seconds_max,
+        server_settings=_SERVER_SETTINGS,
     )
 
 
 async def connect(
-    dsn: str, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+    dsn: str,
+    statement_seconds_max: float | None = STATEMENT_SECONDS_MAX,
+    idle_seconds_max: int = 0,
 ) -> asyncpg.Connection:
-    """A single connection, for notifications and session locks."""
+    """A single connection, for notifications and session locks.
+
+    The server closes it after `idle_seconds_max` without a statement; 0 is never.
+    """
     connection = await asyncpg.connect(
-        dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=statement_seconds_max
+        dsn,
+        timeout=CONNECT_SECONDS_MAX,
+        command_timeout=statement_seconds_max,
+        server_settings={**_SERVER_SETTINGS, "idle_session_timeout": f"{idle_seconds_max}s"},
     )
-    await _set_codecs(connection)
+    await _prepare(connection)
     return connection
 
 
@@ -68,14 +102,23 @@ async def _listen(dsn: str, channel: str, handle: Callable[[str], None]) -> None
         connection.add_termination_listener(lambda _, lost=lost: lost.set())
         try:
             await connection.add_listener(channel, lambda *notification: handle(notification[3]))
-            await lost.wait()
+            while not lost.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), PROBE_SECONDS)
+                await connection.fetchval("SELECT 1", timeout=PROBE_SECONDS_MAX)
         except UNAVAILABLE:
             await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             connection.terminate()
 
 
-async def _set_codecs(connection: Any) -> None:
+async def _prepare(connection: Any) -> None:
+    transport_socket = connection._transport.get_extra_info("socket")  # asyncpg has no other way.
+    if transport_socket.family in (socket.AF_INET, socket.AF_INET6):
+        transport_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _SOCKET_OPTIONS.items():
+            if hasattr(socket, name):
+                transport_socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )
@@ -85,7 +128,8 @@ async def _skip_reset(_: Any) -> None:
     """Saves a round trip at each release: no query here changes the session."""
 
 
-# What asyncpg raises if Postgres is unavailable, starting, stopping or too slow: a retry helps.
+# What asyncpg raises if Postgres is unavailable, read-only, starting, stopping or too slow: a retry
+# helps.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -94,6 +138,8 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,  # The server has closed an idle connection.
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # A demoted primary, or a provider's full disk.
 )
 
 # What asyncpg raises for tables that another release has created.

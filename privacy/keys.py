@@ -69,6 +69,17 @@ class PostgresKeys:
         )
         return {row["key_id"]: CustomerKey(**row) if row["secret"] else None for row in rows}
 
+    async def forget(self, key_id: str) -> bool:
+        """Marks a key that was lost as erased; returns False if it is known."""
+        marked = await self._pool.fetchval(
+            """
+            INSERT INTO customer_keys (key_id, customer_id, secret, erased_at)
+            VALUES ($1, '', NULL, now()) ON CONFLICT (key_id) DO NOTHING RETURNING key_id
+            """,
+            key_id,
+        )
+        return marked is not None
+
     async def erase(self, customer_id: str) -> int:
         # The rows stay without their keys, so that an erased key differs from an unknown one.
         erased = await self._pool.fetch(

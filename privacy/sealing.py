@@ -55,10 +55,23 @@ def unseal(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | None
     return Address.model_construct(**json.loads(plain))
 
 
-async def unseal_all(tokens: Collection[str], keys: CustomerKeys) -> dict[str, Address | None]:
-    """By token, its address, or None if it was erased; one query for all keys."""
-    found = await keys.find({_parts(token)[0] for token in tokens})
-    return {token: unseal(token, found) for token in tokens}
+async def unseal_all(
+    tokens: Collection[str], keys: CustomerKeys
+) -> dict[str, Address | BrokenSeal | None]:
+    """By token, its address, None if it was erased, or why it cannot be read.
+
+    One query for all keys. A token that cannot be read does not affect the others.
+    """
+    key_ids = {match[1] for token in tokens if (match := _TOKEN.fullmatch(token))}
+    found = await keys.find(key_ids) if key_ids else {}
+    return {token: _unsealed(token, found) for token in tokens}
+
+
+def _unsealed(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | BrokenSeal | None:
+    try:
+        return unseal(token, keys)
+    except BrokenSeal as broken:
+        return broken
 
 
 def keyed_hash(text: str, key: CustomerKey) -> str:

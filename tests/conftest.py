@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+import api.app
 from api.gateway import availability
 from eventlog.postgres import connect_pool
 from tests.support.histories import assert_explained, assert_replays, runs_of
@@ -51,8 +52,9 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-# On a machine that is busy with tests, a healthy Temporal may take longer than in production.
+# On a machine that is busy with tests, healthy servers may take longer than in production.
 HEALTH_CHECK_SECONDS = 20.0
+STATEMENT_SECONDS = 30.0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,6 +64,15 @@ def health_check_seconds() -> Iterator[float]:
     availability.HEALTH_CHECK_SECONDS_MAX = HEALTH_CHECK_SECONDS
     yield usual
     availability.HEALTH_CHECK_SECONDS_MAX = usual
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statement_seconds() -> Iterator[float]:
+    """The time that a statement of the API has in production."""
+    usual = api.app.STATEMENT_SECONDS_MAX
+    api.app.STATEMENT_SECONDS_MAX = STATEMENT_SECONDS
+    yield usual
+    api.app.STATEMENT_SECONDS_MAX = usual
 
 
 @pytest.fixture

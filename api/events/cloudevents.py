@@ -34,7 +34,8 @@ class CloudEvent(BaseModel):
     traceparent: str | None = None
     actor: str
     data: dict[str, Any] = Field(
-        description='described by `dataschema`; an erased address is `{"erased": true}`'
+        description='described by `dataschema`; an erased address is `{"erased": true}`,'
+        ' one whose key is missing `{"unreadable": true}`'
     )
 
 

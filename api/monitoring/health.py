@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, NamedTuple
+from collections.abc import Coroutine
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import asyncpg
 from fastapi import APIRouter
@@ -86,10 +87,26 @@ async def get_readiness(services: ServicesDep) -> JSONResponse:
     return JSONResponse(body.model_dump(), 200 if ready else 503)
 
 
+T = TypeVar("T")
+
+
+async def _within_limit(check: Coroutine[Any, Any, T]) -> T:
+    """The result of a check; raises TimeoutError after CHECK_SECONDS_MAX.
+
+    It does not wait for the check to end then: a cancelled query waits for its connection.
+    """
+    task = asyncio.create_task(check)
+    done, _ = await asyncio.wait({task}, timeout=CHECK_SECONDS_MAX)
+    if done:
+        return task.result()
+    task.cancel()
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())
+    raise TimeoutError(f"no answer within {CHECK_SECONDS_MAX} s")
+
+
 async def _temporal(client: Client) -> str:
     try:
-        async with asyncio.timeout(CHECK_SECONDS_MAX):
-            healthy = await client.service_client.check_health()
+        healthy = await _within_limit(client.service_client.check_health())
         return "ok" if healthy else "not serving"
     except Exception as error:  # Any error means not ready, and the body reports it.
         return f"unreachable: {str(error) or type(error).__name__}"
@@ -99,15 +116,20 @@ async def _readside(
     pool: asyncpg.Pool, freshness: Freshness
 ) -> tuple[str, dict[str, _State], int | None]:
     try:
-        async with asyncio.timeout(CHECK_SECONDS_MAX):
-            stopped = await checkpoints.stop_reasons(pool)
-            parked = len({one.order_id for one in await parking.parked_orders(pool)})
+        is_read_only, stopped, parked = await _within_limit(_read(pool))
     except UNAVAILABLE as error:
         return f"unreachable: {str(error) or type(error).__name__}", {}, None
     except asyncpg.UndefinedTableError:
         return "not migrated: run `orderly migrate`", {}, None
-    names = [projection.name for projection in PROJECTIONS]
-    return "ok", {name: _state_of(name, stopped, freshness) for name in names}, parked
+    states = {p.name: _state_of(p.name, stopped, freshness) for p in PROJECTIONS}
+    return "read-only" if is_read_only else "ok", states, parked
+
+
+async def _read(pool: asyncpg.Pool) -> tuple[bool, dict[str, str], int]:
+    """Whether Postgres is read-only, why projections stopped, and how many orders are parked."""
+    is_read_only = await pool.fetchval("SELECT current_setting('transaction_read_only')::bool")
+    stopped = await checkpoints.stop_reasons(pool)
+    return is_read_only, stopped, len({one.order_id for one in await parking.parked_orders(pool)})
 
 
 def _state_of(projection: str, stopped: dict[str, str], freshness: Freshness) -> _State:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import method_of, route_of
 from api.dependencies import PoolDep
+from api.personal_data import UNREADABLE_ADDRESSES
 from api.problems.handlers import MALFORMED
 from api.problems.strict_route import StrictRoute
 from eventlog import log
@@ -41,6 +42,7 @@ _DURATIONS = Histogram(
     registry=_PROCESS_METRICS,
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+_PROCESS_METRICS.register(UNREADABLE_ADDRESSES)
 
 
 class MetricsMiddleware:

@@ -45,7 +45,8 @@ class HistoryEntry(BaseModel):
     type: str
     schema_version: int = Field(description="of `data`, which is upcast to the current version")
     data: dict[str, Any] = Field(
-        description='an address in it is an `Address`, or `{"erased": true}` once erased'
+        description='an address in it is an `Address`, or `{"erased": true}` once erased,'
+        ' or `{"unreadable": true}` if its key is missing'
     )
     occurred_at: datetime
     actor: str

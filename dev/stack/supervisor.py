@@ -49,6 +49,7 @@ class SupervisedProcess:
         self._lock_fd = lock_fd
         self._process: asyncio.subprocess.Process | None = None
         self._restarting: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -87,10 +88,11 @@ class SupervisedProcess:
 
     async def stop(self) -> None:
         """Stops the process, by force if it takes too long, and returns when it has ended."""
-        if self._restarting is not None:
-            self._restarting.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._restarting
+        for task in (self._restarting, self._announcing):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):
@@ -102,12 +104,23 @@ class SupervisedProcess:
                 os.killpg(self.pid, signal.SIGKILL)
             await self._process.wait()
 
+    async def _announce(self, report: Report, restarted: Callable[[], None]) -> None:
+        """Calls `restarted` until it succeeds: a full disk must not leave an outdated pid."""
+        while True:
+            try:
+                return restarted()
+            except OSError as error:
+                report(self.name, f"was restarted, which cannot be recorded: {error}")
+                await asyncio.sleep(RESTART_PAUSE_S_MAX)
+
     async def _restart_loop(self, report: Report, restarted: Callable[[], None]) -> None:
         clock = asyncio.get_running_loop().time
         pause_s, started_at = RESTART_PAUSE_S, clock()
         while True:
             assert self._process is not None
             await self._process.wait()
+            if self._announcing is not None:
+                self._announcing.cancel()
             report(self.name, f"(pid {self.pid}) {self.exit_reason}; restarting")
             if clock() - started_at > STABLE_S:
                 pause_s = RESTART_PAUSE_S
@@ -119,7 +132,7 @@ class SupervisedProcess:
             except OSError as error:
                 report(self.name, f"cannot be started: {error}")
             else:
-                restarted()
+                self._announcing = asyncio.create_task(self._announce(report, restarted))
 
 
 def _signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:

@@ -7,7 +7,7 @@ rollback.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 
 import asyncpg
@@ -15,6 +15,8 @@ import asyncpg
 from eventlog.log import SLICES
 from eventlog.postgres import STATEMENT_SECONDS_MAX, Connection, connect
 from readside.engine.projection import Projection
+
+CLOSE_SECONDS_MAX = 3
 
 
 class Generation(StrEnum):
@@ -38,15 +40,17 @@ async def connected(
     projection: Projection,
     generation: Generation = LIVE,
     statement_seconds_max: float | None = STATEMENT_SECONDS_MAX,
+    idle_seconds_max: int = 0,
 ) -> AsyncIterator[asyncpg.Connection]:
     """A connection whose search path begins with the schema of one generation."""
-    connection = await connect(dsn, statement_seconds_max)
+    connection = await connect(dsn, statement_seconds_max, idle_seconds_max)
     try:
         default = await connection.fetchval("SELECT current_setting('search_path')")
         await set_search_path(connection, f"{generation.schema(projection.name)}, {default}")
         yield connection
     finally:
-        await connection.close()
+        with suppress(TimeoutError):  # The server may have vanished.
+            await connection.close(timeout=CLOSE_SECONDS_MAX)
 
 
 async def create(connection: Connection, projection: Projection, generation: Generation) -> None:

@@ -24,6 +24,8 @@ POLL_SECONDS_IDLE = 1.0
 PAUSE_FACTOR = 2.0
 PAUSE_SECONDS_MAX = 0.04
 REBALANCE_SECONDS = 1.0
+# A projector speaks every second. One that is frozen loses its slices to others after this time.
+IDLE_SECONDS_MAX = 12
 RETRY_SECONDS = 0.5
 RETRY_SECONDS_STOPPED = 5.0
 
@@ -57,7 +59,9 @@ async def run_projection(
     """Keeps a read model up to date until `stopped`; after an error it records it and retries."""
     while not stopped.is_set():
         try:
-            async with generations.connected(dsn, projection) as connection:
+            async with generations.connected(
+                dsn, projection, idle_seconds_max=IDLE_SECONDS_MAX
+            ) as connection:
                 await _poll(connection, projection, woken, stopped)
         except UNAVAILABLE as error:
             logger.warning("Postgres is unavailable, retrying: %r", error)
@@ -118,8 +122,8 @@ async def _heartbeat(connection: Connection, projection: Projection, slices: Seq
 async def _record_stop(dsn: str, projection: Projection, reason: str) -> None:
     try:
         await checkpoints.record_stop(dsn, projection.name, reason)
-    except UNAVAILABLE as error:
-        logger.warning("Postgres is unavailable, so the stop is not recorded: %r", error)
+    except Exception as error:  # What stopped the projection may also prevent this.
+        logger.warning("the stop of %s is not recorded: %r", projection.name, error)
 
 
 async def _first_of(*events: asyncio.Event, seconds: float) -> None:

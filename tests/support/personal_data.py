@@ -25,6 +25,7 @@ NOTHING_SAID: dict[str, Any] = {
     "phone": None,
 }
 ERASED = {"erased": True}
+UNREADABLE = {"unreadable": True}
 FORGED = "sealed.1.k.AAAA"
 SET_SHIPPING = "commands/set-shipping-address"
 

@@ -26,10 +26,12 @@ from tests.support.personal_data import (
     ERASED,
     FORGED,
     SET_SHIPPING,
+    UNREADABLE,
     erase,
     new_customer,
     whole,
 )
+from tests.support.processes import assert_one_sentence, run
 from tests.support.servers import Running, new_database, postgres_server, run_api, run_orderly
 from tests.support.shop import PlacedOrder, Shop
 
@@ -98,7 +100,7 @@ async def test_schemas_show_the_unsealed_address(http: httpx.AsyncClient) -> Non
         assert schemas[command]["properties"]["address"] == address
     read = schemas["Order"]["properties"]["shipping_address"]["anyOf"]
     assert [s.get("$ref", s.get("type")).split("/")[-1] for s in read] == [
-        *("Address", "ErasedAddress", "null")
+        *("Address", "ErasedAddress", "UnreadableAddress", "null")
     ]
 
 
@@ -259,6 +261,38 @@ async def test_request_without_personal_data_needs_no_key(orderly: Running) -> N
             history = await own.http.get(f"{path}/history")
             assert (history.status_code, len(history.json()["items"])) == (200, 4)
             assert "Cache-Control" not in history.headers
+
+
+async def test_lost_key_makes_its_addresses_unreadable_and_nothing_else(orderly: Running) -> None:
+    """As after a restore that is older than the key."""
+    http, customer = orderly.http, new_customer()
+    path, other = await opened(http, customer), await opened(http, new_customer())
+    whole_list = {"customer_id": customer}
+    await shown(http, path, 5)
+    await shown(http, other, 5)
+    key_id = await orderly.pool.fetchval(
+        "DELETE FROM customer_keys WHERE customer_id = $1 RETURNING key_id", customer
+    )
+
+    document = await shown(http, path, 5)
+    assert document["shipping_address"] == document["billing_address"] == UNREADABLE
+    assert (await http.get("/v1/orders", params=whole_list)).json()["items"] == [document]
+    assert set(map(str, await addresses_in_history(http, path))) == {str(UNREADABLE)}
+    assert (await shown(http, other, 5))["shipping_address"] == whole(ADA)
+    feed = await http.get("/v1/events", params={"order_id": path.rpartition("/")[2]})
+    assert str(UNREADABLE) in str(feed.json()["items"])
+    lines = (await http.get("/metrics")).text.splitlines()
+    assert [
+        line
+        for line in lines
+        if line.startswith("orderly_unreadable_addresses_total ") and float(line.split()[1]) > 0
+    ]
+
+    assert run("forget-key", key_id, ORDERLY_POSTGRES_DSN=orderly.dsn).returncode == 0
+    assert (await shown(http, path, 5))["shipping_address"] == ERASED
+    again = run("forget-key", key_id, ORDERLY_POSTGRES_DSN=orderly.dsn)
+    assert again.returncode == 2
+    assert_one_sentence(again.stderr)
 
 
 # Erasure

