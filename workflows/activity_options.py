@@ -22,8 +22,10 @@ LOG_RETRY = RetryPolicy(
 )
 CONFLICT_DELAY = timedelta(minutes=1)  # Before a batch that conflicts with the log is tried again.
 
-# External services: five quick attempts, then the step is stuck, and one such round every five
-# minutes or on `retry-step`.
+# External services: five quick attempts, then the step is stuck. While a service is unavailable,
+# Temporal attempts it on, without new events in the order's history: so it continues within 15
+# seconds of the service's return. What a service rejects is tried again after five minutes, because
+# only a person can change that. `retry-step` starts over at once.
 STEP_TIMEOUT = timedelta(seconds=20)  # Longer than any call's HTTP timeout.
 STEP_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
@@ -31,7 +33,13 @@ STEP_RETRY = RetryPolicy(
     maximum_interval=timedelta(seconds=5),
     maximum_attempts=5,
 )
-STUCK_STEP_DELAY = timedelta(minutes=5)
+REJECTED_STEP_DELAY = timedelta(minutes=5)
+STUCK_SECONDS = (8.0, 12.0)
+
+
+def stuck_retry(seconds: float) -> RetryPolicy:
+    """Attempts without end, `seconds` apart: each order its own, so that not all come at once."""
+    return RetryPolicy(initial_interval=timedelta(seconds=seconds), backoff_coefficient=1)
 
 
 class StepActivity(NamedTuple):

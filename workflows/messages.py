@@ -118,11 +118,16 @@ class Preview(StoredModel):
 
 
 # The codes of rejections by the workflow itself; all others are RejectionCode.
-ShellCode = Literal["version-conflict", "order-too-large", "log-behind", "order-reopening"]
+ShellCode = Literal[
+    "version-conflict", "order-too-large", "log-behind", "log-conflict", "order-reopening"
+]
 VERSION_CONFLICT: ShellCode = "version-conflict"
 ORDER_TOO_LARGE: ShellCode = "order-too-large"
 LOG_BEHIND: ShellCode = "log-behind"
+LOG_CONFLICT: ShellCode = "log-conflict"
 REOPENING: ShellCode = "order-reopening"
+RETRYABLE = (LOG_BEHIND, LOG_CONFLICT)
+"""The same command may succeed later, so these rejections are not final."""
 
 
 class Snapshot(StoredModel):

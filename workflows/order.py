@@ -29,17 +29,20 @@ from workflows.activity_options import (
     LOG_AFTER,
     LOG_RETRY,
     LOG_TIMEOUT,
+    REJECTED_STEP_DELAY,
     STEP_ACTIVITIES,
     STEP_RETRY,
     STEP_TIMEOUT,
-    STUCK_STEP_DELAY,
+    STUCK_SECONDS,
+    stuck_retry,
     summary,
 )
 from workflows.command_handler import Rejected, decide_batch, preview, rejected_by
 from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
 from workflows.messages import (
-    LOG_BEHIND,
+    LOG_CONFLICT,
     REOPENING,
+    RETRYABLE,
     WORKFLOW_TYPE,
     CommandBatch,
     CommandResult,
@@ -206,8 +209,10 @@ class OrderWorkflow:
         if self.reopening:
             raise rejected_by(self.order, REOPENING, "the order is being reopened; try again")
         known = self.rejections.get(command_id)
-        if known is not None and known.rejection.code != LOG_BEHIND:
+        if known is not None and known.rejection.code not in RETRYABLE:
             raise Rejected(known.rejection)
+        if self.publisher.alert is not None:
+            raise rejected_by(self.order, LOG_CONFLICT, self.publisher.alert)
         events, order = decide_batch(batch, self.order, command_id, workflow.now())
         self._check_capacity(batch, events, order)
         return events, order
@@ -269,7 +274,7 @@ class OrderWorkflow:
             }
 
     async def _run_step(self, step: AnyStep) -> None:
-        """Calls the service until there is a result; a stuck step waits between rounds."""
+        """Calls the service until there is a result, or until the step is settled otherwise."""
         activity, trace = STEP_ACTIVITIES[type(step)], self.traces.get(step.step_id) or None
         request = StepRequest(
             order_id=workflow.info().workflow_id,
@@ -278,30 +283,53 @@ class OrderWorkflow:
             step=step,
             traceparent=trace,
         )
+        retry = STEP_RETRY
         while step.step_id in self.order.steps:
+            call = workflow.start_activity(
+                activity.name,
+                request,
+                result_type=_RESULT,
+                start_to_close_timeout=STEP_TIMEOUT,
+                retry_policy=retry,
+                summary=summary(step, self.order.currency),
+            )
+            if retry is not STEP_RETRY and not await self._ends_while_stuck(call, step.step_id):
+                retry = STEP_RETRY
+                continue
+            is_rejected = True
             try:
-                result: StepResult = await workflow.execute_activity(
-                    activity.name,
-                    request,
-                    result_type=_RESULT,
-                    start_to_close_timeout=STEP_TIMEOUT,
-                    retry_policy=STEP_RETRY,
-                    summary=summary(step, self.order.currency),
-                )
+                result: StepResult = await call
                 self._apply_result(result, activity.service, trace)
                 reason = f"{activity.service} said {result.type}, which does not settle the step"
             except ActivityError as error:
                 reason = getattr(error.cause, "message", str(error))
+                is_rejected = getattr(error.cause, "non_retryable", False)
+            retry = STEP_RETRY
             if step.step_id in self.order.steps:
                 failed = StepFailed(step_id=step.step_id, reason=reason)
                 self._apply_result(failed, activity.service, trace)
-                await self._wait_while_stuck(step.step_id)
+                if is_rejected:
+                    await self._wait_while_stuck(step.step_id)
+                else:
+                    retry = stuck_retry(workflow.random().uniform(*STUCK_SECONDS))
+
+    async def _ends_while_stuck(
+        self, call: workflow.ActivityHandle[StepResult], step_id: str
+    ) -> bool:
+        """Whether a call ends before a person retries or settles the step; else cancels it."""
+        await workflow.wait_condition(lambda: call.done() or step_id not in self.order.stuck_steps)
+        if not call.done():
+            call.cancel()
+            with suppress(ActivityError):
+                await call
+            return False
+        return True
 
     async def _wait_while_stuck(self, step_id: str) -> None:
         with suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: step_id not in self.order.stuck_steps,
-                timeout=STUCK_STEP_DELAY,
+                timeout=REJECTED_STEP_DELAY,
                 timeout_summary=f"before {step_id} is tried again, or on retry-step",
             )
 

@@ -397,6 +397,16 @@ REJECTIONS = (
         retry_after=1,
     ),
     ProblemType(
+        "log-conflict",
+        503,
+        "Log conflict",
+        "The log has other events of this order, so what it decides cannot be published. An"
+        " operator has to settle that first; docs/operations.md says how.",
+        _SAME_KEY,
+        (RouteKind.COMMAND, RouteKind.CALLBACK),
+        retry_after=60,
+    ),
+    ProblemType(
         "order-reopening",
         503,
         "Order reopening",

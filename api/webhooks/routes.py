@@ -22,7 +22,7 @@ from api.problems.problem import Problem, rejected
 from api.problems.strict_route import StrictRoute
 from api.webhooks.payloads import EVENTS, CallbackData, CallbackEvent
 from workflows.command_handler import Rejected
-from workflows.messages import LOG_BEHIND, CommandBatch
+from workflows.messages import RETRYABLE, CommandBatch
 
 log = logging.getLogger("orderly.api")
 
@@ -160,6 +160,6 @@ def _raise_if_retryable(error: Rejected, happened_at: datetime) -> None:
     be accepted later. An old one never is, and repeating it would delay the events behind it.
     """
     is_recent = datetime.now(happened_at.tzinfo) - happened_at < RETRY_PERIOD
-    if is_recent or error.rejection.code == LOG_BEHIND:
+    if is_recent or error.rejection.code in RETRYABLE:
         rejection = error.rejection
         raise rejected(rejection, "#/data", rejection.allowed_commands) from error

@@ -33,7 +33,7 @@ from tests.support.servers import (
     run_worker,
 )
 from workflows.command_handler import Rejected
-from workflows.messages import LOG_BEHIND, WorkflowInput
+from workflows.messages import LOG_BEHIND, LOG_CONFLICT, WorkflowInput
 from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkflow
 
 WAIT_SECONDS = 30.0
@@ -188,7 +188,9 @@ async def test_conflicting_event_in_the_log_is_not_overwritten_and_raises_an_ale
             await asyncio.sleep(0.05)
     stream = await log.read_stream(orderly.pool, order_id)
     assert [e.type for e in stream] == ["order-opened", "note-added"]
-    assert (await gateway.execute(message(order_id, PlaceOrder()), WAIT_SECONDS)).status == "placed"
+    with pytest.raises(Rejected) as unpublishable:
+        await gateway.execute(message(order_id, PlaceOrder()), WAIT_SECONDS)
+    assert unpublishable.value.rejection.code == LOG_CONFLICT
 
 
 async def test_cancelling_the_workflow_does_not_cancel_the_order(orderly: Running) -> None:

