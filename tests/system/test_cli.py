@@ -116,8 +116,8 @@ def test_without_a_command_all_are_listed() -> None:
     ended = run()
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
-    listed = re.findall(r"^│ (\w+)", ended.stdout, re.MULTILINE)
-    assert sorted(listed) == sorted([*commands.split(), "projections"])
+    listed = re.findall(r"^│ ([\w-]+)", ended.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted([*commands.split(), "forget-key", "projections"])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
