@@ -116,7 +116,7 @@ def test_without_a_command_all_are_listed() -> None:
     ended = run()
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
-    listed = re.findall(r"^│ ([\w-]+)", ended.stdout, re.MULTILINE)
+    listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
     assert sorted(listed) == sorted([*commands.split(), "forget-key", "projections"])
 
 
