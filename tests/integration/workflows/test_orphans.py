@@ -51,9 +51,7 @@ async def reason(orderly: Running, order_id: str) -> str | None:
     return orphan.reason if orphan else None
 
 
-async def test_order_terminated_at_rest_continues_with_its_money(
-    shop: Shop, orderly: Running
-) -> None:
+async def test_settled_order_continues_after_a_termination(shop: Shop, orderly: Running) -> None:
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
     key = {"Idempotency-Key": secrets.token_hex(8)}
@@ -76,7 +74,7 @@ async def test_order_terminated_at_rest_continues_with_its_money(
 
 
 @pytest.mark.parametrize("by", ["resume", "command"])
-async def test_order_terminated_in_the_middle_of_a_payment_pays_once(
+async def test_order_terminated_during_a_payment_pays_once(
     shop: Shop, orderly: Running, by: str
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_slow")
@@ -149,7 +147,7 @@ async def test_deadline_of_a_resumed_order_passes(shop: Shop, orderly: Running) 
 async def test_only_an_orphaned_order_is_resumed_and_only_once(
     shop: Shop, orderly: Running
 ) -> None:
-    async def refused(order_id: str) -> tuple[str, int]:
+    async def resume_error(order_id: str) -> tuple[str, int]:
         with pytest.raises(NotResumed) as error:
             await resumed(orderly.client, orderly.pool, orderly.task_queue, order_id)
         return str(error.value), error.value.exit_code
@@ -160,19 +158,19 @@ async def test_only_an_orphaned_order_is_resumed_and_only_once(
     assert await ends(orderly, ended) == "cancelled"
     why = "is not orphaned: its workflow is running, or has ended by itself."
     for either in (order, ended):
-        assert await refused(either.order_id) == (f"Order {either.order_id} {why}", 2)
-    assert await refused("ord_none") == ("There is no order ord_none.", 2)
+        assert await resume_error(either.order_id) == (f"Order {either.order_id} {why}", 2)
+    assert await resume_error("ord_none") == ("There is no order ord_none.", 2)
 
     await terminate(orderly.client, order.order_id)
     await asyncio.gather(*(resume(orderly, order) for _ in range(3)), return_exceptions=True)
 
     assert await is_running(orderly, order.order_id)
-    assert await refused(order.order_id) == (f"Order {order.order_id} {why}", 2)
+    assert await resume_error(order.order_id) == (f"Order {order.order_id} {why}", 2)
     await order.ship()
     await order.assert_ledgers_agree()
 
 
-async def test_rejected_command_leaves_an_orphaned_order_alone(
+async def test_rejected_command_does_not_resume_an_orphaned_order(
     shop: Shop, orderly: Running
 ) -> None:
     order = await shop.place_order(MILK)
@@ -187,7 +185,7 @@ async def test_rejected_command_leaves_an_orphaned_order_alone(
     assert await reason(orderly, order.order_id) is None
 
 
-class Alone:
+class StoppableService:
     """An order service without external services, whose Postgres and worker a test can stop."""
 
     def __init__(self, environment: WorkflowEnvironment, pool: asyncpg.Pool) -> None:
@@ -211,14 +209,14 @@ class Alone:
 @pytest.fixture
 async def alone(
     temporal: WorkflowEnvironment, own_postgres: PostgresServer
-) -> AsyncIterator[Alone]:
+) -> AsyncIterator[StoppableService]:
     async with await connect_pool(await new_database(own_postgres)) as pool:
-        yield Alone(temporal, pool)
+        yield StoppableService(temporal, pool)
 
 
 @pytest.mark.parametrize("by", ["resume", "command"])
 async def test_acknowledged_commands_that_were_not_published_survive_a_termination(
-    alone: Alone, own_postgres: PostgresServer, by: str
+    alone: StoppableService, own_postgres: PostgresServer, by: str
 ) -> None:
     order_id, gateway = new_order_id(), alone.gateway
     async with alone.working():
@@ -244,8 +242,8 @@ async def test_acknowledged_commands_that_were_not_published_survive_a_terminati
     await assert_replays(await runs_of(alone.client, order_id))
 
 
-async def test_order_that_the_log_has_never_seen_is_resumed(
-    alone: Alone, own_postgres: PostgresServer
+async def test_unpublished_order_is_resumed(
+    alone: StoppableService, own_postgres: PostgresServer
 ) -> None:
     order_id, gateway = new_order_id(), alone.gateway
     async with alone.working():
@@ -259,7 +257,7 @@ async def test_order_that_the_log_has_never_seen_is_resumed(
         await alone.published(order_id, 2)
 
 
-async def test_workflow_of_a_rejected_opening_is_no_order(alone: Alone) -> None:
+async def test_workflow_of_a_rejected_opening_is_no_order(alone: StoppableService) -> None:
     order_id = new_order_id()
     rejected = opening(order_id, PlaceOrder())  # It has no line.
     async with alone.working():
@@ -276,7 +274,7 @@ async def test_workflow_of_a_rejected_opening_is_no_order(alone: Alone) -> None:
         assert (await alone.gateway.execute(opening(order_id), WAIT_SECONDS)).version == 1
 
 
-async def status(alone: Alone, order_id: str, command_id: str) -> str | None:
+async def status(alone: StoppableService, order_id: str, command_id: str) -> str | None:
     """The code with which an asynchronous command was rejected."""
     handle = alone.client.get_workflow_handle_for(OrderWorkflow.run, order_id)
     found = await handle.query(OrderWorkflow.command_status, command_id)
@@ -284,7 +282,7 @@ async def status(alone: Alone, order_id: str, command_id: str) -> str | None:
 
 
 async def test_asynchronous_commands_that_no_worker_has_seen_survive_a_termination(
-    alone: Alone,
+    alone: StoppableService,
 ) -> None:
     order_id, other, gateway = new_order_id(), new_order_id(), alone.gateway
     async with alone.working():
@@ -307,8 +305,8 @@ async def test_asynchronous_commands_that_no_worker_has_seen_survive_a_terminati
         assert (await gateway.execute(notes[0], WAIT_SECONDS)).version == 2
 
 
-async def test_without_a_worker_nothing_is_decided_on_less_than_was_acknowledged(
-    alone: Alone,
+async def test_without_a_worker_a_command_to_an_orphaned_order_is_not_decided(
+    alone: StoppableService,
 ) -> None:
     order_id, gateway = new_order_id(), alone.gateway
     async with alone.working():
@@ -323,7 +321,7 @@ async def test_without_a_worker_nothing_is_decided_on_less_than_was_acknowledged
 
 
 async def test_workflow_that_cannot_be_replayed_is_resumed_from_the_log_on_request_only(
-    alone: Alone, monkeypatch: pytest.MonkeyPatch
+    alone: StoppableService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order_id, gateway = new_order_id(), alone.gateway
     async with alone.working():
@@ -345,11 +343,11 @@ async def test_workflow_that_cannot_be_replayed_is_resumed_from_the_log_on_reque
         assert (result.version, result.total) == (3, 50)
 
 
-async def _runs(alone: Alone, order_id: str) -> bool:
+async def _runs(alone: StoppableService, order_id: str) -> bool:
     return await orphans.find_orphan(alone.client, alone.pool, order_id) is None
 
 
-async def test_no_op_on_an_orphaned_order_is_answered(alone: Alone) -> None:
+async def test_no_op_on_an_orphaned_order_gets_a_result(alone: StoppableService) -> None:
     order_id, gateway = new_order_id(), alone.gateway
     async with alone.working():
         await gateway.execute(opening(order_id), WAIT_SECONDS)
