@@ -25,7 +25,7 @@ def departed(report: o.ShipmentDeparted, order: Order) -> list[OrderEvent]:
     if shipment.status == "stopped" or not shipment.confirmed_lines:
         summary = f"shipment {key} left, although it was called off or never booked"
         return discrepancy(order, SHIPPING, "left-although-stopped", key, summary)
-    reported = _reported(report, shipment)
+    reported = _reported(report, shipment, order)
     lines = {line: min(n, reported[line]) for line, n in shipment.confirmed_lines.items()}
     if not any(lines.values()):
         summary = f"shipment {key} left with none of its lines"
@@ -46,13 +46,18 @@ def departed(report: o.ShipmentDeparted, order: Order) -> list[OrderEvent]:
     return events
 
 
-def _reported(report: o.ShipmentDeparted, shipment: Shipment) -> Counter[str]:
-    """The pieces by line id; where the carrier names none, those that it confirmed."""
+def _reported(report: o.ShipmentDeparted, shipment: Shipment, order: Order) -> Counter[str]:
+    """The pieces by line id; where the carrier names none, those that it confirmed.
+
+    Pieces of a line that have another SKU are not the line's: their key has the SKU, too.
+    """
     if report.lines is None:
         return Counter(shipment.confirmed_lines)
     reported: Counter[str] = Counter()
     for piece in report.lines:
-        reported[piece.line_id] += piece.quantity
+        line = order.lines.get(piece.line_id)
+        is_of_line = line is not None and piece.sku in ("", line.sku)
+        reported[piece.line_id if is_of_line else f"{piece.line_id}, {piece.sku}"] += piece.quantity
     return reported
 
 

@@ -49,6 +49,18 @@ def test_delivery_that_overtakes_its_departure_implies_it() -> None:
     )
 
 
+def test_pieces_of_another_sku_are_recorded_and_not_counted() -> None:
+    def leaving(*skus: str) -> Given:
+        lines = [o.Piece(line_id="bagels", sku=sku, quantity=1) for sku in skus]
+        return a_booked_order.having(o.ShipmentDeparted(shipment_id=BAGELS, lines=lines))
+
+    right = a_booked_order.order.lines["bagels"].sku
+    half = leaving(right, "another")
+    assert (half.order.lines["bagels"].shipped, kinds(half)) == (1, ["more-than-planned"])
+    assert kinds(leaving("another")) == ["unknown-lines"]
+    assert not kinds(leaving(right, right))
+
+
 def test_shipment_that_leaves_although_cancelled_is_shown_and_resolved() -> None:
     left = a_cancelled_order.having(o.ShipmentDeparted(shipment_id=BAGELS))
     assert (left.order.status, kinds(left)) == (Status.CANCELLED, ["left-although-stopped"])
