@@ -31,6 +31,7 @@ from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from dev.bench.events import OrderEnvelope, generate_events
 from dev.bench.report import percentiles_ms
@@ -113,7 +114,7 @@ def _row(view: OrderView) -> dict[str, Any]:
         "placed_at": view.placed_at,
         "updated_at": view.updated_at,
         "state": _ORDER.dump_json(order).decode(),
-        "texts": json.dumps(view.texts),
+        "texts": to_json(view.texts).decode(),
         "document": row.document,
         **{key: value for key, value in row.phase._asdict().items() if key != "status"},
         "shipping_address": row.shipping_address,
