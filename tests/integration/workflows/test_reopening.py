@@ -145,3 +145,19 @@ async def test_callback_to_an_ended_order_is_accepted_and_changes_nothing(
 
     assert await ends(orderly, order) == "completed"
     assert order.version == head
+
+
+async def test_callback_that_contradicts_an_ended_order_is_recorded_and_shown(
+    brief: Shop, orderly: Running
+) -> None:
+    order = await completed(orderly, brief)
+    head = order.version
+    unknown = {"order_id": order.order_id, "step_id": "refund-1"}
+
+    for _ in range(2):
+        response = await send_callback(orderly, "payments", event("refund.done", unknown))
+        assert response.status_code == 200, response.text
+
+    assert await ends(orderly, order) == "completed"
+    assert order.version == head + 1
+    assert len((await order.document())["needs_attention"]) == 1
