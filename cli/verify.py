@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 from temporalio.client import Client
 
+from cli.history_comparison import compare_with_history, sentences, unlogged_orders
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import order_progress
@@ -19,8 +20,7 @@ from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.row import OrderRow, order_row
 from readside.order_view.view import OrderView, fold_view
-from workflows.history import events_for_log, runs_of
-from workflows.orphans import Orphan, ended_from_outside, find_orphan
+from workflows.orphans import Orphan, find_orphan
 
 BATCH_SIZE = 100
 VIEW = order_view.PROJECTION.name
@@ -47,7 +47,7 @@ async def verify(
     """Compares all orders of the log, or a random `sample` of them, with their views.
 
     With a client, compares the log with Temporal's histories, too, as far as they are retained, and
-    finds orphaned orders; with a task queue, also those that the log does not have. Yields the
+    finds orphaned orders; with a task queue, also orders that the log does not have. Yields the
     report as it grows; the last one is complete.
     """
     report = Report()
@@ -66,7 +66,11 @@ async def verify(
         f"order {row['order_id']}: the log has no event of it" for row in unlogged
     ]
     if client is not None and task_queue is not None and sample is None:
-        report.differences += await _unlogged_orphans(pool, client, task_queue)
+        async for order_ids in unlogged_orders(pool, client, task_queue):
+            for order_id in order_ids:
+                found = await _unlogged_differences(pool, client, order_id, report)
+                report.differences += [f"order {order_id}: {difference}" for difference in found]
+            yield report
     yield report
 
 
@@ -79,7 +83,7 @@ async def _differences(
     return [
         *_view_differences(order_id, row, stream),
         *await _missed_events(pool, order_id, row, report),
-        *(await _history_differences(client, order_id, stream, report) if client else []),
+        *(await _history_differences(pool, client, order_id, stream, report) if client else []),
         *(await _orphan_differences(client, pool, order_id) if client else []),
     ]
 
@@ -165,26 +169,15 @@ async def _missed_events(
 
 
 async def _history_differences(
-    client: Client, order_id: str, stream: Sequence[LoggedEvent], report: Report
+    pool: asyncpg.Pool,
+    client: Client,
+    order_id: str,
+    stream: Sequence[LoggedEvent],
+    report: Report,
 ) -> list[str]:
-    """Events that the log has differently than Temporal's history of the order."""
-    logged = {event.version: (event.type, event.data) for event in stream}
-    head = max(logged, default=0)
-    differences: list[str] = []
-    runs = 0
-    async for history in runs_of(client, order_id):
-        runs += 1
-        for envelope in await events_for_log(history, client.data_converter):
-            if envelope.version > head:
-                continue  # Not published yet.
-            if logged.get(envelope.version) != (envelope.type, envelope.data):
-                has = logged.get(envelope.version, ("nothing", {}))[0]
-                differences.append(
-                    f"version {envelope.version} is {envelope.type} in Temporal's history, "
-                    f"and the log has {has}, or has it with other data"
-                )
-    report.histories += bool(runs)
-    return differences
+    found = await compare_with_history(pool, client, order_id, stream)
+    report.histories += found.newest is not None
+    return sentences(found)
 
 
 async def _orphan_differences(client: Client, pool: asyncpg.Pool, order_id: str) -> list[str]:
@@ -192,17 +185,14 @@ async def _orphan_differences(client: Client, pool: asyncpg.Pool, order_id: str)
     return [_orphaned(orphan)] if orphan is not None else []
 
 
-async def _unlogged_orphans(pool: asyncpg.Pool, client: Client, task_queue: str) -> list[str]:
-    """Orders whose workflow was ended from outside before the log had any event of them."""
-    differences: list[str] = []
-    async for order_ids in ended_from_outside(client, task_queue):
-        for order_id in order_ids:
-            if await log.head(pool, order_id):
-                continue
-            if (orphan := await find_orphan(client, pool, order_id)) is not None:
-                sentence = f"{_orphaned(orphan)}, of which the log has nothing"
-                differences.append(f"order {order_id}: {sentence}")
-    return differences
+async def _unlogged_differences(
+    pool: asyncpg.Pool, client: Client, order_id: str, report: Report
+) -> list[str]:
+    """Those of an order of which the log has no event."""
+    orphan = await find_orphan(client, pool, order_id)
+    orphaned = [f"{_orphaned(orphan)}, of which the log has nothing"] if orphan else []
+    found = await _history_differences(pool, client, order_id, [], report)
+    return [*found, *orphaned]
 
 
 def _orphaned(orphan: Orphan) -> str:

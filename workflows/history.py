@@ -27,19 +27,40 @@ _WORKFLOW_TASK = (
 async def runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistory]:
     """The history of each run of an order that Temporal retains, newest first."""
     run_id: str | None = None
-    while True:
-        handle = client.get_workflow_handle(order_id, run_id=run_id)
-        try:
-            history = await handle.fetch_history()
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return  # Its retention has ended.
-            raise
+    while history := await _run(client, order_id, run_id):
         yield history
         started = history.events[0].workflow_execution_started_event_attributes
         run_id = started.continued_execution_run_id
         if not run_id:
             return
+
+
+async def all_runs_of(client: Client, order_id: str) -> AsyncIterator[WorkflowHistory]:
+    """Like `runs_of`, and then the runs from before the order was last started again.
+
+    Those that ended a moment ago may be absent, as visibility lists them.
+    """
+    seen: set[str] = set()
+    async for history in runs_of(client, order_id):
+        started = history.events[0].workflow_execution_started_event_attributes
+        seen.add(started.original_execution_run_id)
+        yield history
+    if not seen:
+        return
+    runs = [run async for run in client.list_workflows(f"WorkflowId = '{order_id}'")]
+    for run in sorted(runs, key=lambda run: run.start_time, reverse=True):
+        if run.run_id not in seen and (older := await _run(client, order_id, run.run_id)):
+            yield older
+
+
+async def _run(client: Client, order_id: str, run_id: str | None) -> WorkflowHistory | None:
+    """The history of a run, or of the newest; None if its retention has ended."""
+    try:
+        return await client.get_workflow_handle(order_id, run_id=run_id).fetch_history()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
 
 
 async def events_for_log(history: WorkflowHistory, converter: DataConverter) -> list[Envelope]:

@@ -97,10 +97,18 @@ async def last_snapshot(client: Client, orphan: Orphan) -> Snapshot:
 
 async def ended_from_outside(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
     """Ids of orders one of whose runs was ended from outside; they may be running again."""
-    query = (
-        f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
-        f" AND ExecutionStatus IN ({_STATUSES})"
-    )
+    async for page in _orders(client, task_queue, f" AND ExecutionStatus IN ({_STATUSES})"):
+        yield page
+
+
+async def all_orders(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
+    """Ids of all orders that Temporal retains, page by page; an id may be in several pages."""
+    async for page in _orders(client, task_queue, ""):
+        yield page
+
+
+async def _orders(client: Client, task_queue: str, condition: str) -> AsyncIterator[list[str]]:
+    query = f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'{condition}"
     page: dict[str, None] = {}
     async for run in client.list_workflows(query, page_size=PAGE_SIZE):
         page[run.id] = None

@@ -14,7 +14,7 @@ from tests.support.orphans import forget, terminate
 from tests.support.processes import assert_one_sentence
 from tests.support.processes import run as run_alone
 from tests.support.servers import Running, run_orderly
-from tests.support.workflow_runs import published
+from workflows.comparison import read_runs
 
 
 @pytest.fixture
@@ -83,13 +83,17 @@ async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_
     vanished, unlogged = new_order_id(), new_order_id()
     for each in (vanished, unlogged):
         await own.gateway.execute(opening(each), 10)
-        await published(own, each, 1)
+        await acknowledged(own, each, 1)
     await forget(own.client, vanished)
     await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
     await own.pool.execute("DELETE FROM order_events WHERE order_id = $1", unlogged)
     await own.pool.execute("DELETE FROM order_view.orders WHERE order_id = $1", unlogged)
     for each in (order_id, unlogged):
         await terminate(own.client, each)
+    lacking = (
+        f"order {unlogged}: the log lacks version 1, which was published by Temporal's history;"
+        " `orderly restore apply` publishes it again"
+    )
 
     *_, report = [
         report async for report in verify(own.pool, own.client, task_queue=own.task_queue)
@@ -105,7 +109,7 @@ async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_
         + (", of which the log has nothing" if key == unlogged else "")
         for key, reason in reasons.items()
     }
-    assert set(report.differences) == expected
+    assert set(report.differences) == {*expected, lacking}
 
 
 async def test_command_finds_an_orphan_and_resume_continues_it(own: Running, order_id: str) -> None:
@@ -152,3 +156,71 @@ async def test_command_prints_each_difference_and_exits_with_1(own: Running, ord
     code, printed = await run()
     assert code == 1
     assert f"order {order_id}: version is 3 in its view, 2 by its events\n" in printed
+
+
+async def acknowledged(own: Running, order_id: str, version: int) -> None:
+    """Waits until Temporal knows that the log has an order up to a version."""
+    async with asyncio.timeout(30):
+        while True:
+            runs = await read_runs(own.client, order_id)
+            if any(event.version == version for run in runs for event in run.published):
+                return
+            await asyncio.sleep(0.02)
+
+
+async def lose(own: Running, order_id: str, after: int) -> None:
+    """Removes an order's last events from the log and the view, as a restore does."""
+    await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
+    await own.pool.execute(
+        "DELETE FROM order_events WHERE order_id = $1 AND version > $2", order_id, after
+    )
+    await own.pool.execute("ALTER TABLE order_events ENABLE TRIGGER USER")
+    await own.pool.execute("DELETE FROM order_view.orders WHERE order_id = $1", order_id)
+
+
+async def test_events_that_were_published_and_that_the_log_lacks_are_differences(
+    own: Running, order_id: str
+) -> None:
+    whole = new_order_id()
+    await own.gateway.execute(opening(whole, bagels()), 10)
+    for each, version in ((order_id, 3), (whole, 2)):
+        await acknowledged(own, each, version)
+    await lose(own, order_id, after=1)
+    await lose(own, whole, after=0)
+
+    *_, report = [
+        report async for report in verify(own.pool, own.client, task_queue=own.task_queue)
+    ]
+
+    lacking = [difference for difference in report.differences if "the log lacks" in difference]
+    assert [each.partition(",")[0] for each in lacking] == [
+        f"order {order_id}: the log lacks version 2 to 3",
+        f"order {whole}: the log lacks version 1 to 2",
+    ]
+
+
+async def test_event_that_is_still_on_its_way_is_no_difference(own: Running, order_id: str) -> None:
+    await acknowledged(own, order_id, 3)
+    async with own.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE order_events IN SHARE MODE")
+        await own.gateway.execute(message(order_id, bagels()), 10)
+        assert (await verified(own)).differences == []
+    await acknowledged(own, order_id, 4)
+    assert (await verified(own)).differences == []
+
+
+async def test_event_that_the_workflow_does_not_know_is_a_difference(
+    own: Running, order_id: str
+) -> None:
+    await acknowledged(own, order_id, 3)
+    await own.pool.execute(
+        "INSERT INTO order_events"
+        " (order_id, version, type, schema_version, occurred_at, data, metadata)"
+        " SELECT order_id, 4, type, schema_version, occurred_at, data, metadata"
+        " FROM order_events WHERE order_id = $1 AND version = 3",
+        order_id,
+    )
+    found = [each for each in (await verified(own)).differences if "its workflow" in each]
+    assert [each.partition(", as after")[0] for each in found] == [
+        f"order {order_id}: its workflow lacks the last events of the log, 1 in number"
+    ]

@@ -1,0 +1,76 @@
+"""Compares orders in the log with Temporal's histories of them, and says what differs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import groupby
+
+import asyncpg
+from temporalio.client import Client
+
+from eventlog import log
+from eventlog.envelope import Envelope
+from eventlog.log import LoggedEvent
+from workflows.comparison import Comparison, by_version, compare, read_runs
+from workflows.orphans import all_orders
+
+
+async def compare_with_history(
+    pool: asyncpg.Pool, client: Client, order_id: str, stream: Iterable[LoggedEvent | Envelope]
+) -> Comparison:
+    """Compares `stream`, an order's events in the log, with Temporal's histories of it."""
+    logged = by_version(stream)
+    runs = await read_runs(client, order_id)
+    found = compare(logged, runs)
+    if found.missing or found.lost:  # Unless they were published since the log was read.
+        later = by_version(await log.read_order(pool, order_id, after=0))
+        found = compare(logged, runs, later)
+    return found
+
+
+async def unlogged_orders(
+    pool: asyncpg.Pool, client: Client, task_queue: str
+) -> AsyncIterator[list[str]]:
+    """Ids of orders that have a workflow in Temporal and no event in the log, page by page.
+
+    Among them are workflows of openings that were rejected.
+    """
+    async for order_ids in all_orders(client, task_queue):
+        rows = await pool.fetch(
+            "SELECT order_id FROM order_events WHERE version = 1 AND order_id = ANY($1)", order_ids
+        )
+        unlogged = set(order_ids) - {row["order_id"] for row in rows}
+        if unlogged:
+            yield sorted(unlogged)
+
+
+def sentences(found: Comparison) -> list[str]:
+    """What differs between the log and Temporal, each as a sentence without its full stop."""
+    differences = [
+        f"version {event.version} is {event.type} in Temporal's history, "
+        "and the log has another event, or has it with other data"
+        for event in found.forked
+    ]
+    if found.missing:
+        versions = _ranges([event.version for event in found.missing])
+        differences.append(
+            f"the log lacks version {versions}, which was published by Temporal's history;"
+            " `orderly restore apply` publishes it again"
+        )
+    if found.lost:
+        differences.append(
+            f"the log lacks version {_ranges(found.lost)}, and Temporal no longer has it"
+        )
+    if found.ahead:
+        differences.append(
+            f"its workflow lacks the last events of the log, {found.ahead} in number, as after a"
+            " restore of Temporal; `orderly restore apply` continues it from the log"
+        )
+    return differences
+
+
+def _ranges(versions: Sequence[int]) -> str:
+    """Sorted numbers as in "3, 5 to 8"."""
+    groups = groupby(enumerate(versions), key=lambda pair: pair[1] - pair[0])
+    ranges = [[version for _, version in group] for _, group in groups]
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 1 else f"{r[0]}" for r in ranges)

@@ -1,0 +1,159 @@
+"""Compares an order's events in the log with all histories that Temporal retains of it.
+
+Temporal records each event before the log has it. So, if nothing was restored, all that Temporal
+shows as published is in the log, and the log has nothing that Temporal does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+from temporalio.converter import DataConverter
+
+from eventlog.envelope import Batch, Envelope
+from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, PUBLISH_EVENTS
+from workflows.history import all_runs_of, first_snapshot
+
+Logged = Mapping[int, tuple[str, dict[str, Any]]]
+"""Type and data of an order's events in the log, by version."""
+
+_CLOSINGS = (
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+)
+
+
+class Run(NamedTuple):
+    """What the history of one run says of its order's events."""
+
+    run_id: str
+    is_closed: bool
+    published: Sequence[Envelope]
+    pending: Sequence[Envelope]
+    """Decided, and not known to be published."""
+    base: int
+    """The version up to which all was published before the run began."""
+    head: int | None
+    """The last version that it knows; None if it has yet to read the log."""
+
+
+class Comparison(NamedTuple):
+    """How the log and Temporal differ about one order; what is on its way is no difference."""
+
+    missing: Sequence[Envelope]
+    """Published according to Temporal, and not in the log; in order."""
+    lost: Sequence[int]
+    """Versions that were published, and that neither has."""
+    forked: Sequence[Envelope]
+    """Temporal's events of which the log has another one under the same version."""
+    ahead: int
+    """The number of events in the log that the newest run does not know: Temporal is older."""
+    newest: Run | None
+    """None if Temporal has no run."""
+
+
+async def read_runs(client: Client, order_id: str) -> list[Run]:
+    """All retained runs of an order, the newest first."""
+    return [await _run(each, client.data_converter) async for each in all_runs_of(client, order_id)]
+
+
+def compare(logged: Logged, runs: Sequence[Run], logged_later: Logged | None = None) -> Comparison:
+    """Compares what was in the log before the runs were read, and `logged_later` after it.
+
+    Without `logged_later`, an event that was published in between is taken for missing.
+    """
+    newest = runs[0] if runs else None
+    now = logged if logged_later is None else logged_later
+    published = {e.version: e for run in reversed(runs) for e in run.published}
+    known = [e for run in runs for e in run.published] + list(newest.pending if newest else ())
+    missing = [published[version] for version in sorted(published.keys() - now.keys())]
+    return Comparison(
+        missing=missing,
+        lost=_lost(now, published.keys(), runs),
+        forked=_forked(now, known),
+        ahead=_ahead(logged, newest),
+        newest=newest,
+    )
+
+
+def by_version(events: Iterable[Any]) -> Logged:
+    """An order's events from the log, by version."""
+    return {event.version: (event.type, event.data) for event in events}
+
+
+def _lost(logged: Logged, published: Iterable[int], runs: Sequence[Run]) -> list[int]:
+    have = logged.keys() | set(published)
+    if runs:
+        have |= {event.version for event in runs[0].pending}
+    end = max([*have, *(run.base for run in runs)], default=0)
+    return [version for version in range(1, end + 1) if version not in have]
+
+
+def _forked(logged: Logged, known: Iterable[Envelope]) -> list[Envelope]:
+    other = {
+        event.version: event
+        for event in known
+        if logged.get(event.version, (event.type, event.data)) != (event.type, event.data)
+    }
+    return [other[version] for version in sorted(other)]
+
+
+def _ahead(logged: Logged, newest: Run | None) -> int:
+    if newest is None or newest.head is None:
+        return 0
+    return max(max(logged, default=0) - newest.head, 0)
+
+
+async def _run(history: WorkflowHistory, converter: DataConverter) -> Run:
+    snapshot = await first_snapshot(history, converter)
+    scheduled, results = _activities(history)
+    published: dict[int, Envelope] = {}
+    pending = {event.version: event for event in snapshot.unpublished}
+    head: int | None = None
+    caught_up = snapshot.order.version
+    for key, (name, arguments) in scheduled.items():
+        if name == PUBLISH_EVENTS:
+            (batch,) = await converter.decode(arguments, [Batch])
+            events = {event.version: event for event in batch.events}
+            pending |= events
+            published |= events if key in results else {}
+        elif name == HEAD_OF_LOG and key in results:
+            (head,) = await converter.decode(results[key], [int])
+        elif name == LOG_AFTER and key in results:
+            (batch,) = await converter.decode(results[key], [Batch])
+            caught_up = max([caught_up, *(event.version for event in batch.events)])
+    is_closed = history.events[-1].event_type in _CLOSINGS
+    is_reading = snapshot.reopened and not is_closed and (head is None or head > caught_up)
+    started = history.events[0].workflow_execution_started_event_attributes
+    return Run(
+        run_id=started.original_execution_run_id,
+        is_closed=is_closed,
+        published=[published[version] for version in sorted(published)],
+        pending=[pending[version] for version in sorted(pending.keys() - published.keys())],
+        base=min((e.version for e in snapshot.unpublished), default=snapshot.order.version + 1) - 1,
+        head=None if is_reading else max([caught_up, *pending]),
+    )
+
+
+def _activities(
+    history: WorkflowHistory,
+) -> tuple[dict[int, tuple[str, Sequence[Payload]]], dict[int, Sequence[Payload]]]:
+    """By event id, the name and input of each activity; likewise the results of the completed."""
+    scheduled: dict[int, tuple[str, Sequence[Payload]]] = {}
+    results: dict[int, Sequence[Payload]] = {}
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            begun = event.activity_task_scheduled_event_attributes
+            scheduled[event.event_id] = (begun.activity_type.name, begun.input.payloads)
+        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            ended = event.activity_task_completed_event_attributes
+            results[ended.scheduled_event_id] = ended.result.payloads
+    return scheduled, results
