@@ -276,7 +276,7 @@ async def test_workflow_of_a_rejected_opening_is_no_order(alone: StoppableServic
 
 async def status(alone: StoppableService, order_id: str, command_id: str) -> str | None:
     """The code with which an asynchronous command was rejected."""
-    handle = alone.client.get_workflow_handle_for(OrderWorkflow.run, order_id)
+    handle = alone.client.get_workflow_handle(order_id)
     found = await handle.query(OrderWorkflow.command_status, command_id)
     return found.rejected.rejection.code if found and found.rejected else None
 
