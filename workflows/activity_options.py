@@ -20,6 +20,7 @@ LOG_TIMEOUT = timedelta(seconds=5)  # Also how long a batch waits whose worker d
 LOG_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
 )
+LOG_OUTAGE = timedelta(seconds=10)  # After this time without success, the order says so.
 CONFLICT_DELAY = timedelta(minutes=1)  # Before a batch that conflicts with the log is tried again.
 
 # External services: five quick attempts, then the step is stuck. While a service is unavailable,

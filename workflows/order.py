@@ -57,6 +57,7 @@ from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")
+UNPUBLISHED_SINCE = SearchAttributeKey.for_datetime("UnpublishedSince")
 
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
@@ -412,6 +413,11 @@ class OrderWorkflow:
 
     def _after_publishing(self) -> None:
         self._check_history_size()
+        since, key = self.publisher.failing_since, UNPUBLISHED_SINCE
+        is_known = workflow.info().typed_search_attributes.get(key) is not None
+        if is_known != (since is not None):
+            update = key.value_unset() if since is None else key.value_set(since)
+            workflow.upsert_search_attributes([update])
         self._update_web_ui()
 
     def _check_history_size(self) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from eventlog.envelope import Batch, Envelope, digest
-from workflows.activity_options import CONFLICT_DELAY, LOG_RETRY, LOG_TIMEOUT, PUBLISH_EVENTS
+from workflows.activity_options import (
+    CONFLICT_DELAY,
+    LOG_OUTAGE,
+    LOG_RETRY,
+    LOG_TIMEOUT,
+    PUBLISH_EVENTS,
+)
 
 # A snapshot must stay under Temporal's 2 MB, together with the order and the stored results.
 UNPUBLISHED_BYTES_MAX = 1_250_000
@@ -26,12 +33,14 @@ class HistoryDiverged(Exception):
 class Publisher:
     """The events of an order that are not in the log yet; more gather while a batch is published.
 
-    `after_attempt` is called after each attempt, successful or not.
+    `after_attempt` is called after each attempt, successful or not. `failing_since` is when the
+    batch was first attempted that cannot be published; None if nothing is wrong.
     """
 
     def __init__(self, unpublished: Sequence[Envelope], after_attempt: Callable[[], None]) -> None:
         self.unpublished = list(unpublished)
         self.alert: str | None = None
+        self.failing_since: datetime | None = None
         self._bytes = bytes_of(self.unpublished)
         self._after_attempt = after_attempt
 
@@ -48,17 +57,22 @@ class Publisher:
         """Publishes for as long as the order lives; raises HistoryDiverged."""
         while True:
             await workflow.wait_condition(lambda: bool(self.unpublished))
-            batch = _next_batch(self.unpublished)
+            batch, began = _next_batch(self.unpublished), workflow.now()
             try:
-                published = await _publish(batch)
+                # Once the order has said so, it waits without further events in its history.
+                published = await _publish(batch, None if self.failing_since else LOG_OUTAGE)
             except ActivityError as error:
-                await self._wait_for_help(batch, error)
+                self.failing_since = self.failing_since or began
+                if isinstance(error.cause, ApplicationError):
+                    await self._wait_for_help(batch, error)
+                else:
+                    self._after_attempt()
                 continue
             if published != digest(batch):
                 raise HistoryDiverged(f"version {_versions(batch)} was published as other events")
             del self.unpublished[: len(batch)]
             self._bytes -= bytes_of(batch)
-            self.alert = None
+            self.alert = self.failing_since = None
             self._after_attempt()
 
     async def _wait_for_help(self, batch: Sequence[Envelope], error: ActivityError) -> None:
@@ -74,7 +88,7 @@ def bytes_of(events: Sequence[Envelope]) -> int:
     return sum(len(e.model_dump_json()) for e in events)
 
 
-async def _publish(batch: list[Envelope]) -> str:
+async def _publish(batch: list[Envelope], within: timedelta | None) -> str:
     """Returns the digest of the events that the log has for the batch."""
     types = ", ".join(dict.fromkeys(e.type for e in batch))
     published: str = await workflow.execute_activity(
@@ -82,6 +96,7 @@ async def _publish(batch: list[Envelope]) -> str:
         Batch(order_id=workflow.info().workflow_id, events=batch),
         result_type=str,
         start_to_close_timeout=LOG_TIMEOUT,
+        schedule_to_close_timeout=within,
         retry_policy=LOG_RETRY,
         summary=f"{_versions(batch)}: {types}",
     )

@@ -58,7 +58,7 @@ class Gateway:
         self, client: Client, pool: asyncpg.Pool, task_queue: str, max_concurrent: int | None = None
     ) -> None:
         self._client = client
-        self._task_queue = task_queue
+        self.task_queue = task_queue
         self.ended_orders = EndedOrders(client, pool, task_queue)
         # Apart, because enqueueing is faster, and the limits adapt to measured latencies.
         self._executing = _limiter(max_concurrent)
@@ -151,7 +151,7 @@ class Gateway:
     def _start_operation(
         self, message: CommandMessage
     ) -> WithStartWorkflowOperation[OrderWorkflow, str]:
-        return WorkflowStart.of_opening(message).operation(self._task_queue)
+        return WorkflowStart.of_opening(message).operation(self.task_queue)
 
     async def _update(
         self,
@@ -194,7 +194,7 @@ class Gateway:
             await self._check_history_size(message.order_id, seconds)
             if message.creates_order:
                 start = WorkflowStart.of_opening(message)
-                await start.execute(self._client, self._task_queue, message.queued)
+                await start.execute(self._client, self.task_queue, message.queued)
             else:
                 handle = self._client.get_workflow_handle(message.order_id)
                 timeout = timedelta(seconds=seconds)

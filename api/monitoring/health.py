@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import asyncpg
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from temporalio.client import Client
+from temporalio.service import RPCError
 
-from api.dependencies import ServicesDep
+from api.dependencies import Services, ServicesDep
 from api.problems.handlers import MALFORMED
 from api.problems.strict_route import StrictRoute
 from eventlog.postgres import UNAVAILABLE
@@ -20,11 +21,18 @@ from readside.engine import checkpoints, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.order_view import projection as order_view
 from readside.registry import PROJECTIONS
+from workflows.unpublished import find_unpublished
 
 router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
 
 CHECK_SECONDS_MAX = 2
 LAG_SECONDS_MAX = 5
+READ_ONLY = "read-only"
+
+WhatQuery = Annotated[
+    Literal["commands", "reads"] | None,
+    Query(alias="for", description="Only what is needed for these, such as for a load balancer."),
+]
 
 
 class Liveness(BaseModel):
@@ -44,6 +52,11 @@ class Readiness(BaseModel):
     """The state of each dependency: "ok", or what is wrong with it."""
 
     ready: bool
+    """Whether all that was asked for can be served."""
+    commands: bool
+    """Whether commands can be served: they need Temporal."""
+    reads: bool
+    """Whether reads of orders can be served: they need Postgres and the orders' projection."""
     temporal: str
     postgres: str
     projections: dict[str, str]
@@ -51,6 +64,8 @@ class Readiness(BaseModel):
     that is behind still serves reads, which say how far."""
     parked_orders: int | None
     """Orders that a projection fails on, listed by `orderly projections parked`."""
+    unpublished_orders: int | None
+    """Orders that have acknowledged what the log does not have, for ten seconds or more."""
 
 
 @router.get("/healthz", summary="Check liveness")
@@ -70,15 +85,23 @@ async def get_health() -> Liveness:
         }
     },
 )
-async def get_readiness(services: ServicesDep) -> JSONResponse:
-    """200 if commands and reads can be served; else 503, with the reason."""
-    temporal, (postgres, projections, parked) = await asyncio.gather(
-        _temporal(services.client), _readside(services.pool, services.freshness)
+async def get_readiness(services: ServicesDep, what: WhatQuery = None) -> JSONResponse:
+    """200 if commands and reads can be served, or what `for` names; else 503, with the reason."""
+    temporal, (postgres, projections, parked), unpublished = await asyncio.gather(
+        _temporal(services.client),
+        _readside(services.pool, services.freshness),
+        _unpublished_orders(services),
     )
     orders = projections.get(order_view.PROJECTION.name)
-    ready = temporal == postgres == "ok" and orders is not None and orders.is_serving
+    commands = temporal == "ok"
+    reads = postgres in ("ok", READ_ONLY) and orders is not None and orders.is_serving
+    both = commands and reads and postgres == "ok"
+    ready = {"commands": commands, "reads": reads, None: both}[what]
     body = Readiness(
         ready=ready,
+        commands=commands,
+        reads=reads,
+        unpublished_orders=unpublished,
         temporal=temporal,
         postgres=postgres,
         projections={name: state.words for name, state in projections.items()},
@@ -112,6 +135,14 @@ async def _temporal(client: Client) -> str:
         return f"unreachable: {str(error) or type(error).__name__}"
 
 
+async def _unpublished_orders(services: Services) -> int | None:
+    try:
+        search = find_unpublished(services.client, services.gateway.task_queue)
+        return (await _within_limit(search)).orders
+    except (RPCError, TimeoutError):
+        return None
+
+
 async def _readside(
     pool: asyncpg.Pool, freshness: Freshness
 ) -> tuple[str, dict[str, _State], int | None]:
@@ -122,7 +153,7 @@ async def _readside(
     except asyncpg.UndefinedTableError:
         return "not migrated: run `orderly migrate`", {}, None
     states = {p.name: _state_of(p.name, stopped, freshness) for p in PROJECTIONS}
-    return "read-only" if is_read_only else "ok", states, parked
+    return READ_ONLY if is_read_only else "ok", states, parked
 
 
 async def _read(pool: asyncpg.Pool) -> tuple[bool, dict[str, str], int]:

@@ -16,9 +16,10 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from temporalio.service import RPCError
 
 from api.context import method_of, route_of
-from api.dependencies import PoolDep
+from api.dependencies import Services, ServicesDep
 from api.personal_data import UNREADABLE_ADDRESSES
 from api.problems.handlers import MALFORMED
 from api.problems.strict_route import StrictRoute
@@ -29,6 +30,7 @@ from readside.engine.monitoring import ProjectionMetrics, read_metrics
 from readside.order_view import orphans
 from readside.order_view.orphans import OrphanMetrics
 from readside.registry import PROJECTIONS
+from workflows.unpublished import find_unpublished
 
 router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
 
@@ -82,8 +84,8 @@ def _durations(route: str, method: str, status: int) -> Histogram:
     return _DURATIONS.labels(route, method, str(status))
 
 
-class _DatabaseCollector(Collector):
-    """The metrics that one scrape has read from the database."""
+class _StateCollector(Collector):
+    """The metrics that one scrape has read from the database and from Temporal."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -98,13 +100,15 @@ class _DatabaseCollector(Collector):
     response_class=PlainTextResponse,
     response_description="Metrics in the Prometheus text format",
 )
-async def get_metrics(pool: PoolDep) -> Response:
-    """Requests of this process, and the read side's state, which is the same in every process.
+async def get_metrics(services: ServicesDep) -> Response:
+    """Requests of this process, and the state of the service, which is the same in every process.
 
-    Without Postgres, `orderly_postgres_up` is 0 and the read side's metrics are missing.
+    Without Postgres, `orderly_postgres_up` is 0 and the read side's metrics are missing; without
+    Temporal, `orderly_temporal_up` is 0, and those of unpublished orders are.
     """
     registry = CollectorRegistry()
-    registry.register(_DatabaseCollector(await _database_metrics(pool)))
+    read = await asyncio.gather(_database_metrics(services.pool), _temporal_metrics(services))
+    registry.register(_StateCollector([family for families in read for family in families]))
     body = generate_latest(_PROCESS_METRICS) + generate_latest(registry)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
@@ -127,6 +131,29 @@ async def _database_metrics(pool: asyncpg.Pool) -> list[Metric]:
         watermark_age,
     )
     return [up, watermark, _freshness(metrics), *_gauges(metrics), *_orphans(orphaned)]
+
+
+async def _temporal_metrics(services: Services) -> list[Metric]:
+    up = GaugeMetricFamily("orderly_temporal_up", "Whether Temporal could be queried.")
+    try:
+        async with asyncio.timeout(QUERY_SECONDS_MAX):
+            found = await find_unpublished(services.client, services.gateway.task_queue)
+    except (RPCError, TimeoutError):
+        up.add_metric([], 0)
+        return [up]
+    up.add_metric([], 1)
+    orders = GaugeMetricFamily(
+        "orderly_unpublished_orders",
+        "Orders that have acknowledged what the log does not have, for ten seconds or more."
+        " Alert above 0.",
+        found.orders,
+    )
+    age = GaugeMetricFamily(
+        "orderly_unpublished_age_seconds",
+        "For how long the oldest of them has failed to publish.",
+        found.age_seconds,
+    )
+    return [up, orders, age]
 
 
 def _freshness(metrics: Sequence[ProjectionMetrics]) -> Metric:

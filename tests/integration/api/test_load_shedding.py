@@ -20,6 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 
 import api.gateway.availability
 from dev.stack.ports import LOOPBACK, free_ports
+from dev.stack.programs import SEARCH_ATTRIBUTES
 from eventlog import log
 from settings import Settings
 from tests.support.api_requests import BASKET, problem, shown
@@ -221,7 +222,7 @@ class TemporalServer:
 @asynccontextmanager
 async def run_temporal(port: int) -> AsyncIterator[TemporalServer]:
     command = ["server", "start-dev", "--headless", "--ip", LOOPBACK, "--port", str(port)]
-    for attribute in ("CustomerId=Keyword", "OrderStatus=Keyword"):
+    for attribute in SEARCH_ATTRIBUTES:
         command += ["--search-attribute", attribute]
     process = await asyncio.create_subprocess_exec(
         TEMPORAL, *command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
