@@ -39,6 +39,7 @@ from activities.stock import Stock
 from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
+from repeated_failures import RepeatedFailures
 from settings import Settings, from_environment
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import connect
@@ -104,6 +105,7 @@ def worker_for(client: Client, settings: Settings, activities: Activities) -> Wo
 
 async def run(settings: Settings) -> None:
     """Runs until a stop signal, then finishes the calls that it has begun."""
+    logging.getLogger("temporalio.activity").addFilter(RepeatedFailures())
     stopped = runtime.stop_event()
     client = await connect()
     pool = await connect_pool(settings.postgres_dsn)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
 from eventlog.envelope import Batch, Envelope, digest
 from workflows.activity_options import (
@@ -63,7 +63,7 @@ class Publisher:
                 published = await _publish(batch, None if self.failing_since else LOG_OUTAGE)
             except ActivityError as error:
                 self.failing_since = self.failing_since or began
-                if isinstance(error.cause, ApplicationError):
+                if getattr(error.cause, "non_retryable", False):
                     await self._wait_for_help(batch, error)
                 else:
                     self._after_attempt()

@@ -22,7 +22,7 @@ class Unpublished(NamedTuple):
 
 
 async def find_unpublished(client: Client, task_queue: str) -> Unpublished:
-    """Counts the orders that have failed to publish for ten seconds or more. Raises RPCError."""
+    """Counts the orders that have failed to publish for some ten seconds. Raises RPCError."""
     query = (
         f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
         f" AND ExecutionStatus = 'Running' AND {UNPUBLISHED_SINCE.name} IS NOT NULL"

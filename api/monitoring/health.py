@@ -65,7 +65,7 @@ class Readiness(BaseModel):
     parked_orders: int | None
     """Orders that a projection fails on, listed by `orderly projections parked`."""
     unpublished_orders: int | None
-    """Orders that have acknowledged what the log does not have, for ten seconds or more."""
+    """Orders that have acknowledged what the log does not have, for some ten seconds."""
 
 
 @router.get("/healthz", summary="Check liveness")

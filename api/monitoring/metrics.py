@@ -144,7 +144,7 @@ async def _temporal_metrics(services: Services) -> list[Metric]:
     up.add_metric([], 1)
     orders = GaugeMetricFamily(
         "orderly_unpublished_orders",
-        "Orders that have acknowledged what the log does not have, for ten seconds or more."
+        "Orders that have acknowledged what the log does not have, for some ten seconds."
         " Alert above 0.",
         found.orders,
     )

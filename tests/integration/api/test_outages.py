@@ -1,0 +1,79 @@
+"""What is acknowledged and cannot be published shows in readiness and in the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+
+import asyncpg
+import httpx
+from temporalio.testing import WorkflowEnvironment
+
+from eventlog import log
+from eventlog.postgres import connect_pool
+from settings import Settings
+from tests.support.api_requests import BASKET
+from tests.support.processes import UNREACHABLE_DSN
+from tests.support.servers import run_api, run_projector, run_worker
+
+SHOWN_SECONDS_MAX = 15
+
+
+async def test_order_that_cannot_publish_is_counted_until_it_can(
+    temporal: WorkflowEnvironment, dsn: str, pool: asyncpg.Pool
+) -> None:
+    """The workers alone cannot reach Postgres: commands are accepted, and reads are served."""
+    queue = f"outage-{secrets.token_hex(4)}"
+    settings = Settings(postgres_dsn=dsn, task_queue=queue)
+    async with run_projector(dsn), run_api(temporal.client, settings) as http:
+        assert await _unpublished(http) == (0, 0.0)
+        async with (
+            await connect_pool(UNREACHABLE_DSN) as unreachable,
+            run_worker(temporal.client, queue, unreachable),
+        ):
+            opened = await http.post("/v1/orders", json=BASKET)
+            assert opened.status_code == 201
+            began = time.monotonic()
+            await _wait_for(http, 1)
+            assert time.monotonic() - began < SHOWN_SECONDS_MAX + 5
+            orders, age = await _unpublished(http)
+            assert orders == 1 and age >= 5
+            assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
+
+            second = await http.post("/v1/orders", json=BASKET)
+            assert second.status_code == 201, "orders are accepted meanwhile"
+        order_id = opened.json()["order_id"]
+        assert await log.head(pool, order_id) == 0
+        async with run_worker(temporal.client, queue, pool):
+            await _wait_for(http, 0)
+            assert await log.head(pool, order_id) == opened.json()["version"]
+        assert await _unpublished(http) == (0, 0.0)
+
+
+async def test_readiness_tells_commands_from_reads(temporal: WorkflowEnvironment, dsn: str) -> None:
+    """Without a projector, a balancer may still send commands to this process."""
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        async with asyncio.timeout(SHOWN_SECONDS_MAX):
+            while (await http.get("/readyz", params={"for": "reads"})).status_code != 503:
+                await asyncio.sleep(0.2)
+        assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
+        seen = await http.get("/readyz")
+        assert seen.status_code == 503
+        assert (seen.json()["commands"], seen.json()["reads"]) == (True, False)
+        assert (await http.get("/readyz", params={"for": "lunch"})).status_code == 422
+
+
+async def _wait_for(http: httpx.AsyncClient, orders: int) -> None:
+    async with asyncio.timeout(60):
+        while (await http.get("/readyz")).json()["unpublished_orders"] != orders:
+            await asyncio.sleep(0.2)
+
+
+async def _unpublished(http: httpx.AsyncClient) -> tuple[int, float]:
+    """The number and the age in seconds that the metrics show."""
+    metrics = (await http.get("/metrics")).text
+    (orders,) = re.findall(r"^orderly_unpublished_orders (\S+)", metrics, re.MULTILINE)
+    (age,) = re.findall(r"^orderly_unpublished_age_seconds (\S+)", metrics, re.MULTILINE)
+    return int(float(orders)), float(age)
