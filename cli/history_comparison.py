@@ -52,14 +52,14 @@ def sentences(found: Comparison) -> list[str]:
         for event in found.forked
     ]
     if found.missing:
-        versions = _ranges([event.version for event in found.missing])
+        versions = ranges([event.version for event in found.missing])
         differences.append(
             f"the log lacks version {versions}, which was published by Temporal's history;"
             " `orderly restore apply` publishes it again"
         )
     if found.lost:
         differences.append(
-            f"the log lacks version {_ranges(found.lost)}, and Temporal no longer has it"
+            f"the log lacks version {ranges(found.lost)}, and Temporal no longer has it"
         )
     if found.ahead:
         differences.append(
@@ -69,7 +69,7 @@ def sentences(found: Comparison) -> list[str]:
     return differences
 
 
-def _ranges(versions: Sequence[int]) -> str:
+def ranges(versions: Sequence[int]) -> str:
     """Sorted numbers as in "3, 5 to 8"."""
     groups = groupby(enumerate(versions), key=lambda pair: pair[1] - pair[0])
     ranges = [[version for _, version in group] for _, group in groups]

@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 import runtime
-from cli import development, operations, processes, projections
+from cli import development, operations, processes, projections, restore
 
 # What a command needs is imported inside it, so that `orderly --help` is fast.
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 for part in (development, processes, operations):
     app.add_typer(part.app)
 app.add_typer(projections.app, name="projections", rich_help_panel=operations.PANEL)
+app.add_typer(restore.app, name="restore", rich_help_panel=operations.PANEL)
 
 
 def _reject_renamed(old: str, new: str) -> None:

@@ -86,7 +86,7 @@ def verify(
     from eventlog.postgres import connect_pool
     from workflows.client import connect
 
-    task_queue = load_settings(_settings).task_queue
+    task_queue = load_task_queue()
 
     async def compare(dsn: str) -> int:
         report = Report()
@@ -127,7 +127,7 @@ def resume(
     from eventlog.postgres import connect_pool
     from workflows.client import connect
 
-    task_queue = load_settings(_settings).task_queue
+    task_queue = load_task_queue()
 
     async def perform(dsn: str) -> None:
         try:
@@ -161,6 +161,11 @@ def operate(work: Callable[[str], Coroutine[Any, Any, int | None]]) -> None:
             fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
 
     run(perform(), {RebuildError: EXIT_FAILED})
+
+
+def load_task_queue() -> str:
+    """The task queue of the settings; exits if they cannot be used."""
+    return load_settings(_settings).task_queue
 
 
 def _settings() -> Settings:

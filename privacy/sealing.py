@@ -74,6 +74,12 @@ def _unsealed(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | B
         return broken
 
 
+def key_id_of(text: str) -> str | None:
+    """The id of the key that a token names; None for any other text."""
+    match = _TOKEN.fullmatch(text)
+    return match[1] if match else None
+
+
 def keyed_hash(text: str, key: CustomerKey) -> str:
     """96 bits that stand for `text`, as lower-case letters and digits (base32).
 

@@ -1,0 +1,111 @@
+"""`orderly restore`: compares log, keys, Temporal and read models, and repairs what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.operations import EXIT_DIFFERENT, load_task_queue, operate
+from runtime import EXIT_FAILED, fail
+
+if TYPE_CHECKING:
+    import asyncpg
+    from temporalio.client import Client
+
+    from cli.restore_survey import Survey
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="After a restore of Postgres or Temporal: show what differs, and repair it.",
+)
+
+
+@app.command()
+def status() -> None:
+    """Compare the log, keys, Temporal and order_view; exit with 1 if an order differs."""
+
+    async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
+        return _print_survey(await _survey(pool, client, task_queue))
+
+    _on_both(perform)
+
+
+@app.command()
+def apply(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, nothing changes.")] = False,
+) -> None:
+    """Publish again what the log lacks, and start from the log what Temporal lacks."""
+    from cli.restore_apply import apply
+
+    async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
+        async for sentence in apply(pool, client, task_queue, dry_run=not yes):
+            print(sentence, flush=True)
+        if not yes:
+            print("Nothing was changed: `orderly restore apply --yes` does it.")
+        return _print_survey(await _survey(pool, client, task_queue))
+
+    _on_both(perform)
+
+
+@app.command()
+def overrule(
+    because: Annotated[str, typer.Option(help="Why the differences are accepted; it is recorded.")],
+) -> None:
+    """Accept all differences that there are now: what was lost stays lost."""
+    from cli.restore_survey import accept
+
+    async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> None:
+        found = await _survey(pool, client, task_queue)
+        await accept(pool, found.differences, because)
+        for difference in found.differences:
+            print(difference)
+        print(f"{len(found.differences):,} differences are accepted.")
+
+    _on_both(perform)
+
+
+def _on_both(perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None]]) -> None:
+    """Runs `perform` with connections to Postgres and to Temporal."""
+    from eventlog.postgres import connect_pool
+    from workflows.client import connect
+
+    task_queue = load_task_queue()
+
+    async def connected(dsn: str) -> int | None:
+        try:
+            client = await connect()
+        except ConnectionError as error:
+            fail(error, EXIT_FAILED)
+        async with await connect_pool(dsn) as pool:
+            return await perform(pool, client, task_queue)
+
+    operate(connected)
+
+
+async def _survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> Survey:
+    from rich.console import Console
+
+    from cli.restore_survey import Survey, survey
+
+    found = Survey()
+    with Console(stderr=True).status("comparing …") as progress:
+        async for found in survey(pool, client, task_queue):
+            progress.update(f"{found.orders:,} orders compared")
+    return found
+
+
+def _print_survey(found: Survey) -> int:
+    from cli.restore_survey import HINTS, Kind
+
+    for difference in found.differences:
+        print(difference)
+    print(f"{found.orders:,} orders compared, {found.histories:,} with histories in Temporal")
+    for kind in Kind:
+        orders, events = found.orders_with(kind), found.events_with(kind)
+        hint = f"  {HINTS[kind]}" if orders else ""
+        print(f"  {kind:<26} {orders:>7,} orders {events:>7,} events{hint}".rstrip())
+    print(f"  ended, with missing tail   {found.ended_with_missing_tail:>7,} orders")
+    print(f"  accepted before            {len(found.accepted):>7,} differences")
+    return EXIT_DIFFERENT if found.differences else 0

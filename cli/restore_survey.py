@@ -1,0 +1,240 @@
+"""Finds what a restore of Postgres or Temporal left different, order by order.
+
+The log, the customers' keys, Temporal and `order_view` are compared, one page of orders at a time;
+only differences are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import asyncpg
+from temporalio.client import Client
+
+from cli.history_comparison import compare_with_history, ranges, unlogged_orders
+from eventlog import log
+from eventlog.envelope import Envelope
+from orders.rules.process import is_finished
+from orders.upcasting import UnreadableEvent
+from privacy.keys import PostgresKeys
+from privacy.sealing import key_id_of
+from workflows import idempotency
+from workflows.comparison import Comparison
+
+PAGE_SIZE = 100
+COMPARED_AT_ONCE = 8
+
+
+class Kind(StrEnum):
+    """A kind of difference. The first three are repaired by `orderly restore apply`."""
+
+    MISSING = "missing in the log"
+    AHEAD = "ahead of Temporal"
+    UNKNOWN = "unknown to Temporal"
+    LOST = "lost in both"
+    FORKED = "forked"
+    KEY = "sealed under a missing key"
+    VIEW = "ahead in order_view"
+
+
+REPAIRED = (Kind.MISSING, Kind.AHEAD, Kind.UNKNOWN)
+HINTS = {
+    **dict.fromkeys(REPAIRED, "`orderly restore apply`"),
+    Kind.LOST: "restore a newer backup, or `orderly restore overrule`",
+    Kind.FORKED: "decide: docs/operations.md, then `orderly restore overrule`",
+    Kind.KEY: "restore a newer backup of customer_keys, or `orderly forget-key`",
+    Kind.VIEW: "`orderly projections rebuild order_view`",
+}
+
+
+class Difference(NamedTuple):
+    """What differs about an order: a sentence without its subject and its full stop."""
+
+    order_id: str
+    kind: Kind
+    text: str
+    events: int = 0
+    """The number of events that it is about, where it is about events."""
+
+    def __str__(self) -> str:
+        return f"order {self.order_id}: {self.text}"
+
+
+class OrderState(NamedTuple):
+    """An order in all places, and what differs between them."""
+
+    order_id: str
+    comparison: Comparison
+    has_ended: bool
+    """By the log, where it has events that Temporal does not have."""
+    differences: Sequence[Difference]
+
+
+@dataclass
+class Survey:
+    """What was compared, and what was found."""
+
+    orders: int = 0
+    histories: int = 0
+    """Of those, the orders of which Temporal has a history."""
+    ended_with_missing_tail: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    accepted: list[Difference] = field(default_factory=list)
+
+    def orders_with(self, kind: Kind) -> int:
+        return len({each.order_id for each in self.differences if each.kind is kind})
+
+    def events_with(self, kind: Kind) -> int:
+        return sum(each.events for each in self.differences if each.kind is kind)
+
+
+async def survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> AsyncIterator[Survey]:
+    """Compares all orders; yields the survey as it grows, the last one is complete."""
+    found = Survey()
+    accepted = await _accepted(pool)
+    async for states in order_states(pool, client, task_queue):
+        for state in states:
+            found.orders += 1
+            found.histories += state.comparison.newest is not None
+            new = [each for each in state.differences if each[::2] not in accepted]
+            found.differences += new
+            found.accepted += [each for each in state.differences if each not in new]
+            newest = state.comparison.newest
+            if newest is not None and newest.is_closed and state.comparison.missing:
+                found.ended_with_missing_tail += 1
+        yield found
+    yield found
+
+
+async def order_states(
+    pool: asyncpg.Pool, client: Client, task_queue: str
+) -> AsyncIterator[list[OrderState]]:
+    """The states of all orders that the log, `order_view` or Temporal has, page by page."""
+    unlogged: set[str] = set()  # Few: a restore loses minutes.
+    async for page in _pages(pool, "order_events"):
+        yield await _states(pool, client, page)
+    async for page in _pages(pool, "order_view.orders"):
+        page = await _unlogged(pool, page)
+        unlogged.update(page)
+        yield await _states(pool, client, page)
+    async for page in unlogged_orders(pool, client, task_queue):
+        page = [order_id for order_id in page if order_id not in unlogged]
+        unlogged.update(page)
+        yield [
+            state
+            for state in await _states(pool, client, page)
+            if state.differences  # Otherwise it is an opening that was rejected, or on its way.
+        ]
+
+
+async def _pages(pool: asyncpg.Pool, table: str) -> AsyncIterator[list[str]]:
+    last = ""
+    while rows := await pool.fetch(
+        f"SELECT DISTINCT order_id FROM {table} WHERE order_id > $1 ORDER BY order_id LIMIT $2",
+        last,
+        PAGE_SIZE,
+    ):
+        yield [row["order_id"] for row in rows]
+        last = rows[-1]["order_id"]
+
+
+async def _unlogged(pool: asyncpg.Pool, order_ids: Sequence[str]) -> list[str]:
+    rows = await pool.fetch(
+        "SELECT order_id FROM order_events WHERE version = 1 AND order_id = ANY($1)", order_ids
+    )
+    logged = {row["order_id"] for row in rows}
+    return [order_id for order_id in order_ids if order_id not in logged]
+
+
+async def _states(pool: asyncpg.Pool, client: Client, order_ids: Sequence[str]) -> list[OrderState]:
+    # The views first: events that are logged meanwhile are then only newer than they.
+    rows = await pool.fetch(
+        "SELECT order_id, version FROM order_view.orders WHERE order_id = ANY($1)", order_ids
+    )
+    views = {row["order_id"]: row["version"] for row in rows}
+    turns = asyncio.Semaphore(COMPARED_AT_ONCE)
+
+    async def state(order_id: str) -> OrderState:
+        async with turns:
+            return await _state(pool, client, order_id, views.get(order_id, 0))
+
+    return await asyncio.gather(*map(state, order_ids))
+
+
+async def _state(pool: asyncpg.Pool, client: Client, order_id: str, view: int) -> OrderState:
+    async with pool.acquire() as connection:
+        stream = await log.read_stream(connection, order_id)
+    comparison = await compare_with_history(pool, client, order_id, stream)
+    # Folding takes time, and fails where events in between are missing.
+    may_run = comparison.ahead or comparison.newest is None
+    has_ended = _has_ended(stream) if may_run else False
+    keys = await _missing_keys(pool, [*stream, *comparison.missing])
+    head = stream[-1].version if stream else 0
+    differences = [
+        *_history_differences(order_id, comparison, has_ended),
+        *(
+            Difference(order_id, Kind.KEY, f"an address is sealed under the missing key {key}")
+            for key in keys
+        ),
+    ]
+    if view > head + len(comparison.missing):
+        text = f"order_view has version {view}, and the log has version {head}"
+        differences.append(Difference(order_id, Kind.VIEW, text))
+    return OrderState(order_id, comparison, has_ended, differences)
+
+
+def _history_differences(order_id: str, found: Comparison, has_ended: bool) -> Iterator[Difference]:
+    def difference(kind: Kind, versions: Sequence[int], text: str) -> Difference:
+        text = f"version {ranges(versions)} {text}"
+        return Difference(order_id, kind, text, len(versions))
+
+    if found.missing:
+        missing = [event.version for event in found.missing]
+        yield difference(Kind.MISSING, missing, "was published, and the log lacks it")
+    if found.lost:
+        yield difference(
+            Kind.LOST, found.lost, "was published, and neither the log nor Temporal has it"
+        )
+    if found.forked:
+        forked = [event.version for event in found.forked]
+        yield difference(Kind.FORKED, forked, "is another event in the log than in Temporal")
+    if found.newest is None and not has_ended:
+        yield Difference(order_id, Kind.UNKNOWN, "Temporal has no workflow of it")
+    if found.ahead and not (has_ended and found.newest is not None and found.newest.is_closed):
+        text = f"its workflow lacks the last {found.ahead} events of the log"
+        yield Difference(order_id, Kind.AHEAD, text, found.ahead)
+
+
+def _has_ended(stream: Sequence[Envelope]) -> bool:
+    try:
+        order, _ = idempotency.from_stream(stream)
+    except UnreadableEvent:
+        return True  # It cannot be run.
+    return order.version == 0 or is_finished(order)
+
+
+async def _missing_keys(pool: asyncpg.Pool, stream: Sequence[Envelope]) -> list[str]:
+    """The ids of keys that the addresses in events name, and that are neither there nor erased."""
+    texts = [text for event in stream for text in event.data.values() if isinstance(text, str)]
+    key_ids = {key for key in map(key_id_of, texts) if key is not None}
+    if not key_ids:
+        return []
+    return sorted(key_ids - (await PostgresKeys(pool).find(key_ids)).keys())
+
+
+async def accept(pool: asyncpg.Pool, differences: Sequence[Difference], because: str) -> None:
+    """Records that a person accepts differences: they are not reported again."""
+    await pool.executemany(
+        "INSERT INTO accepted_differences (order_id, difference, because) VALUES ($1, $2, $3)"
+        " ON CONFLICT DO NOTHING",
+        [(each.order_id, each.text, because) for each in differences],
+    )
+
+
+async def _accepted(pool: asyncpg.Pool) -> Collection[tuple[str, str]]:
+    rows = await pool.fetch("SELECT order_id, difference FROM accepted_differences")
+    return {(row["order_id"], row["difference"]) for row in rows}
