@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test soak check audit format bench bench-loss fuzz docs schemas openapi lock
+.PHONY: help install demo up test drills soak check audit format bench bench-loss fuzz docs schemas openapi lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -34,6 +34,9 @@ up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 # one, but for groups that share a server.
 test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, one at a time)
 	@$(PY) -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
+
+drills: $(INSTALLED) ## restore servers to earlier times and recover, as operators do
+	@$(PY) -m pytest -m drill $(ARGS)
 
 soak: $(INSTALLED) ## run the long versions of tests and properties, which take minutes each
 	@$(PY) -m pytest -m soak $(ARGS)

@@ -68,6 +68,7 @@ def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> Non
         *(("api",), ("worker",), ("projector",), ("simulators",), ("migrate",), ("verify",)),
         *(("up",), ("demo",), ("token", "--sub", "ada", "--scope", "orders:read")),
         *(("projections", "parked"), ("erase", "900"), ("resume", "ord_x")),
+        ("restore", "status"),
     ],
     ids=lambda command: command[0],
 )
@@ -117,7 +118,7 @@ def test_without_a_command_all_are_listed() -> None:
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    assert sorted(listed) == sorted([*commands.split(), "forget-key", "projections"])
+    assert sorted(listed) == sorted([*commands.split(), "forget-key", "projections", "restore"])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -62,6 +62,7 @@ async def orderly(dsn: str, *command: str) -> Ended:
         ("verify", "--no-history"),
         ("erase", "900"),
         ("resume", "ord_x"),
+        ("restore", "status"),
     ],
     ids=" ".join,
 )
