@@ -50,6 +50,8 @@ log = logging.getLogger("orderly.worker")
 # Orders that stay in memory between workflow tasks; others are replayed from their history. Each is
 # some 300 objects, and every garbage collection traverses them all.
 CACHED_ORDERS_MAX = 100
+# Publishing takes milliseconds. After this time its connection must have gone silent.
+STATEMENT_SECONDS_MAX = 10
 
 Activities = Sequence[Callable[..., Any]]
 
@@ -108,7 +110,7 @@ async def run(settings: Settings) -> None:
     logging.getLogger("temporalio.activity").addFilter(RepeatedFailures())
     stopped = runtime.stop_event()
     client = await connect()
-    pool = await connect_pool(settings.postgres_dsn)
+    pool = await connect_pool(settings.postgres_dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
     async with pool, http_client(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         async with (

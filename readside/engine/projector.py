@@ -26,6 +26,8 @@ PAUSE_SECONDS_MAX = 0.04
 REBALANCE_SECONDS = 1.0
 # A projector speaks every second. One that is frozen loses its slices to others after this time.
 IDLE_SECONDS_MAX = 12
+# A statement of a batch takes milliseconds. After this time its connection must have gone silent.
+STATEMENT_SECONDS_MAX = 10
 RETRY_SECONDS = 0.5
 RETRY_SECONDS_STOPPED = 5.0
 
@@ -60,7 +62,10 @@ async def run_projection(
     while not stopped.is_set():
         try:
             async with generations.connected(
-                dsn, projection, idle_seconds_max=IDLE_SECONDS_MAX
+                dsn,
+                projection,
+                statement_seconds_max=STATEMENT_SECONDS_MAX,
+                idle_seconds_max=IDLE_SECONDS_MAX,
             ) as connection:
                 await _poll(connection, projection, woken, stopped)
         except UNAVAILABLE as error:
