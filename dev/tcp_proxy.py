@@ -10,14 +10,19 @@ from urllib.parse import parse_qs, urlsplit
 
 CHUNK_BYTES = 65_536
 
+Target = Path | tuple[str, int]
+"""A Unix socket, or a host and its port."""
+
 
 class TcpProxy:
-    """Passes connections on to a Unix socket, until they are cut or go silent."""
+    """Passes connections on to a target, until they are cut or go silent."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
         self._open: dict[asyncio.Task[None], asyncio.Event] = {}
         self.port = 0
+        self.delay_s = 0.0
+        """How long each chunk of bytes is held back, in both directions."""
 
     def silence(self) -> int:
         """From now on nothing passes through today's connections, and nothing ends them.
@@ -28,6 +33,11 @@ class TcpProxy:
             silenced.set()
         return len(self._open)
 
+    def cut(self) -> None:
+        """Ends all connections, also in the middle of a message; new ones work."""
+        for task in self._open:
+            task.cancel()
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[TcpProxy]:
         """Listens on a free port of the loopback interface."""
@@ -37,8 +47,7 @@ class TcpProxy:
             yield self
         finally:
             server.close()
-            for task in self._open:
-                task.cancel()
+            self.cut()
             await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,10 +55,10 @@ class TcpProxy:
         assert task is not None
         self._open[task] = silenced
         try:
-            back_reader, back_writer = await asyncio.open_unix_connection(self._target)
+            back_reader, back_writer = await _connect(self._target)
             ways = [
-                asyncio.create_task(_pass_on(reader, back_writer, silenced)),
-                asyncio.create_task(_pass_on(back_reader, writer, silenced)),
+                asyncio.create_task(self._pass_on(reader, back_writer, silenced)),
+                asyncio.create_task(self._pass_on(back_reader, writer, silenced)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -58,24 +67,31 @@ class TcpProxy:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
                 back_writer.close()
-        except asyncio.CancelledError:
-            pass  # The proxy ends; asyncio would report this as an error of the connection.
+        except (asyncio.CancelledError, OSError):
+            pass  # It was cut, or the target is down: the client's connection ends, too.
         finally:
             del self._open[task]
             writer.close()
 
-
-async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silenced: asyncio.Event
-) -> None:
-    with suppress(ConnectionError):
-        while chunk := await reader.read(CHUNK_BYTES):
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silenced: asyncio.Event
+    ) -> None:
+        with suppress(ConnectionError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                if silenced.is_set():
+                    await asyncio.Event().wait()  # Until the proxy ends.
+                writer.write(chunk)
+                await writer.drain()
             if silenced.is_set():
-                await asyncio.Event().wait()  # Until the proxy ends.
-            writer.write(chunk)
-            await writer.drain()
-        if silenced.is_set():
-            await asyncio.Event().wait()
+                await asyncio.Event().wait()
+
+
+async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(target, Path):
+        return await asyncio.open_unix_connection(target)
+    return await asyncio.open_connection(*target)
 
 
 def unix_socket(dsn: str) -> Path:
