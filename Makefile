@@ -16,7 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test drills soak check audit format bench bench-loss fuzz docs schemas openapi lock
+.PHONY: help install demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
+	openapi lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -41,6 +42,9 @@ drills: $(INSTALLED) ## restore servers to earlier times and recover, as operato
 soak: $(INSTALLED) ## run the long versions of tests and properties, which take minutes each
 	@$(PY) -m pytest -m soak $(ARGS)
 	@$(PY) -m pytest tests/unit/orders --hypothesis-profile soak
+
+chaos: $(INSTALLED) ## run random faults under load, and check every promise (ARGS="--long", "--seed N --seconds N")
+	@$(PY) -m dev.chaos $(ARGS)
 
 check: $(INSTALLED) ## check formatting, lint, strict types and import rules
 	@$(PY) -m ruff format --check .

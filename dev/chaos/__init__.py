@@ -1,0 +1,1 @@
+"""Random faults under load, and a checker that judges what clients saw of them."""

@@ -1,0 +1,126 @@
+"""One run: a stack, the load and the nemesis; then everything settles, and the checker judges."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from dev.chaos.checker import Complaint, check, commands_of, unsettled
+from dev.chaos.history import Attempt, History, Json
+from dev.chaos.nemesis import Nemesis, Proxies, Strike, schedule
+from dev.chaos.workload import EVENTS, Load
+from dev.stack import Stack, StackOptions, run_stack
+from dev.stack.programs import orderly_process
+
+SHOPPERS = 10
+SETTLE_S_MAX = 60.0
+SENT_AGAIN = 60
+POLL_S = 0.5
+PAGE = "500"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run observed, and what the checker says to it."""
+
+    history: History
+    strikes: list[Strike]
+    settled_s: float
+    """From the last fault until everything had settled."""
+    sent_again: int
+    complaints: list[Complaint]
+
+
+async def run_chaos(data_dir: Path, seed: int, seconds: float, *, is_long: bool = False) -> Result:
+    """Starts a stack in `data_dir` and does harm to it for so many seconds."""
+    proxies, history = Proxies(), History()
+    options = StackOptions(
+        data_dir, api_port=0, temporal_port=0, ui_port=0, reroute=proxies.reroute
+    )
+    async with run_stack(options) as stack:
+        load = Load(history, stack.api_url, stack.simulators_url, run=f"chaos-{seed}")
+        async with load.connected(), asyncio.TaskGroup() as background:
+            following = [
+                background.create_task(load.follow_pages("pages")),
+                background.create_task(load.follow_stream("stream")),
+            ]
+            shopping = [background.create_task(load.shop(seed, n)) for n in range(SHOPPERS)]
+            nemesis = Nemesis(stack, proxies, load)
+            await nemesis.strike(schedule(seed, is_long), seconds)
+            load.stop_shopping()
+            began = time.monotonic()
+            await _end(shopping, history)
+            again = _sample(history, seed)
+            await asyncio.gather(*(load.send_again(attempt) for attempt in again))
+            await _settle(load, began)
+            settled_s = time.monotonic() - began
+            await _observe(load, stack)
+            for task in following:
+                task.cancel()
+    return Result(history, nemesis.strikes, settled_s, len(again), check(history))
+
+
+async def _end(shopping: Sequence[asyncio.Task[None]], history: History) -> None:
+    """Waits until the shoppers have come to the end of their last orders."""
+    _, late = await asyncio.wait(shopping, timeout=SETTLE_S_MAX)
+    for task in late:
+        task.cancel()
+        history.stuck.append(f"a shopper still waits {SETTLE_S_MAX:g} s after the last fault")
+
+
+def _sample(history: History, seed: int) -> list[Attempt]:
+    """Some acknowledged commands, any of their attempts."""
+    acknowledged = [command.key for command in commands_of(history).values() if command.results]
+    by_key = {attempt.key: attempt for attempt in history.attempts}
+    keys = Random(seed).sample(acknowledged, min(SENT_AGAIN, len(acknowledged)))
+    return [by_key[key] for key in keys]
+
+
+async def _settle(load: Load, began: float) -> None:
+    """Waits until orders and followers are settled, or for as long as that may take."""
+    followers = load.history.followers.values()
+    while time.monotonic() < began + SETTLE_S_MAX:
+        await asyncio.sleep(POLL_S)
+        orders, feed = await _orders(load), await _feed(load)
+        if not any(map(unsettled, orders)) and all(len(seen) == len(feed) for seen in followers):
+            return
+
+
+async def _observe(load: Load, stack: Stack) -> None:
+    """Reads all that the checker compares."""
+    history = load.history
+    history.feed, history.orders = await _feed(load), await _orders(load)
+    for service in ("payments", "stock", "shipping"):
+        history.ledgers[service] = await load.simulators.ledger(service)
+    history.differences = await _verify(stack)
+
+
+async def _orders(load: Load) -> list[Json]:
+    return [dict(order) async for order in load.api.orders()]
+
+
+async def _feed(load: Load) -> list[Json]:
+    events: list[Json] = []
+    query: dict[str, str] = {"limit": PAGE}
+    while True:
+        page = await load.api.get(EVENTS, **query)
+        events += page["items"]
+        if not page["items"]:
+            return events
+        query["cursor"] = page["next"]
+
+
+async def _verify(stack: Stack) -> list[str]:
+    """What `orderly verify` finds to be different, or parked."""
+    program = orderly_process(stack, stack.logs, "verify", "verify")
+    process = await asyncio.create_subprocess_exec(
+        *program.command, env=program.environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    *differences, summary = output.decode().splitlines() or ["no output"]
+    is_clean = process.returncode == 0 and " 0 parked" in summary
+    return differences if is_clean else [*differences, summary]
