@@ -44,6 +44,7 @@ from settings import Settings, from_environment
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import connect
 from workflows.order import OrderWorkflow
+from workflows.restore_guard import RestoreNoticed, guarded
 
 log = logging.getLogger("orderly.worker")
 
@@ -114,6 +115,7 @@ async def run(settings: Settings) -> None:
     async with pool, http_client(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         async with (
+            guarded(client, pool, settings.task_queue, stopped.set, renews=True),
             worker_for(client, settings, activities),
             orphan_check.running(client, pool, settings.task_queue),
         ):
@@ -184,7 +186,10 @@ def _traceparent_of(payloads: Sequence[RawValue]) -> str | None:
 
 def main() -> None:
     """Runs a worker with the settings of the environment, and exits."""
-    failures: runtime.Failures = {ConnectionError: runtime.EXIT_FAILED}
+    failures: runtime.Failures = {
+        ConnectionError: runtime.EXIT_FAILED,
+        RestoreNoticed: runtime.EXIT_FAILED,
+    }
     runtime.serve(lambda: from_environment(Settings), run, "orderly-worker", failures)
 
 

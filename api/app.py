@@ -45,6 +45,7 @@ from readside.order_view.loader import OrderLoader
 from readside.registry import PROJECTIONS
 from settings import Settings
 from workflows.client import connect
+from workflows.restore_guard import guarded
 
 CONNECTIONS_MAX = 10
 # A read that takes longer is 503, so that a Postgres that hangs does not hold all slots for long.
@@ -146,11 +147,19 @@ class Server(uvicorn.Server):
         services_of(cast(FastAPI, self.config.app)).streams.end()
         await super().shutdown(sockets)
 
+    def stop(self) -> None:
+        """Stops as at SIGTERM."""
+        self.should_exit = True
+
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes the requests in progress."""
+    """Serves until SIGTERM or SIGINT, then finishes the requests in progress.
+
+    Raises RestoreNoticed.
+    """
+    client = await connect(lazy=True)
     config = uvicorn.Config(
-        create_app(settings, await connect(lazy=True)),
+        create_app(settings, client),
         host=settings.api_host,
         port=settings.api_port,
         http=HardenedHttpProtocol,
@@ -159,5 +168,8 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )
-    listening = config.bind_socket()
-    await Server(config).serve([listening, *(listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
+    server = Server(config)
+    pool = await connect_pool(settings.postgres_dsn, connections_max=1)
+    async with pool, guarded(client, pool, settings.task_queue, server.stop, renews=False):
+        listening = config.bind_socket()
+        await server.serve([listening, *(listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
 
 import asyncpg
 from temporalio.client import Client
 
-from eventlog import log
-from eventlog.envelope import Envelope
-from eventlog.log import LoggedEvent
-from workflows.comparison import Comparison, by_version, compare, read_runs
+from workflows.comparison import Comparison
 from workflows.orphans import all_orders
-
-
-async def compare_with_history(
-    pool: asyncpg.Pool, client: Client, order_id: str, stream: Iterable[LoggedEvent | Envelope]
-) -> Comparison:
-    """Compares `stream`, an order's events in the log, with Temporal's histories of it."""
-    logged = by_version(stream)
-    runs = await read_runs(client, order_id)
-    found = compare(logged, runs)
-    if found.missing or found.lost:  # Unless they were published since the log was read.
-        later = by_version(await log.read_order(pool, order_id, after=0))
-        found = compare(logged, runs, later)
-    return found
 
 
 async def unlogged_orders(

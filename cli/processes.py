@@ -24,8 +24,10 @@ def api() -> None:
 
     settings = runtime.load_settings(api_from_environment)
     from api.app import serve  # It takes seconds: a wrong setting is reported at once.
+    from workflows.restore_guard import RestoreNoticed
 
-    runtime.serve(lambda: settings, serve, "orderly-api")
+    failures: runtime.Failures = {RestoreNoticed: runtime.EXIT_FAILED}
+    runtime.serve(lambda: settings, serve, "orderly-api", failures)
 
 
 @app.command(rich_help_panel=PANEL)

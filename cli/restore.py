@@ -27,7 +27,7 @@ def status() -> None:
     """Compare the log, keys, Temporal and order_view; exit with 1 if an order differs."""
 
     async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
-        return _print_survey(await _survey(pool, client, task_queue))
+        return await _conclude(pool, client, task_queue)
 
     _on_both(perform)
 
@@ -44,7 +44,7 @@ def apply(
             print(sentence, flush=True)
         if not yes:
             print("Nothing was changed: `orderly restore apply --yes` does it.")
-        return _print_survey(await _survey(pool, client, task_queue))
+        return await _conclude(pool, client, task_queue)
 
     _on_both(perform)
 
@@ -56,12 +56,12 @@ def overrule(
     """Accept all differences that there are now: what was lost stays lost."""
     from cli.restore_survey import accept
 
-    async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> None:
+    async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
         found = await _survey(pool, client, task_queue)
         await accept(pool, found.differences, because)
         for difference in found.differences:
-            print(difference)
-        print(f"{len(found.differences):,} differences are accepted.")
+            print(f"accepted: {difference}")
+        return await _conclude(pool, client, task_queue, because)
 
     _on_both(perform)
 
@@ -94,6 +94,19 @@ async def _survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> Survey
         async for found in survey(pool, client, task_queue):
             progress.update(f"{found.orders:,} orders compared")
     return found
+
+
+async def _conclude(
+    pool: asyncpg.Pool, client: Client, task_queue: str, reason: str = "nothing differs"
+) -> int:
+    """Prints what differs; if nothing does, lets API and workers start."""
+    from workflows.restore_marker import accept
+
+    found = await _survey(pool, client, task_queue)
+    code = _print_survey(found)
+    if code == 0 and await accept(pool, client, task_queue, reason):
+        print("Postgres or Temporal was restored, and nothing differs: API and workers may start.")
+    return code
 
 
 def _print_survey(found: Survey) -> int:

@@ -37,7 +37,7 @@ async def apply(
         for state in states:
             if not is_repairable(state):
                 continue
-            if not is_raised:
+            if state.comparison.missing and not is_raised:
                 async with pool.acquire() as connection:
                     await raise_epoch(connection, "restore apply")
                 is_raised = True

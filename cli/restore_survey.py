@@ -15,7 +15,7 @@ from typing import NamedTuple
 import asyncpg
 from temporalio.client import Client
 
-from cli.history_comparison import compare_with_history, ranges, unlogged_orders
+from cli.history_comparison import ranges, unlogged_orders
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.rules.process import is_finished
@@ -23,7 +23,7 @@ from orders.upcasting import UnreadableEvent
 from privacy.keys import PostgresKeys
 from privacy.sealing import key_id_of
 from workflows import idempotency
-from workflows.comparison import Comparison
+from workflows.comparison import Comparison, by_version, compare_order
 
 PAGE_SIZE = 100
 COMPARED_AT_ONCE = 8
@@ -168,7 +168,7 @@ async def _states(pool: asyncpg.Pool, client: Client, order_ids: Sequence[str]) 
 async def _state(pool: asyncpg.Pool, client: Client, order_id: str, view: int) -> OrderState:
     async with pool.acquire() as connection:
         stream = await log.read_stream(connection, order_id)
-    comparison = await compare_with_history(pool, client, order_id, stream)
+    comparison = await compare_order(pool, client, order_id, by_version(stream))
     # Folding takes time, and fails where events in between are missing.
     may_run = comparison.ahead or comparison.newest is None
     has_ended = _has_ended(stream) if may_run else False

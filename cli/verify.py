@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from temporalio.client import Client
 
-from cli.history_comparison import compare_with_history, sentences, unlogged_orders
+from cli.history_comparison import sentences, unlogged_orders
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import order_progress
@@ -20,6 +20,7 @@ from readside.order_view import projection as order_view
 from readside.order_view import queries as order_lists
 from readside.order_view.row import OrderRow, order_row
 from readside.order_view.view import OrderView, fold_view
+from workflows.comparison import by_version, compare_order
 from workflows.orphans import Orphan, find_orphan
 
 BATCH_SIZE = 100
@@ -175,7 +176,7 @@ async def _history_differences(
     stream: Sequence[LoggedEvent],
     report: Report,
 ) -> list[str]:
-    found = await compare_with_history(pool, client, order_id, stream)
+    found = await compare_order(pool, client, order_id, by_version(stream))
     report.histories += found.newest is not None
     return sentences(found)
 

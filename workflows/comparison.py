@@ -14,7 +14,9 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import DataConverter
 
+from eventlog import log
 from eventlog.envelope import Batch, Envelope
+from eventlog.postgres import Reader
 from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, PUBLISH_EVENTS
 from workflows.history import all_runs_of, first_snapshot
 
@@ -82,6 +84,23 @@ def compare(logged: Logged, runs: Sequence[Run], logged_later: Logged | None = N
         ahead=_ahead(logged, newest),
         newest=newest,
     )
+
+
+async def compare_order(
+    reader: Reader, client: Client, order_id: str, logged: Logged | None = None
+) -> Comparison:
+    """Compares an order; `logged` is what the log has of it, if that was read already."""
+    if logged is None:
+        logged = await _logged(reader, order_id)
+    runs = await read_runs(client, order_id)
+    found = compare(logged, runs)
+    if found.missing or found.lost:  # Unless they were published since the log was read.
+        found = compare(logged, runs, await _logged(reader, order_id))
+    return found
+
+
+async def _logged(reader: Reader, order_id: str) -> Logged:
+    return by_version(await log.read_order(reader, order_id, after=0))
 
 
 def by_version(events: Iterable[Any]) -> Logged:

@@ -7,6 +7,7 @@ point-in-time recovery, and Temporal to another by a copy of its database.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pytest
 from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
 from cli.restore_apply import apply
-from cli.restore_survey import Kind, Survey, accept, survey
+from cli.restore_survey import Kind, Survey, survey
 from cli.verify import Report, verify
 from eventlog import log
 from orders.commands import CancelOrder, OrderCommand, SetShippingAddress
@@ -32,6 +33,8 @@ from tests.support.command_builders import bagels, message, opening
 from tests.support.processes import run
 from tests.support.restorable import QUEUE, Site, restorable_site
 from workflows.comparison import read_runs
+from workflows.restore_guard import RestoreNoticed, check_markers, check_newest_orders
+from workflows.restore_marker import renew
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("restore_drills")]
 
@@ -63,6 +66,7 @@ async def recorded() -> AsyncIterator[tuple[Site, Past]]:
         await site.base_backup()
         await site.connect()
         async with site.serving() as gateway, site.pool() as pool:
+            await renew(pool, site.client, QUEUE, 0)
             past = await _live(site, gateway, pool)
         await site.archive()
         yield site, past
@@ -152,6 +156,22 @@ async def verified(site: Site, versions: dict[str, int]) -> Report:
     return report
 
 
+async def orderly(site: Site, *command: str) -> subprocess.CompletedProcess[str]:
+    variables = {
+        "ORDERLY_POSTGRES_DSN": site.dsn,
+        "ORDERLY_TASK_QUEUE": QUEUE,
+        "ORDERLY_AUTH": "none",
+        "TEMPORAL_ADDRESS": site.address,
+    }
+    return await asyncio.to_thread(run, *command, **variables)
+
+
+async def assert_refuses_to_start(site: Site, process: str) -> None:
+    ended = await orderly(site, process)
+    assert ended.returncode == 1, ended
+    assert "run `orderly restore status`" in ended.stderr.splitlines()[-1]
+
+
 def kinds(found: Survey) -> Counter[Kind]:
     return Counter(difference.kind for difference in found.differences)
 
@@ -160,6 +180,8 @@ async def test_older_log_gets_its_lost_events_back(recorded: tuple[Site, Past]) 
     site, past = recorded
     await site.restore(postgres="early", temporal="end")
 
+    for process in ("worker", "api"):
+        await assert_refuses_to_start(site, process)
     found = await surveyed(site)
     assert found.events_with(Kind.MISSING) == past.lost("early")
     assert found.ended_with_missing_tail == 1
@@ -178,7 +200,11 @@ async def test_older_log_gets_its_lost_events_back(recorded: tuple[Site, Past]) 
     async with site.pool() as pool:
         assert await _orders(pool) == past.orders
         await PostgresKeys(pool).forget(unreadable.text.rpartition(" ")[2])
-    assert (await surveyed(site)).differences == []
+    await assert_refuses_to_start(site, "worker")
+    ended = await orderly(site, "restore", "status")
+    assert (ended.returncode, "API and workers may start" in ended.stdout) == (0, True)
+    async with site.pool() as pool:
+        await check_markers(site.client, pool, QUEUE)
 
 
 async def test_older_temporal_continues_from_the_log(recorded: tuple[Site, Past]) -> None:
@@ -187,8 +213,13 @@ async def test_older_temporal_continues_from_the_log(recorded: tuple[Site, Past]
 
     found = await surveyed(site)
     assert kinds(found) == {Kind.AHEAD: 2, Kind.UNKNOWN: 3}
+    async with site.pool() as pool:
+        with pytest.raises(RestoreNoticed, match="Temporal lacks events of order"):
+            await check_newest_orders(site.client, pool, QUEUE)
 
     assert len(await applied(site)) == 5
+    async with site.pool() as pool:
+        await check_newest_orders(site.client, pool, QUEUE)
     assert (await surveyed(site)).differences == []
     async with site.serving() as gateway:
         repeated = await gateway.execute(message(GROWING, bagels(), key="grown"), WAIT_SECONDS)
@@ -233,15 +264,12 @@ async def test_forked_order_is_named_and_left_to_a_person(recorded: tuple[Site, 
     left = [each for each in (await surveyed(site)).differences if each.kind is not Kind.KEY]
     assert [(each.order_id, each.kind) for each in left] == [(ENDING, Kind.FORKED)]
 
-    environment = {
-        "ORDERLY_POSTGRES_DSN": site.dsn,
-        "ORDERLY_TASK_QUEUE": QUEUE,
-        "TEMPORAL_ADDRESS": site.address,
-    }
-    ended = await asyncio.to_thread(run, "restore", "status", **environment)
+    ended = await orderly(site, "restore", "status")
     assert ended.returncode == 1
     assert f"order {ENDING}: version 3 is another event in the log than in Temporal" in ended.stdout
-    async with site.pool() as pool:
-        await accept(pool, (await surveyed(site)).differences, "the customer was called")
+    ended = await orderly(site, "restore", "overrule", "--because", "the customer was called")
+    assert (ended.returncode, ended.stdout.count("accepted: ")) == (0, 2)
     found = await surveyed(site)
     assert (found.differences, len(found.accepted)) == ([], 2)
+    async with site.pool() as pool:
+        await check_markers(site.client, pool, QUEUE)
