@@ -1,4 +1,4 @@
-"""The cursors of the event feed: checksummed positions in the log."""
+"""The cursors of the event feed: checksummed positions in the log, each of an epoch."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import hashlib
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
+from eventlog.epochs import FIRST
 from eventlog.log import Checkpoint
 
-_POSITION = struct.Struct(">qq")
-_CHECKSUM_BYTES = 5  # With them a cursor has 28 characters and needs no padding.
+_CURSOR = struct.Struct(">Iqq")
+_CHECKSUM_BYTES = 4  # With them a cursor has 32 characters and needs no padding.
 
 
-def encode_cursor(position: Checkpoint) -> str:
-    """The opaque text of a position in the log."""
-    packed = _POSITION.pack(*position)
+def encode_cursor(position: Checkpoint, epoch: int = FIRST) -> str:
+    """The opaque text of a position in the log, as it is in an epoch."""
+    packed = _CURSOR.pack(epoch, *position)
     # Against accidental changes, which would skip events; a forged cursor reveals nothing.
     checksum = hashlib.sha256(packed).digest()[:_CHECKSUM_BYTES]
     return urlsafe_b64encode(packed + checksum).decode()
 
 
-def decode_cursor(text: str) -> Checkpoint:
-    """The position of a cursor; raises ValueError for text that `encode_cursor` did not return."""
+def decode_cursor(text: str) -> tuple[Checkpoint, int]:
+    """The position and the epoch of a cursor.
+
+    Raises ValueError for text that `encode_cursor` did not return.
+    """
     decoded = urlsafe_b64decode(text)
-    if len(decoded) != _POSITION.size + _CHECKSUM_BYTES:
+    if len(decoded) != _CURSOR.size + _CHECKSUM_BYTES:
         raise ValueError("not as long as a cursor")
-    position = Checkpoint(*_POSITION.unpack_from(decoded))
-    if min(position) < 0 or encode_cursor(position) != text:
+    epoch, *unpacked = _CURSOR.unpack_from(decoded)
+    position = Checkpoint(*unpacked)
+    if min(position) < 0 or encode_cursor(position, epoch) != text:
         raise ValueError("not a cursor of this feed")
-    return position
+    return position, epoch

@@ -26,6 +26,7 @@ from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from api.problems.strict_route import StrictRoute
 from eventlog import feed
+from eventlog.epochs import Epochs, read_epochs
 from eventlog.feed import EventFilter, Page
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import UNAVAILABLE
@@ -108,12 +109,14 @@ async def list_events(
         await assert_owns_order(request, order_id)
     types = tuple(sorted(type)) if type else None
     filter = EventFilter(types, order_id, context_of(request).customer_id)
-    position = await _position(services.pool, cursor, last_event_id)
+    epochs = await read_epochs(services.pool)
+    position = await _position(services.pool, epochs, cursor, last_event_id)
     if SSE in accept:
-        return EventStream(services.streams, _stream(request, services, position, filter))
+        stream = _stream(request, services, position, epochs.current, filter)
+        return EventStream(services.streams, stream)
     page = await feed.read(services.pool, position, filter, limit)
     items = ",".join(map(as_json, await _cloud_events(request, services.keys, page)))
-    body = f'{{"items":[{items}],"next":"{encode_cursor(page.end)}"}}'
+    body = f'{{"items":[{items}],"next":"{encode_cursor(page.end, epochs.current)}"}}'
     # A repeated request can return more events, or an address that has been erased since.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
@@ -140,7 +143,7 @@ async def get_event_schema(type: str) -> Response:
 
 
 async def _position(
-    pool: asyncpg.Pool, cursor: str | None, last_event_id: str | None
+    pool: asyncpg.Pool, epochs: Epochs, cursor: str | None, last_event_id: str | None
 ) -> Checkpoint:
     """Where to continue. Last-Event-ID wins: a reconnecting client repeats its original query."""
     text = last_event_id or cursor
@@ -148,9 +151,16 @@ async def _position(
         return START
     source = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "cursor"}
     try:
-        position = decode_cursor(text)
+        position, epoch = decode_cursor(text)
     except ValueError as error:
         raise _invalid_cursor(source, "was not issued by this feed") from error
+    survived = epochs.last_valid(epoch)
+    if survived is not None and position > survived:
+        detail = (
+            "is from before the log was restored, and beyond what survived: continue with "
+            f"{encode_cursor(survived, epochs.current)}, and skip the events that you have"
+        )
+        raise _invalid_cursor(source, detail)
     if not await feed.is_reachable(pool, position):
         detail = "is beyond the end of the log, which may have been restored: start without it"
         raise _invalid_cursor(source, detail)
@@ -164,7 +174,7 @@ def _invalid_cursor(source: dict[str, str], detail: str) -> Problem:
 
 
 async def _stream(
-    request: Request, services: Services, position: Checkpoint, filter: EventFilter
+    request: Request, services: Services, position: Checkpoint, epoch: int, filter: EventFilter
 ) -> AsyncIterator[bytes]:
     """Server-sent events, until the caller's token expires or Postgres becomes unavailable.
 
@@ -176,22 +186,24 @@ async def _stream(
         async for page in services.streams.follow(position, filter):
             if time() >= expires_at:
                 break
-            yield b"".join(await _sse_events(request, services.keys, page))
+            yield b"".join(await _sse_events(request, services.keys, page, epoch))
     except UNAVAILABLE as error:
         log.warning("a stream ends, as Postgres is unavailable: %r", error)
 
 
-async def _sse_events(request: Request, keys: CustomerKeys, page: Page) -> list[bytes]:
+async def _sse_events(request: Request, keys: CustomerKeys, page: Page, epoch: int) -> list[bytes]:
     events = zip(page.events, await _cloud_events(request, keys, page), strict=True)
     return [
         *(
             format_sse_event(
-                id=encode_cursor(published.checkpoint), event=event.type, data_str=as_json(event)
+                id=encode_cursor(published.checkpoint, epoch),
+                event=event.type,
+                data_str=as_json(event),
             )
             for published, event in events
         ),
         # An id without data is no event to the client, but moves its position.
-        format_sse_event(id=encode_cursor(page.end), comment=""),
+        format_sse_event(id=encode_cursor(page.end, epoch), comment=""),
     ]
 
 

@@ -7,6 +7,7 @@ point-in-time recovery, and Temporal to another by a copy of its database.
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from api.events.cursor import encode_cursor
 from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
 from cli.restore_apply import apply
@@ -29,9 +31,11 @@ from privacy.sealing import seal
 from readside.engine.checkpoints import order_progress
 from readside.engine.migrate import migrate
 from readside.registry import PROJECTIONS
+from settings import Settings
 from tests.support.command_builders import bagels, message, opening
 from tests.support.processes import run
 from tests.support.restorable import QUEUE, Site, restorable_site
+from tests.support.servers import run_api
 from workflows.comparison import read_runs
 from workflows.restore_guard import RestoreNoticed, check_markers, check_newest_orders
 from workflows.restore_marker import renew
@@ -55,6 +59,9 @@ class Past:
     versions: dict[str, dict[str, int]]
     """By point in time and order, its version."""
 
+    cursors: dict[str, str]
+    """Of the feed, by point in time."""
+
     def lost(self, since: str, until: str = "end") -> int:
         return sum(self.versions[until].values()) - sum(self.versions[since].values())
 
@@ -74,6 +81,7 @@ async def recorded() -> AsyncIterator[tuple[Site, Past]]:
 
 async def _live(site: Site, gateway: Gateway, pool: asyncpg.Pool) -> Past:
     versions: dict[str, dict[str, int]] = {}
+    cursors: dict[str, str] = {}
     acknowledged: dict[str, int] = {}
 
     async def send(order: CommandMessage) -> None:
@@ -83,6 +91,7 @@ async def _live(site: Site, gateway: Gateway, pool: asyncpg.Pool) -> Past:
         await _settled(site, pool, acknowledged)
         await site.mark(point)
         versions[point] = dict(acknowledged)
+        cursors[point] = encode_cursor(await log.settled_head(pool))
 
     await send(opening(GROWING, bagels()))
     await send(opening(ENDING, bagels()))
@@ -95,7 +104,7 @@ async def _live(site: Site, gateway: Gateway, pool: asyncpg.Pool) -> Past:
     await send(opening(YOUNGEST))
     await send(opening(ADDRESSED, await _addressing(pool)))
     await mark("end")
-    return Past(await _events(pool), await _orders(pool), versions)
+    return Past(await _events(pool), await _orders(pool), versions, cursors)
 
 
 async def _addressing(pool: asyncpg.Pool) -> OrderCommand:
@@ -205,6 +214,20 @@ async def test_older_log_gets_its_lost_events_back(recorded: tuple[Site, Past]) 
     assert (ended.returncode, "API and workers may start" in ended.stdout) == (0, True)
     async with site.pool() as pool:
         await check_markers(site.client, pool, QUEUE)
+    await assert_followers_notice(site, past)
+
+
+async def assert_followers_notice(site: Site, past: Past) -> None:
+    async with run_api(site.client, Settings(postgres_dsn=site.dsn, task_queue=QUEUE)) as http:
+        survived = await http.get("/v1/events", params={"cursor": past.cursors["early"]})
+        rejected = await http.get("/v1/events", params={"cursor": past.cursors["end"]})
+        again = re.search(r"continue with (\S+),", rejected.json()["detail"])
+        assert (rejected.status_code, rejected.json()["title"]) == (400, "Invalid cursor")
+        assert again is not None
+        resumed = await http.get("/v1/events", params={"cursor": again[1]})
+
+    assert survived.json()["items"] == resumed.json()["items"]
+    assert len(resumed.json()["items"]) == past.lost("early")
 
 
 async def test_older_temporal_continues_from_the_log(recorded: tuple[Site, Past]) -> None:

@@ -203,6 +203,7 @@ def forged(checkpoint: Checkpoint) -> str:
         "größer",
         "AAAA",
         "A" * 28,
+        "A" * 32,
         "A" * 10_000,
         urlsafe_b64encode(json.dumps([1, 2]).encode()).decode(),
         encode_cursor(Checkpoint(1, 1)) + "AAAA",
