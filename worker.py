@@ -42,8 +42,8 @@ from privacy.sealing import BrokenSeal, unseal_all
 from repeated_failures import RepeatedFailures
 from settings import Settings, from_environment
 from workflows.activity_options import STEP_TIMEOUT
-from workflows.client import connect
-from workflows.order import OrderWorkflow
+from workflows.client import MissingSearchAttributes, check_search_attributes, connect
+from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
 from workflows.restore_guard import RestoreNoticed, guarded
 
 log = logging.getLogger("orderly.worker")
@@ -111,6 +111,7 @@ async def run(settings: Settings) -> None:
     logging.getLogger("temporalio.activity").addFilter(RepeatedFailures())
     stopped = runtime.stop_event()
     client = await connect()
+    await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
     pool = await connect_pool(settings.postgres_dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
     async with pool, http_client(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
@@ -189,6 +190,7 @@ def main() -> None:
     failures: runtime.Failures = {
         ConnectionError: runtime.EXIT_FAILED,
         RestoreNoticed: runtime.EXIT_FAILED,
+        MissingSearchAttributes: runtime.EXIT_USAGE,
     }
     runtime.serve(lambda: from_environment(Settings), run, "orderly-worker", failures)
 

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RetryConfig
+from temporalio.service import RetryConfig, RPCError
 
 # By default the client retries for some fourteen seconds before it reports that the server is busy
 # or unavailable. A request has to know sooner.
 _SHORT_RETRY = RetryConfig(
     initial_interval_millis=50, max_interval_millis=200, max_elapsed_time_millis=800
 )
+
+
+class MissingSearchAttributes(Exception):
+    """The namespace lacks search attributes, without which orders could not continue."""
+
+
+async def check_search_attributes(client: Client, needed: Iterable[str]) -> None:
+    """Raises MissingSearchAttributes; passes where the server does not tell, as Temporal Cloud."""
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    try:
+        known = await client.operator_service.list_search_attributes(request)
+    except RPCError:
+        return
+    missing = sorted(set(needed) - known.custom_attributes.keys())
+    if missing:
+        raise MissingSearchAttributes(
+            f"The Temporal namespace {client.namespace} lacks the search attributes "
+            f"{', '.join(missing)}: create them as the README says."
+        )
 
 
 async def connect(*, lazy: bool = False) -> Client:

@@ -58,6 +58,7 @@ from workflows.web_ui import details
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 UNPUBLISHED_SINCE = SearchAttributeKey.for_datetime("UnpublishedSince")
+SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -57,17 +57,34 @@ def _replayed_in_sandbox() -> set[str]:
 
 
 async def assert_replays(histories: list[WorkflowHistory]) -> None:
-    """Replays each run from its start, as a worker with an empty cache does.
+    """Replays each run from its start, as a worker with an empty cache does."""
+    await _replay(_each(histories), UnsandboxedWorkflowRunner())
+    await assert_new_kinds_replay_in_sandbox(histories)
 
-    The strict sandbox imports the whole workflow for each run, which takes most of a second. So
-    only the runs that show what neither the golden histories nor an earlier run has shown are
-    replayed in it, too.
+
+async def assert_new_kinds_replay_in_sandbox(histories: list[WorkflowHistory]) -> None:
+    """Replays the runs that show what neither a golden history nor an earlier run has shown.
+
+    The strict sandbox imports the whole workflow for each run, which takes most of a second.
     """
-    await _replay(histories, UnsandboxedWorkflowRunner())
     for run in histories:
         if shown := kinds_in(run) - _replayed_in_sandbox():
             _replayed_in_sandbox().update(shown)
             await assert_replays_in_sandbox([run])
+
+
+async def assert_all_replay(client: Client, task_queue: str) -> None:
+    """Replays every run of every order of a task queue, and demands its summaries."""
+    query = f"TaskQueue = '{task_queue}'"
+
+    async def histories() -> AsyncIterator[WorkflowHistory]:
+        async for run in client.list_workflows(query):
+            handle = client.get_workflow_handle(run.id, run_id=run.run_id)
+            past = await handle.fetch_history()
+            assert_explained([past])
+            yield past
+
+    await _replay(histories(), UnsandboxedWorkflowRunner())
 
 
 async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
@@ -75,7 +92,7 @@ async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
 
     A clock, a random number or shared state in the workflow fails here.
     """
-    await _replay(histories, SandboxedWorkflowRunner())
+    await _replay(_each(histories), SandboxedWorkflowRunner())
 
 
 def kinds_in(run: WorkflowHistory) -> set[str]:
@@ -86,11 +103,12 @@ def kinds_in(run: WorkflowHistory) -> set[str]:
     }
 
 
-async def _replay(histories: list[WorkflowHistory], runner: WorkflowRunner) -> None:
-    async def one_by_one() -> AsyncIterator[WorkflowHistory]:
-        for run in histories:
-            yield run
+async def _each(histories: Iterable[WorkflowHistory]) -> AsyncIterator[WorkflowHistory]:
+    for run in histories:
+        yield run
 
+
+async def _replay(histories: AsyncIterator[WorkflowHistory], runner: WorkflowRunner) -> None:
     replayer = Replayer(
         workflows=[OrderWorkflow],
         data_converter=pydantic_data_converter,
@@ -98,4 +116,4 @@ async def _replay(histories: list[WorkflowHistory], runner: WorkflowRunner) -> N
         # On a busy machine the imports may take two seconds, which is otherwise called a deadlock.
         debug_mode=True,
     )
-    await replayer.replay_workflows(one_by_one())
+    await replayer.replay_workflows(histories)

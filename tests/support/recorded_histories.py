@@ -26,7 +26,7 @@ from tests.support.command_builders import bagels, message, opening
 from tests.support.histories import GOLDEN_HISTORIES, GOLDEN_ORDER_ID, runs_of
 from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, Shop, piece, scarce
-from workflows.order import CUSTOMER, STATUS
+from workflows.order import SEARCH_ATTRIBUTES
 
 IDENTITY = "recorder"
 DRAFT_COMMANDS = (
@@ -50,7 +50,7 @@ async def record(name: str) -> None:
                 dev_server_existing_path=str(TEMPORAL),
                 dev_server_extra_args=["--dynamic-config-value", limit],
                 data_converter=pydantic_data_converter,
-                search_attributes=[CUSTOMER, STATUS],
+                search_attributes=SEARCH_ATTRIBUTES,
                 identity=IDENTITY,
             ) as environment,
             run_orderly(environment.client, await new_database(server)) as running,

@@ -38,6 +38,7 @@ from readside.engine.migrate import migrate
 from readside.engine.projection import Projection
 from readside.registry import PROJECTIONS
 from settings import Settings
+from tests.support.histories import assert_all_replay
 from tests.support.webhook_signing import new_secret
 from worker import Activities, activities_for, unsealing
 from workflows.order import OrderWorkflow
@@ -138,6 +139,7 @@ class Running:
 
 @asynccontextmanager
 async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
+    """Worker, projector, API and simulators; every history that they leave replays."""
     queue = f"orders-{secrets.token_hex(4)}"
     secret = new_secret()
     settings = Settings(
@@ -159,6 +161,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
             activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
             async with run_worker(client, queue, pool, activities):
                 yield Running(client, pool, dsn, queue, http, simulators, secret)
+            await assert_all_replay(client, queue)
 
 
 def run_worker(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,6 +15,9 @@ from pathlib import Path
 import httpx
 import jwt
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.testing import WorkflowEnvironment
 from typer.testing import CliRunner
 
 from cli import main as cli
@@ -166,6 +171,29 @@ def test_worker_reports_that_temporal_is_unreachable() -> None:
 
     assert ended.returncode == 1
     assert "127.0.0.1:1" in ended.stderr
+    assert_one_sentence(ended.stderr)
+
+
+async def test_worker_refuses_a_namespace_without_search_attributes(
+    temporal: WorkflowEnvironment,
+) -> None:
+    """Orders would be stuck as soon as they needed one."""
+    namespace = f"bare-{secrets.token_hex(4)}"
+    request = RegisterNamespaceRequest(
+        namespace=namespace, workflow_execution_retention_period=Duration(seconds=86_400)
+    )
+    client = temporal.client
+    await client.workflow_service.register_namespace(request)
+    address = str(client.service_client.config.target_host)
+    ended = await asyncio.to_thread(
+        run,
+        "worker",
+        ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN,
+        TEMPORAL_ADDRESS=address,
+        TEMPORAL_NAMESPACE=namespace,
+    )
+    assert ended.returncode == 2
+    assert "CustomerId, OrderStatus, UnpublishedSince" in ended.stderr
     assert_one_sentence(ended.stderr)
 
 

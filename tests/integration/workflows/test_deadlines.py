@@ -23,7 +23,7 @@ from tests.support.servers import (
 )
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop, scarce
 from tests.support.workflow_runs import ends
-from workflows.order import CUSTOMER, STATUS
+from workflows.order import SEARCH_ATTRIBUTES
 
 pytestmark = pytest.mark.xdist_group("deadlines")  # They share a server.
 
@@ -69,7 +69,7 @@ async def time(postgres: PostgresServer) -> AsyncIterator[Time]:
             dev_server_existing_path=str(TEMPORAL),
             dev_server_extra_args=[*TIME_SKIPPING, "--dynamic-config-value", limit],
             data_converter=pydantic_data_converter,
-            search_attributes=[CUSTOMER, STATUS],
+            search_attributes=SEARCH_ATTRIBUTES,
         ) as environment,
         run_orderly(environment.client, await new_database(postgres)) as orderly,
     ):

@@ -34,7 +34,7 @@ from tests.support.servers import (
 )
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, LOG_CONFLICT, WorkflowInput
-from workflows.order import CUSTOMER, FIRST_COMMAND_PATIENCE, STATUS, OrderWorkflow
+from workflows.order import FIRST_COMMAND_PATIENCE, SEARCH_ATTRIBUTES, OrderWorkflow
 
 WAIT_SECONDS = 30.0
 NOW = datetime(2017, 1, 1, tzinfo=UTC)
@@ -217,7 +217,7 @@ async def test_workflow_without_its_first_command_gives_up(
             dev_server_existing_path=str(TEMPORAL),
             dev_server_extra_args=TIME_SKIPPING,
             data_converter=pydantic_data_converter,
-            search_attributes=[CUSTOMER, STATUS],
+            search_attributes=SEARCH_ATTRIBUTES,
         ) as environment,
         await connect_pool(await new_database(postgres)) as pool,
         run_worker(environment.client, "never-opened", pool),
