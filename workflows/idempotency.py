@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -96,7 +96,15 @@ def status_of(
     return None
 
 
-def pack_results(results: StoredResults, now: datetime) -> str:
+class PackedResults(NamedTuple):
+    """Results as a snapshot holds them."""
+
+    text: str
+    dropped_until: datetime | None
+    """Until when keys count whose results had no room; None if there are none, or it has passed."""
+
+
+def pack_results(results: StoredResults, now: datetime) -> PackedResults:
     """The results to retain, compressed: they are the bulk of an old order's snapshot.
 
     While they exceed the limit, as only results of huge batches do, the older half is dropped.
@@ -104,7 +112,9 @@ def pack_results(results: StoredResults, now: datetime) -> str:
     kept = retained(list(results.values()), now)
     while len(text := _pack(_RESULTS, kept)) > PACKED_RESULTS_BYTES_MAX:
         kept = kept[:1] + kept[1 + len(kept) // 2 :]
-    return text
+    known = {stored.command_id for stored in kept}
+    dropped = [stored.at + RETENTION for key, stored in results.items() if key not in known]
+    return PackedResults(text, max((until for until in dropped if until > now), default=None))
 
 
 def unpack_results(text: str) -> StoredResults:

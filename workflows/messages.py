@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -36,6 +37,8 @@ class CommandBatch(BaseModel):
     """Of the HTTP request that carries it: distinguishes a first response from a replayed one."""
     request_id: str | None = None
     traceparent: str | None = None
+    in_log: bool | None = None
+    """Whether the log has events of this batch; None if the sender has not looked."""
 
     @property
     def is_from_customer(self) -> bool:
@@ -119,14 +122,20 @@ class Preview(StoredModel):
 
 # The codes of rejections by the workflow itself; all others are RejectionCode.
 ShellCode = Literal[
-    "version-conflict", "order-too-large", "log-behind", "log-conflict", "order-reopening"
+    "version-conflict",
+    "order-too-large",
+    "log-behind",
+    "log-conflict",
+    "result-dropped",
+    "order-reopening",
 ]
 VERSION_CONFLICT: ShellCode = "version-conflict"
 ORDER_TOO_LARGE: ShellCode = "order-too-large"
 LOG_BEHIND: ShellCode = "log-behind"
 LOG_CONFLICT: ShellCode = "log-conflict"
 REOPENING: ShellCode = "order-reopening"
-RETRYABLE = (LOG_BEHIND, LOG_CONFLICT)
+RESULT_DROPPED: ShellCode = "result-dropped"
+RETRYABLE = (LOG_BEHIND, LOG_CONFLICT, RESULT_DROPPED)
 """The same command may succeed later, so these rejections are not final."""
 
 
@@ -138,6 +147,8 @@ class Snapshot(StoredModel):
     unpublished: list[Envelope] = Field(default_factory=list)
     results: str = ""
     """The stored results, packed: see workflows/idempotency.py."""
+    results_dropped_until: datetime | None = None
+    """Until then, a key may count whose result had no room any more: only the log knows it."""
     rejections: str = ""
     """The stored rejections, packed likewise."""
     traces: dict[str, str] = Field(default_factory=dict)

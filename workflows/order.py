@@ -42,6 +42,7 @@ from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
 from workflows.messages import (
     LOG_CONFLICT,
     REOPENING,
+    RESULT_DROPPED,
     RETRYABLE,
     WORKFLOW_TYPE,
     CommandBatch,
@@ -77,6 +78,7 @@ class OrderWorkflow:
         self.order = snapshot.order
         self.publisher = Publisher(snapshot.unpublished, self._after_publishing)
         self.results = idempotency.unpack_results(snapshot.results)
+        self.results_dropped_until = snapshot.results_dropped_until
         self.rejections = idempotency.unpack_rejections(snapshot.rejections)
         self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
@@ -168,10 +170,12 @@ class OrderWorkflow:
     @workflow.query
     def snapshot(self) -> Snapshot:
         """The state to continue with; queried of a run that was ended from outside."""
+        results = idempotency.pack_results(self.results, workflow.now())
         return Snapshot(
             order=self.order,
             unpublished=self.publisher.unpublished,
-            results=idempotency.pack_results(self.results, workflow.now()),
+            results=results.text,
+            results_dropped_until=results.dropped_until or self.results_dropped_until,
             rejections=idempotency.pack_rejections(self.rejections),
             traces=self.traces,
             queued=self.queued,
@@ -191,6 +195,8 @@ class OrderWorkflow:
         return result
 
     def _execute_queued(self, queued: QueuedCommands) -> None:
+        if queued.batch.in_log and queued.command_id not in self.results:
+            return  # It was executed, and its result was dropped: the log has it.
         try:
             self._execute(queued.command_id, queued.batch)
         except Rejected as error:
@@ -213,11 +219,17 @@ class OrderWorkflow:
         known = self.rejections.get(command_id)
         if known is not None and known.rejection.code not in RETRYABLE:
             raise Rejected(known.rejection)
+        if batch.in_log is not False and self._may_have_dropped_results():
+            raise rejected_by(self.order, RESULT_DROPPED, "only the log may know this key")
         if self.publisher.alert is not None:
             raise rejected_by(self.order, LOG_CONFLICT, self.publisher.alert)
         events, order = decide_batch(batch, self.order, command_id, workflow.now())
         self._check_capacity(batch, events, order)
         return events, order
+
+    def _may_have_dropped_results(self) -> bool:
+        until = self.results_dropped_until
+        return until is not None and workflow.now() < until
 
     def _check_capacity(self, batch: CommandBatch, events: list[Envelope], order: Order) -> None:
         """Rejects what no snapshot could hold. What settles an order has room of its own."""

@@ -24,6 +24,10 @@ class CommandMessage:
     def queued(self) -> QueuedCommands:
         return QueuedCommands(command_id=self.command_id, batch=self.batch, pointer=self.pointer)
 
+    def looked_up(self, in_log: bool) -> CommandMessage:
+        """The message of a sender that knows whether the log has events of it."""
+        return replace(self, batch=self.batch.model_copy(update={"in_log": in_log}))
+
     def traced(self) -> CommandMessage:
         """The message with the current span, if any, as the parent of the order's spans."""
         traceparent = telemetry.traceparent(self.batch.traceparent)

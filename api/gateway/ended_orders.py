@@ -107,6 +107,23 @@ class EndedOrders:
 
         await retry_until(asyncio.get_running_loop().time() + seconds, attempt)
 
+    async def logged_result(self, message: CommandMessage) -> CommandResult | None:
+        """The result of a batch by its events in the log; None without any.
+
+        Raises StorageUnavailable.
+        """
+        if not await self.is_logged(message):
+            return None
+        return (await self._logged_state(message.order_id)).results[message.command_id].result
+
+    async def is_logged(self, message: CommandMessage) -> bool:
+        """Whether the log has events of a batch; raises StorageUnavailable."""
+        try:
+            version = await log.version_of_command(self._pool, message.order_id, message.command_id)
+        except UNAVAILABLE as error:
+            raise StorageUnavailable from error
+        return version is not None
+
     async def _last_state(self, order_id: str) -> LastState:
         try:
             find = orphans.find_orphan(self._client, self._pool, order_id)
@@ -129,7 +146,13 @@ class EndedOrders:
             raise StorageUnavailable from error
         order, results = idempotency.from_stream(stream)
         packed = idempotency.pack_results(results, datetime.now(UTC))
-        return LastState(Snapshot(order=order, results=packed, reopened=True), results)
+        snapshot = Snapshot(
+            order=order,
+            results=packed.text,
+            results_dropped_until=packed.dropped_until,
+            reopened=True,
+        )
+        return LastState(snapshot, results)
 
     async def _orphaned_state(self, orphan: Orphan) -> Snapshot:
         try:

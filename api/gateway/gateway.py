@@ -33,11 +33,12 @@ from api.limits.concurrency import AdaptiveLimit, ConcurrencyLimiter, FixedLimit
 from api.problems.errors import (
     IdempotencyKeyReused,
     OutcomeUnknown,
+    StorageUnavailable,
     TemporalUnavailable,
     TooManyCommands,
 )
 from workflows.command_handler import Rejected
-from workflows.messages import REOPENING, CommandResult, Preview, Rejection
+from workflows.messages import REOPENING, RESULT_DROPPED, CommandResult, Preview, Rejection
 from workflows.order import OrderWorkflow
 
 ENQUEUE_SECONDS = 5.0
@@ -74,7 +75,13 @@ class Gateway:
             traced = message.traced()
 
             async def attempt(seconds: float) -> CommandResult | None:
-                result = await self._execute_running(traced, seconds)
+                try:
+                    result = await self._execute_running(traced, seconds)
+                except _ResultDropped:
+                    result = await self.ended_orders.logged_result(traced)
+                    result = result or await self._execute_running(
+                        traced.looked_up(in_log=False), seconds
+                    )
                 return result or await self.ended_orders.execute(traced)
 
             deadline = asyncio.get_running_loop().time() + wait_seconds
@@ -90,6 +97,8 @@ class Gateway:
         """
         with telemetry.TRACER.start_as_current_span("enqueue", kind=SpanKind.PRODUCER):
             traced = message.traced()
+            with suppress(StorageUnavailable):  # The order then tells whether the log is needed.
+                traced = traced.looked_up(await self.ended_orders.is_logged(traced))
 
             async def attempt(seconds: float) -> CommandResult | None:
                 with self._enqueueing.slot():
@@ -219,6 +228,10 @@ class Gateway:
             raise TooManyCommands
 
 
+class _ResultDropped(Exception):
+    """The order may have executed the batch, and dropped the result: the log knows."""
+
+
 def _limiter(max_concurrent: int | None) -> ConcurrencyLimiter:
     """A limiter with a fixed limit, by default with an adaptive one."""
     return ConcurrencyLimiter(FixedLimit(max_concurrent) if max_concurrent else AdaptiveLimit())
@@ -240,6 +253,8 @@ def _raise_update_error(error: WorkflowUpdateFailedError, message: CommandMessag
     if not cause.details:
         raise error  # No rejection: each of those has details.
     rejection = Rejection.model_validate(cause.details[0])
+    if rejection.code == RESULT_DROPPED:
+        raise _ResultDropped from error
     if rejection.code == REOPENING:
         raise Retry(OutcomeUnknown()) from error
     if rejection.payload_hash not in (None, message.batch.payload_hash):

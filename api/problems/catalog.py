@@ -407,6 +407,16 @@ REJECTIONS = (
         retry_after=60,
     ),
     ProblemType(
+        "result-dropped",
+        503,
+        "Result dropped",
+        "The order has executed so many commands that only the log knows whether this key is new,"
+        " and the log cannot be read.",
+        _SAME_KEY,
+        (RouteKind.COMMAND, RouteKind.CALLBACK),
+        retry_after=1,
+    ),
+    ProblemType(
         "order-reopening",
         503,
         "Order reopening",

@@ -21,7 +21,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 import api.gateway.gateway
-import workflows.order
+import workflows.capacity
 from api.context import short_hash
 from eventlog import log
 from eventlog.postgres import connect_pool
@@ -559,7 +559,7 @@ async def test_only_a_command_rejected_for_the_log_can_be_retried_under_its_key(
     async with run_worker(idle.client, idle.task_queue, idle.pool):
         path = await opened(http)
         with monkeypatch.context() as changed:
-            changed.setattr(workflows.order, "UNPUBLISHED_BYTES_MAX", 0)
+            changed.setattr(workflows.capacity, "UNPUBLISHED_BYTES_MAX", 0)
             href = await queued(http, f"{path}/commands/add-note", NOTE, key="note")
             await rejection(http, href, 503, "log-behind")
         assert await queued(http, f"{path}/commands/add-note", NOTE, key="note") == href

@@ -9,11 +9,12 @@ import pytest
 from api.gateway.command_message import CommandMessage
 from api.problems.errors import IdempotencyKeyReused, UnknownOrder
 from eventlog import log
-from orders.commands import AddNote, CancelOrder, PlaceOrder
+from orders.commands import AddNote, CancelOrder, ChangeItemQuantity, PlaceOrder
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import HISTORY_EVENTS_SUGGESTED_MAX, Running
 from tests.support.workflow_runs import continue_as_new, ended, is_running, published
+from workflows import idempotency
 from workflows.command_handler import Rejected
 from workflows.idempotency import from_stream
 from workflows.messages import CommandResult, Snapshot
@@ -63,6 +64,36 @@ async def test_repeated_key_gets_the_first_result_in_the_same_run_and_in_later_o
     await continue_as_new(orderly, order_id)
     assert await gateway.execute(message(order_id, bagels(), key="a"), WAIT_SECONDS) == first
     assert await gateway.execute(opening(order_id), WAIT_SECONDS) == first_opening
+
+
+async def test_key_counts_once_although_its_result_was_dropped(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy order drops results before their time; the log still knows the keys."""
+    monkeypatch.setattr(idempotency, "RESULTS_MIN", 2)
+    monkeypatch.setattr(idempotency, "RESULTS_MAX", 5)
+    order_id, gateway = new_order_id(), orderly.gateway
+    line = bagels().model_copy(update={"line_id": "bagels"})
+    await gateway.execute(opening(order_id, line), WAIT_SECONDS)
+
+    def quantity(number: int, key: str) -> CommandMessage:
+        change = ChangeItemQuantity(line_id="bagels", quantity=number)
+        return message(order_id, change, key=key)
+
+    first = await gateway.execute(quantity(7, "first"), WAIT_SECONDS)
+    for number in range(9):
+        await gateway.execute(quantity(2 + number, f"{number}"), WAIT_SECONDS)
+    await continue_as_new(orderly, order_id)
+    last = await gateway.execute(quantity(99, "last"), WAIT_SECONDS)
+    await published(orderly, order_id, last.version)
+
+    repeated = await gateway.execute(quantity(7, "first"), WAIT_SECONDS)
+    assert (repeated.version, repeated.event_types) == (first.version, first.event_types)
+    assert await gateway.enqueue(quantity(7, "first")) is None
+    with pytest.raises(IdempotencyKeyReused):
+        await gateway.execute(message(order_id, PlaceOrder(), key="first"), WAIT_SECONDS)
+    new = await gateway.execute(quantity(50, "new"), WAIT_SECONDS)
+    assert new.version == last.version + 1, "nothing was executed twice"
 
 
 async def test_key_with_another_payload_is_rejected_in_every_run_and_after_the_end(

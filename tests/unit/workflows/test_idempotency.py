@@ -107,15 +107,15 @@ def test_number_of_recent_results_is_limited() -> None:
 
 def test_packed_results_can_be_unpacked() -> None:
     results = {a.command_id: a for a in [OPENING, *many(20, timedelta(days=2))]}
-    again = unpack_results(pack_results(results, NOW))
+    again = unpack_results(pack_results(results, NOW).text)
     assert again == results
     assert list(again) == list(results)
-    assert unpack_results(pack_results({}, NOW)) == unpack_results("") == {}
+    assert unpack_results(pack_results({}, NOW).text) == unpack_results("") == {}
 
 
 def test_only_retained_results_are_packed() -> None:
     results = [OPENING, *many(RESULTS_MIN + 7, timedelta(days=2))]
-    kept = unpack_results(pack_results({a.command_id: a for a in results}, NOW))
+    kept = unpack_results(pack_results({a.command_id: a for a in results}, NOW).text)
     assert list(kept.values()) == retained(results, NOW)
 
 
@@ -125,7 +125,7 @@ def test_maximum_number_of_results_packs_into_less_than_300_kb() -> None:
         stored(21 + n, age=timedelta(milliseconds=RANDOM.randrange(86_400_000)))
         for n in range(1, RESULTS_MAX + 1)
     ]
-    text = pack_results({a.command_id: a for a in [basket, *later]}, NOW)
+    text = pack_results({a.command_id: a for a in [basket, *later]}, NOW).text
     assert len(unpack_results(text)) == RESULTS_MAX + 1
     assert len(text) < 300_000
 
@@ -138,7 +138,7 @@ def test_results_of_huge_batches_fit_and_the_newest_are_kept() -> None:
             update={"event_types": RANDOM.choices(kinds, k=600)}
         )
         huge.append(stored(number).model_copy(update={"result": result}))
-    text = pack_results({a.command_id: a for a in [OPENING, *huge]}, NOW)
+    text = pack_results({a.command_id: a for a in [OPENING, *huge]}, NOW).text
     kept = list(unpack_results(text).values())
     assert len(text) < 300_000
     assert kept == [OPENING, *huge[-len(kept) + 1 :]]
