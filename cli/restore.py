@@ -54,11 +54,11 @@ def overrule(
     because: Annotated[str, typer.Option(help="Why the differences are accepted; it is recorded.")],
 ) -> None:
     """Accept all differences that there are now: what was lost stays lost."""
-    from cli.restore_survey import accept
+    from cli.restore_decisions import accept
 
     async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
         found = await _survey(pool, client, task_queue)
-        await accept(pool, found.differences, because)
+        await accept(pool, [(each.order_id, each.text) for each in found.differences], because)
         for difference in found.differences:
             print(f"accepted: {difference}")
         return await _conclude(pool, client, task_queue, because)
@@ -110,7 +110,7 @@ async def _conclude(
 
 
 def _print_survey(found: Survey) -> int:
-    from cli.restore_survey import HINTS, Kind
+    from cli.restore_differences import HINTS, Kind
 
     for difference in found.differences:
         print(difference)

@@ -6,7 +6,7 @@ it may be run again at any time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import asyncpg
@@ -16,7 +16,8 @@ from temporalio.service import RPCError
 from api.gateway.ended_orders import EndedOrders
 from api.problems.errors import ServiceError
 from cli.history_comparison import ranges
-from cli.restore_survey import REPAIRED, Kind, OrderState, order_states
+from cli.restore_differences import REPAIRED, Kind
+from cli.restore_survey import OrderState, order_states
 from eventlog import log
 from eventlog.epochs import raise_epoch
 from eventlog.log import ConflictingEvent
@@ -29,7 +30,7 @@ REASON = "Temporal was restored to an earlier time than the log: orderly restore
 
 async def apply(
     pool: asyncpg.Pool, client: Client, task_queue: str, *, dry_run: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Repairs order by order; yields a sentence about each that was, or would be, repaired."""
     ended_orders = EndedOrders(client, pool, task_queue)
     is_raised = dry_run

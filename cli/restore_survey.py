@@ -7,15 +7,16 @@ only differences are kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 import asyncpg
 from temporalio.client import Client
 
-from cli.history_comparison import ranges, unlogged_orders
+from cli.history_comparison import unlogged_orders
+from cli.restore_decisions import accepted_texts
+from cli.restore_differences import Difference, Kind, history_differences
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.rules.process import is_finished
@@ -27,41 +28,6 @@ from workflows.comparison import Comparison, by_version, compare_order
 
 PAGE_SIZE = 100
 COMPARED_AT_ONCE = 8
-
-
-class Kind(StrEnum):
-    """A kind of difference. The first three are repaired by `orderly restore apply`."""
-
-    MISSING = "missing in the log"
-    AHEAD = "ahead of Temporal"
-    UNKNOWN = "unknown to Temporal"
-    LOST = "lost in both"
-    FORKED = "forked"
-    KEY = "sealed under a missing key"
-    VIEW = "ahead in order_view"
-
-
-REPAIRED = (Kind.MISSING, Kind.AHEAD, Kind.UNKNOWN)
-HINTS = {
-    **dict.fromkeys(REPAIRED, "`orderly restore apply`"),
-    Kind.LOST: "restore a newer backup, or `orderly restore overrule`",
-    Kind.FORKED: "decide: docs/operations.md, then `orderly restore overrule`",
-    Kind.KEY: "restore a newer backup of customer_keys, or `orderly forget-key`",
-    Kind.VIEW: "`orderly projections rebuild order_view`",
-}
-
-
-class Difference(NamedTuple):
-    """What differs about an order: a sentence without its subject and its full stop."""
-
-    order_id: str
-    kind: Kind
-    text: str
-    events: int = 0
-    """The number of events that it is about, where it is about events."""
-
-    def __str__(self) -> str:
-        return f"order {self.order_id}: {self.text}"
 
 
 class OrderState(NamedTuple):
@@ -95,7 +61,8 @@ class Survey:
 async def survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> AsyncIterator[Survey]:
     """Compares all orders; yields the survey as it grows, the last one is complete."""
     found = Survey()
-    accepted = await _accepted(pool)
+    accepted = await accepted_texts(pool)
+    found.differences += await foreign_positions(pool)
     async for states in order_states(pool, client, task_queue):
         for state in states:
             found.orders += 1
@@ -108,6 +75,20 @@ async def survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> AsyncIt
                 found.ended_with_missing_tail += 1
         yield found
     yield found
+
+
+async def foreign_positions(pool: asyncpg.Pool) -> list[Difference]:
+    """Whether the log was filled from a dump, so that readers would wait for its events."""
+    is_foreign = await pool.fetchval(
+        """
+        SELECT EXISTS (SELECT FROM order_events
+                       WHERE transaction_id >= pg_snapshot_xmax(pg_current_snapshot()))
+            OR EXISTS (SELECT FROM projection_checkpoints
+                       WHERE transaction_id >= pg_snapshot_xmax(pg_current_snapshot()))
+        """
+    )
+    text = "the log has transaction ids of another server"
+    return [Difference("", Kind.DUMP, text)] if is_foreign else []
 
 
 async def order_states(
@@ -175,7 +156,7 @@ async def _state(pool: asyncpg.Pool, client: Client, order_id: str, view: int) -
     keys = await _missing_keys(pool, [*stream, *comparison.missing])
     head = stream[-1].version if stream else 0
     differences = [
-        *_history_differences(order_id, comparison, has_ended),
+        *history_differences(order_id, comparison, has_ended),
         *(
             Difference(order_id, Kind.KEY, f"an address is sealed under the missing key {key}")
             for key in keys
@@ -185,28 +166,6 @@ async def _state(pool: asyncpg.Pool, client: Client, order_id: str, view: int) -
         text = f"order_view has version {view}, and the log has version {head}"
         differences.append(Difference(order_id, Kind.VIEW, text))
     return OrderState(order_id, comparison, has_ended, differences)
-
-
-def _history_differences(order_id: str, found: Comparison, has_ended: bool) -> Iterator[Difference]:
-    def difference(kind: Kind, versions: Sequence[int], text: str) -> Difference:
-        text = f"version {ranges(versions)} {text}"
-        return Difference(order_id, kind, text, len(versions))
-
-    if found.missing:
-        missing = [event.version for event in found.missing]
-        yield difference(Kind.MISSING, missing, "was published, and the log lacks it")
-    if found.lost:
-        yield difference(
-            Kind.LOST, found.lost, "was published, and neither the log nor Temporal has it"
-        )
-    if found.forked:
-        forked = [event.version for event in found.forked]
-        yield difference(Kind.FORKED, forked, "is another event in the log than in Temporal")
-    if found.newest is None and not has_ended:
-        yield Difference(order_id, Kind.UNKNOWN, "Temporal has no workflow of it")
-    if found.ahead and not (has_ended and found.newest is not None and found.newest.is_closed):
-        text = f"its workflow lacks the last {found.ahead} events of the log"
-        yield Difference(order_id, Kind.AHEAD, text, found.ahead)
 
 
 def _has_ended(stream: Sequence[Envelope]) -> bool:
@@ -224,17 +183,3 @@ async def _missing_keys(pool: asyncpg.Pool, stream: Sequence[Envelope]) -> list[
     if not key_ids:
         return []
     return sorted(key_ids - (await PostgresKeys(pool).find(key_ids)).keys())
-
-
-async def accept(pool: asyncpg.Pool, differences: Sequence[Difference], because: str) -> None:
-    """Records that a person accepts differences: they are not reported again."""
-    await pool.executemany(
-        "INSERT INTO accepted_differences (order_id, difference, because) VALUES ($1, $2, $3)"
-        " ON CONFLICT DO NOTHING",
-        [(each.order_id, each.text, because) for each in differences],
-    )
-
-
-async def _accepted(pool: asyncpg.Pool) -> Collection[tuple[str, str]]:
-    rows = await pool.fetch("SELECT order_id, difference FROM accepted_differences")
-    return {(row["order_id"], row["difference"]) for row in rows}

