@@ -98,13 +98,16 @@ async def _renew(
         """
         INSERT INTO restore_marker AS m (task_queue, current, next, renewed_at)
         VALUES ($1, '', $2, clock_timestamp())
-        ON CONFLICT (task_queue) DO UPDATE SET next = $2, renewed_at = clock_timestamp()
+        ON CONFLICT (task_queue) DO UPDATE SET next = $2, renewed_at = clock_timestamp(),
+            -- The last replacement may have been interrupted after Temporal had its token.
+            current = CASE WHEN m.next = $4 THEN m.next ELSE m.current END
         WHERE m.renewed_at <= clock_timestamp() - make_interval(secs => $3)
         RETURNING true
         """,
         task_queue,
         token,
         age_seconds,
+        (await _memo(client, task_queue)).get("token"),
     )
     if not is_due:
         return

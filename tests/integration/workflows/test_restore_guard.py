@@ -62,6 +62,24 @@ async def test_token_that_is_being_replaced_is_not_noticed(
     await check_markers(temporal.client, pool, queue)
 
 
+async def test_renewals_that_were_interrupted_are_not_noticed(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("a test")
+
+    await renew(pool, temporal.client, queue, 0)
+    await pool.execute("UPDATE restore_marker SET current = 'before'")
+    monkeypatch.setattr(temporal.client, "start_workflow", fail)
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await renew(pool, temporal.client, queue, 0)
+        await check_markers(temporal.client, pool, queue)
+
+
 async def test_empty_temporal_and_other_database_are_noticed(
     temporal: WorkflowEnvironment, pool: asyncpg.Pool, queue: str
 ) -> None:
