@@ -27,6 +27,7 @@ SERVERS = ("postgres", "temporal")
 PAUSE_S = (1.0, 4.0)
 LONG_PAUSE_S = (5.0, 25.0)
 GAP_S = (0.2, 1.0)
+LONG_GAP_S = (1.0, 5.0)
 DELAY_S = 0.3
 PROBE_S_MAX = 5.0
 RECOVERY_S_MAX = 60.0  # Temporal's client finds a half-open connection after 45.
@@ -71,14 +72,15 @@ def schedule(seed: int, is_long: bool = False) -> Iterator[Step]:
     Some happen together. Long schedules have longer faults, and more of them together.
     """
     dice = Random(seed)
-    lasting, together = (LONG_PAUSE_S, (1, 2, 3)) if is_long else (PAUSE_S, (1, 1, 2))
+    lasting, gap = (LONG_PAUSE_S, LONG_GAP_S) if is_long else (PAUSE_S, GAP_S)
+    together = (1, 1, 2, 3) if is_long else (1, 1, 2)
     while True:
         faults = _round(dice, lasting)
         dice.shuffle(faults)
         while faults:
             number = dice.choice(together)
             taken, faults = tuple(faults[:number]), faults[number:]
-            yield Step(taken, dice.random() < 0.7, dice.uniform(*GAP_S))
+            yield Step(taken, dice.random() < 0.7, dice.uniform(*gap))
 
 
 def _round(dice: Random, lasting: tuple[float, float]) -> list[Fault]:

@@ -16,7 +16,7 @@ from dev.chaos.workload import EVENTS, Load
 from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.programs import orderly_process
 
-SHOPPERS = 10
+SHOPPERS = 20
 SETTLE_S_MAX = 60.0
 SENT_AGAIN = 60
 POLL_S = 0.5
@@ -35,7 +35,9 @@ class Result:
     complaints: list[Complaint]
 
 
-async def run_chaos(data_dir: Path, seed: int, seconds: float, *, is_long: bool = False) -> Result:
+async def run_chaos(
+    data_dir: Path, seed: int, seconds: float, *, is_long: bool = False, shoppers: int = SHOPPERS
+) -> Result:
     """Starts a stack in `data_dir` and does harm to it for so many seconds."""
     proxies, history = Proxies(), History()
     options = StackOptions(
@@ -48,7 +50,7 @@ async def run_chaos(data_dir: Path, seed: int, seconds: float, *, is_long: bool 
                 background.create_task(load.follow_pages("pages")),
                 background.create_task(load.follow_stream("stream")),
             ]
-            shopping = [background.create_task(load.shop(seed, n)) for n in range(SHOPPERS)]
+            shopping = [background.create_task(load.shop(seed, n)) for n in range(shoppers)]
             nemesis = Nemesis(stack, proxies, load)
             await nemesis.strike(schedule(seed, is_long), seconds)
             load.stop_shopping()

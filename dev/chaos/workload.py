@@ -117,10 +117,16 @@ class ShoppingSession(OrderSession):
         self._dice = dice
 
     async def act(self, name: str, fields: dict[str, Any]) -> None:
-        if "-" in name:
-            await self.send(name, **fields)
-        else:
+        """Sends a command, or calls the method of this name."""
+        if "-" not in name:
             await getattr(self, name)(**fields)
+            return
+        try:
+            await self.send(name, **fields)
+        except ApiRejection as rejection:
+            if rejection.status != 412:
+                raise
+            await self.send(name, **fields)  # The order changed since If-Match: decide again.
 
     async def send(self, command: str, **fields: Any) -> None:
         self._commands += 1
@@ -186,6 +192,7 @@ STORIES: dict[str, list[Act]] = {
     "cancelled at once": [("cancel-order", {"reason": "changed my mind"})],
     "cancelled": [READY, ("cancel-order", {"reason": "changed my mind"})],
     "amended": [READY, ("amend-order", {"changes": [MORE, LESS]}), SHIP, DELIVER],
+    "annotated": [("add-note", {"text": f"Ring {n} times."}) for n in range(12)],
     "held": [("hold-order", {}), ("note_once", {}), ("release-order", {}), SHIP, DELIVER],
     "without a line": [READY, ("cancel-lines", {"lines": BREAD}), SHIP, DELIVER],
     "declined": [
