@@ -60,7 +60,11 @@ class Step(NamedTuple):
 
 @dataclass
 class Strike:
-    """A fault that was done; `recovery_s` is None if it was not measured."""
+    """A fault that was done.
+
+    `recovery_s` is from its end, and that of others at the same time, until all is served again;
+    None if the next one came at once.
+    """
 
     fault: Fault
     recovery_s: float | None = None
@@ -141,8 +145,8 @@ class Nemesis:
             await asyncio.gather(*(self._do(fault) for fault in step.faults))
             if step.waits:
                 recovery_s = await self.wait_until_served()
-                if len(strikes) == 1:
-                    strikes[0].recovery_s = recovery_s
+                for strike in strikes:
+                    strike.recovery_s = recovery_s
             await asyncio.sleep(step.gap_s)
         await self.wait_until_served()
 
