@@ -68,6 +68,8 @@ def overrule(
 
 def _on_both(perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None]]) -> None:
     """Runs `perform` with connections to Postgres and to Temporal."""
+    from temporalio.service import RPCError
+
     from eventlog.postgres import connect_pool
     from workflows.client import connect
 
@@ -79,7 +81,10 @@ def _on_both(perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None
         except ConnectionError as error:
             fail(error, EXIT_FAILED)
         async with await connect_pool(dsn) as pool:
-            return await perform(pool, client, task_queue)
+            try:
+                return await perform(pool, client, task_queue)
+            except RPCError as error:
+                fail(f"Temporal does not answer: {error}. Run it again.", EXIT_FAILED)
 
     operate(connected)
 
