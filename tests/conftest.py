@@ -82,10 +82,19 @@ def own_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+# Minutes each, most of which they wait.
+LONGEST = ("test_fuzzing.py", "test_restore_drills.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the longest tests first, so that the shortest fill the gaps between them."""
     wings = ("system", "integration", "unit")
-    items.sort(key=lambda item: wings.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+
+    def rank(item: pytest.Item) -> tuple[bool, int]:
+        wing = item.path.relative_to(Path(__file__).parent).parts[0]
+        return item.path.name not in LONGEST, wings.index(wing)
+
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(tryfirst=True)
