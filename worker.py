@@ -5,10 +5,11 @@ Start it with `orderly worker` or `python worker.py`, on as many machines as nee
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import asyncpg
@@ -53,6 +54,8 @@ log = logging.getLogger("orderly.worker")
 CACHED_ORDERS_MAX = 100
 # Publishing takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10
+
+SHUTDOWN_SECONDS_MAX = STEP_TIMEOUT.total_seconds() + 5
 
 Activities = Sequence[Callable[..., Any]]
 
@@ -106,6 +109,26 @@ def worker_for(client: Client, settings: Settings, activities: Activities) -> Wo
     )
 
 
+@asynccontextmanager
+async def running(worker: Worker, stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Runs a worker inside the `async with`; at its end the worker finishes its calls.
+
+    Calls `stop` if it ends before. Sometimes the SDK does not return after its last call: then it
+    is left, so that the process can exit.
+    """
+    run = asyncio.create_task(worker.run())
+    run.add_done_callback(lambda _: stop())
+    try:
+        yield
+    finally:
+        stopping = asyncio.create_task(worker.shutdown())
+        await asyncio.wait({run, stopping}, timeout=SHUTDOWN_SECONDS_MAX)
+        if not run.done():
+            log.warning("Temporal's SDK does not end after the last call, and is left")
+            run.cancel()
+        await asyncio.gather(run, stopping)
+
+
 async def run(settings: Settings) -> None:
     """Runs until a stop signal, then finishes the calls that it has begun."""
     logging.getLogger("temporalio.activity").addFilter(RepeatedFailures())
@@ -117,7 +140,7 @@ async def run(settings: Settings) -> None:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         async with (
             guarded(client, pool, settings.task_queue, stopped.set, renews=True),
-            worker_for(client, settings, activities),
+            running(worker_for(client, settings, activities), stopped.set),
             orphan_check.running(client, pool, settings.task_queue),
         ):
             version = settings.build_id or "unversioned"

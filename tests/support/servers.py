@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from readside.registry import PROJECTIONS
 from settings import Settings
 from tests.support.histories import assert_all_replay
 from tests.support.webhook_signing import new_secret
-from worker import Activities, activities_for, unsealing
+from worker import Activities, activities_for, running, unsealing
 from workflows.order import OrderWorkflow
 
 with warnings.catch_warnings():
@@ -170,13 +170,13 @@ def run_worker(
     pool: asyncpg.Pool,
     activities: Activities | None = None,
     **options: object,
-) -> Worker:
+) -> AbstractAsyncContextManager[None]:
     """The product's workflow and activities, run as in production.
 
     The strict sandbox sees them when their histories are replayed. Without `activities` there is
     nobody outside whom it could reach.
     """
-    return Worker(
+    worker = Worker(
         client,
         task_queue=queue,
         workflows=[OrderWorkflow],
@@ -184,6 +184,7 @@ def run_worker(
         workflow_runner=UnsandboxedWorkflowRunner(),
         **options,  # type: ignore[arg-type]  # They are Worker's own.
     )
+    return running(worker, lambda: None)
 
 
 def cut_off(pool: asyncpg.Pool) -> Activities:

@@ -63,9 +63,10 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
                 await gateway.execute(message(order_id, RemoveItemFromOrder(line_id="none")), 5)
 
     async def restart_workers() -> None:
-        dice = Random(seed)
+        dice, address = Random(seed), str(client.service_client.config.target_host)
         while not done.is_set():
-            async with run_worker(client, queue, pool):
+            # Each on a connection of its own, as processes have them.
+            async with run_worker((await connect_temporal(address)).client, queue, pool):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(done.wait(), dice.uniform(0.2, 2.0))
 

@@ -56,6 +56,7 @@ async def test_settled_order_continues_after_a_termination(shop: Shop, orderly: 
     await order.wait_until_settled(status="confirmed")
     key = {"Idempotency-Key": secrets.token_hex(8)}
     noted = await order.send("add-note", headers=key, text="once")
+    await order.document()  # It waits until the note is published.
     before = await order.history()
     assert await reason(orderly, order.order_id) is None
 

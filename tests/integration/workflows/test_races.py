@@ -94,7 +94,6 @@ async def test_repeated_or_late_callbacks_change_nothing(shop: Shop, orderly: Ru
     events = [
         ("payments", "authorisation.approved", approved),
         ("payments", "capture.done", {"step_id": captured["step_id"]}),
-        ("payments", "refund.done", {"step_id": "refund-1"}),
         ("shipping", "shipment.dispatched", {"shipment_id": await order.shipment_from("EAST")}),
     ]
 
