@@ -11,6 +11,29 @@ from temporalio.client import Client
 from workflows.comparison import Comparison
 from workflows.orphans import all_orders
 
+PAGE_SIZE = 100
+
+
+async def order_pages(pool: asyncpg.Pool, table: str) -> AsyncIterator[list[str]]:
+    """The ids of all orders in a table, page by page."""
+    last = ""
+    while rows := await pool.fetch(
+        f"SELECT DISTINCT order_id FROM {table} WHERE order_id > $1 ORDER BY order_id LIMIT $2",
+        last,
+        PAGE_SIZE,
+    ):
+        yield [row["order_id"] for row in rows]
+        last = rows[-1]["order_id"]
+
+
+async def unlogged(pool: asyncpg.Pool, order_ids: Sequence[str]) -> list[str]:
+    """Those of the orders of which the log has no event."""
+    rows = await pool.fetch(
+        "SELECT order_id FROM order_events WHERE version = 1 AND order_id = ANY($1)", order_ids
+    )
+    logged = {row["order_id"] for row in rows}
+    return [order_id for order_id in order_ids if order_id not in logged]
+
 
 async def unlogged_orders(
     pool: asyncpg.Pool, client: Client, task_queue: str
@@ -20,12 +43,8 @@ async def unlogged_orders(
     Among them are workflows of openings that were rejected.
     """
     async for order_ids in all_orders(client, task_queue):
-        rows = await pool.fetch(
-            "SELECT order_id FROM order_events WHERE version = 1 AND order_id = ANY($1)", order_ids
-        )
-        unlogged = set(order_ids) - {row["order_id"] for row in rows}
-        if unlogged:
-            yield sorted(unlogged)
+        if found := await unlogged(pool, order_ids):
+            yield sorted(set(found))
 
 
 def sentences(found: Comparison) -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import asyncpg
 from temporalio.client import Client
 
-from cli.history_comparison import unlogged_orders
+from cli.history_comparison import order_pages, unlogged, unlogged_orders
 from cli.restore_decisions import accepted_texts
 from cli.restore_differences import Difference, Kind, history_differences
 from eventlog import log
@@ -26,7 +26,6 @@ from privacy.sealing import key_id_of
 from workflows import idempotency
 from workflows.comparison import Comparison, by_version, compare_order
 
-PAGE_SIZE = 100
 COMPARED_AT_ONCE = 8
 
 
@@ -95,40 +94,21 @@ async def order_states(
     pool: asyncpg.Pool, client: Client, task_queue: str
 ) -> AsyncIterator[list[OrderState]]:
     """The states of all orders that the log, `order_view` or Temporal has, page by page."""
-    unlogged: set[str] = set()  # Few: a restore loses minutes.
-    async for page in _pages(pool, "order_events"):
+    seen: set[str] = set()  # Of those that are not in the log. Few: a restore loses minutes.
+    async for page in order_pages(pool, "order_events"):
         yield await _states(pool, client, page)
-    async for page in _pages(pool, "order_view.orders"):
-        page = await _unlogged(pool, page)
-        unlogged.update(page)
+    async for page in order_pages(pool, "order_view.orders"):
+        page = await unlogged(pool, page)
+        seen.update(page)
         yield await _states(pool, client, page)
     async for page in unlogged_orders(pool, client, task_queue):
-        page = [order_id for order_id in page if order_id not in unlogged]
-        unlogged.update(page)
+        page = [order_id for order_id in page if order_id not in seen]
+        seen.update(page)
         yield [
             state
             for state in await _states(pool, client, page)
             if state.differences  # Otherwise it is an opening that was rejected, or on its way.
         ]
-
-
-async def _pages(pool: asyncpg.Pool, table: str) -> AsyncIterator[list[str]]:
-    last = ""
-    while rows := await pool.fetch(
-        f"SELECT DISTINCT order_id FROM {table} WHERE order_id > $1 ORDER BY order_id LIMIT $2",
-        last,
-        PAGE_SIZE,
-    ):
-        yield [row["order_id"] for row in rows]
-        last = rows[-1]["order_id"]
-
-
-async def _unlogged(pool: asyncpg.Pool, order_ids: Sequence[str]) -> list[str]:
-    rows = await pool.fetch(
-        "SELECT order_id FROM order_events WHERE version = 1 AND order_id = ANY($1)", order_ids
-    )
-    logged = {row["order_id"] for row in rows}
-    return [order_id for order_id in order_ids if order_id not in logged]
 
 
 async def _states(pool: asyncpg.Pool, client: Client, order_ids: Sequence[str]) -> list[OrderState]:

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from temporalio.client import Client
 
-from cli.history_comparison import sentences, unlogged_orders
+from cli.history_comparison import PAGE_SIZE, order_pages, sentences, unlogged_orders
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import order_progress
@@ -23,7 +23,6 @@ from readside.order_view.view import OrderView, fold_view
 from workflows.comparison import by_version, compare_order
 from workflows.orphans import Orphan, find_orphan
 
-BATCH_SIZE = 100
 VIEW = order_view.PROJECTION.name
 
 
@@ -52,7 +51,8 @@ async def verify(
     report as it grows; the last one is complete.
     """
     report = Report()
-    async for order_ids in _orders(pool, sample):
+    pages = order_pages(pool, "order_events") if sample is None else _sampled(pool, sample)
+    async for order_ids in pages:
         for order_id in order_ids:
             found = await _differences(pool, client, order_id, report)
             report.differences += [f"order {order_id}: {difference}" for difference in found]
@@ -89,22 +89,12 @@ async def _differences(
     ]
 
 
-async def _orders(pool: asyncpg.Pool, sample: int | None) -> AsyncIterator[list[str]]:
-    if sample is not None:
-        rows = await pool.fetch(
-            "SELECT order_id FROM order_events WHERE version = 1 ORDER BY random() LIMIT $1", sample
-        )
-        for first in range(0, len(rows), BATCH_SIZE):
-            yield [row["order_id"] for row in rows[first : first + BATCH_SIZE]]
-        return
-    last = ""
-    while rows := await pool.fetch(
-        "SELECT DISTINCT order_id FROM order_events WHERE order_id > $1 ORDER BY order_id LIMIT $2",
-        last,
-        BATCH_SIZE,
-    ):
-        yield [row["order_id"] for row in rows]
-        last = rows[-1]["order_id"]
+async def _sampled(pool: asyncpg.Pool, sample: int) -> AsyncIterator[list[str]]:
+    rows = await pool.fetch(
+        "SELECT order_id FROM order_events WHERE version = 1 ORDER BY random() LIMIT $1", sample
+    )
+    for first in range(0, len(rows), PAGE_SIZE):
+        yield [row["order_id"] for row in rows[first : first + PAGE_SIZE]]
 
 
 def _view_differences(
