@@ -50,9 +50,6 @@ class UnreadableAddress(BaseModel):
     unreadable: Literal[True]
 
 
-Unavailable = ErasedAddress | UnreadableAddress
-
-
 # Callers send these in place of the commands with encrypted addresses.
 _PLAINTEXT_FORMS: dict[type, type] = {
     domain.SetShippingAddress: SetShippingAddress,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from api.event_data import INTERNAL_FIELDS
 from api.events.cloudevents import type_name
-from api.personal_data import Unavailable
+from api.personal_data import ErasedAddress, UnreadableAddress
 from contracts.json_schema_diff import Schema, breaking_changes
 from orders import events
 from orders.events import BY_TAG
@@ -26,11 +26,11 @@ EXIT_BREAKING = 2
 
 
 class ShippingAddressSet(events.ShippingAddressSet):
-    address: Address | Unavailable  # type: ignore[assignment]  # Encrypted in the log.
+    address: Address | ErasedAddress | UnreadableAddress  # type: ignore[assignment]  # Encrypted in the log.
 
 
 class BillingAddressSet(events.BillingAddressSet):
-    address: Address | Unavailable  # type: ignore[assignment]
+    address: Address | ErasedAddress | UnreadableAddress  # type: ignore[assignment]
 
 
 _PLAINTEXT_FORMS: Mapping[str, type[BaseModel]] = {

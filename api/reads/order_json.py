@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from api.auth.permissions import allowed_to
 from api.context import RequestContext
-from api.personal_data import Unavailable, decrypt_addresses
+from api.personal_data import ErasedAddress, UnreadableAddress, decrypt_addresses
 from orders.decider import Phase, commands_in
 from privacy.address import Address
 from privacy.keys import CustomerKeys
@@ -21,7 +21,7 @@ from readside.order_view.row import OrderRow
 class ShownShipment(Shipment):
     """Pieces that are shipped together from one stock location."""
 
-    address: Address | Unavailable | None
+    address: Address | ErasedAddress | UnreadableAddress | None
     """Where it goes: the address that the carrier was given."""
 
 
@@ -29,8 +29,8 @@ class Order(OrderDocument):
     """An order. Amounts are integer minor units of `currency`."""
 
     shipments: Sequence[ShownShipment]
-    shipping_address: Address | Unavailable | None
-    billing_address: Address | Unavailable | None
+    shipping_address: Address | ErasedAddress | UnreadableAddress | None
+    billing_address: Address | ErasedAddress | UnreadableAddress | None
     allowed_commands: list[str]
 
 
