@@ -97,12 +97,10 @@ class Gateway:
         """
         with telemetry.TRACER.start_as_current_span("enqueue", kind=SpanKind.PRODUCER):
             traced = message.traced()
-            with suppress(StorageUnavailable):  # The order then tells whether the log is needed.
-                traced = traced.looked_up(await self.ended_orders.is_logged(traced))
 
             async def attempt(seconds: float) -> CommandResult | None:
                 with self._enqueueing.slot():
-                    signal = self._signal(traced, seconds)
+                    signal = self._signal(await self._looked_up(traced), seconds)
                     if await await_or_unavailable(self._client, signal):
                         return None
                 return await self.ended_orders.execute(traced, traced.queued)
@@ -214,6 +212,12 @@ class Gateway:
             raise_rpc_error(error)
             return False
         return True
+
+    async def _looked_up(self, message: CommandMessage) -> CommandMessage:
+        """The message for an order that cannot look into the log itself when it gets a signal."""
+        with suppress(StorageUnavailable):  # The order rejects it if it has to know.
+            return message.looked_up(await self.ended_orders.is_logged(message))
+        return message
 
     async def _check_history_size(self, order_id: str, seconds: float) -> None:
         """Raises TooManyCommands if the history is so large that Temporal might terminate it."""
