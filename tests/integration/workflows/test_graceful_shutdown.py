@@ -11,9 +11,11 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 from fastapi import FastAPI
 from temporalio.testing import WorkflowEnvironment
 
+import worker
 from activities.service_client import http_client
 from api.gateway.gateway import Gateway
 from dev.stack.supervisor import STOP_S_MAX
@@ -25,8 +27,8 @@ from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
 from tests.support.command_builders import bagels, message, new_order_id
 from tests.support.paths import ROOT
 from tests.support.processes import UNREACHABLE_DSN, environment
-from tests.support.servers import serving
-from worker import activities_for, unsealing, worker_for
+from tests.support.servers import cut_off, serving
+from worker import activities_for, running, unsealing, worker_for
 from workflows.activity_options import STEP_TIMEOUT
 
 RESTARTS = 6  # More than the attempts after which a step is stuck.
@@ -65,6 +67,26 @@ class SlowPayments:
 
 def opening_commands() -> tuple[OpenOrder, Any, PlaceOrder]:
     return OpenOrder(customer_id="900", currency="USD", policy=Policy()), bagels(), PlaceOrder()
+
+
+async def test_worker_is_left_if_the_sdk_does_not_end_it(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The SDK has been seen to wait for ever, after the last call, for its core to end."""
+    monkeypatch.setattr(worker, "SHUTDOWN_SECONDS_MAX", 1.0)
+    settings = Settings(postgres_dsn=UNREACHABLE_DSN, task_queue=f"left-{new_order_id()}")
+    hanging = worker_for(temporal.client, settings, cut_off(pool))
+    assert hanging._bridge_worker is not None
+    monkeypatch.setattr(hanging._bridge_worker, "finalize_shutdown", asyncio.Event().wait)
+    has_ended = asyncio.Event()
+    async with asyncio.timeout(WAIT_SECONDS):
+        async with running(hanging, has_ended.set):
+            pass
+        await has_ended.wait()
+    assert "is left" in caplog.text
 
 
 async def test_sigterm_during_a_slow_payment_lets_it_finish(

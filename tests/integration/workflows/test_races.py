@@ -83,6 +83,23 @@ async def test_cancellation_races_dispatch_and_exactly_one_wins(
     await asyncio.gather(*(end(*race) for race in zip(orders, responses, strict=True)))
 
 
+async def test_refund_that_was_not_requested_is_recorded_once(shop: Shop, orderly: Running) -> None:
+    """Its id looks like that of a step, and the order has no such step."""
+    order = await shop.place_order(MILK)
+    await order.ship()
+    before = await order.wait_until_settled()
+    told = event("refund.done", {"order_id": order.order_id, "step_id": "refund-1"})
+
+    for outcome in ("recorded", "accepted"):  # The second is a repetition.
+        response = await send_callback(orderly, "payments", told, secrets.token_hex(8))
+        assert (response.status_code, response.json()) == (200, {"outcome": outcome})
+
+    await order.execute("add-note", text="one event came before this")
+    assert order.version == before["version"] + 2
+    assert len(await order.event_data("discrepancy-recorded")) == 1
+    await order.assert_ledgers_agree()
+
+
 async def test_repeated_or_late_callbacks_change_nothing(shop: Shop, orderly: Running) -> None:
     order = await shop.place_order(MILK)
     await order.ship()
