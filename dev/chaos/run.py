@@ -38,7 +38,7 @@ class Result:
 async def run_chaos(
     data_dir: Path, seed: int, seconds: float, *, is_long: bool = False, shoppers: int = SHOPPERS
 ) -> Result:
-    """Starts a stack in `data_dir` and does harm to it for so many seconds."""
+    """Starts a stack in `data_dir` and causes faults in it for `seconds`."""
     proxies, history = Proxies(), History()
     options = StackOptions(
         data_dir, api_port=0, temporal_port=0, ui_port=0, reroute=proxies.reroute

@@ -173,8 +173,8 @@ def run_worker(
 ) -> AbstractAsyncContextManager[None]:
     """The product's workflow and activities, run as in production.
 
-    The strict sandbox sees them when their histories are replayed. Without `activities` there is
-    nobody outside whom it could reach.
+    The strict sandbox sees them when their histories are replayed. Without `activities` it
+    reaches no external service.
     """
     worker = Worker(
         client,
