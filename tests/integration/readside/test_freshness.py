@@ -131,7 +131,8 @@ async def test_events_of_other_types_add_no_lag(pool: asyncpg.Pool, dsn: str) ->
             await publish(pool, order_id, 2, NoteAdded(note_id="n", text="hi"))
             await asyncio.sleep(HELD_SECONDS)
             await until(freshness, is_nothing, name)
-            assert lag(freshness) >= HELD_SECONDS * 1000
+            # Two clocks measure it, and it is cut to whole milliseconds.
+            assert lag(freshness) >= HELD_SECONDS * 1000 - 150
 
 
 async def test_api_reports_the_lag_of_its_reads(
