@@ -9,34 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from eventlog.envelope import Batch, Envelope
 from orders.order import Order
 from orders.rules.deadlines import Deadline, next_deadline
-from orders.rules.process import is_finished, next_steps
-from orders.steps import AnyStep, DeadlinePassed, StepFailed, StepRequest, StepResult
+from orders.rules.process import is_finished
+from orders.steps import DeadlinePassed, StepResult
 from workflows import capacity, idempotency
-from workflows.activity_options import (
-    HEAD_OF_LOG,
-    LOG_AFTER,
-    LOG_RETRY,
-    LOG_TIMEOUT,
-    REJECTED_STEP_DELAY,
-    STEP_ACTIVITIES,
-    STEP_RETRY,
-    STEP_TIMEOUT,
-    STUCK_SECONDS,
-    stuck_retry,
-    summary,
-)
+from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, LOG_RETRY, LOG_TIMEOUT
 from workflows.command_handler import Rejected, decide_batch, preview, rejected_by
 from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
 from workflows.messages import (
@@ -54,6 +42,7 @@ from workflows.messages import (
     WorkflowInput,
 )
 from workflows.publisher import Publisher, bytes_of
+from workflows.step_runner import StepRunner
 from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
@@ -64,8 +53,6 @@ SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
 M = TypeVar("M", bound=BaseModel)
-
-_RESULT: Any = StepResult  # The converter accepts a union of models, although it is no class.
 
 
 @workflow.defn(name=WORKFLOW_TYPE)
@@ -87,7 +74,6 @@ class OrderWorkflow:
         self.history_is_long = False
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
-        self.running_steps: dict[str, asyncio.Task[None]] = {}
         self._update_web_ui()
 
     @workflow.run
@@ -100,7 +86,7 @@ class OrderWorkflow:
                 return ended
         loops = [
             asyncio.create_task(loop())
-            for loop in (self.publisher.run, self._run_steps, self._watch_deadlines)
+            for loop in (self.publisher.run, StepRunner(self).run, self._watch_deadlines)
         ]
 
         def is_due() -> bool:
@@ -255,9 +241,7 @@ class OrderWorkflow:
             workflow.upsert_search_attributes([STATUS.value_set(order.status)])
         self._update_web_ui()
 
-    def _apply_result(
-        self, result: StepResult, source: str, traceparent: str | None = None
-    ) -> None:
+    def apply_result(self, result: StepResult, source: str, traceparent: str | None = None) -> None:
         """Decides on a result as on a command; none is rejected."""
         self._check_history_size()
         batch = CommandBatch(
@@ -268,85 +252,6 @@ class OrderWorkflow:
         if events:
             self._record(events, order, traceparent)
 
-    async def _run_steps(self) -> None:
-        """Runs the order's steps concurrently, each until it has a result."""
-        while True:
-            await workflow.wait_condition(
-                lambda: (
-                    self.order.steps.keys() != self.running_steps.keys()
-                    or any(task.done() for task in self.running_steps.values())
-                )
-            )
-            for task in self.running_steps.values():
-                if task.done():
-                    task.result()  # Raises what a bug in here raised.
-            # A step that the order no longer has was settled otherwise; its call ends by itself.
-            self.running_steps = {
-                step.step_id: self.running_steps.get(step.step_id)
-                or asyncio.create_task(self._run_step(step))
-                for step in next_steps(self.order)
-            }
-
-    async def _run_step(self, step: AnyStep) -> None:
-        """Calls the service until there is a result, or until the step is settled otherwise."""
-        activity, trace = STEP_ACTIVITIES[type(step)], self.traces.get(step.step_id) or None
-        request = StepRequest(
-            order_id=workflow.info().workflow_id,
-            customer_id=self.order.customer_id,
-            currency=self.order.currency,
-            step=step,
-            traceparent=trace,
-        )
-        retry = STEP_RETRY
-        while step.step_id in self.order.steps:
-            call = workflow.start_activity(
-                activity.name,
-                request,
-                result_type=_RESULT,
-                start_to_close_timeout=STEP_TIMEOUT,
-                retry_policy=retry,
-                summary=summary(step, self.order.currency),
-            )
-            if retry is not STEP_RETRY and not await self._ends_while_stuck(call, step.step_id):
-                retry = STEP_RETRY
-                continue
-            is_rejected = True
-            try:
-                result: StepResult = await call
-                self._apply_result(result, activity.service, trace)
-                reason = f"{activity.service} said {result.type}, which does not settle the step"
-            except ActivityError as error:
-                reason = getattr(error.cause, "message", str(error))
-                is_rejected = getattr(error.cause, "non_retryable", False)
-            retry = STEP_RETRY
-            if step.step_id in self.order.steps:
-                failed = StepFailed(step_id=step.step_id, reason=reason)
-                self._apply_result(failed, activity.service, trace)
-                if is_rejected:
-                    await self._wait_while_stuck(step.step_id)
-                else:
-                    retry = stuck_retry(workflow.random().uniform(*STUCK_SECONDS))
-
-    async def _ends_while_stuck(
-        self, call: workflow.ActivityHandle[StepResult], step_id: str
-    ) -> bool:
-        """Whether a call ends before a person retries or settles the step; else cancels it."""
-        await workflow.wait_condition(lambda: call.done() or step_id not in self.order.stuck_steps)
-        if not call.done():
-            call.cancel()
-            with suppress(ActivityError):
-                await call
-            return False
-        return True
-
-    async def _wait_while_stuck(self, step_id: str) -> None:
-        with suppress(TimeoutError):
-            await workflow.wait_condition(
-                lambda: step_id not in self.order.stuck_steps,
-                timeout=REJECTED_STEP_DELAY,
-                timeout_summary=f"before {step_id} is tried again, or on retry-step",
-            )
-
     async def _watch_deadlines(self) -> None:
         """Waits for the order's next deadline; a new run continues to wait for the same time."""
         while True:
@@ -354,7 +259,7 @@ class OrderWorkflow:
             deadline = self.deadline
             if deadline is not None and await self._deadline_reached(deadline):
                 passed = DeadlinePassed(deadline=deadline.name, at=deadline.at)
-                self._apply_result(passed, "deadline")
+                self.apply_result(passed, "deadline")
 
     async def _deadline_reached(self, deadline: Deadline) -> bool:
         """Whether the deadline passes; it may also be lifted or replaced by another."""
