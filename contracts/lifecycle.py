@@ -14,8 +14,7 @@ from pathlib import Path
 from orders import commands as c
 from orders import ledger
 from orders import steps as o
-from orders.decider import Message, decide
-from orders.evolve import fold
+from orders.decider import Message, decide_all
 from orders.lifecycle import Status
 from orders.order import Order
 from orders.policy import Policy
@@ -99,7 +98,7 @@ def _changes() -> Iterator[tuple[Order, Message, Order]]:
         order = frontier.popleft()
         for message in _messages(order):
             try:
-                after = fold(decide(message, order, _time_of(message)), order)
+                _, after = decide_all([message], order, _time_of(message))
             except CommandRejected:
                 continue
             if after.status is not order.status:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from api import context
 from api.auth.permissions import READ, WRITE
 from settings import Settings
 from tests.support.paths import ROOT
@@ -28,6 +29,9 @@ phases.coverage.enabled = false
 """
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 
+# A generated read may ask for a version that never comes, or a command for a long wait.
+WAIT_SECONDS_MAX = 2.0
+
 
 # An order's id is derived from the caller and the key, and the examples' keys are sent, too: by
 # another operator than the one for whom examples are recorded, perhaps on the same server.
@@ -42,8 +46,16 @@ ALL_PHASES = "examples,coverage,fuzzing,stateful"
     ],
 )
 async def test_generated_requests_get_only_documented_responses(
-    orderly: Running, tmp_path: Path, sub: str, scope: str, phases: str, more: str
+    orderly: Running,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sub: str,
+    scope: str,
+    phases: str,
+    more: str,
 ) -> None:
+    for name in ("WAIT_SECONDS", "WAIT_SECONDS_MAX"):
+        monkeypatch.setattr(context, name, WAIT_SECONDS_MAX)
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION.read_text() + more)
     async with issuing(ec_key()) as issuer:
