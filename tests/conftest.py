@@ -97,6 +97,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fails if groups are not kept on one worker: each worker would start their servers again."""
+    if getattr(session.config.option, "loadgroup", False):
+        groups = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        if any("@" not in item.nodeid for item in groups):
+            raise pytest.UsageError("these versions of pytest and pytest-xdist ignore xdist_group")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
     """Starts the garbage collector, which needs not look at all that was collected and stays."""
