@@ -1,6 +1,6 @@
 """Each benchmark runs, and its counts are true. Speeds are not tested.
 
-Benchmarks that only measure run in `make soak`; those that also count losses always run.
+Benchmarks that only measure run in `make soak`, as does the longest; the others count losses.
 """
 
 import json
@@ -114,6 +114,8 @@ def test_only_the_naive_reader_loses_events(tmp_path: Path) -> None:
     assert result["kills"] > 0
 
 
+# What it counts is also tested by tests/integration/api/test_load_shedding.py and test_outages.py.
+@pytest.mark.soak
 def test_load_rejects_excess_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
     result = bench(tmp_path, "load", "--seconds", "1", "--rounds", "1")
     for kind in ("commands", "reads", "lists"):
