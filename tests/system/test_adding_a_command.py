@@ -18,7 +18,7 @@ NEW_FILE = re.compile(r"In `(\S+)`:\n\n```python\n(.*?)```", re.DOTALL)
 
 async def test_four_edits_add_a_command_with_its_route_and_permission(tmp_path: Path) -> None:
     copy = tmp_path / "orderly"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*"))
     insertions, new_files = INSERTION.findall(PAGE), NEW_FILE.findall(PAGE)
     assert len(insertions) == 4
     for name, line, code in insertions:
