@@ -124,7 +124,7 @@ def _fields(row: OrderRow) -> dict[str, Any]:
     """All fields of a row, including those of its document."""
     return {
         **json.loads(row.document),
-        **row.phase._asdict(),
+        "allowed_commands": row.allowed_commands,
         "shipping_address": row.shipping_address,
         "billing_address": row.billing_address,
     }

@@ -69,8 +69,9 @@ def page() -> str:
             *_table(),
             "",
             "Any other command is rejected with `not-allowed-now`, unless it is a no-op; an",
-            "allowed one can still violate a rule. `accept-shortfall` and `retry-payment` are only",
-            "allowed while the order awaits that decision.",
+            "allowed one can still violate a rule. `allowed_commands` of an order lists those of",
+            "which it accepts some payload now: `confirm-delivery` while a shipment is on its way,",
+            "`retry-payment` while the order awaits that decision, and so on.",
             "",
         ]
     )

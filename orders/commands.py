@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, Union
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from orders.lifecycle import ACTIVE, DISPATCHING, DRAFT, UNFINISHED, Decision, Status
+from orders.lifecycle import ACTIVE, DISPATCHING, DRAFT, UNFINISHED, Status
 from orders.models import StrictModel
 from orders.money import Amount, Currency, PositiveAmount, Quantity
 from orders.policy import Policy
@@ -34,7 +34,6 @@ PaymentMethod = Annotated[
     ),
 ]
 
-Unsettled = Literal["steps", "stuck_steps", "discrepancies"]
 UNASSIGNED = ""  # See `OrderCommand.with_generated_ids`; the pattern of an id admits no empty one.
 NewId = Annotated[
     Id,
@@ -57,10 +56,6 @@ class OrderCommand(StrictModel):
 
     role: ClassVar[Role] = Role.OPERATOR
     allowed_in: ClassVar[frozenset[Status]]
-    decides: ClassVar[Decision | None] = None
-    """If set, the order admits the command only while it awaits this decision."""
-    settles: ClassVar[Unsettled | None] = None
-    """If set, the command is offered only while the order has some of these."""
     grows: ClassVar[bool] = False
     """Whether it adds something, time and again: then it leaves room for what settles the order."""
     client_id_field: ClassVar[str | None] = None
@@ -277,7 +272,6 @@ class AcceptShortfall(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.AWAITING_CUSTOMER})
-    decides = "shortfall"
 
     type: Literal["accept-shortfall"] = "accept-shortfall"
 
@@ -287,7 +281,6 @@ class RetryPayment(OrderCommand):
 
     role = Role.CUSTOMER
     allowed_in = frozenset({Status.AWAITING_CUSTOMER})
-    decides = "payment"
     tag = "Payments"
 
     type: Literal["retry-payment"] = "retry-payment"
@@ -491,7 +484,6 @@ class RetryStep(OrderCommand):
     """Retry stuck steps now: one, or all of them."""
 
     allowed_in = UNFINISHED | {Status.CANCELLING, Status.CANCELLED, Status.COMPLETED}
-    settles = "stuck_steps"
 
     type: Literal["retry-step"] = "retry-step"
     step_id: Id | None = None
@@ -501,7 +493,6 @@ class SettleStep(OrderCommand):
     """Settle a step by hand, as the external service would: "the carrier says it is done"."""
 
     allowed_in = UNFINISHED | {Status.CANCELLING, Status.CANCELLED, Status.COMPLETED}
-    settles = "steps"
     client_id_field = "step_id"
 
     type: Literal["settle-step"] = "settle-step"
@@ -518,7 +509,6 @@ class ResolveDiscrepancy(OrderCommand):
     """Close a discrepancy between the order and an external service, once a person settled it."""
 
     allowed_in = frozenset(Status) - {Status.NEW}
-    settles = "discrepancies"
 
     type: Literal["resolve-discrepancy"] = "resolve-discrepancy"
     discrepancy_id: Id

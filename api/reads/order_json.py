@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 
 from pydantic_core import to_json
 
 from api.auth.permissions import allowed_to
 from api.context import RequestContext
 from api.personal_data import ErasedAddress, UnreadableAddress, decrypt_addresses
-from orders.decider import Phase, commands_in
 from privacy.address import Address
 from privacy.keys import CustomerKeys
 from readside.order_view.document import OrderDocument, Shipment, with_orphan
@@ -44,7 +43,7 @@ async def orders_json(
         # The document is an object that we wrote, so its last character is its closing brace.
         f'{_decrypted(row, addresses)[:-1]},"shipping_address":{addresses[row.shipping_address]}'
         f',"billing_address":{addresses[row.billing_address]}'
-        f',"allowed_commands":{_commands_json(row.phase, is_customer)}}}'
+        f',"allowed_commands":{_commands_json(row.allowed_commands, is_customer)}}}'
         for row in rows
     ]
 
@@ -88,6 +87,6 @@ async def _addresses_json(rows: Sequence[OrderRow], keys: CustomerKeys) -> dict[
 _NO_ADDRESSES: dict[str | None, str] = {None: "null"}
 
 
-@cache
-def _commands_json(phase: Phase, is_customer: bool) -> str:
-    return to_json(allowed_to(is_customer, list(commands_in(phase)))).decode()
+@lru_cache(1_000)
+def _commands_json(offered: tuple[str, ...], is_customer: bool) -> str:
+    return to_json(allowed_to(is_customer, list(offered))).decode()

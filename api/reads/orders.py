@@ -30,7 +30,6 @@ from api.reads.cursor import decode_cursor, encode_cursor
 from api.reads.order_json import Order, may_change, orders_json
 from api.reads.query_params import Instant, openapi_parameters
 from orders.commands import type_of
-from orders.decider import commands_in
 from orders.lifecycle import Status
 from orders.money import TOTAL_MAX
 from orders.text import CustomerId, Id, LongName, Name
@@ -164,11 +163,11 @@ async def get_allowed_commands(
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
     row = await _load(order_id, services, consistency)
     is_customer = context_of(request).is_customer
-    permitted = allowed_to(is_customer, list(commands_in(row.phase)))
+    permitted = allowed_to(is_customer, list(row.allowed_commands))
     allowed = AllowedCommands(
         order_id=order_id,
         version=row.version,
-        status=row.phase.status,
+        status=row.status,
         commands=[
             AllowedCommand(
                 type=type_of(command_type),

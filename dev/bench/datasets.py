@@ -56,12 +56,12 @@ WITH drawn AS MATERIALIZED (
 )
 INSERT INTO order_view.orders (
     order_id, version, status, customer_id, currency, external_reference, total,
-    opened_at, placed_at, updated_at, has_policy, state, document, needs_attention
+    opened_at, placed_at, updated_at, allowed_commands, state, document, needs_attention
 )
 SELECT order_id, 10, status, customer_id, 'USD', CASE WHEN n % 5 = 0 THEN 'reference-' || n END,
     total, opened_at,
     CASE WHEN status NOT IN ('draft', 'expired') THEN opened_at + interval '1 hour' * a END,
-    opened_at + interval '30 days' * b * b, false, {
+    opened_at + interval '30 days' * b * b, 'add-note', {
     json_like(state_of(DRAFT), customer_id=quoted("customer_id"))
 }::json, {
     json_like(

@@ -116,7 +116,7 @@ def _row(view: OrderView) -> dict[str, Any]:
         "state": _ORDER.dump_json(order).decode(),
         "texts": to_json(view.texts).decode(),
         "document": row.document,
-        **{key: value for key, value in row.phase._asdict().items() if key != "status"},
+        "allowed_commands": " ".join(row.allowed_commands),
         "shipping_address": row.shipping_address,
         "billing_address": row.billing_address,
         "needs_attention": needs_attention(order),

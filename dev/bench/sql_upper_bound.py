@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from eventlog.postgres import Connection
-from orders.events import ItemAdded, OrderOpened
+from orders.decider import allowed_commands
+from orders.events import ItemAdded, OrderOpened, OrderPlaced
 from orders.evolve import fold
 from orders.order import Order
 from readside.order_view.document import OrderDocument, document
@@ -21,8 +22,9 @@ from readside.order_view.projection import PROJECTION
 from readside.order_view.view import OrderView
 
 LONG_S = 600.0  # The timeout of a statement over the whole log.
-_ITEM = ItemAdded(line_id="", sku="", title="", quantity=1, unit_price=0, discount=0, tax=0)
+_ITEM = ItemAdded(line_id="", sku="", title="", quantity=1, unit_price=1, discount=0, tax=0)
 DRAFT = fold([OrderOpened(customer_id="", currency=""), _ITEM])
+PLACED = fold([OrderPlaced(total=1)], DRAFT)
 _TERMS = ("quantity", "unit_price", "discount", "tax")
 _LINE_TOTAL = "quantity * unit_price - discount + tax"
 
@@ -36,6 +38,10 @@ def state_of(order: Order) -> dict[str, Any]:
 def document_of(order: Order) -> OrderDocument:
     """The order as order_view shows it, without id and times."""
     return document(OrderView("", order))
+
+
+def _offered(order: Order) -> str:
+    return " ".join(allowed_commands(order))
 
 
 def json_like(shape: Mapping[str, Any], **values: str) -> str:
@@ -149,11 +155,12 @@ WITH parts AS (  -- Each line of each order; events of no line are one more part
 )
 INSERT INTO {schema}.orders (
     order_id, version, status, customer_id, currency, external_reference, total,
-    needs_attention, opened_at, placed_at, updated_at, has_policy, state, texts, document
+    needs_attention, opened_at, placed_at, updated_at, allowed_commands, state, texts, document
 )
 SELECT order_id, version, status, customer_id, currency, NULL, total,
-    false, opened_at, placed_at, updated_at, false, {_STATE}::json, texts::json,
-    {_DOCUMENT}::json
+    false, opened_at, placed_at, updated_at,
+    CASE status WHEN 'draft' THEN '{_offered(DRAFT)}' ELSE '{_offered(PLACED)}' END,
+    {_STATE}::json, texts::json, {_DOCUMENT}::json
 FROM orders
 """
 

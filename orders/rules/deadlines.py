@@ -13,7 +13,9 @@ from orders.lifecycle import UNFINISHED, Status
 from orders.order import Order
 from orders.rules.amendments import revert
 from orders.rules.cancellation import cancel
-from orders.rules.discrepancies import discrepancy
+from orders.rules.discrepancies import discrepancy, is_recorded
+
+_ON_HOLD = "deadline-on-hold"
 
 
 class Deadline(NamedTuple):
@@ -31,7 +33,12 @@ def next_deadline(order: Order) -> Deadline | None:
 
 def _is_noted(deadline: Deadline, order: Order) -> bool:
     """Whether the deadline passed while the order was held, and still is."""
-    return order.status is Status.ON_HOLD and not _on_hold(deadline, order)
+    return order.status is Status.ON_HOLD and passed_on_hold(*deadline, order)
+
+
+def passed_on_hold(name: str, at: datetime, order: Order) -> bool:
+    """Whether it is recorded that a deadline passed while the order was held."""
+    return is_recorded(_ON_HOLD, _subject(name, at), order)
 
 
 def _deadlines(order: Order) -> Iterable[Deadline]:
@@ -71,8 +78,11 @@ def pass_deadline(deadline: Deadline, order: Order) -> list[OrderEvent]:
 def _on_hold(deadline: Deadline, order: Order) -> list[OrderEvent]:
     """Records that a deadline passed during a hold: once, and none if that is known."""
     summary = f"the deadline {deadline.name} passed while the order was held"
-    subject = f"{deadline.name}:{deadline.at:%Y%m%dT%H%M%SZ}"
-    return discrepancy(order, "orderly", "deadline-on-hold", subject, summary)
+    return discrepancy(order, "orderly", _ON_HOLD, _subject(*deadline), summary)
+
+
+def _subject(name: str, at: datetime) -> str:
+    return f"{name}:{at:%Y%m%dT%H%M%SZ}"
 
 
 def _decide_for_customer(order: Order) -> list[OrderEvent]:

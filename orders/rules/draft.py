@@ -51,7 +51,7 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
         case c.SetShippingCharge(amount=amount):
             return [e.ShippingChargeSet(amount=amount)]
         case c.SetShippingAddress(address=address):
-            if order.has_shipped and not order.unshipped():
+            if not takes_address(order):
                 raise CommandRejected(
                     "all pieces have left; another address comes too late", "already-shipped"
                 )
@@ -68,6 +68,11 @@ def decide_draft(command: OrderCommand, order: Order, now: datetime) -> list[Ord
             return [e.OrderPlaced(total=order.total, payment_method=method)]
         case _:
             return None
+
+
+def takes_address(order: Order) -> bool:
+    """Whether pieces may still leave, so that another shipping address is of use."""
+    return not order.has_shipped or bool(order.unshipped())
 
 
 def _quantity_changed(

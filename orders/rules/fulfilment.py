@@ -110,9 +110,13 @@ def _capture(command: c.CapturePayment, order: Order) -> list[OrderEvent]:
     ]
 
 
+def goodwill_max(order: Order) -> int:
+    """The most that can be refunded as goodwill: a refund that is due anyway is none."""
+    return min(ledger.refundable(order), ledger.due(order))
+
+
 def _refund(command: c.RefundPayment, order: Order) -> list[OrderEvent]:
-    # A refund that is due anyway is no goodwill.
-    most = min(ledger.refundable(order), ledger.due(order))
+    most = goodwill_max(order)
     if command.amount > most:
         raise CommandRejected(
             f"{format_amount(most, order.currency)} can be refunded at most",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from orders import commands as c
 from orders import events as e
+from orders.entities import Return
 from orders.events import OrderEvent, line_counts
 from orders.order import Order
 from orders.rules.checks import CommandRejected, check_pieces, fingerprint, require
@@ -13,7 +14,7 @@ from orders.rules.shipments import held_at, restock
 
 
 def request(command: c.RequestReturn, order: Order, now: datetime) -> list[OrderEvent]:
-    if order.return_window_closed or (order.return_by and now >= order.return_by):
+    if order.return_window_closed or _is_late(order, now):
         raise CommandRejected("the time for returns is over", "return-window-closed")
     wanted = check_pieces(command.lines, order.lines, order.returnable(), "that can be returned")
     return [
@@ -24,6 +25,19 @@ def request(command: c.RequestReturn, order: Order, now: datetime) -> list[Order
             fingerprint=fingerprint(command),
         )
     ]
+
+
+def _is_late(order: Order, now: datetime) -> bool:
+    """Whether the return window is over: it ends after everything has arrived."""
+    return order.has_arrived and order.return_by is not None and now >= order.return_by
+
+
+def receivable(back: Return, order: Order) -> dict[str, int]:
+    """The pieces of a return that may still come back, by line id."""
+    return {
+        key: min(n, order.lines[key].delivered - order.lines[key].returned)
+        for key, n in back.outstanding.items()
+    }
 
 
 def approve(return_id: str, order: Order) -> list[OrderEvent]:
@@ -46,10 +60,7 @@ def receive(command: c.ReceiveReturn, order: Order) -> list[OrderEvent]:
         raise CommandRejected(
             f"the return is {back.status}, not approved", "return-not-approved", "return_id"
         )
-    most = {
-        key: min(n, order.lines[key].delivered - order.lines[key].returned)
-        for key, n in back.outstanding.items()
-    }
+    most = receivable(back, order)
     wanted = check_pieces(command.lines, order.lines, most, "still to come back")
     received = e.ReturnReceived(
         receipt_id=command.receipt_id,

@@ -15,11 +15,28 @@ from orders.rules.checks import CommandRejected, check_pieces, fingerprint, poli
 from orders.steps import Held, ShipmentLost
 
 
+def shippable(order: Order) -> dict[str, int]:
+    """The pieces that a new shipment can have, by line id; none before they are paid."""
+    if ledger.to_authorise(order):
+        return {}
+    most = {key: min(line.reserved_quantity, line.unshipped) for key, line in order.lines.items()}
+    return {key: n for key, n in most.items() if n > 0}
+
+
+def is_ready(shipment: Shipment) -> bool:
+    """Whether a shipment can be dispatched as it is."""
+    return shipment.status == "planned" and _is_confirmed(shipment)
+
+
+def _is_confirmed(shipment: Shipment) -> bool:
+    """Whether the carrier confirmed these pieces and may take no others."""
+    return bool(shipment.confirmed_lines) and not shipment.may_ship_excess
+
+
 def create(command: c.CreateShipment, order: Order) -> list[OrderEvent]:
     if ledger.to_authorise(order):
         raise CommandRejected("the order waits for its payment", "payment-pending")
-    most = {key: min(line.reserved_quantity, line.unshipped) for key, line in order.lines.items()}
-    wanted = check_pieces(command.lines, order.lines, most, "in stock for it")
+    wanted = check_pieces(command.lines, order.lines, shippable(order), "in stock for it")
     location = next(
         (
             location
@@ -53,7 +70,7 @@ def decide_dispatch(command: c.DispatchShipment, order: Order) -> list[OrderEven
             "shipment-stopped",
             "shipment_id",
         )
-    if shipment.may_ship_excess or not shipment.confirmed_lines:
+    if not _is_confirmed(shipment):
         raise CommandRejected(
             f"shipment {shipment.shipment_id} is being changed; try again in a moment",
             "shipment-changing",

@@ -27,11 +27,7 @@ CREATE TABLE orders (
     opened_at          timestamptz NOT NULL,
     placed_at          timestamptz,
     updated_at         timestamptz NOT NULL,
-    awaiting           text,                  -- this, the next four and status: a Phase
-    has_policy         boolean     NOT NULL,
-    has_steps          boolean     NOT NULL DEFAULT false,
-    has_stuck_steps    boolean     NOT NULL DEFAULT false,
-    has_discrepancies  boolean     NOT NULL DEFAULT false,
+    allowed_commands   text        NOT NULL,  -- types, separated by spaces
     shipping_address   text,                  -- encrypted under the customer's key
     billing_address    text,
     state              json        NOT NULL,  -- the order itself; jsonb would reorder its lines
@@ -110,30 +106,23 @@ async def _save(connection: Connection, views: Sequence[OrderView]) -> None:
         """
         INSERT INTO orders (
             order_id, version, status, customer_id, currency, external_reference, total,
-            needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy, has_steps,
-            has_stuck_steps, has_discrepancies, shipping_address, billing_address, state, texts,
-            document
+            needs_attention, opened_at, placed_at, updated_at, allowed_commands, shipping_address,
+            billing_address, state, texts, document
         )
         SELECT order_id, version, status, customer_id, currency, external_reference, total,
-               needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy, has_steps,
-               has_stuck_steps, has_discrepancies, shipping_address, billing_address, state::json,
-               texts::json, document::json
+               needs_attention, opened_at, placed_at, updated_at, allowed_commands,
+               shipping_address, billing_address, state::json, texts::json, document::json
         FROM unnest(
             $1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
             $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[],
-            $13::boolean[], $14::boolean[], $15::boolean[], $16::boolean[], $17::text[],
-            $18::text[], $19::text[], $20::text[], $21::text[]
+            $13::text[], $14::text[], $15::text[], $16::text[], $17::text[]
         ) AS new (order_id, version, status, customer_id, currency, external_reference, total,
-                  needs_attention, opened_at, placed_at, updated_at, awaiting, has_policy,
-                  has_steps, has_stuck_steps, has_discrepancies, shipping_address,
-                  billing_address, state, texts, document)
+                  needs_attention, opened_at, placed_at, updated_at, allowed_commands,
+                  shipping_address, billing_address, state, texts, document)
         ON CONFLICT (order_id) DO UPDATE SET
             version = excluded.version, status = excluded.status, total = excluded.total,
             needs_attention = excluded.needs_attention, placed_at = excluded.placed_at,
-            updated_at = excluded.updated_at, awaiting = excluded.awaiting,
-            has_policy = excluded.has_policy, has_steps = excluded.has_steps,
-            has_stuck_steps = excluded.has_stuck_steps,
-            has_discrepancies = excluded.has_discrepancies,
+            updated_at = excluded.updated_at, allowed_commands = excluded.allowed_commands,
             shipping_address = excluded.shipping_address,
             billing_address = excluded.billing_address, state = excluded.state,
             texts = excluded.texts, document = excluded.document
@@ -147,7 +136,7 @@ def _values(view: OrderView) -> Sequence[object]:
     return (
         row.order_id,
         row.version,
-        row.phase.status,
+        row.status,
         order.customer_id,
         order.currency,
         order.external_reference,
@@ -156,7 +145,7 @@ def _values(view: OrderView) -> Sequence[object]:
         view.opened_at,
         view.placed_at,
         view.updated_at,
-        *row.phase[1:],
+        " ".join(row.allowed_commands),
         row.shipping_address,
         row.billing_address,
         _ORDER.dump_json(order).decode(),
@@ -203,5 +192,5 @@ def _skus(view: OrderView | None) -> set[str]:
 
 
 PROJECTION = Projection(
-    name="order_view", version=3, tables=_TABLES, indexes=_INDEXES, project=project
+    name="order_view", version=4, tables=_TABLES, indexes=_INDEXES, project=project
 )

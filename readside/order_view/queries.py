@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import asyncpg
 
 from eventlog.postgres import Reader
-from orders.decider import Phase
 from readside.order_view.list_query import ListQuery
 from readside.order_view.row import OrderRow
 
 _COLUMNS = """
-    o.order_id, o.version, o.document, o.status, o.awaiting, o.has_policy, o.has_steps,
-    o.has_stuck_steps, o.has_discrepancies, o.shipping_address, o.billing_address,
+    o.order_id, o.version, o.status, o.document, o.allowed_commands, o.shipping_address,
+    o.billing_address,
     (SELECT reason FROM orphaned_orders AS orphan WHERE orphan.order_id = o.order_id) AS orphaned
 """
 
@@ -38,5 +37,5 @@ async def find_page(reader: Reader, query: ListQuery) -> list[OrderRow]:
 
 
 def _row(record: asyncpg.Record) -> OrderRow:
-    (order_id, version, document), phase, rest = record[:3], record[3:9], record[9:]
-    return OrderRow(order_id, version, document, Phase(*phase), *rest)
+    order_id, version, status, document, commands, *rest = record
+    return OrderRow(order_id, version, status, document, tuple(commands.split()), *rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from orders.decider import Phase, phase_of
+from orders.decider import allowed_commands
 from readside.order_view.document import document
 from readside.order_view.view import OrderView
 
@@ -16,9 +16,11 @@ class OrderRow:
 
     order_id: str
     version: int
+    status: str
     document: str
     """The JSON of an OrderDocument."""
-    phase: Phase
+    allowed_commands: tuple[str, ...]
+    """The types of command that the order offers, to an operator."""
     shipping_address: str | None = None
     """Encrypted, as is the other one."""
     billing_address: str | None = None
@@ -34,8 +36,9 @@ def order_row(view: OrderView) -> OrderRow:
     return OrderRow(
         order_id=view.order_id,
         version=order.version,
+        status=order.status,
         document=document(view).model_dump_json(),
-        phase=phase_of(order),
+        allowed_commands=tuple(allowed_commands(order)),
         shipping_address=order.shipping_address,
         billing_address=order.billing_address,
     )

@@ -56,9 +56,9 @@ def made(dice: random.Random, number: int) -> Made:
 async def insert(pool: asyncpg.Pool, orders: Sequence[Made]) -> None:
     await pool.executemany(
         "INSERT INTO order_view.orders (order_id, version, status, customer_id, currency,"
-        " external_reference, total, needs_attention, opened_at, placed_at, updated_at, has_policy,"
-        " state, document)"
-        " VALUES ($1, 1, $2, $3, 'USD', $4, $5, $6, $7, $8, $9, true, '{}', '{}')",
+        " external_reference, total, needs_attention, opened_at, placed_at, updated_at,"
+        " allowed_commands, state, document)"
+        " VALUES ($1, 1, $2, $3, 'USD', $4, $5, $6, $7, $8, $9, '', '{}', '{}')",
         [list(vars(order).values())[:9] for order in orders],
     )
     await pool.executemany(

@@ -40,8 +40,8 @@ async def make_orders(pool: asyncpg.Pool, dice: random.Random) -> list[str]:
     ids = [f"ord_{number:02}" for number in range(ORDERS)]
     await pool.executemany(
         "INSERT INTO order_view.orders (order_id, version, status, customer_id, currency, total,"
-        " needs_attention, opened_at, placed_at, updated_at, has_policy, state, document)"
-        " VALUES ($1, 1, 'placed', 'c', 'USD', $2, false, $3, $4, $5, true, '{}', '{}')",
+        " needs_attention, opened_at, placed_at, updated_at, allowed_commands, state, document)"
+        " VALUES ($1, 1, 'placed', 'c', 'USD', $2, false, $3, $4, $5, '', '{}', '{}')",
         [
             (order_id, *(dice.randint(0, 20),), *(at(dice.randint(0, 20)) for _ in range(3)))
             for order_id in ids

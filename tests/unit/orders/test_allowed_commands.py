@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +43,10 @@ from tests.support.order_fixtures import (
     a_short_order,
     an_expired_order,
 )
+from tests.support.payloads import payloads
+from tests.support.random_orders import RandomOrder
+
+ORDERS = 25
 
 SCENES: dict[Status, Given] = {
     Status.NEW: given_events(),
@@ -91,9 +98,9 @@ def test_order_accepts_the_commands_of_its_status_only(
         assert answer == "not-allowed-now"
 
 
-def result_of(order: Order, command: OrderCommand) -> str:
+def result_of(order: Order, command: OrderCommand, now: datetime = NOW) -> str:
     try:
-        return "accepted" if decide(command, order, NOW) else "already so"
+        return "accepted" if decide(command, order, now) else "already so"
     except CommandRejected as no:
         return no.code
 
@@ -155,7 +162,7 @@ def test_decision_is_offered_only_while_it_is_awaited() -> None:
 def test_order_without_a_policy_has_no_fulfilment() -> None:
     draft = given_events(opened, bagels_added, tuna_added)
     for past, allowed in (
-        (draft, set(admitted_in(Status.DRAFT)) - {"resolve-discrepancy"}),
+        (draft, set(admitted_in(Status.DRAFT)) - {"resolve-discrepancy", "remove-discount"}),
         (
             draft.having(c.PlaceOrder()),
             {"set-shipping-address", "set-billing-address", "add-note", "cancel-order"},
@@ -186,34 +193,59 @@ def offered_to_settle(order: Order) -> set[str]:
     return set(SETTLING) & set(allowed_commands(order))
 
 
-@given(st.integers(0, 10**9), st.lists(st.integers(0, 10**9), max_size=60))
-def test_commands_are_offered_exactly_if_they_can_change_the_order(
+SEEDS = st.integers(0, 10**9)
+MOVES = st.lists(SEEDS, max_size=60)
+
+
+@given(SEEDS, MOVES)
+def test_command_is_offered_exactly_if_some_payload_is_accepted(
     start: int, moves: list[int]
 ) -> None:
-    """Random orders check one direction; the other holds for commands that settle something."""
-    order = contradicted_order(start, moves, lambda order, event: None).order
-    for offered in offered_to_settle(order):
-        commands = settling(offered, order)
-        assert "accepted" in {result_of(order, command) for command in commands}
-    for command in NEWS:
-        if result_of(order, command) == "accepted":
-            assert command.type in allowed_commands(order)
+    """However services behave; random orders also check each command that people send."""
+    for random in (kept_order(start, moves), contradicted_order(start, moves, unchecked)):
+        assert set(allowed_commands(random.order)) == accepted_types(random.order, random.now)
 
 
-def settling(type_: str, order: Order) -> list[OrderCommand]:
-    """The commands of a type that settle something of an order."""
-    match type_:
-        case "retry-step":
-            return [c.RetryStep(step_id=key) for key in order.stuck_steps]
-        case "settle-step":
-            by_hand = {"reason": "by telephone", "reference": "r", "location": "EAST"}
-            return [
-                c.SettleStep.model_validate({"step_id": key, "outcome": "done", **by_hand})
-                for key in order.steps
-            ]
-        case _:
-            keys = order.discrepancies
-            return [c.ResolveDiscrepancy(discrepancy_id=key, reason="settled") for key in keys]
+def accepted_types(order: Order, now: datetime) -> set[str]:
+    """The types of command of which a payload changes the order."""
+    return {
+        type_
+        for type_ in map(type_of, COMMAND_TYPES)
+        if any(result_of(order, command, now) == "accepted" for command in payloads(type_, order))
+    }
+
+
+def kept_order(start: int, moves: list[int]) -> RandomOrder:
+    """An order whose services keep their word."""
+    random = RandomOrder()
+    random.start(Random(start))
+    for move in moves:
+        random.move(Random(move))
+    return random
+
+
+def unchecked(order: Order, event: OrderEvent) -> None: ...
+
+
+def test_every_set_of_offers_of_random_orders_is_exact() -> None:
+    """Also in the middle of their lives; and each command is offered in some."""
+    assert set(allowed_commands(Order())) == accepted_types(Order(), NOW) == {"open-order"}
+    seen: set[frozenset[str]] = set()
+
+    def check(random: RandomOrder) -> None:
+        offered = frozenset(allowed_commands(random.order))
+        if offered not in seen:
+            seen.add(offered)
+            assert offered == accepted_types(random.order, random.now)
+
+    for number in range(ORDERS):
+        random, dice = RandomOrder(after_message=check), Random(number)
+        random.start(dice)
+        for _ in range(60):
+            random.move(dice)
+    types = {type_of(kind) for kind in COMMAND_TYPES} - {"open-order"}
+    assert frozenset().union(*seen) == types
+    assert frozenset.intersection(*seen) == {"add-note"}
 
 
 def test_every_command_event_and_status_is_covered() -> None:
