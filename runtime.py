@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -20,6 +21,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_PR_SET_PDEATHSIG = 1
 
 Failures = Mapping[type[Exception], int]
 """Errors whose message is for people, with their exit codes; the first match counts."""
@@ -102,6 +104,14 @@ def stop_event() -> asyncio.Event:
     for signum in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
     return stopped
+
+
+def signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
+    """On Linux, a function for the child, before exec, that has it end with its parent."""
+    if not sys.platform.startswith("linux"):
+        return None  # Elsewhere an orphan goes on, and keeps its locks.
+    prctl = ctypes.CDLL(None).prctl  # Looked up here, as little is safe after the fork.
+    return lambda: prctl(_PR_SET_PDEATHSIG, orphan_signal)
 
 
 def load_settings(load: Callable[[], S]) -> S:

@@ -43,6 +43,10 @@ def up(
         Path | None,
         typer.Option(help="JSON file with addresses and process ids; exists while all run."),
     ] = None,
+    servers_only: Annotated[
+        bool,
+        typer.Option("--servers-only", help="Only Postgres and Temporal, for `orderly restore`."),
+    ] = False,
 ) -> None:
     """Run the whole stack until Ctrl-C, with simulated payments, stock and shipping."""
     from dev.stack import ProgressDisplay, StackOptions, run_stack
@@ -50,9 +54,15 @@ def up(
     async def serve() -> None:
         display = ProgressDisplay()
         ports = (api_port, temporal_port, ui_port)
-        options = StackOptions(data_dir, *ports, info_file, simulators_port)
+        options = StackOptions(
+            data_dir, *ports, info_file, simulators_port, servers_only=servers_only
+        )
         async with run_stack(options, display.report) as stack:
-            display.welcome(stack, "Ctrl-C stops it; the next `orderly up` continues from here.")
+            if servers_only:
+                display.welcome_to_servers(stack)
+            else:
+                farewell = "Ctrl-C stops it; the next `orderly up` continues from here."
+                display.welcome(stack, farewell)
             await asyncio.Event().wait()
 
     run(until_signal(serve()), _stack_failures())

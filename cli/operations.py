@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runtime import EXIT_FAILED, EXIT_USAGE, fail, load_settings, run
+from runtime import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    fail,
+    load_settings,
+    run,
+    until_signal,
+)
 
 if TYPE_CHECKING:
     from settings import Settings
@@ -144,18 +153,50 @@ def resume(
     operate(perform)
 
 
-def operate(work: Callable[[str], Coroutine[Any, Any, int | None]]) -> None:
-    """Runs `work` on the database of the settings, and exits; database errors are one sentence."""
+@app.command(rich_help_panel=PANEL)
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist, or is empty.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Data directory of a running `orderly up`, to back up all of it."),
+    ] = None,
+) -> None:
+    """Take a backup of Postgres, and check it."""
+    from rich.console import Console
+
+    from cli.backup import back_up
+    from cli.postgres_programs import BackupError
+
+    async def perform(dsn: str) -> None:
+        try:
+            with Console(stderr=True).status("copying …"):
+                taken = await back_up(dsn, folder, data_dir)
+        except BackupError as error:
+            fail(error, error.exit_code)
+        print(
+            f"{folder} is complete and checked: {taken.orders:,} orders with {taken.events:,}"
+            f" events or more, {taken.bytes:,} bytes, {taken.seconds:.1f} s"
+        )
+
+    stack = _stack_dsn(data_dir) if data_dir else None
+    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED), stack)
+
+
+def operate(work: Callable[[str], Coroutine[Any, Any, int | None]], dsn: str | None = None) -> None:
+    """Runs `work` on a database, or that of the settings, and exits.
+
+    Errors of the database are one sentence.
+    """
     from asyncpg import PostgresError
 
     from eventlog.postgres import UNAVAILABLE
     from readside.engine.rebuild import RebuildError
 
-    dsn = load_settings(_settings).postgres_dsn
+    address = dsn or load_settings(_settings).postgres_dsn
 
     async def perform() -> int | None:
         try:
-            return await work(dsn)
+            return await work(address)
         except (*UNAVAILABLE, PostgresError) as error:
             reason = str(error).rstrip(".") or "it does not answer"
             fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
@@ -166,6 +207,18 @@ def operate(work: Callable[[str], Coroutine[Any, Any, int | None]]) -> None:
 def load_task_queue() -> str:
     """The task queue of the settings; exits if they cannot be used."""
     return load_settings(_settings).task_queue
+
+
+def _stack_dsn(data_dir: Path) -> str:
+    """The address of Postgres in a running stack; exits if none runs there."""
+    from dev.scenarios.play import addresses
+    from dev.scenarios.session import ScenarioError
+    from dev.stack.stack import INFO_FILE
+
+    try:
+        return addresses(data_dir / INFO_FILE)["postgres_dsn"]
+    except ScenarioError as error:
+        fail(error, EXIT_USAGE)
 
 
 def _settings() -> Settings:

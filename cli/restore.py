@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.operations import EXIT_DIFFERENT, load_task_queue, operate
-from runtime import EXIT_FAILED, fail
+from runtime import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
 
 if TYPE_CHECKING:
     import asyncpg
@@ -87,6 +89,43 @@ def _on_both(perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None
                 fail(f"Temporal does not answer: {error}. Run it again.", EXIT_FAILED)
 
     operate(connected)
+
+
+@app.command()
+def rehearse(
+    backup: Annotated[Path, typer.Argument(help="A folder that `orderly backup` has written.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="JSON file for the result, for a scheduler.")
+    ] = None,
+) -> None:
+    """Restore a backup beside production, examine all of it, and remove it; 1 if it differs."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from cli.postgres_programs import BackupError
+    from cli.rehearsal import rehearse, sentences
+
+    async def perform(dsn: str) -> int:
+        _write_json(json_file, None)  # Instead of the last result: this one may have none.
+        try:
+            with Console(stderr=True).status("") as progress:
+                found = await rehearse(backup, dsn, progress.update)
+        except BackupError as error:
+            fail(error, error.exit_code)
+        _write_json(json_file, asdict(found))
+        print("\n".join(sentences(found)))
+        return EXIT_DIFFERENT if found.differences else 0
+
+    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED))
+
+
+def _write_json(file: Path | None, result: object) -> None:
+    try:
+        if file is not None:
+            file.write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}.", EXIT_USAGE)
 
 
 async def _survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> Survey:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventlog.postgres import Connection, connect
+from eventlog.postgres import Connection, Reader, connect
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_306_093_651  # An arbitrary key: one migration at a time in a database.
@@ -20,15 +20,20 @@ async def migrate(dsn: str) -> list[str]:
                 "CREATE TABLE IF NOT EXISTS schema_migrations ("
                 " name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
             )
-            rows = await connection.fetch("SELECT name FROM schema_migrations")
-            applied = {row["name"] for row in rows}
-            pending = [f for f in sorted(_MIGRATIONS.glob("*.sql")) if f.name not in applied]
-            for file in pending:
-                await connection.execute(file.read_text())
-                await connection.execute("INSERT INTO schema_migrations VALUES ($1)", file.name)
-            return [file.name for file in pending]
+            names = await pending(connection)
+            for name in names:
+                await connection.execute((_MIGRATIONS / name).read_text())
+                await connection.execute("INSERT INTO schema_migrations VALUES ($1)", name)
+            return names
     finally:
         await connection.close()
+
+
+async def pending(reader: Reader) -> list[str]:
+    """The names of the migrations that have not been applied, in order."""
+    rows = await reader.fetch("SELECT name FROM schema_migrations")
+    applied = {row["name"] for row in rows}
+    return sorted(file.name for file in _MIGRATIONS.glob("*.sql") if file.name not in applied)
 
 
 async def lock_migrations(connection: Connection) -> None:

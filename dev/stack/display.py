@@ -36,6 +36,17 @@ class ProgressDisplay:
             self._status.update(f"{state} {', '.join(self._since)} …")
             self._status.start()
 
+    def welcome_to_servers(self, stack: Stack) -> None:
+        """Prints how to run `orderly restore` on a stack of which only the servers run."""
+        self._console.print(
+            "\nOnly Postgres and Temporal run. To repair them:\n"
+            f"\n  export ORDERLY_POSTGRES_DSN='{stack.postgres_dsn}'"
+            f"\n  export TEMPORAL_ADDRESS={stack.temporal_address}"
+            "\n  orderly restore status"
+            "\n\nThen press Ctrl-C, and run `orderly up` without --servers-only.\n",
+            markup=False,
+        )
+
     def welcome(self, stack: Stack, farewell: str) -> None:
         """Prints the addresses, how to place a first order, and what Ctrl-C does (`farewell`)."""
         body = (

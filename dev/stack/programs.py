@@ -71,6 +71,9 @@ if not directory.exists():
     unfinished.rename(directory)
 server = get_server(directory, start=False)
 server.ensure_pgdata_inited()
+if server.system_user and (directory / "PG_VERSION").stat().st_uid != directory.stat().st_uid:
+    for path in directory.rglob("*"):  # A copied backup belongs to the account that copied it.
+        shutil.chown(path, server.system_user)
 print(json.dumps([str(server.bin_path / "postgres"), server.system_user]))
 """
 

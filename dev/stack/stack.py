@@ -48,6 +48,8 @@ class StackOptions:
     simulators_port: int = 0
     max_concurrent_commands: int | None = 100
     """None: an adaptive limit. On a machine of one's own, a fixed one avoids rejections."""
+    servers_only: bool = False
+    """Only Postgres and Temporal, for `orderly restore`."""
     reroute: Callable[[Addresses], AbstractAsyncContextManager[Addresses]] = nullcontext
     """Yields the addresses that API, worker and projector use, such as those of proxies."""
 
@@ -89,12 +91,17 @@ async def run_stack(
         lock_fd = await lock_data_dir(data_dir, held)
         sockets = _socket_folder(data_dir, held)
         stack = _stack(options, sockets, data_dir / "logs")
+        infos = [data_dir / INFO_FILE, *([options.info_file] if options.info_file else [])]
         launch = _Launcher(stack, held, lock_fd, report)
         await launch.start(
             (await programs.postgres(data_dir, stack.logs, sockets), readiness.postgres_is_ready),
             (programs.temporal(data_dir, stack.logs, stack), readiness.temporal_is_ready),
         )
         await migrate(stack.postgres_dsn, PROJECTIONS)
+        if options.servers_only:
+            held.enter_context(_info_files(stack, infos))
+            yield stack
+            return
         secret = programs.webhook_secret(data_dir)
         for_api = _api_environment(options, secret)
         addresses = await held.enter_async_context(options.reroute(stack))
@@ -111,7 +118,6 @@ async def run_stack(
                 readiness.api_is_ready,
             ),
         )
-        infos = [data_dir / INFO_FILE, *([options.info_file] if options.info_file else [])]
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
 
@@ -195,6 +201,8 @@ class _Launcher:
 
 def _failed(program: Program, how: str) -> StackError:
     tail = program.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+    if any("`orderly restore status`" in line for line in tail):
+        tail.append("`orderly up --servers-only` starts Postgres and Temporal for it.")
     return StackError("\n  ".join([f"{program.name} {how}. The end of {program.log}:", *tail]))
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import signal_with_parent
+
 RESTART_PAUSE_S = 0.2  # Doubles with each consecutive restart, up to the maximum.
 RESTART_PAUSE_S_MAX = 3.0
 STABLE_S = 10.0  # A process that ran this long starts again with the shortest pause.
 STOP_S_MAX = 30.0  # More than the 20 s in which a worker finishes its calls.
-_PR_SET_PDEATHSIG = 1
 
 Report = Callable[[str, str], None]
 """Takes the name of a process and its new state, e.g. ``("worker", "ready")``."""
@@ -79,7 +78,7 @@ class SupervisedProcess:
                 user=program.user,
                 pass_fds=[self._lock_fd],
                 start_new_session=True,
-                preexec_fn=_signal_with_parent(program.orphan_signal),
+                preexec_fn=signal_with_parent(program.orphan_signal),
             )
 
     def restart_on_exit(self, report: Report, restarted: Callable[[], None]) -> None:
@@ -133,11 +132,3 @@ class SupervisedProcess:
                 report(self.name, f"cannot be started: {error}")
             else:
                 self._announcing = asyncio.create_task(self._announce(report, restarted))
-
-
-def _signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """On Linux, a function for the child, before exec, that has it end with its parent."""
-    if not sys.platform.startswith("linux"):
-        return None  # Elsewhere orphans keep the lock, and the next start reports it.
-    prctl = ctypes.CDLL(None).prctl  # Looked up here, as little is safe after the fork.
-    return lambda: prctl(_PR_SET_PDEATHSIG, orphan_signal)

@@ -123,7 +123,8 @@ def test_without_a_command_all_are_listed() -> None:
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    assert sorted(listed) == sorted([*commands.split(), "forget-key", "projections", "restore"])
+    others = ("forget-key", "projections", "restore", "backup")
+    assert sorted(listed) == sorted([*commands.split(), *others])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

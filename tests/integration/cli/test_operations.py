@@ -64,6 +64,7 @@ async def orderly(dsn: str, *command: str) -> Ended:
         ("erase", "900"),
         ("resume", "ord_x"),
         ("restore", "status"),
+        ("backup", "unreachable"),
     ],
     ids=" ".join,
 )
