@@ -87,8 +87,8 @@ lock: $(INSTALLED) ## upgrade and lock all dependencies of requirements/*.in
 			--custom-compile-command "make lock" \
 			requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
-# Created from scratch each time, so that it has the locked packages and no others. Only modules that
-# are imported get compiled, when they first are: that is a third of all.
+# Created from scratch each time, so that it has the locked packages and no others. Modules are
+# compiled when they are first imported: most never are.
 $(INSTALLED): requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
 		'Python 3.11 or newer is needed: install it, or name one with make PYTHON=python3.12.' >&2; \
