@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from time import monotonic
 
@@ -11,6 +12,7 @@ KINDS_MAX = 1_000
 # What other services do to us, in contrast to bugs: no traceback says more than the message.
 _EXPECTED = (OSError, TimeoutError)
 _EXPECTED_FROM = ("asyncpg", "temporalio")
+_NUMBERS = re.compile(r"\d+")
 
 
 @dataclass
@@ -20,21 +22,23 @@ class _Kind:
 
 
 class RepeatedFailures(logging.Filter):
-    """Passes the first log record of each kind of failed activity, and one a minute from then on.
+    """Passes the first log record of each kind of failure, and one a minute from then on.
 
-    A kind is an activity and the text of its error. An expected error loses its traceback.
+    A kind is a warning or an error with its text and that of its exception, but for numbers; for
+    Temporal's records of failed activities, the name of the activity. An expected exception loses
+    its traceback.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._kinds: dict[str, _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is None:
+        if record.levelno < logging.WARNING:
             return True
-        activity: str = getattr(record, "temporal_activity", {}).get("activity_type", "")
-        key, now = (activity, f"{type(error).__name__}: {error}"), monotonic()
+        error = record.exc_info[1] if record.exc_info else None
+        what, reason = _name_of(record), f": {type(error).__name__}: {error}" if error else ""
+        key, now = _NUMBERS.sub("#", f"{what}{reason}"), monotonic()
         kind = self._kinds.get(key)
         if kind is not None and now - kind.logged_at < INTERVAL_SECONDS:
             kind.left_out += 1
@@ -43,7 +47,12 @@ class RepeatedFailures(logging.Filter):
             self._kinds.clear()
         self._kinds[key] = _Kind(now)
         again = f", {kind.left_out} more times since the last line" if kind else ""
-        record.msg, record.args = f"{activity} failed{again}: {key[1]}", ()
+        record.msg, record.args = f"{what}{again}{reason}", ()
         if isinstance(error, _EXPECTED) or type(error).__module__.startswith(_EXPECTED_FROM):
             record.exc_info = record.exc_text = None
         return True
+
+
+def _name_of(record: logging.LogRecord) -> str:
+    activity = getattr(record, "temporal_activity", {}).get("activity_type")
+    return f"{activity} failed" if activity and record.exc_info else record.getMessage()

@@ -125,10 +125,14 @@ def load_settings(load: Callable[[], S]) -> S:
 
 
 def start_logging() -> None:
-    """Logs to standard error, one line for each event."""
+    """Logs to standard error, one line for each event; a failure that repeats, once a minute."""
+    from repeated_failures import RepeatedFailures
+
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RepeatedFailures())
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

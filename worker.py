@@ -40,7 +40,6 @@ from activities.stock import Stock
 from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
-from repeated_failures import RepeatedFailures
 from settings import Settings, from_environment
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
@@ -131,7 +130,6 @@ async def running(worker: Worker, stop: Callable[[], None]) -> AsyncIterator[Non
 
 async def run(settings: Settings) -> None:
     """Runs until a stop signal, then finishes the calls that it has begun."""
-    logging.getLogger("temporalio.activity").addFilter(RepeatedFailures())
     stopped = runtime.stop_event()
     client = await connect()
     await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))

@@ -51,7 +51,38 @@ def test_bug_keeps_its_traceback(log: logging.Logger, caplog: pytest.LogCaptureF
     assert record.exc_info
 
 
-def test_records_without_an_error_pass(
+def test_repeated_warning_without_an_exception_is_counted(
+    log: logging.Logger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(repeated_failures, "monotonic", lambda: now)
+    for _ in range(2):
+        log.warning("Temporal unavailable: %s", "UNAVAILABLE")
+    log.warning("Postgres unavailable: %s", "UNAVAILABLE")
+    for number in (5, 6, 7):
+        log.warning("call retried %d times", number)
+    now += 61
+    log.warning("Temporal unavailable: %s", "UNAVAILABLE")
+    log.warning("call retried %d times", 8)
+
+    assert caplog.messages == [
+        "Temporal unavailable: UNAVAILABLE",
+        "Postgres unavailable: UNAVAILABLE",
+        "call retried 5 times",
+        "Temporal unavailable: UNAVAILABLE, 1 more times since the last line",
+        "call retried 8 times, 2 more times since the last line",
+    ]
+
+
+def test_error_keeps_its_message(log: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ConnectionRefusedError("no Postgres")
+    except ConnectionRefusedError:
+        log.exception("%s has stopped", "order_view")
+    assert caplog.messages == ["order_view has stopped: ConnectionRefusedError: no Postgres"]
+
+
+def test_records_that_report_no_failure_pass(
     log: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
