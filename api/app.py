@@ -46,6 +46,7 @@ from readside.registry import PROJECTIONS
 from settings import Settings
 from workflows.client import connect
 from workflows.restore_guard import guarded
+from workflows.worker_heartbeats import Workers
 
 CONNECTIONS_MAX = 10
 # A read that takes longer is 503, so that a Postgres that hangs does not hold all slots for long.
@@ -74,7 +75,11 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         async with pool, httpx.AsyncClient() as http:
             services = _services(settings, client, pool, http)
             app.state.services = services
-            async with services.freshness.listening(), services.streams.listening():
+            async with (
+                services.freshness.listening(),
+                services.streams.listening(),
+                services.workers.listening(),
+            ):
                 yield
 
     app = Api(
@@ -133,6 +138,7 @@ def _services(
         gateway=Gateway(client, pool, settings.task_queue, settings.max_concurrent_commands),
         order_loader=OrderLoader(pool),
         freshness=Freshness(pool, settings.postgres_dsn, names),
+        workers=Workers(client, settings.task_queue),
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
         webhook_secret=settings.webhook_secret,

@@ -20,6 +20,7 @@ from orders.policy import Policy
 from privacy.keys import CustomerKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
+from workflows.worker_heartbeats import Workers
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Services:
     gateway: Gateway
     order_loader: OrderLoader
     freshness: Freshness
+    workers: Workers
     streams: Streams
     policy: Policy
     webhook_secret: str | None

@@ -62,6 +62,10 @@ STEP_ACTIVITIES: dict[type[o.AnyStep], StepActivity] = {
     o.Book: StepActivity("book_shipment", "shipping"),
     o.Stop: StepActivity("stop_shipment", "shipping"),
 }
+SERVICE_OF_STEP = {
+    str(step.model_fields["type"].default): activity.service
+    for step, activity in STEP_ACTIVITIES.items()
+}
 
 
 def summary(step: o.AnyStep, currency: str) -> str:

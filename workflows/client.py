@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, KeepAliveConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RetryConfig, RPCError
+
+from workflows import worker_heartbeats
 
 # By default the client retries for some fourteen seconds before it reports that the server is busy
 # or unavailable. A request has to know sooner.
@@ -39,6 +44,21 @@ async def check_search_attributes(client: Client, needed: Iterable[str]) -> None
         )
 
 
+@cache
+def _runtime() -> Runtime:
+    """The runtime of all clients and workers of this process, which logs as Python does."""
+    forwarding = LogForwardingConfig(
+        logging.getLogger("temporalio.core"),
+        append_target_to_name=False,
+        prepend_target_on_message=False,
+    )
+    logging_config = LoggingConfig(LoggingConfig.default.filter, forwarding)
+    return Runtime(
+        telemetry=TelemetryConfig(logging=logging_config),
+        worker_heartbeat_interval=worker_heartbeats.INTERVAL,
+    )
+
+
 async def connect(*, lazy: bool = False) -> Client:
     """A client of the server that TEMPORAL_ADDRESS etc. name, or else of localhost:7233.
 
@@ -52,6 +72,7 @@ async def connect(*, lazy: bool = False) -> Client:
             **config,
             data_converter=pydantic_data_converter,
             lazy=lazy,
+            runtime=_runtime(),
             keep_alive_config=_KEEP_ALIVE,
             retry_config=_SHORT_RETRY if lazy else None,
         )

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
@@ -42,6 +44,7 @@ from tests.support.histories import assert_all_replay
 from tests.support.webhook_signing import new_secret
 from worker import Activities, activities_for, running, unsealing
 from workflows.order import OrderWorkflow
+from workflows.worker_heartbeats import INTERVAL
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
@@ -99,12 +102,20 @@ def temporal_server(history_events_max: int = HISTORY_EVENTS_SUGGESTED_MAX) -> I
             server.terminate()
 
 
+@cache
+def _runtime() -> Runtime:
+    """With the heartbeats of production."""
+    return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=INTERVAL)
+
+
 async def connect_temporal(address: str) -> WorkflowEnvironment:
     """Connects to a server, once it has started."""
     async with asyncio.timeout(60):
         while True:
             with suppress(RuntimeError):
-                client = await Client.connect(address, data_converter=pydantic_data_converter)
+                client = await Client.connect(
+                    address, data_converter=pydantic_data_converter, runtime=_runtime()
+                )
                 return WorkflowEnvironment.from_client(client)
             await asyncio.sleep(0.1)
 

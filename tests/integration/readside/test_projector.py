@@ -298,7 +298,7 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
             async with asyncio.timeout(30):
                 while "order_view" not in await checkpoints.stop_reasons(pool):
                     await asyncio.sleep(0.05)
-            seen = await http.get("/readyz")
+            seen = await http.get("/readyz", params={"for": "reads"})
             assert (seen.status_code, seen.json()["ready"]) == (503, False)
             readiness = seen.json()["projections"]
             assert readiness["order_view"].startswith("stopped: more than 3 orders")
@@ -349,7 +349,7 @@ async def test_stopped_statistics_are_reported_but_do_not_fail_readiness(
         async with asyncio.timeout(60):
             while "lead_times" not in await checkpoints.stop_reasons(pool):
                 await asyncio.sleep(0.05)
-            while (seen := await http.get("/readyz")).status_code != 200:
+            while (seen := await http.get("/readyz", params={"for": "reads"})).status_code != 200:
                 await asyncio.sleep(0.05)
     readiness = seen.json()["projections"]
     assert readiness["lead_times"].startswith("stopped: ")
@@ -407,7 +407,7 @@ async def test_freshness_histogram_counts_every_event(pool: asyncpg.Pool, dsn: s
 async def ready(http: httpx.AsyncClient) -> dict[str, Any]:
     """The response of /readyz, once it is 200."""
     async with asyncio.timeout(60):
-        while (response := await http.get("/readyz")).status_code != 200:
+        while (response := await http.get("/readyz", params={"for": "reads"})).status_code != 200:
             await asyncio.sleep(0.05)
     readiness: dict[str, Any] = response.json()
     return readiness

@@ -1,0 +1,203 @@
+"""The state of each dependency in words, and what it leaves able to be served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import asyncpg
+from pydantic import BaseModel
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from api.dependencies import Services
+from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
+from readside.engine import checkpoints, parking
+from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
+from readside.order_view import projection as order_view
+from readside.order_view.stuck_steps import count_waiting_orders
+from readside.registry import PROJECTIONS
+from workflows.activity_options import SERVICE_OF_STEP
+from workflows.unpublished import find_unpublished
+from workflows.worker_heartbeats import ABSENT_AFTER_SECONDS, Workers
+
+CHECK_SECONDS_MAX = 1.5
+LAG_SECONDS_MAX = 5
+OK = "ok"
+UNKNOWN = "unknown: Temporal does not list workers"
+READ_ONLY = "read-only"
+FULL = "full: all of its connections are in use"
+
+T = TypeVar("T")
+
+
+class Readiness(BaseModel):
+    """The state of each dependency: "ok", or what is wrong with it.
+
+    Numbers are null where they could not be counted, and do not affect readiness.
+    """
+
+    ready: bool
+    """Whether all that was asked for can be served."""
+    commands: bool
+    """Whether commands can be served: they need Temporal and a worker."""
+    reads: bool
+    """Whether reads of orders can be served: they need Postgres and the orders' projection."""
+    temporal: str
+    workers: str
+    """Without one, only asynchronous commands are accepted."""
+    postgres: str
+    projections: dict[str, str]
+    """By name. Only that of orders affects readiness, if it has stopped or is not heard of: one
+    that is behind still serves reads, which say how far."""
+    waiting_orders: dict[str, int] | None
+    """Orders that wait for payments, stock and shipping, by service: a step is stuck or late."""
+    parked_orders: int | None
+    """Orders that a projection fails on, listed by `orderly projections parked`."""
+    unpublished_orders: int | None
+    """Orders that have acknowledged what the log does not have, for some ten seconds."""
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each dependency, by its name."""
+        servers = {"temporal": self.temporal, "workers": self.workers, "postgres": self.postgres}
+        return servers | self.projections
+
+
+class State(NamedTuple):
+    """The state of a projection, and whether reads can be served from it."""
+
+    words: str
+    is_serving: bool
+
+
+class ReadSide(NamedTuple):
+    """The state of Postgres and of what is in it; None and empty where it could not be read."""
+
+    postgres: str
+    projections: Mapping[str, State] = {}
+    parked_orders: int | None = None
+
+
+async def read_readiness(services: Services) -> Readiness:
+    """The readiness of this process, within two seconds."""
+    temporal, readside, waiting, unpublished = await asyncio.gather(
+        _temporal(services.client),
+        _readside(services.pool, services.freshness),
+        _waiting_orders(services.pool),
+        _unpublished_orders(services),
+    )
+    workers = state_of_workers(services.workers)
+    orders = readside.projections.get(order_view.PROJECTION.name)
+    commands = temporal == OK and workers.is_serving
+    reads = readside.postgres in (OK, READ_ONLY, FULL) and orders is not None and orders.is_serving
+    return Readiness(
+        ready=commands and reads and readside.postgres != READ_ONLY,
+        commands=commands,
+        reads=reads,
+        temporal=temporal,
+        workers=workers.words,
+        postgres=readside.postgres,
+        projections={name: state.words for name, state in readside.projections.items()},
+        waiting_orders=waiting,
+        parked_orders=readside.parked_orders,
+        unpublished_orders=unpublished,
+    )
+
+
+async def within(seconds: float, check: Coroutine[Any, Any, T]) -> T:
+    """The result of a check; raises TimeoutError after `seconds`.
+
+    It does not wait for the check to end then: a cancelled query waits for its connection.
+    """
+    task = asyncio.create_task(check)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if done:
+        return task.result()
+    task.cancel()
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())
+    raise TimeoutError(f"no answer within {seconds:g} s")
+
+
+def state_of_workers(workers: Workers) -> State:
+    """Whether commands can be executed, as far as the workers' heartbeats show."""
+    present = workers.present()
+    if present is None:
+        return State(UNKNOWN, True)
+    silence = workers.silence_seconds()
+    if present or silence <= ABSENT_AFTER_SECONDS:
+        return State(OK, True)
+    return State(f"no worker has been heard of for {silence:.0f} seconds", False)
+
+
+async def _temporal(client: Client) -> str:
+    try:
+        healthy = await within(CHECK_SECONDS_MAX, client.service_client.check_health())
+        return OK if healthy else "not serving"
+    except Exception as error:  # Any error means not ready, and the body reports it.
+        return f"unreachable: {_message_of(error)}"
+
+
+async def _unpublished_orders(services: Services) -> int | None:
+    try:
+        search = find_unpublished(services.client, services.gateway.task_queue)
+        return (await within(CHECK_SECONDS_MAX, search)).orders
+    except (RPCError, TimeoutError):
+        return None
+
+
+async def _waiting_orders(pool: asyncpg.Pool) -> dict[str, int] | None:
+    try:
+        return await within(CHECK_SECONDS_MAX, count_waiting_orders(pool, SERVICE_OF_STEP))
+    except (*UNAVAILABLE, *OTHER_TABLES):
+        return None
+
+
+async def _readside(pool: asyncpg.Pool, freshness: Freshness) -> ReadSide:
+    try:
+        return await within(CHECK_SECONDS_MAX, _read(pool, freshness))
+    except UNAVAILABLE as error:
+        return ReadSide(f"unreachable: {_message_of(error)}")
+    except asyncpg.UndefinedTableError:
+        return ReadSide("not migrated: run `orderly migrate`")
+
+
+async def _read(pool: asyncpg.Pool, freshness: Freshness) -> ReadSide:
+    # It touches the tables that commands and reads need: one that is locked makes it wait.
+    row = await pool.fetchrow(
+        """
+        SELECT current_setting('transaction_read_only')::bool,
+            current_setting('max_connections')::int
+            - CASE WHEN current_setting('is_superuser')::bool THEN 0
+              ELSE current_setting('superuser_reserved_connections')::int END
+            - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
+        WHERE EXISTS (SELECT FROM order_events) IS NOT NULL
+          AND EXISTS (SELECT FROM customer_keys) IS NOT NULL
+          AND EXISTS (SELECT FROM order_view.orders) IS NOT NULL
+        """
+    )
+    assert row is not None
+    is_read_only, free_connections = row
+    stopped = await checkpoints.stop_reasons(pool)
+    parked = {one.order_id for one in await parking.parked_orders(pool)}
+    postgres = READ_ONLY if is_read_only else OK if free_connections > 0 else FULL
+    states = {p.name: _state_of(p.name, stopped, freshness) for p in PROJECTIONS}
+    return ReadSide(postgres, states, len(parked))
+
+
+def _state_of(projection: str, stopped: Mapping[str, str], freshness: Freshness) -> State:
+    if projection in stopped:
+        return State(f"stopped: {stopped[projection]}", False)
+    progress = freshness.progress(projection)
+    if progress is None:
+        return State("no projector has been heard of yet", False)
+    if progress.silence_seconds > HEARTBEAT_SECONDS_MAX:
+        return State(f"no projector for {progress.silence_seconds:.0f} seconds", False)
+    if progress.lag_ms > LAG_SECONDS_MAX * 1000:
+        return State(f"{progress.lag_ms / 1000:.0f} seconds behind", True)
+    return State(OK, True)
+
+
+def _message_of(error: Exception) -> str:
+    return str(error) or type(error).__name__

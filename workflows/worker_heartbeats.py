@@ -1,0 +1,109 @@
+"""Whether workers run orders: each tells Temporal every few seconds that it is alive.
+
+Temporal's list of pollers does not show it: a poll takes a minute, and a dead poller stays listed
+for five.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import NamedTuple
+
+from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.api.worker.v1 import WorkerHeartbeat
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ListWorkersRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+INTERVAL = timedelta(seconds=4)
+ABSENT_AFTER_SECONDS = 10.0
+POLL_SECONDS = 2.0
+CALL_SECONDS_MAX = 2.0
+WORKERS_MAX = 1_000
+
+
+class _Heartbeat(NamedTuple):
+    """The last one of a worker, by the worker's clock, and when it was first seen, by ours."""
+
+    sent_at: int
+    seen_at: float
+
+
+class Workers:
+    """The workers of a task queue, by their heartbeats; times are by the monotonic clock."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self.task_queue = task_queue
+        self._heartbeats: dict[str, _Heartbeat] = {}
+        self._listed_at: float | None = None
+        self._heard_at = 0.0
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Follows the heartbeats inside the `async with`."""
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+
+    def present(self) -> int | None:
+        """How many were heard of lately; None if Temporal does not say, or is an older version."""
+        now = time.monotonic()
+        if self._listed_at is None or now - self._listed_at > ABSENT_AFTER_SECONDS:
+            return None
+        return sum(now - h.seen_at <= ABSENT_AFTER_SECONDS for h in self._heartbeats.values())
+
+    def silence_seconds(self) -> float:
+        """For how long no worker has been heard of, as far as Temporal was available."""
+        return time.monotonic() - self._heard_at
+
+    def remember(self, heartbeats: Iterable[WorkerHeartbeat]) -> None:
+        """Notes which workers have sent a heartbeat since the last call.
+
+        Temporal forgets all of them when it restarts, and keeps those of dead workers for minutes.
+        """
+        now, known = time.monotonic(), self._heartbeats
+        if self.present() is None:
+            self._heard_at = now  # Workers could not reach Temporal either.
+        self._listed_at = now
+        self._heartbeats = {
+            key: heartbeat
+            for key, heartbeat in known.items()
+            if now - heartbeat.seen_at <= ABSENT_AFTER_SECONDS
+        }
+        for heartbeat in heartbeats:
+            key, sent_at = heartbeat.worker_instance_key, heartbeat.heartbeat_time.ToNanoseconds()
+            if heartbeat.status != WorkerStatus.WORKER_STATUS_RUNNING:
+                self._heartbeats.pop(key, None)
+            elif key in known and known[key].sent_at == sent_at:
+                self._heartbeats[key] = known[key]
+            else:
+                self._heartbeats[key] = _Heartbeat(sent_at, now)
+                self._heard_at = now
+
+    async def _follow(self) -> None:
+        service, timeout = self._client.workflow_service, timedelta(seconds=CALL_SECONDS_MAX)
+        namespace = DescribeNamespaceRequest(namespace=self._client.namespace)
+        workers = ListWorkersRequest(
+            namespace=self._client.namespace,
+            page_size=WORKERS_MAX,
+            query=f"TaskQueue = '{self.task_queue}'",
+        )
+        is_supported = False
+        while True:
+            with suppress(RPCError, RuntimeError):  # RuntimeError: it was never connected.
+                if not is_supported:
+                    described = await service.describe_namespace(namespace, timeout=timeout)
+                    is_supported = described.namespace_info.capabilities.worker_heartbeats
+                if is_supported:
+                    listed = await service.list_workers(workers, timeout=timeout)
+                    self.remember(worker.worker_heartbeat for worker in listed.workers_info)
+            await asyncio.sleep(POLL_SECONDS)
