@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,9 @@ from runtime import (
 )
 
 if TYPE_CHECKING:
+    import asyncpg
+    from temporalio.client import Client
+
     from settings import Settings
 
 PANEL = "Operations, on the database in ORDERLY_POSTGRES_DSN"
@@ -133,24 +136,15 @@ def resume(
 ) -> None:
     """Start the workflow of an orphaned order again, where it was terminated or has vanished."""
     from cli.resume import NotResumed, resume
-    from eventlog.postgres import connect_pool
-    from workflows.client import connect
 
-    task_queue = load_task_queue()
-
-    async def perform(dsn: str) -> None:
+    async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> None:
         try:
-            client = await connect()
-        except ConnectionError as error:
-            fail(error, EXIT_FAILED)
-        async with await connect_pool(dsn) as pool:
-            try:
-                async for done in resume(client, pool, task_queue, order, from_log=from_log):
-                    print(done)
-            except NotResumed as error:
-                fail(error, error.exit_code)
+            async for done in resume(client, pool, task_queue, order, from_log=from_log):
+                print(done)
+        except NotResumed as error:
+            fail(error, error.exit_code)
 
-    operate(perform)
+    operate_on_both(perform)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -202,6 +196,31 @@ def operate(work: Callable[[str], Coroutine[Any, Any, int | None]], dsn: str | N
             fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
 
     run(perform(), {RebuildError: EXIT_FAILED})
+
+
+def operate_on_both(
+    perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None]],
+) -> None:
+    """Runs `perform` with connections to Postgres and to Temporal, and the task queue."""
+    from temporalio.service import RPCError
+
+    from eventlog.postgres import connect_pool
+    from workflows.client import connect
+
+    task_queue = load_task_queue()
+
+    async def connected(dsn: str) -> int | None:
+        try:
+            client = await connect()
+        except ConnectionError as error:
+            fail(error, EXIT_FAILED)
+        async with await connect_pool(dsn) as pool:
+            try:
+                return await perform(pool, client, task_queue)
+            except RPCError as error:
+                fail(f"Temporal does not answer: {error}. Run it again.", EXIT_FAILED)
+
+    operate(connected)
 
 
 def load_task_queue() -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.operations import EXIT_DIFFERENT, load_task_queue, operate
-from runtime import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
+from cli.operations import EXIT_DIFFERENT, operate, operate_on_both
+from runtime import EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
 
 if TYPE_CHECKING:
     import asyncpg
@@ -31,7 +30,7 @@ def status() -> None:
     async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
         return await _conclude(pool, client, task_queue)
 
-    _on_both(perform)
+    operate_on_both(perform)
 
 
 @app.command()
@@ -48,7 +47,7 @@ def apply(
             print("Nothing was changed: `orderly restore apply --yes` does it.")
         return await _conclude(pool, client, task_queue)
 
-    _on_both(perform)
+    operate_on_both(perform)
 
 
 @app.command()
@@ -65,30 +64,7 @@ def overrule(
             print(f"accepted: {difference}")
         return await _conclude(pool, client, task_queue, because)
 
-    _on_both(perform)
-
-
-def _on_both(perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None]]) -> None:
-    """Runs `perform` with connections to Postgres and to Temporal."""
-    from temporalio.service import RPCError
-
-    from eventlog.postgres import connect_pool
-    from workflows.client import connect
-
-    task_queue = load_task_queue()
-
-    async def connected(dsn: str) -> int | None:
-        try:
-            client = await connect()
-        except ConnectionError as error:
-            fail(error, EXIT_FAILED)
-        async with await connect_pool(dsn) as pool:
-            try:
-                return await perform(pool, client, task_queue)
-            except RPCError as error:
-                fail(f"Temporal does not answer: {error}. Run it again.", EXIT_FAILED)
-
-    operate(connected)
+    operate_on_both(perform)
 
 
 @app.command()

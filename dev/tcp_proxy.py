@@ -23,6 +23,8 @@ class TcpProxy:
         self.port = 0
         self.delay_s = 0.0
         """How long each chunk of bytes is held back, in both directions."""
+        self.is_refusing = False
+        """Whether new connections end at once."""
 
     def silence(self) -> int:
         """From now on nothing passes through today's connections, and nothing ends them.
@@ -53,6 +55,9 @@ class TcpProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task, silenced = asyncio.current_task(), asyncio.Event()
         assert task is not None
+        if self.is_refusing:
+            writer.close()
+            return
         self._open[task] = silenced
         try:
             back_reader, back_writer = await _connect(self._target)

@@ -142,7 +142,7 @@ class Nemesis:
                 break
             strikes = [Strike(fault) for fault in step.faults]
             self.strikes += strikes
-            await asyncio.gather(*(self._do(fault) for fault in step.faults))
+            await asyncio.gather(*(self.do(fault) for fault in step.faults))
             if step.waits:
                 recovery_s = await self.wait_until_served()
                 for strike in strikes:
@@ -163,10 +163,15 @@ class Nemesis:
         self._load.history.stuck.append(f"nothing is served {waited:.0f} s after a fault")
         return waited
 
-    async def _do(self, fault: Fault) -> None:
+    async def do(self, fault: Fault) -> None:
+        """Does a fault until it is over, or until this is cancelled."""
         match fault.kind:
             case "kill":
                 self._signal([self._stack.pids[fault.target]], signal.SIGKILL)
+            case "down":
+                await self._keep_down(fault)
+            case "refuse":
+                await self._refuse(fault)
             case "pause":
                 await self._pause(fault)
             case "half-open":
@@ -194,6 +199,23 @@ class Nemesis:
         finally:
             self._signal(pids, signal.SIGCONT)
 
+    async def _keep_down(self, fault: Fault) -> None:
+        """Kills a process whenever it has been restarted."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(fault.seconds):
+                while True:
+                    self._signal([self._stack.pids[fault.target]], signal.SIGKILL)
+                    await asyncio.sleep(RETRY_S)
+
+    async def _refuse(self, fault: Fault) -> None:
+        proxy = self._proxies[fault.target]
+        proxy.is_refusing = True
+        proxy.cut()
+        try:
+            await asyncio.sleep(fault.seconds)
+        finally:
+            proxy.is_refusing = False
+
     def _signal(self, pids: list[int], number: signal.Signals) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):  # It ended a moment ago and is not back yet.
@@ -212,23 +234,28 @@ class Nemesis:
     async def _in_postgres(self, fault: Fault) -> None:
         """Faults that end with the connection, or the server, that does them."""
         held: list[asyncpg.Connection] = []
-        with suppress(*UNREACHABLE):
-            held.append(await asyncpg.connect(self._stack.postgres_dsn, timeout=PROBE_S_MAX))
-            async with asyncio.timeout(fault.seconds):
-                if fault.kind == "lock":
-                    await held[0].execute(f"BEGIN; LOCK TABLE {fault.target}")
-                while fault.kind == "exhaust":
-                    with suppress(asyncpg.TooManyConnectionsError):
-                        held.append(await asyncpg.connect(self._stack.postgres_dsn))
-                        continue
-                    await asyncio.sleep(RETRY_S)
-                while fault.kind == "terminate":
-                    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    await held[0].execute(f"{query} {OTHER_CLIENTS}")
-                    await asyncio.sleep(RETRY_S)
-                await asyncio.Event().wait()
-        for connection in held:
-            connection.terminate()
+        try:
+            with suppress(*UNREACHABLE):
+                await self._harm_postgres(fault, held)
+        finally:
+            for connection in held:
+                connection.terminate()
+
+    async def _harm_postgres(self, fault: Fault, held: list[asyncpg.Connection]) -> None:
+        held.append(await asyncpg.connect(self._stack.postgres_dsn, timeout=PROBE_S_MAX))
+        async with asyncio.timeout(fault.seconds):
+            if fault.kind == "lock":
+                await held[0].execute(f"BEGIN; LOCK TABLE {fault.target}")
+            while fault.kind == "exhaust":
+                with suppress(asyncpg.TooManyConnectionsError):
+                    held.append(await asyncpg.connect(self._stack.postgres_dsn))
+                    continue
+                await asyncio.sleep(RETRY_S)
+            while fault.kind == "terminate":
+                query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                await held[0].execute(f"{query} {OTHER_CLIENTS}")
+                await asyncio.sleep(RETRY_S)
+            await asyncio.Event().wait()
 
     async def _sql(self, statement: str) -> list[asyncpg.Record]:
         """Repeats a statement until Postgres executes it."""

@@ -15,7 +15,7 @@ from eventlog import log
 from eventlog.postgres import connect_pool
 from settings import Settings
 from tests.support.api_requests import BASKET
-from tests.support.processes import UNREACHABLE_DSN
+from tests.support.processes import UNREACHABLE_DSN, run
 from tests.support.servers import run_api, run_projector, run_worker
 
 SHOWN_SECONDS_MAX = 15
@@ -41,6 +41,9 @@ async def test_order_that_cannot_publish_is_counted_until_it_can(
             orders, age = await _unpublished(http)
             assert orders == 1 and age >= 5
             assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
+            seen = await asyncio.to_thread(run, "status", "--url", str(http.base_url))
+            assert seen.returncode == 1, seen
+            assert re.search(r"^unpublished orders +1: ", seen.stdout, re.MULTILINE), seen.stdout
 
             second = await http.post("/v1/orders", json=BASKET)
             assert second.status_code == 201, "orders are accepted meanwhile"
@@ -52,9 +55,15 @@ async def test_order_that_cannot_publish_is_counted_until_it_can(
         assert await _unpublished(http) == (0, 0.0)
 
 
-async def test_readiness_tells_commands_from_reads(temporal: WorkflowEnvironment, dsn: str) -> None:
+async def test_readiness_tells_commands_from_reads(
+    temporal: WorkflowEnvironment, dsn: str, pool: asyncpg.Pool
+) -> None:
     """Without a projector, a balancer may still send commands to this process."""
-    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+    queue = f"outage-{secrets.token_hex(4)}"
+    async with (
+        run_worker(temporal.client, queue, pool),
+        run_api(temporal.client, Settings(postgres_dsn=dsn, task_queue=queue)) as http,
+    ):
         async with asyncio.timeout(SHOWN_SECONDS_MAX):
             while (await http.get("/readyz", params={"for": "reads"})).status_code != 503:
                 await asyncio.sleep(0.2)

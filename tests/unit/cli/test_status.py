@@ -1,0 +1,100 @@
+"""`orderly status`: each state in words, with a remedy for each that is not ok."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from cli import status
+from cli.status import Finding, NoAnswer, fetch, findings
+
+FINE: dict[str, Any] = {
+    "ready": True,
+    "commands": True,
+    "reads": True,
+    "temporal": "ok",
+    "workers": "ok",
+    "postgres": "ok",
+    "projections": {"order_view": "ok", "lead_times": "ok"},
+    "waiting_orders": {"stock": 0, "payments": 0, "shipping": 0},
+    "parked_orders": 0,
+    "unpublished_orders": 0,
+}
+UNKNOWN: dict[str, Any] = {
+    "projections": {},
+    **dict.fromkeys(("waiting_orders", "parked_orders", "unpublished_orders")),
+}
+
+
+def wrong(**states: Any) -> list[Finding]:
+    return [finding for finding in findings(FINE | states) if finding.remedy]
+
+
+def test_nothing_is_wrong() -> None:
+    assert wrong() == []
+    names = [finding.name for finding in findings(FINE)]
+    assert names[:5] == ["commands", "reads", "temporal", "workers", "postgres"]
+    assert names[5:10] == ["order_view", "lead_times", "stock", "payments", "shipping"]
+    assert {finding.state for finding in findings(FINE)} == {"ready", "ok"}
+
+
+@pytest.mark.parametrize(
+    ("states", "name", "remedy"),
+    [
+        ({"temporal": "unreachable: no answer"}, "temporal", "TEMPORAL_ADDRESS"),
+        ({"temporal": "not serving"}, "temporal", "check the server"),
+        ({"workers": "no worker has been heard of for 12 seconds"}, "workers", "orderly worker"),
+        ({"postgres": "unreachable: no answer", **UNKNOWN}, "postgres", "wait_event_type"),
+        ({"postgres": "full: all of its connections are in use"}, "postgres", "usename"),
+        ({"postgres": "read-only"}, "postgres", "standby"),
+        ({"postgres": "not migrated: run `orderly migrate`", **UNKNOWN}, "postgres", "start"),
+        ({"projections": {"order_view": "no projector for 7 seconds"}}, "order_view", "projector"),
+        ({"projections": {"order_view": "stopped: it fails"}}, "order_view", "operations.md"),
+        ({"projections": {"order_view": "9 seconds behind"}}, "order_view", "backend_xid"),
+        ({"waiting_orders": {"payments": 3}}, "payments", "retry-steps --service payments"),
+        ({"parked_orders": 1}, "parked orders", "projections parked"),
+        ({"unpublished_orders": 2}, "unpublished orders", "reach Postgres"),
+    ],
+)
+def test_remedy_of(states: dict[str, Any], name: str, remedy: str) -> None:
+    (finding,) = wrong(**states)
+    assert finding.name == name
+    assert remedy in finding.remedy
+    assert f"{finding}".count("\n") == 0
+
+
+def test_old_temporal_that_lists_no_workers_is_not_wrong() -> None:
+    assert wrong(workers="unknown: Temporal does not list workers") == []
+
+
+async def test_silent_server_is_no_answer_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "ANSWER_SECONDS_MAX", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with asyncio.timeout(5):
+            with pytest.raises(NoAnswer, match=r"does not answer at .* within 0\.2 seconds"):
+                await fetch(url)
+    with pytest.raises(NoAnswer, match="does not answer"):
+        await fetch(url)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>"])
+async def test_other_server_is_named(body: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall(head.encode() + body)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(NoAnswer, match="not this version of the orderly API"):
+            await fetch(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()
