@@ -193,13 +193,14 @@ class _Launcher:
         while not await is_ready(self._stack):
             for process in self._stack.processes.values():
                 if process.exit_reason is not None:
-                    raise _failed(process.program, f"{process.exit_reason} during the start")
+                    raise failed_start(process.program, f"{process.exit_reason} during the start")
             if clock() > deadline:
-                raise _failed(program, f"is not ready after {READY_S_MAX:.0f} seconds")
+                raise failed_start(program, f"is not ready after {READY_S_MAX:.0f} seconds")
             await asyncio.sleep(0.05)
 
 
-def _failed(program: Program, how: str) -> StackError:
+def failed_start(program: Program, how: str) -> StackError:
+    """An error with the end of the program's log."""
     tail = program.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
     if any("`orderly restore status`" in line for line in tail):
         tail.append("`orderly up --servers-only` starts Postgres and Temporal for it.")

@@ -11,15 +11,18 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.support.processes import run
 from tests.support.webhook_signing import signed_headers
 
 pytestmark = pytest.mark.xdist_group("stack")  # They share a server.
@@ -37,14 +40,14 @@ BASKET = {
 class Up:
     """One `orderly up`, on free ports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(exist_ok=True)
         self.data_dir = folder / "data"
         self.info_file = folder / "info.json"
         self._output = folder / "output"
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
-                orderly_up(self.data_dir, "--info-file", str(self.info_file)),
+                orderly_up(self.data_dir, "--info-file", str(self.info_file), *options),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -280,3 +283,59 @@ def test_ctrl_c_during_the_start_leaves_nothing_running(folder: Path) -> None:
 
     assert starting.end(signal.SIGINT) == 0
     assert is_free(starting.data_dir)
+
+
+@contextmanager
+def placing_orders(api_url: str) -> Iterator[list[str]]:
+    """Places orders, one after another; yields the paths of those that were acknowledged."""
+    placed: list[str] = []
+    stopped = threading.Event()
+
+    def place() -> None:
+        with httpx.Client(base_url=api_url, timeout=WAIT_SECONDS) as http:
+            while not stopped.is_set():
+                response = http.post("/v1/orders", json=BASKET)
+                assert response.status_code == 201, response.text
+                placed.append(str(response.headers["location"]))
+
+    with ThreadPoolExecutor() as pool:
+        placing = [pool.submit(place) for _ in range(2)]
+        yield placed
+        stopped.set()
+        for each in placing:
+            each.result()
+
+
+def orderly(info: dict[str, Any], *command: str) -> subprocess.CompletedProcess[str]:
+    return run(
+        *command,
+        ORDERLY_POSTGRES_DSN=info["postgres_dsn"],
+        TEMPORAL_ADDRESS=info["temporal_address"],
+    )
+
+
+@pytest.mark.drill
+def test_stack_is_restored_from_a_backup_that_was_taken_under_load(up: Up, folder: Path) -> None:
+    with placing_orders(up.info["api_url"]) as placed:
+        until(lambda: len(placed) >= 5)
+        before = list(placed)
+        ended = run("backup", str(folder / "backup"), "--data-dir", str(up.data_dir))
+    assert ended.returncode == 0, ended
+    assert len(placed) > len(before)
+
+    subprocess.run(["cp", "-R", folder / "backup", folder / "data"], check=True)
+    with Up(folder, "--servers-only") as servers:
+        assert sorted(servers.pids) == ["postgres", "temporal"]
+        assert f"export ORDERLY_POSTGRES_DSN='{servers.info['postgres_dsn']}'" in servers.output
+        different = orderly(servers.info, "restore", "status")
+        assert different.returncode == 1, different
+        assert "missing in the log               0 orders" in different.stdout
+        repaired = orderly(servers.info, "restore", "apply", "--yes")
+        assert (repaired.returncode, repaired.stderr) == (0, ""), repaired
+
+    with Up(folder) as restored:
+        api_url = restored.info["api_url"]
+        assert [path for path in before if not can_read(f"{api_url}{path}")] == []
+        place_order(api_url, key="after the restore")
+        verified = orderly(restored.info, "verify")
+        assert (verified.returncode, ": 0 differences" in verified.stdout) == (0, True), verified
