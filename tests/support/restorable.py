@@ -17,6 +17,7 @@ import asyncpg
 from temporalio.client import Client
 
 from api.gateway.gateway import Gateway
+from cli.backup import back_up
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import SEARCH_ATTRIBUTES
 from eventlog.postgres import connect_pool
@@ -70,11 +71,8 @@ class Site:
         async with await connect_pool(self.dsn) as pool:
             yield pool
 
-    async def base_backup(self) -> None:
-        command = [str(self.postgres.bin_path / "pg_basebackup"), "-d", self.dsn, "-c", "fast"]
-        await asyncio.to_thread(
-            subprocess.check_output, [*command, "-D", str(self.folder / "base")]
-        )
+    async def back_up(self) -> None:
+        await back_up(self.dsn, self.folder / "backup")
 
     async def mark(self, point: str) -> None:
         """Names this point in time, to which either server can be restored."""
@@ -114,7 +112,7 @@ class Site:
     def _restore_postgres(self, point: str) -> None:
         self.postgres.stop()
         directory = self.folder / f"pg-{self.restores}"
-        shutil.copytree(self.folder / "base", directory)
+        shutil.copytree(self.folder / "backup" / "postgres", directory)
         _configure(
             directory,
             f"archive_mode = off\nrestore_command = 'cp {self.folder}/archive/%f %p'\n"

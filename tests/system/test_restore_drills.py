@@ -72,7 +72,7 @@ class Past:
 async def recorded() -> AsyncIterator[tuple[Site, Past]]:
     with restorable_site() as site:
         await migrate(site.dsn, PROJECTIONS)
-        await site.base_backup()
+        await site.back_up()
         await site.connect()
         async with site.serving() as gateway, site.pool() as pool:
             await renew(pool, site.client, QUEUE, 0)

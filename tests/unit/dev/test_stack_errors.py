@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.stack.programs import Program
 from dev.stack.stack import failed_start
+from dev.stack.supervisor import Program
 from workflows.restore_guard import RestoreNoticed
 
 HINT = "`orderly up --servers-only` starts Postgres and Temporal for it."
