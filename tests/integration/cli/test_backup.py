@@ -42,6 +42,8 @@ from tests.support.processes import (
 from tests.support.projections import BAGELS, OPENED, project_all, publish, publish_unreadable
 from tests.support.servers import new_database, postgres_server
 
+pytestmark = pytest.mark.xdist_group("backup")  # They share a server.
+
 WAIT_SECONDS = 30.0
 
 
