@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runtime import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    fail,
-    load_settings,
-    run,
-    until_signal,
-)
+from runtime import EXIT_FAILED, EXIT_USAGE, fail, load_settings, run
 
 if TYPE_CHECKING:
     import asyncpg
@@ -147,35 +138,6 @@ def resume(
     operate_on_both(perform)
 
 
-@app.command(rich_help_panel=PANEL)
-def backup(
-    folder: Annotated[Path, typer.Argument(help="A folder that does not exist, or is empty.")],
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Data directory of a running `orderly up`, to back up all of it."),
-    ] = None,
-) -> None:
-    """Take a backup of Postgres, and check it."""
-    from rich.console import Console
-
-    from cli.backup import back_up
-    from cli.postgres_programs import BackupError
-
-    async def perform(dsn: str) -> None:
-        try:
-            with Console(stderr=True).status("copying …"):
-                taken = await back_up(dsn, folder, data_dir)
-        except BackupError as error:
-            fail(error, error.exit_code)
-        print(
-            f"{folder} is complete and checked: {taken.orders:,} orders with {taken.events:,}"
-            f" events or more, {taken.bytes:,} bytes, {taken.seconds:.1f} s"
-        )
-
-    stack = _stack_dsn(data_dir) if data_dir else None
-    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED), stack)
-
-
 def operate(work: Callable[[str], Coroutine[Any, Any, int | None]], dsn: str | None = None) -> None:
     """Runs `work` on a database, or that of the settings, and exits.
 
@@ -226,18 +188,6 @@ def operate_on_both(
 def load_task_queue() -> str:
     """The task queue of the settings; exits if they cannot be used."""
     return load_settings(_settings).task_queue
-
-
-def _stack_dsn(data_dir: Path) -> str:
-    """The address of Postgres in a running stack; exits if none runs there."""
-    from dev.scenarios.play import addresses
-    from dev.scenarios.session import ScenarioError
-    from dev.stack.stack import INFO_FILE
-
-    try:
-        return addresses(data_dir / INFO_FILE)["postgres_dsn"]
-    except ScenarioError as error:
-        fail(error, EXIT_USAGE)
 
 
 def _settings() -> Settings:

@@ -123,7 +123,7 @@ def test_without_a_command_all_are_listed() -> None:
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    others = ("forget-key", "projections", "restore", "backup")
+    others = ("forget-key", "projections", "restore", "backup", "status", "retry-steps")
     assert sorted(listed) == sorted([*commands.split(), *others])
 
 
