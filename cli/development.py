@@ -47,6 +47,13 @@ def up(
         bool,
         typer.Option("--servers-only", help="Only Postgres and Temporal, for `orderly restore`."),
     ] = False,
+    durable: Annotated[
+        bool,
+        typer.Option(
+            "--durable/--not-durable",
+            help="Whether acknowledged commands survive a power cut; if not, they are faster.",
+        ),
+    ] = True,
 ) -> None:
     """Run the whole stack until Ctrl-C, with simulated payments, stock and shipping."""
     from dev.stack import ProgressDisplay, StackOptions, run_stack
@@ -55,7 +62,7 @@ def up(
         display = ProgressDisplay()
         ports = (api_port, temporal_port, ui_port)
         options = StackOptions(
-            data_dir, *ports, info_file, simulators_port, servers_only=servers_only
+            data_dir, *ports, info_file, simulators_port, durable, servers_only=servers_only
         )
         async with run_stack(options, display.report) as stack:
             if servers_only:

@@ -46,6 +46,9 @@ class StackOptions:
     ui_port: int = 8233
     info_file: Path | None = None
     simulators_port: int = 0
+    is_durable: bool = False
+    """Whether acknowledged commands survive a power cut, at an fsync for each commit of Temporal's.
+    What is deleted at its end, such as the demo, need not be."""
     max_concurrent_commands: int | None = 100
     """None: an adaptive limit. On a machine of one's own, a fixed one avoids rejections."""
     servers_only: bool = False
@@ -95,7 +98,10 @@ async def run_stack(
         launch = _Launcher(stack, held, lock_fd, report)
         await launch.start(
             (await programs.postgres(data_dir, stack.logs, sockets), readiness.postgres_is_ready),
-            (programs.temporal(data_dir, stack.logs, stack), readiness.temporal_is_ready),
+            (
+                programs.temporal(data_dir, stack.logs, stack, is_durable=options.is_durable),
+                readiness.temporal_is_ready,
+            ),
         )
         await migrate(stack.postgres_dsn, PROJECTIONS)
         if options.servers_only:

@@ -131,3 +131,16 @@ def test_load_rejects_excess_and_loses_nothing_acknowledged(tmp_path: Path) -> N
     for outage in result["outages"].values():
         assert outage["status"] == 503
         assert outage["reads"] > 0
+
+
+@pytest.mark.soak
+def test_power_cut_measures_both_modes_alike(tmp_path: Path) -> None:
+    small = ("--commands", "40", "--rounds", "2", "--clients", "3")
+    result = bench(tmp_path, "power-cut", *small)
+
+    for clients in ("many_clients", "one_client"):
+        for mode in ("durable", "not durable"):
+            assert result[clients][mode]["requests"] == 40
+            assert result[clients][mode]["latency_ms"]["p50"] > 0
+    assert len(result["ratio_rounds"]) == 2
+    assert result["ratio"] > 0

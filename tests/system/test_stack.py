@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.processes import run
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.xdist_group("stack")  # They share a server.
 
 PROCESSES = ("api", "worker", "projector", "simulators", "temporal", "postgres")
 WAIT_SECONDS = 60
+ORDERS_SYNCED = 5
 BASKET = {
     "customer_id": "900",
     "currency": "USD",
@@ -206,6 +209,24 @@ def test_killed_process_is_restarted_and_reported(up: Up, name: str) -> None:
         up.output.split()
     )
     place_order(up.info["api_url"], key=f"after the death of {name}")
+
+
+def test_acknowledged_commands_are_on_the_disk(up: Up) -> None:
+    """Temporal's SQLite syncs each commit: otherwise a power cut would lose the last ones."""
+    temporal = up.pids["temporal"]
+    assert "synchronous=FULL" in psutil.Process(temporal).cmdline()
+    if shutil.which("strace") is None:
+        return
+    traced = ["strace", "-f", "-c", "-e", "trace=fsync,fdatasync", "-p", str(temporal)]
+    with subprocess.Popen(traced, stderr=subprocess.PIPE, text=True) as strace:
+        for number in range(ORDERS_SYNCED):
+            place_order(up.info["api_url"], key=f"synced {number}")
+        strace.send_signal(signal.SIGINT)
+        counted = strace.communicate()[1]
+    if "not permitted" in counted:
+        return
+    calls = [int(line.split()[3]) for line in counted.splitlines() if line.endswith("sync")]
+    assert sum(calls) > 5 * ORDERS_SYNCED, "several for each, not one for all"
 
 
 def test_data_directory_has_the_info_file(up: Up) -> None:
