@@ -278,8 +278,9 @@ def check_names() -> None:
         if value and name in RENAMED:
             raise SettingsError(f"{name} has a new name: set {RENAMED[name]} instead.")
         if value and _is_unknown(name, value):
-            (nearest,) = get_close_matches(name, VARIABLES, 1, cutoff=0)
-            raise SettingsError(f"There is no setting {name}; the nearest is {nearest}.")
+            nearest = get_close_matches(name, VARIABLES, 1, cutoff=0.77)
+            hint = f"the nearest is {nearest[0]}" if nearest else "README.md lists all"
+            raise SettingsError(f"There is no setting {name}; {hint}.")
 
 
 def _is_unknown(name: str, value: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,7 +93,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
         lifespan=lifespan,
         # A redirect would go to the host in the Host header.
         redirect_slashes=False,
-        # It would record URLs and invalid input; see monitoring/tracing.py.
+        # It would record URLs and invalid input; see api/monitoring/tracing.py.
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
     register_exception_handlers(app)
@@ -158,11 +159,29 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class AddressInUse(Exception):
+    """The API cannot listen where its settings say."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise AddressInUse(
+            f"The API cannot listen on {host}, port {port} ({why}): set "
+            "ORDERLY_API_HOST or ORDERLY_API_PORT to another."
+        ) from None
+
+
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests in progress.
 
-    Raises RestoreNoticed.
+    Raises AddressInUse or RestoreNoticed.
     """
+    listening = _listen(settings.api_host, settings.api_port)
     client = await connect(lazy=True)
     config = uvicorn.Config(
         create_app(settings, client),
@@ -177,5 +196,4 @@ async def serve(settings: Settings) -> None:
     server = Server(config)
     pool = await connect_pool(settings.postgres_dsn, connections_max=1)
     async with pool, guarded(client, pool, settings.task_queue, server.stop, renews=False):
-        listening = config.bind_socket()
         await server.serve([listening, *(listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])

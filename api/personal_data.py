@@ -34,7 +34,7 @@ UNREADABLE_ADDRESSES = Counter(
     "orderly_unreadable_addresses_total",
     "Addresses that were shown as unreadable, because their key is missing or they were changed."
     " Alert above 0.",
-    registry=None,  # monitoring/metrics.py registers it.
+    registry=None,  # api/monitoring/metrics.py registers it.
 )
 
 

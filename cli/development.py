@@ -101,7 +101,7 @@ def demo(
         # A directory and ports of its own, so that an `orderly up` may run beside it.
         options = StackOptions(Path(data_dir), 0, 0, 0)
         async with run_stack(options, display.report) as stack:
-            code = await replay.run(stack, wanted)
+            code = await replay.run(stack, wanted, is_kept=keep)
             if keep:
                 display.welcome(stack, "Ctrl-C stops it and deletes its data.")
                 with suppress(asyncio.CancelledError):

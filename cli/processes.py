@@ -23,10 +23,16 @@ def api() -> None:
     from settings import api_from_environment
 
     settings = runtime.load_settings(api_from_environment)
-    from api.app import serve  # It takes seconds: a wrong setting is reported at once.
+    from api.app import (  # It takes seconds: a wrong setting is reported at once.
+        AddressInUse,
+        serve,
+    )
     from workflows.restore_guard import RestoreNoticed
 
-    failures: runtime.Failures = {RestoreNoticed: runtime.EXIT_FAILED}
+    failures: runtime.Failures = {
+        AddressInUse: runtime.EXIT_USAGE,
+        RestoreNoticed: runtime.EXIT_FAILED,
+    }
     runtime.serve(lambda: settings, serve, "orderly-api", failures)
 
 

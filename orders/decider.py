@@ -88,6 +88,8 @@ def _decide_command(command: OrderCommand, order: Order, now: datetime) -> list[
     if is_no_op(command, order):
         return []
     if not is_allowed(type(command), order):
-        raise CommandRejected(f"{command.type}: the order is {order.status}", "not-allowed-now")
+        raise CommandRejected(
+            f"{command.type} is not allowed while the order is {order.status}", "not-allowed-now"
+        )
     events = decide_draft(command, order, now)
     return decide_fulfilment(command, order, now) if events is None else events

@@ -1,4 +1,4 @@
-"""Publishes an order's events to the log: in order, in batches, each exactly once."""
+"""Publishes an order's events to the log, as an outbox: in order, in batches, each exactly once."""
 
 from __future__ import annotations
 

@@ -68,7 +68,9 @@ class EventSchemaList(BaseModel):
 
 def _check_type(tag: str) -> str:
     if tag not in BY_TAG:
-        raise ValueError("is not a type of event: send one such as item-added")
+        raise ValueError(
+            "is not a type of event: send one such as item-added, without orderly.order. and .v1"
+        )
     return tag
 
 
@@ -168,9 +170,8 @@ async def _position(
 
 
 def _invalid_cursor(source: dict[str, str], detail: str) -> Problem:
-    (name,) = source.values()
     error = FieldError(**source, code="invalid", detail=detail)
-    return Problem(INVALID_CURSOR, f"The cursor in {name} {detail}.", errors=[error])
+    return Problem(INVALID_CURSOR, f"The cursor {detail}.", errors=[error])
 
 
 async def _stream(

@@ -46,7 +46,7 @@ def words_for(error: Mapping[str, Any]) -> tuple[str, str]:
     if kind in ("too_short", "too_long") and "field_type" in context:
         bound = context["min_length" if kind == "too_short" else "max_length"]
         words = "at least" if kind == "too_short" else "at most"
-        return kind.replace("_", "-"), f"must have {words} {bound} items"
+        return kind.replace("_", "-"), f"must have {words} {bound} item{'s' * (bound != 1)}"
     if kind in _WORDS:
         code, message = _WORDS[kind]
         return code, message.format_map(context)

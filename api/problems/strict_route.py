@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from difflib import get_close_matches
 from inspect import isclass
 from typing import Any, get_args, get_origin
 
@@ -61,7 +62,9 @@ def _check(request: Request, parameters: Mapping[str, bool]) -> None:
     errors = []
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in parameters:
-            detail = "is not a parameter of this operation"
+            nearest = get_close_matches(name, parameters, 1)
+            hint = f": did you mean {nearest[0]}?" if nearest else ""
+            detail = f"is not a parameter of this operation{hint}"
             errors.append(FieldError(parameter=name, code="unknown-parameter", detail=detail))
         elif count > 1 and not parameters[name]:
             errors.append(FieldError(parameter=name, code="repeated", detail="must be given once"))

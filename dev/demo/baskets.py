@@ -83,4 +83,6 @@ def _describe(error: Any) -> str:
         return f"not JSON ({error['ctx']['error']})"
     if error["type"] == "missing":
         return f"{field} is missing"
-    return f"{field or 'it'}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    if not field:
+        return "a basket must be a JSON object"
+    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}"

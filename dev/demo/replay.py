@@ -34,8 +34,8 @@ CONCURRENT_CHECKOUTS = 16
 EXIT_DIFFERENT = 1
 
 
-async def run(stack: Addresses, baskets: list[Basket]) -> int:
-    """Replays the baskets and prints the result.
+async def run(stack: Addresses, baskets: list[Basket], *, is_kept: bool) -> int:
+    """Replays the baskets and prints the result, with links if the stack is kept.
 
     Returns the exit code: 0 only if the orders agree with the file, and with the ledgers of
     payments and stock, to the cent and the piece.
@@ -52,7 +52,7 @@ async def run(stack: Addresses, baskets: list[Basket]) -> int:
     except (ApiUnavailable, SimulatorError) as error:
         print(f"orderly: the demo had to stop. {error}", file=sys.stderr)
         return EXIT_DIFFERENT
-    show(console, result, stack)
+    show(console, result, stack, is_kept=is_kept)
     return EXIT_DIFFERENT if result.differences else 0
 
 

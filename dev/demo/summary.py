@@ -44,8 +44,8 @@ class ReplayResult:
         return [*self.order_differences, *self.reconciliation.differences]
 
 
-def show(console: Console, result: ReplayResult, stack: Addresses) -> None:
-    """Prints the whole result, then all differences, then where to look."""
+def show(console: Console, result: ReplayResult, stack: Addresses, *, is_kept: bool) -> None:
+    """Prints the whole result, then all differences, then where to look while the stack runs."""
     console.print()
     console.print(
         Panel(
@@ -59,7 +59,9 @@ def show(console: Console, result: ReplayResult, stack: Addresses) -> None:
     )
     if result.differences:
         console.print(_differences(result.differences))
-    if result.stats.placed:
+    if not is_kept:
+        console.print("\n  To look around afterwards: make demo ARGS=--keep\n")
+    elif result.stats.placed:
         _show_links(console, stack, _example(result.stats.placed).order_id)
 
 
@@ -151,9 +153,9 @@ def _differences(differences: list[Difference]) -> Table:
 def _show_links(console: Console, stack: Addresses, order_id: str) -> None:
     workflows = f"{stack.temporal_ui_url}/namespaces/{stack.temporal_namespace}/workflows"
     console.print(
-        "\n  Where to look, while the stack runs (--keep leaves it running):\n"
+        "\n  Where to look:\n"
         f"\n  The API      {stack.api_url}/docs"
-        f"\n  One order    {workflows}/{order_id}"
+        f"\n  In Temporal  {workflows}/{order_id}"
         f"\n  Its history  curl {stack.api_url}{ORDERS}/{order_id}/history\n",
         markup=False,
         soft_wrap=True,

@@ -1,8 +1,9 @@
-"""The process of an order: what it does next by itself, as a pure function of its state.
+"""The process of an order (a saga, or process manager): what it does next by itself.
 
-`follow_ups` are the events that an order adds by itself, one after the other until no rule applies.
-Each claims its money or pieces before a request is sent. The workflow carries out the steps that
-the events leave in the order; the result of a step comes back as a command does.
+It is a pure function of the state. `follow_ups` are the events that an order adds by itself, one
+after the other until no rule applies. Each claims its money or pieces before a request is sent. The
+workflow carries out the steps that the events leave in the order; the result of a step comes back
+as a command does.
 """
 
 from __future__ import annotations

@@ -118,6 +118,20 @@ def test_unreachable_database_is_reported_in_one_sentence() -> None:
     assert_one_sentence(ended.stderr)
 
 
+def test_api_names_the_setting_of_an_address_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run(
+            "api",
+            ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN,
+            ORDERLY_API_PORT=str(port),
+            ORDERLY_AUTH="none",
+        )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert_one_sentence(ended.stderr)
+    assert f"port {port} (Address already in use): set ORDERLY_API_HOST or" in ended.stderr
+
+
 def test_without_a_command_all_are_listed() -> None:
     ended = run()
 

@@ -306,7 +306,8 @@ async def test_replay_places_valid_lines_and_has_the_rest_rejected(
         basket_without_pieces("none-2"),
     ]
     baskets += [*packaged(*range(18, 21)), basket_without_pieces("none-3")]
-    assert await replay.run(stack_of(orderly), read_baskets(file_of(tmp_path, baskets))) == 0
+    baskets_read = read_baskets(file_of(tmp_path, baskets))
+    assert await replay.run(stack_of(orderly), baskets_read, is_kept=True) == 0
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert "26 baskets replayed, every cent and piece accounted for" in printed
     assert "orders 23 23 ✓" in printed
@@ -353,7 +354,8 @@ async def test_wrong_total_in_the_file_fails_the_replay(
 ) -> None:
     baskets = packaged(0, 1, 2)
     baskets[1]["total"] += 1
-    assert await replay.run(stack_of(orderly), read_baskets(file_of(tmp_path, baskets))) == 1
+    baskets_read = read_baskets(file_of(tmp_path, baskets))
+    assert await replay.run(stack_of(orderly), baskets_read, is_kept=False) == 1
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert f"{baskets[1]['basket_id']} 1.00 USD 0.99 USD" in printed
 

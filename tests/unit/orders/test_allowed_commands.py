@@ -172,7 +172,7 @@ def test_order_without_a_policy_has_no_fulfilment() -> None:
         assert set(allowed_commands(past.order)) == allowed
         assert past.order.steps == {}
     given_events(opened, bagels_added, placed).when(c.HoldOrder()).then_rejected(
-        "hold-order: the order is placed", code="not-allowed-now"
+        "hold-order is not allowed while the order is placed", code="not-allowed-now"
     )
 
 

@@ -207,7 +207,8 @@ def test_amendment_obeys_the_rules_of_a_draft(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("order", [a_draft, a_held_order, a_completed_order])
 def test_only_active_order_can_be_amended(order: Given) -> None:
     order.when(one_bagel).then_rejected(
-        f"amend-order: the order is {order.order.status}", code="not-allowed-now"
+        f"amend-order is not allowed while the order is {order.order.status}",
+        code="not-allowed-now",
     )
 
 

@@ -52,7 +52,7 @@ def test_order_is_opened() -> None:
 )
 def test_order_cannot_be_opened_again_with_other_content(other: dict[str, object]) -> None:
     given(opened).when(but(open_order, **other)).then_rejected(
-        "open-order: the order is draft", code="not-allowed-now"
+        "open-order is not allowed while the order is draft", code="not-allowed-now"
     )
 
 
@@ -80,7 +80,7 @@ def test_item_in_another_currency_is_rejected() -> None:
 
 def test_item_cannot_be_added_to_a_placed_order() -> None:
     given(opened, tuna_added, placed).when(add_bagels).then_rejected(
-        "add-item-to-order: the order is placed", code="not-allowed-now"
+        "add-item-to-order is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -149,7 +149,7 @@ def test_quantity_of_a_line_is_changed() -> None:
 
 def test_quantity_of_a_placed_line_cannot_be_changed() -> None:
     a_placed_order.when(three_bagels).then_rejected(
-        "change-item-quantity: the order is placed", code="not-allowed-now"
+        "change-item-quantity is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -214,7 +214,7 @@ def test_item_is_removed_from_a_draft() -> None:
 
 def test_item_cannot_be_removed_from_a_placed_order() -> None:
     a_placed_order.when(remove_bagels).then_rejected(
-        "remove-item-from-order: the order is placed", code="not-allowed-now"
+        "remove-item-from-order is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -244,7 +244,7 @@ def test_discount_is_applied_to_a_draft() -> None:
 
 def test_discount_cannot_be_applied_to_a_placed_order() -> None:
     a_placed_order.when(apply_welcome).then_rejected(
-        "apply-discount: the order is placed", code="not-allowed-now"
+        "apply-discount is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -300,7 +300,7 @@ def test_discount_is_removed_from_a_draft() -> None:
 
 def test_discount_cannot_be_removed_from_a_placed_order() -> None:
     given(opened, bagels_added, welcome_applied, placed).when(remove_welcome).then_rejected(
-        "remove-discount: the order is placed", code="not-allowed-now"
+        "remove-discount is not allowed while the order is placed", code="not-allowed-now"
     )
 
 

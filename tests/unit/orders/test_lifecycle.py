@@ -52,7 +52,7 @@ def test_placed_order_requests_its_stock() -> None:
 
 def test_ended_order_cannot_be_placed() -> None:
     a_cancelled_order.when(place).then_rejected(
-        "place-order: the order is cancelled", code="not-allowed-now"
+        "place-order is not allowed while the order is cancelled", code="not-allowed-now"
     )
 
 
@@ -63,7 +63,8 @@ def test_repeated_place_order_changes_nothing_in_any_status(order: Given) -> Non
     order.when(place).then()
     order.when(c.PlaceOrder()).then()
     order.when(c.PlaceOrder(payment_method="pm_other")).then_rejected(
-        f"place-order: the order is {order.order.status}", code="not-allowed-now"
+        f"place-order is not allowed while the order is {order.order.status}",
+        code="not-allowed-now",
     )
 
 
@@ -81,7 +82,7 @@ def test_held_order_applies_results_and_requests_nothing() -> None:
 @pytest.mark.parametrize("order", [a_draft, a_cancelling_order, a_cancelled_order])
 def test_only_active_order_can_be_held(order: Given) -> None:
     order.when(hold).then_rejected(
-        f"hold-order: the order is {order.order.status}", code="not-allowed-now"
+        f"hold-order is not allowed while the order is {order.order.status}", code="not-allowed-now"
     )
 
 
@@ -103,7 +104,7 @@ def test_released_order_continues() -> None:
 
 def test_draft_cannot_be_released() -> None:
     a_draft.when(c.ReleaseOrder()).then_rejected(
-        "release-order: the order is draft", code="not-allowed-now"
+        "release-order is not allowed while the order is draft", code="not-allowed-now"
     )
 
 
@@ -153,7 +154,7 @@ def test_order_with_shipped_pieces_cannot_be_cancelled() -> None:
         "pieces have left already; cancel the others with cancel-lines", code="already-shipped"
     )
     a_completed_order.when(cancel).then_rejected(
-        "cancel-order: the order is completed", code="not-allowed-now"
+        "cancel-order is not allowed while the order is completed", code="not-allowed-now"
     )
 
 
@@ -237,7 +238,7 @@ def test_only_a_shortfall_can_be_accepted() -> None:
         "the order has no shortfall to accept", code="no-shortfall"
     )
     a_booked_order.when(c.AcceptShortfall()).then_rejected(
-        "accept-shortfall: the order is confirmed", code="not-allowed-now"
+        "accept-shortfall is not allowed while the order is confirmed", code="not-allowed-now"
     )
 
 

@@ -52,7 +52,9 @@ def test_note_can_be_added_in_any_status(past: tuple[OrderEvent, ...]) -> None:
 
 
 def test_note_cannot_be_added_to_a_new_order() -> None:
-    given().when(add_note).then_rejected("add-note: the order is new", code="not-allowed-now")
+    given().when(add_note).then_rejected(
+        "add-note is not allowed while the order is new", code="not-allowed-now"
+    )
 
 
 def test_note_id_cannot_be_used_for_another_note() -> None:
@@ -107,10 +109,10 @@ def test_shipping_charge_is_part_of_the_total() -> None:
 
 def test_shipping_charge_of_a_placed_order_cannot_be_set() -> None:
     a_placed_order.when(express).then_rejected(
-        "set-shipping-charge: the order is placed", code="not-allowed-now"
+        "set-shipping-charge is not allowed while the order is placed", code="not-allowed-now"
     )
     a_placed_order.when(c.SetShippingCharge(amount=44)).then_rejected(
-        "set-shipping-charge: the order is placed", code="not-allowed-now"
+        "set-shipping-charge is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -170,10 +172,10 @@ def test_booked_shipment_is_booked_again_for_a_new_address() -> None:
 def test_addresses_of_an_ended_order_cannot_be_set(order: Given) -> None:
     status = order.order.status
     order.when(oak_street).then_rejected(
-        f"set-shipping-address: the order is {status}", code="not-allowed-now"
+        f"set-shipping-address is not allowed while the order is {status}", code="not-allowed-now"
     )
     order.when(bill_oak_street).then_rejected(
-        f"set-billing-address: the order is {status}", code="not-allowed-now"
+        f"set-billing-address is not allowed while the order is {status}", code="not-allowed-now"
     )
 
 

@@ -54,7 +54,7 @@ def test_only_a_declined_payment_can_be_retried() -> None:
         "no payment was declined", code="no-declined-payment"
     )
     a_booked_order.when(pay_otherwise).then_rejected(
-        "retry-payment: the order is confirmed", code="not-allowed-now"
+        "retry-payment is not allowed while the order is confirmed", code="not-allowed-now"
     )
 
 
@@ -97,7 +97,7 @@ def test_capture_cannot_exceed_the_final_price() -> None:
 
 def test_unconfirmed_order_cannot_be_captured() -> None:
     a_placed_order.when(capture_all).then_rejected(
-        "capture-payment: the order is placed", code="not-allowed-now"
+        "capture-payment is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -171,7 +171,8 @@ def test_refund_before_a_capture_is_rejected() -> None:
     assert captured.having(sorry).order.goodwill == 50
     for order in (a_placed_order, a_cancelled_order):
         order.when(sorry).then_rejected(
-            f"refund-payment: the order is {order.order.status}", code="not-allowed-now"
+            f"refund-payment is not allowed while the order is {order.order.status}",
+            code="not-allowed-now",
         )
 
 

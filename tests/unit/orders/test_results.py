@@ -206,7 +206,7 @@ def test_only_pending_step_can_be_retried() -> None:
         "the order has no step capture-99", code="unknown-id", field="step_id"
     )
     given().when(c.RetryStep()).then_rejected(
-        "retry-step: the order is new", code="not-allowed-now"
+        "retry-step is not allowed while the order is new", code="not-allowed-now"
     )
 
 

@@ -85,7 +85,7 @@ def test_return_after_the_window_is_rejected() -> None:
         "the time for returns is over", code="return-window-closed"
     )
     a_completed_order.when(ask_to_return).then_rejected(
-        "request-return: the order is completed", code="not-allowed-now"
+        "request-return is not allowed while the order is completed", code="not-allowed-now"
     )
 
 

@@ -89,7 +89,7 @@ def test_unpaid_pieces_cannot_be_shipped() -> None:
         one_first
     ).then_rejected("the order waits for its payment", code="payment-pending")
     a_placed_order.when(one_first).then_rejected(
-        "create-shipment: the order is placed", code="not-allowed-now"
+        "create-shipment is not allowed while the order is placed", code="not-allowed-now"
     )
 
 
@@ -157,7 +157,7 @@ def test_stopped_changing_or_unknown_shipment_cannot_be_dispatched() -> None:
         "the order has no shipment ghost", code="unknown-id", field="shipment_id"
     )
     a_cancelling_order.when(bagels_leave).then_rejected(
-        "dispatch-shipment: the order is cancelling", code="not-allowed-now"
+        "dispatch-shipment is not allowed while the order is cancelling", code="not-allowed-now"
     )
 
 
