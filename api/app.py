@@ -169,7 +169,7 @@ def _listen(host: str, port: int) -> socket.socket:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
     except OSError as error:
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise AddressInUse(
             f"The API cannot listen on {host}, port {port} ({why}): set "
             "ORDERLY_API_HOST or ORDERLY_API_PORT to another."
