@@ -336,6 +336,7 @@ def orderly(info: dict[str, Any], *command: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.drill
+@pytest.mark.soak
 def test_stack_is_restored_from_a_backup_that_was_taken_under_load(up: Up, folder: Path) -> None:
     with placing_orders(up.info["api_url"]) as placed:
         until(lambda: len(placed) >= 5)
