@@ -29,15 +29,11 @@ def final_due(order: Order) -> int:
 
 
 def _shipped(order: Order) -> int:
-    return order.price_of({key: line.shipped for key, line in order.lines.items()})
+    return order.sums.shipped_price + order.shipping_charge if order.sums.shipped else 0
 
 
 def _returned(order: Order) -> int:
-    return sum(
-        line.price_of(line.shipped) - line.price_of(line.shipped - line.returned)
-        for line in order.lines.values()
-        if line.returned
-    )
+    return order.sums.returned_price
 
 
 def net_captured(order: Order) -> int:

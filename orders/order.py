@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import is_
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
@@ -20,6 +22,7 @@ from orders.entities import (
     Shipment,
 )
 from orders.lifecycle import ENDED, Decision, Status
+from orders.line_sums import LineSums
 from orders.money import allocate
 from orders.policy import Policy
 from orders.steps import AnyStep, Book, Held, Stop
@@ -106,9 +109,35 @@ class Order:
 
     # What follows from the state
 
+    def remember(self, compute: Callable[[Order], T], *fields: str) -> T:
+        """`compute(self)`, which depends on these fields; computed again once one of them changed.
+
+        A change makes a new mapping, so an equal value is the same object. Orders that come from
+        one another share what they remember.
+        """
+        memory = self.__dict__.setdefault("_memory", {})
+        inputs = [getattr(self, name) for name in fields]
+        known = memory.get(compute)
+        if known is None or not all(map(is_, known[0], inputs)):
+            known = memory[compute] = inputs, compute(self)
+        value: T = known[1]
+        return value
+
+    @property
+    def sums(self) -> LineSums:
+        """Sums over its lines."""
+        memory = self.__dict__.setdefault("_memory", {})
+        before: Mapping[str, Line]
+        sums: LineSums
+        before, sums = memory.get("sums", ({}, LineSums()))
+        if before is not self.lines:
+            sums = sums.after(before, self.lines)
+            memory["sums"] = self.lines, sums
+        return sums
+
     @property
     def subtotal(self) -> int:
-        return sum(line.total for line in self.lines.values())
+        return self.sums.total
 
     @property
     def discounted(self) -> int:
@@ -119,13 +148,7 @@ class Order:
         """The price of all pieces that are not cancelled."""
         if not self.is_priced:
             return self.subtotal - self.discounted + self.shipping_charge
-        return self.price_of({key: n.quantity - n.cancelled for key, n in self.lines.items()})
-
-    def price_of(self, pieces: Mapping[str, int]) -> int:
-        """The price of these pieces by line id, with shipping if there are any."""
-        if not any(pieces.values()):
-            return 0
-        return self.shipping_charge + sum(self.lines[key].price_of(n) for key, n in pieces.items())
+        return self.sums.kept_price + self.shipping_charge if self.sums.kept else 0
 
     def discount_shares(self) -> dict[str, int]:
         """Each line's part of the order's discounts; the parts sum to `discounted`."""
@@ -138,49 +161,55 @@ class Order:
 
     def missing(self) -> dict[str, int]:
         """The pieces still to leave for which no stock is reserved, by line id."""
+        if not self.sums.short_lines:
+            return {}
         short = {key: line.unshipped - line.reserved_quantity for key, line in self.lines.items()}
         return {key: n for key, n in short.items() if n > 0}
 
     def planned(self, line_id: str, location: str | None = None) -> int:
         """Pieces of a line in planned shipments, from one stock location or from all."""
-        return sum(
-            s.lines.get(line_id, 0)
-            for s in self.shipments.values()
-            if s.status == "planned" and location in (None, s.location)
-        )
+        return self.planned_pieces.get((line_id, location), 0)
+
+    @property
+    def planned_pieces(self) -> Mapping[tuple[str, str | None], int]:
+        """Pieces in planned shipments, by line id and stock location; of all locations by None."""
+        return self.remember(_planned_pieces, "shipments")
 
     def owes(self, *kinds: type[AnyStep]) -> bool:
         """Whether a step of one of these kinds has no result yet."""
-        return any(isinstance(step, kinds) for step in self.steps.values())
+        return any(map(self.count_steps, kinds))
+
+    def count_steps(self, kind: type[AnyStep]) -> int:
+        """The number of steps of a kind that have no result yet."""
+        return self.remember(_step_kinds, "steps")[kind]
 
     @property
     def may_ship_excess(self) -> bool:
         """Whether a carrier may still take pieces that the order has cancelled."""
-        return any(shipment.may_ship_excess for shipment in self.shipments.values())
+        return self.remember(_may_ship_excess, "shipments")
 
     @property
     def has_shipped(self) -> bool:
-        return any(line.shipped for line in self.lines.values())
+        return self.sums.shipped > 0
 
     @property
     def has_arrived(self) -> bool:
         """Whether something was delivered, and all that is not cancelled was."""
-        lines = self.lines.values()
-        return any(line.delivered for line in lines) and all(
-            line.delivered + line.cancelled == line.quantity for line in lines
-        )
+        return self.sums.delivered > 0 and not self.sums.unarrived_lines
 
     def returnable(self) -> dict[str, int]:
         """The delivered pieces that no return has taken back or may still take, by line id."""
-        outstanding = [back.outstanding for back in self.returns.values()]
+        outstanding: Counter[str] = Counter()
+        for back in self.returns.values():
+            outstanding.update(back.outstanding)
         return {
-            key: line.delivered - line.returned - sum(pieces.get(key, 0) for pieces in outstanding)
+            key: line.delivered - line.returned - outstanding[key]
             for key, line in self.lines.items()
         }
 
     def stock_locations(self) -> list[str]:
         """The locations where stock is reserved for the order."""
-        return sorted({location for line in self.lines.values() for location in line.reserved})
+        return self.remember(_stock_locations, "lines")
 
     def next_step_id(self, kind: str, after: int = 0) -> str:
         """A step's id, from the version of the event that adds it: the next, or `after` later."""
@@ -188,6 +217,8 @@ class Order:
 
     def unshipped(self) -> dict[str, int]:
         """The pieces still to leave, by line id."""
+        if not self.sums.unshipped:
+            return {}
         return {key: line.unshipped for key, line in self.lines.items() if line.unshipped}
 
     # Its status
@@ -247,7 +278,7 @@ class Order:
     def shipment_steps(self, shipment_id: str) -> Iterable[str]:
         """The ids of the unfinished steps of a shipment."""
         for step_id, step in self.steps.items():
-            if isinstance(step, Book | Stop) and step.shipment_id == shipment_id:
+            if isinstance(step, (Book, Stop)) and step.shipment_id == shipment_id:
                 yield step_id
 
     def drop_shipment_steps(self, shipment_id: str) -> Order:
@@ -289,6 +320,29 @@ class Order:
 
     def with_return(self, back: Return) -> Order:
         return evolve_fields(self, returns={**self.returns, back.return_id: back})
+
+
+def _planned_pieces(order: Order) -> dict[tuple[str, str | None], int]:
+    planned: dict[tuple[str, str | None], int] = {}
+    for shipment in order.shipments.values():
+        if shipment.status != "planned":
+            continue
+        for line_id, pieces in shipment.lines.items():
+            for key in ((line_id, shipment.location), (line_id, None)):
+                planned[key] = planned.get(key, 0) + pieces
+    return planned
+
+
+def _step_kinds(order: Order) -> Counter[type[AnyStep]]:
+    return Counter(map(type, order.steps.values()))
+
+
+def _may_ship_excess(order: Order) -> bool:
+    return any(shipment.may_ship_excess for shipment in order.shipments.values())
+
+
+def _stock_locations(order: Order) -> list[str]:
+    return sorted({location for line in order.lines.values() for location in line.reserved})
 
 
 def without(entries: Mapping[str, T], key: str) -> dict[str, T]:

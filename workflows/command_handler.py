@@ -9,7 +9,18 @@ from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
 from orders.rules.checks import CommandRejected, RejectionCode
-from workflows.messages import VERSION_CONFLICT, CommandBatch, Preview, Rejection, ShellCode
+from workflows.messages import (
+    BATCH_TOO_LARGE,
+    VERSION_CONFLICT,
+    CommandBatch,
+    Preview,
+    Rejection,
+    ShellCode,
+)
+from workflows.publisher import bytes_of
+
+# Deciding on so much takes half a second; the SDK stops a workflow task after two.
+EVENTS_BYTES_MAX = 750_000
 
 
 class Rejected(Exception):
@@ -53,14 +64,25 @@ def decide_batch(
         raise rejected_by(
             order, VERSION_CONFLICT, f"the order is at version {order.version}, not {versions}"
         )
-    try:
-        decided, after = decide_all(batch.commands, order, now)
-    except CommandRejected as error:
-        raise rejected_by(order, error.code, error.message, error.index, error.field) from error
-    events = [
-        Envelope.of(event, version, now, _metadata(batch, command.type, command_id))
-        for version, (command, event) in enumerate(decided, start=order.version + 1)
-    ]
+    events: list[Envelope] = []
+    after, size = order, 0
+    for index, command in enumerate(batch.commands):
+        try:
+            decided, after = decide_all([command], after, now)
+        except CommandRejected as error:
+            raise rejected_by(order, error.code, error.message, index, error.field) from error
+        metadata = _metadata(batch, command.type, command_id)
+        first = order.version + len(events) + 1
+        caused = [
+            Envelope.of(event, version, now, metadata)
+            for version, (_, event) in enumerate(decided, start=first)
+        ]
+        size += bytes_of(caused)
+        if index and size > EVENTS_BYTES_MAX:
+            most = f"{EVENTS_BYTES_MAX // 1000} kB"
+            message = f"the commands cause more than {most} of events: send them in smaller batches"
+            raise rejected_by(order, BATCH_TOO_LARGE, message, index)
+        events += caused
     return events, after
 
 

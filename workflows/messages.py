@@ -124,6 +124,7 @@ class Preview(StoredModel):
 ShellCode = Literal[
     "version-conflict",
     "order-too-large",
+    "batch-too-large",
     "log-behind",
     "log-conflict",
     "result-dropped",
@@ -131,6 +132,7 @@ ShellCode = Literal[
 ]
 VERSION_CONFLICT: ShellCode = "version-conflict"
 ORDER_TOO_LARGE: ShellCode = "order-too-large"
+BATCH_TOO_LARGE: ShellCode = "batch-too-large"
 LOG_BEHIND: ShellCode = "log-behind"
 LOG_CONFLICT: ShellCode = "log-conflict"
 REOPENING: ShellCode = "order-reopening"

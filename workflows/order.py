@@ -53,6 +53,8 @@ SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
 M = TypeVar("M", bound=BaseModel)
+Decided = tuple[list[Envelope], Order]
+"""The events of a command batch, and the order after them."""
 
 
 @workflow.defn(name=WORKFLOW_TYPE)
@@ -72,6 +74,7 @@ class OrderWorkflow:
         self.queued = list(snapshot.queued)  # Until the order is reopened.
         self.cancellation_ignored = snapshot.cancellation_ignored
         self.history_is_long = False
+        self.checked: tuple[str, Order, Decided] | None = None
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
         self._update_web_ui()
@@ -124,8 +127,10 @@ class OrderWorkflow:
     def check(self, name: str, args: Sequence[RawValue]) -> None:
         """Rejects before anything enters history: a rejected batch leaves no trace."""
         with _rejections_as_errors():
-            if _command_id() not in self.results:
-                self._decide(_command_id(), _decoded(args, CommandBatch))
+            command_id = _command_id()
+            if command_id not in self.results:
+                decision = self._decide(command_id, _decoded(args, CommandBatch))
+                self.checked = command_id, self.order, decision
 
     @workflow.signal(dynamic=True)
     def enqueue(self, name: str, args: Sequence[RawValue]) -> None:
@@ -172,13 +177,20 @@ class OrderWorkflow:
         """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
         if command_id in self.results:
             return self.results[command_id].result
-        events, order = self._decide(command_id, batch)
+        events, order = self._checked(command_id) or self._decide(command_id, batch)
         self._record(events, order, batch.traceparent)
         result = idempotency.result_of(self.order, events, batch.payload_hash, batch.attempt_id)
         self.results[command_id] = StoredResult(
             command_id=command_id, at=workflow.now(), result=result
         )
         return result
+
+    def _checked(self, command_id: str) -> Decided | None:
+        """What the validator decided on a batch a moment ago; a replay runs no validator."""
+        checked, self.checked = self.checked, None
+        if checked is None or checked[0] != command_id or checked[1] is not self.order:
+            return None
+        return checked[2]
 
     def _execute_queued(self, queued: QueuedCommands) -> None:
         if queued.batch.in_log and queued.command_id not in self.results:
@@ -198,7 +210,7 @@ class OrderWorkflow:
         if len(self.rejections) > idempotency.REJECTIONS_MAX:
             del self.rejections[next(iter(self.rejections))]
 
-    def _decide(self, command_id: str, batch: CommandBatch) -> tuple[list[Envelope], Order]:
+    def _decide(self, command_id: str, batch: CommandBatch) -> Decided:
         """The events of a batch and the order after them; changes nothing itself."""
         if self.reopening:
             raise rejected_by(self.order, REOPENING, "the order is being reopened; try again")

@@ -48,7 +48,7 @@ class StepRunner:
         while True:
             await workflow.wait_condition(
                 lambda: (
-                    self._shell.order.steps.keys() != self._running.keys()
+                    {step.step_id for step in next_steps(self._shell.order)} != self._running.keys()
                     or any(task.done() for task in self._running.values())
                 )
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
 
 from orders import ledger, statuses
 from orders.entities import Line, Return, Shipment
@@ -13,12 +15,13 @@ from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from workflows import activity_options
 
-LINES_SHOWN = 20
+SHOWN_MAX = 20  # Lines, steps, shipments and so on: of each kind, the first ones.
 
 CANCELLATION_IGNORED = (
     "**A cancellation requested in Temporal does not cancel an order.** It was ignored, and the "
     "order continues. To cancel the order, send `cancel-order` instead."
 )
+T = TypeVar("T")
 _ENDING = ENDED | {Status.CANCELLING}
 
 
@@ -45,19 +48,30 @@ def details(
     if cancellation_ignored and order.status not in _ENDING:
         parts.append(CANCELLATION_IGNORED)
     parts += [f"**Needs attention:** {alert}" for alert in alerts]
-    parts += [
-        f"**Needs attention:** step {key} is stuck: {_plain(reason)} (`retry-step` tries it again)"
-        for key, reason in order.stuck_steps.items()
-    ]
-    parts += [
-        f"**Needs attention:** {found.kind}, reported by {found.service}"
-        f" (`resolve-discrepancy` closes {key})"
-        for key, found in order.discrepancies.items()
-    ]
-    parts += [
-        f"**Needs attention:** chargeback {key} of {format_amount(found.amount, order.currency)}"
-        for key, found in order.chargebacks.items()
-    ]
+    parts += _first(
+        order.stuck_steps.items(),
+        lambda stuck: (
+            f"**Needs attention:** step {stuck[0]} is stuck: {_plain(stuck[1])}"
+            " (`retry-step` tries it again)"
+        ),
+        "**Needs attention:** {} more stuck steps",
+    )
+    parts += _first(
+        order.discrepancies.values(),
+        lambda found: (
+            f"**Needs attention:** {found.kind}, reported by {found.service}"
+            f" (`resolve-discrepancy` closes {found.discrepancy_id})"
+        ),
+        "**Needs attention:** {} more discrepancies",
+    )
+    parts += _first(
+        order.chargebacks.values(),
+        lambda found: (
+            f"**Needs attention:** chargeback {found.chargeback_id} of"
+            f" {format_amount(found.amount, order.currency)}"
+        ),
+        "**Needs attention:** {} more chargebacks",
+    )
     parts += _waiting(order)
     if unpublished:
         parts.append(f"{unpublished} events not yet in the log")
@@ -69,8 +83,8 @@ def details(
         parts.append(f"Discounts on the order: {format_amount(order.discounted, order.currency)}")
     if order.authorisations:
         parts.append(_ledger(order))
-    parts += [_shipment(shipment) for shipment in order.shipments.values()]
-    parts += [_return(back) for back in order.returns.values()]
+    parts += _first(order.shipments.values(), _shipment, "and {} more shipments")
+    parts += _first(order.returns.values(), _return, "and {} more returns")
     return "\n\n".join(parts)
 
 
@@ -79,10 +93,16 @@ def _waiting(order: Order) -> Iterable[str]:
         yield "**On hold:** results are applied, but no step begins until `release-order`"
     if order.awaiting:
         yield f"**Waits for the customer:** {_question(order)}"
-    steps = [f"- {activity_options.summary(step, order.currency)}" for step in order.steps.values()]
-    if steps:
+    if order.steps:
         yield "Waits for other services:"
-        yield "\n".join(steps)
+        steps = order.steps.values()
+        yield "\n".join(
+            _first(
+                steps,
+                lambda step: f"- {activity_options.summary(step, order.currency)}",
+                "- and {} more steps",
+            )
+        )
     if (deadline := next_deadline(order)) is not None:
         yield f"Deadline: {deadline.name} at {deadline.at:%Y-%m-%d %H:%M} UTC"
 
@@ -90,7 +110,13 @@ def _waiting(order: Order) -> Iterable[str]:
 def _question(order: Order) -> str:
     if order.awaiting == "payment":
         return "the payment was declined; `retry-payment` with another method, amend, or cancel"
-    short = ", ".join(f"{n} × {_plain(order.lines[k].sku)}" for k, n in order.missing().items())
+    short = ", ".join(
+        _first(
+            order.missing().items(),
+            lambda missing: f"{missing[1]} × {_plain(order.lines[missing[0]].sku)}",
+            "and {} more",
+        )
+    )
     return f"not in stock: {short}; `accept-shortfall`, amend, or cancel"
 
 
@@ -127,10 +153,16 @@ def _pieces(lines: Mapping[str, int]) -> str:
 
 def _lines(order: Order) -> str:
     # A list and not a table: the Web UI draws tables without any space between their columns.
-    rows = [_line(line, order) for line in list(order.lines.values())[:LINES_SHOWN]]
-    if len(order.lines) > LINES_SHOWN:
-        rows.append(f"- and {len(order.lines) - LINES_SHOWN} more lines")
-    return "\n".join(rows)
+    return "\n".join(
+        _first(order.lines.values(), lambda line: _line(line, order), "- and {} more lines")
+    )
+
+
+def _first(things: Collection[T], show: Callable[[T], str], rest: str) -> Iterator[str]:
+    """The first things as text, and how many more there are."""
+    yield from map(show, islice(things, SHOWN_MAX))
+    if len(things) > SHOWN_MAX:
+        yield rest.format(len(things) - SHOWN_MAX)
 
 
 def _line(line: Line, order: Order) -> str:

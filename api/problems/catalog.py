@@ -432,6 +432,11 @@ REJECTIONS = (
         "notes, returns and cancellations.",
     ),
     _rejection(
+        "batch-too-large",
+        "The commands of the request cause too many events together.",
+        "Send them in several requests of fewer commands.",
+    ),
+    _rejection(
         "not-allowed-now",
         "The order's status does not allow this command.",
         f"`allowed_commands` lists those that it allows. {_READ}",
@@ -473,6 +478,11 @@ REJECTIONS = (
         "too-many-lines",
         "The order has reached its limit of lines.",
         "Raise the quantity of an existing line, or open another order.",
+    ),
+    _rejection(
+        "too-many-shipments",
+        "The order has reached its limit of shipments.",
+        "Send the remaining pieces in the shipments that the order has planned.",
     ),
     _rejection(
         "too-many-discounts",

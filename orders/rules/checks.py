@@ -44,6 +44,7 @@ RejectionCode = Literal[
     "too-many-lines",
     "too-many-notes",
     "too-many-pieces",
+    "too-many-shipments",
     "total-too-large",
     "unknown-id",
 ]

@@ -9,7 +9,7 @@ as a command does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 
 from orders import events as e
 from orders import ledger
@@ -18,14 +18,30 @@ from orders.events import OrderEvent, line_counts
 from orders.evolve import evolve
 from orders.lifecycle import ENDED, Status
 from orders.order import Order
-from orders.steps import AnyStep, Authorise, Capture, Held, Refund, Release, Reserve, Void, Withdraw
+from orders.steps import (
+    AnyStep,
+    Authorise,
+    Book,
+    Capture,
+    Held,
+    Refund,
+    Release,
+    Reserve,
+    Stop,
+    Void,
+    Withdraw,
+)
 
+# Temporal fails the tasks of a workflow with 2,000 pending activities, or with 4 MB of requests.
+STEPS_AT_ONCE = 200
+BOOKINGS_AT_ONCE = 50
+STOPS_AT_ONCE = 200
 FOLLOW_UPS_MAX = 10_000  # Far above any order's; a bug must not hang a worker.
 
 
 def next_steps(order: Order) -> list[AnyStep]:
-    """The steps that have no result yet; each is requested until it has one."""
-    return list(order.steps.values())
+    """The oldest steps that have no result yet; each is requested until it has one."""
+    return list(islice(order.steps.values(), STEPS_AT_ONCE))
 
 
 def is_finished(order: Order) -> bool:
@@ -60,32 +76,59 @@ def _next(order: Order) -> OrderEvent | None:
 
 def _trim_shipments(order: Order) -> OrderEvent | None:
     """Takes cancelled, missing and re-planned pieces out of shipments; out of the oldest first."""
+    trimmed = order.remember(_trimmed, "lines", "shipments")
+    if trimmed is None:
+        return None
+    shipment, lines = trimmed
+    if not lines:
+        return _stop(order, shipment) if _may_stop(order) else None
+    return e.ShipmentChanged(shipment_id=shipment.shipment_id, lines=line_counts(lines))
+
+
+def _trimmed(order: Order) -> tuple[Shipment, dict[str, int]] | None:
+    """The oldest shipment with pieces to take out, and those to leave in it."""
+    excess = _excess(order)
+    if not excess:
+        return None
     for shipment in order.shipments.values():
         if shipment.status != "planned":
             continue
-        lines = {
-            key: pieces - max(0, _excess(order, order.lines[key], shipment.location))
-            for key, pieces in shipment.lines.items()
+        out = {
+            key: max(excess.get((key, shipment.location), 0), excess.get((key, None), 0))
+            for key in shipment.lines
         }
-        lines = {key: n for key, n in lines.items() if n > 0}
-        if not lines:
-            return _stop(order, shipment)
-        if lines != shipment.lines:
-            return e.ShipmentChanged(shipment_id=shipment.shipment_id, lines=line_counts(lines))
+        if any(out.values()):
+            left = {key: n - out[key] for key, n in shipment.lines.items()}
+            return shipment, {key: n for key, n in left.items() if n > 0}
     return None
 
 
-def _excess(order: Order, line: Line, location: str) -> int:
-    """Pieces that are planned but not reserved there, or not to be shipped at all."""
-    here = order.planned(line.line_id, location) - line.reserved.get(location, 0)
-    everywhere = order.planned(line.line_id) - line.unshipped
-    return max(here, everywhere)
+def _excess(order: Order) -> dict[tuple[str, str | None], int]:
+    """Pieces that are planned but not reserved at a location, or (None) not to be shipped at all.
+
+    By line id and location.
+    """
+    excess: dict[tuple[str, str | None], int] = {}
+    for (line_id, location), pieces in order.planned_pieces.items():
+        line = order.lines[line_id]
+        wanted = line.unshipped if location is None else line.reserved.get(location, 0)
+        if pieces > wanted:
+            excess[line_id, location] = pieces - wanted
+    return excess
 
 
 def _book(order: Order) -> OrderEvent | None:
-    """Books a shipment; a new one only when no other shipment can still take its pieces."""
+    """Books a shipment; a new one only when no other shipment can still take its pieces.
+
+    So many at once that their addresses and pieces have room beside the order. A booking under way
+    is replaced at once: its result must not confirm other pieces than it requests.
+    """
+    is_full = order.count_steps(Book) >= BOOKINGS_AT_ONCE or not _may_stop(order)
+    under_way = order.remember(_booked_now, "steps") if is_full else set()
     for shipment in order.shipments.values():
         if shipment.status != "planned" or not shipment.needs_rebooking:
+            continue
+        if is_full and shipment.shipment_id not in under_way:
             continue
         if shipment.confirmed_lines or not order.may_ship_excess:
             return e.ShipmentBookingRequested(
@@ -94,11 +137,22 @@ def _book(order: Order) -> OrderEvent | None:
     return None
 
 
+def _booked_now(order: Order) -> set[str]:
+    return {step.shipment_id for step in order.steps.values() if isinstance(step, Book)}
+
+
 def _stop_all_shipments(order: Order) -> OrderEvent | None:
+    if not _may_stop(order):
+        return None
     for shipment in order.shipments.values():
         if shipment.status == "planned":
             return _stop(order, shipment)
     return None
+
+
+def _may_stop(order: Order) -> bool:
+    """Whether one more shipment can be stopped; the others wait, and what depends on them."""
+    return order.count_steps(Stop) < STOPS_AT_ONCE
 
 
 def _stop(order: Order, shipment: Shipment) -> OrderEvent:
@@ -111,14 +165,15 @@ def _stop(order: Order, shipment: Shipment) -> OrderEvent:
 
 def _plan_shipments(order: Order) -> OrderEvent | None:
     """One shipment for each stock location with reserved pieces."""
-    if order.missing() or ledger.to_authorise(order):
+    if order.missing() or ledger.to_authorise(order) or _is_all_planned(order):
         return None
+    planned = order.planned_pieces
     for location in order.stock_locations():
         unplanned = {
             # Excess stock cannot be released while more is being reserved: do not plan it.
             key: min(
-                line.reserved.get(location, 0) - order.planned(key, location),
-                line.unshipped - order.planned(key),
+                line.reserved.get(location, 0) - planned.get((key, location), 0),
+                line.unshipped - planned.get((key, None), 0),
             )
             for key, line in order.lines.items()
         }
@@ -133,6 +188,16 @@ def _plan_shipments(order: Order) -> OrderEvent | None:
                 fingerprint="",
             )
     return None
+
+
+def _is_all_planned(order: Order) -> bool:
+    """Whether all reserved pieces are planned: no shipment has more, or it would be trimmed."""
+    return order.sums.reserved == order.remember(_planned, "shipments")
+
+
+def _planned(order: Order) -> int:
+    planned = order.planned_pieces.items()
+    return sum(pieces for (_, location), pieces in planned if location is None)
 
 
 # Money
@@ -210,6 +275,8 @@ def _release(order: Order) -> OrderEvent | None:
         order.owes(Authorise, Capture, Void, Refund) or ledger.holds_money(order)
     ):
         return None
+    if not (order.sums.reserved if is_cancelling else order.sums.excess_lines):
+        return None
     held: list[Held] = []
     for line in order.lines.values():
         held += _releasable(order, line, keep=0 if is_cancelling else line.unshipped)
@@ -252,7 +319,7 @@ def _clear_awaiting(order: Order) -> OrderEvent | None:
 
 def _cancel_if_empty(order: Order) -> OrderEvent | None:
     """Cancels an order whose pieces are all cancelled; it is not completed."""
-    if any(line.cancelled < line.quantity for line in order.lines.values()):
+    if order.sums.kept:
         return None
     return e.OrderCancellationRequested(reason=order.cancel_reason or "nothing is left of it")
 

@@ -11,13 +11,23 @@ from orders import ledger
 from orders.entities import Shipment
 from orders.events import OrderEvent, line_counts
 from orders.order import Order
-from orders.rules.checks import CommandRejected, check_pieces, fingerprint, policy_of, require
+from orders.rules.checks import (
+    CommandRejected,
+    check_capacity,
+    check_pieces,
+    fingerprint,
+    policy_of,
+    require,
+)
 from orders.steps import Held, ShipmentLost
+
+SHIPMENTS_MAX = 500
+"""In all; beyond that, an order still plans the rest of its pieces by itself."""
 
 
 def shippable(order: Order) -> dict[str, int]:
     """The pieces that a new shipment can have, by line id; none before they are paid."""
-    if ledger.to_authorise(order):
+    if ledger.to_authorise(order) or len(order.shipments) >= SHIPMENTS_MAX:
         return {}
     most = {key: min(line.reserved_quantity, line.unshipped) for key, line in order.lines.items()}
     return {key: n for key, n in most.items() if n > 0}
@@ -36,6 +46,7 @@ def _is_confirmed(shipment: Shipment) -> bool:
 def create(command: c.CreateShipment, order: Order) -> list[OrderEvent]:
     if ledger.to_authorise(order):
         raise CommandRejected("the order waits for its payment", "payment-pending")
+    check_capacity(order.shipments, SHIPMENTS_MAX, "too-many-shipments")
     wanted = check_pieces(command.lines, order.lines, shippable(order), "in stock for it")
     location = next(
         (

@@ -6,8 +6,11 @@ Random commands are mixed with random results: done, declined, none, late, repea
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
+from typing import get_args
 
+import pytest
 from hypothesis import event as noted
 from hypothesis import given, target
 from hypothesis import strategies as st
@@ -20,6 +23,7 @@ from orders.events import EVENT_TYPES, OrderEvent
 from orders.evolve import fold
 from orders.lifecycle import Status
 from orders.order import Order
+from orders.rules import process
 from orders.rules.process import is_finished
 from orders.steps import RESULT_TYPES
 from orders.upcasting import restore, stored_data
@@ -55,6 +59,30 @@ def test_invariants_hold_in_every_state_and_every_order_can_finish(
     assert is_finished(random.order)
     assert fold(random.events) == random.order
     check_events_can_be_stored(random)
+
+
+def test_invariants_hold_when_few_steps_are_requested_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here one booking and one stop at a time: the next ones follow by themselves."""
+    monkeypatch.setattr(process, "BOOKINGS_AT_ONCE", 1)
+    monkeypatch.setattr(process, "STOPS_AT_ONCE", 1)
+    waiting: set[str] = set()
+
+    def check(random: RandomOrder) -> None:
+        check_message(random)
+        if random.order.status is Status.CONFIRMED and random.order.owes(o.Book, o.Stop):
+            shipments = random.order.shipments.values()
+            waiting.update(s.shipment_id for s in shipments if s.needs_rebooking and s.can_depart)
+
+    for number in range(40):
+        random, dice = RandomOrder(check_event_and_order, check), Random(number)
+        random.start(dice)
+        for _ in range(60):
+            random.move(dice)
+        random.finish()
+        assert is_finished(random.order)
+    assert waiting
 
 
 @given(SEEDS, MOVES)
@@ -115,6 +143,13 @@ def check_event_and_order(order: Order, event: OrderEvent) -> None:
 def check_amounts(order: Order, event: OrderEvent) -> None:
     check_money(order)
     check_pieces(order)
+    assert remembered(order) == remembered(replace(order))
+
+
+def remembered(order: Order) -> tuple[object, ...]:
+    """What an order remembers from earlier versions; a copy by `replace` computes it again."""
+    waits = {kind for kind in get_args(o.AnyStep) if order.owes(kind)}
+    return order.sums, order.planned_pieces, order.may_ship_excess, order.stock_locations(), waits
 
 
 def check_event(order: Order, event: OrderEvent) -> None:
@@ -146,9 +181,9 @@ def check_money(order: Order) -> None:
         assert authorisation.refund_requested <= authorisation.captured
     assert ledger.refunded(order) <= ledger.captured(order) <= ledger.authorised(order)
     if order.is_priced:
-        price = order.price_of({key: line.quantity for key, line in order.lines.items()})
+        price = sum(line.price_of(line.quantity) for line in order.lines.values())
         shares = sum(line.discount_share for line in order.lines.values())
-        assert price == order.subtotal - shares + order.shipping_charge
+        assert price + order.shipping_charge == order.subtotal - shares + order.shipping_charge
 
 
 def check_pieces(order: Order) -> None:

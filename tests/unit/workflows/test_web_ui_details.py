@@ -33,7 +33,7 @@ from tests.support.order_fixtures import (
     a_short_order,
     bagels,
 )
-from workflows.web_ui import CANCELLATION_IGNORED, LINES_SHOWN, details, summary
+from workflows.web_ui import CANCELLATION_IGNORED, SHOWN_MAX, details, summary
 
 
 def order_of(count: int) -> Order:
@@ -85,11 +85,11 @@ def test_unopened_order_is_shown_as_not_opened() -> None:
 
 
 def test_long_order_shows_the_first_lines_and_counts_the_rest() -> None:
-    all_of_them = rows(details(order_of(LINES_SHOWN), 0, []))
-    assert len(all_of_them) == LINES_SHOWN
+    all_of_them = rows(details(order_of(SHOWN_MAX), 0, []))
+    assert len(all_of_them) == SHOWN_MAX
     assert "more lines" not in str(all_of_them)
-    too_many = rows(details(order_of(LINES_SHOWN + 7), 0, []))
-    assert len(too_many) == LINES_SHOWN + 1
+    too_many = rows(details(order_of(SHOWN_MAX + 7), 0, []))
+    assert len(too_many) == SHOWN_MAX + 1
     assert too_many[-1] == "- and 7 more lines"
 
 
