@@ -70,6 +70,7 @@ def check(history: History) -> list[Complaint]:
         *_check_ledgers(history),
         *(Complaint("stuck", "at the end", what) for what in history.stuck),
         *(Complaint("verify", "orderly verify", what) for what in history.differences),
+        *_check_replays(history),
     ]
 
 
@@ -272,3 +273,12 @@ def _shipments(order: Json | None, ledger: Json) -> tuple[Counter[str], Counter[
     ours = [(s["shipment_id"], s["status"]) for s in (order["shipments"] if order else ())]
     theirs = Counter(f"{name} {shipment['status']}" for name, shipment in ledger.items())
     return Counter(f"{name} {SHIPMENTS.get(status, status)}" for name, status in ours), theirs
+
+
+def _check_replays(history: History) -> Iterator[Complaint]:
+    """Each order was replayed, whole: else it stands still when the next worker takes it over."""
+    for failure in history.unreplayable:
+        yield Complaint("replay", "a history", failure)
+    for order in history.orders:
+        if not history.runs.get(order["order_id"]):
+            yield Complaint("replay", order["order_id"], "Temporal has no history of it")

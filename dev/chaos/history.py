@@ -46,6 +46,10 @@ class History:
     """What had not ended within the bound after the last fault."""
     differences: list[str] = field(default_factory=list)
     """What `orderly verify` found."""
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """By order, how many runs of its workflow were replayed."""
+    unreplayable: list[str] = field(default_factory=list)
+    """The runs that did not replay, and why."""
 
 
 def trace_id(key: str) -> str:

@@ -25,6 +25,7 @@ COMPLAINTS = {
     "5xx": "HTTP 5xx other than 503",
     "status": "other unexpected responses",
     "verify": "differences in `orderly verify`",
+    "replay": "histories that do not replay",
 }
 SHOWN_MAX = 20
 
@@ -42,6 +43,7 @@ def figures(result: Result) -> dict[str, int]:
         "sent again at the end": result.sent_again,
         "orders": len(result.history.orders),
         "events": len(result.history.feed),
+        "runs of workflows, replayed": sum(result.history.runs.values()),
         "faults": len(result.strikes),
         **{title: sizes[kind] for kind, title in COMPLAINTS.items()},
     }

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
 from dev.chaos.checker import Complaint, check, commands_of, unsettled
 from dev.chaos.history import Attempt, History, Json
 from dev.chaos.nemesis import Nemesis, Proxies, Strike, schedule
 from dev.chaos.workload import EVENTS, Load
+from dev.history_replay import Replayed, replay_orders
 from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.programs import orderly_process
 
@@ -99,6 +103,8 @@ async def _observe(load: Load, stack: Stack) -> None:
     for service in ("payments", "stock", "shipping"):
         history.ledgers[service] = await load.simulators.ledger(service)
     history.differences = await _verify(stack)
+    replayed = await _replay(stack, [order["order_id"] for order in history.orders])
+    history.runs, history.unreplayable = replayed.runs, replayed.failures
 
 
 async def _orders(load: Load) -> list[Json]:
@@ -114,6 +120,16 @@ async def _feed(load: Load) -> list[Json]:
         if not page["items"]:
             return events
         query["cursor"] = page["next"]
+
+
+async def _replay(stack: Stack, order_ids: Sequence[str]) -> Replayed:
+    """Replays the workflows of all orders."""
+    client = await Client.connect(
+        stack.temporal_address,
+        namespace=stack.temporal_namespace,
+        data_converter=pydantic_data_converter,
+    )
+    return await replay_orders(client, order_ids)
 
 
 async def _verify(stack: Stack) -> list[str]:

@@ -11,11 +11,12 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
+from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from dev.history_replay import replayer
+from dev.stack.programs import Addresses
 from workflows import history
-from workflows.order import OrderWorkflow
 
 GOLDEN_HISTORIES = Path(__file__).parent / "golden_histories"
 GOLDEN_ORDER_ID = "ord_golden"
@@ -73,18 +74,34 @@ async def assert_new_kinds_replay_in_sandbox(histories: list[WorkflowHistory]) -
             await assert_replays_in_sandbox([run])
 
 
-async def assert_all_replay(client: Client, task_queue: str) -> None:
-    """Replays every run of every order of a task queue, and demands its summaries."""
-    query = f"TaskQueue = '{task_queue}'"
+async def assert_all_replay(client: Client, task_queue: str) -> int:
+    """Replays every run of every order of a task queue, and demands its summaries.
+
+    Returns their number.
+    """
+    query, runs = f"TaskQueue = '{task_queue}'", 0
 
     async def histories() -> AsyncIterator[WorkflowHistory]:
+        nonlocal runs
         async for run in client.list_workflows(query):
             handle = client.get_workflow_handle(run.id, run_id=run.run_id)
             past = await handle.fetch_history()
             assert_explained([past])
+            runs += 1
             yield past
 
     await _replay(histories(), UnsandboxedWorkflowRunner())
+    return runs
+
+
+async def assert_stack_replays(stack: Addresses) -> None:
+    """Replays every run of every order of a stack that runs as processes."""
+    client = await Client.connect(
+        stack.temporal_address,
+        namespace=stack.temporal_namespace,
+        data_converter=pydantic_data_converter,
+    )
+    assert await assert_all_replay(client, stack.task_queue), "the stack had no order"
 
 
 async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
@@ -109,11 +126,4 @@ async def _each(histories: Iterable[WorkflowHistory]) -> AsyncIterator[WorkflowH
 
 
 async def _replay(histories: AsyncIterator[WorkflowHistory], runner: WorkflowRunner) -> None:
-    replayer = Replayer(
-        workflows=[OrderWorkflow],
-        data_converter=pydantic_data_converter,
-        workflow_runner=runner,
-        # On a busy machine the imports may take two seconds, which is otherwise called a deadlock.
-        debug_mode=True,
-    )
-    await replayer.replay_workflows(histories)
+    await replayer(runner).replay_workflows(histories)

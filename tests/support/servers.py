@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from api.gateway.gateway import Gateway
 from api.server import HardenedHttpProtocol
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
+from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import SEARCH_ATTRIBUTES
 from eventlog.postgres import connect_pool
@@ -40,7 +41,7 @@ from readside.engine.migrate import migrate
 from readside.engine.projection import Projection
 from readside.registry import PROJECTIONS
 from settings import Settings
-from tests.support.histories import assert_all_replay
+from tests.support.histories import assert_all_replay, assert_stack_replays
 from tests.support.webhook_signing import new_secret
 from worker import Activities, activities_for, running, unsealing
 from workflows.order import OrderWorkflow
@@ -172,20 +173,23 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
             activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
             async with run_worker(client, queue, pool, activities):
                 yield Running(client, pool, dsn, queue, http, simulators, secret)
-            await assert_all_replay(client, queue)
 
 
-def run_worker(
+@asynccontextmanager
+async def run_worker(
     client: Client,
     queue: str,
     pool: asyncpg.Pool,
     activities: Activities | None = None,
+    *,
+    replays: bool = True,
     **options: object,
-) -> AbstractAsyncContextManager[None]:
+) -> AsyncIterator[None]:
     """The product's workflow and activities, run as in production.
 
-    The strict sandbox sees them when their histories are replayed. Without `activities` it
-    reaches no external service.
+    Without `activities` it reaches no external service. Afterwards every history of the task queue
+    replays, unless the test says that none is to be replayed, because it replays them itself or
+    has changed the rules.
     """
     worker = Worker(
         client,
@@ -195,7 +199,10 @@ def run_worker(
         workflow_runner=UnsandboxedWorkflowRunner(),
         **options,  # type: ignore[arg-type]  # They are Worker's own.
     )
-    return running(worker, lambda: None)
+    async with running(worker, lambda: None):
+        yield
+    if replays:
+        await assert_all_replay(client, queue)
 
 
 def cut_off(pool: asyncpg.Pool) -> Activities:
@@ -275,3 +282,11 @@ async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClie
         finally:
             server.should_exit = True
             await serving
+
+
+@asynccontextmanager
+async def run_replayed_stack(options: StackOptions) -> AsyncIterator[Stack]:
+    """A stack of processes; every history that it leaves replays."""
+    async with run_stack(options) as stack:
+        yield stack
+        await assert_stack_replays(stack)

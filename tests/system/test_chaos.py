@@ -26,6 +26,7 @@ async def test_random_faults_under_load_lose_and_repeat_nothing(tmp_path: Path) 
     assert any(attempt.status == 503 for attempt in result.history.attempts), "nothing was noticed"
     assert result.sent_again >= SENT_AGAIN_MIN
     assert numbers["orders"] >= SHOPPERS
+    assert numbers["runs of workflows, replayed"] >= numbers["orders"]
     assert any(command.queued_at and command.results for command in commands)
     assert any(command.if_match is not None and command.results for command in commands)
     assert all(seen for seen in result.history.followers.values())

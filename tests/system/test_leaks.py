@@ -31,7 +31,7 @@ from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.webhooks.payloads import EVENTS
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
-from tests.support.histories import current_details, runs_of
+from tests.support.histories import assert_all_replay, current_details, runs_of
 from tests.support.leak_markers import Kind, Markers
 from tests.support.paths import ROOT
 from tests.support.personal_data import NO_CARRIER_GOES_THERE
@@ -294,6 +294,7 @@ async def running(
         probe = Probe(http, secret)
         probe.markers.of[Kind.SECRET] += [SECRET, secret]
         yield probe
+    assert await assert_all_replay(client, f"leaks-{port}")
 
 
 def spans(collector: Collector) -> str:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from temporalio.client import Client
 
-from dev.stack import Stack, StackOptions, run_stack
+from dev.stack import Stack, StackOptions
 from eventlog.postgres import connect
 from tests.support.api_requests import BASKET, shown
 from tests.support.personal_data import (
@@ -29,6 +29,7 @@ from tests.support.personal_data import (
     new_customer,
     whole,
 )
+from tests.support.servers import run_replayed_stack
 
 
 @dataclass
@@ -76,7 +77,7 @@ def test_text_is_found_inside_base64(before: str) -> None:
 async def test_no_personal_data_is_in_plaintext_before_or_after_erasure(tmp_path: Path) -> None:
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
-        run_stack(options) as stack,
+        run_replayed_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=20) as http,
     ):
         customer, planted = new_customer(), Planted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from dev.stack.programs import Addresses
+from tests.support.histories import assert_stack_replays
 from tests.support.processes import run
 from tests.support.webhook_signing import signed_headers
 
@@ -84,6 +88,12 @@ class Up:
     @property
     def output(self) -> str:
         return self._output.read_text()
+
+    def assert_replays(self) -> None:
+        """Every history replays that this stack, and earlier ones in its directory, left."""
+        stack = Addresses(**{part.name: self.info[part.name] for part in fields(Addresses)})
+        with ThreadPoolExecutor(1) as thread:  # This one has the event loop of other tests.
+            thread.submit(asyncio.run, assert_stack_replays(stack)).result()
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
@@ -164,6 +174,7 @@ def up() -> Iterator[Up]:
     """A stack shared by the tests that do not end it."""
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder, Up(Path(folder)) as up:
         yield up
+        up.assert_replays()
 
 
 def test_info_file_has_all_addresses_when_the_stack_is_ready(up: Up) -> None:
@@ -282,6 +293,7 @@ def test_data_survives_a_stop_a_kill_and_a_power_cut(folder: Path) -> None:
     with Up(folder) as last:
         assert is_alive(last.pids["postgres"])
         assert can_read(f"{last.info['api_url']}{path}")
+        last.assert_replays()
 
 
 def test_failed_start_shows_the_log_and_leaves_nothing_running(folder: Path) -> None:

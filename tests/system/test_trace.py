@@ -19,14 +19,14 @@ from activities.service_client import http_client
 from api.gateway.gateway import Gateway
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
-from dev.stack import StackOptions, run_stack
+from dev.stack import StackOptions
 from orders.commands import OpenOrder, PlaceOrder
 from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import Settings
 from tests.support.api_requests import BASKET
 from tests.support.command_builders import TRACEPARENT, bagels, message, new_order_id
-from tests.support.servers import reaching, run_worker, serving
+from tests.support.servers import reaching, run_replayed_stack, run_worker, serving
 from tests.support.trace_collector import Collector, Seen, until
 from worker import _traceparent_of, activities_for, unsealing
 
@@ -48,7 +48,7 @@ async def http(
         patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         patched.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         async with (
-            run_stack(options) as stack,
+            run_replayed_stack(options) as stack,
             httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
         ):
             yield http

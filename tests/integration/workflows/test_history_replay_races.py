@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from random import Random
@@ -15,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
-from api.problems.errors import ServiceError, Unavailable
+from api.problems.errors import ServiceError, TooManyCommands, Unavailable
 from eventlog import log
 from orders.commands import RemoveItemFromOrder
 from tests.support.command_builders import bagels, message, new_order_id, opening
@@ -25,6 +26,7 @@ from workflows.command_handler import Rejected
 
 # An order continues as new every few commands.
 HISTORY_EVENTS_MAX = 40
+AT_ONCE = 6  # Orders; the others follow.
 ACCEPTED = 30  # Commands of each order, beside which rejected ones are sent all the time.
 REJECTING = 3
 WAIT_SECONDS = 60.0
@@ -47,26 +49,32 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
     client, queue = temporal_with_short_histories.client, f"races-{new_order_id()}"
     gateway = Gateway(client, pool, queue, 1_000)
     order_ids = [new_order_id() for _ in range(orders)]
-    done = asyncio.Event()
+    done, at_once, counts = asyncio.Event(), asyncio.Semaphore(AT_ONCE), Counter[str]()
 
     async def race(order_id: str) -> None:
-        await execute(gateway, opening(order_id))
-        rejecting = [asyncio.create_task(reject(order_id)) for _ in range(REJECTING)]
-        for number in range(ACCEPTED):
-            await execute(gateway, message(order_id, bagels(), key=str(number)))
-        for task in rejecting:
-            task.cancel()
+        async with at_once:
+            await execute(gateway, opening(order_id))
+            rejecting = [asyncio.create_task(reject(order_id)) for _ in range(REJECTING)]
+            for number in range(ACCEPTED):
+                await execute(gateway, message(order_id, bagels(), key=str(number)))
+            for task in rejecting:
+                task.cancel()
 
     async def reject(order_id: str) -> None:
         while True:
-            with suppress(Rejected, ServiceError):
-                await gateway.execute(message(order_id, RemoveItemFromOrder(line_id="none")), 5)
+            with suppress(ServiceError):
+                try:
+                    await gateway.execute(message(order_id, RemoveItemFromOrder(line_id="none")), 5)
+                except Rejected:
+                    counts["rejected commands"] += 1
 
     async def restart_workers() -> None:
         dice, address = Random(seed), str(client.service_client.config.target_host)
         while not done.is_set():
             # Each on a connection of its own, as processes have them.
-            async with run_worker((await connect_temporal(address)).client, queue, pool):
+            connected = (await connect_temporal(address)).client
+            counts["stops of the worker"] += 1
+            async with run_worker(connected, queue, pool, replays=False):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(done.wait(), dice.uniform(0.2, 2.0))
 
@@ -82,7 +90,7 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
     for order_id in order_ids:
         runs += await runs_of(client, order_id)
     assert len(runs) > 3 * orders
-    print(len(runs), "runs")
+    print(len(runs), "runs", *counts.items())
     await assert_replays(runs)
     async with run_worker(client, queue, pool), asyncio.timeout(WAIT_SECONDS):
         for order_id in order_ids:
@@ -93,6 +101,6 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
 async def execute(gateway: Gateway, command: CommandMessage) -> None:
     """Sends a command until it is executed, under one key."""
     while True:
-        with suppress(Unavailable):
+        with suppress(Unavailable, TooManyCommands):
             await gateway.execute(command, 5)
             return

@@ -194,8 +194,8 @@ class StoppableService:
         self.gateway = Gateway(self.client, pool, self.queue, MAX_CONCURRENT_COMMANDS)
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        async with run_worker(self.client, self.queue, self.pool):
+    async def working(self, *, replays: bool = True) -> AsyncIterator[None]:
+        async with run_worker(self.client, self.queue, self.pool, replays=replays):
             yield
 
     async def published(self, order_id: str, version: int) -> None:
@@ -331,7 +331,7 @@ async def test_workflow_that_cannot_be_replayed_is_resumed_from_the_log_on_reque
     await terminate(alone.client, order_id)
 
     monkeypatch.setattr(workflows.command_handler, "decide_all", decide_dearer)
-    async with alone.working():
+    async with alone.working(replays=False):
         with pytest.raises(OrderOrphaned):
             await gateway.execute(message(order_id, AddNote(text="hi")), WAIT_SECONDS)
         with pytest.raises(NotResumed, match="--from-log"):

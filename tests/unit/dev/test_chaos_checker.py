@@ -94,6 +94,7 @@ def clean() -> History:
             "stock": {"ord_1": {"held": {"MILK": 1}, "withdrawn": {"MILK": 2}, "returned": {}}},
             "shipping": {"ord_1": {"s1": {"status": "gone"}}},
         },
+        runs={"ord_1": 2},
     )
 
 
@@ -193,6 +194,8 @@ DOCTORED: list[tuple[str, str, int, Callable[[History], object]]] = [
     ("5xx", "a read fails", 1, lambda h: h.attempts.append(Attempt("GET", PATH, 500))),
     ("status", "an order is forgotten", 1, lambda h: h.attempts.append(Attempt("GET", PATH, 404))),
     ("verify", "verify finds a difference", 1, lambda h: h.differences.append("ord_1: differs")),
+    ("replay", "a history does not replay", 1, lambda h: h.unreplayable.append("ord_1, run 1")),
+    ("replay", "a history is missing", 1, lambda h: vars(h).update(runs={})),
 ]  # fmt: skip
 
 
@@ -221,6 +224,7 @@ def test_second_order_of_one_opening_is_done_twice() -> None:
     history.orders.append({**deepcopy(history.orders[0]), "order_id": "ord_2", "version": 1})
     for ledger in history.ledgers.values():
         ledger["ord_2"] = ledger["ord_1"]
+    history.runs = {"ord_1": 1, "ord_2": 1}
     assert [complaint.kind for complaint in check(history)] == ["twice"]
 
 
