@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from orders.money import AMOUNT_MAX
+from orders.rules.draft import LINES_MAX
 from orders.steps import (
     AuthorisationChanged,
     ChargebackReported,
@@ -150,7 +151,7 @@ class ReservedStockLost(_Data):
 class ShipmentDispatched(_Data):
     shipment_id: Id
     tracking: Annotated[str, Field(max_length=100)] | None = None
-    lines: Annotated[list[Piece], Field(max_length=1000)] | None = None
+    lines: Annotated[list[Piece], Field(max_length=LINES_MAX)] | None = None
 
     def message(self) -> StepResult:
         return ShipmentDeparted.model_validate(self.fields())
