@@ -46,7 +46,7 @@ class Shape(BaseModel):
         ("short", "a", "too-short", "must have at least 2 characters"),
         ("short", "abcd", "too-long", "must have at most 3 characters"),
         ("digits", "a", "malformed", "is not of the form that the API reference shows"),
-        ("items", [], "too-short", "must have at least 1 items"),
+        ("items", [], "too-short", "must have at least 1 item"),
         ("items", [1, 2, 3], "too-long", "must have at most 2 items"),
         ("items", {}, "wrong-type", "must be a list"),
         ("inner", [], "wrong-type", "must be an object"),
