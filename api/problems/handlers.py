@@ -209,6 +209,4 @@ def _field_error(error: Any) -> FieldError:
     if source == "body":
         return FieldError(pointer=json_pointer(steps), code=code, detail=detail)
     locator = "header" if source == "header" else "parameter"
-    # The place in a repeated parameter is no part of its name.
-    name = ".".join(step for step in steps if not step.isdigit())
-    return FieldError.model_validate({locator: name, "code": code, "detail": detail})
+    return FieldError.model_validate({locator: ".".join(steps), "code": code, "detail": detail})

@@ -23,7 +23,8 @@ from readside.order_view.view import OrderView
 
 LONG_S = 600.0  # The timeout of a statement over the whole log.
 _ITEM = ItemAdded(line_id="", sku="", title="", quantity=1, unit_price=1, discount=0, tax=0)
-DRAFT = fold([OrderOpened(customer_id="", currency=""), _ITEM])
+EMPTY = fold([OrderOpened(customer_id="", currency="")])
+DRAFT = fold([_ITEM], EMPTY)
 PLACED = fold([OrderPlaced(total=1)], DRAFT)
 _TERMS = ("quantity", "unit_price", "discount", "tax")
 _LINE_TOTAL = "quantity * unit_price - discount + tax"
@@ -159,7 +160,8 @@ INSERT INTO {schema}.orders (
 )
 SELECT order_id, version, status, customer_id, currency, NULL, total,
     false, opened_at, placed_at, updated_at,
-    CASE status WHEN 'draft' THEN '{_offered(DRAFT)}' ELSE '{_offered(PLACED)}' END,
+    CASE WHEN status = 'placed' THEN '{_offered(PLACED)}'
+         WHEN lines = '{{}}' THEN '{_offered(EMPTY)}' ELSE '{_offered(DRAFT)}' END,
     {_STATE}::json, texts::json, {_DOCUMENT}::json
 FROM orders
 """

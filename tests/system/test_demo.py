@@ -371,7 +371,7 @@ GOOD_LINE = PACKAGED_BASKETS.read_text().splitlines()[0]
         (f"{GOOD_LINE}\n{GOOD_LINE}".encode(), "line 2: basket_id 31198570044 is a duplicate"),
         (GOOD_LINE.replace('"total"', '"sum"').encode(), "line 1: total is missing"),
         (GOOD_LINE.replace('"quantity":1', '"quantity":"1"').encode(), "line 1: lines.0.quantity"),
-        (b"[]", "line 1: it"),
+        (b"[]", "line 1: a basket must be a JSON object"),
         (b"\xff", "not UTF-8"),
     ],
 )

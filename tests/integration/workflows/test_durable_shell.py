@@ -159,12 +159,12 @@ async def test_order_continues_without_a_workflow_cache(
     ):
         gateway = Gateway(temporal.client, pool, queue, MAX_CONCURRENT_COMMANDS)
         await gateway.execute(opening(order_id), WAIT_SECONDS)
-        for number in range(60):
+        for number in range(45):
             result = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
             assert result.version == number + 2
         await gateway.execute(message(order_id, PlaceOrder(), CancelOrder()), WAIT_SECONDS)
-        await head_reaches(pool, order_id, 63)
-        assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 64))
+        await head_reaches(pool, order_id, 48)
+        assert [e.version for e in await log.read_stream(pool, order_id)] == list(range(1, 49))
 
 
 async def test_changed_rule_stops_an_open_order_and_the_old_rule_continues_it(
