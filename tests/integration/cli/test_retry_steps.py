@@ -53,6 +53,13 @@ async def retries_of(order: PlacedOrder) -> int:
     return len(await order.event_data("step-retried"))
 
 
+async def until_retried(orders: list[PlacedOrder], expected: list[int]) -> None:
+    """Waits until the log has these numbers of retries: it follows what is acknowledged."""
+    async with asyncio.timeout(60):
+        while [await retries_of(order) for order in orders] != expected:
+            await asyncio.sleep(0.1)
+
+
 async def test_stuck_steps_of_a_service_are_counted_and_retried(
     shop: Shop, orderly: Running
 ) -> None:
@@ -80,8 +87,22 @@ async def test_stuck_steps_of_a_service_are_counted_and_retried(
     assert re.search(r"^[1-9]\d* orders are retried", done.stdout, re.MULTILINE), done.stdout
     await unbooked.recover("shipping")
     await unbooked.wait_until_settled(needs_attention=[])
-    assert await retries_of(unbooked) == 1
+    await until_retried([unbooked], [1])
     assert [await retries_of(order) for order in unpaid] == [0, 0]
+
+
+async def stuck_again(
+    orderly: Running, orders: list[PlacedOrder], before: list[StuckSteps]
+) -> list[StuckSteps]:
+    """The orders, once the read model shows what came after they were retried."""
+    versions = {order.order_id: order.version for order in before}
+    async with asyncio.timeout(60):
+        while True:
+            again = await stuck(orderly, orders, "payments")
+            newer = {o.order_id for o in again if o.version > versions[o.order_id]}
+            if newer == versions.keys():
+                return again
+            await asyncio.sleep(0.1)
 
 
 async def test_repeated_retry_does_nothing_and_changed_orders_are_skipped(
@@ -100,19 +121,18 @@ async def test_repeated_retry_does_nothing_and_changed_orders_are_skipped(
     assert await retried(orderly, found) == [True, True, False]
     assert time.monotonic() - began >= 2 / 4.0, "a service that is back is not overrun"
     assert await retried(orderly, found) == [True, True, False]
-    assert [await retries_of(order) for order in orders] == [1, 1, 0]
+    await until_retried(orders, [1, 1, 0])
 
-    for order in orders[:2]:
-        await order.wait_for(needs_attention=1)
-    again = await stuck(orderly, orders, "payments")
+    again = await stuck_again(orderly, orders, found[:2])
     assert await retried(orderly, again) == [True, True], "a later retry is another command"
-    assert [await retries_of(order) for order in orders] == [2, 2, 0]
+    await until_retried(orders, [2, 2, 0])
     for order in orders[:2]:
         await order.recover("payments")
     for order in orders[:2]:
         await order.wait_until_settled(status="confirmed", needs_attention=[])
     for order in orders:
         await order.assert_ledgers_agree()
+    assert [await retries_of(order) for order in orders] == [2, 2, 0]
     assert await stuck(orderly, orders, "payments") == []
 
 

@@ -194,14 +194,15 @@ def test_batch_that_causes_too_many_events_is_rejected_before_all_is_decided(
         decided.extend(messages)
         return decide_all(messages, order, now)
 
+    order = confirmed(400)  # It is decided, too: before the decisions are noted.
     monkeypatch.setattr(command_handler, "decide_all", decide_and_note)
     some = [c.CancelLines(cancellation_id=str(n), lines=pieces(1)) for n in range(600)]
     batch = CommandBatch(commands=some, actor="a", payload_hash="", attempt_id="")
     with pytest.raises(Rejected) as rejected:
-        decide_batch(batch, confirmed(400), "id", NOW)
+        decide_batch(batch, order, "id", NOW)
     rejection = rejected.value.rejection
     assert rejection.code == BATCH_TOO_LARGE
     assert decided == some[: rejection.index + 1]
     fits = batch.model_copy(update={"commands": some[: rejection.index]})
-    events, _ = decide_batch(fits, confirmed(400), "id", NOW)
+    events, _ = decide_batch(fits, order, "id", NOW)
     assert EVENTS_BYTES_MAX * 0.9 < bytes_of(events) <= EVENTS_BYTES_MAX
