@@ -107,11 +107,20 @@ def stop_event() -> asyncio.Event:
 
 
 def signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """On Linux, a function for the child, before exec, that has it end with its parent."""
+    """On Linux, a function for the child, before exec, that has it end with its parent.
+
+    The signal also ends a child that has no handler for it yet. Otherwise it would be lost if this
+    process ignores it, as those do with SIGINT and SIGQUIT that a script runs in the background.
+    """
     if not sys.platform.startswith("linux"):
         return None  # Elsewhere an orphan goes on, and keeps its locks.
     prctl = ctypes.CDLL(None).prctl  # Looked up here, as little is safe after the fork.
-    return lambda: prctl(_PR_SET_PDEATHSIG, orphan_signal)
+
+    def prepare() -> None:
+        signal.signal(orphan_signal, signal.SIG_DFL)
+        prctl(_PR_SET_PDEATHSIG, orphan_signal)
+
+    return prepare
 
 
 def load_settings(load: Callable[[], S]) -> S:
