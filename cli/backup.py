@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cli.backup_check import verify_postgres
 from cli.backup_files import (
     POSTGRES,
     Manifest,
     copy_sqlite,
     size,
     unfinished,
-    verify_postgres,
     write_manifest,
 )
 from cli.postgres_programs import BackupError, find_program, run_program

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.info_file import DEFAULT, NoRunningStack, addresses
 from cli.operations import PANEL, operate
 from runtime import EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
 
@@ -44,11 +45,7 @@ def backup(
 
 def _stack_dsn(data_dir: Path) -> str:
     """The address of Postgres in a running stack; exits if none runs there."""
-    from dev.scenarios.play import addresses
-    from dev.scenarios.session import ScenarioError
-    from dev.stack.stack import INFO_FILE
-
     try:
-        return addresses(data_dir / INFO_FILE)["postgres_dsn"]
-    except ScenarioError as error:
+        return addresses(data_dir / DEFAULT.name)["postgres_dsn"]
+    except NoRunningStack as error:
         fail(error, EXIT_USAGE)

@@ -1,11 +1,10 @@
-"""The folder of a backup: how it comes to its name, what is in it, and whether that is intact."""
+"""The folder of a backup: how it comes to its name, and what is in it."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
@@ -14,9 +13,9 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from cli.postgres_programs import BackupError, find_program, run_program
+from cli.postgres_programs import BackupError
 from runtime import EXIT_USAGE
 
 MANIFEST = "backup.json"
@@ -105,7 +104,7 @@ def copy_sqlite(source: Path, copy: Path) -> str:
     if check != "ok":
         raise BackupError(f"{source} is damaged: {check}.")
     _sync(copy)
-    return _sha256(copy)
+    return sha256_of(copy)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -117,68 +116,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         _sync(folder)
 
 
+def sha256_of(file: Path) -> str:
+    """The checksum of a file's content."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def size(folder: Path) -> int:
     """The bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-async def read_backup(folder: Path) -> Manifest:
-    """What a backup has; raises BackupError if it is none, or is not as it was written."""
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BackupError(
-            f"{folder} is no whole backup: {MANIFEST} cannot be read ({reason}).", EXIT_USAGE
-        ) from error
-    except ValidationError as error:
-        raise _damaged(folder, MANIFEST) from error
-    await verify_postgres(folder, manifest.postgres_version)
-    for name, sha256 in manifest.files.items():
-        await _verify_file(folder, name, sha256)
-    return manifest
-
-
-async def verify_postgres(folder: Path, postgres_version: int) -> None:
-    """Compares Postgres' files with their manifest, and reads the WAL; raises BackupError."""
-    try:
-        text = (folder / POSTGRES / "backup_manifest").read_bytes()
-        manifest = json.loads(text)
-        is_intact = _manifest_checksum(text) == manifest["Manifest-Checksum"]
-    except (OSError, ValueError, KeyError):
-        is_intact = False
-    if not is_intact:
-        raise _damaged(folder, "the manifest of Postgres")
-    for entry in manifest["Files"]:
-        name = entry.get("Path") or os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
-        await _verify_file(folder, f"{POSTGRES}/{name}", entry["Checksum"])
-    for wal in manifest["WAL-Ranges"]:
-        try:
-            await run_program(
-                *(find_program("pg_waldump", postgres_version), "--quiet"),
-                *("--path", folder / POSTGRES / "pg_wal", "--timeline", str(wal["Timeline"])),
-                *("--start", wal["Start-LSN"], "--end", wal["End-LSN"]),
-            )
-        except BackupError as error:
-            raise BackupError(f"{folder} is damaged: {error}", error.exit_code) from error
-
-
-def _manifest_checksum(text: bytes) -> str:
-    """The checksum that a manifest must name in its last line: that of all lines before."""
-    return hashlib.sha256(text[: text.rindex(b"\n", 0, -1) + 1]).hexdigest()
-
-
-async def _verify_file(folder: Path, name: str, sha256: str) -> None:
-    try:
-        is_intact = await asyncio.to_thread(_sha256, folder / name) == sha256
-    except OSError:
-        is_intact = False
-    if not is_intact:
-        raise _damaged(folder, name)
-
-
-def _damaged(folder: Path, what: str) -> BackupError:
-    return BackupError(f"{folder} is damaged: {what} is missing, or not as it was written.")
 
 
 async def _lock(descriptor: int, folder: Path) -> None:
@@ -192,11 +138,6 @@ async def _lock(descriptor: int, folder: Path) -> None:
             if clock() > deadline:
                 raise BackupError(f"Another backup to {folder} is under way.", EXIT_USAGE) from None
         await asyncio.sleep(0.05)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

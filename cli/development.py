@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cli.info_file import DEFAULT, InfoFile, NoRunningStack, addresses
 from runtime import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -121,12 +122,10 @@ def scenario(
     name: Annotated[
         str | None, typer.Argument(help="The scenario; without it, all are listed.")
     ] = None,
-    info_file: Annotated[
-        Path, typer.Option(help="JSON file with the addresses of the running stack.")
-    ] = Path(".orderly") / "stack.json",
+    info_file: InfoFile = DEFAULT,
 ) -> None:
     """Play one named scenario of an order against a running stack, and print its events."""
-    from dev.scenarios.play import addresses, play
+    from dev.scenarios.play import play
     from dev.scenarios.scenarios import SCENARIOS
     from dev.scenarios.session import ScenarioError
 
@@ -139,7 +138,8 @@ def scenario(
     async def perform(known: str) -> None:
         await play(known, addresses(info_file), lambda line: print(line, flush=True))
 
-    run(until_signal(perform(name), EXIT_INTERRUPTED), {ScenarioError: EXIT_FAILED})
+    failures: Failures = {ScenarioError: EXIT_FAILED, NoRunningStack: EXIT_FAILED}
+    run(until_signal(perform(name), EXIT_INTERRUPTED), failures)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import operations
+from cli.info_file import DEFAULT, InfoFile, NoRunningStack, addresses
 from cli.operations import operate_on_both
 from runtime import EXIT_FAILED, EXIT_USAGE, fail, run
 
@@ -28,9 +28,7 @@ def status(
         str | None,
         typer.Option(help="URL of an API process.", show_default=f"of `orderly up`, {DEFAULT_URL}"),
     ] = None,
-    info_file: Annotated[
-        Path, typer.Option(help="JSON file with the addresses of a running `orderly up`.")
-    ] = Path(".orderly") / "stack.json",
+    info_file: InfoFile = DEFAULT,
 ) -> None:
     """Say what works, what does not, and what to do; the exit code is 1 if anything is wrong."""
     from cli.status import NoAnswer, fetch, findings
@@ -83,6 +81,6 @@ def retry_steps(
 
 def _api_of(info_file: Path) -> str:
     """The URL of the API of a running stack, or else the default one."""
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        return str(json.loads(info_file.read_text())["api_url"])
+    with suppress(NoRunningStack, LookupError, TypeError):
+        return str(addresses(info_file)["api_url"])
     return DEFAULT_URL

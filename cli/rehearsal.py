@@ -14,7 +14,8 @@ from pathlib import Path
 
 import asyncpg
 
-from cli.backup_files import Manifest, read_backup
+from cli.backup_check import read_backup
+from cli.backup_files import Manifest
 from cli.history_comparison import order_pages
 from cli.log_prefix import differences, growth
 from cli.postgres_programs import BackupError

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import httpx
 
@@ -13,17 +11,6 @@ from dev.scenarios.scenarios import SCENARIOS
 from dev.scenarios.session import Print, ScenarioError, ScenarioSession
 from dev.simulator_client import SimulatorClient, SimulatorError
 from orders.money import format_amount
-
-
-def addresses(info_file: Path) -> Mapping[str, str]:
-    """The URLs of a running stack, from its info file; raises ScenarioError without one."""
-    try:
-        info: dict[str, str] = json.loads(info_file.read_text())
-    except (OSError, ValueError):
-        raise ScenarioError(
-            f"{info_file} names no running stack: start one with `make up`."
-        ) from None
-    return info
 
 
 async def play(name: str, stack: Mapping[str, str], print_line: Print) -> None:

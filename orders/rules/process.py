@@ -120,8 +120,8 @@ def _excess(order: Order) -> dict[tuple[str, str | None], int]:
 def _book(order: Order) -> OrderEvent | None:
     """Books a shipment; a new one only when no other shipment can still take its pieces.
 
-    So many at once that their addresses and pieces have room beside the order. A booking under way
-    is replaced at once: its result must not confirm other pieces than it requests.
+    Only as many at once as have room, with their addresses and pieces, beside the order. A booking
+    under way is replaced at once: its result must not confirm other pieces than it requests.
     """
     is_full = order.count_steps(Book) >= BOOKINGS_AT_ONCE or not _may_stop(order)
     under_way = order.remember(_booked_now, "steps") if is_full else set()

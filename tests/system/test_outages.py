@@ -154,7 +154,7 @@ async def _until_it_shows(wrong: Wrong, look: Callable[[], Awaitable[Wrong]]) ->
 
 @dataclass(frozen=True)
 class Rig:
-    """A stack, somebody who harms it, and somebody who looks at it."""
+    """A stack, what harms it, and what looks at it."""
 
     stack: Stack
     nemesis: Nemesis

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 
 from cli import main as cli
 from cli.backup import back_up, without_password
-from cli.backup_files import Manifest, read_backup
+from cli.backup_check import read_backup
+from cli.backup_files import Manifest
 from cli.log_prefix import differences, growth
 from cli.postgres_programs import BackupError, find_program
 from cli.rehearsal import Rehearsal, check_release, fold_all, rehearse, sentences

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import main as cli
-from dev.scenarios.play import addresses, play
+from cli.info_file import NoRunningStack, addresses
+from dev.scenarios.play import play
 from dev.scenarios.scenarios import SCENARIOS
-from dev.scenarios.session import ScenarioError
 from runtime import EXIT_USAGE
 from tests.support.servers import Running
 from tests.support.shop import PlacedOrder, Shop
@@ -54,5 +54,5 @@ def test_unknown_scenario_is_rejected() -> None:
 
 
 def test_error_without_a_running_stack_says_how_to_start_one(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="make up"):
+    with pytest.raises(NoRunningStack, match="make up"):
         addresses(tmp_path / "stack.json")

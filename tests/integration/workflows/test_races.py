@@ -84,7 +84,7 @@ async def test_cancellation_races_dispatch_and_exactly_one_wins(
 
 
 async def test_refund_that_was_not_requested_is_recorded_once(shop: Shop, orderly: Running) -> None:
-    """Its id looks like that of a step, and the order has no such step."""
+    """Its id looks like that of a step which the order does not have."""
     order = await shop.place_order(MILK)
     await order.ship()
     before = await order.wait_until_settled()

@@ -1,4 +1,4 @@
-"""Workers are present while their heartbeats change, whatever their clocks and Temporal say."""
+"""Workers are present while their heartbeats change, even if clocks are wrong."""
 
 from __future__ import annotations
 
