@@ -102,7 +102,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if getattr(session.config.option, "loadgroup", False):
         groups = [item for item in session.items if item.get_closest_marker("xdist_group")]
         if any("@" not in item.nodeid for item in groups):
-            raise pytest.UsageError("these versions of pytest and pytest-xdist ignore xdist_group")
+            raise RuntimeError("these versions of pytest and pytest-xdist ignore xdist_group")
 
 
 @pytest.hookimpl(tryfirst=True)
