@@ -117,7 +117,8 @@ def signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | No
     prctl = ctypes.CDLL(None).prctl  # Looked up here, as little is safe after the fork.
 
     def prepare() -> None:
-        signal.signal(orphan_signal, signal.SIG_DFL)
+        if orphan_signal != signal.SIGKILL:  # That one cannot be ignored.
+            signal.signal(orphan_signal, signal.SIG_DFL)
         prctl(_PR_SET_PDEATHSIG, orphan_signal)
 
     return prepare

@@ -22,9 +22,19 @@ def ignored() -> Iterator[signal.Signals]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has signals for orphans")
 def test_child_obeys_a_signal_that_its_parent_ignores(ignored: signal.Signals) -> None:
-    with subprocess.Popen(["sleep", "60"], preexec_fn=signal_with_parent(ignored)) as child:
-        child.send_signal(ignored)
+    assert_ends_by(ignored)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has signals for orphans")
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_child_can_have_any_signal_for_the_end_of_its_parent(signum: signal.Signals) -> None:
+    assert_ends_by(signum)
+
+
+def assert_ends_by(signum: signal.Signals) -> None:
+    with subprocess.Popen(["sleep", "60"], preexec_fn=signal_with_parent(signum)) as child:
+        child.send_signal(signum)
         try:
-            assert child.wait(10) == -ignored
+            assert child.wait(10) == -signum
         finally:
             child.kill()
