@@ -19,6 +19,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 import telemetry
 from api import customers, openapi
 from api.auth.tokens import Verifier
+from api.callbacks import routes as callbacks
 from api.commands import routes as commands
 from api.commands import status_routes as sent
 from api.dependencies import Services, services_of
@@ -38,7 +39,6 @@ from api.problems.handlers import register_exception_handlers
 from api.reads import history, orders
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
-from api.webhooks import routes as callbacks
 from eventlog.postgres import connect_pool
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness

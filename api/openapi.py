@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from api.auth.permissions import OPERATE, SCHEMES
+from api.callbacks.payloads import CallbackEvent
 from api.problems.catalog import PROBLEM_TYPES, RETRYABLE_STATUSES, RouteKind
 from api.problems.handlers import MEDIA_TYPE, ProblemDetails
-from api.webhooks.payloads import CallbackEvent
 
 Json = dict[str, Any]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, Union
 
-from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from orders import commands as domain
 from orders.commands import COMMAND_TYPES, OrderCommand
 from orders.models import StrictModel
 from privacy.address import Address
-from privacy.keys import CustomerKey, CustomerKeys
-from privacy.sealing import BrokenSeal, seal, unseal_all
+from privacy.keys import CustomerKey
+from privacy.sealing import seal
 
 
 class SetShippingAddress(StrictModel):
@@ -28,14 +27,6 @@ class SetBillingAddress(StrictModel):
 
     type: Literal["set-billing-address"] = "set-billing-address"
     address: Address
-
-
-UNREADABLE_ADDRESSES = Counter(
-    "orderly_unreadable_addresses_total",
-    "Addresses that were shown as unreadable, because their key is missing or they were changed."
-    " Alert above 0.",
-    registry=None,  # api/monitoring/metrics.py registers it.
-)
 
 
 class ErasedAddress(BaseModel):
@@ -86,22 +77,3 @@ def encrypt_personal_data(command: PlaintextCommand, key: CustomerKey) -> OrderC
             return domain.SetBillingAddress(address=seal(address, key))
         case _:
             return command
-
-
-async def decrypt_addresses(
-    sealed: Collection[str], keys: CustomerKeys
-) -> dict[str, dict[str, Any]]:
-    """By sealed address, its JSON: the address, `{"erased": true}` or `{"unreadable": true}`."""
-    addresses = await unseal_all(sealed, keys) if sealed else {}
-    return {token: _address_json(address) for token, address in addresses.items()}
-
-
-def _address_json(address: Address | BrokenSeal | None) -> dict[str, Any]:
-    match address:
-        case None:
-            return {"erased": True}
-        case BrokenSeal():
-            UNREADABLE_ADDRESSES.inc()
-            return {"unreadable": True}
-        case _:
-            return address.model_dump()

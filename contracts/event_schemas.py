@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from api.event_data import INTERNAL_FIELDS
-from api.events.cloudevents import type_name
 from api.personal_data import ErasedAddress, UnreadableAddress
 from contracts.json_schema_diff import Schema, breaking_changes
 from orders import events
 from orders.events import BY_TAG
+from outbound.cloudevents import type_name
+from outbound.event_data import INTERNAL_FIELDS
 from privacy.address import Address
 
 FOLDER = Path(__file__).parent / "events"

@@ -17,8 +17,6 @@ from api.auth.authentication import assert_owns_order, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
-from api.event_data import public_events
-from api.events.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event
 from api.events.cursor import decode_cursor, encode_cursor
 from api.events.stream import EventStream
 from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
@@ -32,6 +30,8 @@ from eventlog.log import START, Checkpoint
 from eventlog.postgres import UNAVAILABLE
 from orders.events import BY_TAG
 from orders.text import Id
+from outbound.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event
+from outbound.event_data import public_events
 from privacy.keys import CustomerKeys
 
 log = logging.getLogger("orderly.api")

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.context import method_of, route_of
 from api.dependencies import ServicesDep
 from api.monitoring.state_metrics import read_state
-from api.personal_data import UNREADABLE_ADDRESSES
 from api.problems.handlers import MALFORMED
 from api.problems.strict_route import StrictRoute
+from privacy.plaintext import UNREADABLE_ADDRESSES
 
 router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
 

@@ -13,13 +13,13 @@ from api.auth.authentication import require_scope
 from api.auth.permissions import READ
 from api.context import VERSION_MAX
 from api.dependencies import ServicesDep
-from api.event_data import ADDRESS_EVENTS, public_events
 from api.problems.errors import UnknownOrder
 from api.problems.handlers import PROBLEMS
 from api.reads.consistency import ConsistencyQuery, PreferHeader, read_consistency
 from eventlog import log
 from eventlog.envelope import Envelope
 from orders.text import Id
+from outbound.event_data import ADDRESS_EVENTS, public_events
 from readside.order_view.projection import PROJECTION
 
 router = APIRouter(

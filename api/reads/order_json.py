@@ -10,9 +10,10 @@ from pydantic_core import to_json
 
 from api.auth.permissions import allowed_to
 from api.context import RequestContext
-from api.personal_data import ErasedAddress, UnreadableAddress, decrypt_addresses
+from api.personal_data import ErasedAddress, UnreadableAddress
 from privacy.address import Address
 from privacy.keys import CustomerKeys
+from privacy.plaintext import decrypt_addresses
 from readside.order_view.document import OrderDocument, Shipment, with_orphan
 from readside.order_view.row import OrderRow
 

@@ -26,9 +26,9 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.auth.permissions import READ, WRITE
 from api.auth.tokens import issue_token
+from api.callbacks.payloads import EVENTS
 from api.commands.bodies import NewOrder
 from api.personal_data import PUBLIC_COMMAND_TYPES
-from api.webhooks.payloads import EVENTS
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
 from tests.support.histories import assert_all_replay, current_details, runs_of

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from api.callbacks.payloads import EVENTS
 from api.events.cursor import encode_cursor
 from api.openapi import METHODS
-from api.webhooks.payloads import EVENTS
 from contracts.openapi_document import FILE
 from eventlog.log import Checkpoint
 from tests.support.api_requests import opened

@@ -13,7 +13,6 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from api.event_data import INTERNAL_FIELDS
 from orders import commands as c
 from orders.commands import OrderCommand
 from orders.decider import allowed_commands, decide_all
@@ -25,6 +24,7 @@ from orders.policy import Policy
 from orders.rules.checks import CommandRejected
 from orders.rules.process import follow_ups
 from orders.upcasting import restore, stored_data
+from outbound.event_data import INTERNAL_FIELDS
 from privacy.address import Address
 from readside.order_view.view import OrderView, text_of
 from tests.support.projections import order_as_shown

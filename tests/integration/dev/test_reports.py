@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from api.webhooks.payloads import EVENTS
+from api.callbacks.payloads import EVENTS
 from tests.support.paths import ROOT
 from tests.support.shop import MILK, MILK_CENTS, ONE_MILK_CENTS, SHIPPING, PlacedOrder, Shop
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from dev.simulator_client import SimulatorError
+from tests.support.callback_events import event, send_callback
 from tests.support.servers import Running
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
-from tests.support.webhook_events import event, send_callback
 
 TOTAL = MILK_CENTS + SHIPPING
 RACES = 8

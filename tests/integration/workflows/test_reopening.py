@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from settings import Settings
+from tests.support.callback_events import event, send_callback
 from tests.support.orphans import forget
 from tests.support.servers import Running, run_api
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
-from tests.support.webhook_events import event, send_callback
 from tests.support.workflow_runs import ends
 
 TOTAL = MILK_CENTS + SHIPPING

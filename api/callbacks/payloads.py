@@ -1,4 +1,4 @@
-"""The payloads of inbound webhooks, and the report that each becomes."""
+"""The payloads of callbacks, and the report that each becomes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Amount = Annotated[int, Field(gt=0, le=AMOUNT_MAX, description="integer minor un
 
 
 class _Data(BaseModel):
-    """The data of a webhook; additional fields are ignored."""
+    """The data of a callback; additional fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -230,7 +230,7 @@ EVENTS: Mapping[str, Mapping[str, type[CallbackData]]] = {
 
 
 class CallbackEvent(BaseModel):
-    """The body of a webhook, as in Standard Webhooks."""
+    """The body of a callback, as in Standard Webhooks."""
 
     model_config = ConfigDict(extra="ignore")
 

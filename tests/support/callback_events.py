@@ -1,4 +1,4 @@
-"""Signed webhooks, as external services send them."""
+"""Signed callbacks, as external services send them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inbound webhooks of other services: signed, and executed exactly once."""
+"""Callbacks of external services: signed, and executed exactly once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from api.callbacks.payloads import EVENTS, CallbackData, CallbackEvent
 from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.command_message import CommandMessage
@@ -20,7 +21,6 @@ from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import Problem, rejected
 from api.problems.strict_route import StrictRoute
-from api.webhooks.payloads import EVENTS, CallbackData, CallbackEvent
 from workflows.command_handler import Rejected
 from workflows.messages import RETRYABLE, CommandBatch
 
@@ -45,7 +45,7 @@ class CallbackReceipt(BaseModel):
 
 
 def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
-    """The route for the webhooks of one service."""
+    """The route for the callbacks of one service."""
 
     async def receive_callback(
         request: Request, gateway: GatewayDep, secret: WebhookSecretDep

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api.webhooks.payloads import EVENTS, CallbackEvent
+from api.callbacks.payloads import EVENTS, CallbackEvent
 from orders.commands import OrderCommand
 from orders.steps import (
     PaymentApproved,
@@ -25,9 +25,9 @@ from orders.steps import (
 )
 from settings import Settings
 from tests.support.api_requests import BAGELS_CENTS, BASKET, problem
+from tests.support.callback_events import event, send_callback
 from tests.support.servers import Running, run_api
 from tests.support.service_calls import ledger
-from tests.support.webhook_events import event, send_callback
 from tests.support.webhook_signing import signed_headers
 
 NOT_AN_ORDER = {"order_id": "ord_none", "step_id": "c1"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from api.personal_data import decrypt_addresses
 from eventlog.envelope import Envelope
 from privacy.keys import CustomerKeys
+from privacy.plaintext import decrypt_addresses
 
 ADDRESS_EVENTS = frozenset({"shipping-address-set", "billing-address-set"})
 # Detects that a client id was used for another command: of no use outside.

@@ -1,0 +1,1 @@
+"""Signed callbacks from the payment, stock and shipping services."""

@@ -1,1 +1,0 @@
-"""Inbound webhooks from the payment, stock and shipping services."""

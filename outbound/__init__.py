@@ -1,0 +1,1 @@
+"""Events for other systems: as CloudEvents, and delivered to webhook endpoints."""
