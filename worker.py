@@ -53,6 +53,9 @@ log = logging.getLogger("orderly.worker")
 CACHED_ORDERS_MAX = 100
 # Publishing takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10
+# Events that a failover loses are published again from Temporal's histories, so that their commits
+# need not wait for a synchronous standby. Those of customers' keys do: keys are nowhere else.
+PUBLISHING_SETTINGS = {"synchronous_commit": "local"}
 
 SHUTDOWN_SECONDS_MAX = STEP_TIMEOUT.total_seconds() + 5
 
@@ -133,7 +136,11 @@ async def run(settings: Settings) -> None:
     stopped = runtime.stop_event()
     client = await connect()
     await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
-    pool = await connect_pool(settings.postgres_dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
+    pool = await connect_pool(
+        settings.postgres_dsn,
+        statement_seconds_max=STATEMENT_SECONDS_MAX,
+        settings=PUBLISHING_SETTINGS,
+    )
     async with pool, http_client(settings.service_timeout_seconds) as http:
         activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         async with (

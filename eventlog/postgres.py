@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -42,9 +43,15 @@ _SOCKET_OPTIONS = {
 
 
 async def connect_pool(
-    dsn: str, connections_max: int = 10, statement_seconds_max: float = STATEMENT_SECONDS_MAX
+    dsn: str,
+    connections_max: int = 10,
+    statement_seconds_max: float = STATEMENT_SECONDS_MAX,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> asyncpg.Pool:
-    """A pool that opens connections on demand: a process starts without Postgres."""
+    """A pool that opens connections on demand: a process starts without Postgres.
+
+    `settings` are Postgres' own, for each session.
+    """
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -53,7 +60,7 @@ async def connect_pool(
         reset=_skip_reset,
         timeout=CONNECT_SECONDS_MAX,
         command_timeout=statement_seconds_max,
-        server_settings=_SERVER_SETTINGS,
+        server_settings={**_SERVER_SETTINGS, **settings},
     )
 
 

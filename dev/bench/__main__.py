@@ -12,7 +12,17 @@ from typing import Protocol
 from rich.console import Console
 
 import runtime
-from dev.bench import catch_up, commands, durability, freshness, lists, load, power_cut, reads
+from dev.bench import (
+    catch_up,
+    commands,
+    durability,
+    freshness,
+    lists,
+    load,
+    power_cut,
+    reads,
+    standby,
+)
 from dev.bench.report import Json
 from dev.stack import StackError
 from runtime import EXIT_FAILED, EXIT_INTERRUPTED, until_signal
@@ -42,6 +52,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loss": durability,
     "load": load,
     "power-cut": power_cut,
+    "standby": standby,
 }
 
 

@@ -32,6 +32,7 @@ class PostgresServer:
 
     dsn: str
     folder: Path
+    process: SupervisedProcess
     _lock_fd: int
     _exit_stack: AsyncExitStack
 
@@ -88,17 +89,21 @@ async def postgres(*settings: str) -> AsyncIterator[PostgresServer]:
             sockets = folder / "sockets"
             sockets.mkdir(mode=0o700)
             dsn = f"postgresql://postgres@/postgres?host={sockets}&port=5432"
-            server = PostgresServer(
-                dsn, folder, await lock_data_dir(folder, exit_stack), exit_stack
-            )
+            lock_fd = await lock_data_dir(folder, exit_stack)
             program = await programs.postgres(folder, folder, sockets)
             options = [word for setting in settings for word in ("-c", setting)]
-            child = await server.start(replace(program, command=[*program.command, *options]))
-            await _wait_until_connecting(child, dsn)
+            program = replace(program, command=[*program.command, *options])
+            process = SupervisedProcess(program, lock_fd)
+            server = PostgresServer(dsn, folder, process, lock_fd, exit_stack)
+            exit_stack.push_async_callback(process.stop)
+            await process.start()
+            await wait_until_connecting(process, dsn)
             yield server
 
 
-async def _wait_until_connecting(child: SupervisedProcess, dsn: str) -> None:
+async def wait_until_connecting(child: SupervisedProcess, dsn: str) -> None:
+    """Returns once Postgres takes connections; raises StackError if it ends before."""
+
     async def connects() -> None:
         await (await asyncpg.connect(dsn)).close()
 

@@ -144,3 +144,13 @@ def test_power_cut_measures_both_modes_alike(tmp_path: Path) -> None:
             assert result[clients][mode]["latency_ms"]["p50"] > 0
     assert len(result["ratio_rounds"]) == 2
     assert result["ratio"] > 0
+
+
+@pytest.mark.soak
+def test_standby_measures_keys_and_events_alike(tmp_path: Path) -> None:
+    result = bench(tmp_path, "standby", "--commits", "20", "--rounds", "2")
+
+    for name in ("key", "event"):
+        for mode in ("alone", "standby"):
+            assert result["commits_ms"][name][mode]["p50"] > 0
+        assert result["ratio"][name] > 0
