@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 import telemetry
 from eventlog import log
+from eventlog.announcements import Announcer
 from eventlog.envelope import Batch, digest
 from eventlog.log import ConflictingEvent
 
@@ -18,10 +19,14 @@ class Publishing:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._announcer = Announcer(pool)
 
     @activity.defn
     async def publish_events(self, batch: Batch) -> str:
-        """Appends a batch; returns its digest, which the order compares with its own."""
+        """Appends a batch, and announces it soon after.
+
+        Returns its digest, which the order compares with its own.
+        """
         traceparents = (envelope.metadata.traceparent for envelope in batch.events)
         try:
             with telemetry.span_for_many("publish events", SpanKind.PRODUCER, traceparents):
@@ -31,6 +36,7 @@ class Publishing:
             raise ApplicationError(
                 str(conflict), type="conflicting-event", non_retryable=True
             ) from conflict
+        self._announcer.announce_soon()
         return digest(batch.events)
 
     @activity.defn

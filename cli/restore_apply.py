@@ -19,6 +19,7 @@ from cli.history_comparison import ranges
 from cli.restore_differences import REPAIRED, Kind
 from cli.restore_survey import OrderState, order_states
 from eventlog import log
+from eventlog.announcements import announce
 from eventlog.epochs import raise_epoch
 from eventlog.log import ConflictingEvent
 from readside.engine.parking import request_retry
@@ -65,6 +66,7 @@ async def _repair(
     if comparison.missing:
         async with pool.acquire() as connection:
             await log.append(connection, order_id, comparison.missing)
+            await announce(connection)
         await request_retry(pool, order_id)
     if not _is_to_be_started(state):
         return

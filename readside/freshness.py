@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from eventlog import announcements
 from eventlog.log import SLICE
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE, listening
 from readside.engine.announcements import CHANNEL, Announcement, parse
@@ -117,7 +118,7 @@ class Freshness:
         checking = asyncio.create_task(self._check_waits())
         try:
             async with (
-                listening(self._dsn, "order_events", self._on_publication),
+                listening(self._dsn, announcements.CHANNEL, self._on_publication),
                 listening(self._dsn, CHANNEL, self._on_announcement),
             ):
                 yield
@@ -139,8 +140,9 @@ class Freshness:
             self._waits.discard(wait)
         return True
 
-    def _on_publication(self, _: str) -> None:
-        self._published.append(time.monotonic())
+    def _on_publication(self, payload: str) -> None:
+        # The projector may have announced that it has the event before this was announced.
+        insort(self._published, time.monotonic() - announcements.parse_age_seconds(payload))
         if len(self._published) > PUBLICATIONS_MAX:
             del self._published[: PUBLICATIONS_MAX // 2]
 

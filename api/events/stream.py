@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.limits.concurrency import ConcurrencyLimiter, FixedLimit
 from api.problems.errors import TooManyStreams
-from eventlog import feed
+from eventlog import announcements, feed
 from eventlog.feed import EventFilter, Page
 from eventlog.log import Checkpoint
 from eventlog.postgres import listening
@@ -42,7 +42,7 @@ class Streams:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Receives notifications of new events inside the `async with`."""
-        async with listening(self._dsn, "order_events", lambda _: self._wake()):
+        async with listening(self._dsn, announcements.CHANNEL, lambda _: self._wake()):
             yield
 
     def end(self) -> None:

@@ -22,6 +22,7 @@ from dev.bench.report import Json, describe_machine, numeric_table, positive_int
 from dev.bench.servers import postgres
 from dev.stack.supervisor import SupervisedProcess
 from eventlog import log
+from eventlog.announcements import announce
 from eventlog.postgres import connect_pool
 
 EVENTS_PER_TRANSACTION_MAX = 24
@@ -125,6 +126,8 @@ async def _transact(
             await log.append(connection, order_id, [envelope for _, envelope in group])
         await asyncio.sleep(hold_s)
         await (transaction.commit() if commit else transaction.rollback())
+        if commit:
+            await announce(connection)
 
 
 async def _read_by_position(pool: asyncpg.Pool, done: asyncio.Event) -> int:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from eventlog import log
+from eventlog import announcements, log
 from eventlog.postgres import UNAVAILABLE, Connection, listening
 from readside.engine import checkpoints, generations, parking
 from readside.engine.announcements import Announcement, announce
@@ -51,7 +51,7 @@ async def run_projections(
         for _projection, woken in wakeups:
             woken.set()
 
-    async with listening(dsn, "order_events", wake):
+    async with listening(dsn, announcements.CHANNEL, wake):
         await asyncio.gather(*(run_projection(dsn, p, woken, stopped) for p, woken in wakeups))
 
 

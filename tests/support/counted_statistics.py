@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from eventlog import log
+from eventlog.announcements import announce
 from eventlog.envelope import Envelope
 from orders import commands as c
 from orders import events as e
@@ -233,6 +234,7 @@ async def publish(pool: asyncpg.Pool, order_id: str, part: Sequence[Happened], f
     envelopes = [Envelope.of(h.event, v, h.at, ABOUT) for v, h in enumerate(part, first)]
     async with pool.acquire() as connection:
         await log.append(connection, order_id, envelopes)
+        await announce(connection)
 
 
 async def publish_more(pool: asyncpg.Pool, lives: Lives, come: Counter[str]) -> None:

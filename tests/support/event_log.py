@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from eventlog import log
+from eventlog.announcements import announce
 from eventlog.envelope import Envelope, Metadata
 from orders.events import NoteAdded, OrderEvent
 
@@ -22,5 +23,11 @@ def note(version: int, text: str = "hi") -> Envelope:
 
 
 async def append(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
+    await append_unannounced(pool, order_id, *events)
+    await announce(pool)
+
+
+async def append_unannounced(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
+    """As by a process that dies after the commit, or whose notification is lost."""
     async with pool.acquire() as connection:
         await log.append(connection, order_id, events)

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 
 from eventlog import log
+from eventlog.announcements import announce
 from eventlog.envelope import Envelope
 from orders.decider import allowed_commands
 from orders.events import (
@@ -37,6 +38,7 @@ async def publish(pool: asyncpg.Pool, order_id: str, first: int, *events: OrderE
     envelopes = [Envelope.of(e, version, AT, ABOUT) for version, e in enumerate(events, first)]
     async with pool.acquire() as connection:
         await log.append(connection, order_id, envelopes)
+        await announce(connection)
 
 
 async def publish_unreadable(pool: asyncpg.Pool, order_id: str, version: int) -> None:
@@ -48,6 +50,7 @@ async def publish_unreadable(pool: asyncpg.Pool, order_id: str, version: int) ->
         UNREADABLE,
         ABOUT.model_dump(),
     )
+    await announce(pool)
 
 
 async def project_all(dsn: str, slices: Sequence[int] = ALL_SLICES) -> None:

@@ -25,7 +25,7 @@ from settings import Settings
 from tests.support.api_requests import opened, problem
 from tests.support.command_builders import new_order_id
 from tests.support.event_feed import SSE, Stream, order_versions, page, streaming
-from tests.support.event_log import append, note
+from tests.support.event_log import append, append_unannounced, note
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.servers import run_api
 
@@ -89,6 +89,17 @@ async def test_stream_resumes_after_last_event_id_across_restarts(
         async with streaming(http, stream.last_id, cursor=begin) as resumed:
             assert order_versions(await resumed.take(2)) == [(order_id, 3), (order_id, 4)]
         assert order_versions((await page(http, resumed.last_id))["items"]) == []
+
+
+async def test_stream_finds_events_whose_announcements_are_lost(
+    pool: asyncpg.Pool, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.1)
+    order_id = new_order_id()
+    async with streaming(api) as stream:
+        for version in range(1, 6):
+            await append_unannounced(pool, order_id, note(version))
+            assert order_versions([await stream.next()]) == [(order_id, version)]
 
 
 @pytest.mark.usefixtures("no_heartbeat")

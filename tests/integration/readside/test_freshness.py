@@ -13,6 +13,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from api.monitoring import readiness
+from eventlog.announcements import announce
 from eventlog.postgres import connect
 from orders.events import NoteAdded
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
@@ -116,6 +117,21 @@ async def test_lag_counts_events_published_after_the_last_heartbeat(
         assert_age(lag(freshness), began, ended)
         async with run_projector(dsn):
             await until(freshness, is_nothing, ORDER_VIEW.name)
+
+
+async def test_announcement_of_an_event_that_is_projected_adds_no_lag(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    """A projector may find an event before it is announced."""
+    freshness = Freshness(pool, dsn)
+    async with freshness.listening(), run_projector(dsn, [ORDER_VIEW]):
+        await until(freshness, is_nothing, ORDER_VIEW.name)
+        for _ in range(20):
+            await announce(pool, age_ms=60_000)
+            await asyncio.sleep(0.01)
+            assert lag(freshness) == 0
+        await announce(pool)
+        await until(freshness, lambda ms: ms > 0, ORDER_VIEW.name)
 
 
 async def test_lag_grows_while_the_projector_is_silent(pool: asyncpg.Pool, dsn: str) -> None:

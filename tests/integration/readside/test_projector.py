@@ -14,6 +14,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from eventlog import log
+from eventlog.envelope import Envelope
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import Connection
 from orders.events import ItemRemoved, NoteAdded, OrderExpired, OrderPlaced
@@ -29,7 +30,7 @@ from readside.order_view.list_query import ListQuery, OrderFilter
 from readside.order_view.view import OrderView, StoredEvent, fold_view
 from settings import Settings
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import AT
+from tests.support.event_log import ABOUT, AT, append_unannounced, note
 from tests.support.projections import (
     BAGELS,
     OPENED,
@@ -117,6 +118,20 @@ async def test_competing_and_dying_projectors_count_each_event_once(
 
     await asyncio.gather(write(), project_and_die(), project_and_die(), project_unowned_slices())
     await project_all(dsn)
+    await assert_views_equal_folds(pool)
+
+
+async def test_events_whose_announcements_are_lost_are_projected(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    orders = [new_order_id() for _ in range(20)]
+    async with run_projector(dsn, [ORDER_VIEW]):
+        for order_id in orders:
+            opened = Envelope.of(OPENED, 1, AT, ABOUT)
+            await append_unannounced(pool, order_id, opened, note(2))
+        async with asyncio.timeout(60):
+            while await pool.fetchval("SELECT count(*) FROM order_view.orders") < len(orders):
+                await asyncio.sleep(0.05)
     await assert_views_equal_folds(pool)
 
 
