@@ -60,7 +60,7 @@ format: $(INSTALLED) ## format the code and apply automatic lint fixes
 	@$(PY) -m ruff check --fix .
 
 bench: $(INSTALLED) ## run the benchmarks, beside their baselines (ARGS="catch-up" for one)
-	@for part in $(if $(ARGS),"$(ARGS)",commands catch-up freshness lists reads loss load \
+	@for part in $(if $(ARGS),"$(ARGS)",commands appends catch-up freshness lists reads loss load \
 		power-cut standby); do \
 		$(PY) -m dev.bench $$part || exit 1; done
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import runtime
 from dev.bench import (
+    appends,
     catch_up,
     commands,
     durability,
@@ -45,6 +46,7 @@ class Benchmark(Protocol):
 
 BENCHMARKS: dict[str, Benchmark] = {
     "commands": commands,
+    "appends": appends,
     "catch-up": catch_up,
     "freshness": freshness,
     "lists": lists,

@@ -41,6 +41,15 @@ def generate_events(events: int, seed: int = 4) -> Iterator[OrderEnvelope]:
     return islice(_interleaved(Random(seed)), events)
 
 
+def generate_order() -> list[Envelope]:
+    """The EVENTS_PER_ORDER events of one order."""
+    dice = Random(4)
+    return [
+        Envelope.of(event, version, START + version * INTERVAL, _metadata(event, dice))
+        for version, event in enumerate(_events_of_order(1, dice), 1)
+    ]
+
+
 def _interleaved(dice: Random) -> Iterator[OrderEnvelope]:
     orders = count()
     growing = [_versioned(next(orders), dice) for _ in range(CONCURRENT_ORDERS)]

@@ -104,9 +104,11 @@ async def test_appends_of_some_milliseconds_are_announced_together(
 
 @asynccontextmanager
 async def announcing_through(dsn: str) -> AsyncIterator[tuple[Announcer, TcpProxy]]:
-    async with TcpProxy(unix_socket(dsn)).listening() as proxy:
-        async with await connect_pool(through(proxy, dsn), 5) as pool:
-            yield Announcer(pool), proxy
+    async with (
+        TcpProxy(unix_socket(dsn)).listening() as proxy,
+        await connect_pool(through(proxy, dsn), 5) as pool,
+    ):
+        yield Announcer(pool), proxy
 
 
 async def announce_often(announcer: Announcer) -> None:
