@@ -1,16 +1,29 @@
-"""The log as the public feed reads it: in commit order, filtered, page by page."""
+"""The log as the public feed reads it: in commit order, filtered, page by page.
+
+The cost of a page does not depend on the length of the log.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from asyncpg import Record
+
 from eventlog.envelope import Envelope
-from eventlog.log import Checkpoint
+from eventlog.log import START, Checkpoint
 from eventlog.postgres import Reader
 
 # The cost limit of one read, however rare the matching events are; the next read continues.
 SCANNED_ROWS_MAX = 10_000
+# A customer with more orders has events everywhere in the log, so they are found by scanning it.
+READ_ORDERS_MAX = 500
+
+_COLUMNS = """
+    order_id, transaction_id, position,
+    version, occurred_at, type, schema_version, data, metadata
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,11 @@ class EventFilter:
     order_id: str | None = None
     customer_id: str | None = None
     """The customer of the order."""
+
+    @property
+    def names_orders(self) -> bool:
+        """Whether only certain orders can match."""
+        return self.order_id is not None or self.customer_id is not None
 
 
 class PublishedEvent(NamedTuple):
@@ -44,30 +62,68 @@ class Page(NamedTuple):
 
 async def read(reader: Reader, after: Checkpoint, filter: EventFilter, limit: int) -> Page:
     """At most `limit` matching events after a checkpoint, below the oldest running transaction."""
+    page = await _read_orders(reader, after, filter, limit) if filter.names_orders else None
+    return page or await _scan(reader, after, filter, limit)
+
+
+async def _read_orders(
+    reader: Reader, after: Checkpoint, filter: EventFilter, limit: int
+) -> Page | None:
+    """The page, from the streams of the orders that the filter names; None if they are many."""
+    head, unsettled = await _head(reader)
+    # Read after the head: it contains each order that has an event up to it.
+    order_ids = await _order_ids(reader, filter)
+    if len(order_ids) > READ_ORDERS_MAX:
+        return None
+    end = max(after, head)
+    found = await reader.fetch(
+        f"""
+        WITH matching AS MATERIALIZED (  -- Or a scan of the whole log could seem cheaper.
+            SELECT order_id, version, transaction_id, position FROM order_events
+            WHERE order_id = ANY($1) AND ($2::text[] IS NULL OR type = ANY($2))
+              AND (transaction_id, position) > ($3, $4) AND (transaction_id, position) <= ($5, $6)
+        )
+        SELECT {_COLUMNS} FROM order_events AS event JOIN (
+            SELECT order_id, version FROM matching ORDER BY transaction_id, position LIMIT $7
+        ) AS first USING (order_id, version)
+        ORDER BY transaction_id, position
+        """,
+        order_ids,
+        filter.types,
+        *after,
+        *end,
+        limit,
+    )
+    return _page(found, end, unsettled, limit)
+
+
+async def _scan(reader: Reader, after: Checkpoint, filter: EventFilter, limit: int) -> Page:
+    """The page, from the next rows of the log, matching or not."""
     rows = limit if filter == EventFilter() else SCANNED_ROWS_MAX
     end, unsettled = await _end(reader, after, rows)
     if end == after:
         return Page([], after, unsettled)
     # Settled rows never change, so this query may use another snapshot.
     found = await reader.fetch(
-        """
-        SELECT order_id, transaction_id, position,
-               version, occurred_at, type, schema_version, data, metadata
-        FROM order_events
+        f"""
+        SELECT {_COLUMNS} FROM order_events AS event
         WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
-          AND ($5::text[] IS NULL OR type = ANY($5)) AND ($6::text IS NULL OR order_id = $6)
-          AND ($7::text IS NULL OR $7 = (
+          AND ($5::text[] IS NULL OR type = ANY($5))
+          AND ($6::text IS NULL OR $6 = (
               SELECT opening.data->>'customer_id' FROM order_events AS opening
-              WHERE opening.order_id = order_events.order_id AND opening.version = 1))
-        ORDER BY transaction_id, position LIMIT $8
+              WHERE opening.order_id = event.order_id AND opening.version = 1))
+        ORDER BY transaction_id, position LIMIT $7
         """,
         *after,
         *end,
         filter.types,
-        filter.order_id,
         filter.customer_id,
         limit,
     )
+    return _page(found, end, unsettled, limit)
+
+
+def _page(found: Sequence[Record], end: Checkpoint, unsettled: bool, limit: int) -> Page:
     events = [
         PublishedEvent(
             row["order_id"],
@@ -77,6 +133,40 @@ async def read(reader: Reader, after: Checkpoint, filter: EventFilter, limit: in
         for row in found
     ]
     return Page(events, events[-1].checkpoint if len(events) == limit else end, unsettled)
+
+
+async def _order_ids(reader: Reader, filter: EventFilter) -> list[str]:
+    """The orders that the filter names, or the first of them if they are many."""
+    if filter.customer_id is None:
+        assert filter.order_id is not None
+        return [filter.order_id]
+    only = "" if filter.order_id is None else "AND order_id = $3"
+    rows = await reader.fetch(
+        f"""
+        SELECT order_id FROM order_events
+        WHERE version = 1 AND data->>'customer_id' = $1 {only} LIMIT $2
+        """,
+        filter.customer_id,
+        READ_ORDERS_MAX + 1,
+        *([filter.order_id] if only else []),
+    )
+    return [row["order_id"] for row in rows]
+
+
+async def _head(reader: Reader) -> tuple[Checkpoint, bool]:
+    """The checkpoint of the last settled row, and whether unsettled ones follow."""
+    rows = await reader.fetch(
+        """
+        (SELECT transaction_id, position, true AS settled FROM order_events
+         WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+         ORDER BY transaction_id DESC, position DESC LIMIT 1)
+        UNION ALL
+        (SELECT transaction_id, position, false FROM order_events
+         WHERE transaction_id >= pg_snapshot_xmin(pg_current_snapshot()) LIMIT 1)
+        """
+    )
+    heads = [Checkpoint(row["transaction_id"], row["position"]) for row in rows if row["settled"]]
+    return heads[0] if heads else START, len(rows) > len(heads)
 
 
 async def _end(reader: Reader, after: Checkpoint, rows: int) -> tuple[Checkpoint, bool]:

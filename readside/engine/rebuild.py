@@ -103,19 +103,18 @@ async def _begin(connection: Connection, projection: Projection) -> Checkpoint:
     made_by = await generations.version_of(connection, projection.name, NEXT)
     if begun and made_by == projection.version:
         return Checkpoint(*begun)
+    target = await log.settled_head(connection)
+    # Before the transaction, which would hold back every projector's watermark meanwhile.
+    events = await log.count(connection, target, projection.types)
     async with connection.transaction():
         await _discard(connection, projection)
         await generations.create(connection, projection, NEXT)
-        target = await log.settled_head(connection)
         await connection.execute(
-            """
-            INSERT INTO rebuilds (projection, transaction_id, position, events)
-            SELECT $1, $2, $3, count(*) FROM order_events
-            WHERE (transaction_id, position) <= ($2, $3) AND ($4::text[] IS NULL OR type = ANY($4))
-            """,
+            "INSERT INTO rebuilds (projection, transaction_id, position, events)"
+            " VALUES ($1, $2, $3, $4)",
             projection.name,
             *target,
-            projection.types,
+            events,
         )
     return target
 

@@ -13,14 +13,16 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.events.cursor import encode_cursor
 from eventlog import feed, log
+from eventlog.envelope import Envelope
 from eventlog.log import Checkpoint
 from orders.events import BY_TAG
 from settings import Settings
 from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
 from tests.support.event_feed import order_versions, page, read_on
-from tests.support.event_log import append, note
+from tests.support.event_log import ABOUT, AT, append, note
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
+from tests.support.projections import OPENED
 from tests.support.servers import Running, run_api
 from tests.support.shop import MILK, Shop
 
@@ -138,11 +140,11 @@ async def test_rare_events_are_found_in_bounded_scans(
     monkeypatch.setattr(feed, "SCANNED_ROWS_MAX", 10)
     common, rare = new_order_id(), new_order_id()
     await append(pool, common, *(note(version) for version in range(1, 26)))
-    await append(pool, rare, note(1))
+    await append(pool, rare, Envelope.of(OPENED, 1, AT, ABOUT))
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
-        pages = [await page(http, order_id=rare)]
+        pages = [await page(http, type="order-opened")]
         for _ in range(3):
-            pages.append(await page(http, pages[-1]["next"], order_id=rare))
+            pages.append(await page(http, pages[-1]["next"], type="order-opened"))
     assert [order_versions(found["items"]) for found in pages] == [[], [], [(rare, 1)], []]
     assert len({found["next"] for found in pages}) == 3, "the cursor repeats only at the end"
 
