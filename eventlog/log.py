@@ -66,6 +66,13 @@ class Reading(NamedTuple):
     """For how long the first event after these has been in the log, or more; 0 if none is left."""
 
 
+class ScanBound(NamedTuple):
+    """The last event of a scan."""
+
+    at: Checkpoint
+    seconds_in_log: float
+
+
 async def append(connection: Connection, order_id: str, events: Sequence[Envelope]) -> None:
     """Appends events of one order, all or none; events that are there already stay unchanged.
 
@@ -175,6 +182,25 @@ async def read_settled(
         left = rows[-1:]  # What follows was not read, but is not older.
     left_seconds = max(left[0]["seconds_in_log"], 0.0) if left else 0.0
     return Reading(settled, len(settled) < len(rows), left_seconds)
+
+
+async def scan_bound(connection: Reader, after: Checkpoint, rows: int) -> ScanBound | None:
+    """Where a scan of this many settled rows after a checkpoint ends; None if there are fewer."""
+    row = await connection.fetchrow(
+        """
+        SELECT transaction_id, position,
+               extract(epoch FROM clock_timestamp() - recorded_at)::float8 AS seconds_in_log
+        FROM order_events
+        WHERE (transaction_id, position) > ($1, $2)
+          AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY transaction_id, position OFFSET $3 LIMIT 1
+        """,
+        *after,
+        rows - 1,
+    )
+    if row is None:
+        return None
+    return ScanBound(Checkpoint(row["transaction_id"], row["position"]), row["seconds_in_log"])
 
 
 async def settled_head(connection: Reader) -> Checkpoint:

@@ -20,6 +20,7 @@ from dev.bench import (
     freshness,
     lists,
     load,
+    long_log,
     power_cut,
     reads,
     standby,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "reads": reads,
     "loss": durability,
     "load": load,
+    "long-log": long_log,
     "power-cut": power_cut,
     "standby": standby,
 }

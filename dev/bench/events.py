@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count, islice
@@ -45,7 +45,7 @@ def generate_order() -> list[Envelope]:
     """The EVENTS_PER_ORDER events of one order."""
     dice = Random(4)
     return [
-        Envelope.of(event, version, START + version * INTERVAL, _metadata(event, dice))
+        Envelope.of(event, version, START + version * INTERVAL, metadata_of(event, dice))
         for version, event in enumerate(_events_of_order(1, dice), 1)
     ]
 
@@ -61,7 +61,7 @@ def _interleaved(dice: Random) -> Iterator[OrderEnvelope]:
             following = next(growing[index])
         order_id, version, event = following
         at = START + number * INTERVAL
-        yield order_id, Envelope.of(event, version, at, _metadata(event, dice))
+        yield order_id, Envelope.of(event, version, at, metadata_of(event, dice))
 
 
 def _versioned(number: int, dice: Random) -> Iterator[tuple[str, int, OrderEvent]]:
@@ -72,18 +72,7 @@ def _versioned(number: int, dice: Random) -> Iterator[tuple[str, int, OrderEvent
 
 def _events_of_order(number: int, dice: Random) -> list[OrderEvent]:
     """The events of one order: only such as sql_upper_bound can project in one statement."""
-    lines = [
-        ItemAdded(
-            line_id=f"line-{n}",
-            sku=item.sku,
-            title=item.title,
-            quantity=item.quantity,
-            unit_price=item.unit_price,
-            discount=item.discount,
-            tax=dice.randrange(100),
-        )
-        for n, item in enumerate(dice.sample(_items(), LINES_PER_ORDER), 1)
-    ]
+    lines = synthetic_items(dice, LINES_PER_ORDER)
     total = sum(n.quantity * n.unit_price - n.discount + n.tax for n in lines)
     changed = dice.choice(lines)
     more = changed.quantity + dice.randint(1, 3)
@@ -99,13 +88,30 @@ def _events_of_order(number: int, dice: Random) -> list[OrderEvent]:
     ]
 
 
+def synthetic_items(dice: Random, count: int) -> list[ItemAdded]:
+    """Lines of different real items."""
+    return [
+        ItemAdded(
+            line_id=f"line-{n}",
+            sku=item.sku,
+            title=item.title,
+            quantity=item.quantity,
+            unit_price=item.unit_price,
+            discount=item.discount,
+            tax=dice.randrange(100),
+        )
+        for n, item in enumerate(dice.sample(_items(), count), 1)
+    ]
+
+
 @cache
 def _items() -> list[BasketLine]:
     baskets = read_baskets(PACKAGED_BASKETS)
     return [line for basket in baskets for line in basket.lines if line.is_valid]
 
 
-def _metadata(event: OrderEvent, dice: Random) -> Metadata:
+def metadata_of(event: OrderEvent, dice: Random) -> Metadata:
+    """Synthetic metadata, of the usual size."""
     return Metadata(
         actor="bench",
         command=event.type,
@@ -121,14 +127,19 @@ async def write_log(dsn: str, events: int) -> None:
     try:
         generated = generate_events(events)
         while some := list(islice(generated, EVENTS_PER_TRANSACTION)):
-            await connection.copy_records_to_table(
-                "order_events",
-                columns=["order_id", *Envelope.model_fields],
-                records=[_record(order_id, envelope) for order_id, envelope in some],
-            )
+            await insert_events(connection, some)
         await connection.execute("VACUUM ANALYZE order_events")
     finally:
         await connection.close()
+
+
+async def insert_events(connection: asyncpg.Connection, events: Sequence[OrderEnvelope]) -> None:
+    """Copies events into the log, in one transaction."""
+    await connection.copy_records_to_table(
+        "order_events",
+        columns=["order_id", *Envelope.model_fields],
+        records=[_record(order_id, envelope) for order_id, envelope in events],
+    )
 
 
 def _record(order_id: str, envelope: Envelope) -> tuple[object, ...]:

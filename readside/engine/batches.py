@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 import telemetry
 from eventlog import log
-from eventlog.log import Checkpoint, LoggedEvent, Reading
+from eventlog.log import Checkpoint, LoggedEvent, Reading, ScanBound
 from eventlog.postgres import Connection
 from readside.engine import checkpoints, parking
 from readside.engine.announcements import Announcement, announce
@@ -24,6 +24,8 @@ from readside.engine.generations import LIVE, Generation
 from readside.engine.projection import Projection
 
 BATCH_EVENTS_MAX = 2_000
+# Of a projection of rare types, one statement would otherwise scan the whole log.
+SCANNED_EVENTS_MAX = 20_000
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -48,7 +50,9 @@ async def project_batch(
     An error that an order's events raise parks that order; any other error changes nothing.
     """
     hindmost, *others = await checkpoints.slice_groups(connection, projection, generation, slices)
-    bound = others[0].at if others else None
+    scan = await scan_bound(connection, projection, hindmost.at)
+    bounds = [bound.at for bound in (*others[:1], scan) if bound]
+    bound = min(bounds, default=None)
     reading = await log.read_settled(
         connection,
         hindmost.at,
@@ -60,15 +64,24 @@ async def project_batch(
     is_full = len(reading.events) == BATCH_EVENTS_MAX
     end = reading.events[-1].checkpoint if reading.events else None
     if bound and not is_full:
-        end = bound  # These slices have reached the others, and continue together with them.
+        end = bound  # If other slices are there, they continue together.
     if end is not None:
         try:
             await _project(connection, projection, generation, hindmost, end, reading)
         except CheckpointConflict:
             return BatchStatus.MORE
-    if is_full or others:
+    if is_full or bound:
         return BatchStatus.MORE
     return BatchStatus.UNSETTLED if reading.unsettled else BatchStatus.CAUGHT_UP
+
+
+async def scan_bound(
+    connection: Connection, projection: Projection, after: Checkpoint
+) -> ScanBound | None:
+    """Where to stop looking for events, as a projection of rare types may find none for long."""
+    if projection.types is None:
+        return None
+    return await log.scan_bound(connection, after, SCANNED_EVENTS_MAX)
 
 
 async def catch_up(connection: Connection, projection: Projection, generation: Generation) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from eventlog import announcements, log
+from eventlog.log import Checkpoint
 from eventlog.postgres import UNAVAILABLE, Connection, listening
-from readside.engine import checkpoints, generations, parking
+from readside.engine import batches, checkpoints, generations, parking
 from readside.engine.announcements import Announcement, announce
 from readside.engine.batches import BatchStatus, project_batch
-from readside.engine.checkpoints import CheckpointConflict
+from readside.engine.checkpoints import CheckpointConflict, SliceGroup
 from readside.engine.generations import LIVE
 from readside.engine.projection import Projection
 from readside.engine.slices import SliceLocks
@@ -111,17 +112,37 @@ async def _heartbeat(connection: Connection, projection: Projection, slices: Seq
         return
     head = await log.settled_head(connection)
     for group in await checkpoints.slice_groups(connection, projection, LIVE, slices):
-        reading = await log.read_settled(
-            connection, group.at, 1, slices=group.slices, types=projection.types
-        )
-        at = group.at if reading.events else max(group.at, head)
-        lag_ms = round(reading.left_seconds * 1000)
+        at, lag_seconds = await _progress(connection, projection, group, head)
+        lag_ms = round(lag_seconds * 1000)
         with suppress(CheckpointConflict):
             async with connection.transaction():
                 if at > group.at:
                     await checkpoints.advance(connection, projection.name, LIVE, group, at)
                 announcement = Announcement(projection.name, group.slices, at.position, lag_ms)
                 await announce(connection, announcement)
+
+
+async def _progress(
+    connection: Connection, projection: Projection, group: SliceGroup, head: Checkpoint
+) -> tuple[Checkpoint, float]:
+    """How far slices have come, and for how long the next of their events is in the log, or more.
+
+    The head, and 0 seconds, if there is none.
+    """
+    scan = await batches.scan_bound(connection, projection, group.at)
+    reading = await log.read_settled(
+        connection,
+        group.at,
+        1,
+        slices=group.slices,
+        types=projection.types,
+        until=scan.at if scan else None,
+    )
+    if reading.events:
+        return group.at, reading.left_seconds
+    if scan:
+        return scan.at, scan.seconds_in_log  # What follows is not older.
+    return max(group.at, head), reading.left_seconds
 
 
 async def _record_stop(dsn: str, projection: Projection, reason: str) -> None:

@@ -60,6 +60,30 @@ def test_commands_accounts_for_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+def test_appends_compares_every_number_of_writers(tmp_path: Path) -> None:
+    result = bench(tmp_path, "appends", "--rounds", "1", "--seconds", "1", "--samples", "5")
+    cases = {(case["writers"], case["events"]) for case in result["cases"]}
+    assert cases == {(writers, events) for writers in (1, 8, 32) for events in (1, 5)}
+    for case in result["cases"]:
+        assert case["per_second"].keys() == {"insert", "orderly", "notify"}
+        assert min(case["per_second"].values()) > 0
+        assert case["ratio"] > 0
+    for delay in result["idle_ms"].values():
+        assert 0 < delay["p50"] <= delay["p99"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("layout", [(), ("--partitioned",)], ids=["one table", "partitioned"])
+def test_long_log_measures_every_operation(tmp_path: Path, layout: tuple[str, ...]) -> None:
+    sizes = ("--events", "200000", "--samples", "3", "--rounds", "1")
+    result = bench(tmp_path, "long-log", *sizes, *layout)
+    assert len(result["operations"]) == 12
+    assert all(one["ratio"] > 0 for one in result["operations"].values())
+    short, long = result["sizes_mb"]
+    assert long["rows"] > 1.8 * short["rows"]
+
+
+@pytest.mark.soak
 def test_catch_up_makes_the_same_rows_as_sql_and_pyeventsourcing(tmp_path: Path) -> None:
     result = bench(
         tmp_path, "catch-up", "--events", "1200", "--baseline-events", "300", "--rounds", "1"

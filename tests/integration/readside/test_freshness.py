@@ -15,7 +15,9 @@ from temporalio.testing import WorkflowEnvironment
 from api.monitoring import readiness
 from eventlog.announcements import announce
 from eventlog.postgres import connect
-from orders.events import NoteAdded
+from orders.events import NoteAdded, OrderPlaced
+from readside.engine import batches, generations
+from readside.engine.batches import BatchStatus
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.statistics import lead_times
 from settings import Settings
@@ -140,6 +142,26 @@ async def test_lag_grows_while_the_projector_is_silent(pool: asyncpg.Pool, dsn: 
         async with run_projector(dsn):
             await until(freshness, is_nothing, ORDER_VIEW.name)
         await until(freshness, lambda ms: ms > HEARTBEAT_SECONDS_MAX * 1000, ORDER_VIEW.name)
+
+
+async def test_projection_of_rare_types_scans_the_log_bit_by_bit(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that had to find one of its events in a long log would take too long."""
+    monkeypatch.setattr(batches, "SCANNED_EVENTS_MAX", 10)
+    projection, order_id = lead_times.PROJECTION, new_order_id()
+    notes = [NoteAdded(note_id=f"{n}", text="hi") for n in range(98)]
+    await publish(pool, order_id, 1, OPENED, *notes, OrderPlaced(total=90))
+    async with generations.connected(dsn, projection) as connection:
+        statuses = [await batches.project_batch(connection, projection) for _ in range(11)]
+    assert statuses == [BatchStatus.MORE] * 10 + [BatchStatus.CAUGHT_UP]
+    assert await pool.fetchval("SELECT version FROM lead_times.orders") == 100
+    await publish(pool, order_id, 101, *notes)
+    freshness = Freshness(pool, dsn, [projection.name])
+    async with freshness.listening():
+        assert lag(freshness, projection.name) > 0
+        async with run_projector(dsn, [projection]):
+            await until(freshness, is_nothing, projection.name)
 
 
 async def test_events_of_other_types_add_no_lag(pool: asyncpg.Pool, dsn: str) -> None:
