@@ -20,7 +20,6 @@ from dev.bench.servers import PostgresServer
 from dev.bench.sql_upper_bound import time
 from eventlog.envelope import Envelope
 from eventlog.log import SLICES, settled_head
-from eventlog.postgres import connect
 from orders.events import (
     ItemQuantityChanged,
     NoteAdded,
@@ -155,7 +154,7 @@ async def long_log(
     If it is partitioned, by a hash of the order ids into as many parts as there are slices.
     """
     dsn = await server.database(name)
-    connection = await connect(dsn, statement_seconds_max=None)
+    connection = await asyncpg.connect(dsn)
     try:
         if is_partitioned:
             await _partition(connection)
