@@ -68,6 +68,7 @@ class Strike:
 
     fault: Fault
     recovery_s: float | None = None
+    began_s: float = field(default_factory=time.monotonic)
 
 
 def schedule(seed: int, is_long: bool = False) -> Iterator[Step]:

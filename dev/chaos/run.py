@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,7 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from dev.chaos.checker import Complaint, check, commands_of, unsettled
 from dev.chaos.history import Attempt, History, Json
-from dev.chaos.nemesis import Nemesis, Proxies, Strike, schedule
+from dev.chaos.nemesis import Nemesis, Proxies, Step, Strike, schedule
 from dev.chaos.workload import EVENTS, Load
 from dev.history_replay import Replayed, replay_orders
 from dev.stack import Stack, StackOptions, run_stack
@@ -42,13 +43,31 @@ class Result:
 async def run_chaos(
     data_dir: Path, seed: int, seconds: float, *, is_long: bool = False, shoppers: int = SHOPPERS
 ) -> Result:
-    """Starts a stack in `data_dir` and causes faults in it for `seconds`."""
+    """Starts a stack in `data_dir` and causes random faults in it for `seconds`."""
+    return await run_faults(data_dir, seed, schedule(seed, is_long), seconds, shoppers=shoppers)
+
+
+async def run_faults(
+    data_dir: Path,
+    seed: int,
+    steps: Iterator[Step],
+    seconds: float = math.inf,
+    *,
+    shoppers: int = SHOPPERS,
+    replicas: int = 1,
+) -> Result:
+    """Starts a stack in `data_dir`, and does these steps to it while the time is not over."""
     proxies, history = Proxies(), History()
     options = StackOptions(
-        data_dir, api_port=0, temporal_port=0, ui_port=0, reroute=proxies.reroute
+        data_dir,
+        api_port=0,
+        temporal_port=0,
+        ui_port=0,
+        reroute=proxies.reroute,
+        replicas=replicas,
     )
     async with run_stack(options) as stack:
-        load = Load(history, stack.api_url, stack.simulators_url, run=f"chaos-{seed}")
+        load = Load(history, stack.api_urls, stack.simulators_url, run=f"chaos-{seed}")
         async with load.connected(), asyncio.TaskGroup() as background:
             following = [
                 background.create_task(load.follow_pages("pages")),
@@ -56,7 +75,7 @@ async def run_chaos(
             ]
             shopping = [background.create_task(load.shop(seed, n)) for n in range(shoppers)]
             nemesis = Nemesis(stack, proxies, load)
-            await nemesis.strike(schedule(seed, is_long), seconds)
+            await nemesis.strike(steps, seconds)
             load.stop_shopping()
             began = time.monotonic()
             await _end(shopping, history)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import cycle
 from random import Random
 from typing import Any, NamedTuple
 
@@ -43,14 +44,21 @@ ADDRESS = {
 
 
 class RecordingTransport(httpx.AsyncBaseTransport):
-    """Passes requests on, and records each with its response; a command is sent with its trace."""
+    """Passes requests to the APIs in turn, and records each with its response.
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, history: History) -> None:
+    A command is sent with its trace.
+    """
+
+    def __init__(
+        self, inner: httpx.AsyncBaseTransport, history: History, api_urls: Sequence[str]
+    ) -> None:
         self._inner = inner
         self._history = history
+        self._apis = cycle([httpx.URL(url) for url in api_urls])
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        key = request.headers.get("Idempotency-Key", "")
+        key, api = request.headers.get("Idempotency-Key", ""), next(self._apis)
+        request.url = request.url.copy_with(host=api.host, port=api.port)
         if key:
             request.headers["traceparent"] = f"00-{trace_id(key)}-{trace_id(key)[:16]}-01"
         response, content, began_s = None, b"", time.monotonic()
@@ -242,20 +250,24 @@ def plan(run: str, seed: int, shopper: int, number: int) -> tuple[Plan, Random]:
 class Load:
     """Shoppers and followers of one run; `stop_shopping` lets open orders come to their end."""
 
-    def __init__(self, history: History, api_url: str, simulators_url: str, run: str) -> None:
+    def __init__(
+        self, history: History, api_urls: Sequence[str], simulators_url: str, run: str
+    ) -> None:
         self.history = history
         self._run = run
-        self._urls = api_url, simulators_url
+        self._urls = api_urls, simulators_url
         self._is_open = True
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Load]:
         """Connects to the API and the simulators inside the `async with`."""
         inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=200))
-        transport = RecordingTransport(inner, self.history)
-        api_url, simulators_url = self._urls
+        api_urls, simulators_url = self._urls
+        transport = RecordingTransport(inner, self.history, api_urls)
         async with (
-            httpx.AsyncClient(base_url=api_url, timeout=RESPONSE_S_MAX, transport=transport) as api,
+            httpx.AsyncClient(
+                base_url=api_urls[0], timeout=RESPONSE_S_MAX, transport=transport
+            ) as api,
             httpx.AsyncClient(base_url=simulators_url, timeout=5, trust_env=False) as simulators,
         ):
             self.http, self.api = api, ApiClient(api, retry_s=2 * RETRY_S)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -15,7 +15,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class StackOptions:
     """Only Postgres and Temporal, for `orderly restore`."""
     reroute: Callable[[Addresses], AbstractAsyncContextManager[Addresses]] = nullcontext
     """Yields the addresses that API, worker and projector use, such as those of proxies."""
+    replicas: int = 1
+    """How many processes of each of API, worker and projector; further APIs get free ports."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Stack(Addresses):
     """A running stack: its addresses, and its processes in the order of their start."""
 
     logs: Path
+    api_urls: list[str]
+    """One for each API process."""
     processes: dict[str, SupervisedProcess] = field(default_factory=dict)
 
     @property
@@ -111,21 +115,39 @@ async def run_stack(
         secret = programs.webhook_secret(data_dir)
         for_api = _api_environment(options, secret)
         addresses = await held.enter_async_context(options.reroute(stack))
-        orderly_process = partial(programs.orderly_process, addresses, stack.logs)
         await launch.start(
             (
                 programs.simulators(data_dir, stack.logs, stack, secret),
                 readiness.simulators_are_ready,
             ),
-            (orderly_process("projector", "projector"), readiness.api_is_ready),
-            (orderly_process("worker", "worker"), readiness.worker_is_ready),
-            (
-                orderly_process("api", "api", **for_api),
-                readiness.api_is_ready,
-            ),
+            *_orderly_processes(stack, addresses, for_api),
         )
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
+
+
+def _orderly_processes(
+    stack: Stack, addresses: Addresses, for_api: dict[str, str]
+) -> Iterator[tuple[Program, Check]]:
+    """Projector, worker and API, once for each URL of an API."""
+    for number, api_url in enumerate(stack.api_urls, 1):
+        here = replace(addresses, api_url=api_url)
+        process = partial(_orderly_process, here, stack.logs, number)
+        api_is_ready = partial(_check_at, readiness.api_is_ready, here)
+        yield process("projector"), api_is_ready
+        yield process("worker"), readiness.worker_is_ready
+        yield process("api", **for_api), api_is_ready
+
+
+def _orderly_process(
+    addresses: Addresses, logs: Path, number: int, command: str, **more: str
+) -> Program:
+    name = command if number == 1 else f"{command} {number}"
+    return programs.orderly_process(addresses, logs, name, command, **more)
+
+
+def _check_at(check: Check, here: Addresses, _: Addresses) -> Awaitable[bool]:
+    return check(here)
 
 
 def _api_environment(options: StackOptions, secret: str) -> dict[str, str]:
@@ -149,9 +171,11 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
     logs.mkdir(exist_ok=True)
     wanted = {"--api-port": options.api_port, "--temporal-port": options.temporal_port}
     wanted |= {"--ui-port": options.ui_port, "--simulators-port": options.simulators_port}
-    api_port, temporal_port, ui_port, simulators_port = free_ports(wanted)
+    wanted |= {f"api {number}": 0 for number in range(2, options.replicas + 1)}
+    api_port, temporal_port, ui_port, simulators_port, *more_api_ports = free_ports(wanted)
+    api_urls = [f"http://{LOOPBACK}:{port}" for port in (api_port, *more_api_ports)]
     return Stack(
-        api_url=f"http://{LOOPBACK}:{api_port}",
+        api_url=api_urls[0],
         temporal_address=f"{LOOPBACK}:{temporal_port}",
         temporal_namespace="default",
         task_queue="orders",
@@ -159,6 +183,7 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
         postgres_dsn=f"postgresql://postgres@/postgres?host={sockets}&port=5432",
         simulators_url=f"http://{LOOPBACK}:{simulators_port}",
         logs=logs,
+        api_urls=api_urls,
     )
 
 

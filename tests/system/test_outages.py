@@ -196,7 +196,7 @@ async def _rig(folder: Path) -> AsyncIterator[Rig]:
         httpx.AsyncClient(base_url=stack.api_url, timeout=REQUEST_SECONDS_MAX) as http,
         httpx.AsyncClient(base_url=stack.simulators_url) as simulators,
     ):
-        load = Load(History(), stack.api_url, stack.simulators_url, run="outages")
+        load = Load(History(), stack.api_urls, stack.simulators_url, run="outages")
         nemesis = Nemesis(stack, proxies, load)
         yield Rig(stack, nemesis, Shop(http, simulators), Operator(http))
 
