@@ -22,8 +22,10 @@ from temporalio.worker import (
     HandleSignalInput,
     HandleUpdateInput,
     Interceptor,
+    PollerBehaviorSimpleMaximum,
     UnsandboxedWorkflowRunner,
     Worker,
+    WorkerConfig,
     WorkerDeploymentConfig,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
@@ -43,6 +45,7 @@ from privacy.sealing import BrokenSeal, unseal_all
 from settings import Settings, from_environment
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
+from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
 from workflows.restore_guard import RestoreNoticed, guarded
 
@@ -51,6 +54,11 @@ log = logging.getLogger("orderly.worker")
 # Orders that stay in memory between workflow tasks; others are replayed from their history. Each is
 # some 300 objects, and every garbage collection traverses them all.
 CACHED_ORDERS_MAX = 100
+# A task that finds no poller goes to Temporal's backlog, where newer tasks overtake it for up to
+# five seconds. With the SDK's five pollers, of which one polls for orders that no worker has in
+# its cache, that happens to every burst of new orders.
+POLLERS = 16
+NEW_ORDERS_POLL_RATIO = 0.5
 # Publishing takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10
 # Events that a failover loses are published again from Temporal's histories, so that their commits
@@ -96,17 +104,28 @@ def unsealing(keys: CustomerKeys) -> Unseal:
 
 def worker_for(client: Client, settings: Settings, activities: Activities) -> Worker:
     """The worker, not started yet; pinned to its version if the settings name one."""
-    return Worker(
-        client,
+    return Worker(**worker_config(client, settings, activities))
+
+
+def worker_config(client: Client, settings: Settings, activities: Activities) -> WorkerConfig:
+    """The options of the worker; tests may change some."""
+    return WorkerConfig(
+        client=client,
         task_queue=settings.task_queue,
         workflows=[OrderWorkflow],
         activities=activities,
         # The tests replay histories in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=CACHED_ORDERS_MAX,
+        workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
+        nonsticky_to_sticky_poll_ratio=NEW_ORDERS_POLL_RATIO,
+        activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
         # A call that was cut would count as a failed attempt of its step.
         graceful_shutdown_timeout=STEP_TIMEOUT,
-        interceptors=[TraceUpdates()] if telemetry.is_tracing() else [],
+        interceptors=[
+            DetailsOnDemand(),
+            *([TraceUpdates()] if telemetry.is_tracing() else []),
+        ],
         deployment_config=_deployment(settings),
     )
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from temporalio.client import Client, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 
+from workflows.data_converter import DATA_CONVERTER
 from workflows.history import all_runs_of
 from workflows.order import OrderWorkflow
 
@@ -29,7 +29,7 @@ def replayer(runner: WorkflowRunner | None = None) -> Replayer:
     """A replayer of the order workflow; by default without the sandbox, which is slow."""
     return Replayer(
         workflows=[OrderWorkflow],
-        data_converter=pydantic_data_converter,
+        data_converter=DATA_CONVERTER,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
         # On a busy machine the imports may take two seconds, which is otherwise called a deadlock.
         debug_mode=True,

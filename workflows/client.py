@@ -8,12 +8,12 @@ from functools import cache
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, KeepAliveConfig
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RetryConfig, RPCError
 
 from workflows import worker_heartbeats
+from workflows.data_converter import DATA_CONVERTER
 
 # By default the client retries for some fourteen seconds before it reports that the server is busy
 # or unavailable. A request has to know sooner.
@@ -70,7 +70,7 @@ async def connect(*, lazy: bool = False) -> Client:
     try:
         return await Client.connect(
             **config,
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
             lazy=lazy,
             runtime=_runtime(),
             keep_alive_config=_KEEP_ALIVE,

@@ -77,7 +77,6 @@ class OrderWorkflow:
         self.checked: tuple[str, Order, Decided] | None = None
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
-        self._update_web_ui()
 
     @workflow.run
     async def run(self, start: WorkflowInput) -> str:
@@ -173,6 +172,16 @@ class OrderWorkflow:
             cancellation_ignored=self.cancellation_ignored,
         )
 
+    def details(self) -> str:
+        """What the Temporal Web UI shows of the order as it is now."""
+        alerts = [self.publisher.alert] if self.publisher.alert else []
+        return details(
+            self.order,
+            unpublished=len(self.publisher.unpublished),
+            alerts=alerts,
+            cancellation_ignored=self.cancellation_ignored,
+        )
+
     def _execute(self, command_id: str, batch: CommandBatch) -> CommandResult:
         """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
         if command_id in self.results:
@@ -251,7 +260,6 @@ class OrderWorkflow:
         self.deadline = next_deadline(order)
         if workflow.info().typed_search_attributes.get(STATUS) != order.status:
             workflow.upsert_search_attributes([STATUS.value_set(order.status)])
-        self._update_web_ui()
 
     def apply_result(self, result: StepResult, source: str, traceparent: str | None = None) -> None:
         """Decides on a result as on a command; none is rejected."""
@@ -327,7 +335,6 @@ class OrderWorkflow:
         self.results |= results
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
-        self._update_web_ui()
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         """Waits even if the workflow is cancelled: only CancelOrder cancels an order."""
@@ -336,7 +343,6 @@ class OrderWorkflow:
                 await workflow.wait_condition(condition)
             except asyncio.CancelledError:
                 self.cancellation_ignored = True
-                self._update_web_ui()
 
     def _has_finished(self) -> bool:
         return is_finished(self.order) and not self.publisher.unpublished
@@ -348,7 +354,6 @@ class OrderWorkflow:
         if is_known != (since is not None):
             update = key.value_unset() if since is None else key.value_set(since)
             workflow.upsert_search_attributes([update])
-        self._update_web_ui()
 
     def _check_history_size(self) -> None:
         """Notes whether to continue as new; called only for what history records.
@@ -357,16 +362,6 @@ class OrderWorkflow:
         leaves nothing in history, so a condition on it would not be let through on replay.
         """
         self.history_is_long |= workflow.info().is_continue_as_new_suggested()
-
-    def _update_web_ui(self) -> None:
-        alerts = [self.publisher.alert] if self.publisher.alert else []
-        shown = details(
-            self.order,
-            unpublished=len(self.publisher.unpublished),
-            alerts=alerts,
-            cancellation_ignored=self.cancellation_ignored,
-        )
-        workflow.set_current_details(shown)
 
 
 @contextmanager

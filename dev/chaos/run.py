@@ -11,7 +11,6 @@ from pathlib import Path
 from random import Random
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from dev.chaos.checker import Complaint, check, commands_of, unsettled
 from dev.chaos.history import Attempt, History, Json
@@ -20,6 +19,7 @@ from dev.chaos.workload import EVENTS, Load
 from dev.history_replay import Replayed, replay_orders
 from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.programs import orderly_process
+from workflows.data_converter import DATA_CONVERTER
 
 SHOPPERS = 20
 SETTLE_S_MAX = 60.0
@@ -146,7 +146,7 @@ async def _replay(stack: Stack, order_ids: Sequence[str]) -> Replayed:
     client = await Client.connect(
         stack.temporal_address,
         namespace=stack.temporal_namespace,
-        data_converter=pydantic_data_converter,
+        data_converter=DATA_CONVERTER,
     )
     return await replay_orders(client, order_ids)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from dev.history_replay import replayer
 from dev.stack.programs import Addresses
 from workflows import history
+from workflows.data_converter import DATA_CONVERTER
 
 GOLDEN_HISTORIES = Path(__file__).parent / "golden_histories"
 GOLDEN_ORDER_ID = "ord_golden"
@@ -99,7 +99,7 @@ async def assert_stack_replays(stack: Addresses) -> None:
     client = await Client.connect(
         stack.temporal_address,
         namespace=stack.temporal_namespace,
-        data_converter=pydantic_data_converter,
+        data_converter=DATA_CONVERTER,
     )
     assert await assert_all_replay(client, stack.task_queue), "the stack had no order"
 

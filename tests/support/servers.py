@@ -20,10 +20,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from activities.service_client import http_client
 from api.app import create_app
@@ -43,8 +42,8 @@ from readside.registry import PROJECTIONS
 from settings import Settings
 from tests.support.histories import assert_all_replay, assert_stack_replays
 from tests.support.webhook_signing import new_secret
-from worker import Activities, activities_for, running, unsealing
-from workflows.order import OrderWorkflow
+from worker import Activities, activities_for, running, unsealing, worker_config
+from workflows.data_converter import DATA_CONVERTER
 from workflows.worker_heartbeats import INTERVAL
 
 with warnings.catch_warnings():
@@ -115,7 +114,7 @@ async def connect_temporal(address: str) -> WorkflowEnvironment:
         while True:
             with suppress(RuntimeError):
                 client = await Client.connect(
-                    address, data_converter=pydantic_data_converter, runtime=_runtime()
+                    address, data_converter=DATA_CONVERTER, runtime=_runtime()
                 )
                 return WorkflowEnvironment.from_client(client)
             await asyncio.sleep(0.1)
@@ -191,14 +190,10 @@ async def run_worker(
     replays, unless the test says that none is to be replayed, because it replays them itself or
     has changed the rules.
     """
-    worker = Worker(
-        client,
-        task_queue=queue,
-        workflows=[OrderWorkflow],
-        activities=activities or cut_off(pool),
-        workflow_runner=UnsandboxedWorkflowRunner(),
-        **options,  # type: ignore[arg-type]  # They are Worker's own.
-    )
+    settings = Settings(postgres_dsn="postgresql://unused", task_queue=queue)
+    config = worker_config(client, settings, activities or cut_off(pool))
+    changed: Any = {**config, **options}
+    worker = Worker(**changed)
     async with running(worker, lambda: None):
         yield
     if replays:
