@@ -48,6 +48,7 @@ from workflows.client import MissingSearchAttributes, check_search_attributes, c
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
 from workflows.restore_guard import RestoreNoticed, guarded
+from workflows.snapshot import fingerprint
 
 log = logging.getLogger("orderly.worker")
 
@@ -153,6 +154,7 @@ async def running(worker: Worker, stop: Callable[[], None]) -> AsyncIterator[Non
 async def run(settings: Settings) -> None:
     """Runs until a stop signal, then finishes the calls that it has begun."""
     stopped = runtime.stop_event()
+    fingerprint()  # It takes a tenth of a second, which no order is to wait.
     client = await connect()
     await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
     pool = await connect_pool(

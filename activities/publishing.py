@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import asyncpg
 from opentelemetry.trace import SpanKind
 from temporalio import activity
@@ -12,6 +14,10 @@ from eventlog import log
 from eventlog.announcements import Announcer
 from eventlog.envelope import Batch, digest
 from eventlog.log import ConflictingEvent
+
+# Temporal takes 2 MB.
+PAGE_EVENTS_MAX = 1_000
+PAGE_BYTES_MAX = 1_000_000
 
 
 class Publishing:
@@ -47,7 +53,9 @@ class Publishing:
 
     @activity.defn
     async def log_after(self, order_id: str, version: int) -> Batch:
-        """An order's events in the log after a version."""
+        """An order's next events in the log after a version: as many as a result may hold."""
         async with self._pool.acquire() as connection:
-            events = await log.read_stream(connection, order_id, after=version)
-        return Batch(order_id=order_id, events=events)
+            events = await log.read_stream(connection, order_id, version, PAGE_EVENTS_MAX)
+        sizes = accumulate(len(envelope.model_dump_json()) for envelope in events)
+        count = max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
+        return Batch(order_id=order_id, events=events[:count])

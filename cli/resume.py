@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 from api.gateway.ended_orders import EndedOrders
 from api.problems.errors import OrderOrphaned, OutcomeUnknown, ServiceError, UnknownOrder
 from eventlog import log
+from orders.upcasting import UnreadableEvent
 from readside.order_view import orphans as shown
 from runtime import EXIT_FAILED, EXIT_USAGE
 from workflows.orphans import Orphan, find_orphan
@@ -77,6 +78,11 @@ async def _resume(ended_orders: EndedOrders, orphan: Orphan, *, from_log: bool) 
     except UnknownOrder as error:
         raise NotResumed(
             f"Order {order_id} was never opened: there is nothing to continue.", EXIT_USAGE
+        ) from error
+    except UnreadableEvent as error:
+        raise NotResumed(
+            f"The log has an event of order {order_id} that this version cannot read: {error}. "
+            "Run the newest version of orderly."
         ) from error
     except ServiceError as error:
         raise NotResumed(f"Order {order_id} is not resumed: {type(error).__doc__}") from error

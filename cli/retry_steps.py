@@ -15,6 +15,7 @@ from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
 from api.problems.errors import OrderOrphaned, ServiceError, UnknownOrder
 from orders.commands import RetryStep
+from orders.upcasting import UnreadableEvent
 from readside.order_view.stuck_steps import StuckSteps, orders_with_stuck_steps
 from workflows.activity_options import SERVICE_OF_STEP
 from workflows.command_handler import Rejected
@@ -61,7 +62,7 @@ async def retry(
         await asyncio.sleep(began + number / ORDERS_PER_SECOND - now())
         try:
             result = await gateway.execute(message(order), WAIT_SECONDS)
-        except (Rejected, UnknownOrder, OrderOrphaned):
+        except (Rejected, UnknownOrder, OrderOrphaned, UnreadableEvent):
             yield False
         except ServiceError as error:
             raise Interrupted(f"{type(error).__doc__}".rstrip(".")) from error

@@ -11,11 +11,13 @@ from orders.order import Order
 from orders.rules.checks import CommandRejected, RejectionCode
 from workflows.messages import (
     BATCH_TOO_LARGE,
+    NOT_KNOWN_YET,
     VERSION_CONFLICT,
     CommandBatch,
     Preview,
     Rejection,
     ShellCode,
+    UnreadCommand,
 )
 from workflows.publisher import bytes_of
 
@@ -67,6 +69,9 @@ def decide_batch(
     events: list[Envelope] = []
     after, size = order, 0
     for index, command in enumerate(batch.commands):
+        if isinstance(command, UnreadCommand):
+            message = f"the version that the order runs in cannot read this {command.type} yet"
+            raise rejected_by(order, NOT_KNOWN_YET, message, index)
         try:
             decided, after = decide_all([command], after, now)
         except CommandRejected as error:

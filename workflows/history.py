@@ -14,7 +14,8 @@ from eventlog.envelope import Batch, Envelope
 from workflows import idempotency
 from workflows.activity_options import PUBLISH_EVENTS
 from workflows.idempotency import CommandStatus
-from workflows.messages import QueuedCommands, Snapshot, WorkflowInput
+from workflows.messages import QueuedCommands
+from workflows.snapshot import Snapshot, WorkflowInput
 
 _WORKFLOW_TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
@@ -95,7 +96,7 @@ async def command_status(
     )
     if known is not None and not unprocessed_only:
         return known
-    after = _last_processed(history) if unprocessed_only else 0
+    after = last_processed(history) if unprocessed_only else 0
     if any(queued.command_id == command_id for queued in await _queued(history, converter, after)):
         return CommandStatus()
     # After a worker has died, its task is taken for running until it times out, seconds later.
@@ -106,7 +107,7 @@ async def unprocessed_commands(
     history: WorkflowHistory, converter: DataConverter
 ) -> list[QueuedCommands]:
     """The asynchronous commands that no workflow task of this run has processed, in order."""
-    return await _queued(history, converter, _last_processed(history))
+    return await _queued(history, converter, last_processed(history))
 
 
 async def first_snapshot(history: WorkflowHistory, converter: DataConverter) -> Snapshot:
@@ -118,7 +119,7 @@ async def first_snapshot(history: WorkflowHistory, converter: DataConverter) -> 
 
 def has_processed(history: WorkflowHistory) -> bool:
     """Whether any workflow task of this run has completed."""
-    return _last_processed(history) > 0
+    return last_processed(history) > 0
 
 
 async def _queued(
@@ -143,7 +144,7 @@ def _has_running_task(history: WorkflowHistory) -> bool:
     return kinds[-1:] == [EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED]
 
 
-def _last_processed(history: WorkflowHistory) -> int:
+def last_processed(history: WorkflowHistory) -> int:
     """The id of the last event that a completed workflow task has seen."""
     return max(
         (

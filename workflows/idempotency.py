@@ -53,6 +53,8 @@ class CommandStatus(StoredModel):
 
     result: CommandResult | None = None
     rejected: StoredRejection | None = None
+    is_unread: bool = False
+    """It is pending because the version that the order runs in cannot read it yet."""
 
     @property
     def payload_hash(self) -> str | None:
@@ -150,6 +152,12 @@ def retained(results: list[StoredResult], now: datetime) -> list[StoredResult]:
     opening, later = results[:1], results[1:][-RESULTS_MAX:]
     old = [stored for stored in later[:-RESULTS_MIN] if now - stored.at > RETENTION]
     return opening + later[len(old) :]
+
+
+def merged(stored: StoredResults, logged: StoredResults) -> StoredResults:
+    """Stored results and those of the log, oldest first; where both have one, the log's."""
+    results = [*(stored | logged).values()]
+    return {result.command_id: result for result in sorted(results, key=lambda one: one.at)}
 
 
 def from_stream(

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from eventlog.envelope import Envelope
 from orders.commands import AnyCommand, OrderCommand
-from orders.models import StoredModel
-from orders.order import Order
+from orders.models import StoredModel, StrictModel
 from orders.steps import StepResult
 
 WORKFLOW_TYPE = "OrderWorkflow"  # Part of the history of every open order.
 COMMANDS_MAX = 600
 CUSTOMER_ACTOR = "customer:"  # Begins the actor of a customer's batch.
 TYPES_NAMED_MAX = 3
+MOVE = "move-to-current-version"
+"""The name of a signal without arguments: the order looks whether to go on in another version."""
+
+
+class UnreadCommand(BaseModel):
+    """A command that this version cannot read: its type, or a field of it, is of another version.
+
+    It keeps all that the sender wrote, so that a version that knows it can read it later.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+
+
+_ReadCommand = Annotated[AnyCommand | StepResult, Field(discriminator="type")]
 
 
 class CommandBatch(BaseModel):
@@ -25,8 +39,8 @@ class CommandBatch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    commands: list[Annotated[AnyCommand | StepResult, Field(discriminator="type")]] = Field(
-        min_length=1, max_length=COMMANDS_MAX
+    commands: list[Annotated[_ReadCommand | UnreadCommand, Field(union_mode="left_to_right")]] = (
+        Field(min_length=1, max_length=COMMANDS_MAX)
     )
     expected_versions: list[int] | None = None
     """The versions that the caller accepts the order to have; the order itself checks them."""
@@ -39,6 +53,16 @@ class CommandBatch(BaseModel):
     traceparent: str | None = None
     in_log: bool | None = None
     """Whether the log has events of this batch; None if the sender has not looked."""
+
+    @field_serializer("commands")
+    def _as_set(self, commands: list[BaseModel]) -> list[Any]:
+        """Without the defaults that the caller did not set: an older version may not know them."""
+        return [as_set(command) for command in commands]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether this version can read all of its commands."""
+        return not any(isinstance(command, UnreadCommand) for command in self.commands)
 
     @property
     def is_from_customer(self) -> bool:
@@ -72,6 +96,12 @@ class QueuedCommands(BaseModel):
     batch: CommandBatch
     pointer: str
     """JSON pointer to command number {} in the caller's request."""
+    received_at: datetime | None = None
+    """When the order received it, if it could not execute it at once."""
+
+    def read_again(self) -> QueuedCommands:
+        """The commands as this version reads them."""
+        return QueuedCommands.model_validate(self.model_dump(mode="json"))
 
 
 class CommandResult(StoredModel):
@@ -129,6 +159,8 @@ ShellCode = Literal[
     "log-conflict",
     "result-dropped",
     "order-reopening",
+    "not-known-yet",
+    "event-unreadable",
 ]
 VERSION_CONFLICT: ShellCode = "version-conflict"
 ORDER_TOO_LARGE: ShellCode = "order-too-large"
@@ -137,43 +169,26 @@ LOG_BEHIND: ShellCode = "log-behind"
 LOG_CONFLICT: ShellCode = "log-conflict"
 REOPENING: ShellCode = "order-reopening"
 RESULT_DROPPED: ShellCode = "result-dropped"
-RETRYABLE = (LOG_BEHIND, LOG_CONFLICT, RESULT_DROPPED)
+NOT_KNOWN_YET: ShellCode = "not-known-yet"
+EVENT_UNREADABLE: ShellCode = "event-unreadable"
+RETRYABLE = (LOG_BEHIND, LOG_CONFLICT, RESULT_DROPPED, NOT_KNOWN_YET, EVENT_UNREADABLE)
 """The same command may succeed later, so these rejections are not final."""
 
 
-class Snapshot(StoredModel):
-    """All that an order needs to continue in a new run of its workflow."""
-
-    schema_version: int = 1
-    order: Order = Order()
-    unpublished: list[Envelope] = Field(default_factory=list)
-    results: str = ""
-    """The stored results, packed: see workflows/idempotency.py."""
-    results_dropped_until: datetime | None = None
-    """Until then, a key may count whose result had no room any more: only the log knows it."""
-    rejections: str = ""
-    """The stored rejections, packed likewise."""
-    traces: dict[str, str] = Field(default_factory=dict)
-    """By step id, the traceparent of the request that led to the step."""
-    reopened: bool = False
-    """No run preceded this one directly: it begins by reading what the log has since."""
-    queued: list[QueuedCommands] = Field(default_factory=list)
-    """Asynchronous commands that no run has executed yet."""
-    cancellation_ignored: bool = False
-    """Temporal was asked to cancel the workflow; the order continued."""
-
-
-class WorkflowInput(StoredModel):
-    """The input of a run: a new order, or one that continues from a snapshot."""
-
-    opening: dict[str, JsonValue] | None = None
-    """The command that a new order is opened with, for readers of the Temporal Web UI.
-
-    The update or signal that comes with the start carries the command itself.
-    """
-    snapshot: Snapshot | None = None
-
-    @classmethod
-    def of_opening(cls, batch: CommandBatch) -> WorkflowInput:
-        """The input of an order that `batch` opens with its first command."""
-        return cls(opening=batch.commands[0].model_dump(mode="json", exclude_none=True))
+def as_set(value: Any) -> Any:
+    """A part of a command as JSON: its type, and the fields that were set."""
+    match value:
+        case StrictModel():
+            return {
+                name: as_set(getattr(value, name))
+                for name in type(value).model_fields
+                if name in value.model_fields_set or name == "type"
+            }
+        case UnreadCommand():
+            return value.model_dump(mode="json")
+        case BaseModel():
+            return value.model_dump(mode="json", exclude_none=True)
+        case list():
+            return [as_set(part) for part in value]
+        case _:
+            return value

@@ -18,17 +18,21 @@ from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
-from eventlog.envelope import Batch, Envelope
+from eventlog.envelope import Envelope
 from orders.order import Order
 from orders.rules.deadlines import Deadline, next_deadline
 from orders.rules.process import is_finished
 from orders.steps import DeadlinePassed, StepResult
 from workflows import capacity, idempotency
-from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, LOG_RETRY, LOG_TIMEOUT
 from workflows.command_handler import Rejected, decide_batch, preview, rejected_by
+from workflows.command_queue import CommandQueue
 from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
+from workflows.log_reader import LogReader
 from workflows.messages import (
+    EVENT_UNREADABLE,
     LOG_CONFLICT,
+    MOVE,
+    NOT_KNOWN_YET,
     REOPENING,
     RESULT_DROPPED,
     RETRYABLE,
@@ -38,11 +42,19 @@ from workflows.messages import (
     Preview,
     QueuedCommands,
     Rejection,
-    Snapshot,
-    WorkflowInput,
 )
 from workflows.publisher import Publisher, bytes_of
+from workflows.snapshot import (
+    Snapshot,
+    SnapshotLost,
+    State,
+    WorkflowInput,
+    differences,
+    digest,
+    fingerprint,
+)
 from workflows.step_runner import StepRunner
+from workflows.unreadable import can_read
 from workflows.web_ui import details
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
@@ -66,14 +78,17 @@ class OrderWorkflow:
         snapshot = start.snapshot or Snapshot()
         self.order = snapshot.order
         self.publisher = Publisher(snapshot.unpublished, self._after_publishing)
-        self.results = idempotency.unpack_results(snapshot.results)
+        self.results = snapshot.stored_results()
         self.results_dropped_until = snapshot.results_dropped_until
-        self.rejections = idempotency.unpack_rejections(snapshot.rejections)
+        self.rejections = snapshot.stored_rejections()
         self.traces = dict(snapshot.traces)
         self.reopening = snapshot.reopened
-        self.queued = list(snapshot.queued)  # Until the order is reopened.
+        self.queue = CommandQueue(snapshot.queued, self)
+        self.log_reader = LogReader(self.after_reading)
+        self.untrusted = self._distrusted(start.snapshot)
         self.cancellation_ignored = snapshot.cancellation_ignored
         self.history_is_long = False
+        self.is_version_changed = False
         self.checked: tuple[str, Order, Decided] | None = None
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
@@ -81,36 +96,40 @@ class OrderWorkflow:
     @workflow.run
     async def run(self, start: WorkflowInput) -> str:
         """Runs until the order has finished; returns how it ended. No failed activity ends it."""
-        if self.reopening or self.order.version == 0:
-            starting = asyncio.create_task(self._start())
-            await self._wait_until(starting.done)
-            if (ended := starting.result()) is not None:
-                return ended
-        loops = [
-            asyncio.create_task(loop())
-            for loop in (self.publisher.run, StepRunner(self).run, self._watch_deadlines)
-        ]
-
-        def is_due() -> bool:
-            return self._has_finished() or any(loop.done() for loop in loops)
-
-        await self._wait_until(lambda: is_due() or self.history_is_long)
-        if not is_due():
+        life = asyncio.create_task(self._live(start.snapshot))
+        await self._wait_until(lambda: life.done() or self.history_is_long or self._moves())
+        if not life.done():
             # In a task of its own: together with a busy one, it would make commands wait a second.
             pause = asyncio.create_task(
                 workflow.sleep(timedelta(milliseconds=1), summary="before continuing as new")
             )
             await self._wait_until(lambda: pause.done() and workflow.all_handlers_finished())
-        for loop in loops:
-            if loop.done():
-                loop.result()  # Raises what stopped it: a bug, or HistoryDiverged.
-        if self._has_finished():
-            return f"{self.order.status} at version {self.order.version}"
+        if life.done():
+            return life.result()  # Raises what stopped it: a bug, or HistoryDiverged.
         # Activities under way are abandoned: the next run publishes and calls again.
         return workflow.continue_as_new(
             WorkflowInput(snapshot=self.snapshot()),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
+
+    async def _live(self, snapshot: Snapshot | None) -> str:
+        """Opens or reopens the order if needed, and runs its loops until it has finished."""
+        if snapshot is not None and snapshot.has_lost and self.untrusted is None:
+            raise SnapshotLost(snapshot.made_by)
+        loops = [asyncio.create_task(self.queue.retry_unread())]
+        if (ended := await self._start()) is not None:
+            return ended
+        loops += [
+            asyncio.create_task(loop())
+            for loop in (self.publisher.run, StepRunner(self).run, self._watch_deadlines)
+        ]
+        await workflow.wait_condition(
+            lambda: self._has_finished() or any(loop.done() for loop in loops)
+        )
+        for loop in loops:
+            if loop.done():
+                loop.result()
+        return f"{self.order.status} at version {self.order.version}"
 
     @workflow.update(dynamic=True)
     def execute(self, name: str, args: Sequence[RawValue]) -> CommandResult:
@@ -120,7 +139,7 @@ class OrderWorkflow:
         """
         self._check_history_size()
         with _rejections_as_errors():
-            return self._execute(_command_id(), _decoded(args, CommandBatch))
+            return self._execute(_command_id(), self._batch_in(args))
 
     @execute.validator
     def check(self, name: str, args: Sequence[RawValue]) -> None:
@@ -128,29 +147,30 @@ class OrderWorkflow:
         with _rejections_as_errors():
             command_id = _command_id()
             if command_id not in self.results:
-                decision = self._decide(command_id, _decoded(args, CommandBatch))
+                decision = self._decide(command_id, self._batch_in(args))
                 self.checked = command_id, self.order, decision
 
     @workflow.signal(dynamic=True)
     def enqueue(self, name: str, args: Sequence[RawValue]) -> None:
         """Executes a batch asynchronously: its result or rejection can be queried later."""
         self._check_history_size()
+        if name == MOVE:
+            return
         try:
             queued = _decoded(args, QueuedCommands)
         except ValueError:
             workflow.logger.error("Signal %s was ignored: it carries no command batch", name)
             return
         if self.reopening:
-            self.queued.append(queued)
+            self.queue.add(queued)
         else:
-            self._execute_queued(queued)
+            self.queue.execute(queued)
 
     @workflow.query
     def command_status(self, command_id: str) -> CommandStatus | None:
         """The status of a command batch; None if the order does not know it, or not any more."""
-        if any(queued.command_id == command_id for queued in self.queued):
-            return CommandStatus()
-        return idempotency.status_of(command_id, self.results, self.rejections)
+        waiting = self.queue.status_of(command_id)
+        return waiting or idempotency.status_of(command_id, self.results, self.rejections)
 
     @workflow.query
     def preview(self, batch: CommandBatch) -> Preview:
@@ -161,26 +181,55 @@ class OrderWorkflow:
     def snapshot(self) -> Snapshot:
         """The state to continue with; queried of a run that was ended from outside."""
         results = idempotency.pack_results(self.results, workflow.now())
+        untrusted = self.untrusted if self.reopening else None
         return Snapshot(
-            order=self.order,
+            made_by=None if untrusted else fingerprint(),
+            order=untrusted or self.order,
             unpublished=self.publisher.unpublished,
             results=results.text,
             results_dropped_until=results.dropped_until or self.results_dropped_until,
             rejections=idempotency.pack_rejections(self.rejections),
             traces=self.traces,
-            queued=self.queued,
+            reopened=self.reopening,
+            queued=self.queue.commands,
             cancellation_ignored=self.cancellation_ignored,
         )
 
     def details(self) -> str:
         """What the Temporal Web UI shows of the order as it is now."""
-        alerts = [self.publisher.alert] if self.publisher.alert else []
+        alerts = [alert for alert in (self.publisher.alert, self.log_reader.problem) if alert]
+        if waiting := len(self.queue.commands) if not self.reopening else 0:
+            alerts.append(f"{waiting} asynchronous commands wait for a newer version")
         return details(
             self.order,
             unpublished=len(self.publisher.unpublished),
             alerts=alerts,
             cancellation_ignored=self.cancellation_ignored,
         )
+
+    @workflow.query
+    def state(self) -> State:
+        """The state that the order decides on, in brief."""
+        version, brief = self.order.version, digest(self.order)
+        return State(version=version, made_by=fingerprint(), digest=brief)
+
+    def _distrusted(self, snapshot: Snapshot | None) -> Order | None:
+        """The order in a snapshot of another version; the log is then folded from its beginning.
+
+        A replay does as the run did; `run` raises SnapshotLost if that cannot be right.
+        """
+        if snapshot is None or can_read("snapshot", snapshot.is_own):
+            return None
+        self.order, self.reopening = Order(), True
+        return snapshot.order
+
+    def _batch_in(self, args: Sequence[RawValue]) -> CommandBatch:
+        """The batch in the arguments of an update; raises Rejected if it cannot be read."""
+        try:
+            return _decoded(args, CommandBatch)
+        except ValueError:
+            message = "the version that the order runs in cannot read this request"
+            raise rejected_by(self.order, NOT_KNOWN_YET, message) from None
 
     def _execute(self, command_id: str, batch: CommandBatch) -> CommandResult:
         """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
@@ -201,13 +250,19 @@ class OrderWorkflow:
             return None
         return checked[2]
 
-    def _execute_queued(self, queued: QueuedCommands) -> None:
+    def execute_queued(self, queued: QueuedCommands) -> None:
+        """Executes commands that this version can read, and stores their result or rejection."""
         if queued.batch.in_log and queued.command_id not in self.results:
             return  # It was executed, and its result was dropped: the log has it.
         try:
             self._execute(queued.command_id, queued.batch)
         except Rejected as error:
             self._store_rejection(error.rejection, queued)
+
+    def give_up(self, queued: QueuedCommands) -> None:
+        """Stores that no version could read commands in time."""
+        no = rejected_by(self.order, NOT_KNOWN_YET, "no version could read these commands in time")
+        self._store_rejection(no.rejection, queued)
 
     def _store_rejection(self, rejection: Rejection, queued: QueuedCommands) -> None:
         if rejection.payload_hash is not None:
@@ -221,6 +276,8 @@ class OrderWorkflow:
 
     def _decide(self, command_id: str, batch: CommandBatch) -> Decided:
         """The events of a batch and the order after them; changes nothing itself."""
+        if self.log_reader.problem is not None:
+            raise rejected_by(self.order, EVENT_UNREADABLE, self.log_reader.problem)
         if self.reopening:
             raise rejected_by(self.order, REOPENING, "the order is being reopened; try again")
         known = self.rejections.get(command_id)
@@ -296,45 +353,48 @@ class OrderWorkflow:
 
     async def _start(self) -> str | None:
         """Waits until the order is open; returns why it is not to be run, or None."""
+        waits = self.reopening or self.order.version == 0
         if self.reopening:
-            head: int = await workflow.execute_activity(
-                HEAD_OF_LOG,
-                workflow.info().workflow_id,
-                result_type=int,
-                start_to_close_timeout=LOG_TIMEOUT,
-                retry_policy=LOG_RETRY,
-                summary=f"has the log events after version {self.order.version}?",
-            )
-            if head > self.order.version:
-                await self._catch_up()
+            await self._catch_up()
             self.reopening = False
-            for queued in self.queued:
-                self._execute_queued(queued)
-            self.queued.clear()
+        if self.queue.commands:
+            self.queue.execute_all()
         try:
-            await workflow.wait_condition(
-                lambda: self.order.version > 0 and not self._has_finished(),
-                timeout=FIRST_COMMAND_PATIENCE,
-                timeout_summary="for the command that started the workflow",
-            )
+            if waits:
+                await workflow.wait_condition(
+                    self._is_open,
+                    timeout=FIRST_COMMAND_PATIENCE,
+                    timeout_summary="for the command that started the workflow",
+                )
         except TimeoutError:
-            return "no command came"
+            await workflow.wait_condition(lambda: self._is_open() or not self.queue.commands)
+            return None if self._is_open() else "no command came"
         return None
 
     async def _catch_up(self) -> None:
-        """Applies what another run published after our snapshot; that run has ended."""
-        later: Batch = await workflow.execute_activity(
-            LOG_AFTER,
-            args=[workflow.info().workflow_id, self.order.version],
-            result_type=Batch,
-            start_to_close_timeout=LOG_TIMEOUT,
-            retry_policy=LOG_RETRY,
-            summary=f"the events after version {self.order.version}",
-        )
-        self.order, results = idempotency.from_stream(later.events, self.order)
-        self.results |= results
+        """Applies what the log has after our snapshot, and then what is not published yet."""
+        least = self.order.version if self.untrusted is None else self.untrusted.version
+        unpublished = self.publisher.unpublished
+        events = await self.log_reader.read(self.order.version, unpublished, least)
+        if not events:
+            return
+        self.order, results = idempotency.from_stream(events, self.order)
+        self.results = idempotency.merged(self.results, results)
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
+        if self.untrusted is not None:
+            self._report_difference(self.untrusted)
+
+    def _report_difference(self, carried: Order) -> None:
+        """Logs in what another version's snapshot, as this version reads it, differs."""
+        if found := differences(carried, self.order):
+            fields = ", ".join(found)
+            workflow.logger.warning(
+                "Order %s was folded from the log, because another version wrote its snapshot, "
+                "which differs in: %s",
+                workflow.info().workflow_id,
+                fields,
+            )
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         """Waits even if the workflow is cancelled: only CancelOrder cancels an order."""
@@ -344,8 +404,12 @@ class OrderWorkflow:
             except asyncio.CancelledError:
                 self.cancellation_ignored = True
 
+    def _is_open(self) -> bool:
+        return self.order.version > 0 and not self._has_finished()
+
     def _has_finished(self) -> bool:
-        return is_finished(self.order) and not self.publisher.unpublished
+        is_idle = not self.publisher.unpublished and not self.queue.commands
+        return is_finished(self.order) and is_idle
 
     def _after_publishing(self) -> None:
         self._check_history_size()
@@ -355,13 +419,28 @@ class OrderWorkflow:
             update = key.value_unset() if since is None else key.value_set(since)
             workflow.upsert_search_attributes([update])
 
+    def after_reading(self) -> None:
+        """Called after each attempt to read what was unreadable."""
+        self._check_history_size()
+
     def _check_history_size(self) -> None:
         """Notes whether to continue as new; called only for what history records.
 
-        Temporal's suggestion is a value of the activation. One that brings only a rejected update
+        What Temporal says is a value of the activation. One that brings only a rejected update
         leaves nothing in history, so a condition on it would not be let through on replay.
         """
-        self.history_is_long |= workflow.info().is_continue_as_new_suggested()
+        info = workflow.info()
+        self.history_is_long |= info.is_continue_as_new_suggested()
+        self.is_version_changed = info.is_target_worker_deployment_version_changed()
+
+    def _moves(self) -> bool:
+        """Whether to go on in another version: the order is at rest, and is due in that version.
+
+        A stuck step is no reason to stay. A new run calls its service again, under the same key.
+        """
+        is_published = self.reopening or not self.publisher.unpublished
+        is_at_rest = is_published and self.order.steps.keys() <= self.order.stuck_steps.keys()
+        return self.is_version_changed and is_at_rest
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from eventlog.postgres import Reader
 from orders.rules.process import is_finished
 from orders.upcasting import UnreadableEvent
 from workflows import history, idempotency
-from workflows.messages import WORKFLOW_TYPE, Snapshot
+from workflows.messages import WORKFLOW_TYPE
 from workflows.order import OrderWorkflow
+from workflows.snapshot import Snapshot
 
 PAGE_SIZE = 200
 QUERY_TIMEOUT = timedelta(seconds=5)
@@ -92,7 +93,9 @@ async def last_snapshot(client: Client, orphan: Orphan) -> Snapshot:
         raise UnreadableRun(str(error)) from error
     unprocessed = await history.unprocessed_commands(run, client.data_converter)
     queued = [*snapshot.queued, *unprocessed]
-    return snapshot.model_copy(update={"reopened": True, "queued": queued})
+    # What is sent on has the fields that this version knows.
+    made_by = snapshot.made_by if snapshot.is_own else None
+    return snapshot.model_copy(update={"made_by": made_by, "reopened": True, "queued": queued})
 
 
 async def ended_from_outside(client: Client, task_queue: str) -> AsyncIterator[list[str]]:

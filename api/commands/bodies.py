@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: a string could not name the union of commands.
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -67,10 +67,7 @@ class NewOrder(BaseModel):
     def commands(self, policy: Policy) -> list[PlaintextCommand]:
         """The equivalent commands: the opening, then the lines, then the rest."""
         opening = OpenOrder(
-            customer_id=self.customer_id,
-            currency=self.currency,
-            external_reference=self.external_reference,
-            policy=policy,
+            **self._given("customer_id", "currency", "external_reference"), policy=policy
         )
         commands: list[PlaintextCommand] = [opening, *(line.command() for line in self.lines)]
         if self.shipping_charge:
@@ -80,8 +77,12 @@ class NewOrder(BaseModel):
         if self.billing_address:
             commands.append(SetBillingAddress(address=self.billing_address))
         if self.place:
-            commands.append(PlaceOrder(payment_method=self.payment_method))
+            commands.append(PlaceOrder(**self._given("payment_method")))
         return commands
+
+    def _given(self, *fields: str) -> dict[str, Any]:
+        """Those of the fields that have a value."""
+        return self.model_dump(include=set(fields), exclude_none=True)
 
     def pointer(self, index: int) -> str:
         """A JSON pointer to the part of the body that became command number `index`."""
@@ -123,7 +124,9 @@ class AsyncCommand(BaseModel):
     href: str = Field(description="the address to poll for the result")
     state: Literal["pending", "done", "rejected"]
     result: CommandResult | None = Field(None, description="if `done`")
-    problem: ProblemDetails | None = Field(None, description="if `rejected`, why")
+    problem: ProblemDetails | None = Field(
+        None, description="if `rejected`, why; if `pending`, what it waits for, if that is known"
+    )
 
 
 class AmendmentPreview(BaseModel):

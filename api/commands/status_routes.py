@@ -13,19 +13,21 @@ from api.context import SHORT_HASH, context_of
 from api.dependencies import ClientDep, PoolDep
 from api.gateway.command_message import CommandMessage
 from api.gateway.command_status import command_status
-from api.problems.catalog import UNKNOWN_COMMAND
+from api.problems.catalog import PROBLEM_TYPES, UNKNOWN_COMMAND
 from api.problems.errors import IdempotencyKeyReused
 from api.problems.handlers import PROBLEMS, problem_details, problem_of
 from api.problems.problem import Problem
 from orders.text import Id
 from workflows import messages
 from workflows.idempotency import CommandStatus
+from workflows.messages import NOT_KNOWN_YET
 
 router = APIRouter(
     prefix="/v1/orders", tags=["Orders"], responses=PROBLEMS, route_class=require_scope(READ)
 )
 
 POLL_SECONDS = 1
+_WAITS = "It is kept, and executed once the order runs in a version that knows it."
 
 COMMAND_RESPONSES: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
@@ -95,12 +97,20 @@ def _async_command(
     if status.result is not None:
         done = {"state": "done", "result": _result(order_id, status.result)}
         return command.model_copy(update=done)
+    if status.is_unread:
+        waiting = Problem(PROBLEM_TYPES[NOT_KNOWN_YET], _WAITS)
+        return _with_problem(command, request, waiting)
     return command
 
 
 def _rejected(command: AsyncCommand, request: Request, problem: Problem) -> AsyncCommand:
+    rejected = _with_problem(command, request, problem)
+    return rejected.model_copy(update={"state": "rejected"})
+
+
+def _with_problem(command: AsyncCommand, request: Request, problem: Problem) -> AsyncCommand:
     document = problem_details(problem, context_of(request), request.url.path)
-    return command.model_copy(update={"state": "rejected", "problem": document})
+    return command.model_copy(update={"problem": document})
 
 
 def _async_response(command: AsyncCommand, status: int = 200) -> Response:

@@ -31,8 +31,9 @@ from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from workflows import command_handler, idempotency, orphans
 from workflows.idempotency import StoredResults
-from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands, Snapshot
+from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands
 from workflows.orphans import Orphan
+from workflows.snapshot import Snapshot, fingerprint
 
 logger = logging.getLogger("orderly.api")
 
@@ -71,7 +72,8 @@ class EndedOrders:
         """
         snapshot, results = await self._last_state(message.order_id)
         order, now, batch = snapshot.order, datetime.now(UTC), message.batch
-        if not snapshot.queued:  # Otherwise earlier commands come first.
+        # Otherwise earlier commands come first, or the state of another version is checked first.
+        if snapshot.is_own and not snapshot.queued:
             if order.version == 0 and not message.creates_order:
                 raise UnknownOrder(message.order_id)
             if message.command_id in results:
@@ -147,6 +149,7 @@ class EndedOrders:
         order, results = idempotency.from_stream(stream)
         packed = idempotency.pack_results(results, datetime.now(UTC))
         snapshot = Snapshot(
+            made_by=fingerprint(),
             order=order,
             results=packed.text,
             results_dropped_until=packed.dropped_until,

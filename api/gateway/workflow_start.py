@@ -16,8 +16,9 @@ from temporalio.common import (
 from api.gateway.command_message import CommandMessage
 from orders.order import Order
 from workflows.command_handler import decide_batch
-from workflows.messages import QueuedCommands, Snapshot, WorkflowInput
+from workflows.messages import QueuedCommands
 from workflows.order import CUSTOMER, STATUS, OrderWorkflow
+from workflows.snapshot import Snapshot, WorkflowInput
 from workflows.web_ui import summary
 
 

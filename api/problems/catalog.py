@@ -248,15 +248,6 @@ NOT_OPEN_YET = ProblemType(
     "Request an instant after that.",
     (RouteKind.RESOURCE,),
 )
-EVENT_UNREADABLE = ProblemType(
-    "event-unreadable",
-    503,
-    "Event unreadable",
-    "A later version of the service wrote an event of this order, and this process cannot read it.",
-    "Repeat the request once the whole service is upgraded, or read the order's current state.",
-    (RouteKind.RESOURCE,),
-    retry_after=60,
-)
 UNKNOWN_SCHEMA = ProblemType(
     "unknown-schema",
     404,
@@ -424,6 +415,26 @@ REJECTIONS = (
         _SAME_KEY,
         (RouteKind.COMMAND, RouteKind.CALLBACK),
         retry_after=1,
+    ),
+    ProblemType(
+        "not-known-yet",
+        503,
+        "Not known yet",
+        "The service is being upgraded: the order still runs in a version that does not know this"
+        " command, or a field of it. Nothing of the request was executed.",
+        _SAME_KEY,
+        (RouteKind.COMMAND, RouteKind.CALLBACK),
+        retry_after=10,
+    ),
+    ProblemType(
+        "event-unreadable",
+        503,
+        "Event unreadable",
+        "A later version of the service wrote an event of this order, and the version that answers"
+        " cannot read it.",
+        "Repeat the request once the whole service is upgraded, or read the order's current state.",
+        (RouteKind.RESOURCE, RouteKind.COMMAND, RouteKind.CALLBACK),
+        retry_after=60,
     ),
     _rejection(
         "order-too-large",

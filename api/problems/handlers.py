@@ -29,6 +29,7 @@ from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 from orders.upcasting import UnreadableEvent
 from readside.engine.projection import ProjectionError
+from workflows.messages import EVENT_UNREADABLE
 
 log = logging.getLogger("orderly.api")
 
@@ -62,6 +63,7 @@ def register_exception_handlers(app: FastAPI) -> None:
         app.add_exception_handler(unavailable, _on_postgres_unavailable)
     for other in OTHER_TABLES:
         app.add_exception_handler(other, _on_schema_mismatch)
+    app.add_exception_handler(UnreadableEvent, _on_unreadable_event)
     app.add_exception_handler(ProjectionError, _on_projection_error)
     app.add_exception_handler(Exception, _on_bug)
 
@@ -150,10 +152,13 @@ async def _on_schema_mismatch(request: Request, error: Exception) -> JSONRespons
 
 
 async def _on_projection_error(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error.__cause__, UnreadableEvent):
-        return await _on_bug(request, error)
+    is_unreadable = isinstance(error.__cause__, UnreadableEvent)
+    return await (_on_unreadable_event if is_unreadable else _on_bug)(request, error)
+
+
+async def _on_unreadable_event(request: Request, error: Exception) -> JSONResponse:
     log.warning("unreadable event: %s", error)
-    return problem_response(request, Problem(catalog.EVENT_UNREADABLE))
+    return problem_response(request, Problem(catalog.PROBLEM_TYPES[EVENT_UNREADABLE]))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

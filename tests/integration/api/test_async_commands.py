@@ -32,8 +32,8 @@ from tests.support.command_builders import OPENING, message, new_order_id, openi
 from tests.support.histories import assert_replays, runs_of
 from tests.support.servers import Running, new_database, run_api, run_worker
 from workflows.idempotency import REJECTIONS_MAX, from_stream
-from workflows.messages import Snapshot, WorkflowInput
 from workflows.order import OrderWorkflow
+from workflows.snapshot import Snapshot, WorkflowInput, fingerprint
 
 ASYNC = {"Prefer": "respond-async"}
 PATIENCE_SECONDS = 60
@@ -498,7 +498,7 @@ async def test_command_queued_with_a_stale_reopening_is_executed(
     await gateway.execute(message(order_id, CancelOrder()), 30)
     await ended(orderly, order_id)
     order, _ = from_stream(await log.read_stream(orderly.pool, order_id))
-    stale = Snapshot(order=order, reopened=True)
+    stale = Snapshot(made_by=fingerprint(), order=order, reopened=True)
     meanwhile = message(order_id, AddNote(text="meanwhile"), key="meanwhile")
     result = await gateway.execute(meanwhile, 30)
     await ended(orderly, order_id)

@@ -38,8 +38,9 @@ from tests.support.servers import (
     run_worker,
 )
 from workflows.command_handler import Rejected
-from workflows.messages import LOG_BEHIND, LOG_CONFLICT, CommandResult, WorkflowInput
+from workflows.messages import LOG_BEHIND, LOG_CONFLICT, CommandResult
 from workflows.order import FIRST_COMMAND_PATIENCE, SEARCH_ATTRIBUTES, OrderWorkflow
+from workflows.snapshot import WorkflowInput
 
 WAIT_SECONDS = 30.0
 NOW = datetime(2017, 1, 1, tzinfo=UTC)

@@ -17,7 +17,8 @@ from tests.support.workflow_runs import continue_as_new, ended, is_running, publ
 from workflows import idempotency
 from workflows.command_handler import Rejected
 from workflows.idempotency import from_stream
-from workflows.messages import CommandResult, Snapshot
+from workflows.messages import CommandResult
+from workflows.snapshot import Snapshot, fingerprint
 
 WAIT_SECONDS = 30.0
 
@@ -168,7 +169,9 @@ async def test_reopening_from_a_stale_snapshot_catches_up_from_the_log(orderly: 
     await gateway.execute(message(order_id, AddNote(text="meanwhile")), WAIT_SECONDS)
     await ended(orderly, order_id)
 
-    await gateway.ended_orders.reopen(order_id, Snapshot(order=stale, reopened=True))
+    await gateway.ended_orders.reopen(
+        order_id, Snapshot(made_by=fingerprint(), order=stale, reopened=True)
+    )
     result = await gateway.execute(message(order_id, AddNote(text="late")), WAIT_SECONDS)
 
     assert result.version == 4

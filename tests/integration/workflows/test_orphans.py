@@ -34,8 +34,8 @@ from tests.support.servers import (
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
 from tests.support.workflow_runs import ends, is_running
 from workflows import orphans
-from workflows.messages import WorkflowInput
 from workflows.order import OrderWorkflow
+from workflows.snapshot import WorkflowInput
 
 TOTAL = MILK_CENTS + SHIPPING
 WAIT_SECONDS = 30.0

@@ -26,7 +26,7 @@ from orders.order import Order
 from orders.rules.checks import CommandRejected
 from orders.upcasting import UnreadableEvent, restore, stored_data
 from tests.support.given import NOW, but, published
-from workflows.messages import Snapshot
+from workflows.snapshot import Snapshot
 
 
 def every(

@@ -14,7 +14,8 @@ from orders.commands import (
 )
 from orders.steps import StepDone, StepResult
 from tests.support.command_builders import OPENING, bagels
-from workflows.messages import COMMANDS_MAX, TYPES_NAMED_MAX, CommandBatch, WorkflowInput
+from workflows.messages import COMMANDS_MAX, TYPES_NAMED_MAX, CommandBatch
+from workflows.snapshot import WorkflowInput
 
 
 def batch_of(*commands: OrderCommand | StepResult) -> CommandBatch:

@@ -1,0 +1,379 @@
+"""Orders whose commands, states or events another version of the software wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+from temporalio.common import RawValue, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+
+import orders.upcasting
+import workflows.unreadable
+from api.gateway.command_message import CommandMessage
+from api.gateway.gateway import Gateway
+from eventlog import log
+from orders.commands import AddNote, CancelOrder
+from orders.events import BY_TAG
+from settings import Settings
+from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.histories import current_details, golden_histories, runs_of
+from tests.support.orphans import terminate
+from tests.support.servers import Running, run_api, run_worker
+from tests.support.shop import MILK, Shop
+from workflows.command_handler import Rejected
+from workflows.idempotency import CommandStatus
+from workflows.messages import EVENT_UNREADABLE, NOT_KNOWN_YET, CommandBatch, UnreadCommand
+from workflows.order import OrderWorkflow
+from workflows.snapshot import Snapshot, SnapshotLost
+
+WAIT_SECONDS = 30.0
+SOON = timedelta(seconds=0.3)
+
+_STATUS: Any = CommandStatus | None  # The converter accepts it, although it is no class.
+
+NEWER = UnreadCommand.model_validate({"type": "set-gift-message", "text": "happy birthday"})
+
+
+def newer(order_id: str, key: str = "gift", **options: Any) -> CommandMessage:
+    """A message as the API of the next version sends it."""
+    known = message(order_id, AddNote(text="x"), key=key, **options)
+    batch = known.batch.model_copy(update={"commands": [*known.batch.commands[:-1], NEWER]})
+    return CommandMessage(order_id, known.command_id, batch, known.creates_order)
+
+
+async def status(client: Client, sent: CommandMessage) -> CommandStatus | None:
+    found: CommandStatus | None = await client.get_workflow_handle(sent.order_id).query(
+        "command_status", sent.command_id, result_type=_STATUS
+    )
+    return found
+
+
+async def reaches(gateway_pool: Any, order_id: str, version: int) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await log.head(gateway_pool, order_id) < version:
+            await asyncio.sleep(0.02)
+
+
+async def test_command_of_a_newer_version_is_rejected_for_now_and_leaves_no_trace(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
+    for _ in range(2):
+        with pytest.raises(Rejected) as rejected:
+            await gateway.execute(newer(order_id), WAIT_SECONDS)
+        assert rejected.value.rejection.code == NOT_KNOWN_YET
+    preview = await gateway.preview(newer(order_id), WAIT_SECONDS)
+    assert preview.rejection is not None and preview.rejection.code == NOT_KNOWN_YET
+    (run,) = await runs_of(orderly.client, order_id)
+    kinds = [EventType.Name(event.event_type) for event in run.events]
+    assert kinds.count("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED") == 1, "only the opening"
+    assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 2
+
+
+async def test_asynchronous_command_of_a_newer_version_waits_and_does_not_hold_up_others(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
+    gift, note = newer(order_id), message(order_id, AddNote(text="hi"))
+    for sent in (gift, gift, note):
+        assert await gateway.enqueue(sent) is None
+    await reaches(orderly.pool, order_id, 2)
+    assert await status(orderly.client, gift) == CommandStatus(is_unread=True)
+    href = f"/v1/orders/{order_id}/commands/async/{gift.command_id}{gift.batch.payload_hash}"
+    shown = (await orderly.http.get(href)).json()
+    assert (shown["state"], shown["problem"]["code"]) == ("pending", NOT_KNOWN_YET)
+    details = await current_details(orderly.client, order_id)
+    assert "1 asynchronous commands wait for a newer version" in details
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflows.unreadable, "RETRY_MIN", SOON)
+
+
+def unable_to_read(monkeypatch: pytest.MonkeyPatch, known: type = AddNote) -> None:
+    """From now on the workers are of a version that does not know a command."""
+    usual = CommandBatch.is_readable.fget  # type: ignore[attr-defined]
+
+    def is_readable(batch: CommandBatch) -> bool:
+        return bool(usual(batch)) and not any(isinstance(c, known) for c in batch.commands)
+
+    monkeypatch.setattr(CommandBatch, "is_readable", property(is_readable))
+
+
+async def test_newer_worker_executes_what_an_older_one_could_not_read(
+    orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without versioned workers: the newer one replays what the older one did."""
+    client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
+    gateway = Gateway(client, pool, queue)
+    order_id, unopened = new_order_id(), new_order_id()
+    note = message(order_id, AddNote(text="later"))
+    order = opening(unopened, AddNote(text="at once"))
+    with monkeypatch.context() as older:
+        unable_to_read(older)
+        async with run_worker(client, queue, pool):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            for sent in (note, order):
+                await gateway.enqueue(sent)
+            await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+            await asyncio.sleep(2 * SOON.total_seconds())  # It tries again, in vain.
+            for sent in (note, order):
+                assert await status(client, sent) == CommandStatus(is_unread=True)
+    async with run_worker(client, queue, pool):
+        await reaches(pool, order_id, 3)
+        await reaches(pool, unopened, 2)
+        result = await gateway.execute(note, WAIT_SECONDS)
+        assert (result.version, result.event_types) == (3, ["note-added"])
+        assert (await gateway.execute(order, WAIT_SECONDS)).version == 2
+        await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
+
+
+async def test_finished_order_stays_for_a_command_that_it_cannot_read_yet(
+    orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
+    gateway, order_id = Gateway(client, pool, queue), new_order_id()
+    note = message(order_id, AddNote(text="later"))
+    with monkeypatch.context() as older:
+        unable_to_read(older)
+        async with run_worker(client, queue, pool):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            await gateway.enqueue(note)
+            await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
+            assert await status(client, note) == CommandStatus(is_unread=True)
+    async with run_worker(client, queue, pool):
+        handle = client.get_workflow_handle(order_id)
+        assert await handle.result() == "cancelled at version 3"
+
+
+async def test_command_that_no_version_reads_is_answered_in_the_end(
+    orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.command_queue.PATIENCE", SOON)
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
+    await gateway.enqueue(newer(order_id))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (found := await status(orderly.client, newer(order_id))) is None or not (
+            found.rejected
+        ):
+            await asyncio.sleep(0.05)
+    assert found.rejected.rejection.code == NOT_KNOWN_YET
+
+
+@pytest.fixture
+async def alone(
+    temporal: WorkflowEnvironment, dsn: str, pool: asyncpg.Pool
+) -> AsyncIterator[Running]:
+    """An API and a log of the test's own: a projector would park what it cannot read."""
+    queue = f"older-{new_order_id()}"
+    settings = Settings(postgres_dsn=dsn, task_queue=queue)
+    async with run_api(temporal.client, settings) as http:
+        yield Running(temporal.client, pool, dsn, queue, http, http, "unused")
+
+
+async def test_ended_order_with_a_newer_event_is_no_bug_and_answers_503(alone: Running) -> None:
+    order_id, gateway = new_order_id(), alone.gateway
+    async with run_worker(alone.client, alone.task_queue, alone.pool):
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
+        await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
+        await alone.client.get_workflow_handle(order_id).result()
+    (opened, _) = await log.read_stream(alone.pool, order_id)
+    gift = opened.model_copy(update={"version": 3, "type": "gift-message-set", "data": {}})
+    async with alone.pool.acquire() as connection:
+        await log.append(connection, order_id, [gift])
+    for command, body in (("cancel-order", {}), ("add-note", {"text": "late"})):
+        for prefer in ("wait=1", "respond-async"):
+            path = f"/v1/orders/{order_id}/commands/{command}"
+            headers = {"Prefer": prefer, "Idempotency-Key": secrets.token_hex(8)}
+            response = await alone.http.post(path, json=body, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (503, EVENT_UNREADABLE)
+            assert "Retry-After" in response.headers
+
+
+# States
+
+
+async def restart(
+    orderly: Running, order_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """Continues an order with its state as another version would have written it."""
+    handle = orderly.client.get_workflow_handle(order_id)
+    raw = await handle.query("snapshot", result_type=RawValue)
+    snapshot = json.loads(raw.payload.data)
+    await terminate(orderly.client, order_id)
+    await orderly.client.start_workflow(
+        "OrderWorkflow",
+        {"snapshot": change(snapshot | {"made_by": "another"})},
+        id=order_id,
+        task_queue=orderly.task_queue,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    )
+
+
+async def state(orderly: Running, order_id: str) -> Snapshot:
+    """The state of an order, once it has been checked."""
+    handle = orderly.client.get_workflow_handle(order_id)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            snapshot: Snapshot = await handle.query("snapshot", result_type=Snapshot)
+            if not snapshot.reopened:
+                return snapshot
+            await asyncio.sleep(0.02)
+
+
+def renamed(names: dict[str, str]) -> Callable[[Any], Any]:
+    """The JSON of a state in a version in which some fields have another name."""
+
+    def rename(part: Any) -> Any:
+        match part:
+            case dict():
+                return {names.get(key, key): rename(value) for key, value in part.items()}
+            case list():
+                return [rename(each) for each in part]
+            case _:
+                return part
+
+    return rename
+
+
+CHANGES: list[dict[str, str]] = [
+    {"goodwill": "courtesy", "authorisations": "promises"},  # Of the order: money.
+    {"results": "answers", "rejections": "refusals"},  # Of the snapshot: keys.
+    {"needs_rebooking": "outdated", "refund_requested": "requested"},  # Of parts of the order.
+    {"lines": "pieces", "amount": "sum", "reference": "number"},  # Of steps, among others.
+]
+
+
+async def test_state_of_a_version_with_other_names_loses_no_cent_and_no_key(
+    shop: Shop, orderly: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = await shop.place_order(MILK, payment_method="pm_refund_down")
+    await order.ship()
+    await order.deliver()
+    await order.execute("refund-payment", amount=300, reason="sorry")
+    key = {"Idempotency-Key": f"note-{order.order_id}"}
+    noted = await order.send("add-note", headers=key, text="once")
+    await order.wait_for(needs_attention=1, pending={0: {"type": "refund"}})
+    before = await state(orderly, order.order_id)
+    assert before.order.goodwill == 300 and before.order.steps
+    with caplog.at_level(logging.WARNING):
+        for names in CHANGES:
+            await restart(orderly, order.order_id, renamed(names))
+            after = await state(orderly, order.order_id)
+            assert after.order == before.order, names
+            assert after.is_own
+            again = await order.send("add-note", headers=key, text="once")
+            assert (again.status_code, again.json()["version"]) == (200, noted.json()["version"])
+    told = [r.getMessage() for r in caplog.records if "was folded from the log" in r.getMessage()]
+    assert "which differs in: authorisations, goodwill" in told[0]
+    assert len(told) == 3, "the snapshot without results has the same order"
+    await order.recover("payments")
+    await order.execute("retry-step")
+    await order.wait_until_settled()
+    assert (await order.payment_ledger())["refunded"] == 300
+    await order.assert_ledgers_agree()
+
+
+async def test_state_with_the_same_names_is_checked_in_silence(
+    shop: Shop, orderly: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    before = await state(orderly, order.order_id)
+    await restart(orderly, order.order_id, lambda snapshot: snapshot)
+    assert (await state(orderly, order.order_id)).order == before.order
+    assert "folded from the log" not in caplog.text
+    await order.execute("add-note", text="hi")
+    await order.assert_ledgers_agree()
+
+
+async def test_unpublished_events_of_another_version_are_applied_and_published(
+    orderly: Running,
+) -> None:
+    order_id, gateway = new_order_id(), orderly.gateway
+    await gateway.execute(opening(order_id), WAIT_SECONDS)
+    await gateway.execute(message(order_id, AddNote(text="first")), WAIT_SECONDS)
+    await reaches(orderly.pool, order_id, 2)
+    (_, first) = await log.read_stream(orderly.pool, order_id)
+    late = first.model_copy(
+        update={"version": 3, "data": {"note_id": "late", "text": "unpublished"}}
+    )
+
+    def holding_an_event(snapshot: dict[str, Any]) -> dict[str, Any]:
+        return snapshot | {"unpublished": [json.loads(late.model_dump_json())], "order": {}}
+
+    await restart(orderly, order_id, holding_an_event)
+    await reaches(orderly.pool, order_id, 3)
+    after = await state(orderly, order_id)
+    assert (after.order.version, list(after.order.notes)[-1]) == (3, "late")
+
+
+async def test_replayed_run_with_a_state_that_lost_a_field_fails_loudly() -> None:
+    """Without versioned workers a newer one may replay a run that began with another shape."""
+    replayer = Replayer(
+        workflows=[OrderWorkflow],
+        data_converter=pydantic_data_converter,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+    continued = [run for run in golden_histories() if started_with(run).get("snapshot")]
+    assert continued
+    for run in continued[:2]:
+        (payload,) = run.events[0].workflow_execution_started_event_attributes.input.payloads
+        start = renamed({"goodwill": "courtesy"})(started_with(run))
+        start["snapshot"]["made_by"] = "another"
+        payload.data = json.dumps(start).encode()
+        result = await replayer.replay_workflow(run, raise_on_replay_failure=False)
+        assert SnapshotLost.__name__ in repr(result.replay_failure)
+
+
+def started_with(run: WorkflowHistory) -> dict[str, Any]:
+    """The input of a run."""
+    (payload,) = run.events[0].workflow_execution_started_event_attributes.input.payloads
+    content: dict[str, Any] = json.loads(payload.data)
+    return content
+
+
+async def test_order_whose_log_has_newer_events_waits_for_the_version_that_reads_them(
+    alone: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, pool, queue = alone.client, alone.pool, alone.task_queue
+    gateway, order_id = alone.gateway, new_order_id()
+    async with run_worker(client, queue, pool):
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
+        await reaches(pool, order_id, 1)
+    (first,) = await log.read_stream(pool, order_id)
+    data = {"note_id": "new", "text": "hallo", "language": "de"}
+    note = first.model_copy(
+        update={"version": 2, "type": "note-added", "schema_version": 2, "data": data}
+    )
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, [note])
+    async with run_worker(client, queue, pool):
+        await restart(alone, order_id, lambda snapshot: snapshot)
+        with pytest.raises(Rejected) as rejected:
+            await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+        assert rejected.value.rejection.code == EVENT_UNREADABLE
+        assert "note-added has schema version 2" in rejected.value.rejection.message
+    monkeypatch.setattr(BY_TAG["note-added"], "schema_version", 2)
+    monkeypatch.setitem(orders.upcasting.UPCASTERS, ("note-added", 1), lambda data: data)
+    async with run_worker(client, queue, pool):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await state(alone, order_id)).order.version < 2:
+                await asyncio.sleep(0.05)
+        assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 3
