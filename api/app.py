@@ -47,6 +47,7 @@ from readside.registry import PROJECTIONS
 from settings import Settings
 from workflows.client import connect
 from workflows.restore_guard import guarded
+from workflows.versions import VersionWatch
 from workflows.worker_heartbeats import Workers
 
 CONNECTIONS_MAX = 10
@@ -80,6 +81,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
                 services.freshness.listening(),
                 services.streams.listening(),
                 services.workers.listening(),
+                services.versions.listening(),
             ):
                 yield
 
@@ -132,6 +134,7 @@ def _services(
     settings: Settings, client: Client, pool: asyncpg.Pool, http: httpx.AsyncClient
 ) -> Services:
     names = [projection.name for projection in PROJECTIONS]
+    workers = Workers(client, settings.task_queue)
     return Services(
         pool=pool,
         keys=PostgresKeys(pool),
@@ -139,7 +142,8 @@ def _services(
         gateway=Gateway(client, pool, settings.task_queue, settings.max_concurrent_commands),
         order_loader=OrderLoader(pool),
         freshness=Freshness(pool, settings.postgres_dsn, names),
-        workers=Workers(client, settings.task_queue),
+        workers=workers,
+        versions=VersionWatch(client, workers),
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
         webhook_secret=settings.webhook_secret,

@@ -20,6 +20,7 @@ from orders.policy import Policy
 from privacy.keys import CustomerKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
+from workflows.versions import VersionWatch
 from workflows.worker_heartbeats import Workers
 
 
@@ -34,6 +35,7 @@ class Services:
     order_loader: OrderLoader
     freshness: Freshness
     workers: Workers
+    versions: VersionWatch
     streams: Streams
     policy: Policy
     webhook_secret: str | None

@@ -55,15 +55,37 @@ def up(
             help="Whether acknowledged commands survive a power cut; if not, they are faster.",
         ),
     ] = True,
+    versioned: Annotated[
+        bool,
+        typer.Option("--versioned", help="Run versioned workers, and make this version current."),
+    ] = False,
+    worker_of: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --versioned: also run the workers of this other checkout.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the whole stack until Ctrl-C, with simulated payments, stock and shipping."""
     from dev.stack import ProgressDisplay, StackOptions, run_stack
+
+    if worker_of and not versioned:
+        fail("--worker-of runs versioned workers: add --versioned.", EXIT_USAGE)
 
     async def serve() -> None:
         display = ProgressDisplay()
         ports = (api_port, temporal_port, ui_port)
         options = StackOptions(
-            data_dir, *ports, info_file, simulators_port, durable, servers_only=servers_only
+            data_dir,
+            *ports,
+            info_file,
+            simulators_port,
+            durable,
+            is_versioned=versioned,
+            worker_roots=worker_of or (),
+            servers_only=servers_only,
         )
         async with run_stack(options, display.report) as stack:
             if servers_only:

@@ -7,7 +7,16 @@ from typing import NoReturn
 import typer
 
 import runtime
-from cli import backup_command, development, operations, outages, processes, projections, restore
+from cli import (
+    backup_command,
+    development,
+    operations,
+    outages,
+    processes,
+    projections,
+    releases,
+    restore,
+)
 
 # What a command needs is imported inside it, so that `orderly --help` is fast.
 
@@ -25,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An order service in which every order is a durable workflow.",
 )
-for part in (development, processes, operations, backup_command, outages):
+for part in (development, processes, operations, releases, backup_command, outages):
     app.add_typer(part.app)
 app.add_typer(projections.app, name="projections", rich_help_panel=operations.PANEL)
 app.add_typer(restore.app, name="restore", rich_help_panel=operations.PANEL)

@@ -81,6 +81,10 @@ def verify(
     history: Annotated[
         bool, typer.Option(help="Compare the log with Temporal's histories too.")
     ] = True,
+    state: Annotated[
+        bool,
+        typer.Option("--state", help="Compare the state of each running order with its events."),
+    ] = False,
 ) -> None:
     """Fold orders from the log and from Temporal's history, and print differences to the views."""
     from rich.console import Console
@@ -89,6 +93,8 @@ def verify(
     from eventlog.postgres import connect_pool
     from workflows.client import connect
 
+    if state and not history:
+        fail("--state asks the orders in Temporal: leave out --no-history.", EXIT_USAGE)
     task_queue = load_task_queue()
 
     async def compare(dsn: str) -> int:
@@ -99,7 +105,7 @@ def verify(
             fail(error, EXIT_FAILED)
         async with await connect_pool(dsn) as pool:
             with Console(stderr=True).status("folding …") as status:
-                async for report in verify(pool, client, sample, task_queue):
+                async for report in verify(pool, client, sample, task_queue, states=state):
                     status.update(f"{report.orders:,} orders folded")
         for difference in report.differences:
             print(difference)
@@ -107,6 +113,11 @@ def verify(
             f"{report.orders:,} orders folded from the log, {report.histories:,} compared with "
             f"Temporal's history, {report.parked:,} parked: {len(report.differences):,} differences"
         )
+        if state:
+            print(
+                f"The state of {report.states:,} running orders was compared with their events; "
+                f"{report.other_versions:,} run in another version."
+            )
         return EXIT_DIFFERENT if report.differences else 0
 
     operate(compare)

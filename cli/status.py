@@ -34,6 +34,9 @@ BEHIND = (
 )
 WAITING = "if it is back: `orderly retry-steps --service {}` retries them now"
 PARKED = "`orderly projections parked` says why, `orderly projections retry` tries again"
+FAILING = "`orderly stuck` says why; deploy the code that they began with, or `orderly repair`"
+DESERTED = "start its workers; then `orderly move-orders --from` its build id"
+CURRENT = "start its workers, or make another version current; docs/releasing.md says how"
 UNPUBLISHED = "can the workers reach Postgres, and write to it?"
 
 
@@ -80,7 +83,8 @@ def findings(readiness: Json) -> Iterator[Finding]:
     for what in ("commands", "reads"):
         yield Finding(what, "ready" if readiness[what] else "NOT READY")
     yield _state("temporal", readiness["temporal"], {"": TEMPORAL})
-    yield _state("workers", readiness["workers"], {"unknown": "", "": WORKERS})
+    remedies = {"unknown": "", "no version": CURRENT, "no worker of the": CURRENT, "": WORKERS}
+    yield _state("workers", readiness["workers"], remedies)
     yield _state("postgres", readiness["postgres"], POSTGRES)
     for name, state in readiness["projections"].items():
         yield _state(name, state, PROJECTIONS | {"": BEHIND})
@@ -88,6 +92,9 @@ def findings(readiness: Json) -> Iterator[Finding]:
         yield _count(service, orders, "orders wait for it", WAITING.format(service))
     yield _count("parked orders", readiness["parked_orders"], "", PARKED)
     yield _count("unpublished orders", readiness["unpublished_orders"], "", UNPUBLISHED)
+    yield _count("failing orders", readiness["failing_orders"], "", FAILING)
+    for name, state in (readiness["worker_versions"] or {}).items():
+        yield _state(name, state, {"": DESERTED})
 
 
 def _state(name: str, state: str, remedies: Mapping[str, str]) -> Finding:

@@ -11,6 +11,7 @@ import asyncpg
 from temporalio.client import Client
 
 from cli.history_comparison import PAGE_SIZE, order_pages, sentences, unlogged_orders
+from cli.state_comparison import OtherVersion, state_differences
 from eventlog import log
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import order_progress
@@ -35,6 +36,10 @@ class Report:
     """Of those, the orders whose history Temporal still has."""
     parked: int = 0
     """Of those, the parked orders: their views are compared up to the version that they have."""
+    states: int = 0
+    """Of those, the running orders whose state was compared with their events."""
+    other_versions: int = 0
+    """Of those, the ones whose state was not, because they run in another version."""
     differences: list[str] = field(default_factory=list)
 
 
@@ -43,18 +48,21 @@ async def verify(
     client: Client | None,
     sample: int | None = None,
     task_queue: str | None = None,
+    *,
+    states: bool = False,
 ) -> AsyncIterator[Report]:
     """Compares all orders of the log, or a random `sample` of them, with their views.
 
     With a client, compares the log with Temporal's histories, too, as far as they are retained, and
-    finds orphaned orders; with a task queue, also orders that the log does not have. Yields the
-    report as it grows; the last one is complete.
+    finds orphaned orders; with a task queue, also orders that the log does not have. With `states`,
+    compares the state that each running order decides on with its events. Yields the report as it
+    grows; the last one is complete.
     """
     report = Report()
     pages = order_pages(pool, "order_events") if sample is None else _sampled(pool, sample)
     async for order_ids in pages:
         for order_id in order_ids:
-            found = await _differences(pool, client, order_id, report)
+            found = await _differences(pool, client, order_id, report, states=states)
             report.differences += [f"order {order_id}: {difference}" for difference in found]
             report.orders += 1
         yield report
@@ -76,7 +84,7 @@ async def verify(
 
 
 async def _differences(
-    pool: asyncpg.Pool, client: Client | None, order_id: str, report: Report
+    pool: asyncpg.Pool, client: Client | None, order_id: str, report: Report, *, states: bool
 ) -> list[str]:
     # The view first: events that are logged meanwhile are then only newer than it.
     row = await order_lists.find(pool, order_id)
@@ -86,6 +94,7 @@ async def _differences(
         *await _missed_events(pool, order_id, row, report),
         *(await _history_differences(pool, client, order_id, stream, report) if client else []),
         *(await _orphan_differences(client, pool, order_id) if client else []),
+        *(await _state_differences(client, pool, order_id, report) if client and states else []),
     ]
 
 
@@ -169,6 +178,19 @@ async def _history_differences(
     found = await compare_order(pool, client, order_id, by_version(stream))
     report.histories += found.newest is not None
     return sentences(found)
+
+
+async def _state_differences(
+    client: Client, pool: asyncpg.Pool, order_id: str, report: Report
+) -> list[str]:
+    stream = await log.read_order(pool, order_id, after=0)
+    try:
+        found = await state_differences(client, order_id, stream)
+    except OtherVersion:
+        report.other_versions += 1
+        return []
+    report.states += found is not None
+    return found or []
 
 
 async def _orphan_differences(client: Client, pool: asyncpg.Pool, order_id: str) -> list[str]:

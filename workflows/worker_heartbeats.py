@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -19,6 +20,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ListWork
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+UNVERSIONED = "unversioned"
 INTERVAL = timedelta(seconds=4)
 ABSENT_AFTER_SECONDS = 10.0
 POLL_SECONDS = 2.0
@@ -31,6 +33,7 @@ class _Heartbeat(NamedTuple):
 
     sent_at: int
     seen_at: float
+    version: str
 
 
 class Workers:
@@ -56,10 +59,19 @@ class Workers:
 
     def present(self) -> int | None:
         """How many were heard of lately; None if Temporal does not say, or is an older version."""
+        by_version = self.by_version()
+        return None if by_version is None else by_version.total()
+
+    def by_version(self) -> Counter[str] | None:
+        """Like `present`, by version; see workflows/versions.py."""
         now = time.monotonic()
         if self._listed_at is None or now - self._listed_at > ABSENT_AFTER_SECONDS:
             return None
-        return sum(now - h.seen_at <= ABSENT_AFTER_SECONDS for h in self._heartbeats.values())
+        return Counter(
+            heartbeat.version
+            for heartbeat in self._heartbeats.values()
+            if now - heartbeat.seen_at <= ABSENT_AFTER_SECONDS
+        )
 
     def silence_seconds(self) -> float:
         """For how long no worker has been heard of, as far as Temporal was available."""
@@ -86,17 +98,16 @@ class Workers:
             elif key in known and known[key].sent_at == sent_at:
                 self._heartbeats[key] = known[key]
             else:
-                self._heartbeats[key] = _Heartbeat(sent_at, now)
+                self._heartbeats[key] = _Heartbeat(sent_at, now, version_of(heartbeat))
                 self._heard_at = now
+
+    async def list_once(self) -> None:
+        """Notes the workers that Temporal lists now. Raises RPCError."""
+        self.remember(await list_heartbeats(self._client, self.task_queue))
 
     async def _follow(self) -> None:
         service, timeout = self._client.workflow_service, timedelta(seconds=CALL_SECONDS_MAX)
         namespace = DescribeNamespaceRequest(namespace=self._client.namespace)
-        workers = ListWorkersRequest(
-            namespace=self._client.namespace,
-            page_size=WORKERS_MAX,
-            query=f"TaskQueue = '{self.task_queue}'",
-        )
         is_supported = False
         while True:
             with suppress(RPCError, RuntimeError):  # RuntimeError: it was never connected.
@@ -104,6 +115,44 @@ class Workers:
                     described = await service.describe_namespace(namespace, timeout=timeout)
                     is_supported = described.namespace_info.capabilities.worker_heartbeats
                 if is_supported:
-                    listed = await service.list_workers(workers, timeout=timeout)
-                    self.remember(worker.worker_heartbeat for worker in listed.workers_info)
+                    await self.list_once()
             await asyncio.sleep(POLL_SECONDS)
+
+
+def version_of(heartbeat: WorkerHeartbeat) -> str:
+    """The version of a worker, as Temporal's search attribute names it."""
+    version = heartbeat.deployment_version
+    return f"{version.deployment_name}:{version.build_id}" if version.build_id else UNVERSIONED
+
+
+async def list_heartbeats(client: Client, task_queue: str) -> list[WorkerHeartbeat]:
+    """The last heartbeat of each worker that Temporal remembers. Raises RPCError."""
+    request = ListWorkersRequest(
+        namespace=client.namespace, page_size=WORKERS_MAX, query=f"TaskQueue = '{task_queue}'"
+    )
+    timeout = timedelta(seconds=CALL_SECONDS_MAX)
+    listed = await client.workflow_service.list_workers(request, timeout=timeout)
+    return [worker.worker_heartbeat for worker in listed.workers_info]
+
+
+async def heard_of(client: Client, task_queue: str) -> Counter[str] | None:
+    """Listens for a few seconds, and counts the workers by version; None if Temporal lists none.
+
+    Raises RPCError.
+    """
+    described = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace)
+    )
+    if not described.namespace_info.capabilities.worker_heartbeats:
+        return None
+    times = {
+        beat.worker_instance_key: beat.heartbeat_time.ToNanoseconds()
+        for beat in await list_heartbeats(client, task_queue)
+    }
+    await asyncio.sleep(INTERVAL.total_seconds() + 1)
+    return Counter(
+        version_of(beat)
+        for beat in await list_heartbeats(client, task_queue)
+        if beat.status == WorkerStatus.WORKER_STATUS_RUNNING
+        and times.get(beat.worker_instance_key) != beat.heartbeat_time.ToNanoseconds()
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -20,12 +20,14 @@ from readside.order_view.stuck_steps import count_waiting_orders
 from readside.registry import PROJECTIONS
 from workflows.activity_options import SERVICE_OF_STEP
 from workflows.unpublished import find_unpublished
-from workflows.worker_heartbeats import ABSENT_AFTER_SECONDS, Workers
+from workflows.versions import Version, without_current
+from workflows.worker_heartbeats import ABSENT_AFTER_SECONDS, UNVERSIONED, Workers
 
 CHECK_SECONDS_MAX = 1.5
 LAG_SECONDS_MAX = 5
 OK = "ok"
 UNKNOWN = "unknown: Temporal does not list workers"
+NO_CURRENT_VERSION = "no version is current: `orderly versions` lists them"
 READ_ONLY = "read-only"
 FULL = "full: all of its connections are in use"
 
@@ -57,6 +59,11 @@ class Readiness(BaseModel):
     """Orders that a projection fails on, listed by `orderly projections parked`."""
     unpublished_orders: int | None
     """Orders that have acknowledged what the log does not have, for some ten seconds."""
+    worker_versions: dict[str, str] | None
+    """The versions of the workers, if they are versioned. One without workers, that is not the
+    current one, does not affect readiness: only its own orders wait."""
+    failing_orders: int | None
+    """Orders whose workflow tasks fail, listed by `orderly stuck`."""
 
     @property
     def states(self) -> dict[str, str]:
@@ -88,7 +95,7 @@ async def read_readiness(services: Services) -> Readiness:
         _waiting_orders(services.pool),
         _unpublished_orders(services),
     )
-    workers = state_of_workers(services.workers)
+    workers = state_of_workers(services.workers, services.versions.versions or ())
     orders = readside.projections.get(order_view.PROJECTION.name)
     commands = temporal == OK and workers.is_serving
     reads = readside.postgres in (OK, READ_ONLY, FULL) and orders is not None and orders.is_serving
@@ -103,6 +110,8 @@ async def read_readiness(services: Services) -> Readiness:
         waiting_orders=waiting,
         parked_orders=readside.parked_orders,
         unpublished_orders=unpublished,
+        worker_versions=_worker_versions(services.versions.versions),
+        failing_orders=services.versions.failing_orders,
     )
 
 
@@ -120,15 +129,30 @@ async def within(seconds: float, check: Coroutine[Any, Any, T]) -> T:
     raise TimeoutError(f"no answer within {seconds:g} s")
 
 
-def state_of_workers(workers: Workers) -> State:
+def state_of_workers(workers: Workers, versions: Sequence[Version] = ()) -> State:
     """Whether commands can be executed, as far as the workers' heartbeats show."""
     present = workers.present()
     if present is None:
         return State(UNKNOWN, True)
     silence = workers.silence_seconds()
+    if present and without_current(versions):
+        return State(NO_CURRENT_VERSION, False)
     if present or silence <= ABSENT_AFTER_SECONDS:
+        deserted = [one.name for one in versions if one.is_deserted and one.role == "current"]
+        if deserted:
+            return State(f"no worker of the current version {deserted[0]}", False)
         return State(OK, True)
     return State(f"no worker has been heard of for {silence:.0f} seconds", False)
+
+
+def _worker_versions(versions: Sequence[Version] | None) -> dict[str, str] | None:
+    if versions is None:
+        return None
+    return {
+        version.name: f"no workers for {version.orders} orders" if version.is_deserted else OK
+        for version in versions
+        if version.name != UNVERSIONED
+    }
 
 
 async def _temporal(client: Client) -> str:

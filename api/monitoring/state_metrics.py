@@ -21,6 +21,7 @@ from readside.order_view import orphans
 from readside.order_view.orphans import OrphanMetrics
 from readside.registry import PROJECTIONS
 from workflows.unpublished import find_unpublished
+from workflows.versions import VersionWatch
 
 QUERY_SECONDS_MAX = 5
 
@@ -42,7 +43,29 @@ async def _readiness_metrics(services: Services) -> list[Metric]:
     )
     if present is not None:
         workers.add_metric([], present)
-    return [*_readiness(readiness), workers]
+    return [*_readiness(readiness), workers, *_versions(services.versions)]
+
+
+def _versions(watch: VersionWatch) -> list[Metric]:
+    orders = GaugeMetricFamily(
+        "orderly_version_orders", "Running orders, by version of the workers.", labels=["version"]
+    )
+    workers = GaugeMetricFamily(
+        "orderly_version_workers",
+        "Workers that were heard of, by version. Alert at 0 where orderly_version_orders is above.",
+        labels=["version"],
+    )
+    for version in watch.versions or ():
+        orders.add_metric([version.name], version.orders)
+        if version.workers is not None:
+            workers.add_metric([version.name], version.workers)
+    failing = GaugeMetricFamily(
+        "orderly_failing_orders",
+        "Orders whose workflow tasks fail; `orderly stuck` says why. Alert above 0.",
+    )
+    if watch.failing_orders is not None:
+        failing.add_metric([], watch.failing_orders)
+    return [orders, workers, failing]
 
 
 def _readiness(readiness: Readiness) -> list[Metric]:

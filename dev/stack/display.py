@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
+from dev.stack.read_models import REBUILDING
 from dev.stack.stack import Stack
 
 
@@ -24,14 +25,18 @@ class ProgressDisplay:
             self._show(name, state)
 
     def _show(self, name: str, state: str) -> None:
-        if state in ("starting", "stopping"):
-            self._since[name] = time.monotonic()
+        is_rebuilding = state.startswith(REBUILDING)
+        if is_rebuilding or state in ("starting", "stopping"):
+            self._since.setdefault(name, time.monotonic())
         else:
             since = self._since.pop(name, None)
             took = "" if since is None else f" after {time.monotonic() - since:.1f} s"
             self._console.print(f"  {name:<10} {state}{took}", markup=False)
         if not self._since:
             self._status.stop()
+        elif is_rebuilding:
+            self._status.update(f"{name}: {state}")
+            self._status.start()
         elif state in ("starting", "stopping"):
             self._status.update(f"{state} {', '.join(self._since)} …")
             self._status.start()

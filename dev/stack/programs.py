@@ -10,7 +10,7 @@ import secrets
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from dev.stack.supervisor import Program
 ROOT = Path(__file__).parents[2]
 # Settings that also make sense for a stack on this machine; others are of servers elsewhere.
 PASSED_ON_PREFIXES = ("ORDERLY_POLICY_", "ORDERLY_SERVICE_TIMEOUT_SECONDS")
+DEPLOYMENT_NAME = "orderly"  # Of versioned workers.
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword", "UnpublishedSince=Datetime")
 
 
@@ -178,6 +179,38 @@ def orderly_process(
     return Program(
         name, [sys.executable, "-P", "-m", "cli", *command], logs / f"{name}.log", environment
     )
+
+
+async def build_id_of(root: Path) -> str:
+    """The build id of the code in a folder. Raises StackError."""
+    asking = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "cli", "build-id"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**_base_environment(), "PYTHONPATH": str(root)},
+    )
+    answer, _ = await asking.communicate()
+    if asking.returncode != 0 or not (root / "cli").is_dir():
+        raise StackError(f"{root} has no version of orderly that knows `orderly build-id`.")
+    return answer.decode().strip()
+
+
+def versioned(build_id: str) -> dict[str, str]:
+    """The settings of a versioned worker."""
+    return {"TEMPORAL_DEPLOYMENT_NAME": DEPLOYMENT_NAME, "TEMPORAL_WORKER_BUILD_ID": build_id}
+
+
+def worker_of(addresses: Addresses, logs: Path, root: Path, build_id: str) -> Program:
+    """A versioned worker with the code in another folder."""
+    settings = versioned(build_id)
+    return of_version(
+        orderly_process(addresses, logs, f"worker {build_id}", "worker", **settings), root
+    )
+
+
+def of_version(program: Program, root: Path) -> Program:
+    """The program, with the code in another folder."""
+    return replace(program, environment={**program.environment, "PYTHONPATH": str(root)})
 
 
 def _base_environment() -> dict[str, str]:

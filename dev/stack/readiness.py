@@ -8,11 +8,15 @@ import asyncpg
 import httpx
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    SetWorkerDeploymentCurrentVersionRequest,
+)
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from dev.stack.programs import Addresses
+from dev.stack.programs import DEPLOYMENT_NAME, Addresses
 
 Check = Callable[[Addresses], Awaitable[bool]]
 """Returns whether a program is ready."""
@@ -50,6 +54,25 @@ async def worker_is_ready(addresses: Addresses) -> bool:
         )
     )
     return len(queue.pollers) > 0
+
+
+def version_is_current(build_id: str) -> Check:
+    """Makes a version of the workers the current one; it can be once one of them polls."""
+
+    async def is_current(addresses: Addresses) -> bool:
+        client = await Client.connect(addresses.temporal_address)
+        request = SetWorkerDeploymentCurrentVersionRequest(
+            namespace=addresses.temporal_namespace,
+            deployment_name=DEPLOYMENT_NAME,
+            build_id=build_id,
+        )
+        try:
+            await client.workflow_service.set_worker_deployment_current_version(request)
+        except RPCError:
+            return False
+        return True
+
+    return is_current
 
 
 async def simulators_are_ready(addresses: Addresses) -> bool:

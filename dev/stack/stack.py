@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -24,6 +24,7 @@ from dev.stack.data_dir import lock_data_dir
 from dev.stack.errors import ResourceInUse, StackError
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import Addresses
+from dev.stack.read_models import upgrade_read_models
 from dev.stack.readiness import Check
 from dev.stack.supervisor import Program, Report, SupervisedProcess
 from readside.engine.migrate import migrate
@@ -51,6 +52,10 @@ class StackOptions:
     What is deleted at its end, such as the demo, need not be."""
     max_concurrent_commands: int | None = 100
     """None: an adaptive limit. On a machine of one's own, a fixed one avoids rejections."""
+    is_versioned: bool = False
+    """Whether workers are pinned versions of a deployment, the newest of which is current."""
+    worker_roots: Sequence[Path] = ()
+    """Folders with other versions of orderly, whose versioned workers run as well."""
     servers_only: bool = False
     """Only Postgres and Temporal, for `orderly restore`."""
     reroute: Callable[[Addresses], AbstractAsyncContextManager[Addresses]] = nullcontext
@@ -112,30 +117,35 @@ async def run_stack(
             held.enter_context(_info_files(stack, infos))
             yield stack
             return
+        await upgrade_read_models(stack.postgres_dsn, report)
         secret = programs.webhook_secret(data_dir)
         for_api = _api_environment(options, secret)
         addresses = await held.enter_async_context(options.reroute(stack))
+        build_id = await programs.build_id_of(programs.ROOT) if options.is_versioned else None
         await launch.start(
             (
                 programs.simulators(data_dir, stack.logs, stack, secret),
                 readiness.simulators_are_ready,
             ),
-            *_orderly_processes(stack, addresses, for_api),
+            *await _other_workers(options, addresses, stack.logs),
+            *_orderly_processes(stack, addresses, for_api, build_id),
         )
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
 
 
 def _orderly_processes(
-    stack: Stack, addresses: Addresses, for_api: dict[str, str]
+    stack: Stack, addresses: Addresses, for_api: dict[str, str], build_id: str | None
 ) -> Iterator[tuple[Program, Check]]:
-    """Projector, worker and API, once for each URL of an API."""
+    """Worker, projector and API, once for each URL of an API."""
+    versioned = programs.versioned(build_id) if build_id else {}
+    is_ready = readiness.version_is_current(build_id) if build_id else readiness.worker_is_ready
     for number, api_url in enumerate(stack.api_urls, 1):
         here = replace(addresses, api_url=api_url)
         process = partial(_orderly_process, here, stack.logs, number)
         api_is_ready = partial(_check_at, readiness.api_is_ready, here)
+        yield process("worker", **versioned), is_ready
         yield process("projector"), api_is_ready
-        yield process("worker"), readiness.worker_is_ready
         yield process("api", **for_api), api_is_ready
 
 
@@ -148,6 +158,19 @@ def _orderly_process(
 
 def _check_at(check: Check, here: Addresses, _: Addresses) -> Awaitable[bool]:
     return check(here)
+
+
+async def _other_workers(
+    options: StackOptions, addresses: Addresses, logs: Path
+) -> list[tuple[Program, Check]]:
+    """The workers with the code in other folders, each a version of its own."""
+    return [
+        (
+            programs.worker_of(addresses, logs, root.resolve(), await programs.build_id_of(root)),
+            readiness.worker_is_ready,
+        )
+        for root in options.worker_roots
+    ]
 
 
 def _api_environment(options: StackOptions, secret: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ import pytest
 
 from dev.stack.programs import Addresses
 from tests.support.histories import assert_stack_replays
+from tests.support.paths import ROOT
 from tests.support.processes import run
 from tests.support.webhook_signing import signed_headers
 
@@ -47,7 +48,7 @@ BASKET = {
 class Up:
     """One `orderly up`, on free ports."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, root: Path = ROOT) -> None:
         folder.mkdir(exist_ok=True)
         self.data_dir = folder / "data"
         self.info_file = folder / "info.json"
@@ -57,6 +58,7 @@ class Up:
                 orderly_up(self.data_dir, "--info-file", str(self.info_file), *options),
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                cwd=root,
             )
 
     def __enter__(self) -> Up:

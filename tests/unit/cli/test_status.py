@@ -23,10 +23,13 @@ FINE: dict[str, Any] = {
     "waiting_orders": {"stock": 0, "payments": 0, "shipping": 0},
     "parked_orders": 0,
     "unpublished_orders": 0,
+    "worker_versions": {"orderly:v1": "ok"},
+    "failing_orders": 0,
 }
 UNKNOWN: dict[str, Any] = {
     "projections": {},
     **dict.fromkeys(("waiting_orders", "parked_orders", "unpublished_orders")),
+    **dict.fromkeys(("worker_versions", "failing_orders")),
 }
 
 
@@ -58,6 +61,10 @@ def test_nothing_is_wrong() -> None:
         ({"waiting_orders": {"payments": 3}}, "payments", "retry-steps --service payments"),
         ({"parked_orders": 1}, "parked orders", "projections parked"),
         ({"unpublished_orders": 2}, "unpublished orders", "reach Postgres"),
+        ({"failing_orders": 2}, "failing orders", "orderly stuck"),
+        ({"worker_versions": {"o:1": "no workers for 2 orders"}}, "o:1", "move-orders --from"),
+        ({"workers": "no version is current: `orderly versions`"}, "workers", "releasing.md"),
+        ({"workers": "no worker of the current version o:1"}, "workers", "releasing.md"),
     ],
 )
 def test_remedy_of(states: dict[str, Any], name: str, remedy: str) -> None:

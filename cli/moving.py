@@ -1,0 +1,68 @@
+"""Moves orders that are pinned to a version of the workers to the version that is current now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from workflows.messages import MOVE
+from workflows.versions import Version, find_versions, pinned_to
+
+ORDERS_PER_SECOND = 50.0
+LEFT_SECONDS_MAX = 30.0
+LEFT_SECONDS = 0.5
+
+
+class NotMoved(Exception):
+    """Why orders cannot be moved."""
+
+
+class Moved(NamedTuple):
+    """The orders that were asked to move, and those that are still where they were."""
+
+    asked: int
+    left: Sequence[str]
+
+
+async def source(client: Client, task_queue: str, build: str) -> Version:
+    """The version that a build id, or a full name, stands for. Raises NotMoved and RPCError."""
+    versions = await find_versions(client, task_queue, None)
+    found = [one for one in versions if build in (one.name, one.name.partition(":")[2])]
+    if len(found) != 1:
+        names = ", ".join(one.name for one in versions) or "none"
+        which = "several versions" if found else "no version"
+        raise NotMoved(f"There is {which} with the build id {build}; there are: {names}.")
+    if not any(one.is_new for one in versions if one.name != found[0].name):
+        raise NotMoved(f"No other version than {found[0].name} is current or ramping.")
+    return found[0]
+
+
+async def move(
+    client: Client, task_queue: str, version: Version, rate: float
+) -> AsyncIterator[Moved]:
+    """Asks each order of a version to move, `rate` a second, and waits until they have.
+
+    Yields what was done so far. An order that is not at rest moves by itself once it is.
+    """
+    order_ids = await pinned_to(client, task_queue, version.name)
+    now = asyncio.get_running_loop().time
+    began = now()
+    for number, order_id in enumerate(order_ids):
+        await asyncio.sleep(began + number / rate - now())
+        try:
+            await client.get_workflow_handle(order_id).signal(MOVE)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:  # It has ended meanwhile.
+                raise
+        yield Moved(number + 1, order_ids)
+    deadline = now() + LEFT_SECONDS_MAX
+    left = order_ids
+    while left and now() < deadline:
+        await asyncio.sleep(LEFT_SECONDS)
+        pinned = set(await pinned_to(client, task_queue, version.name))
+        left = [order_id for order_id in order_ids if order_id in pinned]
+        yield Moved(len(order_ids), left)

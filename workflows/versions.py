@@ -1,0 +1,189 @@
+"""The versions of the workers: which orders run in each, and whether workers run them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+from temporalio.api.deployment.v1 import WorkerDeploymentInfo
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import WorkerDeploymentVersionStatus as Status
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeWorkerDeploymentRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from workflows.failing_orders import count_failing
+from workflows.messages import WORKFLOW_TYPE
+from workflows.worker_heartbeats import CALL_SECONDS_MAX, UNVERSIONED, Workers
+
+T = TypeVar("T")
+
+FOLLOWED_SECONDS = 4.0
+_ROLES = {
+    Status.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: "current",
+    Status.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: "ramping",
+    Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: "draining",
+    Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: "drained",
+}
+
+
+class Version(NamedTuple):
+    """One version of the workers of a task queue."""
+
+    name: str
+    """Deployment and build id, as in "orderly:v2"; or "unversioned"."""
+    role: str
+    """ "current", "ramping", "draining", "drained" or "inactive"; for unversioned workers empty."""
+    percentage: float
+    """The share of orders that a ramping version gets."""
+    orders: int
+    """Running orders that are pinned to it."""
+    workers: int | None
+    """Workers that were heard of lately; None if Temporal does not say."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether orders come to it."""
+        return self.role in ("current", "ramping")
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether its orders, or new ones, have no worker."""
+        return self.workers == 0 and (self.orders > 0 or self.is_new)
+
+
+async def find_versions(
+    client: Client, task_queue: str, workers: Mapping[str, int] | None
+) -> list[Version]:
+    """The versions that have orders or workers on a task queue, and those that are to get some.
+
+    `workers` counts those that were heard of lately, by version. Raises RPCError.
+    """
+    found: list[Version] = []
+    orders = await _count(client, f"{_running(task_queue)} AND {_is(UNVERSIONED)}")
+    heard_of = None if workers is None else workers.get(UNVERSIONED, 0)
+    if orders or heard_of:
+        found.append(Version(UNVERSIONED, "", 0, orders, heard_of))
+    for deployment in await _deployments(client, task_queue, workers or ()):
+        found += await _versions(client, task_queue, deployment, workers or {})
+    if workers is None:
+        return [version._replace(workers=None) for version in found]
+    return [version for version in found if version.orders or version.workers or version.is_new]
+
+
+def without_current(versions: Iterable[Version]) -> bool:
+    """Whether workers wait for orders that no version is current to get."""
+    found = list(versions)
+    alive = [version for version in found if version.workers]
+    is_current = any(version.role == "current" for version in found)
+    return bool(alive) and not is_current and all(version.role for version in alive)
+
+
+async def pinned_to(client: Client, task_queue: str, version: str) -> list[str]:
+    """The ids of the running orders of a version. Raises RPCError."""
+    query = f"{_running(task_queue)} AND {_is(version)}"
+    return [run.id async for run in client.list_workflows(query)]
+
+
+def _is(version: str) -> str:
+    attribute = "TemporalWorkerDeploymentVersion"
+    return f"{attribute} IS NULL" if version == UNVERSIONED else f"{attribute} = '{version}'"
+
+
+def _running(task_queue: str) -> str:
+    return (
+        f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
+        " AND ExecutionStatus = 'Running'"
+    )
+
+
+async def _count(client: Client, query: str) -> int:
+    return (await client.count_workflows(query)).count
+
+
+async def _deployments(
+    client: Client, task_queue: str, workers: Iterable[str]
+) -> list[WorkerDeploymentInfo]:
+    """The deployments that the task queue is routed to, and those of its workers."""
+    service, namespace = client.workflow_service, client.namespace
+    described = await service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=namespace,
+            task_queue=TaskQueue(name=task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+    routing = described.versioning_info
+    names = {
+        routing.current_deployment_version.deployment_name,
+        routing.ramping_deployment_version.deployment_name,
+        *(version.rpartition(":")[0] for version in workers),
+    }
+    return [
+        (
+            await service.describe_worker_deployment(
+                DescribeWorkerDeploymentRequest(namespace=namespace, deployment_name=name)
+            )
+        ).worker_deployment_info
+        for name in sorted(names - {""})
+    ]
+
+
+async def _versions(
+    client: Client, task_queue: str, deployment: WorkerDeploymentInfo, workers: Mapping[str, int]
+) -> list[Version]:
+    routing = deployment.routing_config
+    found: list[Version] = []
+    for summary in deployment.version_summaries:
+        name = f"{deployment.name}:{summary.deployment_version.build_id}"
+        orders = await _count(client, f"{_running(task_queue)} AND {_is(name)}")
+        role = _ROLES.get(summary.status, "inactive")
+        share = routing.ramping_version_percentage if role == "ramping" else 0.0
+        found.append(Version(name, role, share, orders, workers.get(name, 0)))
+    return found
+
+
+class VersionWatch:
+    """What Temporal says of the versions and of failing orders, as it was some seconds ago.
+
+    Both are None where it does not say, or is unavailable.
+    """
+
+    def __init__(self, client: Client, workers: Workers) -> None:
+        self._client = client
+        self._workers = workers
+        self.versions: list[Version] | None = None
+        self.failing_orders: int | None = None
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Follows them inside the `async with`."""
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+
+    async def _follow(self) -> None:
+        while True:
+            client, queue = self._client, self._workers.task_queue
+            found = find_versions(client, queue, self._workers.by_version())
+            self.versions = await _or_none(found)
+            self.failing_orders = await _or_none(count_failing(client, queue))
+            await asyncio.sleep(FOLLOWED_SECONDS)
+
+
+async def _or_none(search: Coroutine[Any, Any, T]) -> T | None:
+    try:
+        async with asyncio.timeout(CALL_SECONDS_MAX):
+            return await search
+    except (RPCError, RuntimeError, TimeoutError):  # RuntimeError: it was never connected.
+        return None
