@@ -24,6 +24,7 @@ PREFIX = "ORDERLY_"
 RATE_LIMIT_PER_SECOND = 100
 SERVICE_TIMEOUT_SECONDS_MAX = 15  # Below STEP_TIMEOUT of workflows/activity_options.py.
 TOKEN_SECRET_BYTES_MIN = 32  # The size of an HS256 hash.
+ENDPOINT_KEY_BYTES = 32  # Of AES-256.
 WEBHOOK_SECRET_BYTES = range(24, 65)  # By the Standard Webhooks specification.
 
 
@@ -56,6 +57,12 @@ def _check_webhook_secret(secret: str) -> str:
     return secret
 
 
+def _check_endpoint_key(key: str) -> str:
+    if len(base64.b64decode(key, validate=True)) != ENDPOINT_KEY_BYTES:
+        raise ValueError
+    return key
+
+
 def _check_token_secret(secret: str) -> str:
     if len(secret.encode()) < TOKEN_SECRET_BYTES_MIN:
         raise ValueError
@@ -79,6 +86,10 @@ _WEBHOOK_SECRET = Field(repr=False, description="whsec_ and the base64 of 24 to 
 Url = Annotated[str | None, _URL]
 Count = Annotated[int | None, _COUNT]
 Deadline = Annotated[Seconds | None, _DEADLINE]
+Networks = Annotated[
+    Annotated[str, AfterValidator(_check_networks)] | None,
+    Field(description="addresses or networks such as 10.0.0.5,10.1.0.0/16"),
+]
 WebhookSecret = Annotated[
     Annotated[str, AfterValidator(_check_webhook_secret)] | None, _WEBHOOK_SECRET
 ]
@@ -182,10 +193,17 @@ class Settings(TokenSettings):
     max_concurrent_commands: Annotated[int | None, _SLOTS] = None
     max_concurrent_reads: Annotated[int, _SLOTS] = 24
     # Load balancers whose X-Forwarded-For is trusted.
-    trusted_proxies: Annotated[
-        Annotated[str, AfterValidator(_check_networks)] | None,
-        Field(description="addresses or networks such as 10.0.0.5,10.1.0.0/16"),
+    trusted_proxies: Networks = None
+    # Seals the secrets of webhook endpoints; without it there are no endpoints.
+    endpoint_key: Annotated[
+        Annotated[str, AfterValidator(_check_endpoint_key)] | None,
+        Field(repr=False, description="the base64 of 32 random bytes"),
     ] = None
+    # Where webhooks may go besides public addresses over HTTPS.
+    endpoint_networks: Networks = None
+    endpoint_deliveries_days: Annotated[
+        int, Field(ge=1, le=365, description="a whole number of days from 1 to 365")
+    ] = 7
     policy_draft_seconds: Deadline = None
     policy_payment_retry_seconds: Deadline = None
     policy_shortfall_answer_seconds: Deadline = None

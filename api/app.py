@@ -39,7 +39,11 @@ from api.problems.handlers import register_exception_handlers
 from api.reads import history, orders
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
+from api.webhook_endpoints import delivery_routes as webhook_deliveries
+from api.webhook_endpoints import routes as webhook_endpoints
 from eventlog.postgres import connect_pool
+from outbound.webhooks.addresses import AllowedNetworks
+from outbound.webhooks.secrets import SecretBox
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
@@ -105,6 +109,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(sent.router)
     app.include_router(feed.router)
     app.include_router(feed.schemas)
+    app.include_router(webhook_endpoints.router)
+    app.include_router(webhook_deliveries.router)
     app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
@@ -147,6 +153,8 @@ def _services(
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
         webhook_secret=settings.webhook_secret,
+        secret_box=SecretBox(settings.endpoint_key) if settings.endpoint_key else None,
+        webhook_networks=AllowedNetworks(settings.endpoint_networks),
         verifier=Verifier(settings.tokens, http) if settings.tokens else None,
     )
 

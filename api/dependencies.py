@@ -17,6 +17,8 @@ from api.auth.tokens import Verifier
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
 from orders.policy import Policy
+from outbound.webhooks.addresses import AllowedNetworks
+from outbound.webhooks.secrets import SecretBox
 from privacy.keys import CustomerKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
@@ -39,6 +41,10 @@ class Services:
     streams: Streams
     policy: Policy
     webhook_secret: str | None
+    secret_box: SecretBox | None
+    """Seals the secrets of webhook endpoints; None without a key."""
+    webhook_networks: AllowedNetworks
+    """Where webhooks may go."""
     verifier: Verifier | None
     """None: authentication is off."""
 

@@ -30,6 +30,7 @@ TAGS = {
     "Shipments": "Create shipments and report what happened to them.",
     "Returns": "Request, approve, reject and receive returns.",
     "Events": "The feed of all events, as CloudEvents, and their schemas.",
+    "Webhooks": "Endpoints to which events are posted, and their deliveries; for operators.",
     "Statistics": "Statistics over the history of all orders; for operators.",
     "Customers": "Erasing the personal data of a customer.",
     "Callbacks": "Signed webhooks from the payment, stock and shipping services.",
@@ -54,7 +55,7 @@ _RESPONSES = {
 }
 
 _HEADERS = {
-    "ETag": 'version of the order in quotes, such as `"5"`, for If-Match and If-None-Match',
+    "ETag": 'version of the resource in quotes, such as `"5"`, for If-Match and If-None-Match',
     "Location": "address of the resource",
     "Idempotent-Replayed": "`true`: the stored result of an earlier request with this key",
     "Preference-Applied": "the preference of `Prefer` that was applied",
@@ -67,6 +68,8 @@ _HEADERS = {
     "X-Request-Id": "X-Request-Id of the request, or a generated id; logs contain it, too",
 }
 _NUMBERS = ("Projection-Position", "Projection-Lag-Ms", "Retry-After")
+# Paths of resources that have a version.
+_VERSIONED = r"\{order_id\}(?!.*/history$)|\{endpoint_id\}(/(pause|resume|rotate-secret))?$"
 _CHALLENGE = ("WWW-Authenticate",)
 _RATE_LIMIT = ("RateLimit", "RateLimit-Policy")
 _PROBLEM_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, 429: _RATE_LIMIT}
@@ -191,6 +194,7 @@ def _route_kinds(operation: Json, names: set[str]) -> set[RouteKind]:
         RouteKind.SECURED: "security" in operation,
         RouteKind.CALLBACK: is_callback,
         RouteKind.RESOURCE: names & {"order_id", "type", "code"} or is_owned,
+        RouteKind.WEBHOOKS: "Webhooks" in operation["tags"],
         RouteKind.CURSOR: names & {"cursor", "consistency_token"},
         RouteKind.COMMAND: "Idempotency-Key" in names,
         RouteKind.PRECONDITION: "If-Match" in names,
@@ -201,11 +205,12 @@ def _route_kinds(operation: Json, names: set[str]) -> set[RouteKind]:
 
 def _response_headers(path: str, names: set[str], status: str) -> Iterator[str]:
     """The headers of a successful response, by the parameters of its route."""
-    if status in ("201", "202"):
+    is_queued = status == "202" and "Prefer" in names
+    if status == "201" or is_queued:
         yield "Location"
-    if status == "202":
+    if is_queued:
         yield from ("Preference-Applied", "Retry-After")
-    elif status == "201" or ("{order_id}" in path and not path.endswith("/history")):
+    elif status == "201" or re.search(_VERSIONED, path):
         yield "ETag"
     if "Idempotency-Key" in names:
         yield "Idempotent-Replayed"

@@ -58,6 +58,20 @@ def projector() -> None:
 
 
 @app.command(rich_help_panel=PANEL)
+def deliverer() -> None:
+    """Post the events of the log to webhook endpoints."""
+    from outbound.webhooks.process import KeyMissing, run
+    from settings import Settings, from_environment
+
+    failures: runtime.Failures = {KeyMissing: runtime.EXIT_USAGE}
+
+    async def deliver(settings: Settings) -> None:
+        await run(settings, runtime.stop_event())
+
+    runtime.serve(lambda: from_environment(Settings), deliver, "orderly-deliverer", failures)
+
+
+@app.command(rich_help_panel=PANEL)
 def simulators(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8070,

@@ -7,6 +7,7 @@ and cursors, are replaced by fixed ones; everything else is recorded as it was s
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import secrets
@@ -31,11 +32,22 @@ from settings import TokenRules
 Json = dict[str, Any]
 
 TIMEOUT_S = 60
+ENDPOINT_KEY = base64.b64encode(secrets.token_bytes(32)).decode()
 TOKEN_SECONDS = 600
 
 SERVER = "https://orders.example.com"
 NOW, LATER = "2026-03-02T09:30:00Z", "2026-03-09T09:30:00Z"
 NEXT = "b3BhcXVl"
+RECEIVER_URL = "http://127.0.0.1:9/webhooks"
+RANDOM = {
+    "http://127.0.0.1:9/": "https://shop.example.com/",
+    r"http://127\.0\.0\.1:\d+": SERVER,
+    "^whsec_.*": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "we_[0-9a-f]{16}": "we_5f1d7a3c9be02468",
+    "wr_[0-9a-f]{16}": "wr_0b9d2f4a6c8e1357",
+    "test-[0-9a-f]{16}": "test-8d3c1b5a7f9e2046",
+}
+MEASURED = {"latency_ms": 12, "lag_seconds": 0.0}
 HEADERS = {
     "X-Request-Id": "checkout-7",
     "Prefer": "wait=30",
@@ -92,7 +104,7 @@ class Recorder:
         body = response.json()
         self.operations.setdefault(operation, {})[name] = {
             "summary": summary,
-            "request": more.get("json"),
+            "request": normalize(more.get("json")),
             "status": response.status_code,
             "response": normalize(body),
         }
@@ -112,12 +124,16 @@ def normalize(value: Any) -> Any:
     """The value with what differs from run to run replaced."""
     if isinstance(value, dict):
         return {
-            key: NEXT if key == "next" and isinstance(inner, str) else normalize(inner)
+            key: MEASURED[key] if key in MEASURED else _normalize_field(key, inner)
             for key, inner in value.items()
         }
     if isinstance(value, list):
         return [normalize(inner) for inner in value]
     return _normalize_text(value) if isinstance(value, str) else value
+
+
+def _normalize_field(key: str, value: Any) -> Any:
+    return NEXT if key == "next" and isinstance(value, str) else normalize(value)
 
 
 def _normalize_text(text: str) -> str:
@@ -126,7 +142,9 @@ def _normalize_text(text: str) -> str:
     if re.match(r"\d{4}-\d\d-\d\dT", text):
         is_later = datetime.fromisoformat(text) > datetime.now(UTC) + timedelta(hours=1)
         return LATER if is_later else NOW
-    return re.sub(r"http://127\.0\.0\.1:\d+", SERVER, text)
+    for pattern, fixed in RANDOM.items():
+        text = re.sub(pattern, fixed, text)
+    return text
 
 
 async def record_examples(http: httpx.AsyncClient, rules: TokenRules) -> Json:
@@ -135,6 +153,7 @@ async def record_examples(http: httpx.AsyncClient, rules: TokenRules) -> Json:
     recorder = Recorder(http, rules)
     await _record_draft(recorder)
     await _record_basket(recorder)
+    await _record_webhooks(recorder)
     await _record_problems(recorder)
     return {"operations": recorder.operations, "problems": recorder.problems}
 
@@ -206,6 +225,42 @@ async def _record_basket(recorder: Recorder) -> None:
     await problem(403, "customer", summary, "POST", refund, json=amount, scope=CUSTOMER)
 
 
+async def _record_webhooks(recorder: Recorder) -> None:
+    """An endpoint that is registered, tested, changed and replayed."""
+    record, path = recorder.record, "/v1/webhook-endpoints"
+    new = {
+        "url": RECEIVER_URL,
+        "event_types": ["order-cancelled", "order-placed"],
+        "customer_id": "901",
+        "from": "now",
+    }
+    summary = "Two types of events of a customer"
+    created = await record("register_webhook_endpoint", "two", summary, "POST", path, json=new)
+    own = f"{path}/{created['endpoint_id']}"
+    await record("send_test_webhook", "refused", "Nothing listens there", "POST", f"{own}/test")
+    changes = {"description": "the warehouse", "customer_id": None}
+    summary = "Of all customers from now on"
+    await record("change_webhook_endpoint", "all", summary, "PATCH", own, json=changes)
+    rotate = f"{own}/rotate-secret"
+    await record("rotate_webhook_secret", "rotated", "Both sign for a day", "POST", rotate)
+    await record("pause_webhook_endpoint", "paused", "Paused", "POST", f"{own}/pause")
+    await record("resume_webhook_endpoint", "resumed", "Resumed", "POST", f"{own}/resume")
+    period = {"since": NOW, "until": LATER}
+    await record("replay_webhooks", "week", "A week", "POST", f"{own}/replay", json=period)
+    summary = "Its test failed"
+    deliveries = f"{own}/deliveries"
+    await record("list_webhook_deliveries", "failed", summary, "GET", deliveries)
+    await recorder.record_problem(
+        422,
+        "private",
+        "A URL with a private address",
+        "POST",
+        path,
+        json={"url": "https://10.0.0.1/webhooks"},
+    )
+    await recorder.send("DELETE", own)
+
+
 async def _record_problems(recorder: Recorder) -> None:
     problem, orders = recorder.record_problem, "/v1/orders"
     invalid = {**DRAFT, "currency": "usd", "lines": [{**BAGELS, "quantity": "two"}]}
@@ -254,6 +309,8 @@ async def _api_with_tokens(stack: Stack, rules: TokenRules) -> AsyncIterator[htt
         ORDERLY_AUTH="",
         ORDERLY_TOKEN_SECRET=str(rules.secret),
         ORDERLY_RATE_LIMIT_PER_SECOND="0",
+        ORDERLY_ENDPOINT_KEY=ENDPOINT_KEY,
+        ORDERLY_ENDPOINT_NETWORKS="127.0.0.0/8",
     )
     process = await asyncio.create_subprocess_exec(*program.command, env=program.environment)
     try:

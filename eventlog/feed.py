@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from asyncpg import Record
 
 from eventlog.envelope import Envelope
-from eventlog.log import START, Checkpoint
+from eventlog.log import START, Checkpoint, settled_head
 from eventlog.postgres import Reader
 
 # The cost limit of one read, however rare the matching events are; the next read continues.
@@ -20,9 +21,17 @@ SCANNED_ROWS_MAX = 10_000
 # A customer with more orders has events everywhere in the log, so they are found by scanning it.
 READ_ORDERS_MAX = 500
 
+# An event is in the log at most this long after one that precedes it there.
+OVERLAP = timedelta(minutes=1)
+
 _COLUMNS = """
     order_id, transaction_id, position,
     version, occurred_at, type, schema_version, data, metadata
+"""
+# The customer of the order of a row `event`.
+_CUSTOMER_ID = """(
+    SELECT opening.data->>'customer_id' FROM order_events AS opening
+    WHERE opening.order_id = event.order_id AND opening.version = 1)
 """
 
 
@@ -109,9 +118,7 @@ async def _scan(reader: Reader, after: Checkpoint, filter: EventFilter, limit: i
         SELECT {_COLUMNS} FROM order_events AS event
         WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
           AND ($5::text[] IS NULL OR type = ANY($5))
-          AND ($6::text IS NULL OR $6 = (
-              SELECT opening.data->>'customer_id' FROM order_events AS opening
-              WHERE opening.order_id = event.order_id AND opening.version = 1))
+          AND ($6::text IS NULL OR $6 = {_CUSTOMER_ID})
         ORDER BY transaction_id, position LIMIT $7
         """,
         *after,
@@ -124,15 +131,109 @@ async def _scan(reader: Reader, after: Checkpoint, filter: EventFilter, limit: i
 
 
 def _page(found: Sequence[Record], end: Checkpoint, unsettled: bool, limit: int) -> Page:
-    events = [
-        PublishedEvent(
-            row["order_id"],
-            Checkpoint(row["transaction_id"], row["position"]),
-            Envelope.model_validate(dict(row)),
-        )
-        for row in found
-    ]
+    events = [_published(row) for row in found]
     return Page(events, events[-1].checkpoint if len(events) == limit else end, unsettled)
+
+
+def _published(row: Record) -> PublishedEvent:
+    return PublishedEvent(
+        row["order_id"],
+        Checkpoint(row["transaction_id"], row["position"]),
+        Envelope.model_validate(dict(row)),
+    )
+
+
+async def read_with_customers(
+    reader: Reader, after: Checkpoint, limit: int
+) -> tuple[Page, list[str | None]]:
+    """At most `limit` events of any kind, as `read` does, and the customer of each one's order."""
+    end, unsettled = await _end(reader, after, limit)
+    if end == after:
+        return Page([], after, unsettled), []
+    found = await reader.fetch(
+        f"""
+        SELECT {_COLUMNS}, {_CUSTOMER_ID} AS customer_id FROM order_events AS event
+        WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
+        ORDER BY transaction_id, position
+        """,
+        *after,
+        *end,
+    )
+    page = Page([_published(row) for row in found], end, unsettled)
+    return page, [row["customer_id"] for row in found]
+
+
+async def read_order_after(
+    reader: Reader, order_id: str, version: int, until: Checkpoint, limit: int
+) -> list[PublishedEvent]:
+    """At most `limit` events of an order from a version on, up to a checkpoint."""
+    found = await reader.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM order_events
+        WHERE order_id = $1 AND version >= $2 AND (transaction_id, position) <= ($3, $4)
+        ORDER BY version LIMIT $5
+        """,
+        order_id,
+        version,
+        *until,
+        limit,
+    )
+    return [_published(row) for row in found]
+
+
+async def find_events(
+    reader: Reader, ids: Sequence[tuple[str, int]], filter: EventFilter
+) -> list[PublishedEvent]:
+    """The events with these order ids and versions that match a filter, in commit order."""
+    found = await reader.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM order_events AS event
+        WHERE (order_id, version) IN (SELECT * FROM unnest($1::text[], $2::int[]))
+          AND ($3::text[] IS NULL OR type = ANY($3)) AND ($4::text IS NULL OR order_id = $4)
+          AND ($5::text IS NULL OR $5 = {_CUSTOMER_ID})
+          AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY transaction_id, position
+        """,
+        [order_id for order_id, _ in ids],
+        [version for _, version in ids],
+        filter.types,
+        filter.order_id,
+        filter.customer_id,
+    )
+    return [_published(row) for row in found]
+
+
+async def position_before(reader: Reader, instant: datetime) -> Checkpoint:
+    """A checkpoint that no event recorded at or after an instant precedes.
+
+    By bisection, since no index has the times: they grow along the log, but for transactions that
+    took longer than others, and never longer than OVERLAP.
+    """
+    head = await settled_head(reader)
+    low, high = START, head
+    while low.transaction_id < high.transaction_id:
+        middle = Checkpoint((low.transaction_id + high.transaction_id) // 2 + 1, 0)
+        row = await reader.fetchrow(
+            "SELECT transaction_id, recorded_at FROM order_events"
+            " WHERE (transaction_id, position) >= ($1, $2)"
+            " ORDER BY transaction_id, position LIMIT 1",
+            *middle,
+        )
+        if row is None or row["recorded_at"] >= instant - OVERLAP:
+            high = Checkpoint(middle.transaction_id - 1, 0)
+        else:
+            low = Checkpoint(row["transaction_id"], 0)
+    first = await reader.fetchrow(
+        """
+        SELECT transaction_id, position FROM order_events
+        WHERE (transaction_id, position) > ($1, $2) AND recorded_at >= $3
+        ORDER BY transaction_id, position LIMIT 1
+        """,
+        *low,
+        instant,
+    )
+    # An event that is not settled yet may still be preceded by others.
+    return min(Checkpoint(first[0], first[1] - 1), head) if first else head
 
 
 async def _order_ids(reader: Reader, filter: EventFilter) -> list[str]:

@@ -17,13 +17,13 @@ from api.auth.authentication import assert_owns_order, require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
-from api.events.cursor import decode_cursor, encode_cursor
 from api.events.stream import EventStream
 from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from api.problems.strict_route import StrictRoute
 from eventlog import feed
+from eventlog.cursor import InvalidCursor, encode_cursor, position_of
 from eventlog.epochs import Epochs, read_epochs
 from eventlog.feed import EventFilter, Page
 from eventlog.log import START, Checkpoint
@@ -153,20 +153,9 @@ async def _position(
         return START
     source = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "cursor"}
     try:
-        position, epoch = decode_cursor(text)
-    except ValueError as error:
-        raise _invalid_cursor(source, "was not issued by this feed") from error
-    survived = epochs.last_valid(epoch)
-    if survived is not None and position > survived:
-        detail = (
-            "is from before the log was restored, and beyond what survived: continue with "
-            f"{encode_cursor(survived, epochs.current)}, and skip the events that you have"
-        )
-        raise _invalid_cursor(source, detail)
-    if not await feed.is_reachable(pool, position):
-        detail = "is beyond the end of the log, which may have been restored: start without it"
-        raise _invalid_cursor(source, detail)
-    return position
+        return await position_of(pool, text, epochs)
+    except InvalidCursor as error:
+        raise _invalid_cursor(source, str(error)) from error
 
 
 def _invalid_cursor(source: dict[str, str], detail: str) -> Problem:

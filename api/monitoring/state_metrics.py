@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 
 from api.dependencies import Services
 from api.monitoring.readiness import OK, UNKNOWN, Readiness, read_readiness, within
+from api.monitoring.webhook_metrics import read_webhooks
 from eventlog import log
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from readside.engine.checkpoints import FRESHNESS_MS
@@ -115,7 +116,8 @@ async def _read_database(pool: asyncpg.Pool) -> list[Metric]:
     )
     metrics = await read_metrics(pool, [projection.name for projection in PROJECTIONS])
     orphaned = _orphans(await orphans.read_metrics(pool))
-    return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned]
+    webhooks = await read_webhooks(pool)
+    return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned, *webhooks]
 
 
 async def _temporal_metrics(services: Services) -> list[Metric]:

@@ -30,6 +30,8 @@ class RouteKind(StrEnum):
     PRECONDITION = auto()
     """Accepts If-Match."""
     BODY = auto()
+    WEBHOOKS = auto()
+    """Is about webhook endpoints."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,76 @@ TOO_MANY_STREAMS = ProblemType(
     "Retry after the time in Retry-After, or read the feed page by page.",
     (RouteKind.CURSOR,),
     retry_after=5,
+)
+
+# Webhook endpoints.
+
+UNKNOWN_ENDPOINT = ProblemType(
+    "unknown-endpoint",
+    404,
+    "Unknown endpoint",
+    "There is no webhook endpoint with this id; it may have been deleted.",
+    "GET /v1/webhook-endpoints lists all.",
+    (RouteKind.WEBHOOKS,),
+)
+UNKNOWN_DELIVERY = ProblemType(
+    "unknown-delivery",
+    404,
+    "Unknown delivery",
+    "The endpoint has no delivery with this id, or it is so old that it was deleted.",
+    "Use a `delivery_id` of its list of deliveries; or replay the event by its id.",
+    (RouteKind.WEBHOOKS,),
+)
+ENDPOINT_CHANGED = ProblemType(
+    "endpoint-changed",
+    412,
+    "Endpoint changed",
+    "The endpoint is not at the version in If-Match: it has changed meanwhile.",
+    "Read the endpoint again, and decide on its current state. `current_version` is its version.",
+    (RouteKind.PRECONDITION,),
+)
+URL_NOT_ALLOWED = ProblemType(
+    "url-not-allowed",
+    422,
+    "URL not allowed",
+    "Webhooks may not go to this URL: its host cannot be resolved, or has an address that is not"
+    " public, or the URL has no TLS.",
+    "Use an HTTPS URL with a public address; an operator of the service can allow networks with"
+    " ORDERLY_ENDPOINT_NETWORKS.",
+    (RouteKind.WEBHOOKS,),
+)
+TOO_MANY_ENDPOINTS = ProblemType(
+    "too-many-endpoints",
+    409,
+    "Too many endpoints",
+    "The service has reached its limit of webhook endpoints.",
+    "Delete endpoints that are no longer needed.",
+    (RouteKind.WEBHOOKS,),
+)
+TOO_MANY_REPLAYS = ProblemType(
+    "too-many-replays",
+    409,
+    "Too many replays",
+    "The endpoint has reached its limit of replays that have not come to their end.",
+    "Wait until `health.replays` of the endpoint is lower; name several events in one replay.",
+    (RouteKind.WEBHOOKS,),
+)
+EVENTS_NOT_SELECTED = ProblemType(
+    "events-not-selected",
+    409,
+    "Events not selected",
+    "Some of the events are not in the log, or the endpoint's filter does not select them.",
+    "Leave out the events that `errors` points to, or change the filter first.",
+    (RouteKind.WEBHOOKS,),
+)
+ENDPOINTS_NOT_CONFIGURED = ProblemType(
+    "endpoints-not-configured",
+    503,
+    "Endpoints not configured",
+    "The service has no key with which to seal the secrets of webhook endpoints.",
+    "Set ORDERLY_ENDPOINT_KEY, the same for the API and the deliverer.",
+    (RouteKind.WEBHOOKS,),
+    retry_after=60,
 )
 
 # The service cannot serve the request now.

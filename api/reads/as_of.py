@@ -12,7 +12,8 @@ from api.context import VERSION_MAX
 from api.problems.catalog import MALFORMED_REQUEST, NOT_OPEN_YET, UNKNOWN_VERSION
 from api.problems.errors import UnknownOrder
 from api.problems.problem import FieldError, Problem
-from api.reads.query_params import Instant, QueryParams
+from api.reads.query_params import QueryParams
+from api.times import Instant
 from eventlog import log
 from readside.order_view import as_of
 from readside.order_view.row import OrderRow, order_row

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from api.problems.catalog import INVALID_CURSOR
 from api.problems.problem import not_issued
-from api.reads.query_params import Instant
+from api.times import Instant
 from orders.text import Id
 from readside.order_view.list_query import Position
 

@@ -28,7 +28,8 @@ from api.reads.consistency import (
 )
 from api.reads.cursor import decode_cursor, encode_cursor
 from api.reads.order_json import Order, may_change, orders_json
-from api.reads.query_params import Instant, openapi_parameters
+from api.reads.query_params import openapi_parameters
+from api.times import Instant
 from orders.commands import type_of
 from orders.lifecycle import Status
 from orders.money import TOTAL_MAX

@@ -15,7 +15,7 @@ from api.problems.catalog import MALFORMED_REQUEST
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
 from api.reads.consistency import PreferHeader, TokenQuery, read_consistency
-from api.reads.query_params import Day
+from api.times import Day
 from orders.money import Currency
 from orders.text import LongName
 from readside.engine.projection import Projection

@@ -24,6 +24,7 @@ from dev.bench import (
     power_cut,
     reads,
     standby,
+    webhooks,
 )
 from dev.bench.report import Json
 from dev.stack import StackError
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "long-log": long_log,
     "power-cut": power_cut,
     "standby": standby,
+    "webhooks": webhooks,
 }
 
 

@@ -26,9 +26,9 @@ class OrderlyClient:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    async def open(self) -> str:
+    async def open(self, customer_id: str = "900") -> str:
         """Opens an order and returns its id."""
-        return await self._open({"customer_id": "900", "currency": "USD"})
+        return await self._open({"customer_id": customer_id, "currency": "USD"})
 
     async def add(self, order_id: str) -> None:
         """Adds ITEM to an order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +61,12 @@ class PostgresServer:
         return url, child
 
     async def start_orderly(
-        self, command: str, dsn: str, port: int = 0, name: str = ""
+        self,
+        command: str,
+        dsn: str,
+        port: int = 0,
+        name: str = "",
+        settings: Mapping[str, str] | None = None,
     ) -> SupervisedProcess:
         """Starts a process of orderly, without tracing and without Temporal."""
         nowhere = f"{LOOPBACK}:1"
@@ -74,9 +79,9 @@ class PostgresServer:
             postgres_dsn=dsn,
             simulators_url=f"http://{nowhere}",
         )
-        name, off = name or command, {"OTEL_SDK_DISABLED": "true"}
+        name, more = name or command, {"OTEL_SDK_DISABLED": "true", **(settings or {})}
         return await self.start(
-            programs.orderly_process(addresses, self.folder, name, command, **off)
+            programs.orderly_process(addresses, self.folder, name, command, **more)
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -24,6 +25,7 @@ from dev.demo.expected import (
 from dev.demo.parallel import for_each, progress_bar
 from dev.demo.reconciliation import Reconciler
 from dev.demo.summary import ReplayResult, show
+from dev.demo.webhooks import witnessing
 from dev.simulator_client import SimulatorClient, SimulatorError
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ async def run(stack: Addresses, baskets: list[Basket], *, is_kept: bool) -> int:
             httpx.AsyncClient(base_url=stack.simulators_url, trust_env=False) as simulators,
         ):
             reconciler = Reconciler(ApiClient(api), SimulatorClient(simulators), console)
-            result = await replay(reconciler, baskets)
+            async with witnessing(api) as witness:
+                result = await replay(reconciler, baskets)
+                result = replace(result, webhooks=await witness.compare())
     except (ApiUnavailable, SimulatorError) as error:
         print(f"orderly: the demo had to stop. {error}", file=sys.stderr)
         return EXIT_DIFFERENT

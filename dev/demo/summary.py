@@ -17,6 +17,7 @@ from dev.demo.checkout import CheckoutStats, PlacedOrder
 from dev.demo.expected import Difference, Totals, amounts, count
 from dev.demo.ledger_totals import MONEY, PIECES
 from dev.demo.reconciliation import Reconciliation
+from dev.demo.webhooks import WebhookCheck
 
 if TYPE_CHECKING:
     from dev.stack.programs import Addresses
@@ -38,10 +39,21 @@ class ReplayResult:
     expected_rejections: int
     order_differences: list[Difference]
     reconciliation: Reconciliation
+    webhooks: WebhookCheck | None = None
 
     @property
     def differences(self) -> list[Difference]:
-        return [*self.order_differences, *self.reconciliation.differences]
+        return [
+            *self.order_differences,
+            *self.reconciliation.differences,
+            *self._webhook_differences(),
+        ]
+
+    def _webhook_differences(self) -> list[Difference]:
+        sent = self.webhooks
+        if sent is None or sent.delivered == sent.in_feed:
+            return []
+        return [Difference("webhooks", f"{sent.in_feed:,} events", f"{sent.delivered:,} events")]
 
 
 def show(console: Console, result: ReplayResult, stack: Addresses, *, is_kept: bool) -> None:
@@ -137,6 +149,9 @@ def _speed(result: ReplayResult) -> list[tuple[str, str]]:
     if stats.freshness_s:
         p50, p99 = (_percentile_ms(stats.freshness_s, share) for share in (0.50, 0.99))
         rows.append(("freshness", f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms until a read shows it"))
+    if result.webhooks is not None:
+        delivered, in_feed = result.webhooks.delivered, result.webhooks.in_feed
+        rows.append(("webhooks", f"{delivered:,} of the {in_feed:,} events in the feed received"))
     if result.retries:
         rows.append(("retries", f"{result.retries:,}, each under the key of its request"))
     return rows

@@ -1,4 +1,4 @@
-"""The embedded stack: Postgres, Temporal, simulators, projector, worker, API, each a process."""
+"""The embedded stack: Postgres, Temporal, simulators, projector, deliverer, worker, API."""
 
 from dev.stack.display import ProgressDisplay
 from dev.stack.errors import ResourceInUse, StackError

@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from dev.stack.programs import DEPLOYMENT_NAME, Addresses
+from outbound.webhooks.ownership import count_processes
 
 Check = Callable[[Addresses], Awaitable[bool]]
 """Returns whether a program is ready."""
@@ -73,6 +74,15 @@ def version_is_current(build_id: str) -> Check:
         return True
 
     return is_current
+
+
+async def deliverer_is_ready(addresses: Addresses) -> bool:
+    """Whether a deliverer owns its share of the webhook endpoints."""
+    connection = await asyncpg.connect(addresses.postgres_dsn)
+    try:
+        return await count_processes(connection) > 0
+    finally:
+        await connection.close()
 
 
 async def simulators_are_ready(addresses: Addresses) -> bool:

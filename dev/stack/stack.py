@@ -33,6 +33,7 @@ from settings import check_names
 
 READY_S_MAX = 60.0
 LOG_LINES_SHOWN = 20
+LOOPBACK_NETWORKS = "127.0.0.0/8,::1/128"  # Webhooks may go there, without TLS.
 SOCKET_PATH_BYTES_MAX = 100  # Linux takes 107, macOS 103.
 INFO_FILE = "stack.json"  # In the data directory; exists while the stack runs.
 
@@ -119,6 +120,10 @@ async def run_stack(
             return
         await upgrade_read_models(stack.postgres_dsn, report)
         secret = programs.webhook_secret(data_dir)
+        for_webhooks = {
+            "ORDERLY_ENDPOINT_KEY": programs.endpoint_key(data_dir),
+            "ORDERLY_ENDPOINT_NETWORKS": LOOPBACK_NETWORKS,
+        }
         for_api = _api_environment(options, secret)
         addresses = await held.enter_async_context(options.reroute(stack))
         build_id = await programs.build_id_of(programs.ROOT) if options.is_versioned else None
@@ -128,16 +133,20 @@ async def run_stack(
                 readiness.simulators_are_ready,
             ),
             *await _other_workers(options, addresses, stack.logs),
-            *_orderly_processes(stack, addresses, for_api, build_id),
+            *_orderly_processes(stack, addresses, for_api, for_webhooks, build_id),
         )
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
 
 
 def _orderly_processes(
-    stack: Stack, addresses: Addresses, for_api: dict[str, str], build_id: str | None
+    stack: Stack,
+    addresses: Addresses,
+    for_api: dict[str, str],
+    for_webhooks: dict[str, str],
+    build_id: str | None,
 ) -> Iterator[tuple[Program, Check]]:
-    """Worker, projector and API, once for each URL of an API."""
+    """Worker, projector, deliverer and API, once for each URL of an API."""
     versioned = programs.versioned(build_id) if build_id else {}
     is_ready = readiness.version_is_current(build_id) if build_id else readiness.worker_is_ready
     for number, api_url in enumerate(stack.api_urls, 1):
@@ -146,7 +155,8 @@ def _orderly_processes(
         api_is_ready = partial(_check_at, readiness.api_is_ready, here)
         yield process("worker", **versioned), is_ready
         yield process("projector"), api_is_ready
-        yield process("api", **for_api), api_is_ready
+        yield process("deliverer", **for_webhooks), readiness.deliverer_is_ready
+        yield process("api", **for_api, **for_webhooks), api_is_ready
 
 
 def _orderly_process(

@@ -42,6 +42,7 @@ from readside.registry import PROJECTIONS
 from settings import Settings
 from tests.support.histories import assert_all_replay, assert_stack_replays
 from tests.support.webhook_signing import new_secret
+from tests.support.webhooks import KEY, LOOPBACK_NETWORKS
 from worker import Activities, activities_for, running, unsealing, worker_config
 from workflows.data_converter import DATA_CONVERTER
 from workflows.worker_heartbeats import INTERVAL
@@ -159,6 +160,8 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
         webhook_secret=secret,
         service_timeout_seconds=SERVICE_TIMEOUT_SECONDS,
         max_concurrent_commands=MAX_CONCURRENT_COMMANDS,
+        endpoint_key=KEY,
+        endpoint_networks=LOOPBACK_NETWORKS,
     )
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
         async with (

@@ -158,6 +158,20 @@ def test_load_rejects_excess_and_loses_nothing_acknowledged(tmp_path: Path) -> N
 
 
 @pytest.mark.soak
+def test_webhooks_loses_nothing_and_measures_every_event(tmp_path: Path) -> None:
+    kills = ("--endpoints", "8", "--events", "800", "--seconds", "4")
+    small = ("--rate", "10", "--turn-seconds", "2", "--rounds", "1", "--backlog", "500")
+    result = bench(tmp_path, "webhooks", *kills, *small, "--baseline-events", "300")
+
+    assert result["kills"]["events"] == 800 and result["kills"]["kills"] >= 4
+    assert result["kills"]["lost"] == result["kills"]["out_of_order"] == 0
+    assert result["catch_up"]["lost"] == 0 and result["catch_up"]["ratio"] > 0
+    assert len(result["catch_up"]["resident_mb"]) == 4
+    for turn in ("good", "beside_bad"):
+        assert 0 < result["delays"][turn]["p50"] <= result["delays"][turn]["p99"]
+
+
+@pytest.mark.soak
 def test_power_cut_measures_both_modes_alike(tmp_path: Path) -> None:
     small = ("--commands", "40", "--rounds", "2", "--clients", "3")
     result = bench(tmp_path, "power-cut", *small)

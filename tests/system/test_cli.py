@@ -38,7 +38,7 @@ SECRET = {TOKEN_SECRET: "a secret of thirty-two bytes or more"}
 
 @pytest.mark.parametrize(
     "command",
-    [("api",), ("projector",), ("migrate",), ("worker",)],
+    [("api",), ("projector",), ("deliverer",), ("migrate",), ("worker",)],
     ids=" ".join,
 )
 def test_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
@@ -70,7 +70,15 @@ def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> Non
 @pytest.mark.parametrize(
     "command",
     [
-        *(("api",), ("worker",), ("projector",), ("simulators",), ("migrate",), ("verify",)),
+        *(
+            ("api",),
+            ("worker",),
+            ("projector",),
+            ("deliverer",),
+            ("simulators",),
+            ("migrate",),
+            ("verify",),
+        ),
         *(("up",), ("demo",), ("token", "--sub", "ada", "--scope", "orders:read")),
         *(("projections", "parked"), ("erase", "900"), ("resume", "ord_x")),
         ("restore", "status"),

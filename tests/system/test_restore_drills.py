@@ -18,7 +18,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.events.cursor import encode_cursor
 from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
 from cli.restore_apply import apply
@@ -26,6 +25,7 @@ from cli.restore_differences import Kind
 from cli.restore_survey import Survey, survey
 from cli.verify import Report, verify
 from eventlog import log
+from eventlog.cursor import encode_cursor
 from orders.commands import CancelOrder, OrderCommand, SetShippingAddress
 from privacy.address import Address
 from privacy.keys import PostgresKeys

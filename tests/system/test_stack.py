@@ -34,7 +34,7 @@ from tests.support.webhook_signing import signed_headers
 
 pytestmark = pytest.mark.xdist_group("stack")  # They share a server.
 
-PROCESSES = ("api", "worker", "projector", "simulators", "temporal", "postgres")
+PROCESSES = ("api", "worker", "projector", "deliverer", "simulators", "temporal", "postgres")
 WAIT_SECONDS = 60
 ORDERS_SYNCED = 5
 BASKET = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
+
 import pytest
 
 from orders.policy import Policy
@@ -20,6 +23,7 @@ from settings import (
 from tests.support.environment import reading
 from tests.support.webhook_signing import new_secret
 
+ENDPOINT_KEY = base64.b64encode(secrets.token_bytes(32)).decode()
 DSN = {"ORDERLY_POSTGRES_DSN": "postgresql://orderly:hunter2@db/orderly"}
 
 
@@ -73,6 +77,9 @@ def test_every_variable_is_read() -> None:
             "ORDERLY_MAX_CONCURRENT_COMMANDS": "7",
             "ORDERLY_MAX_CONCURRENT_READS": "8",
             "ORDERLY_TRUSTED_PROXIES": "10.0.0.5, 10.1.0.0/16",
+            "ORDERLY_ENDPOINT_KEY": ENDPOINT_KEY,
+            "ORDERLY_ENDPOINT_NETWORKS": "127.0.0.0/8",
+            "ORDERLY_ENDPOINT_DELIVERIES_DAYS": "3",
             "ORDERLY_POLICY_DRAFT_SECONDS": "1",
             "ORDERLY_POLICY_PAYMENT_RETRY_SECONDS": "2",
             "ORDERLY_POLICY_SHORTFALL_ANSWER_SECONDS": "3",
@@ -92,6 +99,8 @@ def test_every_variable_is_read() -> None:
     assert settings.webhook_secret == secret
     assert (settings.max_concurrent_commands, settings.max_concurrent_reads) == (7, 8)
     assert settings.trusted_proxies == "10.0.0.5, 10.1.0.0/16"
+    assert settings.endpoint_key == ENDPOINT_KEY
+    assert (settings.endpoint_networks, settings.endpoint_deliveries_days) == ("127.0.0.0/8", 3)
     assert settings.policy == Policy(
         draft=1, payment_retry=2, shortfall_answer=3, capture=4, return_window=5
     )
@@ -99,9 +108,10 @@ def test_every_variable_is_read() -> None:
 
 def test_the_representation_has_no_secret() -> None:
     secret = new_secret()
-    shown = repr(settings_of(DSN | SECRET | {"ORDERLY_WEBHOOK_SECRET": secret}))
+    secrets = {"ORDERLY_WEBHOOK_SECRET": secret, "ORDERLY_ENDPOINT_KEY": ENDPOINT_KEY}
+    shown = repr(settings_of(DSN | SECRET | secrets))
     assert "task_queue='orders'" in shown
-    for hidden in ("hunter2", secret, *SECRET.values()):
+    for hidden in ("hunter2", secret, ENDPOINT_KEY, *SECRET.values()):
         assert hidden not in shown
 
 
@@ -132,6 +142,10 @@ def test_the_representation_has_no_secret() -> None:
         ("ORDERLY_WEBHOOK_SECRET", "c2hvcnQgb2YgYSBwcmVmaXgsIGJ1dCBsb25n"),
         ("ORDERLY_WEBHOOK_SECRET", "whsec_é" + "A" * 40),
         ("ORDERLY_TOKEN_SECRET", "hunter2"),
+        ("ORDERLY_ENDPOINT_KEY", "hunter2"),
+        ("ORDERLY_ENDPOINT_KEY", "c2hvcnQ="),
+        ("ORDERLY_ENDPOINT_NETWORKS", "everywhere"),
+        ("ORDERLY_ENDPOINT_DELIVERIES_DAYS", "0"),
         ("ORDERLY_TOKEN_JWKS_URL", "issuer.example/jwks.json"),
         ("ORDERLY_POLICY_DRAFT_SECONDS", "7 days"),
         ("ORDERLY_POLICY_CAPTURE_SECONDS", "0"),
@@ -142,7 +156,7 @@ def test_the_representation_has_no_secret() -> None:
 def test_an_unusable_value_is_named_without_secrets(name: str, value: str) -> None:
     sentence = error_of({**DSN, name: value})
     assert sentence.startswith(f"{name} must be ")
-    is_secret = "SECRET" in name or "DSN" in name
+    is_secret = any(word in name for word in ("SECRET", "DSN", "KEY"))
     assert (repr(value) in sentence) is not is_secret
     assert "hunter2" not in sentence
 

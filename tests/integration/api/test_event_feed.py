@@ -11,8 +11,8 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from api.events.cursor import encode_cursor
 from eventlog import feed, log
+from eventlog.cursor import encode_cursor
 from eventlog.envelope import Envelope
 from eventlog.log import Checkpoint
 from orders.events import BY_TAG

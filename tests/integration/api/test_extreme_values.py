@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from api.callbacks.payloads import EVENTS
-from api.events.cursor import encode_cursor
 from api.openapi import METHODS
 from contracts.openapi_document import FILE
+from eventlog.cursor import encode_cursor
 from eventlog.log import Checkpoint
 from tests.support.api_requests import opened
 from tests.support.servers import Running

@@ -16,6 +16,7 @@ from settings import Settings
 from tests.support.paths import ROOT
 from tests.support.servers import Running, run_api
 from tests.support.token_issuer import ALL, ec_key, issuing
+from tests.support.webhooks import KEY, LOOPBACK_NETWORKS
 
 CONFIGURATION = ROOT / "tests" / "support" / "schemathesis.toml"
 
@@ -64,6 +65,8 @@ async def test_generated_requests_get_only_documented_responses(
             task_queue=orderly.task_queue,
             **issuer.settings,
             webhook_secret=orderly.webhook_secret,
+            endpoint_key=KEY,
+            endpoint_networks=LOOPBACK_NETWORKS,
         )
         async with run_api(orderly.client, settings) as http:
             token = f"Authorization: {issuer.headers(sub, scope)['Authorization']}"

@@ -18,6 +18,7 @@ from contracts.record_examples import record_examples
 from settings import Settings
 from tests.support.servers import run_api, run_orderly
 from tests.support.token_issuer import RULES, SECRET
+from tests.support.webhooks import KEY, LOOPBACK_NETWORKS
 
 Json = dict[str, Any]
 
@@ -106,6 +107,8 @@ async def test_recorded_examples_match_the_api(temporal: WorkflowEnvironment, ds
             task_queue=running.task_queue,
             token_secret=SECRET,
             rate_limit_per_second=0,
+            endpoint_key=KEY,
+            endpoint_networks=LOOPBACK_NETWORKS,
         )
         async with run_api(temporal.client, settings) as http:
             recorded = await record_examples(http, RULES)

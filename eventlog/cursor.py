@@ -1,4 +1,4 @@
-"""The cursors of the event feed: checksummed positions in the log, each of an epoch."""
+"""Cursors for other systems: checksummed positions in the log, each of an epoch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import hashlib
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from eventlog.epochs import FIRST
+from eventlog import feed
+from eventlog.epochs import FIRST, Epochs
 from eventlog.log import Checkpoint
+from eventlog.postgres import Reader
 
 _CURSOR = struct.Struct(">Iqq")
 _CHECKSUM_BYTES = 4  # With them a cursor has 32 characters and needs no padding.
+
+
+class InvalidCursor(ValueError):
+    """A text from which no reader can continue; the message completes "The cursor …"."""
 
 
 def encode_cursor(position: Checkpoint, epoch: int = FIRST) -> str:
@@ -34,3 +40,22 @@ def decode_cursor(text: str) -> tuple[Checkpoint, int]:
     if min(position) < 0 or encode_cursor(position, epoch) != text:
         raise ValueError("not a cursor of this feed")
     return position, epoch
+
+
+async def position_of(reader: Reader, text: str, epochs: Epochs) -> Checkpoint:
+    """The position of a cursor in the current log; raises InvalidCursor."""
+    try:
+        position, epoch = decode_cursor(text)
+    except ValueError as error:
+        raise InvalidCursor("was not issued by this feed") from error
+    survived = epochs.last_valid(epoch)
+    if survived is not None and position > survived:
+        raise InvalidCursor(
+            "is from before the log was restored, and beyond what survived: continue with "
+            f"{encode_cursor(survived, epochs.current)}, and skip the events that you have"
+        )
+    if not await feed.is_reachable(reader, position):
+        raise InvalidCursor(
+            "is beyond the end of the log, which may have been restored: start without it"
+        )
+    return position

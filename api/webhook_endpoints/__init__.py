@@ -1,0 +1,1 @@
+"""Webhook endpoints: where events are delivered to, and what came of each delivery."""
