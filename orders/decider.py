@@ -15,7 +15,7 @@ from orders.rules.checks import CommandRejected, check_currency, check_totals
 from orders.rules.draft import decide_draft
 from orders.rules.fulfilment import decide_fulfilment
 from orders.rules.no_op import is_no_op
-from orders.rules.offers import is_offered
+from orders.rules.offers import missing_for
 from orders.rules.process import follow_ups
 from orders.rules.results import decide_result
 from orders.steps import StepResult
@@ -25,11 +25,14 @@ Message = OrderCommand | StepResult
 
 def allowed_commands(order: Order) -> list[str]:
     """The types of command of which the order would accept some payload now."""
-    return [
-        c.type_of(command_type)
-        for command_type in COMMAND_TYPES
-        if is_allowed(command_type, order) and is_offered(command_type, order)
-    ]
+    return [c.type_of(each) for each in COMMAND_TYPES if why_not(each, order) is None]
+
+
+def why_not(command_type: type[OrderCommand], order: Order) -> str | None:
+    """Why the order would accept no payload of a command now; None if it would accept some."""
+    if not is_allowed(command_type, order):
+        return f"the order is {order.status}"
+    return missing_for(command_type, order)
 
 
 def is_allowed(command_type: type[OrderCommand], order: Order) -> bool:

@@ -9,11 +9,13 @@ from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
 from orders.rules.checks import CommandRejected, RejectionCode
+from workflows.activity_options import SERVICE_OF_STEP, summary
 from workflows.messages import (
     BATCH_TOO_LARGE,
     NOT_KNOWN_YET,
     VERSION_CONFLICT,
     CommandBatch,
+    PlannedStep,
     Preview,
     Rejection,
     ShellCode,
@@ -99,12 +101,23 @@ def preview(batch: CommandBatch, order: Order, now: datetime) -> Preview:
         return Preview(version=order.version, rejection=error.rejection)
     return Preview(
         version=order.version,
-        event_types=[event.type for event in events],
+        status=after.status,
+        events=events,
+        steps=[
+            PlannedStep(
+                step_id=step.step_id,
+                type=step.type,
+                service=SERVICE_OF_STEP[step.type],
+                summary=summary(step, after.currency),
+            )
+            for step_id, step in after.steps.items()
+            if step_id not in order.steps
+        ],
         total_before=order.total,
         total_after=after.total,
-        to_authorise=ledger.to_authorise(after),
-        to_refund=max(0, ledger.net_captured(order) - ledger.due(after)),
-        currency=order.currency,
+        to_authorise=ledger.to_authorise(after) if after.is_priced else 0,
+        to_refund=max(0, ledger.net_captured(order) - ledger.due(after)) if after.is_priced else 0,
+        currency=after.currency,
     )
 
 

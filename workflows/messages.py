@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
+from eventlog.envelope import Envelope
 from orders.commands import AnyCommand, OrderCommand
 from orders.models import StoredModel, StrictModel
 from orders.steps import StepResult
@@ -134,13 +135,26 @@ class Rejection(StoredModel):
     """Of the batch, where the rejection is stored."""
 
 
+class PlannedStep(StoredModel):
+    """A step that a command batch would ask an external service for."""
+
+    step_id: str
+    type: str
+    service: str
+    summary: str
+    """In words, as in the Temporal Web UI."""
+
+
 class Preview(StoredModel):
     """What a command batch would do to an order as it is now; nothing of it has happened."""
 
     version: int
     """Of the order before the batch."""
     rejection: Rejection | None = None
-    event_types: list[str] = Field(default_factory=list)
+    status: str = ""
+    """After the batch."""
+    events: list[Envelope] = Field(default_factory=list)
+    steps: list[PlannedStep] = Field(default_factory=list)
     total_before: int = 0
     total_after: int = 0
     to_authorise: int = 0

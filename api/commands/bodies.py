@@ -129,14 +129,33 @@ class AsyncCommand(BaseModel):
     )
 
 
-class AmendmentPreview(BaseModel):
-    """What an amendment would change if it were sent now. Amounts are minor units of `currency`."""
+class PreviewedEvent(BaseModel):
+    """An event that a command would cause."""
+
+    version: int
+    type: str
+    data: dict[str, Any]
+
+
+class PlannedStep(BaseModel):
+    """What an external service would be asked for."""
+
+    step_id: str
+    type: str
+    service: str
+    summary: str = Field(description="in words, for people")
+
+
+class CommandPreview(BaseModel):
+    """What commands would do if they were sent now. Amounts are minor units of `currency`."""
 
     order_id: str
-    version: int = Field(description="send it as If-Match with the amendment, to get this outcome")
+    version: int = Field(description="send it as If-Match with the command, to get this outcome")
+    status: str = Field(description="of the order afterwards")
     currency: str
     total_before: int
     total_after: int
     to_authorise: int = Field(description="in addition to what is authorised already")
     to_refund: int = Field(description="of what is captured already")
-    event_types: list[str]
+    events: list[PreviewedEvent] = Field(description="empty if nothing would change")
+    steps: list[PlannedStep] = Field(description="in addition to those that are running")

@@ -10,7 +10,13 @@ from fastapi import APIRouter, Body, Request, Response
 from api.auth.authentication import require_scope
 from api.auth.ownership import customer_of
 from api.auth.permissions import WRITE, assert_allowed, rejected_for
-from api.commands.bodies import AmendmentPreview, CommandBatch, CommandResult, NewOrder
+from api.commands.bodies import (
+    CommandBatch,
+    CommandPreview,
+    CommandResult,
+    NewOrder,
+    PreviewedEvent,
+)
 from api.commands.headers import CommandOptions, CommandOptionsDep
 from api.commands.status_routes import COMMAND_RESPONSES, accepted_response, result_response
 from api.context import canonical_payload, client_request_id, context_of, short_hash
@@ -24,8 +30,9 @@ from api.personal_data import (
     has_no_personal_data,
 )
 from api.problems.handlers import PROBLEMS
-from orders.commands import COMMAND_TYPES, AmendOrder, OrderCommand, type_of
+from orders.commands import COMMAND_TYPES, OrderCommand, type_of
 from orders.text import Id
+from outbound.event_data import public_events
 from privacy.sealing import keyed_hash
 from workflows import messages
 from workflows.command_handler import Rejected
@@ -80,31 +87,50 @@ async def send_commands(
 
 
 @router.post(
-    "/{order_id}/commands/amend-order/preview",
-    summary="Preview an amendment",
-    response_model=AmendmentPreview,
+    "/preview",
+    summary="Preview an opening",
+    response_model=CommandPreview,
     responses=PROBLEMS,
     tags=["Orders"],
 )
-async def preview_amendment(
+async def preview_opening(
+    request: Request, order: NewOrder, options: CommandOptionsDep, services: ServicesDep
+) -> Response:
+    """Decides on an opening without executing it. With the same Idempotency-Key, ids are equal."""
+    order_id = f"ord_{short_hash(context_of(request).actor, options.key)}"
+    commands = order.commands(services.policy)
+    message = await _message(
+        request, services, order_id, commands, options, opener=order.customer_id
+    )
+    return await _preview(request, services, message, options, order.pointer)
+
+
+@router.post(
+    "/{order_id}/commands/preview",
+    summary="Preview several commands",
+    response_model=CommandPreview,
+    responses=PROBLEMS,
+    tags=["Orders"],
+)
+async def preview_commands(
     request: Request,
     order_id: Id,
-    amendment: AmendOrder,
+    batch: CommandBatch,
     options: CommandOptionsDep,
     services: ServicesDep,
 ) -> Response:
-    """Decides on an amendment without executing it."""
-    message = await _message(request, services, order_id, [amendment], options)
-    preview = await services.gateway.preview(message, options.wait_seconds)
-    if preview.rejection is not None:
-        raise rejected_for(context_of(request), preview.rejection, "#")
-    body = AmendmentPreview(order_id=order_id, **preview.model_dump(exclude={"rejection"}))
-    headers = {"ETag": f'"{preview.version}"'}
-    return Response(body.model_dump_json(), 200, headers, media_type="application/json")
+    """Decides on commands without executing them. With the same Idempotency-Key, ids are equal."""
+    message = await _message(
+        request, services, order_id, batch.commands, options, pointer="#/commands/{}"
+    )
+    return await _preview(request, services, message, options, message.pointer.format)
 
 
-def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
-    """The typed route of one command."""
+Route = Callable[..., Awaitable[Response]]
+
+
+def _routes_for(command_type: Any) -> tuple[Route, Route]:
+    """The typed routes of one command: one executes it, the other previews it."""
     required = any(field.is_required() for field in command_type.model_fields.values())
     command_in_body = Body() if required else Body(default_factory=command_type)
 
@@ -118,13 +144,24 @@ def _route_for(command_type: Any) -> Callable[..., Awaitable[Response]]:
         message = await _message(request, services, order_id, [command], options)
         return await _execute(request, services.gateway, message, options, message.pointer.format)
 
-    return send_command
+    async def preview_command(
+        request: Request,
+        order_id: Id,
+        options: CommandOptionsDep,
+        services: ServicesDep,
+        command: Annotated[command_type, command_in_body],
+    ) -> Response:
+        message = await _message(request, services, order_id, [command], options)
+        return await _preview(request, services, message, options, message.pointer.format)
+
+    return send_command, preview_command
 
 
 for _command_type in PUBLIC_COMMAND_TYPES:
+    _send, _preview_one = _routes_for(_command_type)
     router.add_api_route(
         f"/{{order_id}}/commands/{type_of(_command_type)}",
-        _route_for(_command_type),
+        _send,
         methods=["POST"],
         summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
         description=_command_type.__doc__,
@@ -133,6 +170,39 @@ for _command_type in PUBLIC_COMMAND_TYPES:
         responses=COMMAND_RESPONSES,
         tags=[_TAGS[type_of(_command_type)]],
     )
+    router.add_api_route(
+        f"/{{order_id}}/commands/{type_of(_command_type)}/preview",
+        _preview_one,
+        methods=["POST"],
+        summary=f"Preview {type_of(_command_type)}",
+        description="What the command would do now, as if no other came before; nothing of it"
+        " happens. With the same Idempotency-Key, generated ids are equal.",
+        operation_id=f"preview_{type_of(_command_type).replace('-', '_')}",
+        response_model=CommandPreview,
+        responses=PROBLEMS,
+        tags=[_TAGS[type_of(_command_type)]],
+    )
+
+
+async def _preview(
+    request: Request,
+    services: Services,
+    message: CommandMessage,
+    options: CommandOptions,
+    pointer_of: Callable[[int], str],
+) -> Response:
+    """Decides on a message without executing it; a rejection becomes a problem."""
+    preview = await services.gateway.preview(message, options.wait_seconds)
+    if (rejection := preview.rejection) is not None:
+        raise rejected_for(context_of(request), rejection, pointer_of(rejection.index))
+    events = await public_events(preview.events, services.keys)
+    body = CommandPreview(
+        order_id=message.order_id,
+        events=[PreviewedEvent(**event.model_dump()) for event in events],
+        **preview.model_dump(exclude={"rejection", "events"}),
+    )
+    headers = {"ETag": f'"{preview.version}"', "Cache-Control": "no-store"}
+    return Response(body.model_dump_json(), 200, headers, media_type="application/json")
 
 
 async def _message(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 from opentelemetry.trace import SpanKind
@@ -37,6 +37,8 @@ from api.problems.errors import (
     TemporalUnavailable,
     TooManyCommands,
 )
+from orders.order import Order
+from workflows import command_handler
 from workflows.command_handler import Rejected
 from workflows.messages import REOPENING, RESULT_DROPPED, CommandResult, Preview, Rejection
 from workflows.order import OrderWorkflow
@@ -110,7 +112,9 @@ class Gateway:
             return _assert_same_payload(result, message) if result is not None else None
 
     async def preview(self, message: CommandMessage, wait_seconds: float) -> Preview:
-        """What the batch would do to the order now; it changes nothing."""
+        """What the batch would do to the order now, or to a new one; it changes nothing."""
+        if message.creates_order:
+            return command_handler.preview(message.batch, Order(), datetime.now(UTC))
 
         async def attempt(seconds: float) -> Preview:
             result = await self._preview_running(message, seconds)

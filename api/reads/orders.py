@@ -30,13 +30,14 @@ from api.reads.cursor import decode_cursor, encode_cursor
 from api.reads.order_json import Order, may_change, orders_json
 from api.reads.query_params import openapi_parameters
 from api.times import Instant
-from orders.commands import type_of
+from orders.commands import COMMAND_TYPES, type_of
+from orders.decider import why_not
 from orders.lifecycle import Status
 from orders.money import TOTAL_MAX
 from orders.text import CustomerId, Id, LongName, Name
 from readside.order_view.list_query import SORTS, ListQuery, OrderFilter
 from readside.order_view.projection import PROJECTION
-from readside.order_view.queries import find_page
+from readside.order_view.queries import find_page, find_state
 from readside.order_view.row import OrderRow
 
 router = APIRouter(
@@ -116,13 +117,21 @@ class AllowedCommand(BaseModel):
     json_schema: dict[str, Any]
 
 
+class UnavailableCommand(BaseModel):
+    """A command that the order would reject now, whatever its payload."""
+
+    type: str
+    why_not: str = Field(description="what stands in the way, for people")
+
+
 class AllowedCommands(BaseModel):
-    """The commands that an order allows now."""
+    """The commands that an order allows now, and why it allows no others."""
 
     order_id: str
     version: int
     status: str
     commands: list[AllowedCommand]
+    unavailable: list[UnavailableCommand]
 
 
 @router.get(
@@ -160,15 +169,25 @@ async def get_allowed_commands(
     query: Annotated[ConsistencyQuery, Query()],
     prefer: PreferHeader = None,
 ) -> Response:
-    """The commands that the order allows now and the caller may send, each with its schema."""
+    """The commands that the caller may send: those that the order allows now, with their schemas.
+
+    The others say what stands in their way.
+    """
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
-    row = await _load(order_id, services, consistency)
-    is_customer = context_of(request).is_customer
-    permitted = allowed_to(is_customer, list(row.allowed_commands))
+    await consistency.wait()
+    order = await find_state(services.pool, order_id)
+    if order is None:
+        raise UnknownOrder(order_id)
+    permitted = allowed_to(
+        context_of(request).is_customer, [type_of(each) for each in PUBLIC_COMMAND_TYPES]
+    )
+    obstacles = {
+        type_of(each): why_not(each, order) for each in COMMAND_TYPES if type_of(each) in permitted
+    }
     allowed = AllowedCommands(
         order_id=order_id,
-        version=row.version,
-        status=row.status,
+        version=order.version,
+        status=order.status,
         commands=[
             AllowedCommand(
                 type=type_of(command_type),
@@ -176,10 +195,15 @@ async def get_allowed_commands(
                 json_schema=command_type.model_json_schema(),
             )
             for command_type in PUBLIC_COMMAND_TYPES
-            if type_of(command_type) in permitted
+            if type_of(command_type) in permitted and obstacles[type_of(command_type)] is None
+        ],
+        unavailable=[
+            UnavailableCommand(type=type_, why_not=obstacle)
+            for type_, obstacle in obstacles.items()
+            if obstacle is not None
         ],
     )
-    headers = {"ETag": f'"{row.version}"', **consistency.headers()}
+    headers = {"ETag": f'"{order.version}"', **consistency.headers()}
     return _json_response(allowed.model_dump_json(), headers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from orders import commands as c
 from orders import ledger
@@ -13,10 +14,13 @@ from orders.rules import cancellation, draft, fulfilment, returns, shipments
 from orders.rules.deadlines import passed_on_hold
 
 
-def is_offered(command_type: type[OrderCommand], order: Order) -> bool:
-    """Whether the order has what a command needs; its status is checked elsewhere."""
+def missing_for(command_type: type[OrderCommand], order: Order) -> str | None:
+    """What the order lacks for a command, in words; None if it lacks nothing.
+
+    Its status is checked elsewhere.
+    """
     condition = _CONDITIONS.get(command_type)
-    return condition is None or bool(condition(order))
+    return None if condition is None or condition.holds(order) else condition.otherwise
 
 
 def _has_removable_line(order: Order) -> bool:
@@ -41,46 +45,88 @@ def _has_dispatched_shipment(order: Order) -> bool:
     return any(shipment.status == "dispatched" for shipment in order.shipments.values())
 
 
+class _Condition(NamedTuple):
+    """What an order needs for a command, and why it is not offered otherwise."""
+
+    holds: Callable[[Order], object]
+    otherwise: str
+
+
 # Commands without a condition only depend on the status.
-_CONDITIONS: dict[type[OrderCommand], Callable[[Order], object]] = {
+_CONDITIONS: dict[type[OrderCommand], _Condition] = {
     # The draft, notes and addresses
-    c.AddItemToOrder: lambda order: len(order.lines) < draft.LINES_MAX,
-    c.ChangeItemQuantity: lambda order: order.lines,
-    c.RemoveItemFromOrder: _has_removable_line,
-    c.ApplyDiscount: lambda order: (
-        order.subtotal > order.discounted and len(order.discounts) < draft.DISCOUNTS_MAX
+    c.AddItemToOrder: _Condition(
+        lambda order: len(order.lines) < draft.LINES_MAX,
+        f"it has {draft.LINES_MAX} lines, the most that it can have",
     ),
-    c.RemoveDiscount: lambda order: order.discounts,
-    c.SetShippingCharge: lambda order: order.shipping_charge or order.subtotal < TOTAL_MAX,
-    c.SetShippingAddress: draft.takes_address,
-    c.AddNote: lambda order: len(order.notes) < draft.NOTES_MAX,
-    c.PlaceOrder: lambda order: order.lines,
+    c.ChangeItemQuantity: _Condition(lambda order: order.lines, "it has no line"),
+    c.RemoveItemFromOrder: _Condition(
+        _has_removable_line, "no line can be removed: its discounts would exceed the price"
+    ),
+    c.ApplyDiscount: _Condition(
+        lambda order: (
+            order.subtotal > order.discounted and len(order.discounts) < draft.DISCOUNTS_MAX
+        ),
+        f"its price is 0, or it has {draft.DISCOUNTS_MAX} discounts, the most that it can have",
+    ),
+    c.RemoveDiscount: _Condition(lambda order: order.discounts, "it has no discount"),
+    c.SetShippingCharge: _Condition(
+        lambda order: order.shipping_charge or order.subtotal < TOTAL_MAX,
+        "its total is the highest that it can be",
+    ),
+    c.SetShippingAddress: _Condition(draft.takes_address, "all of it has left"),
+    c.AddNote: _Condition(
+        lambda order: len(order.notes) < draft.NOTES_MAX,
+        f"it has {draft.NOTES_MAX} notes, the most that it can have",
+    ),
+    c.PlaceOrder: _Condition(lambda order: order.lines, "it has no line"),
     # Lifecycle
-    c.CancelOrder: cancellation.is_cancellable,
-    c.CancelLines: lambda order: order.unshipped(),
+    c.CancelOrder: _Condition(cancellation.is_cancellable, "some of it has left: cancel lines"),
+    c.CancelLines: _Condition(lambda order: order.unshipped(), "all of it has left"),
     # Decisions of the customer
-    c.AcceptShortfall: lambda order: order.awaiting == "shortfall",
-    c.RetryPayment: lambda order: order.awaiting == "payment",
-    # Payment
-    c.CapturePayment: ledger.to_capture,
-    c.RefundPayment: fulfilment.goodwill_max,
-    # Shipments
-    c.CreateShipment: shipments.shippable,
-    c.DispatchShipment: lambda order: any(map(shipments.is_ready, order.shipments.values())),
-    c.ConfirmDelivery: _has_dispatched_shipment,
-    c.ReportDeliveryFailure: _has_dispatched_shipment,
-    # Returns
-    c.RequestReturn: _has_returnable_pieces,
-    c.ApproveReturn: lambda order: any(b.status == "requested" for b in order.returns.values()),
-    c.RejectReturn: lambda order: any(
-        back.status in ("requested", "approved") for back in order.returns.values()
+    c.AcceptShortfall: _Condition(
+        lambda order: order.awaiting == "shortfall", "it awaits no decision about a shortfall"
     ),
-    c.ReceiveReturn: lambda order: any(
-        back.status == "approved" and any(n > 0 for n in returns.receivable(back, order).values())
-        for back in order.returns.values()
+    c.RetryPayment: _Condition(
+        lambda order: order.awaiting == "payment", "it awaits no other payment method"
+    ),
+    # Payment
+    c.CapturePayment: _Condition(ledger.to_capture, "nothing is authorised that can be captured"),
+    c.RefundPayment: _Condition(fulfilment.goodwill_max, "nothing is captured to be refunded"),
+    # Shipments
+    c.CreateShipment: _Condition(
+        shipments.shippable, "no reserved pieces are left to put into a shipment"
+    ),
+    c.DispatchShipment: _Condition(
+        lambda order: any(map(shipments.is_ready, order.shipments.values())),
+        "no shipment is ready to leave",
+    ),
+    c.ConfirmDelivery: _Condition(_has_dispatched_shipment, "no shipment is on its way"),
+    c.ReportDeliveryFailure: _Condition(_has_dispatched_shipment, "no shipment is on its way"),
+    # Returns
+    c.RequestReturn: _Condition(
+        _has_returnable_pieces, "nothing of it can be returned, or the time for it is over"
+    ),
+    c.ApproveReturn: _Condition(
+        lambda order: any(back.status == "requested" for back in order.returns.values()),
+        "no return waits for approval",
+    ),
+    c.RejectReturn: _Condition(
+        lambda order: any(
+            back.status in ("requested", "approved") for back in order.returns.values()
+        ),
+        "no return is requested or approved",
+    ),
+    c.ReceiveReturn: _Condition(
+        lambda order: any(
+            back.status == "approved"
+            and any(n > 0 for n in returns.receivable(back, order).values())
+            for back in order.returns.values()
+        ),
+        "no approved return is on its way",
     ),
     # What a person settles
-    c.RetryStep: lambda order: order.stuck_steps,
-    c.SettleStep: lambda order: order.steps,
-    c.ResolveDiscrepancy: lambda order: order.discrepancies,
+    c.RetryStep: _Condition(lambda order: order.stuck_steps, "no step is stuck"),
+    c.SettleStep: _Condition(lambda order: order.steps, "no step is running"),
+    c.ResolveDiscrepancy: _Condition(lambda order: order.discrepancies, "it has no discrepancy"),
 }

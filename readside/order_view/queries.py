@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import asyncpg
+from pydantic import TypeAdapter
 
 from eventlog.postgres import Reader
+from orders.order import Order
 from readside.order_view.list_query import ListQuery
 from readside.order_view.row import OrderRow
 
+_ORDER = TypeAdapter(Order)
 _COLUMNS = """
     o.order_id, o.version, o.status, o.document, o.allowed_commands, o.shipping_address,
     o.billing_address,
@@ -28,6 +31,14 @@ async def find_many(reader: Reader, order_ids: Sequence[str]) -> dict[str, Order
         f"SELECT {_COLUMNS} FROM order_view.orders AS o WHERE o.order_id = ANY($1)", order_ids
     )
     return {record[0]: _row(record) for record in records}
+
+
+async def find_state(reader: Reader, order_id: str) -> Order | None:
+    """The state that an order decides on; None if the read model does not contain it."""
+    state = await reader.fetchval(
+        "SELECT state FROM order_view.orders WHERE order_id = $1", order_id
+    )
+    return _ORDER.validate_json(state) if state is not None else None
 
 
 async def find_page(reader: Reader, query: ListQuery) -> list[OrderRow]:

@@ -39,6 +39,7 @@ WITHOUT_TOKEN = {
 # Routes that are not about one order; each has tests of its own below.
 NOT_OF_ONE_ORDER = {
     ("POST", "/v1/orders"),
+    ("POST", "/v1/orders/preview"),
     ("GET", "/v1/orders"),
     ("GET", "/v1/events"),
     *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times")),
@@ -349,8 +350,9 @@ async def test_customer_can_open_orders_only_for_itself_and_without_amounts(api:
         ({"lines": [BAGELS]}, "add-item-to-order"),
         ({"shipping_charge": 1}, "set-shipping-charge"),
     ):
-        response = await ada.send("POST", "/v1/orders", json={**own, **changes})
-        assert named in problem(response, 403, "not-for-customers")["detail"]
+        for path in ("/v1/orders", "/v1/orders/preview"):
+            response = await ada.send("POST", path, json={**own, **changes})
+            assert named in problem(response, 403, "not-for-customers")["detail"]
     assert (await ada.send("GET", "/v1/orders")).json()["items"] == []
     await ada.open_order(shipping_address=ADDRESS)
     await api.operator().open_order(ada, lines=BASKET["lines"], place=True)

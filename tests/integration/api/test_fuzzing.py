@@ -27,6 +27,11 @@ FEW_COMMANDS = f"""
 [[operations]]
 include-name-regex = '^POST /v1/orders/\\{{order_id\\}}/commands(/(?!({SHAPES})$).*)?$'
 phases.coverage.enabled = false
+
+# A preview takes what its command takes.
+[[operations]]
+include-name-regex = '^POST /v1/orders/\\{{order_id\\}}/commands/(?!create-shipment/).+/preview$'
+enabled = false
 """
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 

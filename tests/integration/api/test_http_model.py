@@ -46,6 +46,24 @@ def rejection_or_decision(
     return [event.type for _, event in decided], after
 
 
+def assert_foretold(
+    previewed: httpx.Response, result: dict[str, Any], before: Order, after: Order
+) -> None:
+    """A preview said what the command then did."""
+    assert previewed.status_code == 200, previewed.text
+    preview = previewed.json()
+    assert preview["version"] == before.version
+    events = [(event["version"], event["type"]) for event in preview["events"]]
+    assert events == [(event["version"], event["type"]) for event in result["events"]]
+    shown = ("order_id", "status", "currency")
+    assert [preview[name] for name in shown] == [result[name] for name in shown]
+    assert (preview["total_before"], preview["total_after"]) == (before.total, after.total)
+    requested = {step["step_id"]: step["type"] for step in preview["steps"]}
+    assert requested == {
+        key: step.type for key, step in after.steps.items() if key not in before.steps
+    }
+
+
 @dataclass
 class Sent:
     """An executed request and its response."""
@@ -118,6 +136,7 @@ class Pair:
         status: int = 200,
     ) -> None:
         headers = {**headers, **PREFER_WAIT, "Idempotency-Key": secrets.token_hex(8)}
+        previewed = await self.http.post(f"{path}/preview", json=body, headers=headers)
         response = await self.http.post(path, json=body, headers=headers)
         document, before = response.json(), self.order
         decided = rejection_or_decision(commands, before)
@@ -139,9 +158,15 @@ class Pair:
             assert (document["version"], document["status"]) == (after.version, after.status)
             assert (document["total"], document["currency"]) == (after.total, after.currency)
             assert response.headers["ETag"] == f'"{after.version}"'
+            assert_foretold(previewed, document, before, after)
             self.sent.append(Sent(path, headers, body, response, before, commands))
             self.model.order = after
             return
+        assert (previewed.status_code, previewed.json()["code"]) == (
+            response.status_code,
+            document["code"],
+        )
+        assert previewed.json()["errors"] == document["errors"]
         assert document["current_version"] == before.version
         assert document["allowed_commands"] == allowed_commands(before)
 

@@ -107,6 +107,45 @@ async def test_allowed_commands_are_listed_with_their_schemas(http: httpx.AsyncC
     assert note["json_schema"]["required"] == ["text"]
 
 
+async def test_commands_that_are_not_allowed_say_why(http: httpx.AsyncClient) -> None:
+    path = await opened(http, lines=[])
+    await shown(http, path, 1)
+    listed = (await http.get(f"{path}/commands")).json()
+
+    why_not = {command["type"]: command["why_not"] for command in listed["unavailable"]}
+    assert why_not["place-order"] == "it has no line"
+    assert why_not["refund-payment"] == "the order is draft"
+    allowed = {command["type"] for command in listed["commands"]}
+    assert not allowed & why_not.keys()
+    assert allowed | why_not.keys() == set(map(type_of, COMMAND_TYPES[1:]))
+
+
+async def test_preview_changes_nothing_and_guards_its_command(http: httpx.AsyncClient) -> None:
+    path, key = await opened(http), {"Idempotency-Key": "later"}
+    note = {"text": "ring twice"}
+    preview = await http.post(f"{path}/commands/add-note/preview", json=note, headers=key)
+    (event,) = preview.json()["events"]
+    assert (event["type"], event["data"]["text"]) == ("note-added", "ring twice")
+
+    guarded = {**key, "If-Match": preview.headers["ETag"]}
+    added = await http.post(f"{path}/commands/add-note", json=note, headers=guarded)
+    assert added.json()["version"] == preview.json()["version"] + 1 == event["version"]
+    await shown(http, path, added.json()["version"])
+    (shown_note,) = (await http.get(path)).json()["notes"]
+    assert shown_note["note_id"] == event["data"]["note_id"]
+    again = await http.post(f"{path}/commands/add-note/preview", json=note, headers=guarded)
+    assert (again.status_code, again.json()["code"]) == (412, "version-conflict")
+
+
+async def test_preview_of_an_opening_opens_nothing(http: httpx.AsyncClient) -> None:
+    body = {"customer_id": "900", "currency": "USD", "lines": [], "place": False}
+    preview = await http.post("/v1/orders/preview", json=body)
+    assert (preview.status_code, preview.json()["version"]) == (200, 0)
+    assert [event["type"] for event in preview.json()["events"]] == ["order-opened"]
+    path = f"/v1/orders/{preview.json()['order_id']}"
+    assert (await http.post(f"{path}/commands/add-note", json={"text": "?"})).status_code == 404
+
+
 # Retries
 
 
