@@ -38,8 +38,8 @@ class SimulatorClient:
         path = f"/shipping/control/shipments/{order_id}/{shipment_id}/{action}"
         await self._request("POST", path, fields)
 
-    async def recover(self, service: str, order_id: str) -> None:
-        """Ends the simulated outage of a service for one order."""
+    async def recover(self, service: str, order_id: str | None = None) -> None:
+        """Ends the simulated outage of a service, for one order or for all."""
         await self._request("POST", f"/{service}/control/recover", {"order_id": order_id})
 
     async def ledger(self, service: str, order_id: str = "") -> dict[str, Any]:

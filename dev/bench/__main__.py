@@ -14,6 +14,7 @@ from rich.console import Console
 import runtime
 from dev.bench import (
     appends,
+    bursts,
     catch_up,
     commands,
     durability,
@@ -23,6 +24,7 @@ from dev.bench import (
     long_log,
     power_cut,
     reads,
+    shoppers,
     standby,
     webhooks,
 )
@@ -57,6 +59,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "load": load,
     "long-log": long_log,
     "power-cut": power_cut,
+    "shoppers": shoppers,
+    "bursts": bursts,
     "standby": standby,
     "webhooks": webhooks,
 }

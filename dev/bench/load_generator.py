@@ -94,6 +94,9 @@ class OrderClient(Protocol):
     async def add(self, order_id: str) -> None:
         """Adds ITEM to an order."""
 
+    async def place_order(self, order_id: str) -> None:
+        """Places an order, whose steps follow."""
+
 
 class System(Protocol):
     """One of the systems that are compared."""
@@ -108,12 +111,13 @@ class System(Protocol):
 
 async def fill_orders(system: System, orders: int, cpu: ReadCpu) -> Round:
     """Sends COMMANDS_PER_ORDER commands, one after the other, to each of `orders` new orders."""
-    workers = [partial(_fill_order, client) for client in system.clients]
+    workers = [partial(fill_order, client) for client in system.clients]
     caught_up = partial(system.catch_up, orders * COMMANDS_PER_ORDER)
     return await run_round(workers, range(orders), caught_up, cpu)
 
 
-async def _fill_order(client: OrderClient, _: int, timed: Stopwatch) -> None:
+async def fill_order(client: OrderClient, _: int, timed: Stopwatch) -> None:
+    """Sends COMMANDS_PER_ORDER commands, one after the other, to a new order."""
     order_id = await timed(client.open())
     for _ in range(COMMANDS_PER_ORDER - 1):
         await timed(client.add(order_id))

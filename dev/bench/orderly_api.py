@@ -34,6 +34,10 @@ class OrderlyClient:
         """Adds ITEM to an order."""
         await self._post(f"/v1/orders/{order_id}/commands/add-item-to-order", ITEM)
 
+    async def place_order(self, order_id: str) -> None:
+        """Places an order, whose steps follow."""
+        await self._post(f"/v1/orders/{order_id}/commands/place-order", {})
+
     async def place(self, basket: Basket, timed: Stopwatch) -> None:
         """Places a whole basket in one request, without its invalid lines."""
         lines = [line.model_dump() for line in basket.lines if line.is_valid]

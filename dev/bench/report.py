@@ -38,10 +38,12 @@ def numeric_table(*names: str) -> Table:
     return table
 
 
-def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
-    """The median and the 99th percentile, in milliseconds."""
+def percentiles_ms(
+    seconds: Iterable[float], percentiles: Sequence[float] = (50, 99)
+) -> dict[str, float]:
+    """Percentiles in milliseconds, by default the median and the 99th."""
     ordered = sorted(seconds)
-    return {f"p{n}": round(1000 * ordered[len(ordered) * n // 100], 3) for n in (50, 99)}
+    return {f"p{n}": round(1000 * ordered[int(len(ordered) * n / 100)], 3) for n in percentiles}
 
 
 def describe_machine(machine: Json) -> str:

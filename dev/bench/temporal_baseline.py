@@ -2,7 +2,8 @@
 
 An entity workflow whose synchronous update handler is followed by exactly one no-op activity per
 update from the main loop; no sandbox, the default data converter, and nothing else. An order begins
-with an update-with-start, as in orderly. Its worker is a separate process, this module.
+with an update-with-start, as in orderly. A placed one has three steps, one after the other, each a
+no-op activity with one consequence. Its worker is a separate process, this module.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dev.bench.load_generator import ITEM
 from dev.stack import Stack
 
 TASK_QUEUE = "baseline"
+STEPS = 3  # As of most orders: reserve stock, authorise payment, book shipment.
 DONE = b"."
 
 
@@ -57,6 +59,18 @@ class Entity:
         self.pending += 1
         return self.version
 
+    @workflow.update
+    def place(self) -> int:
+        self.version += 1
+        self.pending += 1
+        self.steps = asyncio.create_task(self.run_steps())
+        return self.version
+
+    async def run_steps(self) -> None:
+        for _ in range(STEPS):
+            await workflow.execute_activity(no_op, start_to_close_timeout=timedelta(seconds=30))
+            self.pending += 1
+
 
 class BaselineClient:
     """Sends commands through the SDK alone."""
@@ -83,6 +97,10 @@ class BaselineClient:
     async def add(self, order_id: str) -> None:
         """Adds ITEM to an order."""
         await self._client.get_workflow_handle(order_id).execute_update(Entity.execute, ITEM)
+
+    async def place_order(self, order_id: str) -> None:
+        """Places an order, whose steps follow."""
+        await self._client.get_workflow_handle(order_id).execute_update(Entity.place)
 
 
 @dataclass

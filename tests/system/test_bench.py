@@ -192,3 +192,37 @@ def test_standby_measures_keys_and_events_alike(tmp_path: Path) -> None:
         for mode in ("alone", "standby"):
             assert result["commits_ms"][name][mode]["p50"] > 0
         assert result["ratio"][name] > 0
+
+
+def test_shoppers_counts_every_process_of_both_systems(tmp_path: Path) -> None:
+    result = bench(tmp_path, "shoppers", "--baskets", "20", "40")
+
+    assert [load["baskets"] for load in result["loads"]] == [20, 40]
+    for load in result["loads"]:
+        assert load["capacity"] > 0
+        assert load["p99_to_unloaded"] > 0
+        assert [level["share"] for level in load["levels"]] == [0.5, 0.8]
+        for level in load["levels"]:
+            orderly, baseline = level["orderly"], level["baseline"]
+            assert orderly["per_second"] == baseline["per_second"]
+            assert 0 < orderly["p50"] <= orderly["p99"] <= orderly["p99.9"]
+            processes = {"api", "worker", "projector", "temporal", "postgres", "simulators"}
+            assert orderly["cpu_ms"].keys() == processes | {"load generator"}
+            assert baseline["cpu_ms"].keys() == {"worker", "temporal", "load generator"}
+            ratio = sum(baseline["cpu_ms"].values()) / sum(orderly["cpu_ms"].values())
+            assert level["ratio_by_cpu_time"] == pytest.approx(ratio, abs=0.001)
+
+
+@pytest.mark.soak
+def test_bursts_leave_no_task_waiting(tmp_path: Path) -> None:
+    small = ("--baskets", "60", "--rounds", "2", "--behind", "20", "--seconds", "2")
+    result = bench(tmp_path, "bursts", *small)
+
+    assert [burst["baskets"] for burst in result["bursts"]] == [60, 60]
+    assert all(0 < burst["p50"] <= burst["slowest"] for burst in result["bursts"])
+    assert all(0 < seconds < 4 for seconds in result["longest_wait_s"].values())
+    fulfilment = result["fulfilment"]
+    for load in (fulfilment["alone"], fulfilment["with_fulfilment"]):
+        assert load["requests"] > 0
+        assert load["rejected"] == 0
+    assert fulfilment["ratio_p99"] > 0
