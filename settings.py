@@ -192,6 +192,8 @@ class Settings(TokenSettings):
     # Per API process; None: an adaptive limit.
     max_concurrent_commands: Annotated[int | None, _SLOTS] = None
     max_concurrent_reads: Annotated[int, _SLOTS] = 24
+    # Per worker process; None: by its memory.
+    cached_orders: Annotated[int | None, _SLOTS] = None
     # Load balancers whose X-Forwarded-For is trusted.
     trusted_proxies: Networks = None
     # Seals the secrets of webhook endpoints; without it there are no endpoints.

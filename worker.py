@@ -43,6 +43,7 @@ from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
 from settings import Settings, from_environment
+from worker_memory import collecting, memory_limit, orders_to_keep
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
 from workflows.details_on_demand import DetailsOnDemand
@@ -52,9 +53,6 @@ from workflows.snapshot import fingerprint
 
 log = logging.getLogger("orderly.worker")
 
-# Orders that stay in memory between workflow tasks; others are replayed from their history. Each is
-# some 300 objects, and every garbage collection traverses them all.
-CACHED_ORDERS_MAX = 100
 # A task that finds no poller goes to Temporal's backlog, where newer tasks overtake it for up to
 # five seconds. With the SDK's five pollers, of which one polls for orders that no worker has in
 # its cache, that happens to every burst of new orders.
@@ -117,7 +115,7 @@ def worker_config(client: Client, settings: Settings, activities: Activities) ->
         activities=activities,
         # The tests replay histories in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        max_cached_workflows=CACHED_ORDERS_MAX,
+        max_cached_workflows=_cached_orders(settings),
         workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
         nonsticky_to_sticky_poll_ratio=NEW_ORDERS_POLL_RATIO,
         activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
@@ -168,11 +166,17 @@ async def run(settings: Settings) -> None:
             guarded(client, pool, settings.task_queue, stopped.set, renews=True),
             running(worker_for(client, settings, activities), stopped.set),
             orphan_check.running(client, pool, settings.task_queue),
+            collecting(memory_limit()),
         ):
             version = settings.build_id or "unversioned"
             log.info("worker on task queue %s, %s", settings.task_queue, version)
+            log.info("it keeps up to %d orders in memory", _cached_orders(settings))
             await stopped.wait()
             log.info("worker is shutting down")
+
+
+def _cached_orders(settings: Settings) -> int:
+    return settings.cached_orders or orders_to_keep(memory_limit())
 
 
 def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:

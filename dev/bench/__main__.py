@@ -15,6 +15,7 @@ import runtime
 from dev.bench import (
     appends,
     bursts,
+    cached_orders,
     catch_up,
     commands,
     durability,
@@ -61,6 +62,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "power-cut": power_cut,
     "shoppers": shoppers,
     "bursts": bursts,
+    "cached-orders": cached_orders,
     "standby": standby,
     "webhooks": webhooks,
 }

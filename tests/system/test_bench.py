@@ -226,3 +226,12 @@ def test_bursts_leave_no_task_waiting(tmp_path: Path) -> None:
         assert load["requests"] > 0
         assert load["rejected"] == 0
     assert fulfilment["ratio_p99"] > 0
+
+
+@pytest.mark.soak
+def test_cached_orders_measures_both_kinds(tmp_path: Path) -> None:
+    result = bench(tmp_path, "cached-orders", "--orders", "50")
+
+    assert result["kinds"].keys() == {"draft", "confirmed"}
+    for kind in result["kinds"].values():
+        assert all(kind[name] > 0 for name in ("kb_each", "objects_each", "pause_ms"))

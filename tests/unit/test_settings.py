@@ -76,6 +76,7 @@ def test_every_variable_is_read() -> None:
             "ORDERLY_WEBHOOK_SECRET": secret,
             "ORDERLY_MAX_CONCURRENT_COMMANDS": "7",
             "ORDERLY_MAX_CONCURRENT_READS": "8",
+            "ORDERLY_CACHED_ORDERS": "300",
             "ORDERLY_TRUSTED_PROXIES": "10.0.0.5, 10.1.0.0/16",
             "ORDERLY_ENDPOINT_KEY": ENDPOINT_KEY,
             "ORDERLY_ENDPOINT_NETWORKS": "127.0.0.0/8",
@@ -98,6 +99,7 @@ def test_every_variable_is_read() -> None:
     assert settings.service_timeout_seconds == 2.5
     assert settings.webhook_secret == secret
     assert (settings.max_concurrent_commands, settings.max_concurrent_reads) == (7, 8)
+    assert settings.cached_orders == 300
     assert settings.trusted_proxies == "10.0.0.5, 10.1.0.0/16"
     assert settings.endpoint_key == ENDPOINT_KEY
     assert (settings.endpoint_networks, settings.endpoint_deliveries_days) == ("127.0.0.0/8", 3)
