@@ -61,7 +61,8 @@ format: $(INSTALLED) ## format the code and apply automatic lint fixes
 
 bench: $(INSTALLED) ## run the benchmarks, beside their baselines (ARGS="catch-up" for one)
 	@for part in $(if $(ARGS),"$(ARGS)",commands appends catch-up freshness lists reads loss load \
-		long-log power-cut standby webhooks bursts shoppers cached-orders); do \
+		long-log power-cut standby webhooks bursts shoppers cached-orders \
+		peers costs); do \
 		$(PY) -m dev.bench $$part || exit 1; done
 
 bench-loss: $(INSTALLED) ## benchmark durability: late writers, killed projectors, no lost event

@@ -18,11 +18,13 @@ from dev.bench import (
     cached_orders,
     catch_up,
     commands,
+    costs,
     durability,
     freshness,
     lists,
     load,
     long_log,
+    peers,
     power_cut,
     reads,
     shoppers,
@@ -65,6 +67,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cached-orders": cached_orders,
     "standby": standby,
     "webhooks": webhooks,
+    "peers": peers,
+    "costs": costs,
 }
 
 

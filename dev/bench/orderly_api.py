@@ -82,6 +82,24 @@ class OrderlySystem:
         while await self._count(query) < orders:
             await asyncio.sleep(POLL_S)
 
+    async def shipments(self) -> list[tuple[str, str]]:
+        """The ids of all shipments, each after that of its order."""
+        query = (
+            "SELECT order_id, json_array_elements(document->'shipments')->>'shipment_id'"
+            " FROM order_view.orders"
+        )
+        return [(str(order_id), name) for order_id, name in await self._postgres.fetch(query)]
+
+    async def wait_until_fulfilled(self, status: str, orders: int) -> None:
+        """Returns when the read model shows this many orders so, with no step pending."""
+        query = (
+            "SELECT count(*)::int FROM order_view.orders"
+            f" WHERE document->>'fulfilment_status' = '{status}'"
+            " AND json_array_length(document->'pending') = 0"
+        )
+        while await self._count(query) < orders:
+            await asyncio.sleep(POLL_S)
+
     async def projected(self) -> int:
         """The number of events in the read model."""
         return await self._count("SELECT coalesce(sum(version), 0)::int FROM order_view.orders")

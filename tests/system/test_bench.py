@@ -235,3 +235,41 @@ def test_cached_orders_measures_both_kinds(tmp_path: Path) -> None:
     assert result["kinds"].keys() == {"draft", "confirmed"}
     for kind in result["kinds"].values():
         assert all(kind[name] > 0 for name in ("kb_each", "objects_each", "pause_ms"))
+
+
+@pytest.mark.soak
+def test_peers_do_the_same_job(tmp_path: Path) -> None:
+    small = ("--commands", "40", "--rounds", "2", "--clients", "3", "--orders", "10")
+    result = bench(tmp_path, "peers", *small, "--processes", "2")
+
+    for counts in result["counts"].values():
+        assert counts["acknowledged"] == counts["published"] == counts["projected"] > 0
+    one, two = "DBOS, one process", "DBOS, 2 processes"
+    for pattern in ("warm", "shoppers"):
+        assert result["patterns"][f"{pattern}, one client"].keys() == {"orderly", one}
+        assert result["patterns"][f"{pattern}, 3 clients"].keys() == {"orderly", one, two}
+    for systems in result["patterns"].values():
+        assert len({system["requests"] for system in systems.values()}) == 1
+        for system in systems.values():
+            assert len(system["ratio_rounds"]) == 2
+            assert system["ratio"] > 0
+            assert system["ratio_by_cpu_time"] > 0
+
+
+@pytest.mark.soak
+def test_costs_counts_what_each_kind_of_work_uses(tmp_path: Path) -> None:
+    result = bench(tmp_path, "costs", "--orders", "5", "--clients", "3")
+
+    costs = result["costs"]
+    # One event each. A basket has more: it is opened, filled and placed, and each step adds some.
+    assert costs["opened"]["log rows"] == pytest.approx(1)
+    assert costs["item added"]["log rows"] == pytest.approx(1)
+    assert costs["basket booked"]["log rows"] > 3
+    # The start, the update and its publishing; updates that come together are published together.
+    assert costs["opened"]["Temporal actions"] >= 3
+    assert 1 < costs["item added"]["Temporal actions"] < 3
+    for kind in costs.values():
+        assert kind["Temporal history events"] > kind["Temporal actions"]
+        assert kind["Temporal state transitions"] > 0
+        assert kind["Postgres WAL bytes"] > 0
+    assert result["rates"].keys() == {"10", "200", "1000", "10000"}
