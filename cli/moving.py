@@ -12,9 +12,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from workflows.messages import MOVE
 from workflows.versions import Version, find_versions, pinned_to
 
-ORDERS_PER_SECOND = 50.0
-LEFT_SECONDS_MAX = 30.0
-LEFT_SECONDS = 0.5
+ROUNDS = 3
+ROUND_SECONDS_MAX = 10.0
+POLL_SECONDS = 0.5
 
 
 class NotMoved(Exception):
@@ -46,23 +46,28 @@ async def move(
 ) -> AsyncIterator[Moved]:
     """Asks each order of a version to move, `rate` a second, and waits until they have.
 
-    Yields what was done so far. An order that is not at rest moves by itself once it is.
+    Yields what was done so far. Those that are left are asked again, as Temporal may not have known
+    the current version yet. An order that is not at rest moves by itself once it is.
     """
-    order_ids = await pinned_to(client, task_queue, version.name)
+    order_ids = left = await pinned_to(client, task_queue, version.name)
     now = asyncio.get_running_loop().time
-    began = now()
-    for number, order_id in enumerate(order_ids):
-        await asyncio.sleep(began + number / rate - now())
-        try:
-            await client.get_workflow_handle(order_id).signal(MOVE)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:  # It has ended meanwhile.
-                raise
-        yield Moved(number + 1, order_ids)
-    deadline = now() + LEFT_SECONDS_MAX
-    left = order_ids
-    while left and now() < deadline:
-        await asyncio.sleep(LEFT_SECONDS)
-        pinned = set(await pinned_to(client, task_queue, version.name))
-        left = [order_id for order_id in order_ids if order_id in pinned]
-        yield Moved(len(order_ids), left)
+    for _ in range(ROUNDS):
+        began = now()
+        for number, order_id in enumerate(left):
+            await asyncio.sleep(began + number / rate - now())
+            await _ask(client, order_id)
+            yield Moved(number + 1, left)
+        deadline = now() + ROUND_SECONDS_MAX
+        while left and now() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            pinned = set(await pinned_to(client, task_queue, version.name))
+            left = [order_id for order_id in left if order_id in pinned]
+            yield Moved(len(order_ids), left)
+
+
+async def _ask(client: Client, order_id: str) -> None:
+    try:
+        await client.get_workflow_handle(order_id).signal(MOVE)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:  # It has ended meanwhile.
+            raise

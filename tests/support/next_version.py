@@ -1,7 +1,7 @@
 """The next version of orderly: a copy of this one, changed as a company would change it.
 
 It has a new command with its event and a field of the order, a new field of an old command, and the
-second version of an event. `RENAMED` changes the shapes of what is stored instead.
+second version of an event. `RENAMED` and `RENAMED_RESULTS` change the shape of the state instead.
 """
 
 from __future__ import annotations
@@ -115,11 +115,17 @@ NEW_READ_MODEL = (
 )
 NEXT_VERSION = NEW_COMMAND + NEW_FIELD + NEW_EVENT_VERSION
 
+# Another shape of the state: fields of an order, of its parts, and of the snapshot.
 RENAMED = {
-    "goodwill": "courtesy",  # Of an order; it is money.
+    "goodwill": "courtesy",
     "removed_discounts": "former_discounts",
-    "needs_rebooking": "is_outdated",  # Of a shipment.
+    "needs_rebooking": "is_outdated",
 }
+RENAMED_RESULTS = (
+    Edit("workflows/snapshot.py", '    results: str = ""', '    answers: str = ""'),
+    Edit("workflows/snapshot.py", "unpack_results(self.results)", "unpack_results(self.answers)"),
+    Edit("workflows/order.py", "results=results.text", "answers=results.text"),
+)
 
 
 def make_copy(folder: Path, edits: Sequence[Edit] = NEXT_VERSION) -> Path:
@@ -140,9 +146,8 @@ def apply(edit: Edit, root: Path) -> None:
     file.write_text(text.replace(edit.old, edit.new))
 
 
-def rename(root: Path, names: dict[str, str], *folders: str) -> None:
-    """Renames identifiers in all Python files of some folders of a copy."""
+def rename(root: Path, names: dict[str, str]) -> None:
+    """Renames identifiers in all Python files of a copy."""
     pattern = re.compile(rf"\b({'|'.join(names)})\b")
-    for folder in folders:
-        for file in (root / folder).rglob("*.py"):
-            file.write_text(pattern.sub(lambda found: names[found[0]], file.read_text()))
+    for file in root.rglob("*.py"):
+        file.write_text(pattern.sub(lambda found: names[found[0]], file.read_text()))

