@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
+.PHONY: help install demo rehearse-demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
 	openapi lock
 
 help: ## list the targets
@@ -27,6 +27,9 @@ install: $(INSTALLED) ## create .venv with the locked dependencies and the order
 
 demo: $(INSTALLED) ## replay 1,000 real baskets and reconcile every cent (ARGS=--keep keeps the stack running)
 	@$(VENV)/bin/orderly demo $(ARGS)
+
+rehearse-demo: $(INSTALLED) ## rehearse the demo's orders under three changed rules, and write docs/rehearsal.md
+	@$(PY) -m dev.demo.rehearse --write $(ARGS)
 
 up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 	@exec $(VENV)/bin/orderly up $(ARGS)
@@ -60,8 +63,8 @@ format: $(INSTALLED) ## format the code and apply automatic lint fixes
 	@$(PY) -m ruff check --fix .
 
 bench: $(INSTALLED) ## run the benchmarks, beside their baselines (ARGS="catch-up" for one)
-	@for part in $(if $(ARGS),"$(ARGS)",commands appends catch-up freshness lists reads loss load \
-		long-log power-cut standby webhooks bursts shoppers cached-orders \
+	@for part in $(if $(ARGS),"$(ARGS)",commands appends catch-up freshness journal lists reads loss \
+		load long-log power-cut standby webhooks bursts shoppers cached-orders \
 		peers costs); do \
 		$(PY) -m dev.bench $$part || exit 1; done
 

@@ -13,6 +13,7 @@ import telemetry
 from eventlog import log
 from eventlog.announcements import Announcer
 from eventlog.envelope import Batch, digest
+from eventlog.journal import append_ineffective
 from eventlog.log import ConflictingEvent
 
 # Temporal takes 2 MB.
@@ -37,7 +38,10 @@ class Publishing:
         try:
             with telemetry.span_for_many("publish events", SpanKind.PRODUCER, traceparents):
                 async with self._pool.acquire() as connection:
-                    await log.append(connection, batch.order_id, batch.events)
+                    if batch.events:
+                        await log.append(connection, batch.order_id, batch.events)
+                    if batch.ineffective:
+                        await append_ineffective(connection, batch.order_id, batch.ineffective)
         except ConflictingEvent as conflict:
             raise ApplicationError(
                 str(conflict), type="conflicting-event", non_retryable=True

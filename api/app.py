@@ -86,6 +86,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
                 services.streams.listening(),
                 services.workers.listening(),
                 services.versions.listening(),
+                services.gateway.journal.running(),
             ):
                 yield
 

@@ -15,7 +15,8 @@ PAGE_SIZE = 2_000
 # All that `restore apply` keeps of an event. Compared as a hash, so that production sends little.
 _DIGEST = """
     sha256(convert_to(jsonb_build_array(
-        type, schema_version, extract(epoch FROM occurred_at), data, metadata)::text, 'UTF8'))
+        type, schema_version, extract(epoch FROM occurred_at), data, metadata,
+        encode(intent, 'hex'))::text, 'UTF8'))
 """
 
 

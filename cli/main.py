@@ -14,6 +14,7 @@ from cli import (
     outages,
     processes,
     projections,
+    rehearse,
     releases,
     restore,
 )
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An order service in which every order is a durable workflow.",
 )
-for part in (development, processes, operations, releases, backup_command, outages):
+for part in (development, processes, operations, releases, backup_command, outages, rehearse):
     app.add_typer(part.app)
 app.add_typer(projections.app, name="projections", rich_help_panel=operations.PANEL)
 app.add_typer(restore.app, name="restore", rich_help_panel=operations.PANEL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,6 +92,7 @@ def verify(
     from rich.console import Console
 
     from cli.verify import Report, verify
+    from eventlog.journal import find_gaps
     from eventlog.postgres import connect_pool
     from workflows.client import connect
 
@@ -107,8 +110,9 @@ def verify(
             with Console(stderr=True).status("folding …") as status:
                 async for report in verify(pool, client, sample, task_queue, states=state):
                     status.update(f"{report.orders:,} orders folded")
-        for difference in report.differences:
-            print(difference)
+            gaps = await find_gaps(pool)
+        for line in [*report.differences, *([gaps] if gaps else [])]:
+            print(line)
         print(
             f"{report.orders:,} orders folded from the log, {report.histories:,} compared with "
             f"Temporal's history, {report.parked:,} parked: {len(report.differences):,} differences"
@@ -205,3 +209,12 @@ def _settings() -> Settings:
     from settings import Settings, from_environment
 
     return from_environment(Settings)
+
+
+def write_json(file: Path | None, result: object) -> None:
+    """Writes a result for a program, if a file is named for it."""
+    try:
+        if file is not None:
+            file.write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}.", EXIT_USAGE)

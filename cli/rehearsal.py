@@ -22,6 +22,7 @@ from cli.postgres_programs import BackupError
 from cli.private_postgres import private_postgres
 from cli.verify import VIEW, Report, verify
 from eventlog import log
+from eventlog.journal import count_entries
 from eventlog.migrate import pending
 from eventlog.postgres import UNAVAILABLE, connect, connect_pool
 from privacy.keys import PostgresKeys
@@ -56,6 +57,8 @@ class Rehearsal:
     erased: int = 0
     unreadable: int = 0
     """Addresses whose key is missing, or that were changed."""
+    intents: int = 0
+    """Entries of the journal."""
     orders_since: int | None = None
     events_since: int | None = None
     """In production, and not in the backup; None if production is unavailable."""
@@ -72,7 +75,7 @@ def sentences(found: Rehearsal) -> Iterator[str]:
     yield (
         f"It was started in {found.restore_seconds:.1f} s; it was folded and compared in"
         f" {found.fold_seconds:.1f} s: {found.orders:,} orders, {found.parked:,} parked, with"
-        f" {found.events:,} events."
+        f" {found.events:,} events and {found.intents:,} entries of the journal."
     )
     yield (
         f"{found.addresses:,} addresses can be read, {found.erased:,} are erased, and"
@@ -155,6 +158,7 @@ async def fold_all(copy: asyncpg.Pool, found: Rehearsal, progress: Progress) -> 
         progress(f"{report.orders:,} orders compared with their views …")
     found.parked = report.parked
     found.differences += report.differences
+    found.intents = await count_entries(copy)
     async for order_ids in order_pages(copy, "order_events"):
         tokens: set[str] = set()
         for order_id in order_ids:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.operations import EXIT_DIFFERENT, operate, operate_on_both
-from runtime import EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
+from cli.operations import EXIT_DIFFERENT, operate, operate_on_both, write_json
+from runtime import EXIT_INTERRUPTED, fail, until_signal
 
 if TYPE_CHECKING:
     import asyncpg
@@ -83,25 +82,17 @@ def rehearse(
     from cli.rehearsal import rehearse, sentences
 
     async def perform(dsn: str) -> int:
-        _write_json(json_file, None)  # Instead of the last result: this one may have none.
+        write_json(json_file, None)  # Instead of the last result: this one may have none.
         try:
             with Console(stderr=True).status("") as progress:
                 found = await rehearse(backup, dsn, progress.update)
         except BackupError as error:
             fail(error, error.exit_code)
-        _write_json(json_file, asdict(found))
+        write_json(json_file, asdict(found))
         print("\n".join(sentences(found)))
         return EXIT_DIFFERENT if found.differences else 0
 
     operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED))
-
-
-def _write_json(file: Path | None, result: object) -> None:
-    try:
-        if file is not None:
-            file.write_text(json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        fail(f"{file} cannot be written: {error.strerror}.", EXIT_USAGE)
 
 
 async def _survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> Survey:
@@ -120,10 +111,13 @@ async def _conclude(
     pool: asyncpg.Pool, client: Client, task_queue: str, reason: str = "nothing differs"
 ) -> int:
     """Prints what differs; if nothing does, lets API and workers start."""
+    from eventlog.journal import find_gaps
     from workflows.restore_marker import accept
 
     found = await _survey(pool, client, task_queue)
     code = _print_survey(found)
+    if gaps := await find_gaps(pool):
+        print(gaps)
     if code == 0 and await accept(pool, client, task_queue, reason):
         print("Postgres or Temporal was restored, and nothing differs: API and workers may start.")
     return code

@@ -13,6 +13,7 @@ from temporalio.client import Client
 from cli.history_comparison import PAGE_SIZE, order_pages, sentences, unlogged_orders
 from cli.state_comparison import OtherVersion, state_differences
 from eventlog import log
+from eventlog.journal import find_damaged
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import order_progress
 from readside.engine.generations import LIVE
@@ -92,6 +93,10 @@ async def _differences(
     return [
         *_view_differences(order_id, row, stream),
         *await _missed_events(pool, order_id, row, report),
+        *(
+            f"what it decided on at version {version} cannot be read: the journal is damaged"
+            for version in await find_damaged(pool, order_id)
+        ),
         *(await _history_differences(pool, client, order_id, stream, report) if client else []),
         *(await _orphan_differences(client, pool, order_id) if client else []),
         *(await _state_differences(client, pool, order_id, report) if client and states else []),

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from orders.events import BY_TAG, OrderEvent
 from orders.models import StoredModel
 from orders.upcasting import UnreadableEvent, restore, stored_data, upcast
@@ -37,6 +39,8 @@ class Envelope(StoredModel):
     schema_version: int
     data: dict[str, Any]
     metadata: Metadata
+    intent: str | None = None
+    """What caused it, packed: on the first event of a batch, and only on its way to the log."""
 
     @classmethod
     def of(
@@ -68,11 +72,26 @@ class Envelope(StoredModel):
         return self.model_copy(update={"data": data, "schema_version": known})
 
 
+class Ineffective(StoredModel):
+    """An intent that caused no event: a no-op or a rejection."""
+
+    version: int
+    """Of the order that decided."""
+    decided_at: datetime
+    command_id: str
+    code: str | None = None
+    """Of the rejection; None for a no-op."""
+    intent: str
+    """Packed."""
+
+
 class Batch(StoredModel):
     """Consecutive events of one order, to be appended together."""
 
     order_id: str
     events: list[Envelope]
+    ineffective: list[Ineffective] = Field(default_factory=list)
+    """What the order was asked and told in vain since the batch before."""
 
 
 def digest(events: Sequence[Envelope]) -> str:

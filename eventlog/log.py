@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -87,9 +88,10 @@ async def append(connection: Connection, order_id: str, events: Sequence[Envelop
             """
             WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($1, 0)))
             INSERT INTO order_events
-                (order_id, version, type, schema_version, occurred_at, data, metadata)
+                (order_id, version, type, schema_version, occurred_at, data, metadata, intent)
             SELECT $1, new.* FROM turn, unnest(
-                $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::jsonb[], $7::jsonb[]
+                $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::jsonb[], $7::jsonb[],
+                $8::bytea[]
             ) AS new
             -- The same event again changes nothing; another one makes the trigger raise.
             ON CONFLICT (order_id, version) DO UPDATE SET type = excluded.type
@@ -103,6 +105,7 @@ async def append(connection: Connection, order_id: str, events: Sequence[Envelop
             [e.occurred_at for e in events],
             [e.data for e in events],
             [e.metadata.model_dump(exclude_none=True) for e in events],
+            [e.intent and b64decode(e.intent) for e in events],
         )
     except asyncpg.UniqueViolationError as error:
         raise ConflictingEvent(error.message) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from eventlog.envelope import Envelope
+from eventlog.journal import Entry
 from privacy.keys import CustomerKeys
 from privacy.plaintext import decrypt_addresses
 
@@ -19,6 +21,29 @@ async def public_events(stored: Iterable[Envelope], keys: CustomerKeys) -> list[
     sealed = {event.data["address"] for event in events if event.type in ADDRESS_EVENTS}
     addresses = await decrypt_addresses(sealed, keys)
     return [_public(event, addresses) for event in events]
+
+
+async def public_messages(
+    entries: Sequence[Entry], keys: CustomerKeys
+) -> list[list[dict[str, Any]] | None]:
+    """The messages of each entry with their addresses decrypted; None for a damaged one."""
+    sealed = {token for entry in entries for token in addresses_in(entry)}
+    addresses = await decrypt_addresses(sealed, keys)
+    return [
+        [
+            {**each, "address": addresses[each["address"]]} if "address" in each else each
+            for each in entry.intent.messages
+        ]
+        if entry.intent
+        else None
+        for entry in entries
+    ]
+
+
+def addresses_in(entry: Entry) -> list[str]:
+    """The sealed addresses in the messages of an entry."""
+    messages = entry.intent.messages if entry.intent else []
+    return [each["address"] for each in messages if "address" in each]
 
 
 def _public(event: Envelope, addresses: dict[str, dict[str, object]]) -> Envelope:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from eventlog.envelope import Envelope, Metadata
+from eventlog.envelope import Envelope, Ineffective, Metadata
+from eventlog.intents import Intent, RejectionReason, pack
 from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
@@ -20,11 +21,14 @@ from workflows.messages import (
     Rejection,
     ShellCode,
     UnreadCommand,
+    as_set,
 )
 from workflows.publisher import bytes_of
 
 # Deciding on so much takes half a second; the SDK stops a workflow task after two.
 EVENTS_BYTES_MAX = 750_000
+# Of what changes nothing, the journal keeps the types alone if it is larger, packed.
+INEFFECTIVE_BYTES_MAX = 10_000
 
 
 class Rejected(Exception):
@@ -90,7 +94,43 @@ def decide_batch(
             message = f"the commands cause more than {most} of events: send them in smaller batches"
             raise rejected_by(order, BATCH_TOO_LARGE, message, index)
         events += caused
+    if events:
+        intent = pack(_intent(batch), events[0].data)
+        events[0] = events[0].model_copy(update={"intent": intent})
     return events, after
+
+
+def ineffective(
+    batch: CommandBatch,
+    command_id: str,
+    version: int,
+    now: datetime,
+    rejection: Rejection | None = None,
+) -> Ineffective:
+    """The journal entry of a batch that changed nothing: a no-op, or a rejection."""
+    intent = _intent(batch).model_copy(
+        update={
+            "metadata": _metadata(batch, batch.commands[0].type, command_id),
+            "rejection": rejection
+            and RejectionReason(
+                code=rejection.code,
+                message=rejection.message,
+                index=rejection.index,
+                field=rejection.field,
+            ),
+        }
+    )
+    packed = pack(intent)
+    if len(packed) > INEFFECTIVE_BYTES_MAX:
+        types = [{"type": command.type} for command in batch.commands]
+        packed = pack(intent.model_copy(update={"messages": types, "is_shortened": True}))
+    return Ineffective(
+        version=version,
+        decided_at=now,
+        command_id=command_id,
+        code=rejection and rejection.code,
+        intent=packed,
+    )
 
 
 def preview(batch: CommandBatch, order: Order, now: datetime) -> Preview:
@@ -118,6 +158,12 @@ def preview(batch: CommandBatch, order: Order, now: datetime) -> Preview:
         to_authorise=ledger.to_authorise(after) if after.is_priced else 0,
         to_refund=max(0, ledger.net_captured(order) - ledger.due(after)) if after.is_priced else 0,
         currency=after.currency,
+    )
+
+
+def _intent(batch: CommandBatch) -> Intent:
+    return Intent(
+        messages=[*map(as_set, batch.commands)], expected_versions=batch.expected_versions
     )
 
 

@@ -24,7 +24,13 @@ from orders.rules.deadlines import Deadline, next_deadline
 from orders.rules.process import is_finished
 from orders.steps import DeadlinePassed, StepResult
 from workflows import capacity, idempotency
-from workflows.command_handler import Rejected, decide_batch, preview, rejected_by
+from workflows.command_handler import (
+    Rejected,
+    decide_batch,
+    ineffective,
+    preview,
+    rejected_by,
+)
 from workflows.command_queue import CommandQueue
 from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
 from workflows.log_reader import LogReader
@@ -77,7 +83,13 @@ class OrderWorkflow:
     def __init__(self, start: WorkflowInput) -> None:
         snapshot = start.snapshot or Snapshot()
         self.order = snapshot.order
-        self.publisher = Publisher(snapshot.unpublished, self._after_publishing)
+        self.publisher = Publisher(
+            snapshot.unpublished,
+            snapshot.ineffective,
+            flushes=start.flushes_intents,
+            has_ended=lambda: is_finished(self.order),
+            after_attempt=self._after_publishing,
+        )
         self.results = snapshot.stored_results()
         self.results_dropped_until = snapshot.results_dropped_until
         self.rejections = snapshot.stored_rejections()
@@ -108,7 +120,7 @@ class OrderWorkflow:
             return life.result()  # Raises what stopped it: a bug, or HistoryDiverged.
         # Activities under way are abandoned: the next run publishes and calls again.
         return workflow.continue_as_new(
-            WorkflowInput(snapshot=self.snapshot()),
+            WorkflowInput.of_snapshot(self.snapshot()),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
@@ -186,6 +198,7 @@ class OrderWorkflow:
             made_by=None if untrusted else fingerprint(),
             order=untrusted or self.order,
             unpublished=self.publisher.unpublished,
+            ineffective=self.publisher.ineffective,
             results=results.text,
             results_dropped_until=results.dropped_until or self.results_dropped_until,
             rejections=idempotency.pack_rejections(self.rejections),
@@ -236,6 +249,8 @@ class OrderWorkflow:
         if command_id in self.results:
             return self.results[command_id].result
         events, order = self._checked(command_id) or self._decide(command_id, batch)
+        if not events:
+            self._note(command_id, batch)
         self._record(events, order, batch.traceparent)
         result = idempotency.result_of(self.order, events, batch.payload_hash, batch.attempt_id)
         self.results[command_id] = StoredResult(
@@ -267,6 +282,7 @@ class OrderWorkflow:
     def _store_rejection(self, rejection: Rejection, queued: QueuedCommands) -> None:
         if rejection.payload_hash is not None:
             return  # It is a stored one.
+        self._note(queued.command_id, queued.batch, rejection)
         stored = rejection.model_copy(update={"payload_hash": queued.batch.payload_hash})
         self.rejections[queued.command_id] = StoredRejection(
             command_id=queued.command_id, pointer=queued.pointer, rejection=stored
@@ -328,6 +344,15 @@ class OrderWorkflow:
         events, order = decide_batch(batch, self.order, command_id, workflow.now())
         if events:
             self._record(events, order, traceparent)
+        else:
+            self._note(command_id, batch)
+
+    def _note(
+        self, command_id: str, batch: CommandBatch, rejection: Rejection | None = None
+    ) -> None:
+        """Leaves what changed nothing to the journal."""
+        version, now = self.order.version, workflow.now()
+        self.publisher.note(ineffective(batch, command_id, version, now, rejection))
 
     async def _watch_deadlines(self) -> None:
         """Waits for the order's next deadline; a new run continues to wait for the same time."""
@@ -408,7 +433,7 @@ class OrderWorkflow:
         return self.order.version > 0 and not self._has_finished()
 
     def _has_finished(self) -> bool:
-        is_idle = not self.publisher.unpublished and not self.queue.commands
+        is_idle = self.publisher.is_done and not self.queue.commands
         return is_finished(self.order) and is_idle
 
     def _after_publishing(self) -> None:

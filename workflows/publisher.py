@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from eventlog.envelope import Batch, Envelope, digest
+from eventlog.envelope import Batch, Envelope, Ineffective, digest
 from workflows.activity_options import (
     CONFLICT_DELAY,
     LOG_OUTAGE,
@@ -20,6 +20,8 @@ from workflows.activity_options import (
 # A snapshot must stay under Temporal's 2 MB, together with the order and the stored results.
 UNPUBLISHED_BYTES_MAX = 1_250_000
 BATCH_BYTES_MAX = 500_000
+INEFFECTIVE_MAX = 20
+"""So many no-ops and rejections wait for an event to go along with."""
 
 
 class HistoryDiverged(Exception):
@@ -34,15 +36,33 @@ class Publisher:
     """The events of an order that are not in the log yet; more gather while a batch is published.
 
     `after_attempt` is called after each attempt, successful or not. `failing_since` is when the
-    batch was first attempted that cannot be published; None if nothing is wrong.
+    batch was first attempted that cannot be published; None if nothing is wrong. What changed
+    nothing goes along with the next events, without an activity of its own. If the publisher
+    `flushes`, it has one if much of it waits, or once the order `has_ended`.
     """
 
-    def __init__(self, unpublished: Sequence[Envelope], after_attempt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        unpublished: Sequence[Envelope],
+        ineffective: Sequence[Ineffective],
+        *,
+        flushes: bool,
+        has_ended: Callable[[], bool],
+        after_attempt: Callable[[], None],
+    ) -> None:
         self.unpublished = list(unpublished)
+        self.ineffective = list(ineffective)
         self.alert: str | None = None
         self.failing_since: datetime | None = None
-        self._bytes = bytes_of(self.unpublished)
+        self._bytes = bytes_of(self.unpublished) + bytes_of(self.ineffective)
+        self._flushes = flushes
+        self._has_ended = has_ended
         self._after_attempt = after_attempt
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits for the log."""
+        return not self.unpublished and not (self._flushes and self.ineffective)
 
     def bytes_with(self, events: Sequence[Envelope]) -> int:
         """What a snapshot has to hold once these events wait as well."""
@@ -53,14 +73,31 @@ class Publisher:
         self.unpublished += events
         self._bytes += bytes_of(events)
 
+    def note(self, ineffective: Ineffective) -> None:
+        """Leaves what changed nothing to be kept in the journal; each at a time of its own."""
+        if self.ineffective:
+            after = self.ineffective[-1].decided_at + timedelta(microseconds=1)
+            at = max(ineffective.decided_at, after)
+            ineffective = ineffective.model_copy(update={"decided_at": at})
+        self.ineffective.append(ineffective)
+        self._bytes += bytes_of([ineffective])
+
+    def _is_due(self) -> bool:
+        if self.unpublished or not self._flushes:
+            return bool(self.unpublished)
+        waiting = len(self.ineffective)
+        return waiting >= INEFFECTIVE_MAX or (waiting > 0 and self._has_ended())
+
     async def run(self) -> None:
         """Publishes for as long as the order lives; raises HistoryDiverged."""
         while True:
-            await workflow.wait_condition(lambda: bool(self.unpublished))
+            await workflow.wait_condition(self._is_due)
             batch, began = _next_batch(self.unpublished), workflow.now()
+            others = self.ineffective[:INEFFECTIVE_MAX]
             try:
                 # Once the order has said so, it waits without further events in its history.
-                published = await _publish(batch, None if self.failing_since else LOG_OUTAGE)
+                within = None if self.failing_since else LOG_OUTAGE
+                published = await _publish(batch, others, within)
             except ActivityError as error:
                 self.failing_since = self.failing_since or began
                 if getattr(error.cause, "non_retryable", False):
@@ -70,8 +107,8 @@ class Publisher:
                 continue
             if published != digest(batch):
                 raise HistoryDiverged(f"version {_versions(batch)} was published as other events")
-            del self.unpublished[: len(batch)]
-            self._bytes -= bytes_of(batch)
+            del self.unpublished[: len(batch)], self.ineffective[: len(others)]
+            self._bytes -= bytes_of(batch) + bytes_of(others)
             self.alert = self.failing_since = None
             self._after_attempt()
 
@@ -83,22 +120,24 @@ class Publisher:
         await workflow.sleep(CONFLICT_DELAY, summary="before publishing is tried again")
 
 
-def bytes_of(events: Sequence[Envelope]) -> int:
-    """The size of events in a snapshot."""
+def bytes_of(events: Sequence[Envelope | Ineffective]) -> int:
+    """The size of events and other intents in a snapshot."""
     return sum(len(e.model_dump_json()) for e in events)
 
 
-async def _publish(batch: list[Envelope], within: timedelta | None) -> str:
+async def _publish(
+    batch: list[Envelope], others: list[Ineffective], within: timedelta | None
+) -> str:
     """Returns the digest of the events that the log has for the batch."""
     types = ", ".join(dict.fromkeys(e.type for e in batch))
     published: str = await workflow.execute_activity(
         PUBLISH_EVENTS,
-        Batch(order_id=workflow.info().workflow_id, events=batch),
+        Batch(order_id=workflow.info().workflow_id, events=batch, ineffective=others),
         result_type=str,
         start_to_close_timeout=LOG_TIMEOUT,
         schedule_to_close_timeout=within,
         retry_policy=LOG_RETRY,
-        summary=f"{_versions(batch)}: {types}",
+        summary=f"{_versions(batch)}: {types}" if batch else "what changed nothing",
     )
     return published
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from eventlog.envelope import Envelope
+from eventlog.envelope import Envelope, Ineffective
 from orders.models import StoredModel
 from orders.order import Order
 from workflows.idempotency import (
@@ -44,6 +44,8 @@ class Snapshot(StoredModel):
     """The fingerprint of the version that made it; None if it is to be checked by the log."""
     order: Order = Order()
     unpublished: list[Envelope] = Field(default_factory=list)
+    ineffective: list[Ineffective] = Field(default_factory=list)
+    """No-ops and rejections that the journal does not have yet."""
     results: str = ""
     """The stored results, packed: see workflows/idempotency.py."""
     results_dropped_until: datetime | None = None
@@ -124,11 +126,19 @@ class WorkflowInput(StoredModel):
     The update or signal that comes with the start carries the command itself.
     """
     snapshot: Snapshot | None = None
+    flushes_intents: bool = False
+    """Publishes what changed nothing also without events. Runs from before that do not: the history
+    of a run must stay as it is."""
 
     @classmethod
     def of_opening(cls, batch: CommandBatch) -> WorkflowInput:
         """The input of an order that `batch` opens with its first command."""
-        return cls(opening=as_set(batch.commands[0]))
+        return cls(opening=as_set(batch.commands[0]), flushes_intents=True)
+
+    @classmethod
+    def of_snapshot(cls, snapshot: Snapshot) -> WorkflowInput:
+        """The input of an order that continues."""
+        return cls(snapshot=snapshot, flushes_intents=True)
 
 
 @cache

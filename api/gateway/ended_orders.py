@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway.availability import await_or_unavailable
 from api.gateway.command_message import CommandMessage
+from api.gateway.journal import IntentRecorder
 from api.gateway.retries import Retry, raise_rpc_error, retry_until
 from api.gateway.workflow_start import WorkflowStart
 from api.problems.errors import (
@@ -57,8 +58,15 @@ class LastState(NamedTuple):
 class EndedOrders:
     """Decides on commands to orders that do not run, and starts those again that accept one."""
 
-    def __init__(self, client: Client, pool: asyncpg.Pool, task_queue: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pool: asyncpg.Pool,
+        task_queue: str,
+        journal: IntentRecorder | None = None,
+    ) -> None:
         self._client = client
+        self._journal = journal
         self._pool = pool
         self._task_queue = task_queue
 
@@ -80,6 +88,8 @@ class EndedOrders:
                 return results[message.command_id].result
             events, after = command_handler.decide_batch(batch, order, message.command_id, now)
             if not events:
+                if self._journal is not None:
+                    self._journal.add(message, order.version)
                 return idempotency.result_of(after, events, batch.payload_hash, batch.attempt_id)
         await self.reopen(message.order_id, snapshot, queued)
         return None

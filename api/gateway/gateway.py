@@ -7,7 +7,8 @@ ended have no running workflow: see `ended_orders.py`.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -27,6 +28,7 @@ import telemetry
 from api.gateway.availability import await_or_unavailable
 from api.gateway.command_message import CommandMessage
 from api.gateway.ended_orders import EndedOrders
+from api.gateway.journal import IntentRecorder
 from api.gateway.retries import Retry, raise_rpc_error, retry_until
 from api.gateway.workflow_start import WorkflowStart
 from api.limits.concurrency import AdaptiveLimit, ConcurrencyLimiter, FixedLimit
@@ -62,7 +64,8 @@ class Gateway:
     ) -> None:
         self._client = client
         self.task_queue = task_queue
-        self.ended_orders = EndedOrders(client, pool, task_queue)
+        self.journal = IntentRecorder(pool)
+        self.ended_orders = EndedOrders(client, pool, task_queue, self.journal)
         # Apart, because enqueueing is faster, and the limits adapt to measured latencies.
         self._executing = _limiter(max_concurrent)
         self._enqueueing = _limiter(max_concurrent)
@@ -87,8 +90,9 @@ class Gateway:
                 return result or await self.ended_orders.execute(traced)
 
             deadline = asyncio.get_running_loop().time() + wait_seconds
-            while (result := await retry_until(deadline, attempt)) is None:
-                pass  # The order was reopened, and is now running.
+            with self._rejections_kept(traced):
+                while (result := await retry_until(deadline, attempt)) is None:
+                    pass  # The order was reopened, and is now running.
             return _assert_same_payload(result, message)
 
     async def enqueue(self, message: CommandMessage) -> CommandResult | None:
@@ -108,8 +112,19 @@ class Gateway:
                 return await self.ended_orders.execute(traced, traced.queued)
 
             deadline = asyncio.get_running_loop().time() + ENQUEUE_SECONDS
-            result = await retry_until(deadline, attempt)
+            with self._rejections_kept(traced):
+                result = await retry_until(deadline, attempt)
             return _assert_same_payload(result, message) if result is not None else None
+
+    @contextmanager
+    def _rejections_kept(self, message: CommandMessage) -> Iterator[None]:
+        """Keeps a rejection in the journal; a stored one is there already."""
+        try:
+            yield
+        except Rejected as error:
+            if error.rejection.payload_hash is None:
+                self.journal.add(message, error.rejection.version, error.rejection)
+            raise
 
     async def preview(self, message: CommandMessage, wait_seconds: float) -> Preview:
         """What the batch would do to the order now, or to a new one; it changes nothing."""

@@ -46,7 +46,7 @@ class WorkflowStart:
     @classmethod
     def of_reopening(cls, order_id: str, snapshot: Snapshot) -> WorkflowStart:
         """The start of an order whose last run has ended, and left this state."""
-        input_ = WorkflowInput(snapshot=snapshot)
+        input_ = WorkflowInput.of_snapshot(snapshot)
         return cls(order_id, input_, snapshot.order, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
 
     async def execute(

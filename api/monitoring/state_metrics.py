@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import asyncpg
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from temporalio.service import RPCError
 
@@ -44,7 +44,12 @@ async def _readiness_metrics(services: Services) -> list[Metric]:
     )
     if present is not None:
         workers.add_metric([], present)
-    return [*_readiness(readiness), workers, *_versions(services.versions)]
+    dropped = CounterMetricFamily(
+        "orderly_dropped_intents_total",
+        "Rejections that this process could not keep in the intent journal.",
+        services.gateway.journal.dropped,
+    )
+    return [*_readiness(readiness), workers, dropped, *_versions(services.versions)]
 
 
 def _versions(watch: VersionWatch) -> list[Metric]:

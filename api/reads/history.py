@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -11,15 +11,16 @@ from pydantic import BaseModel, Field
 import telemetry
 from api.auth.authentication import require_scope
 from api.auth.permissions import READ
-from api.context import VERSION_MAX
+from api.context import VERSION_MAX, RequestContext, context_of
 from api.dependencies import ServicesDep
 from api.problems.errors import UnknownOrder
 from api.problems.handlers import PROBLEMS
 from api.reads.consistency import ConsistencyQuery, PreferHeader, read_consistency
 from eventlog import log
-from eventlog.envelope import Envelope
+from eventlog.envelope import Envelope, Metadata
+from eventlog.journal import Entry, read_entries
 from orders.text import Id
-from outbound.event_data import ADDRESS_EVENTS, public_events
+from outbound.event_data import ADDRESS_EVENTS, addresses_in, public_events, public_messages
 from readside.order_view.projection import PROJECTION
 
 router = APIRouter(
@@ -36,6 +37,10 @@ class HistoryQuery(ConsistencyQuery):
         int, Field(ge=0, le=VERSION_MAX, description="`next` of the page before: a version")
     ] = 0
     limit: Annotated[int, Field(ge=1, le=HISTORY_MAX, description="events per page")] = HISTORY_MAX
+    include: Annotated[
+        Literal["intents"] | None,
+        Field(description="also what was asked of the order, and what of it was rejected"),
+    ] = None
 
 
 class HistoryEntry(BaseModel):
@@ -58,11 +63,44 @@ class HistoryEntry(BaseModel):
     trace_id: str | None
 
 
+class IntentRejection(BaseModel):
+    """Why an intent was rejected; `index` is that of the rejected command."""
+
+    code: str
+    message: str
+    index: int
+    field: str | None
+
+
+class IntentEntry(BaseModel):
+    """What the order was asked or told: commands, the result of a step, or a deadline."""
+
+    version: int = Field(description="of the order that decided on it")
+    decided_at: datetime
+    outcome: Literal["events", "no-op", "rejected"] = Field(
+        description="`events`: it caused those with the same `cause_id`"
+    )
+    messages: list[dict[str, Any]] | None = Field(
+        description="as received, with addresses as in events; null if it is damaged"
+    )
+    expected_versions: list[int] | None
+    rejection: IntentRejection | None
+    actor: str
+    cause_id: str
+    request_id: str | None
+    trace_id: str | None
+
+
 class OrderHistory(BaseModel):
     """Events in order; `next` is the `cursor` of the page that follows, and null at the end."""
 
     items: list[HistoryEntry]
     next: int | None
+    intents: list[IntentEntry] | None = Field(
+        None,
+        description="with `include=intents`: what was decided between these events, in order;"
+        " customers get what they sent. Rejections are kept as far as there is room.",
+    )
 
 
 @router.get("/{order_id}/history", summary="Get an order's history", response_model=OrderHistory)
@@ -81,16 +119,52 @@ async def get_history(
         raise UnknownOrder(order_id)
     items = [_entry(event) for event in await public_events(stored, services.keys)]
     next_ = items[-1].version if len(items) == query.limit else None
-    body = OrderHistory(items=items, next=next_).model_dump_json()
+    intents: list[IntentEntry] | None = None
+    has_addresses = any(event.type in ADDRESS_EVENTS for event in stored)
+    if query.include == "intents":
+        until = VERSION_MAX if next_ is None else next_
+        entries = await read_entries(services.pool, order_id, query.cursor, until, HISTORY_MAX)
+        entries = _visible(entries, context_of(request))
+        messages = await public_messages(entries, services.keys)
+        intents = [_intent(*pair) for pair in zip(entries, messages, strict=True)]
+        has_addresses |= any(map(addresses_in, entries))
+    body = OrderHistory(items=items, next=next_, intents=intents).model_dump_json()
     headers = consistency.headers()
-    if any(event.type in ADDRESS_EVENTS for event in stored):
+    if has_addresses:
         headers["Cache-Control"] = "no-store"  # A cached copy would outlive the key.
     return Response(body, headers=headers, media_type="application/json")
 
 
+def _visible(entries: list[Entry], context: RequestContext) -> list[Entry]:
+    """The entries that a caller may see: customers only those that they sent."""
+    if not context.is_customer:
+        return entries
+    return [entry for entry in entries if entry.metadata.actor == context.actor]
+
+
+def _intent(entry: Entry, messages: list[dict[str, Any]] | None) -> IntentEntry:
+    intent, metadata = entry.intent, entry.metadata
+    rejection = intent.rejection if intent else None
+    return IntentEntry(
+        version=entry.version,
+        decided_at=entry.decided_at,
+        outcome="events" if entry.is_effective else "rejected" if entry.code else "no-op",
+        messages=messages,
+        expected_versions=intent.expected_versions if intent else None,
+        rejection=IntentRejection(**rejection.model_dump()) if rejection else None,
+        actor=metadata.actor,
+        cause_id=metadata.command_id,
+        request_id=metadata.request_id,
+        trace_id=_trace_id(metadata),
+    )
+
+
+def _trace_id(metadata: Metadata) -> str | None:
+    return telemetry.trace_id(metadata.traceparent) if metadata.traceparent else None
+
+
 def _entry(event: Envelope) -> HistoryEntry:
     metadata = event.metadata
-    trace_id = telemetry.trace_id(metadata.traceparent) if metadata.traceparent else None
     return HistoryEntry(
         version=event.version,
         type=event.type,
@@ -101,5 +175,5 @@ def _entry(event: Envelope) -> HistoryEntry:
         cause=metadata.command,
         cause_id=metadata.command_id,
         request_id=metadata.request_id,
-        trace_id=trace_id,
+        trace_id=_trace_id(metadata),
     )

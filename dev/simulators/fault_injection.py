@@ -73,6 +73,13 @@ _BY_SKU_PREFIX = {
 _BY_POSTAL_CODE = {"00000": Fault.DOWN, "00001": Fault.FLAPPING}
 
 
+def is_declined(method: str | None, *, is_first: bool) -> bool:
+    """Whether an authorisation is declined; `is_first` says that its order has had none before."""
+    return method in ("pm_declined", "pm_declined_late") or (
+        method == "pm_declined_once" and is_first
+    )
+
+
 def payment_fault(method: str | None, is_refund: bool = False) -> Fault:
     """The fault of an operation on a payment with this method."""
     if method == "pm_refund_down":

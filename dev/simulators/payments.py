@@ -10,7 +10,7 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
 from dev.simulators import payment_reports
-from dev.simulators.fault_injection import Fault, payment_fault
+from dev.simulators.fault_injection import Fault, is_declined, payment_fault
 from dev.simulators.idempotent_service import (
     CONTROL,
     Amount,
@@ -161,18 +161,16 @@ def _authorise(db: sqlite3.Connection, body: Authorisation) -> ServiceResponse:
     if body.authorisation_id in earlier:
         raise RequestRejected("exists", "this authorisation_id came under another key before")
     reference = f"auth_{hashlib.sha256(repr(name).encode()).hexdigest()[:16]}"
-    is_declined = body.method in ("pm_declined", "pm_declined_late") or (
-        body.method == "pm_declined_once" and not earlier
-    )
+    declined = is_declined(body.method, is_first=not earlier)
     db.execute(
         "INSERT INTO authorisations VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
         (
             *(reference, *name, body.currency, body.method, body.amount),
-            "declined" if is_declined else "authorised",
+            "declined" if declined else "authorised",
         ),
     )
     about = {"order_id": body.order_id, "authorisation_id": body.authorisation_id}
-    if is_declined:
+    if declined:
         return _declined("the card was declined", "authorisation.declined", about)
     approved = CallbackEvent("authorisation.approved", about | {"reference": reference})
     later = None

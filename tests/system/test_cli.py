@@ -145,7 +145,7 @@ def test_without_a_command_all_are_listed() -> None:
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    others = ("forget-key", "projections", "restore", "backup", "status", "retry-steps")
+    others = ("forget-key", "projections", "restore", "backup", "status", "retry-steps", "rehearse")
     assert sorted(listed) == sorted([*commands.split(), *others])
 
 

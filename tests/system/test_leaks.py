@@ -1,4 +1,4 @@
-"""Secrets and personal data are in no log, span, metric, problem or page of the Temporal Web UI.
+"""Secrets and personal data are in no log, span, metric, problem, journal or page of the Web UI.
 
 Every field of every command, every header and every parameter gets its own marker, well-formed and
 malformed, on every route of real processes; then all their output is searched.
@@ -31,6 +31,8 @@ from api.callbacks.payloads import EVENTS
 from api.commands.bodies import NewOrder
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.webhook_endpoints.bodies import NewWebhookEndpoint
+from eventlog.intents import unpack_text
+from eventlog.postgres import connect
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
 from tests.support.histories import assert_all_replay, current_details, runs_of
@@ -53,18 +55,18 @@ PROCESSES = {
     "projector": ("projector",),
     "deliverer": ("deliverer",),
 }
-RESPONSES, PROBLEMS, LOGS, DEBUG_LOGS, SPANS, METRICS, WEB_UI, DUMP = (
+RESPONSES, PROBLEMS, LOGS, DEBUG_LOGS, SPANS, METRICS, WEB_UI, DUMP, JOURNAL = (
     "responses", "problems", "logs", "debug logs", "spans", "metrics", "the Web UI",
-    "a dump of the tables of webhook endpoints",
+    "a dump of the tables of webhook endpoints", "the journal",
 )  # fmt: skip
 # The outputs in which each kind may appear. At level DEBUG, libraries log payloads as Temporal
 # stores them: in plain text, except for personal data.
 ALLOWED_IN: Mapping[Kind, set[str]] = {
     Kind.SECRET: set(),
     Kind.PERSONAL: {RESPONSES},
-    Kind.TEXT: {RESPONSES, DEBUG_LOGS, DUMP},
-    Kind.CATALOGUE: {RESPONSES, WEB_UI, DEBUG_LOGS},
-    Kind.NAME: {RESPONSES, PROBLEMS, WEB_UI, LOGS, DEBUG_LOGS, SPANS, DUMP},
+    Kind.TEXT: {RESPONSES, DEBUG_LOGS, DUMP, JOURNAL},
+    Kind.CATALOGUE: {RESPONSES, WEB_UI, DEBUG_LOGS, JOURNAL},
+    Kind.NAME: {RESPONSES, PROBLEMS, WEB_UI, LOGS, DEBUG_LOGS, SPANS, DUMP, JOURNAL},
 }
 # Not certain to have a marker: it depends on what is logged and which spans are exported.
 MAY_LACK = {LOGS, DEBUG_LOGS, SPANS, DUMP}
@@ -151,6 +153,7 @@ async def test_no_marker_leaks(
         metrics = (await probe.http.get("/metrics")).text
         shown = await web_ui(temporal.client, probe.order_ids)
         stored = await endpoint_tables(probe.dsn)
+        kept = await journal_of(probe.dsn)
     logs = {name: (tmp_path / f"{name}.log").read_text() for name in PROCESSES}
     debug_logs = {name: (tmp_path / f"{name}.debug.log").read_text() for name in PROCESSES}
     found = {
@@ -160,6 +163,7 @@ async def test_no_marker_leaks(
         METRICS: metrics,
         WEB_UI: shown,
         DUMP: stored,
+        JOURNAL: kept,
         LOGS: "\n".join(logs.values()),
         DEBUG_LOGS: "\n".join(debug_logs.values()),
     }
@@ -360,6 +364,21 @@ async def endpoint_tables(dsn: str) -> str:
 
 def spans(collector: Collector) -> str:
     return str([seen.span for seen in collector.seen])
+
+
+async def journal_of(dsn: str) -> str:
+    """All entries of the intent journal, in clear."""
+    connection = await connect(dsn)
+    try:
+        effective = await connection.fetch(
+            "SELECT intent, data FROM order_events WHERE intent IS NOT NULL"
+        )
+        others = await connection.fetch("SELECT body FROM ineffective_intents")
+    finally:
+        await connection.close()
+    assert effective and others
+    texts = [unpack_text(row["intent"], row["data"]) for row in effective]
+    return "\n".join([*texts, *(unpack_text(row["body"]) for row in others)])
 
 
 async def web_ui(client: Client, order_ids: set[str]) -> str:

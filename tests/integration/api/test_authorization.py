@@ -448,3 +448,24 @@ async def test_without_signing_keys_the_response_is_503_and_not_401(orderly: Run
             response = await http.get("/v1/orders", headers=issuer.headers("ada"))
             problem(response, 503, "signing-keys-unavailable")
             assert int(response.headers["Retry-After"]) > 0
+
+
+async def test_customer_sees_of_the_journal_only_what_it_sent(api: Guarded) -> None:
+    ada, olga = api.customer(), api.operator()
+    path = await ada.open_order()
+    body = {"note_id": "n", "text": "hello"}
+    assert (await olga.send("POST", f"{path}/commands/add-note", json=body)).status_code == 200
+    rejected = await olga.send("POST", f"{path}/commands/approve-return", json={"return_id": "x"})
+    assert rejected.status_code == 409
+
+    async def actors(caller: Caller) -> list[str]:
+        params = {"include": "intents", "min_version": 2}
+        history = await caller.send("GET", f"{path}/history", params=params)
+        return [entry["actor"] for entry in history.json()["intents"]]
+
+    async with asyncio.timeout(30):
+        while len(await actors(olga)) < 3:
+            await asyncio.sleep(0.05)
+    operator, customer = f"operator:{olga.sub}", f"customer:{ada.sub}"
+    assert await actors(olga) == [customer, operator, operator]
+    assert await actors(ada) == [customer]

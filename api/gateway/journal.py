@@ -1,0 +1,83 @@
+"""Keeps in the intent journal what only the API knows: rejections, and no-ops of ended orders.
+
+It never delays or fails a request: entries wait in memory and are written afterwards, and those for
+which there is no room are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import asyncpg
+
+from api.gateway.command_message import CommandMessage
+from eventlog.envelope import Ineffective
+from eventlog.journal import append_ineffective
+from eventlog.postgres import UNAVAILABLE
+from workflows.command_handler import ineffective
+from workflows.messages import Rejection
+
+log = logging.getLogger("orderly.api")
+
+WAITING_MAX = 1_000
+WRITTEN_AT_ONCE = 100
+
+
+class IntentRecorder:
+    """Entries of one process that wait to be written."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.dropped = 0
+        """How many had no room, or could not be written."""
+        self._pool = pool
+        self._waiting = asyncio.Queue[tuple[str, Ineffective]](WAITING_MAX)
+
+    def add(
+        self, message: CommandMessage, version: int, rejection: Rejection | None = None
+    ) -> None:
+        """Leaves a batch that an order of this version rejected, or on which it did nothing."""
+        if self._waiting.full():
+            self.dropped += 1
+            return
+        now = datetime.now(UTC)
+        entry = ineffective(message.batch, message.command_id, version, now, rejection)
+        self._waiting.put_nowait((message.order_id, entry))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Writes entries in the background; at the end, those that still wait."""
+        writing = asyncio.create_task(self._write_all())
+        try:
+            yield
+        finally:
+            writing.cancel()
+            with suppress(asyncio.CancelledError):
+                await writing
+            while not self._waiting.empty():
+                await self._write(self._next())
+
+    async def _write_all(self) -> None:
+        while True:
+            first = await self._waiting.get()
+            await self._write([first, *self._next()])
+
+    def _next(self) -> list[tuple[str, Ineffective]]:
+        count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)
+        return [self._waiting.get_nowait() for _ in range(count)]
+
+    async def _write(self, entries: list[tuple[str, Ineffective]]) -> None:
+        by_order = defaultdict[str, list[Ineffective]](list)
+        for order_id, entry in entries:
+            by_order[order_id].append(entry)
+        for order_id, intents in by_order.items():
+            try:
+                async with self._pool.acquire() as connection:
+                    await append_ineffective(connection, order_id, intents)
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                self.dropped += len(intents)
+                log.warning("%d rejections are not kept: %s", len(intents), type(error).__name__)

@@ -1,0 +1,117 @@
+"""What the intent journal costs: commands per second, and bytes of the log."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import asyncpg
+from rich.console import Console
+
+from dev.bench import machine
+from dev.bench.commands import place_baskets
+from dev.bench.load_generator import COMMANDS_PER_ORDER, Round, fill_orders
+from dev.bench.orderly_api import OrderlySystem, orderly_system
+from dev.bench.report import Json, compare, numeric_table, positive_integer, summarize
+from dev.stack import Stack, StackOptions, programs, run_stack
+
+WITHOUT = Path(__file__).with_name("without_journal")
+"""Its sitecustomize module makes orderly keep no intent."""
+BASKETS = 200
+WARM_UP_ORDERS = 20
+BYTES_MAX = 1.3
+"""Times the log without a journal."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--commands", type=positive_integer, default=6_000, help="of each, in all")
+    parser.add_argument("--rounds", type=positive_integer, default=6, help="of each, alternating")
+    parser.add_argument("--clients", type=positive_integer, default=20, help="of each, concurrent")
+
+
+async def measure(options: argparse.Namespace, console: Console) -> Json:
+    """Runs two stacks, one of them without a journal, and loads them in turn."""
+    console.print("starting two embedded stacks …")
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        async with run_stack(StackOptions(Path(one), 0, 0, 0)) as kept:
+            with patch.object(programs, "ROOT", f"{WITHOUT}:{programs.ROOT}"):
+                without = run_stack(StackOptions(Path(other), 0, 0, 0))
+                async with without as bare:
+                    return await _measure(kept, bare, options, console)
+
+
+async def _measure(kept: Stack, bare: Stack, options: argparse.Namespace, console: Console) -> Json:
+    orders = max(options.commands // options.rounds // COMMANDS_PER_ORDER, 1)
+    async with (
+        orderly_system(kept, options.clients) as one,
+        orderly_system(bare, options.clients) as other,
+    ):
+        systems = {"journal": (one, kept), "without": (other, bare)}
+        cpu = {name: machine.cpu_reader(stack.pids) for name, (_, stack) in systems.items()}
+        rounds: dict[str, list[Round]] = {name: [] for name in systems}
+        for name, (system, _) in systems.items():
+            await fill_orders(system, WARM_UP_ORDERS, cpu[name])
+        for number in range(options.rounds):
+            for name in sorted(systems, reverse=number % 2 == 0):
+                await asyncio.sleep(0.5)
+                done = await fill_orders(systems[name][0], orders, cpu[name])
+                rounds[name].append(done)
+                console.print(f"round {number + 1}: {name:<8} {done.per_second:6.1f} per second")
+        commands = {name: await _bytes(stack) for name, (_, stack) in systems.items()}
+        for system, stack in systems.values():
+            await _place(system, stack)
+        everything = {name: await _bytes(stack) for name, (_, stack) in systems.items()}
+    ratio = everything["journal"] / everything["without"]
+    is_large = ratio > BYTES_MAX
+    return {
+        **compare(rounds["journal"], rounds["without"]),
+        "journal": summarize(rounds["journal"]),
+        "without": summarize(rounds["without"]),
+        "bytes_per_event": {"single commands": commands, "with whole baskets": everything},
+        "bytes_ratio": round(ratio, 3),
+        "bytes_ratio_commands": round(commands["journal"] / commands["without"], 3),
+        "machine": machine.description(),
+        "failures": [f"the log has {ratio:.2f} times the bytes"] if is_large else [],
+    }
+
+
+async def _place(system: OrderlySystem, stack: Stack) -> None:
+    await place_baskets(system, BASKETS, machine.cpu_reader(stack.pids))
+
+
+async def _bytes(stack: Stack) -> float:
+    """Bytes of the log and its journal, with their indexes, for each event."""
+    postgres = await asyncpg.connect(stack.postgres_dsn)
+    try:
+        size: float = await postgres.fetchval(
+            "SELECT (pg_total_relation_size('order_events')"
+            " + pg_total_relation_size('ineffective_intents'))::float8"
+            " / (SELECT count(*) FROM order_events)"
+        )
+        return size
+    finally:
+        await postgres.close()
+
+
+def show(console: Console, result: Json) -> None:
+    """Prints the result."""
+    table = numeric_table("", "with the journal", "without", "ratio")
+    one, other = result["journal"], result["without"]
+    table.add_row(
+        "commands per second", f"{one['per_second']:,}", f"{other['per_second']:,}",
+        str(result["ratio"]),
+    )  # fmt: skip
+    table.add_row("the same, by processor time", "", "", str(result["ratio_by_cpu_time"]))
+    for what, ratio in (
+        ("single commands", result["bytes_ratio_commands"]),
+        ("with whole baskets", result["bytes_ratio"]),
+    ):
+        sizes = result["bytes_per_event"][what]
+        table.add_row(
+            f"bytes per event, {what}", f"{sizes['journal']:,.0f}", f"{sizes['without']:,.0f}",
+            str(ratio),
+        )  # fmt: skip
+    console.print(table)

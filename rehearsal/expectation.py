@@ -1,0 +1,122 @@
+"""What a change of rules declares to change, and whether a rehearsal found only that."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from orders.models import StrictModel
+from rehearsal.report import Report, count_of, differ
+
+_PERCENT = re.compile(r"([+-]?\d+(?:\.\d+)?) ?%")
+
+
+def _percentage(text: str) -> str:
+    if not _PERCENT.fullmatch(text):
+        raise ValueError('must be a percentage such as "+0.2 %"')
+    return text
+
+
+Percentage = Annotated[str, AfterValidator(_percentage)]
+
+
+class ExpectationError(Exception):
+    """A file that declares nothing that can be checked; a sentence says why."""
+
+
+class Range(StrictModel):
+    """How the sum of one kind of money may change, in each currency."""
+
+    at_least: Percentage = "0 %"
+    at_most: Percentage = "0 %"
+
+
+class Orders(StrictModel):
+    """Which orders may differ, and how many of all."""
+
+    with_event: frozenset[str] = frozenset()
+    at_most: int | Percentage | None = None
+
+
+class Commands(StrictModel):
+    """Types of commands that may be accepted or rejected from now on."""
+
+    accepted: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
+
+
+class Expectation(StrictModel):
+    """The declaration. What it does not name must not change."""
+
+    because: str
+    orders: Orders = Orders()
+    money: dict[Literal["authorised", "captured", "refunded", "voided"], Range] = Field(
+        default_factory=dict
+    )
+    commands: Commands = Commands()
+    statuses: Literal["same", "any"] = "same"
+
+
+def read_expectation(file: Path) -> Expectation:
+    """Raises ExpectationError."""
+    try:
+        declared = tomllib.loads(file.read_text())
+        return Expectation.model_validate_json(json.dumps(declared, default=str))
+    except OSError as error:
+        raise ExpectationError(f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExpectationError(f"{file} is not TOML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ExpectationError(f"{file}, {where}: {first['msg']}.") from None
+
+
+def violations(expected: Expectation, found: Report) -> Iterator[str]:
+    """What a rehearsal found that was not declared, each as a sentence."""
+    if found.unreadable or found.failures:
+        count = found.unreadable + found.failures
+        yield f"{count_of(count)} could not be rehearsed."
+    if found.stray:
+        events = " or ".join(sorted(expected.orders.with_event))
+        examples = ", ".join(found.strays[:3])
+        yield f"{differ(found.stray)} without {events}, such as {examples}."
+    most = expected.orders.at_most
+    if most is not None and found.differing > _count(most, found.orders):
+        yield f"{differ(found.differing)} of {found.orders:,}, and {most} may."
+    yield from _money(expected, found)
+    if found.flows and expected.statuses == "same":
+        flow, count = found.flows.most_common(1)[0]
+        others = count_of(found.flows.total())
+        yield f"Other statuses, which are not declared, in {others}, such as {count:,} × {flow}."
+    for now in ("accepted", "rejected"):
+        allowed: frozenset[str] = getattr(expected.commands, now)
+        if types := sorted(found.changed_commands.get(now, set()) - allowed):
+            yield f"Commands are {now} that were not: {', '.join(types)}."
+
+
+def _money(expected: Expectation, found: Report) -> Iterator[str]:
+    for kind, currency, was, now in found.money_changes():
+        allowed = next((r for name, r in expected.money.items() if name == kind), Range())
+        change = 100 * (now - was) / was if was else float("inf")
+        if not _value(allowed.at_least) <= change <= _value(allowed.at_most):
+            yield (
+                f"The money that is {kind} changes by {change:+.2f} % in {currency}, and may change"
+                f" by {allowed.at_least} to {allowed.at_most}."
+            )
+
+
+def _count(most: int | str, orders: int) -> float:
+    return most if isinstance(most, int) else orders * _value(most) / 100
+
+
+def _value(percentage: str) -> float:
+    match = _PERCENT.fullmatch(percentage)
+    assert match is not None
+    return float(match[1])

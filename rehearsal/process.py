@@ -1,0 +1,126 @@
+"""Runs the rules of another checkout in a process of its own, and exchanges orders with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rehearsal.recorded import RecordedOrder
+
+OURS = Path(__file__).parents[1]
+LINE_BYTES_MAX = 256 * 2**20
+ON_THE_WAY_MAX = 200
+"""Orders that are read ahead: so many are in memory."""
+
+# Of ours are the rehearsal and the simulators' rules, which know no rule of an order; of the other
+# checkout is all that they import.
+_BOOT = """
+import sys
+ours, theirs = sys.argv[1:]
+sys.path.insert(0, ours)
+import rehearsal, dev.simulators.fault_injection
+sys.path.insert(0, theirs)
+import orders
+if not orders.__file__ or not orders.__file__.startswith(theirs):
+    sys.exit("it has no package `orders`")
+from rehearsal.child import main
+main()
+"""
+
+Json = dict[str, Any]
+
+
+class CheckoutError(Exception):
+    """A checkout whose rules cannot be run; a sentence says why."""
+
+
+class Rules:
+    """The rules of a checkout, in a process that has begun."""
+
+    def __init__(self, directory: Path, process: asyncio.subprocess.Process) -> None:
+        self.cpu_seconds = 0.0
+        self.decisions = 0
+        self._directory = directory
+        self._process = process
+
+    @classmethod
+    async def start(cls, directory: Path) -> Rules:
+        """Raises CheckoutError if the directory has no rules that can be imported."""
+        theirs = directory.resolve()
+        if not theirs.is_dir():
+            raise CheckoutError(f"{directory} is not a directory: name a checkout of orderly.")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-c", _BOOT, str(OURS), f"{theirs}/"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
+            cwd=theirs,
+        )
+        rules = cls(directory, process)
+        assert process.stdout is not None
+        if not await process.stdout.readline():
+            raise await rules._failure("does not import")
+        return rules
+
+    async def rehearse(
+        self, orders: AsyncIterator[RecordedOrder], until: datetime
+    ) -> AsyncIterator[tuple[RecordedOrder, Json]]:
+        """Each order with its outcome, in order; raises CheckoutError if the process dies."""
+        waiting = asyncio.Queue[RecordedOrder | None](ON_THE_WAY_MAX)
+        sending = asyncio.create_task(self._send(orders, until, waiting))
+        try:
+            while (order := await waiting.get()) is not None:
+                yield order, await self._receive()
+            await sending
+            about = await self._receive()
+            self.cpu_seconds, self.decisions = about["cpu_seconds"], about["decisions"]
+        finally:
+            sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Ends the process."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.communicate()
+
+    async def _send(
+        self,
+        orders: AsyncIterator[RecordedOrder],
+        until: datetime,
+        waiting: asyncio.Queue[RecordedOrder | None],
+    ) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            async for order in orders:
+                await waiting.put(order)
+                with suppress(ConnectionError):  # The reader notices, and knows more.
+                    pipe.write(order.line(until))
+                    await pipe.drain()
+        finally:
+            pipe.close()
+            if not waiting.full():  # Else the reader has stopped, or will find the process dead.
+                waiting.put_nowait(None)
+
+    async def _receive(self) -> Json:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise await self._failure("stopped")
+        outcome: Json = json.loads(line)
+        return outcome
+
+    async def _failure(self, what: str) -> CheckoutError:
+        _, errors = await self._process.communicate()
+        last = (errors.decode(errors="replace").strip() or "it says nothing").splitlines()[-1]
+        return CheckoutError(f"The checkout {self._directory} {what}: {last.rstrip('.')}.")

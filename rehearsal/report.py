@@ -1,0 +1,276 @@
+"""What a rehearsal found, as it grows: of bounded size, however many orders there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from orders.money import format_amount
+from rehearsal.money import KINDS, money_of
+from rehearsal.recorded import Fact, RecordedOrder
+
+Json = dict[str, Any]
+
+EXAMPLES_MAX = 10
+"""Of differing orders, with their first difference in full."""
+IDS_MAX = 10_000
+SHOWN_MAX = 5
+"""Examples in the printed report."""
+ROWS_MAX = 10
+"""Of one kind in the printed report."""
+
+
+@dataclass
+class Report:
+    """Counts and sums over all orders, and some examples."""
+
+    orders: int = 0
+    decisions: int = 0
+    differing: int = 0
+    order_ids: list[str] = field(default_factory=list)
+    """Of the first IDS_MAX orders that differ."""
+    first_differences: Counter[str] = field(default_factory=Counter)
+    expected_events: frozenset[str] = frozenset()
+    """Each order that differs has one of these, in fact or by the other rules; empty for any."""
+    strays: list[str] = field(default_factory=list)
+    """The first orders that have none of them."""
+    stray: int = 0
+    recorded: dict[str, Counter[str]] = field(default_factory=dict)
+    """By currency, the amounts of all orders by kind, in minor units."""
+    imagined: dict[str, Counter[str]] = field(default_factory=dict)
+    flows: Counter[str] = field(default_factory=Counter)
+    """Orders with other statuses, as in "placed → confirmed instead of placed → cancelled"."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """Commands accepted where they were rejected, or the other way round."""
+    changed_commands: dict[str, set[str]] = field(default_factory=dict)
+    """By "accepted" and "rejected", the types of commands that are so now."""
+    factual_events: int = 0
+    imagined_events: int = 0
+    matched: Counter[str] = field(default_factory=Counter)
+    simulated: Counter[str] = field(default_factory=Counter)
+    unclaimed: int = 0
+    unreadable: int = 0
+    failures: int = 0
+    problems: list[str] = field(default_factory=list)
+    """Sentences about the first orders that could not be rehearsed."""
+    without_journal: int = 0
+    """Orders with inputs that the journal lacks, which are taken as they happened."""
+    damaged: int = 0
+    examples: list[Json] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def add(self, order: RecordedOrder, outcome: Json) -> None:
+        """Counts one order."""
+        self.orders += 1
+        self.decisions += outcome["decisions"]
+        self.without_journal += order.without_journal > 0
+        self.damaged += order.damaged
+        events = order.events
+        imagined = events
+        if "unreadable" in outcome or "failure" in outcome:
+            self._add_problem(order.order_id, outcome)
+        elif "first" in outcome:
+            imagined = self._add_difference(order, events, outcome)
+        self._add_money(events, self.recorded)
+        self._add_money(imagined, self.imagined)
+
+    def _add_problem(self, order_id: str, outcome: Json) -> None:
+        self.unreadable += "unreadable" in outcome
+        self.failures += "failure" in outcome
+        if len(self.problems) < EXAMPLES_MAX:
+            what = outcome.get("failure", "")
+            what = (
+                f"these rules fail: {what}"
+                if what
+                else f"these rules cannot read {outcome['unreadable']}"
+            )
+            self.problems.append(f"Order {order_id}: {what.rstrip('.')}.")
+
+    def _add_difference(
+        self, order: RecordedOrder, events: list[Fact], outcome: Json
+    ) -> list[Fact]:
+        """Counts an order that differs; returns its events by the other rules."""
+        self.differing += 1
+        imagined = events
+        if "events" in outcome:
+            factual = outcome["factual_events"]
+            imagined = events[:factual] + [tuple(each) for each in outcome["events"]]
+            self.factual_events += factual
+            self.imagined_events += len(outcome["events"])
+            self.matched.update(outcome["matched"])
+            self.simulated.update(outcome["imagined"])
+            self.unclaimed += outcome["unclaimed"]
+            flow = outcome["flow"]
+            if flow["imagined"] != flow["recorded"]:
+                now, was = (" → ".join(flow[which]) for which in ("imagined", "recorded"))
+                self.flows[f"{now} instead of {was}"] += 1
+        for change in outcome.get("changes", []):
+            now, was = change["now"], "rejected" if change["now"] == "accepted" else "accepted"
+            self.changes[f"{change['commands']}: {now}, was {was} ({change['code']})"] += 1
+            self.changed_commands.setdefault(now, set()).update(change["types"])
+        types = {type_ for type_, _, _ in [*events, *imagined]}
+        if self.expected_events and not types & self.expected_events:
+            self.stray += 1
+            self.strays += [order.order_id] if len(self.strays) < EXAMPLES_MAX else []
+        first = outcome["first"]
+        self.first_differences[_kind_of(first)] += 1
+        if len(self.order_ids) < IDS_MAX:
+            self.order_ids.append(order.order_id)
+        if len(self.examples) < EXAMPLES_MAX:
+            self.examples.append({"order_id": order.order_id, **first})
+        return imagined
+
+    def _add_money(self, events: list[Fact], totals: dict[str, Counter[str]]) -> None:
+        money = money_of(events)
+        totals.setdefault(money.currency, Counter()).update(money.amounts)
+
+    def money_changes(self) -> Iterator[tuple[str, str, int, int]]:
+        """Kind, currency, and the amounts in fact and by the other rules, where they differ."""
+        for currency in sorted(self.recorded):
+            for kind in KINDS:
+                was, now = self.recorded[currency][kind], self.imagined[currency][kind]
+                if was != now:
+                    yield kind, currency, was, now
+
+    def as_json(self) -> Json:
+        """The report, for programs."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return sorted(value) if isinstance(value, frozenset | set) else value
+
+
+def _kind_of(first: Json) -> str:
+    """A first difference in words, without what differs from order to order."""
+    was, now = first["recorded"], first["imagined"]
+    given = ", ".join(part.partition(" ×")[0] for part in first["input"].split(", "))
+    if was["code"] or now["code"]:
+        return f"{given}: {_came_to(now)} instead of {_came_to(was)}"
+    before, after = (Counter(type_ for type_, _, _ in each["events"]) for each in (was, now))
+    if before == after:
+        return f"{given}: the same events, with other data or in another order"
+    parts = [("with", after - before), ("without", before - after)]
+    return f"{given}: {' and '.join(f'{word} {_types(c)}' for word, c in parts if c)}"
+
+
+def _came_to(decided: Json) -> str:
+    if decided["code"]:
+        return f"rejected ({decided['code']})"
+    return _types(Counter(type_ for type_, _, _ in decided["events"])) or "nothing"
+
+
+def _types(counts: Counter[str]) -> str:
+    names = [*counts]
+    return ", ".join(names if len(names) <= 4 else [*names[:3], "…"])
+
+
+def sentences(report: Report, directory: str) -> Iterator[str]:
+    """The report in words, line by line."""
+    rate = report.decisions / report.cpu_seconds if report.cpu_seconds else 0
+    yield (
+        f"{count_of(report.orders)} rehearsed with {directory}: {report.decisions:,} decisions in"
+        f" {report.seconds:.1f} s, {rate:,.0f} a second and core."
+    )
+    same = report.orders - report.differing - report.unreadable - report.failures
+    yield f"{differ(report.differing)}, and {same:,} as before."
+    yield from report.problems
+    yield from _gaps(report)
+    yield from _section("First difference of each order", report.first_differences)
+    money = list(report.money_changes())
+    if money:
+        yield ""
+        yield "Money"
+        for kind, currency, was, now in money:
+            change = f"{100 * (now - was) / was:+.2f} %" if was else "from nothing"
+            yield (
+                f"  {kind:<11}{format_amount(was, currency):>18} →"
+                f" {format_amount(now, currency):>18}  {change}"
+            )
+    yield from _section("Statuses", report.flows)
+    yield from _section("Commands", report.changes)
+    yield from _imagination(report)
+    yield from _examples(report)
+
+
+def count_of(orders: int) -> str:
+    return "1 order" if orders == 1 else f"{orders:,} orders"
+
+
+def differ(orders: int) -> str:
+    return f"{count_of(orders)} {'differs' if orders == 1 else 'differ'}"
+
+
+def _gaps(report: Report) -> Iterator[str]:
+    if report.without_journal:
+        yield (
+            f"Inputs that the journal lacks are taken as they happened, in"
+            f" {count_of(report.without_journal)}."
+        )
+    if report.damaged:
+        yield f"Damaged entries of the journal, which are left out: {report.damaged:,}."
+
+
+def _section(title: str, counts: Counter[str]) -> Iterator[str]:
+    if not counts:
+        return
+    yield ""
+    yield title
+    for text, count in counts.most_common(ROWS_MAX):
+        yield f"  {count:,} × {text}"
+    if len(counts) > ROWS_MAX:
+        yield f"  and {len(counts) - ROWS_MAX:,} more kinds"
+
+
+def _imagination(report: Report) -> Iterator[str]:
+    if not report.imagined_events:
+        return
+    yield ""
+    yield "What is factual, and what is imagined"
+    yield (
+        f"  Of the orders that differ, {report.factual_events:,} events are as they happened, and"
+        f" {report.imagined_events:,} are imagined."
+    )
+    yield f"  Recorded answers that fitted: {_listed(report.matched)}."
+    yield f"  Answers by the simulators' rules: {_listed(report.simulated)}."
+    if report.unclaimed:
+        yield f"  Recorded answers that nothing asked for: {report.unclaimed:,}."
+
+
+def _listed(counts: Counter[str]) -> str:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{counts.total():,} ({kinds})" if kinds else "none"
+
+
+def _examples(report: Report) -> Iterator[str]:
+    if report.examples:
+        yield ""
+        yield "Examples; GET /v1/orders/ID/history?include=intents shows what happened"
+    for first in report.examples[:SHOWN_MAX]:
+        yield (
+            f"  {first['order_id']} after version {first['after_version']}:"
+            f" {_kind_of(first)}{_detail(first)}"
+        )
+
+
+def _detail(first: Json) -> str:
+    """The first field of the first event that differs."""
+    pairs = zip(first["recorded"]["events"], first["imagined"]["events"], strict=False)
+    for (was, _, before), (now, _, after) in pairs:
+        if was == now and before != after:
+            names = (n for n in [*before, *after] if before.get(n) != after.get(n))
+            name = next(names)
+            return f"; {name} of {now} is {_short(after.get(name))}, was {_short(before.get(name))}"
+        if was != now:
+            return ""
+    return ""
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,186 @@
+"""What a rehearsal reports, and how a declared change is held to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from rehearsal.child import outcome_of
+from rehearsal.expectation import ExpectationError, read_expectation, violations
+from rehearsal.money import money_of
+from rehearsal.recorded import RecordedOrder
+from rehearsal.report import IDS_MAX, Report, sentences
+from tests.support.recorded_orders import ENDED, LIVES, demo_orders
+from tests.support.rule_changes import RULE_CHANGES, applied
+
+
+def report_of(
+    orders: Iterable[RecordedOrder], name: str | None = None, events: frozenset[str] = frozenset()
+) -> Report:
+    """The report on a change of rules; without a name, on the same rules."""
+    report = Report(expected_events=events)
+
+    def add_all() -> None:
+        for order in orders:
+            report.add(order, json.loads(json.dumps(outcome_of(json.loads(order.line(ENDED))))))
+
+    if name is None:
+        add_all()
+    else:
+        with applied(next(change for change in RULE_CHANGES if change.name == name)):
+            add_all()
+    return report
+
+
+def one_of_each() -> list[RecordedOrder]:
+    return demo_orders(len(LIVES))
+
+
+def found(report: Report) -> str:
+    return "\n".join(sentences(report, "OTHER"))
+
+
+def test_report_on_the_same_rules_has_no_difference() -> None:
+    text = found(report_of(one_of_each()))
+
+    assert text.startswith("10 orders rehearsed with OTHER: ")
+    assert text.splitlines()[1:] == ["0 orders differ, and 10 as before."]
+
+
+def test_money_is_that_of_the_services() -> None:
+    """A delivered order is captured in full; a cancelled one is voided in full."""
+    was_delivered, _, was_cancelled, *_ = (money_of(each.events) for each in one_of_each())
+
+    total = was_delivered.amounts["authorised"]
+    assert was_delivered.amounts == {"authorised": total, "captured": total}
+    total = was_cancelled.amounts["authorised"]
+    assert was_cancelled.amounts == {"authorised": total, "voided": total}
+
+
+def test_report_names_what_changes() -> None:
+    report = report_of(one_of_each(), "orders can be cancelled after they have shipped")
+    text = found(report)
+
+    assert report.order_ids == ["ord_0005"]
+    assert "1 × cancel-order: accepted, was rejected (already-shipped)" in text
+    assert "First difference of each order" in text
+    assert "  ord_0005 after version " in text
+    assert "GET /v1/orders/ID/history?include=intents" in text
+
+
+def test_report_says_what_is_factual_and_what_is_imagined() -> None:
+    report = report_of(one_of_each(), "authorise a tenth more")
+    text = found(report)
+
+    assert report.factual_events > 0 < report.imagined_events
+    assert "Recorded answers that fitted: " in text
+    assert f"Answers by the simulators' rules: {report.simulated.total():,} (" in text
+    (authorised, *_) = report.money_changes()
+    kind, _, was, now = authorised
+    assert kind == "authorised"
+    assert 1.09 < now / was < 1.11
+
+
+def test_report_stays_small() -> None:
+    order = one_of_each()[2]
+    with applied(next(c for c in RULE_CHANGES if c.name == "cancellations name no reason")):
+        outcome = outcome_of(json.loads(order.line(ENDED)))
+    report = Report()
+    for _ in range(IDS_MAX + 5):
+        report.add(order, outcome)
+
+    assert report.differing == IDS_MAX + 5
+    assert len(report.order_ids) == IDS_MAX
+    assert len(report.examples) == 10
+    assert len(json.dumps(report.as_json())) < 250_000
+
+
+def test_order_that_rules_cannot_read_is_a_sentence() -> None:
+    report = Report()
+    report.add(one_of_each()[0], {"decisions": 1, "unreadable": "what came at noon: no"})
+    report.add(one_of_each()[0], {"decisions": 1, "failure": "KeyError: 'x'"})
+
+    assert report.problems == [
+        "Order ord_0000: these rules cannot read what came at noon: no.",
+        "Order ord_0000: these rules fail: KeyError: 'x'.",
+    ]
+
+
+# Expectations
+
+
+def declared(folder: Path, text: str, report: Report) -> list[str]:
+    file = folder / "expect.toml"
+    file.write_text(text)
+    return [*violations(read_expectation(file), report)]
+
+
+def test_declared_change_passes_and_any_other_does_not(tmp_path: Path) -> None:
+    name = "orders can be cancelled after they have shipped"
+    events = frozenset({"delivery-failed"})
+    report = report_of(one_of_each(), name, events)
+    text = """
+        because = "a late cancellation is one of the rest"
+        statuses = "any"
+        [orders]
+        with_event = ["delivery-failed"]
+        at_most = "10 %"
+        [commands]
+        accepted = ["cancel-order"]
+    """
+    money = "".join(
+        f'\n[money.{kind}]\nat_least = "-100 %"\nat_most = "100 %"'
+        for kind in {kind for kind, *_ in report.money_changes()}
+    )
+
+    assert declared(tmp_path, text + money, report) == []
+    assert declared(tmp_path, text.replace("10 %", "9 %") + money, report) == [
+        "1 order differs of 10, and 9 % may."
+    ]
+    (not_accepted,) = declared(tmp_path, text.replace("cancel-order", "hold-order") + money, report)
+    assert not_accepted == "Commands are accepted that were not: cancel-order."
+    if report.flows:
+        (other,) = declared(tmp_path, text.replace('"any"', '"same"') + money, report)
+        assert other.startswith("Other statuses, which are not declared, in 1 order, such as ")
+
+
+def test_order_without_the_declared_event_is_named(tmp_path: Path) -> None:
+    events = frozenset({"delivery-failed"})
+    report = report_of(one_of_each(), "cancellations name no reason", events)
+
+    (sentence,) = declared(
+        tmp_path, 'because = "x"\n[orders]\nwith_event = ["delivery-failed"]', report
+    )
+    assert sentence == "2 orders differ without delivery-failed, such as ord_0002, ord_0008."
+
+
+def test_money_may_change_as_far_as_declared(tmp_path: Path) -> None:
+    report = report_of(one_of_each()[:1], "authorise a tenth more")
+
+    def text(most: str) -> str:
+        return f'because = "x"\n[money.authorised]\nat_most = "{most}"'
+
+    assert not [s for s in declared(tmp_path, text("+10.01 %"), report) if "authorised" in s]
+    (sentence,) = (s for s in declared(tmp_path, text("9.9 %"), report) if "authorised" in s)
+    assert sentence.endswith("% in USD, and may change by 0 % to 9.9 %.")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("because", "is not TOML: "),
+        ('[orders]\nat_most = "few"\n', "because: Field required."),
+        ('because = "x"\n[orders]\nat_most = "few"\n', "orders.at_most.int: "),
+        ('because = "x"\nmony = 1\n', "mony: Extra inputs are not permitted."),
+    ],
+)
+def test_declaration_that_says_nothing_is_one_sentence(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    with pytest.raises(ExpectationError, match=sentence):
+        declared(tmp_path, text, Report())
+    with pytest.raises(ExpectationError, match="cannot be read"):
+        read_expectation(tmp_path / "none.toml")
