@@ -25,7 +25,7 @@ from tests.support.command_builders import bagels
 from tests.support.event_log import AT, append, note
 from tests.support.paths import ROOT
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
-from tests.support.processes import assert_one_sentence, run
+from tests.support.processes import run
 from tests.support.rule_changes import RULE_CHANGES, applied
 from tests.support.servers import Running
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
@@ -222,21 +222,3 @@ async def test_rehearse_runs_the_rules_of_another_checkout(
     found = json.loads(report.read_text())
     assert found["order_ids"] == [order.order_id]
     assert len(found["violations"]) == 1
-
-
-@pytest.mark.parametrize("what", ["no directory", "no rules", "does not import"])
-async def test_checkout_without_rules_is_one_sentence(
-    pool: asyncpg.Pool, dsn: str, tmp_path: Path, what: str
-) -> None:
-    directory = tmp_path / "other"
-    if what != "no directory":
-        (directory / "orders").mkdir(parents=True)
-    if what == "does not import":
-        (directory / "orders" / "__init__.py").write_text("import nothing_of_this_name\n")
-
-    await append(pool, "a", note(1))
-
-    ended = await asyncio.to_thread(rehearse, dsn, directory)
-
-    assert ended.returncode == 2
-    assert_one_sentence(ended.stderr)
