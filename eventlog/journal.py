@@ -19,7 +19,7 @@ from eventlog.postgres import Connection, Reader
 
 REJECTIONS_MAX = 100
 """Of one order; later ones are not kept."""
-MIGRATION = "0008_intents.sql"
+MIGRATION = "0009_intents.sql"
 VERSION_MAX = 2**31 - 1
 ENTRIES_MAX = 100_000
 UNKNOWN = Metadata(actor="unknown", command="unknown", command_id="", payload_hash="")
