@@ -101,16 +101,19 @@ class Rules:
     ) -> None:
         pipe = self._process.stdin
         assert pipe is not None
+        failure: Exception | None = None
         try:
             async for order in orders:
                 await waiting.put(order)
                 with suppress(ConnectionError):  # The reader notices, and knows more.
                     pipe.write(order.line(until))
                     await pipe.drain()
-        finally:
-            pipe.close()
-            if not waiting.full():  # Else the reader has stopped, or will find the process dead.
-                waiting.put_nowait(None)
+        except Exception as error:
+            failure = error
+        pipe.close()
+        await waiting.put(None)
+        if failure is not None:
+            raise failure
 
     async def _receive(self) -> Json:
         assert self._process.stdout is not None
