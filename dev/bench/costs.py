@@ -28,6 +28,7 @@ from dev.stack import Stack, StackOptions, run_stack
 
 T = TypeVar("T")
 
+POLL_S = 1.0  # Seldom, so that it takes nothing of Postgres.
 RATES = (10, 200, 1_000, 10_000)  # 200 is one cell of docs/scale.md.
 OPENED, ADDED, BASKET, DELIVERED = "opened", "item added", "basket booked", "delivered"
 # A whole order: a draft that is filled by single commands, placed, booked and delivered.
@@ -57,6 +58,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
         stack_options = StackOptions(Path(data_dir), 0, 0, 0, is_durable=True)
         stack = await held.enter_async_context(run_stack(stack_options))
         orderly = await held.enter_async_context(orderly_system(stack, options.clients))
+        orderly.poll_s = POLL_S
         meter = await Meter.connect(stack, machine.cpu_reader(stack.pids), held)
         work = _Work(stack, orderly, options.orders)
         console.print("idle …")

@@ -66,12 +66,14 @@ class OrderlySystem:
     events: int
     """Acknowledged so far: each command of the clients causes one."""
     _postgres: asyncpg.Connection
+    poll_s: float = POLL_S
+    """The pause between two looks at the read model, which take processor time of Postgres."""
 
     async def catch_up(self, commands: int) -> None:
         """Returns when the read model has the events of this many further commands."""
         self.events += commands
         while await self.projected() < self.events:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self.poll_s)
 
     async def wait_until_confirmed(self, orders: int) -> None:
         """Returns when the read model shows this many orders confirmed, with no step pending."""
@@ -80,7 +82,7 @@ class OrderlySystem:
             " WHERE status = 'confirmed' AND json_array_length(document->'pending') = 0"
         )
         while await self._count(query) < orders:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self.poll_s)
 
     async def shipments(self) -> list[tuple[str, str]]:
         """The ids of all shipments, each after that of its order."""
@@ -98,7 +100,7 @@ class OrderlySystem:
             " AND json_array_length(document->'pending') = 0"
         )
         while await self._count(query) < orders:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self.poll_s)
 
     async def projected(self) -> int:
         """The number of events in the read model."""
