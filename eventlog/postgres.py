@@ -32,6 +32,10 @@ _SERVER_SETTINGS = {
     "tcp_user_timeout": "10s",
     # A process that is frozen within a transaction holds back the watermark.
     "idle_in_transaction_session_timeout": "10s",
+    # A page of a long log is as cheap as one of a short log. But prepared statements are planned
+    # for any page, also of millions of rows, and would start processes and a compiler each time.
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
 }
 # The client's half, where the system has the option.
 _SOCKET_OPTIONS = {

@@ -22,7 +22,7 @@ SHORT_EVENTS = 100_000
 RATIO_MAX = 1.3
 WARM_UPS = 20
 CHECKED_ORDERS = 50
-SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")
+SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB", "autovacuum=off")
 METHOD = (
     "Two databases of one Postgres server, which take turns. Orders have 20 events, and a thousand"
     " of them alternate; the orders, customers and places in the log are drawn at random, so the"

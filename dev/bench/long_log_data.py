@@ -34,7 +34,8 @@ BLOCK_ORDERS = 1_000  # That are open at the same time: their events alternate i
 EVENTS_PER_ORDER = 20
 BLOCK_EVENTS = BLOCK_ORDERS * EVENTS_PER_ORDER
 ORDERS_PER_CUSTOMER = 5
-LINES = 8
+LINES = 3
+NOTES = 11
 TRANSACTION_EVENTS = 5
 BLOCK_TIME = timedelta(minutes=20)
 
@@ -205,11 +206,11 @@ def _customer(number: int) -> str:
 def _events_of_order(number: int, dice: Random) -> list[OrderEvent]:
     lines = synthetic_items(dice, LINES)
     changed = [
-        ItemQuantityChanged(line_id=line.line_id, quantity=line.quantity + 1) for line in lines[:4]
+        ItemQuantityChanged(line_id=line.line_id, quantity=line.quantity + 1) for line in lines
     ]
-    notes = [NoteAdded(note_id=f"note-{n}", text="Please ring twice.") for n in range(5)]
+    notes = [NoteAdded(note_id=f"note-{n}", text="Please ring twice.") for n in range(NOTES)]
     total = sum(n.quantity * n.unit_price - n.discount + n.tax for n in lines)
-    total += sum(line.unit_price for line in lines[:4]) + 499
+    total += sum(line.unit_price for line in lines) + 499
     return [
         OrderOpened(customer_id=_customer(number), currency="USD"),
         *lines,

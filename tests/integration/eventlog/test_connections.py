@@ -130,6 +130,15 @@ async def _until_projected(pool: asyncpg.Pool) -> None:
             await asyncio.sleep(0.2)
 
 
+async def test_statements_start_neither_processes_nor_a_compiler(dsn: str) -> None:
+    """On a long log, plans of prepared statements would, for a page of a hundred rows."""
+    costs = ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size")
+    async with await connect_pool(dsn, 1, settings=dict.fromkeys(costs, "0")) as pool:
+        plan = await pool.fetch("EXPLAIN SELECT sum(position) FROM order_events")
+        assert not any("Gather" in line for (line,) in plan)
+        assert await pool.fetchval("SHOW jit") == "off"
+
+
 async def test_server_closes_a_session_that_is_idle_for_too_long(dsn: str) -> None:
     frozen = await connect(dsn, idle_seconds_max=1)
     await frozen.execute("SELECT pg_advisory_lock(1)")
