@@ -263,7 +263,8 @@ async def _head(reader: Reader) -> tuple[Checkpoint, bool]:
          ORDER BY transaction_id DESC, position DESC LIMIT 1)
         UNION ALL
         (SELECT transaction_id, position, false FROM order_events
-         WHERE transaction_id >= pg_snapshot_xmin(pg_current_snapshot()) LIMIT 1)
+         WHERE transaction_id >= pg_snapshot_xmin(pg_current_snapshot())
+         ORDER BY transaction_id, position LIMIT 1)  -- Otherwise it may scan the table for one.
         """
     )
     heads = [Checkpoint(row["transaction_id"], row["position"]) for row in rows if row["settled"]]
