@@ -134,7 +134,7 @@ async def test_statements_start_neither_processes_nor_a_compiler(dsn: str) -> No
     """On a long log, plans of prepared statements would, for a page of a hundred rows."""
     costs = ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size")
     async with await connect_pool(dsn, 1, settings=dict.fromkeys(costs, "0")) as pool:
-        plan = await pool.fetch("EXPLAIN SELECT sum(position) FROM order_events")
+        plan = await pool.fetch("EXPLAIN SELECT sum(schema_version) FROM order_events")
         assert not any("Gather" in line for (line,) in plan)
         assert await pool.fetchval("SHOW jit") == "off"
 
