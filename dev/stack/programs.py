@@ -142,7 +142,7 @@ def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) ->
 
 def webhook_secret(data_dir: Path) -> str:
     """The secret that simulators sign with and the API verifies with."""
-    return f"whsec_{_secret(data_dir / 'webhook.secret')}"
+    return _secret(data_dir / "webhook.secret", "whsec_")
 
 
 def endpoint_key(data_dir: Path) -> str:
@@ -150,15 +150,15 @@ def endpoint_key(data_dir: Path) -> str:
     return _secret(data_dir / "endpoint.key")
 
 
-def _secret(file: Path) -> str:
-    """The base64 of 32 random bytes; created once, mode 0600."""
+def _secret(file: Path, prefix: str = "") -> str:
+    """A prefix and the base64 of 32 random bytes; created once, mode 0600."""
     if not file.exists():
         fresh = file.with_suffix(".new")  # Renamed when complete, in case this process is killed.
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            opened.write(base64.b64encode(secrets.token_bytes(32)).decode())
+            opened.write(prefix + base64.b64encode(secrets.token_bytes(32)).decode())
         fresh.rename(file)
-    return file.read_text().strip().removeprefix("whsec_")  # As the file was written before.
+    return file.read_text().strip()
 
 
 def orderly_process(
