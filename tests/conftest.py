@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, nullcontext
@@ -20,10 +21,12 @@ from api.gateway import availability
 from eventlog.postgres import connect_pool
 from tests.support.histories import assert_new_kinds_replay_in_sandbox, runs_of
 from tests.support.servers import (
+    PREPARED_DIRECTORY,
     Running,
     connect_temporal,
     new_database,
     postgres_server,
+    prepared_directory,
     run_orderly,
     run_simulators,
     temporal_server,
@@ -116,12 +119,21 @@ SERVERS, ADDRESS = pytest.StashKey[ExitStack](), pytest.StashKey[str]()
 
 
 def pytest_configure_node(node: Any) -> None:
-    """Starts one Temporal server for all workers of pytest-xdist, and tells each its address."""
+    """Starts one Temporal server for all workers of pytest-xdist, and tells each its address.
+
+    Also prepares the data directory of Postgres that all of them copy.
+    """
     stash = node.config.stash
     if SERVERS not in stash:
         stash[SERVERS] = ExitStack()
         stash[ADDRESS] = stash[SERVERS].enter_context(temporal_server())
     node.workerinput["temporal"] = stash[ADDRESS]
+    node.workerinput["postgres"] = str(prepared_directory())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if shared := getattr(config, "workerinput", {}).get("postgres"):
+        os.environ[PREPARED_DIRECTORY] = shared
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -57,7 +61,7 @@ TIME_SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled
 
 # A production server suggests continue-as-new at 4,096 events. The tests' server does it
 # earlier, so that every test of some length crosses from one run of a workflow to the next.
-HISTORY_EVENTS_SUGGESTED_MAX = 300
+HISTORY_EVENTS_SUGGESTED_MAX = 150
 
 # Tests send many at once, and would rather wait than be rejected.
 MAX_CONCURRENT_COMMANDS = 1_000
@@ -70,13 +74,48 @@ SERVICE_TIMEOUT_SECONDS = 1.5
 def postgres_server() -> Iterator[PostgresServer]:
     """A Postgres server on a Unix socket, with a data directory of its own."""
     with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder:
-        server = get_server(Path(folder) / "pg", cleanup_mode=None)
+        directory = Path(folder) / "pg"
+        subprocess.run(["cp", "-Rp", prepared_directory(), directory], check=True)
+        server = get_server(directory, cleanup_mode=None)
         try:
-            # Tests kill processes, but not the machine.
-            server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
             yield server
         finally:
             server.stop()
+
+
+# Tests kill processes, but not the machine. Autovacuum would visit the databases of all tests.
+_CONFIGURATION = "fsync = off\nautovacuum = off\n"
+_ALL_TABLES = "all_tables"
+
+
+# Names the directory that another process has prepared.
+PREPARED_DIRECTORY = "POSTGRES_PREPARED_DIRECTORY"
+
+
+@cache
+def prepared_directory() -> Path:
+    """A data directory to copy, with a database to copy: creating either takes a second."""
+    if given := os.environ.get(PREPARED_DIRECTORY):
+        return Path(given)
+    folder = Path(tempfile.mkdtemp(prefix="orderly-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    directory = folder / "pg"
+    server = get_server(directory, cleanup_mode=None, start=False)
+    server.ensure_pgdata_inited()
+    with (directory / "postgresql.auto.conf").open("a") as file:
+        file.write(_CONFIGURATION)
+    server.start()
+    try:
+        with ThreadPoolExecutor(1) as thread:  # This one may have an event loop that runs.
+            thread.submit(asyncio.run, _create_all_tables(server)).result()
+    finally:
+        server.stop()
+    return directory
+
+
+async def _create_all_tables(server: PostgresServer) -> None:
+    await _create_database(server, _ALL_TABLES)
+    await migrate(server.get_uri(database=_ALL_TABLES), PROJECTIONS)
 
 
 @contextmanager
@@ -122,13 +161,17 @@ async def connect_temporal(address: str) -> WorkflowEnvironment:
 
 
 async def new_database(server: PostgresServer) -> str:
+    """The DSN of a database with all tables."""
     name = f"test_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(server.get_uri())
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
+    await _create_database(server, f"{name} TEMPLATE {_ALL_TABLES}")
     dsn: str = server.get_uri(database=name)
-    await migrate(dsn, PROJECTIONS)
     return dsn
+
+
+async def _create_database(server: PostgresServer, what: str) -> None:
+    connection = await asyncpg.connect(server.get_uri())
+    await connection.execute(f"CREATE DATABASE {what}")
+    await connection.close()
 
 
 @dataclass(frozen=True)
