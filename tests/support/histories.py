@@ -22,11 +22,12 @@ GOLDEN_HISTORIES = Path(__file__).parent / "golden_histories"
 GOLDEN_ORDER_ID = "ord_golden"
 
 
+@cache
 def golden_histories() -> list[WorkflowHistory]:
     """Those that `tests.support.recorded_histories` recorded."""
     return [
         WorkflowHistory.from_json(GOLDEN_ORDER_ID, file.read_text())
-        for file in GOLDEN_HISTORIES.glob("*.json")
+        for file in sorted(GOLDEN_HISTORIES.glob("*.json"))
     ]
 
 

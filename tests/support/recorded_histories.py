@@ -24,11 +24,14 @@ from orders.commands import (
 from orders.steps import ShipmentArrived
 from tests.support.command_builders import bagels, message, opening
 from tests.support.histories import GOLDEN_HISTORIES, GOLDEN_ORDER_ID, runs_of
+from tests.support.recorded_reports import ended_by_time, reported
 from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, Shop, piece, scarce
 from workflows.order import SEARCH_ATTRIBUTES
 
 IDENTITY = "recorder"
+# Orders continue as new at several points; each run costs a second in the sandbox.
+HISTORY_EVENTS_MAX = 100
 DRAFT_COMMANDS = (
     (ApplyDiscount(discount_id="welcome", amount=50), AddNote(note_id="bell", text="ring twice")),
     (bagels().model_copy(update={"line_id": "more"}),),
@@ -43,7 +46,7 @@ DRAFT_COMMANDS = (
 
 async def record(name: str) -> None:
     """Runs a scenario against real servers and writes each run of its orders to a file."""
-    limit = "limit.historyCount.suggestContinueAsNew=40"
+    limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_MAX}"
     with postgres_server() as server:
         async with (
             await WorkflowEnvironment.start_local(
@@ -158,6 +161,8 @@ async def settled_by_hand(running: Running) -> list[str]:
 
 
 SCENARIOS = {
+    "reported": reported,
+    "ended-by-time": ended_by_time,
     "settled-by-hand": settled_by_hand,
     "asynchronous": asynchronous,
     "reopened": reopened,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Iterable
@@ -150,6 +151,14 @@ class PlacedOrder:
     async def event_data(self, event_type: str) -> list[Json]:
         """The data of the events of one type, in order."""
         return [event["data"] for event in await self.history() if event["type"] == event_type]
+
+    async def first_event(self, event_type: str) -> Json:
+        """The data of the first event of a type, once there is one; later reads include it."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while not (found := [e for e in await self.history() if e["type"] == event_type]):
+                await asyncio.sleep(0.05)
+        self.version = max(self.version, found[0]["version"])
+        return dict(found[0]["data"])
 
     async def shipment_ids(self, status: str = "planned") -> list[str]:
         """The ids of the shipments in a status."""

@@ -103,11 +103,7 @@ def about(order: PlacedOrder) -> dict[str, Any]:
 
 async def first(order: PlacedOrder, event_type: str, field: str = "step_id") -> Any:
     """A field of the first event of a type, once there is one; later reads include it."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while not (found := [e for e in await order.history() if e["type"] == event_type]):
-            await asyncio.sleep(0.05)
-    order.version = max(order.version, found[0]["version"])
-    return found[0]["data"][field]
+    return (await order.first_event(event_type))[field]
 
 
 async def assert_recorded(order: PlacedOrder, kind: str) -> None:
