@@ -1,4 +1,4 @@
-"""The `orderly` command, run as a process of its own."""
+"""The `orderly` command, run as a process of its own or inside this one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 from contextlib import suppress
 
 import httpx
+from typer.testing import CliRunner
 
+from cli import main as cli
 from tests.support.paths import ROOT
 
 UNREACHABLE_DSN = "postgresql://orderly:secret@127.0.0.1:1/orderly"
@@ -24,6 +26,15 @@ def environment(**variables: str) -> dict[str, str]:
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs `orderly` with a command."""
     return run_python("-m", "cli", *command, **variables)
+
+
+def run_inside(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs `orderly` with a command that handles no signals, in this process.
+
+    A process of its own would import for a second. Where an event loop runs, call it in a thread.
+    """
+    ended = CliRunner().invoke(cli.app, command, env=variables, catch_exceptions=False)
+    return subprocess.CompletedProcess(command, ended.exit_code, ended.stdout, ended.stderr)
 
 
 def run_python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from eventlog import log
 from eventlog.postgres import connect_pool
 from settings import Settings
 from tests.support.api_requests import BASKET
-from tests.support.processes import UNREACHABLE_DSN, run
+from tests.support.processes import UNREACHABLE_DSN, run_inside
 from tests.support.servers import run_api, run_projector, run_worker
 
 SHOWN_SECONDS_MAX = 15
@@ -41,7 +41,7 @@ async def test_order_that_cannot_publish_is_counted_until_it_can(
             orders, age = await _unpublished(http)
             assert orders == 1 and age >= 5
             assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
-            seen = await asyncio.to_thread(run, "status", "--url", str(http.base_url))
+            seen = await asyncio.to_thread(run_inside, "status", "--url", str(http.base_url))
             assert seen.returncode == 1, seen
             assert re.search(r"^unpublished orders +1: ", seen.stdout, re.MULTILINE), seen.stdout
 

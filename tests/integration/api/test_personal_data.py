@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import subprocess
-import sys
 from typing import Any
 
 import asyncpg
@@ -31,8 +29,8 @@ from tests.support.personal_data import (
     new_customer,
     whole,
 )
-from tests.support.processes import assert_one_sentence, run
-from tests.support.servers import Running, new_database, postgres_server, run_api, run_orderly
+from tests.support.processes import assert_one_sentence, run_inside
+from tests.support.servers import Running, run_api, run_orderly
 from tests.support.shop import PlacedOrder, Shop
 
 
@@ -247,20 +245,19 @@ async def test_address_is_rejected_while_keys_are_unavailable(orderly: Running) 
         assert (await http.post("/v1/orders", json=BASKET)).status_code == 201
 
 
-async def test_request_without_personal_data_needs_no_key(orderly: Running) -> None:
-    with postgres_server() as server:
-        async with run_orderly(orderly.client, await new_database(server)) as own:
-            await own.pool.execute("DROP TABLE customer_keys")
-            path = (await own.http.post("/v1/orders", json=BASKET)).headers["Location"]
-            await own.http.post(f"{path}/commands/add-note", json={"text": "ring twice"})
-            document = await shown(own.http, path, 4)
-            assert document["shipping_address"] is document["billing_address"] is None
-            assert (await own.http.get("/v1/orders")).json()["items"] == [document]
-            same = await own.http.get(path, headers={"If-None-Match": '"4"'})
-            assert same.status_code == 304
-            history = await own.http.get(f"{path}/history")
-            assert (history.status_code, len(history.json()["items"])) == (200, 4)
-            assert "Cache-Control" not in history.headers
+async def test_request_without_personal_data_needs_no_key(orderly: Running, dsn: str) -> None:
+    async with run_orderly(orderly.client, dsn) as own:
+        await own.pool.execute("DROP TABLE customer_keys")
+        path = (await own.http.post("/v1/orders", json=BASKET)).headers["Location"]
+        await own.http.post(f"{path}/commands/add-note", json={"text": "ring twice"})
+        document = await shown(own.http, path, 4)
+        assert document["shipping_address"] is document["billing_address"] is None
+        assert (await own.http.get("/v1/orders")).json()["items"] == [document]
+        same = await own.http.get(path, headers={"If-None-Match": '"4"'})
+        assert same.status_code == 304
+        history = await own.http.get(f"{path}/history")
+        assert (history.status_code, len(history.json()["items"])) == (200, 4)
+        assert "Cache-Control" not in history.headers
 
 
 async def test_lost_key_makes_its_addresses_unreadable_and_nothing_else(orderly: Running) -> None:
@@ -288,9 +285,10 @@ async def test_lost_key_makes_its_addresses_unreadable_and_nothing_else(orderly:
         if line.startswith("orderly_unreadable_addresses_total ") and float(line.split()[1]) > 0
     ]
 
-    assert run("forget-key", key_id, ORDERLY_POSTGRES_DSN=orderly.dsn).returncode == 0
+    forgotten = await orderly_on(orderly.dsn, "forget-key", key_id)
+    assert forgotten.returncode == 0
     assert (await shown(http, path, 5))["shipping_address"] == ERASED
-    again = run("forget-key", key_id, ORDERLY_POSTGRES_DSN=orderly.dsn)
+    again = await orderly_on(orderly.dsn, "forget-key", key_id)
     assert again.returncode == 2
     assert_one_sentence(again.stderr)
 
@@ -349,7 +347,7 @@ async def test_erase_command_erases_once_and_reports_errors_in_one_line(orderly:
     path = await opened(orderly.http, customer)
     await shown(orderly.http, path, 5)
     for output in (f"Customer {customer} is erased.\n", f"Nothing to erase of {customer}.\n"):
-        ended = await asyncio.to_thread(orderly_erase, customer, orderly.dsn)
+        ended = await orderly_on(orderly.dsn, "erase", customer)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, output, "")
     assert (await shown(orderly.http, path, 5))["shipping_address"] == ERASED
 
@@ -358,18 +356,11 @@ async def test_erase_command_erases_once_and_reports_errors_in_one_line(orderly:
         ("900", "", 2),
         ("900", "postgresql://orderly:secret@127.0.0.1:1/orderly", 1),
     ):
-        ended = await asyncio.to_thread(orderly_erase, customer, dsn)
+        ended = await orderly_on(dsn, "erase", customer)
         assert (ended.returncode, ended.stdout) == (code, "")
         assert ended.stderr.startswith("orderly: ") and ended.stderr.count("\n") == 1
         assert "secret" not in ended.stderr
 
 
-def orderly_erase(customer: str, dsn: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "erase", customer],
-        env={**os.environ, "ORDERLY_POSTGRES_DSN": dsn},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+async def orderly_on(dsn: str, *command: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(run_inside, *command, ORDERLY_POSTGRES_DSN=dsn)

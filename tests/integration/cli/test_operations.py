@@ -28,7 +28,7 @@ from tests.support.counted_statistics import (
 from tests.support.counted_statistics import project_all as project_all_of
 from tests.support.counted_statistics import publish as publish_life
 from tests.support.paths import ROOT
-from tests.support.processes import UNREACHABLE_DSN, assert_one_sentence, run
+from tests.support.processes import UNREACHABLE_DSN, assert_one_sentence, run, run_inside
 from tests.support.projections import (
     BAGELS,
     OPENED,
@@ -49,7 +49,9 @@ class Ended(NamedTuple):
 
 
 async def orderly(dsn: str, *command: str) -> Ended:
-    ended = await asyncio.to_thread(run, *command, ORDERLY_POSTGRES_DSN=dsn)
+    handles_signals = command[0] == "backup"
+    start = run if handles_signals else run_inside
+    ended = await asyncio.to_thread(start, *command, ORDERLY_POSTGRES_DSN=dsn)
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 

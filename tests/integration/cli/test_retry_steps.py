@@ -16,7 +16,7 @@ from cli import main as cli
 from cli import retry_steps
 from cli.retry_steps import Interrupted, retry, stuck_orders
 from readside.order_view.stuck_steps import StuckSteps
-from tests.support.processes import assert_one_sentence, run
+from tests.support.processes import assert_one_sentence, run_inside
 from tests.support.servers import Running
 from tests.support.shop import MILK, PlacedOrder, Shop
 
@@ -31,7 +31,7 @@ OUT_OF_REACH = {
 
 async def orderly_retries(orderly: Running, *options: str) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(
-        run,
+        run_inside,
         *("retry-steps", *options),
         ORDERLY_POSTGRES_DSN=orderly.dsn,
         ORDERLY_TASK_QUEUE=orderly.task_queue,

@@ -11,8 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 from cli.verify import Report, verify
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.orphans import forget, terminate
-from tests.support.processes import assert_one_sentence
-from tests.support.processes import run as run_alone
+from tests.support.processes import assert_one_sentence, run_inside
 from tests.support.servers import Running, run_orderly
 from workflows.comparison import read_runs
 
@@ -115,7 +114,7 @@ async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_
 async def test_command_finds_an_orphan_and_resume_continues_it(own: Running, order_id: str) -> None:
     async def orderly(*command: str) -> tuple[int, str, str]:
         ended = await asyncio.to_thread(
-            run_alone,
+            run_inside,
             *command,
             ORDERLY_POSTGRES_DSN=own.dsn,
             ORDERLY_TASK_QUEUE=own.task_queue,
@@ -146,7 +145,7 @@ async def test_command_finds_an_orphan_and_resume_continues_it(own: Running, ord
 async def test_command_prints_each_difference_and_exits_with_1(own: Running, order_id: str) -> None:
     async def run() -> tuple[int, str]:
         ended = await asyncio.to_thread(
-            run_alone, "verify", "--no-history", ORDERLY_POSTGRES_DSN=own.dsn
+            run_inside, "verify", "--no-history", ORDERLY_POSTGRES_DSN=own.dsn
         )
         return ended.returncode, ended.stdout
 
