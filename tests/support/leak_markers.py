@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -97,3 +98,26 @@ class Markers:
             case "boolean":
                 return True
         return self.word(name)
+
+
+_RANDOM_PART = re.compile("[0-9a-f]{16}")  # Of nearly every marker.
+
+
+class Output:
+    """A text in which thousands of markers are searched for, each of which would take long."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._parts = {
+            run[start : start + 16]
+            for run in re.findall("[0-9a-f]{16,}", text)
+            for start in range(len(run) - 15)
+        }
+
+    def markers(self, planted: Iterable[str]) -> list[str]:
+        """The planted markers that it contains."""
+        return [marker for marker in planted if self._may_have(marker) and marker in self._text]
+
+    def _may_have(self, marker: str) -> bool:
+        part = _RANDOM_PART.search(marker)
+        return part is None or part[0] in self._parts

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import FastAPI, Request
 
 from requirements.audit import LOCKS, verdict
@@ -64,31 +65,37 @@ async def advisories(known: dict[str, Any]) -> AsyncIterator[tuple[str, set[str]
         yield str(http.base_url), queried
 
 
-async def test_every_locked_package_is_looked_up(tmp_path: Path) -> None:
+FLAW = {
+    "id": "PYSEC-2026-1",
+    "affected": [
+        {
+            "package": {"name": "fastapi", "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"fixed": "9999.0"}]}],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "code"), [({"fastapi": FLAW}, 1), pytest.param({}, 0, marks=pytest.mark.soak)]
+)
+async def test_every_locked_package_is_looked_up(
+    known: dict[str, Any], code: int, tmp_path: Path
+) -> None:
     """Runs the audit against an OSV service of the test."""
     text = "\n".join(lock.read_text() for lock in LOCKS)
     locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;]+)", text, re.MULTILINE))
     assert len(locked) > 30
-    flaw = {
-        "id": "PYSEC-2026-1",
-        "affected": [
-            {
-                "package": {"name": "fastapi", "ecosystem": "PyPI"},
-                "ranges": [{"type": "ECOSYSTEM", "events": [{"fixed": "9999.0"}]}],
-            }
-        ],
-    }
-    for known, code in (({}, 0), ({"fastapi": flaw}, 1)):
-        async with advisories(known) as (url, queried):
-            service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
-            audit = await asyncio.to_thread(
-                run_python, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
-            )
-        assert audit.returncode == code, audit.stderr
-        lines = (audit.stdout or audit.stderr).splitlines()
-        assert lines[-1] == f"{len(queried)} packages, {code} known vulnerabilities"
-        finding = f"fastapi {locked['fastapi']}: PYSEC-2026-1, fixed in 9999.0"
-        assert lines[:-1] == [finding] * code
-        # Some packages are for other platforms only.
-        assert queried <= locked.keys()
-        assert len(queried) > len(locked) * 0.8
+    async with advisories(known) as (url, queried):
+        service = {"PIP_AUDIT_VULNERABILITY_SERVICE": "osv", "PIP_AUDIT_OSV_URL": url}
+        audit = await asyncio.to_thread(
+            run_python, "requirements/audit.py", XDG_CACHE_HOME=str(tmp_path), **service
+        )
+    assert audit.returncode == code, audit.stderr
+    lines = (audit.stdout or audit.stderr).splitlines()
+    assert lines[-1] == f"{len(queried)} packages, {code} known vulnerabilities"
+    finding = f"fastapi {locked['fastapi']}: PYSEC-2026-1, fixed in 9999.0"
+    assert lines[:-1] == [finding] * code
+    # Some packages are for other platforms only.
+    assert queried <= locked.keys()
+    assert len(queried) > len(locked) * 0.8

@@ -204,9 +204,10 @@ def test_lifecycle_diagram_matches_the_rules() -> None:
     assert lifecycle.PAGE.read_text() == lifecycle.page(), "run `make docs`"
 
 
-def test_lifecycle_diagram_has_every_transition_of_random_orders() -> None:
+@pytest.mark.parametrize("orders", [60, pytest.param(1_000, marks=pytest.mark.soak)])
+def test_lifecycle_diagram_has_every_transition_of_random_orders(orders: int) -> None:
     transitions = set[tuple[str, str, str]]()
-    for number in range(200):
+    for number in range(orders):
         order = RandomOrder()
         order.start(Random(number))
         for move in range(80):

@@ -191,6 +191,7 @@ async def wait_until_requested(case: Case, order: PlacedOrder, client: Client) -
     started: list[str] = []
     async with asyncio.timeout(30):
         while len(started) < len(case.steps):
+            await asyncio.sleep(0.1)
             described = (await handle.describe()).raw_description
             started = [
                 activity.activity_type.name

@@ -420,8 +420,9 @@ async def continued_as_new(running: Running, path: str) -> None:
             await running.gateway.execute(message(id_of(path), OPENING), 30)
 
 
+@pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.soak)])
 async def test_continue_as_new_loses_no_command_and_keeps_rejections(
-    orderly: Running,
+    orderly: Running, count: int
 ) -> None:
     http = orderly.http
     path = await opened(http)
@@ -434,13 +435,13 @@ async def test_continue_as_new_loses_no_command_and_keeps_rejections(
         async with at_once:
             return await queued(http, f"{path}/commands/add-note", {"text": str(number)})
 
-    hrefs = await asyncio.gather(*(leave(number) for number in range(400)))
+    hrefs = await asyncio.gather(*(leave(number) for number in range(count)))
 
     versions_ = sorted([(await done(http, href))["version"] for href in hrefs])
-    assert versions_ == list(range(4, 404))
-    await published(orderly.pool, id_of(path), 403)
+    assert versions_ == list(range(4, count + 4))
+    await published(orderly.pool, id_of(path), count + 3)
     stream = await log.read_stream(orderly.pool, id_of(path))
-    assert sorted(int(e.data["text"]) for e in stream[3:]) == list(range(400))
+    assert sorted(int(e.data["text"]) for e in stream[3:]) == list(range(count))
     await rejection(http, rejected, 409, "unknown-id")
     runs = await runs_of(orderly.client, id_of(path))
     # The number of runs depends on how many signals each workflow task receives.

@@ -260,6 +260,7 @@ async def assert_unavailable(http: httpx.AsyncClient, key: str) -> None:
     while not command.done():
         assert (await http.get("/v1/orders")).status_code == 200
         reads += 1
+        await asyncio.sleep(0.02)
     assert reads > 0
     problem(await command, 503, "temporal-unavailable")
     assert (await command).headers["Retry-After"] == "1"

@@ -114,15 +114,16 @@ async def test_rebuild_from_an_empty_log(pool: asyncpg.Pool, dsn: str) -> None:
     await assert_views_equal_folds(pool)
 
 
+@pytest.mark.parametrize("rounds", [15, pytest.param(200, marks=pytest.mark.soak)])
 async def test_readers_see_no_error_and_no_older_state_during_rebuilds(
-    pool: asyncpg.Pool, dsn: str, orders: list[str], temporal: WorkflowEnvironment
+    pool: asyncpg.Pool, dsn: str, orders: list[str], temporal: WorkflowEnvironment, rounds: int
 ) -> None:
     acknowledged = dict.fromkeys(orders[:16:2], 2)
     done = asyncio.Event()
     reads = 0
 
     async def write() -> None:
-        for number in range(40):
+        for number in range(rounds):
             for order_id in list(acknowledged)[number % 2 :: 2]:
                 version = acknowledged[order_id] + 1
                 note = NoteAdded(note_id=f"{version}", text="hi")

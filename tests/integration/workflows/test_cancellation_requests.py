@@ -69,6 +69,7 @@ async def test_requests_while_an_order_continues_as_new_do_not_end_it(orderly: R
     async def request() -> None:
         while True:
             await orderly.client.get_workflow_handle(order_id).cancel()
+            await asyncio.sleep(0.005)
 
     requesting = asyncio.create_task(request())
     try:

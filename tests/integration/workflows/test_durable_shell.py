@@ -47,7 +47,7 @@ NOW = datetime(2017, 1, 1, tzinfo=UTC)
 ABOUT = Metadata(actor="anonymous", command="add-note", command_id="c", payload_hash="h")
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(2_500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [200, pytest.param(2_500, marks=pytest.mark.soak)])
 async def test_commands_accepted_while_the_log_is_unavailable_are_published_once_afterwards(
     temporal: WorkflowEnvironment, own_postgres: PostgresServer, count: int
 ) -> None:

@@ -40,7 +40,7 @@ async def temporal_with_short_histories() -> AsyncIterator[WorkflowEnvironment]:
         yield await connect_temporal(address)
 
 
-@pytest.mark.parametrize("orders", [6, pytest.param(60, marks=SOAK)])
+@pytest.mark.parametrize("orders", [3, pytest.param(60, marks=SOAK)])
 async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
     temporal_with_short_histories: WorkflowEnvironment, pool: asyncpg.Pool, orders: int
 ) -> None:
