@@ -14,13 +14,12 @@ from rich.console import Console
 from dev.bench import machine
 from dev.bench.commands import place_baskets
 from dev.bench.load_generator import COMMANDS_PER_ORDER, Round, fill_orders
-from dev.bench.orderly_api import OrderlySystem, orderly_system
+from dev.bench.orderly_api import orderly_system
 from dev.bench.report import Json, compare, numeric_table, positive_integer, summarize
 from dev.stack import Stack, StackOptions, programs, run_stack
 
 WITHOUT = Path(__file__).with_name("without_journal")
 """Its sitecustomize module makes orderly keep no intent."""
-BASKETS = 200
 WARM_UP_ORDERS = 20
 BYTES_MAX = 1.3
 """Times the log without a journal."""
@@ -30,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commands", type=positive_integer, default=6_000, help="of each, in all")
     parser.add_argument("--rounds", type=positive_integer, default=6, help="of each, alternating")
     parser.add_argument("--clients", type=positive_integer, default=20, help="of each, concurrent")
+    parser.add_argument("--baskets", type=positive_integer, default=200, help="of each, to weigh")
 
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
@@ -62,7 +62,8 @@ async def _measure(kept: Stack, bare: Stack, options: argparse.Namespace, consol
                 console.print(f"round {number + 1}: {name:<8} {done.per_second:6.1f} per second")
         commands = {name: await _bytes(stack) for name, (_, stack) in systems.items()}
         for system, stack in systems.values():
-            await _place(system, stack)
+            cpu_of = machine.cpu_reader(stack.pids)
+            await place_baskets(system, options.baskets, cpu_of)
         everything = {name: await _bytes(stack) for name, (_, stack) in systems.items()}
     ratio = everything["journal"] / everything["without"]
     is_large = ratio > BYTES_MAX
@@ -76,10 +77,6 @@ async def _measure(kept: Stack, bare: Stack, options: argparse.Namespace, consol
         "machine": machine.description(),
         "failures": [f"the log has {ratio:.2f} times the bytes"] if is_large else [],
     }
-
-
-async def _place(system: OrderlySystem, stack: Stack) -> None:
-    await place_baskets(system, BASKETS, machine.cpu_reader(stack.pids))
 
 
 async def _bytes(stack: Stack) -> float:

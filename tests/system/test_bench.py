@@ -40,7 +40,18 @@ def bench(tmp_path: Path, *options: str) -> Json:
 
 @pytest.mark.soak
 def test_journal_is_small(tmp_path: Path) -> None:
-    result = bench(tmp_path, "journal", "--commands", "200", "--rounds", "2", "--clients", "3")
+    result = bench(
+        tmp_path,
+        "journal",
+        "--commands",
+        "200",
+        "--rounds",
+        "2",
+        "--clients",
+        "3",
+        "--baskets",
+        "50",
+    )
 
     assert 1 < result["bytes_ratio"] < 1.3
     assert [result[name]["requests"] for name in ("journal", "without")] == [200, 200]
