@@ -155,4 +155,5 @@ if __name__ == "__main__":
     }
     DBOS(config=config)
     DBOS.launch()
-    uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_config=None)
+    port, keep_alive_s = int(sys.argv[1]), 60
+    uvicorn.run(app, port=port, timeout_keep_alive=keep_alive_s, access_log=False, log_config=None)

@@ -51,8 +51,10 @@ class OrderlyClient:
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Sends a command; raises RuntimeError if it is rejected."""
         request = self._pool.encode("POST", path, json.dumps(body))
-        while (response := parse_response(await self._pool.exchange(request))).status == 503:
-            await asyncio.sleep(RETRY_S)  # With the same idempotency key, so it counts once.
+        while (response := parse_response(await self._pool.exchange(request))).status in (0, 503):
+            # With the same idempotency key, so it counts once. A server may close an idle
+            # connection at the moment at which a request is written to it.
+            await asyncio.sleep(RETRY_S if response.status else POLL_S)
         if response.status not in (200, 201):
             raise RuntimeError(f"POST {path}: {response.status} {response.body.decode()}")
         return response.json()
