@@ -93,7 +93,9 @@ async def test_api_commands_return_what_the_page_says(
     await orderly.http.get(path[1], params={"min_version": 2})
     assert "change-item-quantity" in await output_of(commands[1])
     assert '"item-quantity-changed"' in await output_of(commands[2])
-    (several,), (note,), (wait,), (stale,), (queued,), problems, (trace,), reads, *more = others
+    (several,), (note,), (wait,), (stale,), (queued,), dry_runs, problems, *others = others
+    (trace,), reads, *more = others
+    previewed, allowed = dry_runs
     malformed, rejected, all_codes, one_code = problems
     assert '"order-placed"' in await output_of(several)
     assert "replayed" not in await output_of(note)
@@ -101,6 +103,8 @@ async def test_api_commands_return_what_the_page_says(
     held = await output_of(wait)
     assert "200 OK" in held
     assert "412" in (output := await output_of(stale)) and '"current_version"' in output
+    assert '"note-added"' in (output := await output_of(previewed)) and '"steps":[]' in output
+    assert '"why_not"' in await output_of(allowed)
     assert "422" in (output := await output_of(malformed)) and '"#/texxt"' in output
     assert '"allowed_commands"' in await output_of(rejected)
     assert "202 Accepted" in (output := await output_of(queued)) and '"state":"pending"' in output
