@@ -213,6 +213,7 @@ def test_standby_measures_keys_and_events_alike(tmp_path: Path) -> None:
         assert result["ratio"][name] > 0
 
 
+@pytest.mark.soak
 def test_shoppers_counts_every_process_of_both_systems(tmp_path: Path) -> None:
     result = bench(tmp_path, "shoppers", "--baskets", "20", "40")
 
