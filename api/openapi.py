@@ -69,7 +69,10 @@ _HEADERS = {
 }
 _NUMBERS = ("Projection-Position", "Projection-Lag-Ms", "Retry-After")
 # Paths of resources that have a version.
-_VERSIONED = r"\{order_id\}(?!.*/history$)|\{endpoint_id\}(/(pause|resume|rotate-secret))?$"
+_VERSIONED = (
+    r"\{order_id\}(?!.*/history$)|orders/preview$"
+    r"|\{endpoint_id\}(/(pause|resume|rotate-secret))?$"
+)
 _CHALLENGE = ("WWW-Authenticate",)
 _RATE_LIMIT = ("RateLimit", "RateLimit-Policy")
 _PROBLEM_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, 429: _RATE_LIMIT}
@@ -212,7 +215,7 @@ def _response_headers(path: str, names: set[str], status: str) -> Iterator[str]:
         yield from ("Preference-Applied", "Retry-After")
     elif status == "201" or re.search(_VERSIONED, path):
         yield "ETag"
-    if "Idempotency-Key" in names:
+    if "Idempotency-Key" in names and not path.endswith("/preview"):
         yield "Idempotent-Replayed"
     if "consistency_token" in names:
         yield from ("Projection-Position", "Projection-Lag-Ms")

@@ -37,6 +37,7 @@ from dev.simulator_client import SimulatorClient
 from dev.stack.programs import Addresses
 from tests.support.servers import Running
 from tests.support.service_calls import MILK, post, reserve
+from tests.support.webhooks import delivering
 
 BAGELS, TUNA = Item("1020156", 1, 150), Item("1053875", 2, 278)
 LUNCH = OrderSummary(428, "USD", (BAGELS, TUNA))
@@ -307,7 +308,8 @@ async def test_replay_places_valid_lines_and_has_the_rest_rejected(
     ]
     baskets += [*packaged(*range(18, 21)), basket_without_pieces("none-3")]
     baskets_read = read_baskets(file_of(tmp_path, baskets))
-    assert await replay.run(stack_of(orderly), baskets_read, is_kept=True) == 0
+    async with delivering(orderly.dsn):
+        assert await replay.run(stack_of(orderly), baskets_read, is_kept=True) == 0
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert "26 baskets replayed, every cent and piece accounted for" in printed
     assert "orders 23 23 ✓" in printed

@@ -28,11 +28,19 @@ COMMANDS = [
     operation
     for path, operation in operations(DOCUMENT)
     if path.startswith("/v1/orders") and "requestBody" in operation
+    if not path.endswith("/preview")
 ]
+
+EXECUTED = {"preview_opening": "open_order", "preview_commands": "send_commands"}
 
 
 def names(operation: Json) -> set[str]:
     return {p["name"] for p in operation.get("parameters", []) if "name" in p}
+
+
+def body_schema(operation: Json) -> Json:
+    schema: Json = operation["requestBody"]["content"]["application/json"]["schema"]
+    return schema
 
 
 def test_document_is_valid() -> None:
@@ -67,6 +75,17 @@ def test_commands_document_retries_and_rejections() -> None:
     responses = DOCUMENT["components"]["responses"]
     assert "Retry-After" in responses["ServiceUnavailable"]["headers"]
     assert "Retry-After" in responses["TooManyRequests"]["headers"]
+
+
+def test_every_command_and_opening_has_a_preview_with_the_same_body() -> None:
+    previews = [one for name, one in OPERATIONS.items() if name.startswith("preview_")]
+    assert len(previews) == len(COMMANDS)
+    for preview in previews:
+        name = preview["operationId"]
+        executed = OPERATIONS[EXECUTED.get(name, name.removeprefix("preview_"))]
+        assert body_schema(preview) == body_schema(executed)
+        headers = preview["responses"]["200"]["headers"]
+        assert "ETag" in headers and "Idempotent-Replayed" not in headers
 
 
 def test_reads_document_consistency_and_caching() -> None:
