@@ -34,7 +34,7 @@ from tests.support.webhook_signing import signed_headers
 
 pytestmark = pytest.mark.xdist_group("stack")  # They share a server.
 
-PROCESSES = ("api", "worker", "projector", "deliverer", "simulators", "temporal", "postgres")
+PROCESSES = ("api", "deliverer", "projector", "worker", "simulators", "temporal", "postgres")
 WAIT_SECONDS = 60
 FAST: Any = {"verify": False, "trust_env": False}  # Certificates would take longer than a request.
 ORDERS_SYNCED = 5
