@@ -15,9 +15,9 @@ from orders.upcasting import UnreadableEvent
 from workflows import history, idempotency, repair
 from workflows.comparison import compare_order
 from workflows.failing_orders import failing_order
-from workflows.idempotency import StoredResult
 from workflows.repair import NotLossless
 from workflows.snapshot import Snapshot, fingerprint
+from workflows.stored_results import StoredResult, merged
 
 REASON = "its history cannot be replayed: orderly repair"
 
@@ -91,12 +91,13 @@ async def _snapshot(client: Client, past: Past) -> Snapshot:
     converter, now = client.data_converter, datetime.now(UTC)
     carried = await history.first_snapshot(past.run, converter)
     order, logged = idempotency.from_stream(past.events)
-    stored = carried.stored_results() | {one.command_id: one for one in past.acknowledged}
-    packed = idempotency.pack_results(idempotency.merged(stored, logged), now)
+    stored = carried.stored_results()
+    stored.add(*past.acknowledged)
+    packed = merged(stored, logged).packed(now)
     return Snapshot(
         made_by=fingerprint(),
         order=order,
-        results=packed.text,
+        results=packed.chunks,
         results_dropped_until=packed.dropped_until or carried.results_dropped_until,
         rejections=carried.rejections if carried.is_own else "",
         reopened=True,

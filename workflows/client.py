@@ -16,10 +16,9 @@ from workflows import worker_heartbeats
 from workflows.data_converter import DATA_CONVERTER
 
 # By default the client retries for some fourteen seconds before it reports that the server is busy
-# or unavailable. A request has to know sooner.
-_SHORT_RETRY = RetryConfig(
-    initial_interval_millis=50, max_interval_millis=200, max_elapsed_time_millis=800
-)
+# or unavailable. A request has to know sooner; and a command whose order continues as new, which
+# the server calls busy, would wait a second for the first retry. The gateway retries.
+_NO_RETRY = RetryConfig(max_retries=1)
 # A connection whose other side vanished is given up after fifteen seconds instead of forty-five. A
 # server does not accept pings more often than every ten.
 _KEEP_ALIVE = KeepAliveConfig(interval_millis=11_000, timeout_millis=4_000)
@@ -74,7 +73,7 @@ async def connect(*, lazy: bool = False) -> Client:
             lazy=lazy,
             runtime=_runtime(),
             keep_alive_config=_KEEP_ALIVE,
-            retry_config=_SHORT_RETRY if lazy else None,
+            retry_config=_NO_RETRY if lazy else None,
         )
     except RuntimeError as error:
         address = config["target_host"]

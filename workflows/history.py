@@ -16,6 +16,7 @@ from workflows.activity_options import PUBLISH_EVENTS
 from workflows.idempotency import CommandStatus
 from workflows.messages import QueuedCommands
 from workflows.snapshot import Snapshot, WorkflowInput
+from workflows.stored_results import StoredResults
 
 _WORKFLOW_TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
@@ -91,7 +92,7 @@ async def command_status(
     snapshot = await first_snapshot(history, converter)
     known = idempotency.status_of(
         command_id,
-        idempotency.unpack_results(snapshot.results),
+        StoredResults(snapshot.results),
         idempotency.unpack_rejections(snapshot.rejections),
     )
     if known is not None and not unprocessed_only:

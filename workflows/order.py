@@ -32,7 +32,8 @@ from workflows.command_handler import (
     rejected_by,
 )
 from workflows.command_queue import CommandQueue
-from workflows.idempotency import CommandStatus, StoredRejection, StoredResult
+from workflows.continuation import Continuation, EarlierRun
+from workflows.idempotency import CommandStatus, StoredRejection
 from workflows.log_reader import LogReader
 from workflows.messages import (
     EVENT_UNREADABLE,
@@ -60,8 +61,9 @@ from workflows.snapshot import (
     fingerprint,
 )
 from workflows.step_runner import StepRunner
+from workflows.stored_results import StoredResult, merged
 from workflows.unreadable import can_read
-from workflows.web_ui import details
+from workflows.web_ui import details, origin
 
 CUSTOMER = SearchAttributeKey.for_keyword("CustomerId")
 STATUS = SearchAttributeKey.for_keyword("OrderStatus")
@@ -99,7 +101,10 @@ class OrderWorkflow:
         self.log_reader = LogReader(self.after_reading)
         self.untrusted = self._distrusted(start.snapshot)
         self.cancellation_ignored = snapshot.cancellation_ignored
-        self.history_is_long = False
+        self.earlier_runs = snapshot.earlier_runs
+        info = workflow.info()
+        self.origin = origin(snapshot.order, self.earlier_runs, info.namespace, info.workflow_id)
+        self.continuation = Continuation(start.history_bounds)
         self.is_version_changed = False
         self.checked: tuple[str, Order, Decided] | None = None
         self.order_bytes_max = capacity.size_of(self.order)
@@ -109,13 +114,7 @@ class OrderWorkflow:
     async def run(self, start: WorkflowInput) -> str:
         """Runs until the order has finished; returns how it ended. No failed activity ends it."""
         life = asyncio.create_task(self._live(start.snapshot))
-        await self._wait_until(lambda: life.done() or self.history_is_long or self._moves())
-        if not life.done():
-            # In a task of its own: together with a busy one, it would make commands wait a second.
-            pause = asyncio.create_task(
-                workflow.sleep(timedelta(milliseconds=1), summary="before continuing as new")
-            )
-            await self._wait_until(lambda: pause.done() and workflow.all_handlers_finished())
+        await self._wait_until(lambda: life.done() or self._is_to_continue())
         if life.done():
             return life.result()  # Raises what stopped it: a bug, or HistoryDiverged.
         # Activities under way are abandoned: the next run publishes and calls again.
@@ -149,7 +148,7 @@ class OrderWorkflow:
 
         Handles every update name: the sender names a batch by its commands, for the Web UI.
         """
-        self._check_history_size()
+        self._check_history()
         with _rejections_as_errors():
             return self._execute(_command_id(), self._batch_in(args))
 
@@ -165,7 +164,7 @@ class OrderWorkflow:
     @workflow.signal(dynamic=True)
     def enqueue(self, name: str, args: Sequence[RawValue]) -> None:
         """Executes a batch asynchronously: its result or rejection can be queried later."""
-        self._check_history_size()
+        self._check_history()
         if name == MOVE:
             return
         try:
@@ -192,20 +191,27 @@ class OrderWorkflow:
     @workflow.query
     def snapshot(self) -> Snapshot:
         """The state to continue with; queried of a run that was ended from outside."""
-        results = idempotency.pack_results(self.results, workflow.now())
+        results = self.results.packed(workflow.now())
         untrusted = self.untrusted if self.reopening else None
         return Snapshot(
             made_by=None if untrusted else fingerprint(),
             order=untrusted or self.order,
             unpublished=self.publisher.unpublished,
             ineffective=self.publisher.ineffective,
-            results=results.text,
+            results=results.chunks,
             results_dropped_until=results.dropped_until or self.results_dropped_until,
             rejections=idempotency.pack_rejections(self.rejections),
             traces=self.traces,
             reopened=self.reopening,
             queued=self.queue.commands,
             cancellation_ignored=self.cancellation_ignored,
+            earlier_runs=self.earlier_runs.followed_by(
+                EarlierRun(
+                    run_id=workflow.info().run_id,
+                    version=self.order.version,
+                    status=self.order.status,
+                )
+            ),
         )
 
     def details(self) -> str:
@@ -218,6 +224,7 @@ class OrderWorkflow:
             unpublished=len(self.publisher.unpublished),
             alerts=alerts,
             cancellation_ignored=self.cancellation_ignored,
+            origin=self.origin,
         )
 
     @workflow.query
@@ -246,16 +253,14 @@ class OrderWorkflow:
 
     def _execute(self, command_id: str, batch: CommandBatch) -> CommandResult:
         """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
-        if command_id in self.results:
-            return self.results[command_id].result
+        if (stored := self.results.get(command_id)) is not None:
+            return stored.result
         events, order = self._checked(command_id) or self._decide(command_id, batch)
         if not events:
             self._note(command_id, batch)
         self._record(events, order, batch.traceparent)
         result = idempotency.result_of(self.order, events, batch.payload_hash, batch.attempt_id)
-        self.results[command_id] = StoredResult(
-            command_id=command_id, at=workflow.now(), result=result
-        )
+        self.results.add(StoredResult(command_id=command_id, at=workflow.now(), result=result))
         return result
 
     def _checked(self, command_id: str) -> Decided | None:
@@ -336,7 +341,7 @@ class OrderWorkflow:
 
     def apply_result(self, result: StepResult, source: str, traceparent: str | None = None) -> None:
         """Decides on a result as on a command; none is rejected."""
-        self._check_history_size()
+        self._check_history()
         batch = CommandBatch(
             commands=[result], actor=source, payload_hash="", attempt_id="", traceparent=traceparent
         )
@@ -404,7 +409,7 @@ class OrderWorkflow:
         if not events:
             return
         self.order, results = idempotency.from_stream(events, self.order)
-        self.results = idempotency.merged(self.results, results)
+        self.results = merged(self.results, results)
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)
         if self.untrusted is not None:
@@ -437,7 +442,7 @@ class OrderWorkflow:
         return is_finished(self.order) and is_idle
 
     def _after_publishing(self) -> None:
-        self._check_history_size()
+        self._check_history()
         since, key = self.publisher.failing_since, UNPUBLISHED_SINCE
         is_known = workflow.info().typed_search_attributes.get(key) is not None
         if is_known != (since is not None):
@@ -446,17 +451,17 @@ class OrderWorkflow:
 
     def after_reading(self) -> None:
         """Called after each attempt to read what was unreadable."""
-        self._check_history_size()
+        self._check_history()
 
-    def _check_history_size(self) -> None:
-        """Notes whether to continue as new; called only for what history records.
+    def _check_history(self) -> None:
+        """Notes whether to continue as new; called only for what history records."""
+        self.continuation.check()
+        self.is_version_changed = workflow.info().is_target_worker_deployment_version_changed()
 
-        What Temporal says is a value of the activation. One that brings only a rejected update
-        leaves nothing in history, so a condition on it would not be let through on replay.
-        """
-        info = workflow.info()
-        self.history_is_long |= info.is_continue_as_new_suggested()
-        self.is_version_changed = info.is_target_worker_deployment_version_changed()
+    def _is_to_continue(self) -> bool:
+        is_idle = self.publisher.is_done and not self.order.steps
+        is_due = self.continuation.is_due(at_rest=is_idle and not self.reopening)
+        return (is_due and not self._has_finished()) or self._moves()
 
     def _moves(self) -> bool:
         """Whether to go on in another version: the order is at rest, and is due in that version.

@@ -19,8 +19,8 @@ from temporalio.converter import DataConverter
 from workflows import history
 from workflows.activity_options import PUBLISH_EVENTS
 from workflows.command_queue import COMMAND
-from workflows.idempotency import StoredResult
 from workflows.messages import CommandResult
+from workflows.stored_results import StoredResult
 from workflows.unreadable import MARKER
 
 _DECIDING = (

@@ -22,15 +22,11 @@ from pydantic import (
 from eventlog.envelope import Envelope, Ineffective
 from orders.models import StoredModel
 from orders.order import Order
-from workflows.idempotency import (
-    StoredRejection,
-    StoredRejections,
-    StoredResult,
-    StoredResults,
-    unpack_rejections,
-    unpack_results,
-)
+from workflows import continuation
+from workflows.continuation import EarlierRuns, HistoryBounds
+from workflows.idempotency import StoredRejection, StoredRejections, unpack_rejections
 from workflows.messages import CommandBatch, QueuedCommands, as_set
+from workflows.stored_results import ResultChunk, StoredResult, StoredResults
 
 _ORDER = TypeAdapter(Order)
 _PROSE = ("description", "title")
@@ -46,12 +42,12 @@ class Snapshot(StoredModel):
     unpublished: list[Envelope] = Field(default_factory=list)
     ineffective: list[Ineffective] = Field(default_factory=list)
     """No-ops and rejections that the journal does not have yet."""
-    results: str = ""
-    """The stored results, packed: see workflows/idempotency.py."""
+    results: list[ResultChunk] = Field(default_factory=list)
+    """The stored results, oldest first."""
     results_dropped_until: datetime | None = None
     """Until then, a key may count whose result had no room any more: only the log knows it."""
     rejections: str = ""
-    """The stored rejections, packed likewise."""
+    """The stored rejections, packed."""
     traces: dict[str, str] = Field(default_factory=dict)
     """By step id, the traceparent of the request that led to the step."""
     reopened: bool = False
@@ -60,6 +56,7 @@ class Snapshot(StoredModel):
     """Asynchronous commands that no run has executed yet."""
     cancellation_ignored: bool = False
     """Temporal was asked to cancel the workflow; the order continued."""
+    earlier_runs: EarlierRuns = EarlierRuns()
     has_lost: bool = Field(False, exclude=True)
     """Reading it dropped a part that another version wrote."""
 
@@ -70,9 +67,13 @@ class Snapshot(StoredModel):
 
     def stored_results(self) -> StoredResults:
         """The stored results; those of another version that cannot be read are in the log."""
-        with suppress(*(() if self.is_own else (ValidationError,))):
-            return unpack_results(self.results)
-        return {}
+        stored = StoredResults(self.results)
+        if self.is_own:
+            return stored
+        with suppress(ValidationError):
+            stored.all()
+            return stored
+        return StoredResults()
 
     def stored_rejections(self) -> StoredRejections:
         """The stored rejections, as far as this version can read them."""
@@ -129,16 +130,20 @@ class WorkflowInput(StoredModel):
     flushes_intents: bool = False
     """Publishes what changed nothing also without events. Runs from before that do not: the history
     of a run must stay as it is."""
+    history_bounds: HistoryBounds | None = None
+    """Without them, the run continues as new only when Temporal suggests it."""
 
     @classmethod
     def of_opening(cls, batch: CommandBatch) -> WorkflowInput:
         """The input of an order that `batch` opens with its first command."""
-        return cls(opening=as_set(batch.commands[0]), flushes_intents=True)
+        opening, bounds = as_set(batch.commands[0]), continuation.HISTORY_BOUNDS
+        return cls(opening=opening, flushes_intents=True, history_bounds=bounds)
 
     @classmethod
     def of_snapshot(cls, snapshot: Snapshot) -> WorkflowInput:
-        """The input of an order that continues."""
-        return cls(snapshot=snapshot, flushes_intents=True)
+        """The input of a run that continues an order."""
+        bounds = continuation.HISTORY_BOUNDS
+        return cls(snapshot=snapshot, flushes_intents=True, history_bounds=bounds)
 
 
 @cache

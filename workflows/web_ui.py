@@ -14,6 +14,7 @@ from orders.money import format_amount
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from workflows import activity_options
+from workflows.continuation import EarlierRuns
 
 SHOWN_MAX = 20  # Lines, steps, shipments and so on: of each kind, the first ones.
 
@@ -37,8 +38,12 @@ def details(
     alerts: Sequence[str],
     *,
     cancellation_ignored: bool = False,
+    origin: str = "",
 ) -> str:
-    """The order as it is now, what needs attention, and what it waits for until when."""
+    """The order as it is now, what needs attention, and what it waits for until when.
+
+    `origin` says what came before this run.
+    """
     if order.version == 0:
         return "This order has not been opened."
     parts = [
@@ -85,7 +90,20 @@ def details(
         parts.append(_ledger(order))
     parts += _first(order.shipments.values(), _shipment, "and {} more shipments")
     parts += _first(order.returns.values(), _return, "and {} more returns")
+    if origin:
+        parts.append(origin)
     return "\n\n".join(parts)
+
+
+def origin(order: Order, earlier: EarlierRuns, namespace: str, order_id: str) -> str:
+    """What `order` was when a run began, and the runs before it; empty for a new order."""
+    if order.version == 0:
+        return ""
+    began = f"This run began at version {order.version}, {order.status}"
+    if not earlier.count:
+        return f"{began}, from the log."
+    runs = f"{earlier.count} earlier run{'s' * (earlier.count != 1)}"
+    return f"{began}, after {runs}:\n\n{earlier.links(namespace, order_id)}"
 
 
 def _waiting(order: Order) -> Iterable[str]:

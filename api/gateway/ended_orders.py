@@ -31,10 +31,10 @@ from api.problems.errors import (
 from eventlog import log
 from eventlog.postgres import UNAVAILABLE
 from workflows import command_handler, idempotency, orphans
-from workflows.idempotency import StoredResults
 from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands
 from workflows.orphans import Orphan
 from workflows.snapshot import Snapshot, fingerprint
+from workflows.stored_results import StoredResults, of_results
 
 logger = logging.getLogger("orderly.api")
 
@@ -148,7 +148,7 @@ class EndedOrders:
         if orphan is None or orphan.run_id is None:
             return await self._logged_state(order_id)
         snapshot = await self._orphaned_state(orphan)
-        return LastState(snapshot, idempotency.unpack_results(snapshot.results))
+        return LastState(snapshot, StoredResults(snapshot.results))
 
     async def _logged_state(self, order_id: str) -> LastState:
         try:
@@ -157,15 +157,16 @@ class EndedOrders:
         except UNAVAILABLE as error:
             raise StorageUnavailable from error
         order, results = idempotency.from_stream(stream)
-        packed = idempotency.pack_results(results, datetime.now(UTC))
+        store = of_results(results)
+        packed = store.packed(datetime.now(UTC))
         snapshot = Snapshot(
             made_by=fingerprint(),
             order=order,
-            results=packed.text,
+            results=packed.chunks,
             results_dropped_until=packed.dropped_until,
             reopened=True,
         )
-        return LastState(snapshot, results)
+        return LastState(snapshot, store)
 
     async def _orphaned_state(self, orphan: Orphan) -> Snapshot:
         try:

@@ -48,7 +48,7 @@ from workflows.order import OrderWorkflow
 ENQUEUE_SECONDS = 5.0
 
 # Without a worker, queued commands accumulate in the workflow's history, which Temporal terminates
-# at 50 MB; that of an order with a worker stays near 4,096 events or 4 MB.
+# at 50 MB; that of an order with a worker stays below some 1,000 events or 4 MB.
 HISTORY_EVENTS_MAX = 8_000
 HISTORY_BYTES_MAX = 16_000_000
 

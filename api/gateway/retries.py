@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import TypeVar
 
 from temporalio.service import RPCError, RPCStatusCode
@@ -12,23 +13,29 @@ from api.problems.errors import ServiceError, TemporalUnavailable, TooManyComman
 
 T = TypeVar("T")
 
-RETRY_SECONDS = 0.05
+RETRY_SECONDS = 0.05  # Doubled with each attempt.
+RETRY_SECONDS_MAX = 0.4
+# A connection that was cut is renewed within this time, unless Temporal is unavailable.
+RECONNECT_SECONDS_MAX = 0.8
 
-# Continue-as-new is under way; or the connection was renewed or cut; or the timeout has passed,
-# which the client reports as CANCELLED, or as UNKNOWN after a few attempts of its own.
+# The order continues as new, which Temporal reports as RESOURCE_EXHAUSTED, too; or the connection
+# was renewed or cut; or the timeout has passed, which the client may report as CANCELLED.
 _RETRYABLE = (
-    *(RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED),
+    *(RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED, RPCStatusCode.INTERNAL),
     *(RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN),
 )
-_UNAVAILABLE = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
 
 
 class Retry(Exception):
-    """A retry may succeed; `error` is raised if there is no time left for one."""
+    """A retry may succeed; `error` is raised if there is no time left for one.
 
-    def __init__(self, error: ServiceError) -> None:
+    That is `seconds` after the first of several attempts that fail, and the caller's deadline.
+    """
+
+    def __init__(self, error: ServiceError, seconds: float = inf) -> None:
         super().__init__(error)
         self.error = error
+        self.seconds = seconds
 
 
 async def retry_until(deadline: float, attempt: Callable[[float], Awaitable[T]]) -> T:
@@ -37,13 +44,16 @@ async def retry_until(deadline: float, attempt: Callable[[float], Awaitable[T]])
     `deadline` is by the event loop's clock.
     """
     now = asyncio.get_running_loop().time
+    failing_since, pause = inf, RETRY_SECONDS
     while True:
         try:
             return await attempt(max(deadline - now(), 0.001))
         except Retry as retry:
-            if deadline - now() < RETRY_SECONDS:
+            failing_since = min(failing_since, now()) if retry.seconds < inf else inf
+            if min(deadline, failing_since + retry.seconds) - now() < pause:
                 raise retry.error from retry
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
 
 
 def raise_rpc_error(error: RPCError) -> None:
@@ -54,6 +64,8 @@ def raise_rpc_error(error: RPCError) -> None:
         raise Retry(TooManyCommands()) from error
     if error.status in _RETRYABLE:
         raise Retry(TemporalUnavailable()) from error
-    if error.status in _UNAVAILABLE:
+    if error.status is RPCStatusCode.UNAVAILABLE:
+        raise Retry(TemporalUnavailable(), RECONNECT_SECONDS_MAX) from error
+    if error.status is RPCStatusCode.DEADLINE_EXCEEDED:
         raise TemporalUnavailable from error
     raise error

@@ -27,11 +27,13 @@ from tests.support.histories import GOLDEN_HISTORIES, GOLDEN_ORDER_ID, runs_of
 from tests.support.recorded_reports import ended_by_time, reported
 from tests.support.servers import TEMPORAL, Running, new_database, postgres_server, run_orderly
 from tests.support.shop import BREAD, MILK, Shop, piece, scarce
+from workflows import continuation
+from workflows.continuation import HistoryBounds
 from workflows.order import SEARCH_ATTRIBUTES
 
 IDENTITY = "recorder"
 # Orders continue as new at several points; each run costs a second in the sandbox.
-HISTORY_EVENTS_MAX = 100
+BOUNDS = HistoryBounds(at_rest=100, forced=150, seconds_min=0.5)
 DRAFT_COMMANDS = (
     (ApplyDiscount(discount_id="welcome", amount=50), AddNote(note_id="bell", text="ring twice")),
     (bagels().model_copy(update={"line_id": "more"}),),
@@ -46,12 +48,11 @@ DRAFT_COMMANDS = (
 
 async def record(name: str) -> None:
     """Runs a scenario against real servers and writes each run of its orders to a file."""
-    limit = f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_MAX}"
+    continuation.HISTORY_BOUNDS = BOUNDS
     with postgres_server() as server:
         async with (
             await WorkflowEnvironment.start_local(
                 dev_server_existing_path=str(TEMPORAL),
-                dev_server_extra_args=["--dynamic-config-value", limit],
                 data_converter=pydantic_data_converter,
                 search_attributes=SEARCH_ATTRIBUTES,
                 identity=IDENTITY,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from random import Random
 
@@ -21,11 +20,13 @@ from eventlog import log
 from orders.commands import RemoveItemFromOrder
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import assert_replays, runs_of
-from tests.support.servers import connect_temporal, run_worker, temporal_server
+from tests.support.servers import connect_temporal, run_worker
+from workflows import continuation
 from workflows.command_handler import Rejected
+from workflows.continuation import HistoryBounds
 
-# An order continues as new every few commands.
-HISTORY_EVENTS_MAX = 40
+# An order continues as new every few commands, at rest or not.
+BOUNDS = HistoryBounds(at_rest=20, forced=40, seconds_min=0)
 AT_ONCE = 6  # Orders; the others follow.
 ACCEPTED = 30  # Commands of each order, beside which rejected ones are sent all the time.
 REJECTING = 3
@@ -33,20 +34,17 @@ WAIT_SECONDS = 60.0
 SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
-@pytest.fixture
-async def temporal_with_short_histories() -> AsyncIterator[WorkflowEnvironment]:
-    """A Temporal server of the test's own, which suggests continue-as-new early."""
-    with temporal_server(HISTORY_EVENTS_MAX) as address:
-        yield await connect_temporal(address)
-
-
 @pytest.mark.parametrize("orders", [3, pytest.param(60, marks=SOAK)])
 async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
-    temporal_with_short_histories: WorkflowEnvironment, pool: asyncpg.Pool, orders: int
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    orders: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(continuation, "HISTORY_BOUNDS", BOUNDS)
     seed = secrets.randbits(32)
     print("seed", seed)  # Shown if the test fails.
-    client, queue = temporal_with_short_histories.client, f"races-{new_order_id()}"
+    client, queue = temporal.client, f"races-{new_order_id()}"
     gateway = Gateway(client, pool, queue, 1_000)
     order_ids = [new_order_id() for _ in range(orders)]
     done, at_once, counts = asyncio.Event(), asyncio.Semaphore(AT_ONCE), Counter[str]()

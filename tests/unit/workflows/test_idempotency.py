@@ -1,4 +1,4 @@
-"""Command results: what they hold, how long they are stored, and their size in a snapshot."""
+"""Command results and rejections: what they hold, and how the log restores them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,16 @@ from tests.support.given import add_bagels, add_note, apply_welcome, but, cancel
 from workflows.command_handler import Rejected, decide_batch
 from workflows.idempotency import (
     REJECTIONS_MAX,
-    RESULTS_MAX,
-    RESULTS_MIN,
-    RETENTION,
     StoredRejection,
-    StoredResult,
     from_stream,
     pack_rejections,
-    pack_results,
     result_of,
-    retained,
     unpack_rejections,
-    unpack_results,
 )
 from workflows.messages import CommandBatch, CommandResult, Rejection
+from workflows.stored_results import StoredResult
 
 NOW = datetime(2017, 1, 2, 12, 0, tzinfo=UTC)
-MOMENT = timedelta(microseconds=1)
 RANDOM = Random("as unlike one another as hashes are")
 
 
@@ -48,100 +41,6 @@ def noise(bytes: int) -> str:
 def attempt() -> str:
     """As long as an attempt id of the API: 72 bits in base64."""
     return noise(9)
-
-
-def stored(number: int, age: timedelta = timedelta(0), events: int = 1) -> StoredResult:
-    """Result number `number` of an order that grows by one item each time."""
-    last = number + events - 1
-    return StoredResult(
-        command_id=hash_(),
-        at=NOW - age,
-        result=CommandResult(
-            version=last,
-            status="draft",
-            total=number * RANDOM.randrange(1_000),
-            currency="USD",
-            event_types=["item-added"] * events,
-            payload_hash=hash_(),
-            attempt_id=attempt(),
-        ),
-    )
-
-
-def many(count: int, age: timedelta) -> list[StoredResult]:
-    return [stored(number, age) for number in range(2, count + 2)]
-
-
-OPENING = stored(1, age=timedelta(days=365))
-
-
-@pytest.mark.parametrize(
-    "later",
-    [
-        [],
-        many(3, timedelta(days=30)),
-        many(RESULTS_MIN, timedelta(days=30)),
-        many(RESULTS_MAX, RETENTION),
-        many(10, timedelta(days=30)) + many(RESULTS_MIN - 10, timedelta(0)),
-    ],
-    ids=["opening only", "a few", "a thousand", "a full day", "a thousand, some old"],
-)
-def test_recent_or_few_results_are_retained(later: list[StoredResult]) -> None:
-    assert retained([OPENING, *later], NOW) == [OPENING, *later]
-
-
-def test_of_old_results_the_last_thousand_and_the_opening_are_retained() -> None:
-    old = many(RESULTS_MIN + 7, RETENTION + MOMENT)
-    assert retained([OPENING, *old], NOW) == [OPENING, *old[7:]]
-
-
-def test_recent_results_displace_old_ones_only() -> None:
-    old, young = many(500, RETENTION + MOMENT), many(RESULTS_MIN + 500, RETENTION)
-    assert retained([OPENING, *old, *young], NOW) == [OPENING, *young]
-
-
-def test_number_of_recent_results_is_limited() -> None:
-    young = many(RESULTS_MAX + 7, timedelta(0))
-    assert retained([OPENING, *young], NOW) == [OPENING, *young[7:]]
-
-
-def test_packed_results_can_be_unpacked() -> None:
-    results = {a.command_id: a for a in [OPENING, *many(20, timedelta(days=2))]}
-    again = unpack_results(pack_results(results, NOW).text)
-    assert again == results
-    assert list(again) == list(results)
-    assert unpack_results(pack_results({}, NOW).text) == unpack_results("") == {}
-
-
-def test_only_retained_results_are_packed() -> None:
-    results = [OPENING, *many(RESULTS_MIN + 7, timedelta(days=2))]
-    kept = unpack_results(pack_results({a.command_id: a for a in results}, NOW).text)
-    assert list(kept.values()) == retained(results, NOW)
-
-
-def test_maximum_number_of_results_packs_into_less_than_300_kb() -> None:
-    basket = stored(1, events=21)
-    later = [
-        stored(21 + n, age=timedelta(milliseconds=RANDOM.randrange(86_400_000)))
-        for n in range(1, RESULTS_MAX + 1)
-    ]
-    text = pack_results({a.command_id: a for a in [basket, *later]}, NOW).text
-    assert len(unpack_results(text)) == RESULTS_MAX + 1
-    assert len(text) < 300_000
-
-
-def test_results_of_huge_batches_fit_and_the_newest_are_kept() -> None:
-    kinds = ["item-added", "item-removed", "item-quantity-changed", "note-added"]
-    huge = []
-    for number in range(1, RESULTS_MAX + 1):
-        result = stored(number).result.model_copy(
-            update={"event_types": RANDOM.choices(kinds, k=600)}
-        )
-        huge.append(stored(number).model_copy(update={"result": result}))
-    text = pack_results({a.command_id: a for a in [OPENING, *huge]}, NOW).text
-    kept = list(unpack_results(text).values())
-    assert len(text) < 300_000
-    assert kept == [OPENING, *huge[-len(kept) + 1 :]]
 
 
 def rejections(count: int, characters: int) -> list[StoredRejection]:

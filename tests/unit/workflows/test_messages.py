@@ -14,6 +14,7 @@ from orders.commands import (
 )
 from orders.steps import StepDone, StepResult
 from tests.support.command_builders import OPENING, bagels
+from workflows.continuation import HISTORY_BOUNDS
 from workflows.messages import COMMANDS_MAX, TYPES_NAMED_MAX, CommandBatch
 from workflows.snapshot import WorkflowInput
 
@@ -50,12 +51,11 @@ def test_batch_name_is_short_and_holds_nothing_that_a_caller_wrote() -> None:
 def test_start_input_shows_the_command_that_opens_the_order() -> None:
     opening = OpenOrder(customer_id="900", currency="USD", external_reference="PO-7")
     start = WorkflowInput.of_opening(batch_of(opening, AddNote(text="not shown")))
-    assert start.model_dump(mode="json") == {
-        "opening": {
-            "type": "open-order",
-            "customer_id": "900",
-            "currency": "USD",
-            "external_reference": "PO-7",
-        },
-        "snapshot": None,
+    assert start.opening == {
+        "type": "open-order",
+        "customer_id": "900",
+        "currency": "USD",
+        "external_reference": "PO-7",
     }
+    assert start.snapshot is None
+    assert start.history_bounds == HISTORY_BOUNDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -27,9 +28,9 @@ from tests.support.given import NOW, bagels_added, opened, published
 from tests.support.order_fixtures import LATER, NEWS, a_delivered_order, a_sent_order
 from workflows import idempotency
 from workflows.command_handler import Rejected, decide_batch
-from workflows.idempotency import StoredResult
 from workflows.messages import NOT_KNOWN_YET, CommandBatch, QueuedCommands, UnreadCommand
 from workflows.snapshot import Snapshot, WorkflowInput, differences, digest, fingerprint
+from workflows.stored_results import ResultChunk, StoredResult, merged, of_results
 
 NEWER = {"type": "set-gift-message", "text": None, "copies": 2}
 NEWER_FIELD = {"type": "add-note", "text": "hi", "language": "en"}
@@ -185,12 +186,13 @@ def test_order_that_cannot_be_read_at_all_is_lost_and_no_error() -> None:
 
 
 def test_results_that_cannot_be_read_are_left_to_the_log() -> None:
-    unreadable = idempotency._pack(idempotency._RESULTS, [])
-    assert Snapshot(made_by="another", results=unreadable).stored_results() == {}
-    garbage = Snapshot(made_by="another", results=packed('[{"command_id": "c"}]'))
-    assert garbage.stored_results() == {}
+    garbage = ResultChunk(
+        text=packed('[{"command_id": "c"}]'), marks=" c", count=1, last_at=datetime.now(UTC)
+    )
+    read = Snapshot(made_by="another", results=[garbage])
+    assert read.stored_results().all() == []
     with pytest.raises(ValueError, match="result"):
-        garbage.model_copy(update={"made_by": fingerprint()}).stored_results()
+        read.model_copy(update={"made_by": fingerprint()}).stored_results().all()
 
 
 def packed(text: str) -> str:
@@ -230,7 +232,4 @@ def test_results_of_the_log_join_those_that_are_stored_oldest_first() -> None:
         "no-op": StoredResult(command_id="no-op", at=opening.at + LATER, result=other),
         "opening": opening.model_copy(update={"result": other}),
     }
-    assert list(idempotency.merged(stored, logged).items()) == [
-        ("opening", opening),
-        ("no-op", stored["no-op"]),
-    ]
+    assert merged(of_results(stored), logged).all() == [opening, stored["no-op"]]

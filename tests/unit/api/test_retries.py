@@ -1,0 +1,68 @@
+"""Retries of calls to Temporal: how often, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.gateway import retries
+from api.gateway.retries import raise_rpc_error, retry_until
+from api.problems.errors import ServiceError, TemporalUnavailable, TooManyCommands
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "RETRY_SECONDS", 0.005)
+    monkeypatch.setattr(retries, "RETRY_SECONDS_MAX", 0.02)
+    monkeypatch.setattr(retries, "RECONNECT_SECONDS_MAX", 0.1)
+
+
+async def attempts(*failures: RPCStatusCode, seconds: float) -> int:
+    """The number of attempts until one succeeds, after these have failed."""
+    count = 0
+
+    async def attempt(_: float) -> int:
+        nonlocal count
+        count += 1
+        if count <= len(failures):
+            raise_rpc_error(RPCError("it failed", failures[count - 1], b""))
+        return count
+
+    return await retry_until(asyncio.get_running_loop().time() + seconds, attempt)
+
+
+async def test_command_is_sent_again_at_once_while_its_order_continues_as_new() -> None:
+    began = time.monotonic()
+    assert await attempts(RPCStatusCode.RESOURCE_EXHAUSTED, seconds=60) == 2
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (RPCStatusCode.RESOURCE_EXHAUSTED, TooManyCommands),
+        (RPCStatusCode.CANCELLED, TemporalUnavailable),
+        (RPCStatusCode.INTERNAL, TemporalUnavailable),
+    ],
+)
+async def test_retries_end_at_the_deadline(
+    status: RPCStatusCode, error: type[ServiceError]
+) -> None:
+    with pytest.raises(error):
+        await attempts(*[status] * 1_000, seconds=0.1)
+
+
+async def test_unavailable_server_gets_little_time_to_return() -> None:
+    assert await attempts(*[RPCStatusCode.UNAVAILABLE] * 2, seconds=60) == 3
+    began = time.monotonic()
+    with pytest.raises(TemporalUnavailable):
+        await attempts(*[RPCStatusCode.UNAVAILABLE] * 1_000, seconds=60)
+    assert time.monotonic() - began < 30
+
+
+async def test_timeout_of_a_call_is_not_retried() -> None:
+    with pytest.raises(TemporalUnavailable):
+        await attempts(RPCStatusCode.DEADLINE_EXCEEDED, seconds=60)
