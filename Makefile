@@ -63,7 +63,7 @@ format: $(INSTALLED) ## format the code and apply automatic lint fixes
 	@$(PY) -m ruff check --fix .
 
 bench: $(INSTALLED) ## run the benchmarks, beside their baselines (ARGS="catch-up" for one)
-	@for part in $(if $(ARGS),"$(ARGS)",commands appends catch-up freshness journal lists reads loss \
+	@for part in $(if $(ARGS),"$(ARGS)",commands cold appends catch-up freshness journal lists reads loss \
 		load long-log power-cut standby webhooks bursts shoppers cached-orders \
 		peers costs); do \
 		$(PY) -m dev.bench $$part || exit 1; done

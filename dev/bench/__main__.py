@@ -17,6 +17,7 @@ from dev.bench import (
     bursts,
     cached_orders,
     catch_up,
+    cold,
     commands,
     costs,
     durability,
@@ -54,6 +55,7 @@ class Benchmark(Protocol):
 
 BENCHMARKS: dict[str, Benchmark] = {
     "commands": commands,
+    "cold": cold,
     "appends": appends,
     "catch-up": catch_up,
     "freshness": freshness,

@@ -26,13 +26,17 @@ class OrderlyClient:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    async def open(self, customer_id: str = "900") -> str:
+    async def open(self, **fields: Any) -> str:
         """Opens an order and returns its id."""
-        return await self._open({"customer_id": customer_id, "currency": "USD"})
+        return await self._open({"customer_id": "900", "currency": "USD", **fields})
+
+    async def execute(self, order_id: str, command: str, **fields: Any) -> None:
+        """Sends a command to an order."""
+        await self._post(f"/v1/orders/{order_id}/commands/{command}", fields)
 
     async def add(self, order_id: str) -> None:
         """Adds ITEM to an order."""
-        await self._post(f"/v1/orders/{order_id}/commands/add-item-to-order", ITEM)
+        await self.execute(order_id, "add-item-to-order", **ITEM)
 
     async def place_order(self, order_id: str) -> None:
         """Places an order, whose steps follow."""

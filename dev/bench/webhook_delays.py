@@ -89,7 +89,7 @@ class _Sender:
         if self._commands % COMMANDS_PER_ORDER == 0:
             self._orders += CLIENTS
             endpoint = self._orders % self._fleet.size
-            self._order_id = await self._client.open(self._fleet.customer_id(endpoint))
+            self._order_id = await self._client.open(customer_id=self._fleet.customer_id(endpoint))
         else:
             await self._client.add(self._order_id)
         self._commands += 1

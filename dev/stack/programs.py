@@ -20,7 +20,11 @@ from dev.stack.supervisor import Program
 
 ROOT = Path(__file__).parents[2]
 # Settings that also make sense for a stack on this machine; others are of servers elsewhere.
-PASSED_ON_PREFIXES = ("ORDERLY_POLICY_", "ORDERLY_SERVICE_TIMEOUT_SECONDS")
+PASSED_ON_PREFIXES = (
+    "ORDERLY_POLICY_",
+    "ORDERLY_SERVICE_TIMEOUT_SECONDS",
+    "ORDERLY_CACHED_ORDERS",
+)
 DEPLOYMENT_NAME = "orderly"  # Of versioned workers.
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword", "UnpublishedSince=Datetime")
 
