@@ -357,7 +357,8 @@ async def test_wrong_total_in_the_file_fails_the_replay(
     baskets = packaged(0, 1, 2)
     baskets[1]["total"] += 1
     baskets_read = read_baskets(file_of(tmp_path, baskets))
-    assert await replay.run(stack_of(orderly), baskets_read, is_kept=False) == 1
+    async with delivering(orderly.dsn):
+        assert await replay.run(stack_of(orderly), baskets_read, is_kept=False) == 1
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert f"{baskets[1]['basket_id']} 1.00 USD 0.99 USD" in printed
 

@@ -43,9 +43,9 @@ from tests.support.next_version import (
 from tests.support.paths import ROOT
 from tests.support.processes import environment
 from tests.support.servers import new_database, run_api, run_projector, run_worker
+from tests.support.up import Up
 from tests.support.version_processes import Version
 from tests.support.worker_versions import Deployment
-from tests.system.test_stack import Up
 from workflows.command_handler import Rejected
 
 WAIT_SECONDS = 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import os
@@ -11,14 +10,12 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +23,13 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from dev.stack.programs import Addresses
-from tests.support.histories import assert_stack_replays
-from tests.support.paths import ROOT
 from tests.support.processes import run
+from tests.support.up import WAIT_SECONDS, Up, orderly_up, until
 from tests.support.webhook_signing import signed_headers
 
 pytestmark = pytest.mark.xdist_group("stack")  # They share a server.
 
 PROCESSES = ("api", "deliverer", "projector", "worker", "simulators", "temporal", "postgres")
-WAIT_SECONDS = 60
 FAST: Any = {"verify": False, "trust_env": False}  # Certificates would take longer than a request.
 ORDERS_SYNCED = 5
 BASKET = {
@@ -46,79 +40,10 @@ BASKET = {
 }
 
 
-class Up:
-    """One `orderly up`, on free ports."""
-
-    def __init__(self, folder: Path, *options: str, root: Path = ROOT) -> None:
-        folder.mkdir(exist_ok=True)
-        self.data_dir = folder / "data"
-        self.info_file = folder / "info.json"
-        self._output = folder / "output"
-        with self._output.open("w") as output:
-            self.process = subprocess.Popen(
-                orderly_up(self.data_dir, "--info-file", str(self.info_file), *options),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=root,
-            )
-
-    def __enter__(self) -> Up:
-        try:
-            return self.ready()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.end()
-
-    def ready(self) -> Up:
-        until(lambda: self.info_file.exists() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.output
-        return self
-
-    @property
-    def info(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.info_file.read_text())
-        return found
-
-    @property
-    def pids(self) -> dict[str, int]:
-        pids: dict[str, int] = self.info["pids"]
-        return pids
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text()
-
-    def assert_replays(self) -> None:
-        """Every history replays that this stack, and earlier ones in its directory, left."""
-        stack = Addresses(**{part.name: self.info[part.name] for part in fields(Addresses)})
-        with ThreadPoolExecutor(1) as thread:  # This one has the event loop of other tests.
-            thread.submit(asyncio.run, assert_stack_replays(stack)).result()
-
-    def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(signum)
-        return self.process.wait(WAIT_SECONDS)
-
-
-def orderly_up(data_dir: Path, *options: str) -> list[str]:
-    ports = ["--api-port", "0", "--temporal-port", "0", "--ui-port", "0"]
-    return [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *ports, *options]
-
-
 def run_rejected(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
     )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "this takes too long"
-        time.sleep(0.05)
 
 
 def is_alive(pid: int) -> bool:
