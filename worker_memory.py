@@ -95,5 +95,5 @@ async def _collect_when_idle() -> None:
 
 
 def is_due(rounds: int, share: float) -> bool:
-    """Whether to collect now, after so many rounds, at this share of one processor."""
+    """Whether to collect now, after this many rounds, at this share of one processor."""
     return rounds >= ROUNDS_WHEN_IDLE and share < IDLE_SHARE

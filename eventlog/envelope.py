@@ -91,7 +91,7 @@ class Batch(StoredModel):
     order_id: str
     events: list[Envelope]
     ineffective: list[Ineffective] = Field(default_factory=list)
-    """What the order was asked and told in vain since the batch before."""
+    """The inputs since the batch before that changed nothing."""
 
 
 def digest(events: Sequence[Envelope]) -> str:

@@ -1,4 +1,4 @@
-"""Intents: what an order was asked and told, as it was received, in the form that is stored.
+"""Intents: the inputs of an order as they were received, in the form that is stored.
 
 An intent is a command batch, the result of a step, or a deadline that passed. Addresses in commands
 are sealed, as in events. `eventlog/journal.py` stores them.

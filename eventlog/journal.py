@@ -1,4 +1,4 @@
-"""The intent journal: what each order was asked and told, with the events that it caused.
+"""The intent journal: the inputs of each order, with the events that they caused.
 
 An intent that caused events is in the row of the first of them, and so in the same transaction. One
 that caused none, a no-op or a rejection, has a table of its own.

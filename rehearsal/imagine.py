@@ -27,7 +27,7 @@ from rehearsal.redecide import (
 from rehearsal.world import Key, World, key_of
 
 ANSWERS_MAX = 1_000
-"""So many answers or deadlines at a time have no end."""
+"""More answers or deadlines than this at a time are taken for an endless loop."""
 
 
 class Answer(NamedTuple):

@@ -1,4 +1,4 @@
-"""The money of an order by its events, whatever rules decided on them."""
+"""The money of an order by its events, under any rules."""
 
 from __future__ import annotations
 

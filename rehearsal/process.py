@@ -16,7 +16,7 @@ from rehearsal.recorded import RecordedOrder
 OURS = Path(__file__).parents[1]
 LINE_BYTES_MAX = 256 * 2**20
 ON_THE_WAY_MAX = 200
-"""Orders that are read ahead: so many are in memory."""
+"""The number of orders that are read ahead, and in memory."""
 
 # Of ours are the rehearsal and the simulators' rules, which know no rule of an order; of the other
 # checkout is all that they import.

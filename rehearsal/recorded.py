@@ -23,7 +23,7 @@ Fact = tuple[str, int, dict[str, Any]]
 
 
 class RecordedInput(NamedTuple):
-    """What an order was asked or told, and what it came to."""
+    """An input of an order, and its outcome."""
 
     at: str
     """ISO 8601."""

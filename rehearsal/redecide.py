@@ -1,4 +1,4 @@
-"""Decides again what an order was asked and told, by the rules of the checkout that is imported.
+"""Decides again the inputs of an order, by the rules of the checkout that is imported.
 
 As long as every decision is as it was recorded, all of it is factual. From the first that is not,
 the order is imagined: it gets the commands that were sent at their times, the recorded answers to

@@ -21,7 +21,7 @@ from workflows.activity_options import (
 UNPUBLISHED_BYTES_MAX = 1_250_000
 BATCH_BYTES_MAX = 500_000
 INEFFECTIVE_MAX = 20
-"""So many no-ops and rejections wait for an event to go along with."""
+"""The number of no-ops and rejections that wait for an event to be stored with."""
 
 
 class HistoryDiverged(Exception):

@@ -135,7 +135,7 @@ def _retained(chunks: Sequence[ResultChunk], now: datetime) -> list[ResultChunk]
 
 
 def _packed(results: Sequence[StoredResult]) -> list[ResultChunk]:
-    """Chunks of so many results, or of fewer if they are large."""
+    """Chunks of this many results, or of fewer if they are large."""
     starts = range(0, len(results), RESULTS_PER_CHUNK)
     parts = (results[start : start + RESULTS_PER_CHUNK] for start in starts)
     return [chunk for part in parts for chunk in _chunks(part)]

@@ -175,7 +175,7 @@ for _command_type in PUBLIC_COMMAND_TYPES:
         _preview_one,
         methods=["POST"],
         summary=f"Preview {type_of(_command_type)}",
-        description="What the command would do now, as if no other came before; nothing of it"
+        description="What the command would do if it were sent now; nothing of it"
         " happens. With the same Idempotency-Key, generated ids are equal.",
         operation_id=f"preview_{type_of(_command_type).replace('-', '_')}",
         response_model=CommandPreview,

@@ -73,7 +73,7 @@ class IntentRejection(BaseModel):
 
 
 class IntentEntry(BaseModel):
-    """What the order was asked or told: commands, the result of a step, or a deadline."""
+    """An input of the order: commands, the result of a step, or a passed deadline."""
 
     version: int = Field(description="of the order that decided on it")
     decided_at: datetime

@@ -118,7 +118,7 @@ class AllowedCommand(BaseModel):
 
 
 class UnavailableCommand(BaseModel):
-    """A command that the order would reject now, whatever its payload."""
+    """A command that the order would reject now with any payload."""
 
     type: str
     why_not: str = Field(description="what stands in the way, for people")

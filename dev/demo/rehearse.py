@@ -61,7 +61,7 @@ def write(texts: Sequence[str]) -> None:
 
 def run() -> None:
     parser = argparse.ArgumentParser("python -m dev.demo.rehearse", description=__doc__)
-    parser.add_argument("--baskets", type=int, default=1_000, help="so many of them")
+    parser.add_argument("--baskets", type=int, default=1_000, help="how many of them")
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
     work = main(options.baskets, is_written=options.write)

@@ -1,7 +1,7 @@
 """Which addresses webhooks may go to: public ones, and networks that a setting names.
 
-Without this check, whoever registers an endpoint could make orderly send requests inside its own
-network.
+Without this check, a caller who registers an endpoint could make orderly send requests inside its
+own network.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ async def change(
     values: dict[str, Any],
     expected_versions: Sequence[int] | None,
 ) -> Endpoint | None:
-    """Sets some of CHANGEABLE; None if there is no such endpoint. Raises EndpointChanged."""
+    """Sets some of CHANGEABLE; None if the endpoint is unknown. Raises EndpointChanged."""
     assert values.keys() <= set(CHANGEABLE)
     assignments = "".join(f", {name} = ${n}" for n, name in enumerate(values, 3))
     row = await reader.fetchrow(
@@ -152,12 +152,12 @@ async def change(
 
 
 async def pause(reader: Reader, endpoint_id: str) -> Endpoint | None:
-    """Stops delivery until `resume`; None if there is no such endpoint."""
+    """Stops delivery until `resume`; None if the endpoint is unknown."""
     return await _update(reader, endpoint_id, "status = 'paused'")
 
 
 async def resume(reader: Reader, endpoint_id: str) -> Endpoint | None:
-    """Continues delivery, and tries at once what waits; None if there is no such endpoint."""
+    """Continues delivery, and tries at once what waits; None if the endpoint is unknown."""
     return await _update(reader, endpoint_id, "status = 'active', resumed_at = clock_timestamp()")
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from outbound.webhooks.poster import Answer, Verdict
 
-# So many failures without a success in between are about the endpoint, and not about single orders.
+# This many failures without a success in between are about the endpoint, not about single orders.
 DOWN_AFTER_FAILURES = 5
 REJECTED_PAUSE_SECONDS_MAX = 60.0
 

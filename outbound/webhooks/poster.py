@@ -106,7 +106,7 @@ class Poster:
             error, verdict = f"cannot connect: {_words(failure)}", Verdict.UNREACHABLE
         except _NO_ANSWER as failure:
             error = f"no answer: {_words(failure)}"
-        if status is not None:  # Whatever came after it.
+        if status is not None:  # What came after it is of no interest.
             error, verdict = _judge(status)
         latency_ms = round((perf_counter() - began) * 1000)
         return Answer(status, error, text, latency_ms, verdict, retry_after)

@@ -1,4 +1,4 @@
-"""Secrets of endpoints: made here, and sealed (AES-256-GCM) wherever they are stored."""
+"""Secrets of endpoints: made here, and stored sealed (AES-256-GCM)."""
 
 from __future__ import annotations
 
