@@ -33,13 +33,16 @@ async def test_random_faults_under_load_lose_and_repeat_nothing(tmp_path: Path) 
     assert all(seen for seen in result.history.followers.values())
 
 
-DOWN_S = 4.0  # It is killed again whenever it has been restarted.
+CALM_S = 3.0  # The first orders are open when the processes go down.
+DOWN_S = 6.0  # Each is killed again whenever it has been restarted.
 
 
 async def test_one_of_each_of_two_dies_and_comes_back_under_load(tmp_path: Path) -> None:
     down = [Fault("down", name, DOWN_S) for name in ("worker", "api 2", "projector")]
-    steps = iter([Step(tuple(down), waits=True, gap_s=1.0)])
-    result = await run_faults(tmp_path / "data", 1, steps, shoppers=6, replicas=2)
+    calm = Step((), waits=True, gap_s=CALM_S)
+    steps = iter([calm, Step(tuple(down), waits=True, gap_s=1.0)])
+    # An order whose task the dead worker had waits ten seconds; enough are open that others go on.
+    result = await run_faults(tmp_path / "data", 1, steps, shoppers=16, replicas=2)
 
     assert result.complaints == []
     assert len(result.strikes) == 3
