@@ -11,11 +11,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import asyncpg
 from temporalio.client import Client
 
+from background import in_background
 from readside.order_view import orphans as shown
 from workflows import orphans
 
@@ -28,13 +29,8 @@ RECHECKED_MAX = 50
 @asynccontextmanager
 async def running(client: Client, pool: asyncpg.Pool, task_queue: str) -> AsyncIterator[None]:
     """Checks inside the `async with`, again and again."""
-    checking = asyncio.create_task(_check_always(client, pool, task_queue))
-    try:
+    async with in_background(_check_always(client, pool, task_queue)):
         yield
-    finally:
-        checking.cancel()
-        with suppress(asyncio.CancelledError):
-            await checking
 
 
 async def search(client: Client, pool: asyncpg.Pool, task_queue: str, holder: str) -> None:

@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from background import in_background
+
 # Usual orders take 70 to 100 kB in Python; the SDK's core keeps something of them, too.
 ORDER_BYTES = 200_000
 WORKER_BYTES = 130_000_000  # Without any order.
@@ -74,14 +76,11 @@ async def collecting(limit: int) -> AsyncIterator[None]:
     """
     usual = gc.get_threshold()
     gc.set_threshold(*usual[:2], rounds_before_collection(limit))
-    idle = asyncio.create_task(_collect_when_idle())
     try:
-        yield
+        async with in_background(_collect_when_idle()):
+            yield
     finally:
-        idle.cancel()
         gc.set_threshold(*usual)
-        with suppress(asyncio.CancelledError):
-            await idle
 
 
 async def _collect_when_idle() -> None:

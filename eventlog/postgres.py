@@ -12,6 +12,8 @@ from typing import Any
 
 import asyncpg
 
+from background import in_background
+
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Reader = Connection | asyncpg.Pool  # A single query may run on any connection of a pool.
 
@@ -93,13 +95,8 @@ async def listening(dsn: str, channel: str, handle: Callable[[str], None]) -> As
 
     Notifications during a reconnection are lost, so a listener must also poll.
     """
-    listener = asyncio.create_task(_listen(dsn, channel, handle))
-    try:
+    async with in_background(_listen(dsn, channel, handle)):
         yield
-    finally:
-        listener.cancel()
-        with suppress(asyncio.CancelledError):
-            await listener
 
 
 async def _listen(dsn: str, channel: str, handle: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from background import in_background
 from rehearsal.recorded import RecordedOrder
 
 OURS = Path(__file__).parents[1]
@@ -74,17 +75,14 @@ class Rules:
     ) -> AsyncIterator[tuple[RecordedOrder, Json]]:
         """Each order with its outcome, in order; raises CheckoutError if the process dies."""
         waiting = asyncio.Queue[RecordedOrder | None](ON_THE_WAY_MAX)
-        sending = asyncio.create_task(self._send(orders, until, waiting))
         try:
-            while (order := await waiting.get()) is not None:
-                yield order, await self._receive()
-            await sending
-            about = await self._receive()
-            self.cpu_seconds, self.decisions = about["cpu_seconds"], about["decisions"]
-        finally:
-            sending.cancel()
-            with suppress(asyncio.CancelledError):
+            async with in_background(self._send(orders, until, waiting)) as sending:
+                while (order := await waiting.get()) is not None:
+                    yield order, await self._receive()
                 await sending
+                about = await self._receive()
+                self.cpu_seconds, self.decisions = about["cpu_seconds"], about["decisions"]
+        finally:
             await self.stop()
 
     async def stop(self) -> None:

@@ -10,7 +10,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client
 
-from workflows.messages import WORKFLOW_TYPE
+from workflows.visibility import RUNNING, orders_query
 
 # Temporal sets the attribute after the fifth attempt in a row.
 _PROBLEMS = ("category=WorkflowTaskFailed", "category=WorkflowTaskTimedOut")
@@ -75,7 +75,4 @@ def _first_line(message: str) -> str:
 
 def _query(task_queue: str) -> str:
     problems = ", ".join(f"'{problem}'" for problem in _PROBLEMS)
-    return (
-        f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
-        f" AND ExecutionStatus = 'Running' AND TemporalReportedProblems IN ({problems})"
-    )
+    return orders_query(task_queue, RUNNING, f"TemporalReportedProblems IN ({problems})")

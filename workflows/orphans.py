@@ -24,9 +24,9 @@ from eventlog.postgres import Reader
 from orders.rules.process import is_finished
 from orders.upcasting import UnreadableEvent
 from workflows import history, idempotency
-from workflows.messages import WORKFLOW_TYPE
 from workflows.order import OrderWorkflow
 from workflows.snapshot import Snapshot
+from workflows.visibility import RUNNING, orders_query
 
 PAGE_SIZE = 200
 QUERY_TIMEOUT = timedelta(seconds=5)
@@ -100,19 +100,19 @@ async def last_snapshot(client: Client, orphan: Orphan) -> Snapshot:
 
 async def ended_from_outside(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
     """Ids of orders one of whose runs was ended from outside; they may be running again."""
-    async for page in _orders(client, task_queue, f" AND ExecutionStatus IN ({_STATUSES})"):
+    async for page in _orders(client, task_queue, f"ExecutionStatus IN ({_STATUSES})"):
         yield page
 
 
 async def all_orders(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
     """Ids of all orders that Temporal retains, page by page; an id may be in several pages."""
-    async for page in _orders(client, task_queue, ""):
+    async for page in _orders(client, task_queue):
         yield page
 
 
-async def _orders(client: Client, task_queue: str, condition: str) -> AsyncIterator[list[str]]:
-    query = f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'{condition}"
+async def _orders(client: Client, task_queue: str, *conditions: str) -> AsyncIterator[list[str]]:
     page: dict[str, None] = {}
+    query = orders_query(task_queue, *conditions)
     async for run in client.list_workflows(query, page_size=PAGE_SIZE):
         page[run.id] = None
         if len(page) == PAGE_SIZE:
@@ -125,7 +125,7 @@ async def _orders(client: Client, task_queue: str, condition: str) -> AsyncItera
 async def without_workflow(client: Client, order_ids: Sequence[str]) -> list[str]:
     """Those of the orders of which visibility shows no running workflow."""
     ids = ", ".join(f"'{order_id}'" for order_id in order_ids)
-    query = f"WorkflowId IN ({ids}) AND ExecutionStatus = 'Running'"
+    query = f"WorkflowId IN ({ids}) AND {RUNNING}"
     running = {run.id async for run in client.list_workflows(query, page_size=PAGE_SIZE)}
     return [order_id for order_id in order_ids if order_id not in running]
 

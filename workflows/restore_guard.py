@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import asyncpg
 from temporalio.client import Client
 
+from background import in_background
 from workflows.comparison import compare_order
-from workflows.messages import WORKFLOW_TYPE
 from workflows.restore_marker import RENEWAL_SECONDS, read_markers, renew
+from workflows.visibility import orders_query
 
 log = logging.getLogger("orderly.restore")
 
@@ -43,21 +44,17 @@ async def guarded(
     With `renews`, it renews the markers as well.
     """
     tried = asyncio.Event()
-    checking = asyncio.create_task(_check_always(client, pool, task_queue, tried, renews))
-    checking.add_done_callback(lambda task: None if task.cancelled() else stop())
-    waiting = asyncio.create_task(tried.wait())
-    await asyncio.wait(
-        {checking, waiting}, timeout=FIRST_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED
-    )
-    waiting.cancel()
-    if checking.done():
-        checking.result()
-    try:
+    check = _check_always(client, pool, task_queue, tried, renews)
+    async with in_background(check) as checking:
+        checking.add_done_callback(lambda task: None if task.cancelled() else stop())
+        waiting = asyncio.create_task(tried.wait())
+        await asyncio.wait(
+            {checking, waiting}, timeout=FIRST_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED
+        )
+        waiting.cancel()
+        if checking.done():
+            checking.result()
         yield
-    finally:
-        checking.cancel()
-        with suppress(asyncio.CancelledError):
-            await checking
 
 
 async def check_markers(client: Client, pool: asyncpg.Pool, task_queue: str) -> None:
@@ -91,10 +88,8 @@ async def _newest_orders(client: Client, pool: asyncpg.Pool, task_queue: str) ->
     )
     order_ids = {row["order_id"] for row in rows}
     for status in ("Running", "Completed"):
-        query = f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
-        newest = client.list_workflows(
-            f"{query} AND ExecutionStatus = '{status}'", limit=NEWEST_ORDERS
-        )
+        query = orders_query(task_queue, f"ExecutionStatus = '{status}'")
+        newest = client.list_workflows(query, limit=NEWEST_ORDERS)
         order_ids |= {run.id async for run in newest}
     return order_ids
 

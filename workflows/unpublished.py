@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from temporalio.client import Client
 
-from workflows.messages import WORKFLOW_TYPE
 from workflows.order import UNPUBLISHED_SINCE
+from workflows.visibility import RUNNING, orders_query
 
 ORDERS_LOOKED_AT = 1_000
 
@@ -23,10 +23,7 @@ class Unpublished(NamedTuple):
 
 async def find_unpublished(client: Client, task_queue: str) -> Unpublished:
     """Counts the orders that have failed to publish for some ten seconds. Raises RPCError."""
-    query = (
-        f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
-        f" AND ExecutionStatus = 'Running' AND {UNPUBLISHED_SINCE.name} IS NOT NULL"
-    )
+    query = orders_query(task_queue, RUNNING, f"{UNPUBLISHED_SINCE.name} IS NOT NULL")
     orders = (await client.count_workflows(query)).count
     if not orders:
         return Unpublished(0, 0.0)

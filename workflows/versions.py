@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
@@ -18,8 +18,9 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from background import in_background
 from workflows.failing_orders import count_failing
-from workflows.messages import WORKFLOW_TYPE
+from workflows.visibility import RUNNING, orders_query
 from workflows.worker_heartbeats import CALL_SECONDS_MAX, UNVERSIONED, Workers
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ async def find_versions(
     `workers` counts those that were heard of lately, by version. Raises RPCError.
     """
     found: list[Version] = []
-    orders = await _count(client, f"{_running(task_queue)} AND {_is(UNVERSIONED)}")
+    orders = await _count_orders(client, task_queue, UNVERSIONED)
     heard_of = None if workers is None else workers.get(UNVERSIONED, 0)
     if orders or heard_of:
         found.append(Version(UNVERSIONED, "", 0, orders, heard_of))
@@ -87,24 +88,16 @@ def without_current(versions: Iterable[Version]) -> bool:
 
 async def pinned_to(client: Client, task_queue: str, version: str) -> list[str]:
     """The ids of the running orders of a version. Raises RPCError."""
-    query = f"{_running(task_queue)} AND {_is(version)}"
-    return [run.id async for run in client.list_workflows(query)]
+    return [run.id async for run in client.list_workflows(_query(task_queue, version))]
 
 
-def _is(version: str) -> str:
-    attribute = "TemporalWorkerDeploymentVersion"
-    return f"{attribute} IS NULL" if version == UNVERSIONED else f"{attribute} = '{version}'"
+def _query(task_queue: str, version: str) -> str:
+    is_version = "IS NULL" if version == UNVERSIONED else f"= '{version}'"
+    return orders_query(task_queue, RUNNING, f"TemporalWorkerDeploymentVersion {is_version}")
 
 
-def _running(task_queue: str) -> str:
-    return (
-        f"WorkflowType = '{WORKFLOW_TYPE}' AND TaskQueue = '{task_queue}'"
-        " AND ExecutionStatus = 'Running'"
-    )
-
-
-async def _count(client: Client, query: str) -> int:
-    return (await client.count_workflows(query)).count
+async def _count_orders(client: Client, task_queue: str, version: str) -> int:
+    return (await client.count_workflows(_query(task_queue, version))).count
 
 
 async def _deployments(
@@ -142,7 +135,7 @@ async def _versions(
     found: list[Version] = []
     for summary in deployment.version_summaries:
         name = f"{deployment.name}:{summary.deployment_version.build_id}"
-        orders = await _count(client, f"{_running(task_queue)} AND {_is(name)}")
+        orders = await _count_orders(client, task_queue, name)
         role = _ROLES.get(summary.status, "inactive")
         share = routing.ramping_version_percentage if role == "ramping" else 0.0
         found.append(Version(name, role, share, orders, workers.get(name, 0)))
@@ -164,13 +157,8 @@ class VersionWatch:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Follows them inside the `async with`."""
-        following = asyncio.create_task(self._follow())
-        try:
+        async with in_background(self._follow()):
             yield
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
 
     async def _follow(self) -> None:
         while True:

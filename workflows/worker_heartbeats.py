@@ -20,6 +20,8 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ListWork
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from background import in_background
+
 UNVERSIONED = "unversioned"
 INTERVAL = timedelta(seconds=4)
 ABSENT_AFTER_SECONDS = 10.0
@@ -49,13 +51,8 @@ class Workers:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Follows the heartbeats inside the `async with`."""
-        following = asyncio.create_task(self._follow())
-        try:
+        async with in_background(self._follow()):
             yield
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
 
     def present(self) -> int | None:
         """How many were heard of lately; None if Temporal does not say, or is an older version."""

@@ -10,12 +10,13 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import asyncpg
 
 from api.gateway.command_message import CommandMessage
+from background import in_background
 from eventlog.envelope import Ineffective
 from eventlog.journal import append_ineffective
 from eventlog.postgres import UNAVAILABLE
@@ -51,13 +52,10 @@ class IntentRecorder:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Writes entries in the background; at the end, those that still wait."""
-        writing = asyncio.create_task(self._write_all())
         try:
-            yield
+            async with in_background(self._write_all()):
+                yield
         finally:
-            writing.cancel()
-            with suppress(asyncio.CancelledError):
-                await writing
             while not self._waiting.empty():
                 await self._write(self._next())
 
