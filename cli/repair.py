@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowHistory
 
 from api.gateway.ended_orders import EndedOrders
 from eventlog import log
+from eventlog.announcements import announce
 from eventlog.envelope import Envelope
 from orders.upcasting import UnreadableEvent
 from workflows import history, idempotency, repair
@@ -51,6 +52,7 @@ async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id
         ) from error
     async with pool.acquire() as connection:
         await log.append(connection, order_id, past.events)
+        await announce(connection)
     snapshot = await _snapshot(client, past)
     await EndedOrders(client, pool, task_queue).reopen(order_id, snapshot)
     return f"Order {order_id} continues from version {snapshot.order.version} of its log."
