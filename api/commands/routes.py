@@ -1,15 +1,14 @@
-"""Routes that execute commands on one order and respond once the result is durable."""
+"""Routes that preview commands on one order, or respond once their result is durable."""
 
 # No `from __future__ import annotations`: FastAPI could not resolve the types of the typed routes.
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
 from api.auth.authentication import require_scope
-from api.auth.ownership import customer_of
-from api.auth.permissions import WRITE, assert_allowed, rejected_for
+from api.auth.permissions import WRITE, rejected_for
 from api.commands.bodies import (
     CommandBatch,
     CommandPreview,
@@ -18,23 +17,16 @@ from api.commands.bodies import (
     PreviewedEvent,
 )
 from api.commands.headers import CommandOptions, CommandOptionsDep
+from api.commands.message import batch_message, command_message, opening_message
 from api.commands.status_routes import COMMAND_RESPONSES, accepted_response, result_response
-from api.context import canonical_payload, client_request_id, context_of, short_hash
+from api.context import context_of
 from api.dependencies import Services, ServicesDep
 from api.gateway.command_message import CommandMessage
-from api.gateway.gateway import Gateway
-from api.personal_data import (
-    PUBLIC_COMMAND_TYPES,
-    PlaintextCommand,
-    encrypt_personal_data,
-    has_no_personal_data,
-)
+from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.problems.handlers import PROBLEMS
-from orders.commands import COMMAND_TYPES, OrderCommand, type_of
+from orders.commands import COMMAND_TYPES, type_of
 from orders.text import Id
 from outbound.event_data import public_events
-from privacy.sealing import keyed_hash
-from workflows import messages
 from workflows.command_handler import Rejected
 
 router = APIRouter(prefix="/v1/orders", route_class=require_scope(WRITE))
@@ -57,12 +49,8 @@ async def open_order(
 
     The order's id is derived from the Idempotency-Key: a repeated request finds the same order.
     """
-    order_id = f"ord_{short_hash(context_of(request).actor, options.key)}"
-    commands = order.commands(services.policy)
-    message = await _message(
-        request, services, order_id, commands, options, opener=order.customer_id
-    )
-    return await _execute(request, services.gateway, message, options, order.pointer, status=201)
+    message = await opening_message(request, services, order, options)
+    return await _execute(request, services, message, options, order.pointer, status=201)
 
 
 @router.post(
@@ -80,10 +68,8 @@ async def send_commands(
     services: ServicesDep,
 ) -> Response:
     """Executes all commands or none; each sees what the ones before it changed."""
-    message = await _message(
-        request, services, order_id, batch.commands, options, pointer="#/commands/{}"
-    )
-    return await _execute(request, services.gateway, message, options, message.pointer.format)
+    message = await batch_message(request, services, order_id, batch, options)
+    return await _execute(request, services, message, options, message.pointer.format)
 
 
 @router.post(
@@ -97,11 +83,7 @@ async def preview_opening(
     request: Request, order: NewOrder, options: CommandOptionsDep, services: ServicesDep
 ) -> Response:
     """Decides on an opening without executing it. With the same Idempotency-Key, ids are equal."""
-    order_id = f"ord_{short_hash(context_of(request).actor, options.key)}"
-    commands = order.commands(services.policy)
-    message = await _message(
-        request, services, order_id, commands, options, opener=order.customer_id
-    )
+    message = await opening_message(request, services, order, options)
     return await _preview(request, services, message, options, order.pointer)
 
 
@@ -120,68 +102,34 @@ async def preview_commands(
     services: ServicesDep,
 ) -> Response:
     """Decides on commands without executing them. With the same Idempotency-Key, ids are equal."""
-    message = await _message(
-        request, services, order_id, batch.commands, options, pointer="#/commands/{}"
-    )
+    message = await batch_message(request, services, order_id, batch, options)
     return await _preview(request, services, message, options, message.pointer.format)
 
 
-Route = Callable[..., Awaitable[Response]]
+async def _execute(
+    request: Request,
+    services: Services,
+    message: CommandMessage,
+    options: CommandOptions,
+    pointer_of: Callable[[int], str],
+    status: int = 200,
+) -> Response:
+    """Sends a message and waits for its result, unless the client asked for 202.
 
-
-def _routes_for(command_type: Any) -> tuple[Route, Route]:
-    """The typed routes of one command: one executes it, the other previews it."""
-    required = any(field.is_required() for field in command_type.model_fields.values())
-    command_in_body = Body() if required else Body(default_factory=command_type)
-
-    async def send_command(
-        request: Request,
-        order_id: Id,
-        options: CommandOptionsDep,
-        services: ServicesDep,
-        command: Annotated[command_type, command_in_body],
-    ) -> Response:
-        message = await _message(request, services, order_id, [command], options)
-        return await _execute(request, services.gateway, message, options, message.pointer.format)
-
-    async def preview_command(
-        request: Request,
-        order_id: Id,
-        options: CommandOptionsDep,
-        services: ServicesDep,
-        command: Annotated[command_type, command_in_body],
-    ) -> Response:
-        message = await _message(request, services, order_id, [command], options)
-        return await _preview(request, services, message, options, message.pointer.format)
-
-    return send_command, preview_command
-
-
-for _command_type in PUBLIC_COMMAND_TYPES:
-    _send, _preview_one = _routes_for(_command_type)
-    router.add_api_route(
-        f"/{{order_id}}/commands/{type_of(_command_type)}",
-        _send,
-        methods=["POST"],
-        summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
-        description=_command_type.__doc__,
-        operation_id=type_of(_command_type).replace("-", "_"),
-        response_model=CommandResult,
-        responses=COMMAND_RESPONSES,
-        tags=[_TAGS[type_of(_command_type)]],
-    )
-    router.add_api_route(
-        f"/{{order_id}}/commands/{type_of(_command_type)}/preview",
-        _preview_one,
-        methods=["POST"],
-        summary=f"Preview {type_of(_command_type)}",
-        description="What the command would do if it were sent now; nothing of it"
-        " happens. With the same Idempotency-Key, generated ids are equal.",
-        operation_id=f"preview_{type_of(_command_type).replace('-', '_')}",
-        response_model=CommandPreview,
-        responses=PROBLEMS,
-        tags=[_TAGS[type_of(_command_type)]],
-    )
+    A rejection becomes a problem; `pointer_of` locates a command, by its index, in the body.
+    """
+    gateway = services.gateway
+    try:
+        if not options.respond_async:
+            result = await gateway.execute(message, options.wait_seconds)
+        elif (known := await gateway.enqueue(message)) is not None:
+            result = known
+        else:
+            return accepted_response(message)
+    except Rejected as error:
+        rejection = error.rejection
+        raise rejected_for(context_of(request), rejection, pointer_of(rejection.index)) from error
+    return result_response(message, result, status)
 
 
 async def _preview(
@@ -205,79 +153,49 @@ async def _preview(
     return Response(body.model_dump_json(), 200, headers, media_type="application/json")
 
 
-async def _message(
-    request: Request,
-    services: Services,
-    order_id: str,
-    commands: Sequence[PlaintextCommand],
-    options: CommandOptions,
-    opener: str | None = None,
-    pointer: str = "#",
-) -> CommandMessage:
-    """The message for a request; `opener` is the customer of the order that it opens, if any."""
-    context = context_of(request)
-    assert_allowed(context, [command.type for command in commands], opener)
-    command_id = short_hash(context.actor, options.key)
-    encrypted, payload_hash = await _encrypt(request, services, order_id, commands, opener)
-    return CommandMessage(
-        order_id=order_id,
-        command_id=command_id,
-        creates_order=opener is not None,
-        pointer=pointer,
-        batch=messages.CommandBatch(
-            commands=[
-                command.with_generated_ids(short_hash(command_id, str(index)))
-                for index, command in enumerate(encrypted)
-            ],
-            expected_versions=options.expected_versions,
-            actor=context.actor,
-            payload_hash=payload_hash,
-            attempt_id=context.attempt_id,
-            request_id=client_request_id(request.headers),
-            traceparent=context.traceparent,
-        ),
+Respond = Callable[..., Awaitable[Response]]
+"""Executes a message, or previews it."""
+
+
+def _route_for(command_type: Any, respond: Respond) -> Callable[..., Awaitable[Response]]:
+    """The typed route of one command."""
+    required = any(field.is_required() for field in command_type.model_fields.values())
+    command_in_body = Body() if required else Body(default_factory=command_type)
+
+    async def route(
+        request: Request,
+        order_id: Id,
+        options: CommandOptionsDep,
+        services: ServicesDep,
+        command: Annotated[command_type, command_in_body],
+    ) -> Response:
+        message = await command_message(request, services, order_id, [command], options)
+        return await respond(request, services, message, options, message.pointer.format)
+
+    return route
+
+
+for _command_type in PUBLIC_COMMAND_TYPES:
+    router.add_api_route(
+        f"/{{order_id}}/commands/{type_of(_command_type)}",
+        _route_for(_command_type, _execute),
+        methods=["POST"],
+        summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
+        description=_command_type.__doc__,
+        operation_id=type_of(_command_type).replace("-", "_"),
+        response_model=CommandResult,
+        responses=COMMAND_RESPONSES,
+        tags=[_TAGS[type_of(_command_type)]],
     )
-
-
-async def _encrypt(
-    request: Request,
-    services: Services,
-    order_id: str,
-    commands: Sequence[PlaintextCommand],
-    opener: str | None,
-) -> tuple[Sequence[OrderCommand], str]:
-    """The commands with personal data encrypted, and a hash of the request's payload.
-
-    The hash of a payload with personal data is keyed, so that the data cannot be guessed from it.
-    """
-    payload = canonical_payload(request.url.path, await request.body())
-    if has_no_personal_data(commands):
-        return commands, short_hash(payload)
-    customer_id = opener or await customer_of(order_id, services.pool, services.client)
-    key = await services.keys.current(customer_id)
-    return [encrypt_personal_data(command, key) for command in commands], keyed_hash(payload, key)
-
-
-async def _execute(
-    request: Request,
-    gateway: Gateway,
-    message: CommandMessage,
-    options: CommandOptions,
-    pointer_of: Callable[[int], str],
-    status: int = 200,
-) -> Response:
-    """Sends a message and waits for its result, unless the client asked for 202.
-
-    A rejection becomes a problem; `pointer_of` locates a command, by its index, in the body.
-    """
-    try:
-        if not options.respond_async:
-            result = await gateway.execute(message, options.wait_seconds)
-        elif (known := await gateway.enqueue(message)) is not None:
-            result = known
-        else:
-            return accepted_response(message)
-    except Rejected as error:
-        rejection = error.rejection
-        raise rejected_for(context_of(request), rejection, pointer_of(rejection.index)) from error
-    return result_response(message, result, status)
+    router.add_api_route(
+        f"/{{order_id}}/commands/{type_of(_command_type)}/preview",
+        _route_for(_command_type, _preview),
+        methods=["POST"],
+        summary=f"Preview {type_of(_command_type)}",
+        description="What the command would do if it were sent now; nothing of it"
+        " happens. With the same Idempotency-Key, generated ids are equal.",
+        operation_id=f"preview_{type_of(_command_type).replace('-', '_')}",
+        response_model=CommandPreview,
+        responses=PROBLEMS,
+        tags=[_TAGS[type_of(_command_type)]],
+    )
