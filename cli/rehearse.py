@@ -43,7 +43,7 @@ def rehearse(
     from rehearsal.expectation import Expectation, ExpectationError, read_expectation, violations
     from rehearsal.process import CheckoutError
     from rehearsal.recorded import Selection
-    from rehearsal.report import sentences
+    from rehearsal.report_text import sentences
 
     expected: Expectation | None = None
     try:

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from orders.models import StrictModel
-from rehearsal.report import Report, count_of, differ
+from rehearsal.report import Report
+from rehearsal.report_text import count_of, differ
 
 _PERCENT = re.compile(r"([+-]?\d+(?:\.\d+)?) ?%")
 

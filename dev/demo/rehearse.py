@@ -14,7 +14,8 @@ from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
 from dev.demo.rule_changes import ROOT, RULE_CHANGES
 from dev.stack import ProgressDisplay, StackError, StackOptions, run_stack
 from rehearsal.recorded import Selection
-from rehearsal.report import Report, sentences
+from rehearsal.report import Report
+from rehearsal.report_text import sentences
 from rehearsal.run import rehearse
 
 PAGE = ROOT / "docs" / "rehearsal.md"
