@@ -47,7 +47,7 @@ async def move(
     """Asks each order of a version to move, `rate` a second, and waits until they have.
 
     Yields what was done so far. Those that are left are asked again, as Temporal may not have known
-    the current version yet. An order that is not at rest moves by itself once it is.
+    the current version yet. An order with something under way moves by itself later.
     """
     order_ids = left = await pinned_to(client, task_queue, version.name)
     now = asyncio.get_running_loop().time

@@ -179,7 +179,7 @@ async def _record_draft(recorder: Recorder) -> None:
             {"type": "apply-discount", "discount_id": "welcome", "amount": 25},
         ]
     }
-    await record("preview_commands", "two", "A dry run", "POST", f"{commands}/preview", json=batch)
+    await record("preview_commands", "two", "A preview", "POST", f"{commands}/preview", json=batch)
     await record("send_commands", "two", "Two commands, or neither", "POST", commands, json=batch)
     note = {"note_id": "bell", "text": "The bell is broken, knock."}
     await record("add_note", "note", "A note", "POST", f"{commands}/add-note", json=note)

@@ -459,18 +459,18 @@ class OrderWorkflow:
         self.is_version_changed = workflow.info().is_target_worker_deployment_version_changed()
 
     def _is_to_continue(self) -> bool:
-        is_idle = self.publisher.is_done and not self.order.steps
-        is_due = self.continuation.is_due(at_rest=is_idle and not self.reopening)
+        is_at_rest = self.publisher.is_done and not self.order.steps and not self.reopening
+        is_due = self.continuation.is_due(at_rest=is_at_rest)
         return (is_due and not self._has_finished()) or self._moves()
 
     def _moves(self) -> bool:
-        """Whether to go on in another version: the order is at rest, and is due in that version.
+        """Whether to go on in another version: it is due, and nothing is under way.
 
         A stuck step is no reason to stay. A new run calls its service again, under the same key.
         """
         is_published = self.reopening or not self.publisher.unpublished
-        is_at_rest = is_published and self.order.steps.keys() <= self.order.stuck_steps.keys()
-        return self.is_version_changed and is_at_rest
+        are_stuck = self.order.steps.keys() <= self.order.stuck_steps.keys()
+        return self.is_version_changed and is_published and are_stuck
 
 
 @contextmanager

@@ -31,11 +31,10 @@ class EndpointChanged(Exception):
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """Where webhooks go, which, and how they are signed. `version` counts its changes."""
+class NewEndpoint:
+    """An endpoint to register: where webhooks go, which, and how they are signed."""
 
     endpoint_id: str
-    version: int
     url: str
     event_types: tuple[str, ...] | None
     customer_id: str | None
@@ -43,8 +42,16 @@ class Endpoint:
     base_url: str
     """The address of the API, for links in events."""
     secret: str
-    """Sealed, like `old_secret`, which signs as well until `old_secret_until`."""
+    """Sealed."""
+
+
+@dataclass(frozen=True)
+class Endpoint(NewEndpoint):
+    """A registered endpoint. `version` counts its changes."""
+
+    version: int
     old_secret: str | None
+    """Sealed; it signs as well until `old_secret_until`."""
     old_secret_until: datetime | None
     status: str
     created_at: datetime
@@ -55,19 +62,6 @@ class Endpoint:
     def target(self) -> tuple[object, ...]:
         """What stays the same as long as one delivery to it runs."""
         return self.url, self.event_types, self.customer_id, self.base_url
-
-
-@dataclass(frozen=True)
-class NewEndpoint:
-    """An endpoint to register; its fields are those of Endpoint."""
-
-    endpoint_id: str
-    url: str
-    event_types: tuple[str, ...] | None
-    customer_id: str | None
-    description: str | None
-    base_url: str
-    secret: str
 
 
 def new_endpoint_id() -> str:

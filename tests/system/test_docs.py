@@ -93,9 +93,9 @@ async def test_api_commands_return_what_the_page_says(
     await orderly.http.get(path[1], params={"min_version": 2})
     assert "change-item-quantity" in await output_of(commands[1])
     assert '"item-quantity-changed"' in await output_of(commands[2])
-    (several,), (note,), (wait,), (stale,), (queued,), dry_runs, problems, *others = others
+    (several,), (note,), (wait,), (stale,), (queued,), previews, problems, *others = others
     (trace,), reads, *more = others
-    previewed, allowed = dry_runs
+    previewed, allowed = previews
     malformed, rejected, all_codes, one_code = problems
     assert '"order-placed"' in await output_of(several)
     assert "replayed" not in await output_of(note)
