@@ -20,9 +20,9 @@ from temporalio.exceptions import ApplicationError
 
 from eventlog.envelope import Envelope
 from orders.order import Order
-from orders.rules.deadlines import Deadline, next_deadline
+from orders.rules.deadlines import next_deadline
 from orders.rules.process import is_finished
-from orders.steps import DeadlinePassed, StepResult
+from orders.steps import StepResult
 from workflows import capacity, idempotency
 from workflows.command_handler import (
     Rejected,
@@ -33,6 +33,7 @@ from workflows.command_handler import (
 )
 from workflows.command_queue import CommandQueue
 from workflows.continuation import Continuation, EarlierRun
+from workflows.deadline_watch import DeadlineWatch
 from workflows.idempotency import CommandStatus, StoredRejection
 from workflows.log_reader import LogReader
 from workflows.messages import (
@@ -132,7 +133,7 @@ class OrderWorkflow:
             return ended
         loops += [
             asyncio.create_task(loop())
-            for loop in (self.publisher.run, StepRunner(self).run, self._watch_deadlines)
+            for loop in (self.publisher.run, StepRunner(self).run, DeadlineWatch(self).run)
         ]
         await workflow.wait_condition(
             lambda: self._has_finished() or any(loop.done() for loop in loops)
@@ -358,28 +359,6 @@ class OrderWorkflow:
         """Leaves what changed nothing to the journal."""
         version, now = self.order.version, workflow.now()
         self.publisher.note(ineffective(batch, command_id, version, now, rejection))
-
-    async def _watch_deadlines(self) -> None:
-        """Waits for the order's next deadline; a new run continues to wait for the same time."""
-        while True:
-            await workflow.wait_condition(lambda: self.deadline is not None)
-            deadline = self.deadline
-            if deadline is not None and await self._deadline_reached(deadline):
-                passed = DeadlinePassed(deadline=deadline.name, at=deadline.at)
-                self.apply_result(passed, "deadline")
-
-    async def _deadline_reached(self, deadline: Deadline) -> bool:
-        """Whether the deadline passes; it may also be lifted or replaced by another."""
-        left = max(deadline.at - workflow.now(), timedelta()) + timedelta(milliseconds=1)
-        try:
-            await workflow.wait_condition(
-                lambda: self.deadline != deadline,
-                timeout=left,
-                timeout_summary=f"deadline: {deadline.name}",
-            )
-        except TimeoutError:
-            return True
-        return False
 
     async def _start(self) -> str | None:
         """Waits until the order is open; returns why it is not to be run, or None."""
