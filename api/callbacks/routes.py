@@ -99,7 +99,7 @@ for _sender, _events in EVENTS.items():
         f"/{_sender}",
         _route_for(_sender),
         methods=["POST"],
-        summary=f"{_sender.removesuffix('s').capitalize()} webhooks",
+        summary=f"{_sender.removesuffix('s').capitalize()} callbacks",
         description=f"Signed as in Standard Webhooks. Events: {', '.join(_events)}.",
         operation_id=f"receive_{_sender.removesuffix('s')}_callback",
         response_model=CallbackReceipt,
@@ -111,15 +111,15 @@ for _sender, _events in EVENTS.items():
 def _verify(secret: str | None, request: Request, body: bytes) -> str:
     """The id of a correctly signed message; raises a Problem for any other."""
     if secret is None:
-        detail = "Webhooks cannot be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
+        detail = "Callbacks cannot be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
         raise Problem(CALLBACKS_NOT_CONFIGURED, detail)
     headers = dict(request.headers)
     try:
         Webhook(secret).verify(body, headers, json_parse=False)
     except (WebhookVerificationError, ValueError) as error:  # ValueError: malformed base64 or text.
         detail = (
-            "The webhook signature is missing or invalid, or its timestamp is more than 5 minutes "
-            "from now."
+            "The callback's signature is missing or invalid, or its timestamp is more than 5 "
+            "minutes from now."
         )
         raise Problem(INVALID_SIGNATURE, detail) from error
     return headers["webhook-id"]

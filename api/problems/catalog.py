@@ -191,7 +191,7 @@ INVALID_SIGNATURE = ProblemType(
     "invalid-signature",
     401,
     "Invalid signature",
-    "The webhook is not signed with the shared secret, or its timestamp is minutes off.",
+    "The callback is not signed with the shared secret, or its timestamp is minutes off.",
     "Sign as in Standard Webhooks, with the secret in ORDERLY_WEBHOOK_SECRET.",
     (RouteKind.CALLBACK,),
 )
@@ -420,7 +420,7 @@ CALLBACKS_NOT_CONFIGURED = ProblemType(
     "callbacks-not-configured",
     503,
     "Callbacks not configured",
-    "The service has no secret with which to verify webhooks.",
+    "The service has no secret with which to verify callbacks.",
     "Set ORDERLY_WEBHOOK_SECRET; until then senders have to retry.",
     (RouteKind.CALLBACK,),
     retry_after=60,
