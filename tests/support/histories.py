@@ -22,9 +22,8 @@ GOLDEN_HISTORIES = Path(__file__).parent / "golden_histories"
 GOLDEN_ORDER_ID = "ord_golden"
 
 
-@cache
 def golden_histories() -> list[WorkflowHistory]:
-    """Those that `tests.support.recorded_histories` recorded."""
+    """Those that `tests.support.recorded_histories` recorded; the caller may change them."""
     return [
         WorkflowHistory.from_json(GOLDEN_ORDER_ID, file.read_text())
         for file in sorted(GOLDEN_HISTORIES.glob("*.json"))
