@@ -54,6 +54,9 @@ HISTORY_BYTES_MAX = 16_000_000
 
 # The server's type for the failure of an update whose workflow ended before it responded.
 _WORKFLOW_ENDED = "AcceptedUpdateCompletedWorkflow"
+# Its type for an update that came with a task which a worker completed without looking at it, as
+# one that stops may do. The update has not reached the order.
+_UNPROCESSED = "UnprocessedUpdate"
 
 
 class Gateway:
@@ -165,7 +168,7 @@ class Gateway:
                 update = self._update(message, start, seconds)
                 return await await_or_unavailable(self._client, update)
         except WorkflowUpdateFailedError as error:
-            _raise_update_error(error, message)
+            raise_update_error(error, message)
         except WorkflowAlreadyStartedError:
             pass
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
@@ -266,13 +269,15 @@ def _assert_same_payload(result: CommandResult, message: CommandMessage) -> Comm
     return result
 
 
-def _raise_update_error(error: WorkflowUpdateFailedError, message: CommandMessage) -> None:
+def raise_update_error(error: WorkflowUpdateFailedError, message: CommandMessage) -> None:
     """Raises what a failed update means; returns if the workflow has ended meanwhile."""
     cause = error.cause
     if not isinstance(cause, ApplicationError):
         raise error
     if cause.type == _WORKFLOW_ENDED:
         return
+    if cause.type == _UNPROCESSED:
+        raise Retry(TemporalUnavailable()) from error
     if not cause.details:
         raise error  # No rejection: each of those has details.
     rejection = Rejection.model_validate(cause.details[0])

@@ -57,6 +57,8 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
                 await execute(gateway, message(order_id, bagels(), key=str(number)))
             for task in rejecting:
                 task.cancel()
+            for ended in await asyncio.gather(*rejecting, return_exceptions=True):
+                assert isinstance(ended, asyncio.CancelledError), ended
 
     async def reject(order_id: str) -> None:
         while True:

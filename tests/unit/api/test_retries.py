@@ -6,11 +6,16 @@ import asyncio
 import time
 
 import pytest
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import retries
-from api.gateway.retries import raise_rpc_error, retry_until
+from api.gateway.gateway import raise_update_error
+from api.gateway.retries import Retry, raise_rpc_error, retry_until
 from api.problems.errors import ServiceError, TemporalUnavailable, TooManyCommands
+from orders.commands import RemoveItemFromOrder
+from tests.support.command_builders import message
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +71,14 @@ async def test_unavailable_server_gets_little_time_to_return() -> None:
 async def test_timeout_of_a_call_is_not_retried() -> None:
     with pytest.raises(TemporalUnavailable):
         await attempts(RPCStatusCode.DEADLINE_EXCEEDED, seconds=60)
+
+
+def test_update_that_a_stopping_worker_did_not_look_at_is_sent_again() -> None:
+    """Temporal rejects it in words of its own; the races of history replay meet this for real."""
+    unprocessed = ApplicationError("it wasn't processed by worker", type="UnprocessedUpdate")
+    with pytest.raises(Retry) as retry:
+        raise_update_error(
+            WorkflowUpdateFailedError(unprocessed),
+            message("ord_1", RemoveItemFromOrder(line_id="a")),
+        )
+    assert isinstance(retry.value.error, TemporalUnavailable)
