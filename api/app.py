@@ -24,6 +24,7 @@ from api.commands import routes as commands
 from api.commands import status_routes as sent
 from api.dependencies import Services, services_of
 from api.docs_page import install_docs_page
+from api.events import digest as event_digest
 from api.events import routes as feed
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
@@ -109,6 +110,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(sent.router)
     app.include_router(feed.router)
+    app.include_router(event_digest.router)
     app.include_router(feed.schemas)
     app.include_router(webhook_endpoints.router)
     app.include_router(webhook_deliveries.router)

@@ -46,13 +46,17 @@ def worker() -> None:
 
 @app.command(rich_help_panel=PANEL)
 def projector() -> None:
-    """Keep the read models up to date with the event log."""
+    """Keep the read models and the digests up to date with the event log."""
+    from background import in_background
+    from eventlog import digest_blocks
     from readside.engine.projector import run
     from readside.registry import PROJECTIONS
     from settings import Settings, from_environment
 
     async def project(settings: Settings) -> None:
-        await run(settings.postgres_dsn, PROJECTIONS, runtime.stop_event())
+        stopped = runtime.stop_event()
+        async with in_background(digest_blocks.run(settings.postgres_dsn, stopped)):
+            await run(settings.postgres_dsn, PROJECTIONS, stopped)
 
     runtime.serve(lambda: from_environment(Settings), project, "orderly-projector")
 

@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from cli.history_comparison import PAGE_SIZE, order_pages, sentences, unlogged_orders
 from cli.state_comparison import OtherVersion, state_differences
-from eventlog import log
+from eventlog import digest_blocks, log
 from eventlog.journal import find_damaged
 from eventlog.log import SLICE, LoggedEvent
 from readside.engine.checkpoints import order_progress
@@ -30,7 +30,7 @@ VIEW = order_view.PROJECTION.name
 
 @dataclass
 class Report:
-    """What was compared, and all differences, each a sentence that begins with the order id."""
+    """What was compared, and all differences, each a sentence that begins with its subject."""
 
     orders: int = 0
     histories: int = 0
@@ -55,9 +55,10 @@ async def verify(
     """Compares all orders of the log, or a random `sample` of them, with their views.
 
     With a client, compares the log with Temporal's histories, too, as far as they are retained, and
-    finds orphaned orders; with a task queue, also orders that the log does not have. With `states`,
-    compares the state that each running order decides on with its events. Yields the report as it
-    grows; the last one is complete.
+    finds orphaned orders; with a task queue, also orders that the log does not have. Without a
+    `sample`, computes the digests of events again. With `states`, compares the state that each
+    running order decides on with its events. Yields the report as it grows; the last one is
+    complete.
     """
     report = Report()
     pages = order_pages(pool, "order_events") if sample is None else _sampled(pool, sample)
@@ -75,6 +76,9 @@ async def verify(
     report.differences += [
         f"order {row['order_id']}: the log has no event of it" for row in unlogged
     ]
+    if sample is None:
+        report.differences += [str(wrong) async for wrong in digest_blocks.find_wrong(pool)]
+        yield report
     if client is not None and task_queue is not None and sample is None:
         async for order_ids in unlogged_orders(pool, client, task_queue):
             for order_id in order_ids:

@@ -8,28 +8,28 @@ from pathlib import Path
 from time import time
 from typing import Annotated
 
-import asyncpg
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
 
-from api.auth.authentication import assert_owns_order, require_scope
+from api.auth.authentication import assert_owns_order, require_scope, visible_customer_id
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import Services, ServicesDep
+from api.events.start import From, position_after, position_of_start
 from api.events.stream import EventStream
-from api.problems.catalog import INVALID_CURSOR, UNKNOWN_SCHEMA
+from api.problems.catalog import UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
-from api.problems.problem import FieldError, Problem
+from api.problems.problem import Problem
 from api.problems.strict_route import StrictRoute
 from eventlog import feed
-from eventlog.cursor import InvalidCursor, encode_cursor, position_of
-from eventlog.epochs import Epochs, read_epochs
+from eventlog.cursor import encode_cursor
+from eventlog.epochs import read_epochs
 from eventlog.feed import EventFilter, Page
-from eventlog.log import START, Checkpoint
+from eventlog.log import Checkpoint
 from eventlog.postgres import UNAVAILABLE
 from orders.events import BY_TAG
-from orders.text import Id
+from orders.text import CustomerId, Id
 from outbound.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event
 from outbound.event_data import public_events
 from privacy.keys import CustomerKeys
@@ -87,10 +87,14 @@ async def list_events(
     request: Request,
     services: ServicesDep,
     cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    start: From = None,
     type: Annotated[
         list[EventType] | None, Query(description="any of these, such as item-added")
     ] = None,
     order_id: Annotated[Id | None, Query(description="only events of this order")] = None,
+    customer_id: Annotated[
+        CustomerId | None, Query(description="only events of this customer's orders")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="events per page")] = 100,
     accept: Annotated[str, Header(description=f"`{SSE}`: a stream")] = "application/json",
     last_event_id: Annotated[
@@ -103,16 +107,22 @@ async def list_events(
 ) -> Response:
     """The events of all orders that the caller can access, at least once, in commit order.
 
-    Follow `next`; if it equals the `cursor` you sent, there is no more to read now. An event
-    appears once every older transaction has ended, normally within milliseconds. With
-    `Accept: text/event-stream`, events are streamed as they appear.
+    It begins with the first event, with `from`, or after a `cursor`. Follow `next`; if it equals
+    the `cursor` you sent, there is no more to read now. An event appears once every older
+    transaction has ended, normally within milliseconds. With `Accept: text/event-stream`, events
+    are streamed as they appear.
     """
     if order_id is not None:
         await assert_owns_order(request, order_id)
     types = tuple(sorted(type)) if type else None
-    filter = EventFilter(types, order_id, context_of(request).customer_id)
+    filter = EventFilter(types, order_id, visible_customer_id(request, customer_id))
     epochs = await read_epochs(services.pool)
-    position = await _position(services.pool, epochs, cursor, last_event_id)
+    if last_event_id:  # It wins: a client that reconnects repeats its original query.
+        source = {"header": "Last-Event-ID"}
+        position = await position_after(services.pool, epochs, last_event_id, source)
+    else:
+        own = context_of(request).customer_id
+        position = await position_of_start(services.pool, epochs, cursor, start, own)
     if SSE in accept:
         stream = _stream(request, services, position, epochs.current, filter)
         return EventStream(services.streams, stream)
@@ -142,25 +152,6 @@ async def get_event_schema(type: str) -> Response:
         detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."
         raise Problem(UNKNOWN_SCHEMA, detail)
     return Response(SCHEMAS[type], media_type=SCHEMA)
-
-
-async def _position(
-    pool: asyncpg.Pool, epochs: Epochs, cursor: str | None, last_event_id: str | None
-) -> Checkpoint:
-    """Where to continue. Last-Event-ID wins: a reconnecting client repeats its original query."""
-    text = last_event_id or cursor
-    if text is None:
-        return START
-    source = {"header": "Last-Event-ID"} if last_event_id else {"parameter": "cursor"}
-    try:
-        return await position_of(pool, text, epochs)
-    except InvalidCursor as error:
-        raise _invalid_cursor(source, str(error)) from error
-
-
-def _invalid_cursor(source: dict[str, str], detail: str) -> Problem:
-    error = FieldError(**source, code="invalid", detail=detail)
-    return Problem(INVALID_CURSOR, f"The cursor {detail}.", errors=[error])
 
 
 async def _stream(

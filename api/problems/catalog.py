@@ -258,6 +258,32 @@ UNKNOWN_SCHEMA = ProblemType(
     "Use the `dataschema` of an event; /v1/schemas lists all.",
     (RouteKind.RESOURCE,),
 )
+UNKNOWN_EVENT = ProblemType(
+    "unknown-event",
+    404,
+    "Unknown event",
+    "The log has no event with this id, or it belongs to an order of another customer.",
+    "Use the `id` of an event of the feed; or begin at an instant.",
+    (RouteKind.RESOURCE,),
+)
+DIGEST_TOO_LARGE = ProblemType(
+    "digest-too-large",
+    422,
+    "Digest too large",
+    "The digest of this slice would have to be computed from the streams of too many orders.",
+    "Name a smaller slice, with one more digit; or leave out customer_id.",
+    (RouteKind.CURSOR,),
+)
+DIGESTS_BEHIND = ProblemType(
+    "digests-behind",
+    503,
+    "Digests behind",
+    "Digests are kept by the projector, which has not come as far: it does not run, or has just"
+    " begun to keep them.",
+    "Retry after the time in Retry-After, or ask for an earlier `until`.",
+    (RouteKind.CURSOR,),
+    retry_after=10,
+)
 TOO_MANY_STREAMS = ProblemType(
     "too-many-streams",
     429,

@@ -8,6 +8,7 @@ import re
 import shutil
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import ThreadingHTTPServer
 from random import Random
 from types import ModuleType
@@ -24,6 +25,7 @@ from readside.registry import PROJECTIONS
 from settings import VARIABLES, Settings
 from tests.support.api_requests import BAGELS, opened, shown
 from tests.support.command_builders import new_order_id
+from tests.support.event_feed import read_on
 from tests.support.paths import ROOT
 from tests.support.projections import BAGELS as BAGELS_ADDED
 from tests.support.projections import OPENED, publish
@@ -58,10 +60,11 @@ async def test_readme_commands_place_and_show_an_order(orderly: Running) -> None
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
 async def test_event_commands_return_what_the_page_says(orderly: Running) -> None:
     basket = {"customer_id": "900", "currency": "USD", "lines": [BAGELS], "place": True}
+    placed_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     placed = (await orderly.http.post("/v1/orders", json=basket)).json()
     await orderly.http.get(f"/v1/orders/{placed['order_id']}", params={"min_version": 3})
 
-    first, next_page, chosen, live, schemas = shell_blocks(EVENTS)
+    first, next_page, chosen, later, live, digest, schemas = shell_blocks(EVENTS)
     page = json.loads(await shell(orderly, first))
     assert [item["sequence"] for item in page["items"]][:1] == ["0000000001"]
     following = json.loads(await shell(orderly, next_page.replace("NEXT", page["next"])))["items"]
@@ -70,10 +73,42 @@ async def test_event_commands_return_what_the_page_says(orderly: Running) -> Non
     types = {item["type"] for item in json.loads(await shell(orderly, chosen))["items"]}
     assert "orderly.order.order-placed.v1" in types
     assert types <= {f"orderly.order.order-{what}.v1" for what in ("placed", "cancelled")}
+    begun = json.loads(await shell(orderly, later.replace("2026-03-02T09:30:00Z", placed_at)))
+    assert (placed["order_id"], "0000000001") in [
+        (item["subject"], item["sequence"]) for item in begun["items"]
+    ]
     assert "event: orderly.order.order-placed.v1\n" in await shell(orderly, live)
+    [definition] = python_blocks(EVENTS)
+    digests = ModuleType("digests")
+    exec(definition, digests.__dict__)
+    proof = json.loads(await shell(orderly, digest))
+    held, _ = await read_on(orderly.http, type="order-placed")
+    assert digests.__dict__["digest"]({event["id"] for event in held}) == proof["digest"]
     names, schema = schemas.splitlines()
     assert "orderly.order.item-added.v1" in json.loads(await shell(orderly, names))["items"]
     assert "unit_price" in json.loads(await shell(orderly, schema))["properties"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the example is JavaScript")
+async def test_browser_example_follows_the_stream(orderly: Running) -> None:
+    path = await opened(orderly.http)
+    await shown(orderly.http, path, 3)
+    order_id = path.rpartition("/")[2]
+    [example] = re.findall(r"```js\n(.*?)```", EVENTS, re.DOTALL)
+    run = f"""
+        {example.replace("/v1/events", f"{orderly.http.base_url}/v1/events?from={order_id}@1")}
+        await follow(() => "t", (event) => {{
+            console.log(event.id);
+            if (event.id === "{order_id}@3") process.exit();
+        }});
+    """
+    process = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "-e", run, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    of_order = [line for line in output.decode().split() if line.startswith(order_id)]
+    assert of_order == [f"{order_id}@{version}" for version in (1, 2, 3)]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples use curl")
@@ -233,6 +268,10 @@ def test_lifecycle_diagram_has_every_transition_of_random_orders(orders: int) ->
 
 def shell_blocks(text: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def lines_of(block: str) -> list[str]:

@@ -42,6 +42,7 @@ NOT_OF_ONE_ORDER = {
     ("POST", "/v1/orders/preview"),
     ("GET", "/v1/orders"),
     ("GET", "/v1/events"),
+    ("GET", "/v1/events/digest"),
     *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times")),
     *(("GET", f"/v1/stats/{what}") for what in ("abandoned-drafts", "removed-items")),
     ("DELETE", "/v1/customers/{customer_id}/personal-data"),
@@ -253,8 +254,15 @@ async def test_feed_shows_a_customer_only_events_of_its_own_orders(
     assert await subjects(ada) == {hers}
     assert {hers, theirs} <= await subjects(operator)
     for caller, order_id, status in ((ada, theirs, 404), (ada, hers, 200), (operator, theirs, 200)):
-        response = await caller.send("GET", "/v1/events", params={"order_id": order_id})
-        assert response.status_code == status
+        for path in ("/v1/events", "/v1/events/digest"):
+            response = await caller.send("GET", path, params={"order_id": order_id})
+            assert response.status_code == status
+            response = await caller.send("GET", path, params={"from": f"{order_id}@1"})
+            assert response.status_code == status
+    digest = (await ada.send("GET", "/v1/events/digest")).json()
+    assert [one["order_id"] for one in digest["orders"]] == [hers]
+    others = await ada.send("GET", "/v1/events/digest", params={"customer_id": "someone"})
+    assert others.json()["count"] == 0
     streaming = api.issuer.headers(ada.sub, READ) | {"Accept": "text/event-stream"}
     async with api.http.stream("GET", "/v1/events", headers=streaming) as stream:
         lines = stream.aiter_lines()

@@ -19,7 +19,7 @@ from orders.events import BY_TAG
 from settings import Settings
 from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
-from tests.support.event_feed import order_versions, page, read_on
+from tests.support.event_feed import order_versions, page, read_on, streaming
 from tests.support.event_log import ABOUT, AT, append, note
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.projections import OPENED
@@ -239,6 +239,15 @@ async def test_cursor_of_another_log_is_rejected_with_a_remedy(
         ({"limit": 0}, "limit"),
         ({"limit": 1001}, "limit"),
         ({"order_id": ""}, "order_id"),
+        ({"from": ""}, "from"),
+        ({"from": "yesterday"}, "from"),
+        ({"from": "2026-03-02"}, "from"),
+        ({"from": "2026-03-02T09:30:00"}, "from"),
+        ({"from": "ord_x@"}, "from"),
+        ({"from": "@4"}, "from"),
+        ({"from": "ord x\x00@4"}, "from"),
+        ({"from": "ord_x@4000000000"}, "from"),
+        ({"from": "ord_x@4", "cursor": encode_cursor(Checkpoint(1, 1))}, "from"),
     ],
 )
 async def test_invalid_filter_is_named(
@@ -246,6 +255,39 @@ async def test_invalid_filter_is_named(
 ) -> None:
     rejected = problem(await http.get("/v1/events", params=query), 422, "malformed-request")
     assert rejected["errors"][0]["parameter"].startswith(parameter)
+
+
+async def test_feed_begins_at_an_instant_or_with_an_event(
+    pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment
+) -> None:
+    first, second = new_order_id(), new_order_id()
+    await append(pool, first, note(1), note(2))
+    between = (await pool.fetchval("SELECT clock_timestamp()")).isoformat()
+    await append(pool, second, note(1), note(2))
+    everything = [(first, 1), (first, 2), (second, 1), (second, 2)]
+    begin = {
+        f"{first}@1": 0,
+        f"{first}@2": 1,
+        f"{second}@2": 3,
+        between: 2,
+        "1970-01-01T00:00:00Z": 0,
+        "2999-01-01T00:00:00Z": 4,
+    }
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+        for start, index in begin.items():
+            found = await page(http, **{"from": start})
+            assert order_versions(found["items"]) == everything[index:], start
+            assert order_versions((await page(http, found["next"]))["items"]) == []
+        of_second = await page(http, order_id=second, **{"from": f"{first}@2"})
+        assert order_versions(of_second["items"]) == everything[2:]
+        async with streaming(http, **{"from": f"{second}@1"}) as stream:
+            assert order_versions(await stream.take(2)) == everything[2:]
+        # A browser reconnects with its first URL and the last event id.
+        async with streaming(http, stream.last_id, **{"from": f"{first}@1"}) as resumed:
+            await append(pool, second, note(3))
+            assert order_versions([await resumed.next()]) == [(second, 3)]
+        unknown = await http.get("/v1/events", params={"from": f"{second}@4"})
+        problem(unknown, 404, "unknown-event")
 
 
 async def test_every_event_conforms_to_its_schema(shop: Shop) -> None:
