@@ -36,6 +36,16 @@ def replayer(runner: WorkflowRunner | None = None) -> Replayer:
     )
 
 
+async def begun(histories: AsyncIterator[WorkflowHistory]) -> AsyncIterator[WorkflowHistory]:
+    """The histories with anything to replay; for any other, the replayer would wait for ever.
+
+    After a continue-as-new, Temporal may delay the first workflow task of the next run by a second.
+    """
+    async for history in histories:
+        if len(history.events) > 1:
+            yield history
+
+
 async def replay_orders(client: Client, order_ids: Iterable[str]) -> Replayed:
     """Replays every run of these orders that Temporal retains."""
     replayed = Replayed()
@@ -46,7 +56,7 @@ async def replay_orders(client: Client, order_ids: Iterable[str]) -> Replayed:
                 replayed.runs[order_id] += 1
                 yield run
 
-    async with replayer().workflow_replay_iterator(histories()) as results:
+    async with replayer().workflow_replay_iterator(begun(histories())) as results:
         async for result in results:
             if result.replay_failure is not None:
                 subject = f"{result.history.workflow_id}, run {result.history.run_id}"

@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dev.history_replay import replayer
+from dev.history_replay import begun, replayer
 from dev.stack.programs import Addresses
 from workflows import history
 from workflows.data_converter import DATA_CONVERTER
@@ -126,4 +126,4 @@ async def _each(histories: Iterable[WorkflowHistory]) -> AsyncIterator[WorkflowH
 
 
 async def _replay(histories: AsyncIterator[WorkflowHistory], runner: WorkflowRunner) -> None:
-    await replayer(runner).replay_workflows(histories)
+    await replayer(runner).replay_workflows(begun(histories))

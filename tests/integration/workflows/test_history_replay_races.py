@@ -28,7 +28,7 @@ from workflows.continuation import HistoryBounds
 # An order continues as new every few commands, at rest or not.
 BOUNDS = HistoryBounds(at_rest=20, forced=40, seconds_min=0)
 AT_ONCE = 6  # Orders; the others follow.
-ACCEPTED = 30  # Commands of each order, beside which rejected ones are sent all the time.
+ACCEPTED = 20  # Commands of each order, beside which rejected ones are sent all the time.
 REJECTING = 3
 WAIT_SECONDS = 60.0
 SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -13,7 +14,7 @@ import workflows.command_handler
 from orders.commands import COMMAND_TYPES, AddItemToOrder, type_of
 from orders.decider import Message
 from tests.support.changed_rules import decide_dearer
-from tests.support.histories import assert_replays_in_sandbox, golden_histories
+from tests.support.histories import assert_replays, assert_replays_in_sandbox, golden_histories
 from workflows.messages import CommandBatch, QueuedCommands, UnreadCommand
 from workflows.publisher import HistoryDiverged
 
@@ -34,6 +35,14 @@ def test_golden_histories_contain_every_command() -> None:
 
 def test_golden_histories_contain_asynchronous_commands() -> None:
     assert sum(len(queued_in(history)) for history in golden_histories()) > 10
+
+
+async def test_run_that_waits_for_its_first_task_has_nothing_to_replay() -> None:
+    """As after a continue-as-new; the replayer of the SDK would wait for ever."""
+    complete = golden_histories()[0]
+    waiting = WorkflowHistory(complete.workflow_id, complete.events[:1])
+    async with asyncio.timeout(WAIT_SECONDS):
+        await assert_replays([waiting, complete])
 
 
 async def test_golden_history_does_not_replay_under_a_changed_rule(
