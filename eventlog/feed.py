@@ -147,20 +147,20 @@ async def read_with_customers(
     reader: Reader, after: Checkpoint, limit: int
 ) -> tuple[Page, list[str | None]]:
     """At most `limit` events of any kind, as `read` does, and the customer of each one's order."""
-    end, unsettled = await _end(reader, after, limit)
-    if end == after:
-        return Page([], after, unsettled), []
     found = await reader.fetch(
         f"""
-        SELECT {_COLUMNS}, {_CUSTOMER_ID} AS customer_id FROM order_events AS event
-        WHERE (transaction_id, position) > ($1, $2) AND (transaction_id, position) <= ($3, $4)
-        ORDER BY transaction_id, position
+        SELECT {_COLUMNS}, {_CUSTOMER_ID} AS customer_id,
+               transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+        FROM order_events AS event WHERE (transaction_id, position) > ($1, $2)
+        ORDER BY transaction_id, position LIMIT $3
         """,
         *after,
-        *end,
+        limit,
     )
-    page = Page([_published(row) for row in found], end, unsettled)
-    return page, [row["customer_id"] for row in found]
+    settled = [row for row in found if row["settled"]]  # The first of them, if any.
+    events = [_published(row) for row in settled]
+    end = events[-1].checkpoint if events else after
+    return Page(events, end, len(settled) < len(found)), [row["customer_id"] for row in settled]
 
 
 async def read_order_after(

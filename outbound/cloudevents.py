@@ -12,6 +12,7 @@ from eventlog.envelope import Envelope
 
 TYPE_PREFIX = "orderly.order"
 SCHEMAS_PATH = "/v1/schemas"
+MEDIA_TYPE = "application/cloudevents+json"
 
 
 class CloudEvent(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 
 from eventlog.envelope import Envelope
 from eventlog.journal import Entry
-from privacy.keys import CustomerKeys
+from privacy.keys import ReadableKeys
 from privacy.plaintext import decrypt_addresses
 
 ADDRESS_EVENTS = frozenset({"shipping-address-set", "billing-address-set"})
@@ -15,7 +15,7 @@ ADDRESS_EVENTS = frozenset({"shipping-address-set", "billing-address-set"})
 INTERNAL_FIELDS = frozenset({"fingerprint"})
 
 
-async def public_events(stored: Iterable[Envelope], keys: CustomerKeys) -> list[Envelope]:
+async def public_events(stored: Iterable[Envelope], keys: ReadableKeys) -> list[Envelope]:
     """In today's shape, without internal fields, and with their addresses decrypted."""
     events = [event.upcast() for event in stored]
     sealed = {event.data["address"] for event in events if event.type in ADDRESS_EVENTS}
@@ -24,7 +24,7 @@ async def public_events(stored: Iterable[Envelope], keys: CustomerKeys) -> list[
 
 
 async def public_messages(
-    entries: Sequence[Entry], keys: CustomerKeys
+    entries: Sequence[Entry], keys: ReadableKeys
 ) -> list[list[dict[str, Any]] | None]:
     """The messages of each entry with their addresses decrypted; None for a damaged one."""
     sealed = {token for entry in entries for token in addresses_in(entry)}

@@ -21,14 +21,25 @@ class CustomerKey:
     secret: bytes = field(repr=False)
 
 
-class CustomerKeys(Protocol):
+class ReadableKeys(Protocol):
+    """What is needed to read addresses."""
+
+    async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
+        """Keys by their ids; None for an erased one, no entry for an unknown one."""
+
+
+class NoKeys:
+    """No keys: every address is unreadable."""
+
+    async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
+        return {}
+
+
+class CustomerKeys(ReadableKeys, Protocol):
     """A store of keys. No caller keeps a key longer than a request, so erasure acts at once."""
 
     async def current(self, customer_id: str) -> CustomerKey:
         """The customer's key, created on first use; concurrent first uses get the same."""
-
-    async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
-        """Keys by their ids; None for an erased one, no entry for an unknown one."""
 
     async def erase(self, customer_id: str) -> int:
         """Deletes all keys of a customer irrevocably; returns how many there were."""

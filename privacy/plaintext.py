@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from privacy.address import Address
-from privacy.keys import CustomerKeys
+from privacy.keys import ReadableKeys
 from privacy.sealing import BrokenSeal, unseal_all
 
 UNREADABLE_ADDRESSES = Counter(
@@ -20,7 +20,7 @@ UNREADABLE_ADDRESSES = Counter(
 
 
 async def decrypt_addresses(
-    sealed: Collection[str], keys: CustomerKeys
+    sealed: Collection[str], keys: ReadableKeys
 ) -> dict[str, dict[str, Any]]:
     """By sealed address, its JSON: the address, `{"erased": true}` or `{"unreadable": true}`."""
     addresses = await unseal_all(sealed, keys) if sealed else {}

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from privacy.address import Address
-from privacy.keys import CustomerKey, CustomerKeys
+from privacy.keys import CustomerKey, ReadableKeys
 
 # A storage format: events hold such tokens for ever. Another format gets another number.
 _TOKEN = re.compile(r"sealed\.1\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
@@ -38,7 +38,7 @@ def seal(address: Address, key: CustomerKey) -> str:
 def unseal(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | None:
     """The address in a token, None if its key was erased; raises BrokenSeal.
 
-    `keys` is a result of CustomerKeys.find that covers the token's key.
+    `keys` is a result of ReadableKeys.find that covers the token's key.
     """
     key_id, sealed = _parts(token)
     if key_id not in keys:
@@ -56,7 +56,7 @@ def unseal(token: str, keys: Mapping[str, CustomerKey | None]) -> Address | None
 
 
 async def unseal_all(
-    tokens: Collection[str], keys: CustomerKeys
+    tokens: Collection[str], keys: ReadableKeys
 ) -> dict[str, Address | BrokenSeal | None]:
     """By token, its address, None if it was erased, or why it cannot be read.
 

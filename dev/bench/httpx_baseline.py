@@ -17,8 +17,9 @@ from eventlog import feed
 from eventlog.feed import EventFilter
 from eventlog.log import START
 from eventlog.postgres import connect_pool
-from outbound.webhooks.log_reader import PAGE_EVENTS_MAX, render
-from outbound.webhooks.signing import MEDIA_TYPE
+from outbound.cloudevents import MEDIA_TYPE
+from outbound.rendering import render
+from outbound.webhooks.log_reader import PAGE_EVENTS_MAX
 from privacy.keys import PostgresKeys
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -84,6 +84,16 @@ class Progress(NamedTuple):
     """Whether a replay has come to its end, so that its cursor is deleted."""
 
 
+class SkippedTo(NamedTuple):
+    """The position of a cursor that has only skipped events which its filter excludes."""
+
+    cursor_id: str
+    revision: int
+    epoch: int
+    transaction_id: int
+    position: int
+
+
 async def load(reader: Reader, endpoint_ids: Collection[str]) -> list[Cursor]:
     """The cursors of some endpoints."""
     rows = await reader.fetch(
@@ -117,30 +127,11 @@ async def commit(
     connection: Connection, cursor: Cursor, revision: int, progress: Progress, health: Health
 ) -> None:
     """Stores progress in one transaction; raises CursorLost."""
+    if not (progress.parked or progress.unparked or progress.is_finished):
+        await _move(connection, cursor, revision, progress, health)
+        return
     async with connection.transaction():
-        # What a crash of Postgres loses of it is delivered again.
-        await connection.execute("SET LOCAL synchronous_commit = off")
-        # Before the rows that a deletion locks after this one: otherwise the two could deadlock.
-        await connection.execute(
-            "SELECT FROM webhook_endpoints WHERE endpoint_id = $1 FOR KEY SHARE",
-            cursor.endpoint_id,
-        )
-        moved = await connection.execute(
-            """
-            UPDATE webhook_cursors
-            SET epoch = $3, transaction_id = $4, position = $5, revision = revision + 1
-            WHERE cursor_id = $1 AND revision = $2
-            """,
-            cursor.cursor_id,
-            revision,
-            cursor.epoch,
-            *progress.at,
-        )
-        if moved != "UPDATE 1":
-            raise CursorLost
-        await _store_health(connection, cursor.endpoint_id, progress.attempts, health)
-        if progress.attempts:
-            await store_attempts(connection, cursor.endpoint_id, progress.attempts)
+        await _move(connection, cursor, revision, progress, health)
         if progress.parked:
             await _park(connection, cursor.cursor_id, progress.parked)
         if progress.unparked:
@@ -155,48 +146,94 @@ async def commit(
             )
 
 
-async def store_attempts(
-    reader: Reader, endpoint_id: str, attempts: Sequence[Attempt]
-) -> list[int]:
-    """Adds attempts to the deliveries of an endpoint; returns their ids."""
-    columns = [list(column) for column in zip(*attempts, strict=True)]
-    rows = await reader.fetch(
-        """
-        INSERT INTO webhook_deliveries
-            (endpoint_id, event_id, event_type, attempted_at, latency_ms, status, error, answer,
-             next_try_at)
-        SELECT $1, new.* FROM unnest(
-            $2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::int[], $7::text[], $8::text[],
-            $9::timestamptz[]
-        ) AS new RETURNING delivery_id
-        """,
-        endpoint_id,
-        *columns,
-    )
-    return [row["delivery_id"] for row in rows]
-
-
-async def _store_health(
-    connection: Connection, endpoint_id: str, attempts: Sequence[Attempt], health: Health
+async def _move(
+    connection: Connection, cursor: Cursor, revision: int, progress: Progress, health: Health
 ) -> None:
-    failed = sum(attempt.error is not None for attempt in attempts)
-    await connection.execute(
+    """Moves the cursor, and records the attempts, in one statement."""
+    failed = sum(attempt.error is not None for attempt in progress.attempts)
+    is_moved = await connection.fetchval(
         f"""
-        UPDATE webhook_health
-        SET ({_HEALTH}) = ($2, $3, $4, $5, $6, $7),
-            delivered = delivered + $8, failed = failed + $9
-        WHERE endpoint_id = $1
+        WITH present AS MATERIALIZED (
+            -- Before the rows that a deletion locks after this one: or the two could deadlock.
+            SELECT endpoint_id FROM webhook_endpoints WHERE endpoint_id = $1 FOR KEY SHARE
+        ), moved AS (
+            UPDATE webhook_cursors AS cursor
+            SET epoch = $4, transaction_id = $5, position = $6, revision = revision + 1
+            FROM present WHERE cursor_id = $2 AND revision = $3 RETURNING present.endpoint_id
+        ), judged AS (
+            UPDATE webhook_health AS health
+            SET ({_HEALTH}) = ($7, $8, $9, $10, $11, $12),
+                delivered = delivered + $13, failed = failed + $14
+            FROM moved WHERE health.endpoint_id = moved.endpoint_id
+        ), recorded AS (
+            INSERT INTO webhook_deliveries ({_ATTEMPT})
+            SELECT moved.endpoint_id, new.* FROM moved, {_unnested_attempts(15)}
+        )
+        SELECT true FROM moved
         """,
-        endpoint_id,
+        cursor.endpoint_id,
+        cursor.cursor_id,
+        revision,
+        cursor.epoch,
+        *progress.at,
         health.failures,
         health.failing_since,
         health.next_try_at,
         health.probes,
         health.last_error,
         health.last_success_at,
-        len(attempts) - failed,
+        len(progress.attempts) - failed,
         failed,
+        *_columns(progress.attempts),
     )
+    if not is_moved:
+        raise CursorLost
+
+
+async def store_skipped(owner: Connection, skipped: Sequence[SkippedTo]) -> None:
+    """Moves cursors that were not moved otherwise meanwhile.
+
+    Without a new revision, so that it must run on the connection that owns the endpoints.
+    """
+    await owner.execute(
+        """
+        UPDATE webhook_cursors AS cursor
+        SET epoch = skipped.epoch, transaction_id = skipped.transaction_id,
+            position = skipped.position
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::xid8[], $5::bigint[])
+            AS skipped (cursor_id, revision, epoch, transaction_id, position)
+        WHERE cursor.cursor_id = skipped.cursor_id AND cursor.revision = skipped.revision
+        """,
+        *([*column] for column in zip(*skipped, strict=True)),
+    )
+
+
+async def store_attempts(
+    reader: Reader, endpoint_id: str, attempts: Sequence[Attempt]
+) -> list[int]:
+    """Adds attempts to the deliveries of an endpoint; returns their ids."""
+    rows = await reader.fetch(
+        f"INSERT INTO webhook_deliveries ({_ATTEMPT}) SELECT $1, new.* FROM {_unnested_attempts(2)}"
+        " RETURNING delivery_id",
+        endpoint_id,
+        *_columns(attempts),
+    )
+    return [row["delivery_id"] for row in rows]
+
+
+_ATTEMPT_TYPES = "text", "text", "timestamptz", "int", "int", "text", "text", "timestamptz"
+_ATTEMPT = f"endpoint_id, {', '.join(Attempt._fields)}"
+
+
+def _unnested_attempts(first: int) -> str:
+    """A table of the columns that are the parameters from `first` on."""
+    columns = (f"${first + n}::{type}[]" for n, type in enumerate(_ATTEMPT_TYPES))
+    return f"unnest({', '.join(columns)}) AS new"
+
+
+def _columns(attempts: Sequence[Attempt]) -> list[list[Any]]:
+    rows = zip(*attempts, strict=True) if attempts else ([] for _ in Attempt._fields)
+    return [[*column] for column in rows]
 
 
 async def _park(connection: Connection, cursor_id: str, parked: dict[str, ParkedOrder]) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import asyncpg
 
+from background import in_background
 from eventlog import announcements
 from eventlog.epochs import Epochs, read_epochs
-from eventlog.log import START, settled_head
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE, Connection, connect, listening
 from outbound.webhooks import cursors, deliveries, endpoints
 from outbound.webhooks.addresses import AllowedNetworks
@@ -27,6 +28,7 @@ from outbound.webhooks.health import Pace
 from outbound.webhooks.log_reader import LogReader
 from outbound.webhooks.ownership import EndpointLocks
 from outbound.webhooks.secrets import SecretBox
+from outbound.webhooks.tail import Tail, TailPage
 from privacy.keys import PostgresKeys
 
 # A deliverer speaks every half second. One that is frozen loses its endpoints after this time.
@@ -34,6 +36,7 @@ IDLE_SECONDS_MAX = 12
 STATEMENT_SECONDS_MAX = 10
 RETRY_SECONDS = 0.5
 PURGE_SECONDS = 60.0
+STORE_SKIPPED_SECONDS = 5.0
 STOP_SECONDS_MAX = 5.0
 
 logger = logging.getLogger("orderly.deliverer")
@@ -78,14 +81,14 @@ class Deliverer:
         self._networks = networks
         self._kept = kept
         self._pace = pace
-        self._reader = LogReader(pool, PostgresKeys(pool))
+        self._log = LogReader(pool, PostgresKeys(pool))
+        self._tail = Tail(pool, self._offer)
         self._running: dict[str, Running] = {}
-        self._purge_at = 0.0
-        self._head = START
+        self._purge_at = self._store_skipped_at = 0.0
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Delivers until `stopped`, then ends the attempts that have begun."""
-        async with listening(self._dsn, announcements.CHANNEL, lambda _: self._wake()):
+        async with listening(self._dsn, announcements.CHANNEL, lambda _: self._tail.wake()):
             while not stopped.is_set():
                 try:
                     await self._serve(stopped)
@@ -96,23 +99,23 @@ class Deliverer:
     async def _serve(self, stopped: asyncio.Event) -> None:
         """Owns endpoints by the locks of one connection, until that ends or `stopped`."""
         connection = await connect(self._dsn, STATEMENT_SECONDS_MAX, IDLE_SECONDS_MAX)
+        self._tail = Tail(self._pool, self._offer)
         try:
             locks = EndpointLocks(connection)
-            while not stopped.is_set():
-                await self._reload(connection, locks)
-                await self._purge()
-                await _wait(stopped, self._pace.reload_seconds)
-            await self._stop_all()
+            async with in_background(self._tail.follow()):
+                while not stopped.is_set():
+                    await self._reload(connection, locks)
+                    await self._store_skipped(connection)
+                    await self._purge()
+                    await _wait(stopped, self._pace.reload_seconds)
+                await self._stop_all()
         finally:
             await self._abandon_all()
             connection.terminate()
 
     async def _reload(self, connection: Connection, locks: EndpointLocks) -> None:
         """Starts and stops deliveries, so that they are those of the endpoints that it owns."""
-        self._reader.forget()  # What is read again shows addresses as they are now.
-        if (head := await settled_head(connection)) != self._head:
-            self._head = head  # Its announcement may have been lost.
-            self._wake()
+        self._tail.forget()
         known = {one.endpoint_id: one for one in await endpoints.find_all(connection)}
         surplus = await locks.acquire(known)
         for endpoint_id in sorted(locks.owned)[:surplus]:
@@ -154,15 +157,23 @@ class Deliverer:
             return
         parked = await cursors.load_parked(self._pool, cursor.cursor_id)
         valid = in_epoch(cursor, epochs)
-        delivery = Delivery(self._pool, self._reader, running.channel, valid, parked)
+        delivery = Delivery(self._pool, self._log, self._tail, running.channel, valid, parked)
         running.deliveries[cursor.cursor_id] = delivery
         running.tasks[cursor.cursor_id] = asyncio.create_task(delivery.run())
 
-    def _wake(self) -> None:
-        self._reader.forget()
-        for running in self._running.values():
-            for delivery in running.deliveries.values():
-                delivery.wake()
+    def _offer(self, page: TailPage) -> None:
+        for delivery in self._deliveries():
+            delivery.offer(page)
+
+    async def _store_skipped(self, connection: Connection) -> None:
+        """Stores from time to time where the cursors are that have only skipped events."""
+        now = asyncio.get_running_loop().time()
+        if now < self._store_skipped_at:
+            return
+        self._store_skipped_at = now + STORE_SKIPPED_SECONDS
+        found = (delivery.skipped_to() for delivery in self._deliveries())
+        if skipped := [one for one in found if one is not None]:
+            await cursors.store_skipped(connection, skipped)
 
     async def _purge(self) -> None:
         """Deletes old deliveries now and then."""
@@ -193,6 +204,10 @@ class Deliverer:
             with suppress(Exception):  # Of connections that are broken anyway.
                 await running.channel.close()
         self._running = {}
+
+    def _deliveries(self) -> Iterator[Delivery]:
+        for running in self._running.values():
+            yield from running.deliveries.values()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [task for running in self._running.values() for task in running.tasks.values()]

@@ -17,6 +17,7 @@ import asyncpg
 
 from eventlog.log import Checkpoint
 from eventlog.postgres import UNAVAILABLE
+from outbound.rendering import RenderedEvent
 from outbound.webhooks import cursors, endpoints
 from outbound.webhooks.channel import Channel
 from outbound.webhooks.cursors import (
@@ -25,21 +26,20 @@ from outbound.webhooks.cursors import (
     Cursor,
     ParkedOrder,
     Progress,
+    SkippedTo,
 )
 from outbound.webhooks.log_reader import LogReader
 from outbound.webhooks.parking import Parking
 from outbound.webhooks.poster import Answer, Verdict
 from outbound.webhooks.reading import CursorReader
-from outbound.webhooks.window import Webhook, Window
+from outbound.webhooks.tail import Tail, TailPage
+from outbound.window import Window
 
 WINDOW_MAX = 500
 # More parked orders than these are not about single orders: nothing new is read until they go.
 PARKED_MAX = 1_000
 ATTEMPTS_UNSTORED_MAX = 2_000
 POLL_SECONDS = 5.0
-POLL_SECONDS_UNSETTLED = 0.01
-# A cursor that only passed events which its filter excludes is stored less often.
-IDLE_COMMIT_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 CANCEL_SECONDS_MAX = 2.0
 
@@ -53,13 +53,14 @@ class Delivery:
         self,
         pool: asyncpg.Pool,
         log: LogReader,
+        tail: Tail,
         channel: Channel,
         cursor: Cursor,
         parked: dict[str, ParkedOrder],
     ) -> None:
         self._pool = pool
         self._log = log
-        self._reader = CursorReader(log, cursor)
+        self._reader = CursorReader(log, tail, cursor)
         self._channel = channel
         self._cursor = cursor
         self._revision = cursor.revision
@@ -69,12 +70,27 @@ class Delivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
         self._is_stopping = False
+        self._is_committing = False
         self._stored_position, self._stored_at = cursor.at, _clock()
 
-    def wake(self) -> None:
-        """There may be events to read."""
-        self._reader.has_news = True
-        self._woken.set()
+    def offer(self, page: TailPage) -> None:
+        """Skips a page of the tail that has nothing for the endpoint, or wakes up to read it."""
+        endpoint, read_to = self._channel.endpoint, self._window.read_to
+        if self._is_stopping or read_to >= page.end:
+            return
+        if self._reader.can_skip(page, endpoint, read_to):
+            self._window.add((), page.end)
+        else:
+            self._reader.has_news = True
+            self._woken.set()
+
+    def skipped_to(self) -> SkippedTo | None:
+        """A position to store, if it has only skipped events since it stored one."""
+        at = self._window.watermark
+        has_changed = self._attempts or self._parking.has_changed or self._is_committing
+        if has_changed or at == self._stored_position:
+            return None
+        return SkippedTo(self._cursor.cursor_id, self._revision, self._cursor.epoch, *at)
 
     def stop(self) -> None:
         """Begins no further attempt; `run` returns when those under way have ended."""
@@ -115,8 +131,8 @@ class Delivery:
         """Reads, sends and stores what can be read, sent and stored now."""
         channel = self._channel
         if channel.health.is_down and self._window.has_open and not self._tasks:
-            self._window.rewind()
-            self._reader.restart()
+            self._window.rewind()  # Addresses may have been erased since.
+            self._reader.has_news = True
         if channel.may_send(_now()):
             if self._wants_more():
                 await self._read()
@@ -174,7 +190,7 @@ class Delivery:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("an attempt failed", exc_info=error)
 
-    async def _deliver(self, webhook: Webhook) -> None:
+    async def _deliver(self, webhook: RenderedEvent) -> None:
         """Sends the next event of an order; parks the order if it is rejected."""
         answer = await self._channel.send(webhook.event_id, webhook.body)
         channel, now = self._channel, _now()
@@ -214,7 +230,7 @@ class Delivery:
         finally:
             self._parking.end(order_id)
 
-    async def _retry_one(self, webhook: Webhook, parked: ParkedOrder) -> bool:
+    async def _retry_one(self, webhook: RenderedEvent, parked: ParkedOrder) -> bool:
         """Sends one event of a parked order; returns whether it was accepted."""
         answer = await self._channel.send(webhook.event_id, webhook.body)
         channel, now = self._channel, _now()
@@ -233,7 +249,7 @@ class Delivery:
             self._note(webhook, answer, now, parked.next_try_at)
         return is_delivered
 
-    def _is_wanted(self, webhook: Webhook) -> bool:
+    def _is_wanted(self, webhook: RenderedEvent) -> bool:
         ids = self._cursor.event_ids
         return ids is None or webhook.event_id in ids
 
@@ -242,7 +258,7 @@ class Delivery:
         return not (self._is_stopping or channel.is_gone or channel.health.is_down)
 
     def _note(
-        self, webhook: Webhook, answer: Answer, now: datetime, next_try_at: datetime | None
+        self, webhook: RenderedEvent, answer: Answer, now: datetime, next_try_at: datetime | None
     ) -> None:
         """Keeps an attempt for the record of deliveries."""
         began = now - timedelta(milliseconds=answer.latency_ms)
@@ -255,6 +271,7 @@ class Delivery:
         parked, unparked = self._parking.take_changes()
         at, is_finished = self._window.watermark, self._is_finished()
         progress = Progress(at, attempts, parked, unparked, is_finished)
+        self._is_committing = True
         try:
             async with self._pool.acquire() as connection:
                 await cursors.commit(
@@ -264,6 +281,8 @@ class Delivery:
             self._attempts = attempts + self._attempts
             self._parking.put_back_changes([*parked, *unparked])
             raise
+        finally:
+            self._is_committing = False
         self._revision += 1
         self._stored_position, self._stored_at = at, _clock()
         self._window.forget_delivered()
@@ -277,8 +296,6 @@ class Delivery:
     def _commit_due(self) -> float:
         if self._attempts or self._parking.has_changed:
             return self._stored_at + self._channel.pace.commit_seconds
-        if self._window.watermark != self._stored_position:
-            return self._stored_at + IDLE_COMMIT_SECONDS
         return float("inf")
 
     async def _sleep(self) -> None:
@@ -287,8 +304,6 @@ class Delivery:
             await asyncio.sleep(0)
             return
         seconds = min(POLL_SECONDS, self._commit_due() - _clock(), self._next_try_seconds())
-        if self._reader.is_unsettled:
-            seconds = min(seconds, POLL_SECONDS_UNSETTLED)
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
                 await self._woken.wait()

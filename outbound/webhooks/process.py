@@ -16,6 +16,8 @@ from settings import Settings
 CONNECTIONS_MAX = 10
 # A statement takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10
+# What a crash of Postgres loses of the progress is delivered again.
+UNSAFE_COMMITS = {"synchronous_commit": "off"}
 
 logger = logging.getLogger("orderly.deliverer")
 
@@ -31,7 +33,9 @@ async def run(settings: Settings, stopped: asyncio.Event, pace: Pace | None = No
             "Set ORDERLY_ENDPOINT_KEY to the base64 of 32 random bytes, the same for the API and"
             " the deliverer."
         )
-    pool = await connect_pool(settings.postgres_dsn, CONNECTIONS_MAX, STATEMENT_SECONDS_MAX)
+    pool = await connect_pool(
+        settings.postgres_dsn, CONNECTIONS_MAX, STATEMENT_SECONDS_MAX, UNSAFE_COMMITS
+    )
     async with pool:
         deliverer = Deliverer(
             pool,

@@ -6,48 +6,56 @@ from eventlog.log import Checkpoint
 from outbound.webhooks.cursors import Cursor
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.log_reader import LogReader, Page
+from outbound.webhooks.tail import Tail, TailPage
 
 
 class CursorReader:
-    """The pages of one cursor; between news, it reads until it is at the end of the log."""
+    """The pages of one cursor: from the tail where it can be, else from Postgres."""
 
-    def __init__(self, log: LogReader, cursor: Cursor) -> None:
+    def __init__(self, log: LogReader, tail: Tail, cursor: Cursor) -> None:
         self._log = log
+        self._tail = tail
         self._until = cursor.until
         self._event_ids = cursor.event_ids
-        self._is_behind = True
+        self._is_reading = False
         self.has_news = True
         """Whether there may be events to read."""
-        self.is_unsettled = False
-        """Whether more is committed that cannot be read before an older transaction ends."""
-
-    def restart(self) -> None:
-        """Reads on from an earlier position, and what was read before once more.
-
-        Addresses may have been erased since.
-        """
-        self.has_news = self._is_behind = True
 
     def wants_more(self, read_to: Checkpoint) -> bool:
         """Whether there may be events after a checkpoint."""
         return self.has_news and (self._until is None or read_to < self._until)
 
+    def can_skip(self, page: TailPage, endpoint: Endpoint, read_to: Checkpoint) -> bool:
+        """Whether a page of the tail continues what it has read, with no event for the endpoint."""
+        return (
+            not self._is_reading
+            and self._until is None
+            and page.begin <= read_to < page.end
+            and not page.concerns(endpoint, read_to)
+        )
+
     async def read(self, endpoint: Endpoint, after: Checkpoint) -> Page:
         """The next page."""
-        page = await self._read(endpoint, after)
-        self.has_news = page.end > after
-        self.is_unsettled = page.unsettled and not self.has_news
-        self._is_behind = page.is_full
+        self.has_news, self._is_reading = False, True  # What comes while it reads is news.
+        try:
+            page = await self._read(endpoint, after)
+        except BaseException:
+            self.has_news = True
+            raise
+        finally:
+            self._is_reading = False
+        self.has_news = self.has_news or page.end > after
         if self._until is not None and page.end >= self._until:
             webhooks = [one for one in page.webhooks if one.checkpoint <= self._until]
-            return Page(webhooks, self._until, False, False)
+            return Page(webhooks, self._until)
         return page
 
     async def _read(self, endpoint: Endpoint, after: Checkpoint) -> Page:
         if self._event_ids is not None and self._until is not None:
             named = await self._log.read_named(endpoint, sorted(self._event_ids))
-            later = [webhook for webhook in named if webhook.checkpoint > after]
-            return Page(later, self._until, False, False)
-        if self._is_behind:
-            return await self._log.read_backlog(endpoint, after)
-        return await self._log.read_tail(endpoint, after)
+            return Page([one for one in named if one.checkpoint > after], self._until)
+        if self._tail.is_at_end(after):
+            return Page([], after)
+        if (page := self._tail.page_after(after)) is not None:
+            return Page(await page.webhooks(endpoint, after, self._log.keys), page.end)
+        return await self._log.read_backlog(endpoint, after)

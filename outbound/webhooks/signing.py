@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 
 from standardwebhooks import Webhook as Signer
 
+from outbound.cloudevents import MEDIA_TYPE
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.secrets import SecretBox
-
-MEDIA_TYPE = "application/cloudevents+json"
 
 
 def signers(endpoint: Endpoint, box: SecretBox) -> list[tuple[Signer, datetime | None]]:

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from eventlog.epochs import raise_epoch
 from eventlog.log import Checkpoint, settled_head
-from outbound.webhooks import deliveries, delivery, endpoints, replays
+from outbound.webhooks import deliverer, deliveries, delivery, endpoints, replays
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.secrets import SecretBox, new_secret
 from tests.support.command_builders import new_order_id
@@ -82,6 +82,27 @@ async def test_endpoints_get_only_what_they_ask_for(pool: asyncpg.Pool, dsn: str
             async with delivering(dsn):
                 await late.until(lambda: complete(late, order_ids, 2))
     assert receiver.requests == other.requests == []
+
+
+async def test_cursor_moves_over_events_that_its_filter_excludes(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliverer, "STORE_SKIPPED_SECONDS", 0.0)
+    async with receiving() as receiver, receiving() as other:
+        await register(pool, receiver.url)
+        excluding = await register(pool, other.url, customer_id="ada")
+        async with delivering(dsn):
+            order_ids = await publish(pool)
+            await receiver.until(lambda: complete(receiver, order_ids))
+            await until(lambda: _has_no_lag(pool, excluding))
+            order_ids = await publish(pool)  # Read at the end of the log.
+            await receiver.until(lambda: complete(receiver, order_ids))
+            await until(lambda: _has_no_lag(pool, excluding))
+    assert other.requests == [] and (await health(pool, excluding)).delivered == 0
+
+
+async def _has_no_lag(pool: asyncpg.Pool, endpoint: Endpoint) -> bool:
+    return (await health(pool, endpoint)).lag_seconds == 0
 
 
 @pytest.mark.parametrize("failure", [ERROR, Reply(404), Reply(302, {"Location": "/elsewhere"})])

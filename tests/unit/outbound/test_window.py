@@ -7,11 +7,12 @@ from random import Random
 import pytest
 
 from eventlog.log import START, Checkpoint
-from outbound.webhooks.window import Webhook, Window
+from outbound.rendering import RenderedEvent
+from outbound.window import Window
 
 
-def webhook(position: int, order_id: str, version: int) -> Webhook:
-    return Webhook(Checkpoint(position, position), order_id, version, "note-added", b"{}")
+def webhook(position: int, order_id: str, version: int) -> RenderedEvent:
+    return RenderedEvent(Checkpoint(position, position), order_id, version, "note-added", 1, b"{}")
 
 
 A1, B1, A2, C1 = (
@@ -26,7 +27,7 @@ def filled() -> Window:
     return window
 
 
-def before(one: Webhook) -> Checkpoint:
+def before(one: RenderedEvent) -> Checkpoint:
     return Checkpoint(one.checkpoint.transaction_id, one.checkpoint.position - 1)
 
 
@@ -87,7 +88,7 @@ def test_every_event_is_delivered_in_order_under_random_failures(seed: int) -> N
         order_id = dice.choice("abcde")
         versions[order_id] = versions.get(order_id, 0) + 1
         log.append(webhook(position, order_id, versions[order_id]))
-    window, delivered, taken = Window(START), list[Webhook](), list[Webhook]()
+    window, delivered, taken = Window(START), list[RenderedEvent](), list[RenderedEvent]()
     while len(delivered) < len(log):
         ahead = [one for one in log if one.checkpoint > window.read_to][: dice.randint(1, 10)]
         if ahead and len(window) < 30:

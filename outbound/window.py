@@ -7,24 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from eventlog.log import Checkpoint
-
-
-class Webhook(NamedTuple):
-    """An event in the form in which it is sent."""
-
-    checkpoint: Checkpoint
-    order_id: str
-    version: int
-    type: str
-    body: bytes
-
-    @property
-    def event_id(self) -> str:
-        """The id of the event, and of each of its deliveries."""
-        return f"{self.order_id}@{self.version}"
+from outbound.rendering import RenderedEvent
 
 
 class Window:
@@ -37,7 +22,7 @@ class Window:
         self.read_to = start
         """The checkpoint after which to read on."""
         self._open: dict[Checkpoint, None] = {}  # In commit order.
-        self._lanes: dict[str, deque[Webhook]] = {}  # By order.
+        self._lanes: dict[str, deque[RenderedEvent]] = {}  # By order.
         self._ready: deque[str] = deque()  # Orders of which no event is on its way.
         # By order, the last event that was delivered: some are beyond the watermark.
         self._delivered: dict[str, tuple[int, Checkpoint]] = {}
@@ -63,7 +48,7 @@ class Window:
         """Whether it has events that are not settled."""
         return bool(self._open)
 
-    def add(self, webhooks: Iterable[Webhook], end: Checkpoint) -> None:
+    def add(self, webhooks: Iterable[RenderedEvent], end: Checkpoint) -> None:
         """Adds events that follow those that it has; all others up to `end` need no delivery."""
         for webhook in webhooks:
             if webhook.version <= self._delivered.get(webhook.order_id, (0, None))[0]:
@@ -75,11 +60,11 @@ class Window:
             self._lanes[webhook.order_id].append(webhook)
         self.read_to = end
 
-    def take(self) -> Webhook | None:
+    def take(self) -> RenderedEvent | None:
         """The next event to send; its order waits for `settle`, `put_back` or `drop_order`."""
         return self._lanes[self._ready.popleft()][0] if self._ready else None
 
-    def settle(self, webhook: Webhook) -> None:
+    def settle(self, webhook: RenderedEvent) -> None:
         """Records that a taken event was delivered."""
         lane = self._lanes[webhook.order_id]
         del self._open[lane.popleft().checkpoint]
@@ -89,7 +74,7 @@ class Window:
         else:
             del self._lanes[webhook.order_id]
 
-    def put_back(self, webhook: Webhook) -> None:
+    def put_back(self, webhook: RenderedEvent) -> None:
         """Returns a taken event, to be sent again after those of other orders."""
         self._ready.append(webhook.order_id)
 
@@ -98,7 +83,7 @@ class Window:
         for webhook in self._lanes.pop(order_id):
             del self._open[webhook.checkpoint]
 
-    def record_delivered(self, webhook: Webhook) -> None:
+    def record_delivered(self, webhook: RenderedEvent) -> None:
         """Records that an event was delivered, so that it is not added again."""
         self._delivered[webhook.order_id] = (webhook.version, webhook.checkpoint)
 
