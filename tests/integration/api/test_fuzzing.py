@@ -34,9 +34,11 @@ phases.coverage.enabled = false
 include-name-regex = '^GET /v1/stats/(?!{STATISTICS}$)'
 phases.coverage.enabled = false
 
+"""
 # A preview takes what its command takes.
+ONE_PREVIEW = """
 [[operations]]
-include-name-regex = '^POST /v1/orders/\\{{order_id\\}}/commands/(?!create-shipment/).+/preview$'
+include-name-regex = '^POST /v1/orders/\\{order_id\\}/commands/(?!create-shipment/).+/preview$'
 enabled = false
 """
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
@@ -51,10 +53,12 @@ WAIT_SECONDS_MAX = 2.0
 @pytest.mark.parametrize(
     ("sub", "scope", "phases", "more"),
     [
-        pytest.param("oscar", ALL, ALL_PHASES, FEW_ROUTES, id="operator"),
+        pytest.param("oscar", ALL, ALL_PHASES, FEW_ROUTES + ONE_PREVIEW, id="operator"),
         pytest.param("oscar", ALL, "coverage", "", id="coverage", marks=pytest.mark.soak),
         # A malformed request is malformed for both.
-        pytest.param("900", f"{READ} {WRITE}", "examples,fuzzing,stateful", "", id="customer"),
+        pytest.param(
+            "900", f"{READ} {WRITE}", "examples,fuzzing,stateful", ONE_PREVIEW, id="customer"
+        ),
     ],
 )
 async def test_generated_requests_get_only_documented_responses(
