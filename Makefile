@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo rehearse-demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
-	openapi lock
+	openapi lock release-check release-corpus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -45,6 +45,12 @@ drills: $(INSTALLED) ## restore servers to earlier times and recover, as operato
 soak: $(INSTALLED) ## run the long versions of tests and properties, which take minutes each
 	@$(PY) -m pytest -m soak $(ARGS)
 	@$(PY) -m pytest tests/unit/orders --hypothesis-profile soak
+
+release-check: $(INSTALLED) ## say whether this checkout may be released after another (FROM=tag, commit or folder)
+	@$(PY) -m dev.release --from "$(FROM)" $(ARGS)
+
+release-corpus: $(INSTALLED) ## check that release-check refuses breaking changes and allows harmless ones
+	@$(PY) -m pytest -m soak tests/integration/dev/test_release_corpus.py $(ARGS)
 
 chaos: $(INSTALLED) ## run random faults under load, and check every promise (ARGS="--long", "--seed N --seconds N")
 	@$(PY) -m dev.chaos $(ARGS)
@@ -77,8 +83,9 @@ fuzz: $(INSTALLED) ## fuzz the API with requests generated from its OpenAPI docu
 docs: $(INSTALLED) ## generate docs/lifecycle.md from the rules
 	@$(PY) -m contracts.lifecycle
 
-schemas: $(INSTALLED) ## generate the event schemas in contracts/events; rejects breaking changes
+schemas: $(INSTALLED) ## generate the event schemas and stored shapes in contracts/; rejects breaking changes
 	@$(PY) -m contracts.event_schemas
+	@$(PY) -m contracts.stored_shapes
 
 openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; rejects breaking changes
 	@$(PY) -m contracts.record_examples

@@ -42,12 +42,14 @@ from activities.stock import Stock
 from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
+from release_gate import GateChecks
 from settings import Settings, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
+from workflows.release_gate import ReleaseGate
 from workflows.restore_guard import RestoreNoticed, guarded
 from workflows.snapshot import fingerprint
 
@@ -111,7 +113,7 @@ def worker_config(client: Client, settings: Settings, activities: Activities) ->
     return WorkerConfig(
         client=client,
         task_queue=settings.task_queue,
-        workflows=[OrderWorkflow],
+        workflows=[OrderWorkflow, ReleaseGate],
         activities=activities,
         # The tests replay histories in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
@@ -161,7 +163,9 @@ async def run(settings: Settings) -> None:
         settings=PUBLISHING_SETTINGS,
     )
     async with pool, http_client(settings.service_timeout_seconds) as http:
-        activities = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
+        gate = GateChecks(client, pool, settings.task_queue)
+        orders = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
+        activities = [*orders, gate.check_release]
         async with (
             guarded(client, pool, settings.task_queue, stopped.set, renews=True),
             running(worker_for(client, settings, activities), stopped.set),

@@ -1,7 +1,8 @@
-"""Operator's commands for versions: `versions`, `move-orders`, `stuck`, `repair`, `build-id`."""
+"""Operator's commands for versions: `versions`, `move-orders`, `stuck`, `repair`, `record`, …"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,6 +102,25 @@ def repair(
             print(await repaired(client, pool, task_queue, order))
         except NotRepaired as error:
             fail(f"{error}.", EXIT_FAILED)
+
+    operate_on_both(perform)
+
+
+@app.command(rich_help_panel=operations.PANEL)
+def record(
+    folder: Annotated[Path, typer.Argument(help="Where the files go; it must be empty or new.")],
+    sample: Annotated[int, typer.Option(min=1, help="The number of orders.")] = 200,
+) -> None:
+    """Record the Temporal histories of a random sample of orders, for `make release-check`."""
+    from cli.recording import record
+
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # Texts in it may be personal data.
+    if any(folder.iterdir()):
+        fail(f"{folder} is not empty: name another folder.", EXIT_USAGE)
+
+    async def perform(_pool: asyncpg.Pool, client: Client, task_queue: str) -> None:
+        recorded = [runs async for _, runs in record(client, task_queue, sample, folder)]
+        print(f"{sum(recorded):,} runs of {len(recorded):,} orders are in {folder}.")
 
     operate_on_both(perform)
 

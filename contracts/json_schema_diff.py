@@ -11,6 +11,9 @@ Schema = dict[str, Any]
 Schemas = Mapping[str, Schema]
 
 _ANYTHING: Schema = {}
+_MAPPED = "additionalProperties"
+_AT_MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
+_AT_LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems")
 _FEW = 3
 
 
@@ -36,6 +39,8 @@ class Between:
     new_schemas: Schemas
     written: bool = True
     read: bool = True
+    limited: bool = False
+    """Whether tighter limits of values break writers; rules may otherwise change."""
 
     def changes(self, old: Schema, new: Schema, at: str) -> Iterator[str]:
         """A phrase for each breaking change; `at` is the path in the data, such as "lines[]"."""
@@ -54,6 +59,8 @@ class Between:
         """The changes within one alternative that both schemas have."""
         if self.written:
             yield from _values(old, new, name)
+        if self.limited:
+            yield from _limits(old, new, name)
         yield from self._presence(old, new, at)
         for key, was in old.get("properties", {}).items():
             if key in new.get("properties", {}):
@@ -61,6 +68,10 @@ class Between:
         if "items" in old or "items" in new:
             inside = old.get("items", _ANYTHING), new.get("items", _ANYTHING)
             yield from self.changes(*inside, f"{at}[]")
+        if _MAPPED in old or _MAPPED in new:
+            inside = old.get(_MAPPED, _ANYTHING), new.get(_MAPPED, _ANYTHING)
+            if all(isinstance(one, dict) for one in inside):
+                yield from self.changes(*inside, f"{at}{{}}")
 
     def _presence(self, old: Schema, new: Schema, at: str) -> Iterator[str]:
         """Removed fields, and fields that became required or optional."""
@@ -82,6 +93,15 @@ def _values(old: Schema, new: Schema, name: str) -> Iterator[str]:
     if now is not None and (before is None or not before <= now):
         gone = "others" if before is None else ", ".join(sorted(before - now))
         yield f"{name} no longer allows {gone}"
+
+
+def _limits(old: Schema, new: Schema, name: str) -> Iterator[str]:
+    for key in (*_AT_MOST, *_AT_LEAST):
+        was, now, sign = old.get(key), new.get(key), 1 if key in _AT_MOST else -1
+        if now is not None and (was is None or sign * now < sign * was):
+            yield f"{name} has {key} {now}, had {'none' if was is None else was}"
+    if "pattern" in new and new["pattern"] != old.get("pattern"):
+        yield f"{name} has another pattern"
 
 
 def _allowed(schema: Schema) -> set[str] | None:

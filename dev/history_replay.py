@@ -10,11 +10,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 
-from workflows.data_converter import DATA_CONVERTER
 from workflows.history import all_runs_of
-from workflows.order import OrderWorkflow
+from workflows.replay import begun, replayer
 
 
 @dataclass
@@ -23,27 +21,6 @@ class Replayed:
 
     runs: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-
-
-def replayer(runner: WorkflowRunner | None = None) -> Replayer:
-    """A replayer of the order workflow; by default without the sandbox, which is slow."""
-    return Replayer(
-        workflows=[OrderWorkflow],
-        data_converter=DATA_CONVERTER,
-        workflow_runner=runner or UnsandboxedWorkflowRunner(),
-        # On a busy machine the imports may take two seconds, which is otherwise called a deadlock.
-        debug_mode=True,
-    )
-
-
-async def begun(histories: AsyncIterator[WorkflowHistory]) -> AsyncIterator[WorkflowHistory]:
-    """The histories with anything to replay; for any other, the replayer would wait for ever.
-
-    After a continue-as-new, Temporal may delay the first workflow task of the next run by a second.
-    """
-    async for history in histories:
-        if len(history.events) > 1:
-            yield history
 
 
 async def replay_orders(client: Client, order_ids: Iterable[str]) -> Replayed:

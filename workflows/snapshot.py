@@ -36,6 +36,7 @@ class Snapshot(StoredModel):
     """All that an order needs to continue in a new run of its workflow."""
 
     schema_version: int = 1
+    """Raise it when the same events fold to another state: then no run trusts an older snapshot."""
     made_by: str | None = None
     """The fingerprint of the version that made it; None if it is to be checked by the log."""
     order: Order = Order()
@@ -154,7 +155,8 @@ def fingerprint() -> str:
         for shape in (Order, Envelope, StoredResult, StoredRejection)
     ]
     parts = {name: str(field.annotation) for name, field in Snapshot.model_fields.items()}
-    text = json.dumps([_without_prose(shapes), parts], sort_keys=True)
+    version = Snapshot.model_fields["schema_version"].default
+    text = json.dumps([_without_prose(shapes), parts, version], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -169,13 +171,13 @@ def differences(one: Order, other: Order) -> list[str]:
 
 def digest(order: Order) -> str:
     """A hash of an order's state: equal for equal states of the same shapes."""
-    state = _ORDER.dump_python(order, mode="json")
-    text = json.dumps(_sorted_sets(order, state), sort_keys=True)
+    text = json.dumps(state_of(order), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _sorted_sets(order: Order, state: dict[str, Any]) -> dict[str, Any]:
-    """Sets are dumped in no particular order."""
+def state_of(order: Order) -> dict[str, Any]:
+    """An order's state as JSON, with its sets sorted: equal for equal states."""
+    state: dict[str, Any] = _ORDER.dump_python(order, mode="json")
     sets = (f.name for f in fields(Order) if isinstance(getattr(order, f.name), frozenset))
     return state | {name: sorted(state[name]) for name in sets}
 

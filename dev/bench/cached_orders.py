@@ -24,8 +24,8 @@ from dev.bench import machine
 from dev.bench.load_generator import COMMANDS_PER_ORDER
 from dev.bench.orderly_api import OrderlyClient, orderly_system
 from dev.bench.report import Json, describe_machine, numeric_table, positive_integer
-from dev.history_replay import replayer
 from dev.stack import StackOptions, run_stack
+from workflows.replay import replayer
 
 METHOD = (
     "An order of ten commands, and one that is placed, paid and booked as well, are replayed many"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
+from dev.random_orders import RandomOrder, random_command
 from orders import commands as c
 from orders import steps as o
 from orders.decider import Message
 from orders.events import OrderEvent
 from orders.order import Order
-from tests.support.random_orders import RandomOrder, random_command
 
 
 def contradicted_order(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from dev.random_orders import RandomOrder, random_line
 from eventlog import log
 from eventlog.announcements import announce
 from eventlog.envelope import Envelope
@@ -25,7 +26,6 @@ from readside.engine.projection import Projection
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT
-from tests.support.random_orders import RandomOrder, random_line
 
 MODULES = (order_stats, removed_items, abandoned_drafts, lead_times)
 STATS = [module.PROJECTION for module in MODULES]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable
 from functools import cache
-from pathlib import Path
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
@@ -13,21 +12,20 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dev.history_replay import begun, replayer
+from dev.release.golden import epochs, newest_histories, read_history
 from dev.stack.programs import Addresses
+from tests.support.paths import ROOT
 from workflows import history
 from workflows.data_converter import DATA_CONVERTER
+from workflows.replay import begun, replayer
 
-GOLDEN_HISTORIES = Path(__file__).parent / "golden_histories"
+GOLDEN_HISTORIES = epochs(ROOT)[-1]
 GOLDEN_ORDER_ID = "ord_golden"
 
 
 def golden_histories() -> list[WorkflowHistory]:
-    """Those that `tests.support.recorded_histories` recorded; the caller may change them."""
-    return [
-        WorkflowHistory.from_json(GOLDEN_ORDER_ID, file.read_text())
-        for file in sorted(GOLDEN_HISTORIES.glob("*.json"))
-    ]
+    """Those of the newest epoch; the caller may change them."""
+    return [read_history(file) for file in newest_histories(ROOT)]
 
 
 async def runs_of(client: Client, order_id: str) -> list[WorkflowHistory]:

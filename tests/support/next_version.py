@@ -122,9 +122,16 @@ RENAMED = {
     "needs_rebooking": "is_outdated",
 }
 RENAMED_RESULTS = (
-    Edit("workflows/snapshot.py", '    results: str = ""', '    answers: str = ""'),
-    Edit("workflows/snapshot.py", "unpack_results(self.results)", "unpack_results(self.answers)"),
-    Edit("workflows/order.py", "results=results.text", "answers=results.text"),
+    Edit(
+        "workflows/snapshot.py",
+        "    results: list[ResultChunk] =",
+        "    answers: list[ResultChunk] =",
+    ),
+    Edit("workflows/snapshot.py", "StoredResults(self.results)", "StoredResults(self.answers)"),
+    Edit("workflows/order.py", "results=results.chunks", "answers=results.chunks"),
+    Edit(
+        "workflows/history.py", "StoredResults(snapshot.results)", "StoredResults(snapshot.answers)"
+    ),
 )
 
 
@@ -139,8 +146,15 @@ def make_copy(folder: Path, edits: Sequence[Edit] = NEXT_VERSION) -> Path:
 
 
 def apply(edit: Edit, root: Path) -> None:
-    """Makes an edit in a copy; fails if the code has changed so that it no longer fits."""
+    """Makes an edit in a copy; fails if the code has changed so that it no longer fits.
+
+    In place of no text, it makes a new file.
+    """
     file = root / edit.file
+    if not edit.old:
+        assert not file.exists(), f"{edit.file} exists"
+        file.write_text(edit.new)
+        return
     text = file.read_text()
     assert text.count(edit.old) == 1, f"{edit.file} has no single {edit.old!r}"
     file.write_text(text.replace(edit.old, edit.new))

@@ -1,7 +1,9 @@
 """Histories of whole orders, recorded once and replayed by every later version of the code.
 
 `python -m tests.support.recorded_histories NAME` records the scenario NAME with today's code. Never
-record an existing one again: that would hide the very change that its replay is there to find.
+record an existing one again: that would hide the very change that its replay is there to find. A
+release that decides the past otherwise on purpose begins a new epoch: make the next folder in
+`golden_histories`, and record all scenarios there (docs/releasing.md).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from contracts import lifecycle
+from dev.random_orders import RandomOrder
 from orders.events import OrderPlaced
 from readside.engine import parking, rebuild
 from readside.engine.migrate import migrate
@@ -29,7 +30,6 @@ from tests.support.event_feed import read_on
 from tests.support.paths import ROOT
 from tests.support.projections import BAGELS as BAGELS_ADDED
 from tests.support.projections import OPENED, publish
-from tests.support.random_orders import RandomOrder
 from tests.support.servers import Running, run_api, run_projector
 from tests.support.token_issuer import ec_key, issuing
 from tests.support.webhook_receiver import until

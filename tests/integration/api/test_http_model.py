@@ -13,6 +13,7 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from dev.random_orders import RandomOrder, random_command, random_line
 from orders import commands as c
 from orders.commands import OrderCommand
 from orders.decider import allowed_commands, decide_all
@@ -28,7 +29,6 @@ from outbound.event_data import INTERNAL_FIELDS
 from privacy.address import Address
 from readside.order_view.view import OrderView, text_of
 from tests.support.projections import order_as_shown
-from tests.support.random_orders import RandomOrder, random_command, random_line
 from tests.support.servers import Running
 
 PREFER_WAIT = {"Prefer": "wait=30"}

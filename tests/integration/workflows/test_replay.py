@@ -11,10 +11,15 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 import workflows.command_handler
+from dev.release.golden import epochs
+from dev.release.past import orders_of
 from orders.commands import COMMAND_TYPES, AddItemToOrder, type_of
 from orders.decider import Message
+from orders.evolve import fold
+from orders.upcasting import restore
 from tests.support.changed_rules import decide_dearer
 from tests.support.histories import assert_replays, assert_replays_in_sandbox, golden_histories
+from tests.support.paths import ROOT
 from workflows.messages import CommandBatch, QueuedCommands, UnreadCommand
 from workflows.publisher import HistoryDiverged
 
@@ -24,6 +29,14 @@ WAIT_SECONDS = 30.0
 async def test_golden_histories_replay_to_the_published_events() -> None:
     """The workflow compares digests: other events than the published ones would fail a replay."""
     await assert_replays_in_sandbox(golden_histories())
+
+
+async def test_golden_histories_of_all_epochs_fold() -> None:
+    files = [file for epoch in epochs(ROOT) for file in epoch.glob("*.json")]
+    orders = [order async for order in orders_of(files)]
+    assert len(orders) >= len(epochs(ROOT)) * 8
+    for order in orders:
+        assert fold(restore(*fact) for fact in order.events).version == len(order.events)
 
 
 def test_golden_histories_contain_every_command() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dev.random_orders import RandomOrder
 from orders import commands as c
 from orders.commands import COMMAND_TYPES, OrderCommand, Role, type_of
 from orders.decider import allowed_commands, decide
@@ -44,7 +45,6 @@ from tests.support.order_fixtures import (
     an_expired_order,
 )
 from tests.support.payloads import payloads
-from tests.support.random_orders import RandomOrder
 
 ORDERS = 25
 

@@ -15,6 +15,7 @@ from hypothesis import event as noted
 from hypothesis import given, target
 from hypothesis import strategies as st
 
+from dev.random_orders import RandomOrder
 from orders import events as e
 from orders import ledger
 from orders import steps as o
@@ -28,7 +29,6 @@ from orders.rules.process import is_finished
 from orders.steps import RESULT_TYPES
 from orders.upcasting import restore, stored_data
 from tests.support.contradictions import contradicted_order
-from tests.support.random_orders import RandomOrder
 
 # Each number is the seed of one move: without one of them, the others stay the same.
 SEEDS = st.integers(0, 2**32 - 1)

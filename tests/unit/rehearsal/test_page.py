@@ -8,11 +8,11 @@ import re
 import pytest
 
 from dev.demo import rule_changes
+from dev.demo.recorded_orders import ENDED, LIVES, demo_orders
 from dev.demo.rehearse import as_text
 from rehearsal.child import outcome_of
 from rehearsal.report import Report
 from tests.support.paths import ROOT
-from tests.support.recorded_orders import ENDED, LIVES, demo_orders
 from tests.support.rule_changes import RuleChange, applied
 
 PAGE = (ROOT / "docs" / "rehearsal.md").read_text()

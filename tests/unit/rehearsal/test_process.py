@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from dev.demo.recorded_orders import ENDED, demo_orders
 from rehearsal.process import ON_THE_WAY_MAX, CheckoutError, Rules
 from rehearsal.recorded import RecordedOrder
 from tests.support.paths import ROOT
-from tests.support.recorded_orders import ENDED, demo_orders
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from dev.demo.recorded_orders import ENDED, LIVES, demo_orders, differing
 from orders import steps as o
 from rehearsal.child import outcome_of
 from rehearsal.recorded import RecordedInput, RecordedOrder
-from tests.support.recorded_orders import ENDED, LIVES, demo_orders, differing
 from tests.support.rule_changes import RULE_CHANGES, RuleChange, applied
 
 COUNT = 3 * len(LIVES)

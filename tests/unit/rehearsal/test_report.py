@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dev.demo.recorded_orders import ENDED, LIVES, demo_orders
 from rehearsal.child import outcome_of
 from rehearsal.expectation import ExpectationError, read_expectation, violations
 from rehearsal.money import money_of
 from rehearsal.recorded import RecordedOrder
 from rehearsal.report import IDS_MAX, Report
 from rehearsal.report_text import sentences
-from tests.support.recorded_orders import ENDED, LIVES, demo_orders
 from tests.support.rule_changes import RULE_CHANGES, applied
 
 

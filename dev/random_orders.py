@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal, TypedDict
 
 from pydantic import TypeAdapter
 
+from dev.fake_services import FakeServices
 from orders import commands as c
 from orders import events as e
 from orders import ledger
@@ -23,9 +24,8 @@ from orders.order import Order
 from orders.policy import Policy
 from orders.rules.checks import CommandRejected
 from orders.rules.deadlines import next_deadline
-from tests.support.fake_services import FakeServices
-from tests.support.given import NOW
 
+BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EVENTS_MAX = 200  # Of one message: follow-ups must come to an end.
 ROUNDS_MAX = 200
 
@@ -60,7 +60,7 @@ class RandomOrder:
     ) -> None:
         self.order = Order()
         self.services = FakeServices()
-        self.now: datetime = NOW
+        self.now: datetime = BEGAN
         self.after_event = after_event
         self.after_message = after_message
         self.events: list[OrderEvent] = []

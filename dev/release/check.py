@@ -1,0 +1,132 @@
+"""The checks of a release that need no load: what each finds, and what of it is declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from contracts.declaration import FILE, Declaration, read_declaration
+from dev.release.checkouts import output_of
+from dev.release.comparison import Finding, Old, findings, notes, raised_models
+from dev.release.describe import Description, Request
+from dev.release.golden import newest_histories
+from dev.release.migrations import migration_findings
+
+RANDOM_ORDERS, BASKETS = 150, 50
+
+NewDatabase = Callable[[], Awaitable[str]]
+"""Creates an empty database, and returns its address."""
+
+
+class Past(NamedTuple):
+    """What the older version has made and decided."""
+
+    checkout: Path
+    orders: Path
+    """A file of recorded orders."""
+    histories: Sequence[Path]
+    version: Old
+
+
+class Verdict(NamedTuple):
+    """What becomes of a release."""
+
+    refused: Sequence[str]
+    """A sentence for each reason; none if it may be released."""
+    declared: Sequence[str]
+    """What it breaks on purpose."""
+    notes: Sequence[str]
+
+
+async def past_of(
+    checkout: Path, folder: Path, new_database: NewDatabase, recorded: Sequence[Path] = ()
+) -> Past:
+    """Has a version make orders, and describe itself; raises CheckoutError.
+
+    `recorded` are histories of production.
+    """
+    histories = [*newest_histories(checkout), *recorded]
+    arguments = [str(RANDOM_ORDERS), str(BASKETS), *map(str, histories)]
+    orders = folder / "orders.jsonl"
+    orders.write_text(await output_of(checkout, "dev.release.past", *arguments))
+    output = folder / "description.json"
+    request = Request(output=output, orders=orders, dsn=await new_database())
+    description = await _described(checkout, request)
+    return Past(checkout, orders, histories, _published(checkout, description))
+
+
+class Found(NamedTuple):
+    """What a release would break, and what is only to be known."""
+
+    findings: Sequence[Finding]
+    notes: Sequence[str]
+    raised: Sequence[str]
+    """The read models with a new version."""
+    is_read_back: bool
+    """Whether the version before can read all events of this one."""
+
+
+async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
+    """What a newer version would break; raises CheckoutError."""
+    request = Request(
+        output=past.orders.with_name("new_description.json"),
+        orders=past.orders,
+        dsn=await new_database(),
+        histories=list(past.histories),
+        cursors=past.version.description.shapes["cursors"],
+    )
+    new = await _described(checkout, request)
+    migrations = await migration_findings(await new_database(), past.checkout, checkout)
+    old = past.version.description
+    events = new.shapes["schemas"]["events"].keys() - old.shapes["schemas"]["events"].keys()
+    return Found(
+        findings=[*findings(past.version, new), *migrations],
+        notes=[*notes(past.version, new)],
+        raised=[*raised_models(old, new)],
+        is_read_back=not events,
+    )
+
+
+def verdict(past: Past, checkout: Path, found: Found) -> Verdict:
+    """What becomes of a newer version by its declaration; raises DeclarationError."""
+    before, declaration = map(read_declaration, (past.checkout, checkout))
+    refused, declared = judged(found.findings, declaration)
+    faults = [f"declaration: {fault}" for fault in declaration.faults(before)]
+    return Verdict([*faults, *refused], declared, found.notes)
+
+
+def judged(found: Iterable[Finding], declaration: Declaration) -> tuple[list[str], list[str]]:
+    """The sentences that refuse a release, and those of what it declares; pure."""
+    refused: list[str] = []
+    declared: list[str] = []
+    for finding in found:
+        sentence = f"{finding.check}: {finding.sentence}"
+        if declaration.permits(finding.permit, finding.migration):
+            declared.append(sentence)
+        else:
+            refused.append(f"{sentence}{_way_out(finding)}")
+    return refused, declared
+
+
+def _way_out(finding: Finding) -> str:
+    if finding.permit is None:
+        return ""
+    return f" If that is meant, declare `{finding.permit}` in {FILE}."
+
+
+async def _described(checkout: Path, request: Request) -> Description:
+    await output_of(checkout, "dev.release.describe", given=request.model_dump_json())
+    return Description.model_validate_json(request.output.read_text())
+
+
+def _published(checkout: Path, description: Description) -> Old:
+    """A version with the contracts that it has committed."""
+    contracts = checkout / "contracts"
+    description.shapes = json.loads((contracts / "stored_shapes.json").read_text())
+    openapi = json.loads((contracts / "openapi.json").read_text())
+    events = {
+        file.stem: json.loads(file.read_text()) for file in (contracts / "events").glob("*.json")
+    }
+    return Old(description, openapi, events)

@@ -1,0 +1,88 @@
+"""Other versions of orderly: their checkouts, and processes that run their code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements/runtime.txt", "requirements/dev.txt")
+
+
+class CheckoutError(Exception):
+    """A version that cannot be run; a sentence says why."""
+
+
+@contextmanager
+def checkout_of(version: str) -> Iterator[Path]:
+    """The folder that `version` names, or a worktree of the tag or commit; raises CheckoutError."""
+    if Path(version).is_dir():
+        yield Path(version).resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="orderly-release-") as folder:
+        checkout = Path(folder) / "checkout"
+        _git("worktree", "add", "--quiet", "--detach", str(checkout), version)
+        try:
+            yield checkout
+        finally:
+            _git("worktree", "remove", "--force", str(checkout))
+
+
+def _git(*command: str) -> None:
+    done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or "it says nothing").splitlines()[-1].rstrip(".")
+        raise CheckoutError(f"git {' '.join(command[:2])} fails: {reason}.")
+
+
+def python_of(checkout: Path) -> Path:
+    """The interpreter with the packages that a version locks; raises CheckoutError.
+
+    That of this process serves versions with the same locks. Others have been installed by
+    `make install`, or are now.
+    """
+    if _locked(checkout) == _locked(ROOT):
+        return Path(sys.executable)
+    done = subprocess.run(["make", "install"], cwd=checkout, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise CheckoutError(f"`make install` fails in {checkout}.")
+    return checkout / ".venv" / "bin" / "python"
+
+
+def _locked(checkout: Path) -> list[bytes]:
+    return [file.read_bytes() for lock in LOCKS if (file := checkout / lock).exists()]
+
+
+async def output_of(checkout: Path, module: str, *arguments: str, given: str = "") -> str:
+    """What a module of a version writes, run as its own process; raises CheckoutError."""
+    if not (checkout / f"{module.replace('.', '/')}.py").exists():
+        raise CheckoutError(f"{checkout} has no {module}: it is older than `make release-check`.")
+    python = str(await asyncio.to_thread(python_of, checkout))
+    process = await asyncio.create_subprocess_exec(
+        *(python, "-P", "-m", module, *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+    )
+    try:
+        output, errors = await process.communicate(given.encode())
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise CheckoutError(f"{module} of {checkout} fails: {_last_line(errors)}.")
+    return output.decode()
+
+
+def _last_line(errors: bytes) -> str:
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1].rstrip(".") if lines else "it says nothing"

@@ -1,0 +1,33 @@
+"""Golden histories: runs of whole orders, recorded once, in folders that are numbered by epoch.
+
+A new epoch begins with a release that decides the past otherwise on purpose. Histories of the
+newest epoch replay with today's code; those of older ones only have to be readable.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import WorkflowHistory
+
+FOLDER = Path("tests/support/golden_histories")
+
+
+def epochs(checkout: Path) -> list[Path]:
+    """The folders of a checkout's golden histories, newest last."""
+    numbered = [folder for folder in (checkout / FOLDER).iterdir() if folder.name.isdigit()]
+    return sorted(numbered, key=lambda folder: int(folder.name))
+
+
+def newest_histories(checkout: Path) -> list[Path]:
+    """The files of the newest epoch."""
+    return sorted(epochs(checkout)[-1].glob("*.json"))
+
+
+def read_history(file: Path) -> WorkflowHistory:
+    """A recorded run."""
+    history: dict[str, Any] = json.loads(file.read_text())
+    started = history["events"][0]["workflowExecutionStartedEventAttributes"]
+    return WorkflowHistory.from_json(started["workflowId"], history)

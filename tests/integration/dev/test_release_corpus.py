@@ -1,0 +1,74 @@
+"""`make release-check` over a corpus of changes: each gets the verdict that it must get."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.declaration import PERMITS, Declaration
+from dev.release.check import Past, find, judged, past_of
+from dev.release.comparison import Finding
+from dev.release.scratch import scratch_databases
+from tests.support.next_version import make_copy
+from tests.support.paths import ROOT
+from tests.support.release_changes import CHANGES, OTHERS, SEEDED, Change
+
+pytestmark = pytest.mark.xdist_group("release corpus")
+
+Databases = Callable[[], Awaitable[str]]
+
+
+@pytest.fixture(scope="module")
+async def before(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Past, Databases]]:
+    """This version, described once for all changes of it."""
+    with scratch_databases() as new_database:
+        folder = tmp_path_factory.mktemp("release")
+        yield await past_of(ROOT, folder, new_database), new_database
+
+
+def checks(sentences: list[str]) -> set[str]:
+    return {sentence.partition(":")[0] for sentence in sentences}
+
+
+def all_declared(findings: list[Finding]) -> Declaration:
+    """The declaration that permits as much as any can."""
+    migrations = {finding.migration: "small" for finding in findings if finding.migration}
+    permits = dict.fromkeys(PERMITS, "because")
+    return Declaration(workers="versioned", migrations=migrations, **permits)
+
+
+@pytest.mark.soak  # test_release_comparison.py and test_stored_shapes.py are its short siblings.
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change.verdict}: {change.name}")
+async def test_change_gets_its_verdict(
+    change: Change, before: tuple[Past, Databases], tmp_path: Path
+) -> None:
+    past, new_database = before
+    copy = make_copy(tmp_path, change.edits)
+    try:
+        found = await find(past, copy, new_database)
+    finally:
+        shutil.rmtree(copy)
+    findings = list(found.findings)
+    undeclared, _ = judged(findings, Declaration())
+    assert checks(undeclared) == change.found, undeclared
+    declared, _ = judged(findings, all_declared(findings))
+    assert checks(declared) == change.refused, declared
+
+
+def test_corpus_has_what_it_must_have() -> None:
+    verdicts = {change.verdict for change in CHANGES}
+    assert verdicts == {"allowed", "allowed if declared", "refused"}
+    assert len(SEEDED) + len(OTHERS) >= 40
+    assert len({change.name for change in CHANGES}) == len(CHANGES)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_change_still_applies(change: Change) -> None:
+    for edit in change.edits:
+        file = ROOT / edit.file
+        assert file.read_text().count(edit.old) == 1 if edit.old else not file.exists(), edit.file

@@ -1,0 +1,91 @@
+"""The release gate lets a version get orders, or says why not; histories are recorded."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+import release_gate
+import workflows.command_handler
+from api.gateway.gateway import Gateway
+from cli.recording import record
+from contracts.declaration import Declaration
+from dev.release.past import orders_of
+from readside.registry import PROJECTIONS
+from release_gate import GateChecks
+from tests.support.changed_rules import decide_dearer
+from tests.support.command_builders import bagels, new_order_id, opening
+from tests.support.servers import cut_off, run_worker
+from workflows.release_gate import RELEASE_GATE, GateReport
+
+WAIT_SECONDS = 60
+
+
+async def test_gate_closes_for_what_must_not_get_orders(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, queue = temporal.client, f"gate-{secrets.token_hex(4)}"
+    gate = GateChecks(client, pool, queue)
+
+    async def passed() -> GateReport:
+        report: GateReport = await client.execute_workflow(
+            RELEASE_GATE,
+            id=f"gate-{secrets.token_hex(4)}",
+            task_queue=queue,
+            result_type=GateReport,
+        )
+        return report
+
+    async def refusal() -> str:
+        with pytest.raises(WorkflowFailureError) as failed:
+            await passed()
+        cause = failed.value.cause
+        assert isinstance(cause, ActivityError) and isinstance(cause.cause, ApplicationError)
+        return cause.cause.message
+
+    activities = [*cut_off(pool), gate.check_release]
+    async with run_worker(client, queue, pool, activities, replays=False):
+        await Gateway(client, pool, queue).execute(opening(new_order_id(), bagels()), WAIT_SECONDS)
+        # Visibility lists an order a moment after it was opened.
+        while (report := await passed()).replayed == 0:
+            pass
+        assert report == GateReport(replayed=1, rewritten=0)
+
+        recorded = [runs async for runs in record(client, queue, 5, tmp_path)]
+        (order,) = [order async for order in orders_of(tmp_path.glob("*.json"))]
+        assert [runs for _, runs in recorded] == [1]
+        assert [fact[0] for fact in order.events] == ["order-opened", "item-added"]
+
+        with monkeypatch.context() as changed:
+            changed.setattr(workflows.command_handler, "decide_all", decide_dearer)
+            assert "rewrites the past of 1 of 1 open orders" in await refusal()
+            declared = Declaration(rewrites="dearer", workers="versioned")
+            changed.setattr(release_gate, "read_declaration", lambda _: declared)
+            assert await passed() == GateReport(replayed=1, rewritten=1)
+
+        with monkeypatch.context() as changed:
+            newer = replace(PROJECTIONS[0], version=99)
+            changed.setattr(release_gate, "PROJECTIONS", (newer,))
+            assert "run `orderly projections rebuild order_view`" in await refusal()
+
+        await pool.execute("DELETE FROM schema_migrations WHERE name LIKE '0009%'")
+        assert "0009_intents.sql is not applied: run `orderly migrate`" in await refusal()
+
+
+async def test_gate_names_a_database_without_tables(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool
+) -> None:
+    await pool.execute("DROP TABLE schema_migrations")
+    gate = GateChecks(temporal.client, pool, "none")
+    reasons = [reason async for reason in gate._unprepared()]
+    assert reasons == ["the database has no tables: run `orderly migrate`"]
