@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from eventlog.envelope import Envelope, Ineffective, Metadata
@@ -29,6 +30,12 @@ from workflows.publisher import bytes_of
 EVENTS_BYTES_MAX = 750_000
 # Of what changes nothing, the journal keeps the types alone if it is larger, packed.
 INEFFECTIVE_BYTES_MAX = 10_000
+
+Decided = tuple[list[Envelope], Order]
+"""The events of a command batch, and the order after them."""
+
+PREVIEW_ID = "preview"
+"""The command id of what is only previewed."""
 
 
 class Rejected(Exception):
@@ -59,9 +66,7 @@ def rejected_by(
     )
 
 
-def decide_batch(
-    batch: CommandBatch, order: Order, command_id: str, now: datetime
-) -> tuple[list[Envelope], Order]:
+def decide_batch(batch: CommandBatch, order: Order, command_id: str, now: datetime) -> Decided:
     """The events that `batch` causes, ready for the log, and the order after them.
 
     Raises Rejected.
@@ -135,8 +140,13 @@ def ineffective(
 
 def preview(batch: CommandBatch, order: Order, now: datetime) -> Preview:
     """What `batch` would do to `order` now."""
+    return preview_of(order, lambda: decide_batch(batch, order, PREVIEW_ID, now))
+
+
+def preview_of(order: Order, decide: Callable[[], Decided]) -> Preview:
+    """What a decision on `order` would do."""
     try:
-        events, after = decide_batch(batch, order, "preview", now)
+        events, after = decide()
     except Rejected as error:
         return Preview(version=order.version, rejection=error.rejection)
     return Preview(

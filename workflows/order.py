@@ -25,10 +25,12 @@ from orders.rules.process import is_finished
 from orders.steps import StepResult
 from workflows import capacity, idempotency
 from workflows.command_handler import (
+    PREVIEW_ID,
+    Decided,
     Rejected,
     decide_batch,
     ineffective,
-    preview,
+    preview_of,
     rejected_by,
 )
 from workflows.command_queue import CommandQueue
@@ -74,8 +76,6 @@ SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
 M = TypeVar("M", bound=BaseModel)
-Decided = tuple[list[Envelope], Order]
-"""The events of a command batch, and the order after them."""
 
 
 @workflow.defn(name=WORKFLOW_TYPE)
@@ -187,7 +187,9 @@ class OrderWorkflow:
     @workflow.query
     def preview(self, batch: CommandBatch) -> Preview:
         """What a batch would do now; a query, so it changes nothing."""
-        return preview(batch, self.order, workflow.now())
+        # Under a new key, which no dropped result has.
+        batch = batch.model_copy(update={"in_log": False})
+        return preview_of(self.order, lambda: self._decide(PREVIEW_ID, batch))
 
     @workflow.query
     def snapshot(self) -> Snapshot:

@@ -150,7 +150,10 @@ class Gateway:
             description = await await_or_unavailable(self._client, describe)
             if description.status is WorkflowExecutionStatus.RUNNING:
                 query = handle.query(OrderWorkflow.preview, message.batch, rpc_timeout=timeout)
-                return await await_or_unavailable(self._client, query)
+                preview = await await_or_unavailable(self._client, query)
+                if preview.rejection is not None and preview.rejection.code == REOPENING:
+                    raise Retry(TemporalUnavailable())
+                return preview
         except WorkflowQueryFailedError as error:
             raise TemporalUnavailable from error
         except RPCError as error:

@@ -370,6 +370,8 @@ async def test_order_whose_log_has_newer_events_waits_for_the_version_that_reads
             await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
         assert rejected.value.rejection.code == EVENT_UNREADABLE
         assert "note-added has schema version 2" in rejected.value.rejection.message
+        preview = await gateway.preview(message(order_id, bagels()), WAIT_SECONDS)
+        assert preview.rejection == rejected.value.rejection
     monkeypatch.setattr(BY_TAG["note-added"], "schema_version", 2)
     monkeypatch.setitem(orders.upcasting.UPCASTERS, ("note-added", 1), lambda data: data)
     async with run_worker(client, queue, pool):
