@@ -30,6 +30,7 @@ SERVICE = {
 LIMITS = httpx.Limits(keepalive_expiry=2)
 ADDRESS = {"name": "Ada Lovelace", "line1": "St James's Sq 12", "postal_code": "SW1Y 4JH"}
 ADDRESS |= {"city": "London", "country": "GB"}
+ORDERS_PER_KILL = 4
 
 
 class Case(NamedTuple):
@@ -152,9 +153,10 @@ async def test_ledgers_agree_when_the_worker_is_killed_at_every_step(
 
 
 async def kill_while_steps_are_scheduled(case_orders: list[CaseOrder], stack: Stack) -> None:
-    """One kill per two orders: the commit that accepts a command also schedules its steps."""
-    for one, other in zip(case_orders[::2], case_orders[1::2], strict=True):
-        await asyncio.gather(send_command(*one), send_command(*other))
+    """One kill for several orders: the commit that accepts a command also schedules its steps."""
+    for first in range(0, len(case_orders), ORDERS_PER_KILL):
+        some = case_orders[first : first + ORDERS_PER_KILL]
+        await asyncio.gather(*(send_command(case, order) for case, order in some))
         kill_worker(stack)
 
 

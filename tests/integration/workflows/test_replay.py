@@ -18,7 +18,7 @@ from orders.decider import Message
 from orders.evolve import fold
 from orders.upcasting import restore
 from tests.support.changed_rules import decide_dearer
-from tests.support.histories import assert_replays, assert_replays_in_sandbox, golden_histories
+from tests.support.histories import assert_golden_histories_replay, assert_replays, golden_histories
 from tests.support.paths import ROOT
 from workflows.messages import CommandBatch, QueuedCommands, UnreadCommand
 from workflows.publisher import HistoryDiverged
@@ -28,7 +28,7 @@ WAIT_SECONDS = 30.0
 
 async def test_golden_histories_replay_to_the_published_events() -> None:
     """The workflow compares digests: other events than the published ones would fail a replay."""
-    await assert_replays_in_sandbox(golden_histories())
+    await assert_golden_histories_replay()
 
 
 async def test_golden_histories_of_all_epochs_fold() -> None:
