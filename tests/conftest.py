@@ -90,7 +90,12 @@ LONGEST = ("test_fuzzing.py", "test_restore_drills.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the longest tests first, so that the shortest fill the gaps between them."""
+    """Runs the longest tests first, so that the shortest fill the gaps between them.
+
+    Fails if a test's name has the address of an object: each worker would have another name.
+    """
+    if nameless := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"give the parameters of this test ids: {nameless[0]}")
     wings = ("system", "integration", "unit")
 
     def rank(item: pytest.Item) -> tuple[bool, int]:

@@ -102,7 +102,9 @@ HARMLESS: list[list[Edit]] = [
 ]
 
 
-@pytest.mark.parametrize(("edit", "sentence", "permit"), REFUSED, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("edit", "sentence", "permit"), REFUSED, ids=[text for _, text, _ in REFUSED]
+)
 def test_breaking_change_is_named(edit: Edit, sentence: str, permit: str | None) -> None:
     found = changes(edit)
     assert any(sentence in change.sentence for change in found), found
