@@ -47,6 +47,7 @@ class RepeatedFailures(logging.Filter):
             self._kinds.clear()
         self._kinds[key] = _Kind(now)
         again = f", {kind.left_out} more times since the last line" if kind else ""
+        record.repeated = kind.left_out if kind else 0
         record.msg, record.args = f"{what}{again}{reason}", ()
         if isinstance(error, _EXPECTED) or type(error).__module__.startswith(_EXPECTED_FROM):
             record.exc_info = record.exc_text = None

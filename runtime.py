@@ -12,7 +12,10 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from settings import LogSettings
 
 # settings, telemetry and uvloop are imported where they are needed, so that `orderly --help` is
 # fast.
@@ -26,7 +29,12 @@ _PR_SET_PDEATHSIG = 1
 Failures = Mapping[type[Exception], int]
 """Errors whose message is for people, with their exit codes; the first match counts."""
 
+_log = logging.getLogger("orderly")
+_logs_json = False
+"""Whether each line on standard error is to be a JSON object."""
+
 S = TypeVar("S")
+L = TypeVar("L", bound="LogSettings")
 
 
 def main(command: Callable[[], object]) -> NoReturn:
@@ -39,7 +47,10 @@ def main(command: Callable[[], object]) -> NoReturn:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else EXIT_FAILED
     except BaseException:
-        traceback.print_exc()
+        if _logs_json:
+            _log.critical("a bug ends the process", exc_info=True)
+        else:
+            traceback.print_exc()
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -47,8 +58,8 @@ def main(command: Callable[[], object]) -> NoReturn:
 
 
 def serve(
-    load: Callable[[], S],
-    service: Callable[[S], Coroutine[Any, Any, None]],
+    load: Callable[[], L],
+    service: Callable[[L], Coroutine[Any, Any, None]],
     trace_as: str | None = None,
     failures: Failures | None = None,
 ) -> NoReturn:
@@ -58,8 +69,12 @@ def serve(
     """
     import uvloop
 
-    start_logging()
+    import logs
+
     settings = load_settings(load)
+    logs.start(settings.log_level, settings.log_format)
+    global _logs_json
+    _logs_json = logs.are_json()
     flush_traces = _start_tracing(trace_as) if trace_as else lambda: None
     # For uvicorn, which handles signals itself and raises them again when it has finished.
     for signum in STOP_SIGNALS:
@@ -136,21 +151,12 @@ def load_settings(load: Callable[[], S]) -> S:
         fail(error, EXIT_USAGE)
 
 
-def start_logging() -> None:
-    """Logs to standard error, one line for each event; a failure that repeats, once a minute."""
-    from repeated_failures import RepeatedFailures
-
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(RepeatedFailures())
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
 def fail(reason: object, code: int) -> NoReturn:
     """Exits with one plain sentence instead of a traceback."""
-    print(f"orderly: {reason}", file=sys.stderr)
+    if _logs_json:
+        _log.critical("%s", reason)
+    else:
+        print(f"orderly: {reason}", file=sys.stderr)
     sys.exit(code)
 
 

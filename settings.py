@@ -149,7 +149,18 @@ class TokenSettings(_Variables):
         )
 
 
-class Settings(TokenSettings):
+class LogSettings(_Variables):
+    """How a process logs."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="debug, info, warning or error"),
+    ] = "info"
+    # None: text on a terminal, else JSON.
+    log_format: Annotated[Literal["json", "text"] | None, Field(description="json or text")] = None
+
+
+class Settings(TokenSettings, LogSettings):
     """The settings of the API, the worker, the projector and the operator's commands.
 
     The connection to Temporal is not among them: the SDK reads its own ``TEMPORAL_*`` variables
@@ -167,6 +178,10 @@ class Settings(TokenSettings):
     task_queue: str = "orders"
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="a port number")] = 8080
+    # Of health, readiness and metrics. Without a port, each kind of process has one of its own:
+    # admin/server.py.
+    admin_host: str = "127.0.0.1"
+    admin_port: Annotated[int | None, Field(ge=0, le=65535, description="a port number")] = None
     auth: Annotated[Literal["none"] | None, Field(description="none, or not set")] = None
     # Both or neither: together they register the worker as a pinned version of a deployment.
     # Temporal's worker controller sets them.
@@ -237,7 +252,7 @@ class Settings(TokenSettings):
         return Policy(**{name: given for name, given in seconds.items() if given is not None})
 
 
-class SimulatorSettings(_Variables):
+class SimulatorSettings(LogSettings):
     """The settings of `orderly simulators`, which sends webhooks if both are set."""
 
     callback_url: Url = None

@@ -10,12 +10,13 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import asyncpg
 import httpx
 from opentelemetry.trace import SpanKind
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RawValue, VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import (
@@ -39,6 +40,8 @@ from activities.publishing import Publishing
 from activities.service_client import Service, http_client, step_rejected
 from activities.shipping import Shipping, Unseal
 from activities.stock import Stock
+from admin import server as admin
+from admin.server import AddressInUse, Process
 from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
@@ -51,7 +54,9 @@ from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
 from workflows.release_gate import ReleaseGate
 from workflows.restore_guard import RestoreNoticed, guarded
+from workflows.sdk_metrics import SdkMetrics
 from workflows.snapshot import fingerprint
+from workflows.worker_readiness import SERVES, read_readiness
 
 log = logging.getLogger("orderly.worker")
 
@@ -154,8 +159,11 @@ async def running(worker: Worker, stop: Callable[[], None]) -> AsyncIterator[Non
 async def run(settings: Settings) -> None:
     """Runs until a stop signal, then finishes the calls that it has begun."""
     stopped = runtime.stop_event()
+    # Its fields are in the log apart from the message.
+    workflow.logger.workflow_info_on_message = activity.logger.activity_info_on_message = False
     fingerprint()  # It takes a tenth of a second, which no order is to wait.
-    client = await connect()
+    sdk = SdkMetrics.start()
+    client = await connect(runtime=sdk.runtime)
     await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
     pool = await connect_pool(
         settings.postgres_dsn,
@@ -166,7 +174,15 @@ async def run(settings: Settings) -> None:
         gate = GateChecks(client, pool, settings.task_queue)
         orders = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         activities = [*orders, gate.check_release]
+        process = Process(
+            "worker",
+            SERVES,
+            partial(read_readiness, client, settings.task_queue, settings.build_id),
+            read_sdk_metrics=sdk.read,
+            is_stopping=stopped.is_set,
+        )
         async with (
+            admin.serving(settings, process),
             guarded(client, pool, settings.task_queue, stopped.set, renews=True),
             running(worker_for(client, settings, activities), stopped.set),
             orphan_check.running(client, pool, settings.task_queue),
@@ -245,6 +261,7 @@ def _traceparent_of(payloads: Sequence[RawValue]) -> str | None:
 def main() -> None:
     """Runs a worker with the settings of the environment, and exits."""
     failures: runtime.Failures = {
+        AddressInUse: runtime.EXIT_USAGE,
         ConnectionError: runtime.EXIT_FAILED,
         RestoreNoticed: runtime.EXIT_FAILED,
         MissingSearchAttributes: runtime.EXIT_USAGE,

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio.exceptions import ApplicationError
 
 import telemetry
+from activities import step_metrics
+from activities.step_metrics import DECLINED, DONE
 from orders.steps import StepRequest
 from orders.text import one_line
 
@@ -91,6 +93,11 @@ class Service:
     """The setting that holds `url`."""
     url: str | None
 
+    @property
+    def label(self) -> str:
+        """As in metrics and settings: "payments"."""
+        return self.variable.removeprefix("ORDERLY_").removesuffix("_URL").lower()
+
     async def call(
         self,
         request: StepRequest,
@@ -118,9 +125,12 @@ class Service:
                 "traceparent": telemetry.traceparent(request.traceparent),
             }
             url = f"{self.url.rstrip('/')}{path}"
-            response = await self._exchange(method, url, headers, body)
-            span.set_attribute("http.response.status_code", response.status_code)
-            return self._classify(response, rejections, personal)
+            with step_metrics.measured(self.label) as call:
+                response = await self._exchange(method, url, headers, body)
+                span.set_attribute("http.response.status_code", response.status_code)
+                reply = self._classify(response, rejections, personal)
+                call.outcome = DECLINED if reply.rejection_code else DONE
+                return reply
 
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,8 @@ from temporalio.client import Client
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import telemetry
+from admin import server as admin
+from admin.server import listen
 from api import customers, openapi
 from api.auth.tokens import Verifier
 from api.callbacks import routes as callbacks
@@ -31,7 +32,7 @@ from api.gateway.gateway import Gateway
 from api.limits.load_shedding import LoadSheddingMiddleware
 from api.limits.rate_limit import RateLimitMiddleware
 from api.limits.request_body import RequestBodyMiddleware
-from api.monitoring import health, metrics
+from api.monitoring import health
 from api.monitoring.metrics import MetricsMiddleware
 from api.monitoring.request_id import RequestIdMiddleware
 from api.monitoring.tracing import TracingMiddleware
@@ -52,6 +53,7 @@ from readside.registry import PROJECTIONS
 from settings import Settings
 from workflows.client import connect
 from workflows.restore_guard import guarded
+from workflows.sdk_metrics import SdkMetrics
 from workflows.versions import VersionWatch
 from workflows.worker_heartbeats import Workers
 
@@ -74,7 +76,7 @@ class Api(FastAPI):
 
 
 def create_app(settings: Settings, client: Client) -> FastAPI:
-    """The application. It starts without Temporal and Postgres: /readyz reports them."""
+    """The application. It starts without Temporal and Postgres: its readiness says so."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -90,6 +92,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
                 services.gateway.journal.running(),
             ):
                 yield
+                del app.state.services
 
     app = Api(
         title="orderly",
@@ -119,7 +122,6 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(callbacks.router)
     app.include_router(problem_types.router)
     app.include_router(health.router)
-    app.include_router(metrics.router)
     install_docs_page(app)
     _add_middlewares(app, settings)
     return app
@@ -174,32 +176,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-class AddressInUse(Exception):
-    """The API cannot listen where its settings say."""
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise AddressInUse(
-            f"The API cannot listen on {host}, port {port} ({why}): set "
-            "ORDERLY_API_HOST or ORDERLY_API_PORT to another."
-        ) from None
-
-
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests in progress.
 
     Raises AddressInUse or RestoreNoticed.
     """
-    listening = _listen(settings.api_host, settings.api_port)
-    client = await connect(lazy=True)
+    listening = listen(settings.api_host, settings.api_port, "API")
+    sdk = SdkMetrics.start()
+    client = await connect(lazy=True, runtime=sdk.runtime)
+    app = create_app(settings, client)
     config = uvicorn.Config(
-        create_app(settings, client),
+        app,
         host=settings.api_host,
         port=settings.api_port,
         http=HardenedHttpProtocol,
@@ -209,6 +196,11 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )
     server = Server(config)
+    process = health.process_of(app, lambda: server.should_exit, sdk.read)
     pool = await connect_pool(settings.postgres_dsn, connections_max=1)
-    async with pool, guarded(client, pool, settings.task_queue, server.stop, renews=False):
+    async with (
+        pool,
+        admin.serving(settings, process),
+        guarded(client, pool, settings.task_queue, server.stop, renews=False),
+    ):
         await server.serve([listening, *(listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])

@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 import telemetry
 
+ANONYMOUS = "anonymous"
 WAIT_SECONDS = 10.0
 WAIT_SECONDS_MAX = 30.0
 VERSION_MAX = 2**31 - 1
@@ -32,7 +33,7 @@ class RequestContext:
     request_id: str
     """The caller's X-Request-Id, or `attempt_id` without one."""
     client_traceparent: str | None = None
-    actor: str = "anonymous"
+    actor: str = ANONYMOUS
     """The caller by its token; it also separates the idempotency keys of callers."""
     customer_id: str | None = None
     """The only customer whose orders the caller can access; None: all customers."""
@@ -43,6 +44,13 @@ class RequestContext:
     def is_customer(self) -> bool:
         """Whether the caller is a customer, with access to its own orders only."""
         return self.customer_id is not None
+
+    @property
+    def caller(self) -> str:
+        """The kind of the caller."""
+        if self.is_customer:
+            return "customer"
+        return ANONYMOUS if self.actor == ANONYMOUS else "operator"
 
     @cached_property
     def traceparent(self) -> str:

@@ -55,6 +55,11 @@ def services_of(app: FastAPI) -> Services:
     return services
 
 
+def is_started(app: FastAPI) -> bool:
+    """Whether it has its services: not while it starts, and no longer when it has stopped."""
+    return hasattr(app.state, "services")
+
+
 async def get_services(request: Request) -> Services:
     return services_of(request.app)
 

@@ -35,7 +35,7 @@ TAGS = {
     "Customers": "Erasing the personal data of a customer.",
     "Callbacks": "Signed webhooks from the payment, stock and shipping services.",
     "Problems": "The meaning of each problem code, and what to do about it.",
-    "Operations": "Health and metrics, for orchestrators and monitoring.",
+    "Operations": "Whether this process can serve, for load balancers.",
 }
 
 # The components of problem responses, by status.

@@ -46,6 +46,6 @@ def backup(
 def _stack_dsn(data_dir: Path) -> str:
     """The address of Postgres in a running stack; exits if none runs there."""
     try:
-        return addresses(data_dir / DEFAULT.name)["postgres_dsn"]
+        return str(addresses(data_dir / DEFAULT.name)["postgres_dsn"])
     except NoRunningStack as error:
         fail(error, EXIT_USAGE)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncpg
     from temporalio.client import Client
 
-DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_URL = "http://127.0.0.1:8081"
 
 app = typer.Typer()
 
@@ -26,7 +26,9 @@ app = typer.Typer()
 def status(
     url: Annotated[
         str | None,
-        typer.Option(help="URL of an API process.", show_default=f"of `orderly up`, {DEFAULT_URL}"),
+        typer.Option(
+            help="Admin URL of an API process.", show_default=f"of `orderly up`, {DEFAULT_URL}"
+        ),
     ] = None,
     info_file: InfoFile = DEFAULT,
 ) -> None:
@@ -80,7 +82,7 @@ def retry_steps(
 
 
 def _api_of(info_file: Path) -> str:
-    """The URL of the API of a running stack, or else the default one."""
+    """The admin URL of the API of a running stack, or else the default one."""
     with suppress(NoRunningStack, LookupError, TypeError):
-        return str(addresses(info_file)["api_url"])
+        return str(addresses(info_file)["admin_urls"]["api"])
     return DEFAULT_URL

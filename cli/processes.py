@@ -23,10 +23,8 @@ def api() -> None:
     from settings import api_from_environment
 
     settings = runtime.load_settings(api_from_environment)
-    from api.app import (  # It takes seconds: a wrong setting is reported at once.
-        AddressInUse,
-        serve,
-    )
+    from admin.server import AddressInUse
+    from api.app import serve  # It takes seconds: a wrong setting is reported at once.
     from workflows.restore_guard import RestoreNoticed
 
     failures: runtime.Failures = {
@@ -47,27 +45,41 @@ def worker() -> None:
 @app.command(rich_help_panel=PANEL)
 def projector() -> None:
     """Keep the read models and the digests up to date with the event log."""
+    from admin.server import AddressInUse, Process, serving
     from background import in_background
     from eventlog import digest_blocks
-    from readside.engine.projector import run
+    from readside.engine.projector import SERVES, pulses_of, read_readiness, run
     from readside.registry import PROJECTIONS
     from settings import Settings, from_environment
 
     async def project(settings: Settings) -> None:
-        stopped = runtime.stop_event()
-        async with in_background(digest_blocks.run(settings.postgres_dsn, stopped)):
-            await run(settings.postgres_dsn, PROJECTIONS, stopped)
+        stopped, pulses = runtime.stop_event(), pulses_of(PROJECTIONS)
+        process = Process(
+            "projector",
+            SERVES,
+            lambda: read_readiness(pulses),
+            is_stopping=stopped.is_set,
+            pulses=pulses,
+        )
+        digests = digest_blocks.run(settings.postgres_dsn, stopped)
+        async with serving(settings, process), in_background(digests):
+            await run(settings.postgres_dsn, PROJECTIONS, stopped, pulses)
 
-    runtime.serve(lambda: from_environment(Settings), project, "orderly-projector")
+    failures: runtime.Failures = {AddressInUse: runtime.EXIT_USAGE}
+    runtime.serve(lambda: from_environment(Settings), project, "orderly-projector", failures)
 
 
 @app.command(rich_help_panel=PANEL)
 def deliverer() -> None:
     """Post the events of the log to webhook endpoints."""
+    from admin.server import AddressInUse
     from outbound.webhooks.process import KeyMissing, run
     from settings import Settings, from_environment
 
-    failures: runtime.Failures = {KeyMissing: runtime.EXIT_USAGE}
+    failures: runtime.Failures = {
+        AddressInUse: runtime.EXIT_USAGE,
+        KeyMissing: runtime.EXIT_USAGE,
+    }
 
     async def deliver(settings: Settings) -> None:
         await run(settings, runtime.stop_event())

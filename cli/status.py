@@ -55,9 +55,9 @@ class Finding(NamedTuple):
         return f"{self.name:<20}{self.state}" + (f": {self.remedy}" if self.remedy else "")
 
 
-async def fetch(api_url: str) -> Json:
-    """The body of /readyz; raises NoAnswer, also if it takes long."""
-    url = f"{api_url.rstrip('/')}/readyz"
+async def fetch(admin_url: str) -> Json:
+    """The body of /readyz on the admin address; raises NoAnswer, also if it takes long."""
+    url = f"{admin_url.rstrip('/')}/readyz"
     try:
         async with (
             asyncio.timeout(ANSWER_SECONDS_MAX),
@@ -69,19 +69,21 @@ async def fetch(api_url: str) -> Json:
         reason = f" ({error})" if str(error) else f" within {ANSWER_SECONDS_MAX:g} seconds"
         raise NoAnswer(
             f"The API does not answer at {url}{reason}: start `orderly api`, end a frozen one, or"
-            " name another with --url."
+            " name the admin address of another with --url."
         ) from None
     except ValueError:
         body = None
-    if not isinstance(body, dict) or not {"temporal", "workers", "postgres"} <= body.keys():
-        raise NoAnswer(f"What answers at {url} is not this version of the orderly API.")
+    if not isinstance(body, dict) or not {"commands", "reads"} <= body.keys():
+        raise NoAnswer(f"What answers at {url} is not the admin address of an orderly API.")
+    if "temporal" not in body:  # It has no connections yet, or no longer.
+        raise NoAnswer(f"The API at {url} cannot serve: {body['reasons'][0]}.")
     return body
 
 
 def findings(readiness: Json) -> Iterator[Finding]:
     """The state of everything, in the order of the way that a command takes."""
     for what in ("commands", "reads"):
-        yield Finding(what, "ready" if readiness[what] else "NOT READY")
+        yield Finding(what, "ready" if readiness[what]["ready"] else "NOT READY")
     yield _state("temporal", readiness["temporal"], {"": TEMPORAL})
     remedies = {"unknown": "", "no version": CURRENT, "no worker of the": CURRENT, "": WORKERS}
     yield _state("workers", readiness["workers"], remedies)

@@ -15,7 +15,6 @@ UNREADABLE_ADDRESSES = Counter(
     "orderly_unreadable_addresses_total",
     "Addresses that were shown as unreadable, because their key is missing or they were changed."
     " Alert above 0.",
-    registry=None,  # api/monitoring/metrics.py registers it.
 )
 
 

@@ -9,9 +9,16 @@ from functools import cache
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, KeepAliveConfig
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+)
 from temporalio.service import RetryConfig, RPCError
 
+from background import within
 from workflows import worker_heartbeats
 from workflows.data_converter import DATA_CONVERTER
 
@@ -22,6 +29,7 @@ _NO_RETRY = RetryConfig(max_retries=1)
 # A connection whose other side vanished is given up after fifteen seconds instead of forty-five. A
 # server does not accept pings more often than every ten.
 _KEEP_ALIVE = KeepAliveConfig(interval_millis=11_000, timeout_millis=4_000)
+HEALTH_SECONDS_MAX = 1.5
 
 
 class MissingSearchAttributes(Exception):
@@ -43,9 +51,8 @@ async def check_search_attributes(client: Client, needed: Iterable[str]) -> None
         )
 
 
-@cache
-def _runtime() -> Runtime:
-    """The runtime of all clients and workers of this process, which logs as Python does."""
+def new_runtime(metrics: PrometheusConfig | None = None) -> Runtime:
+    """A runtime for clients and workers, which logs as Python does."""
     forwarding = LogForwardingConfig(
         logging.getLogger("temporalio.core"),
         append_target_to_name=False,
@@ -53,12 +60,26 @@ def _runtime() -> Runtime:
     )
     logging_config = LoggingConfig(LoggingConfig.default.filter, forwarding)
     return Runtime(
-        telemetry=TelemetryConfig(logging=logging_config),
+        telemetry=TelemetryConfig(
+            logging=logging_config, metrics=metrics, attach_service_name=False
+        ),
         worker_heartbeat_interval=worker_heartbeats.INTERVAL,
     )
 
 
-async def connect(*, lazy: bool = False) -> Client:
+_runtime = cache(new_runtime)  # A runtime has threads of its own.
+
+
+async def health_of(client: Client) -> str:
+    """The state of Temporal: "ok", or what is wrong with it."""
+    try:
+        healthy = await within(HEALTH_SECONDS_MAX, client.service_client.check_health())
+        return "ok" if healthy else "not serving"
+    except Exception as error:  # Any error is a reason.
+        return f"unreachable: {str(error) or type(error).__name__}"
+
+
+async def connect(*, lazy: bool = False, runtime: Runtime | None = None) -> Client:
     """A client of the server that TEMPORAL_ADDRESS etc. name, or else of localhost:7233.
 
     With `lazy` it connects with its first call, so that a process can start while Temporal is
@@ -71,7 +92,7 @@ async def connect(*, lazy: bool = False) -> Client:
             **config,
             data_converter=DATA_CONVERTER,
             lazy=lazy,
-            runtime=_runtime(),
+            runtime=runtime or _runtime(),
             keep_alive_config=_KEEP_ALIVE,
             retry_config=_NO_RETRY if lazy else None,
         )

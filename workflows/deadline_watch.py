@@ -10,6 +10,8 @@ from temporalio import workflow
 from orders.rules.deadlines import Deadline
 from orders.steps import DeadlinePassed, StepResult
 
+LATE = timedelta(minutes=1)
+
 
 class DeadlineShell(Protocol):
     """The workflow of an order, as far as its deadlines are concerned."""
@@ -33,8 +35,17 @@ class DeadlineWatch:
             await workflow.wait_condition(lambda: self._shell.deadline is not None)
             deadline = self._shell.deadline
             if deadline is not None and await self._is_reached(deadline):
+                self._count(deadline)
                 passed = DeadlinePassed(deadline=deadline.name, at=deadline.at)
                 self._shell.apply_result(passed, "deadline")
+
+    def _count(self, deadline: Deadline) -> None:
+        """Counts it; not when the history is replayed."""
+        is_late = workflow.now() - deadline.at > LATE
+        meter = workflow.metric_meter()
+        meter.create_counter("orderly_deadlines", "Deadlines that have passed.").add(1)
+        late = meter.create_counter("orderly_late_deadlines", "Those noticed a minute too late.")
+        late.add(int(is_late))  # Also 0, so that the first one shows as an increase.
 
     async def _is_reached(self, deadline: Deadline) -> bool:
         """Whether the deadline passes; it may also be lifted or replaced by another."""

@@ -291,6 +291,7 @@ class OrderWorkflow:
         if rejection.payload_hash is not None:
             return  # It is a stored one.
         self._note(queued.command_id, queued.batch, rejection)
+        _log_refusal(rejection.code, queued.batch)
         stored = rejection.model_copy(update={"payload_hash": queued.batch.payload_hash})
         self.rejections[queued.command_id] = StoredRejection(
             command_id=queued.command_id, pointer=queued.pointer, rejection=stored
@@ -452,6 +453,14 @@ class OrderWorkflow:
         is_published = self.reopening or not self.publisher.unpublished
         are_stuck = self.order.steps.keys() <= self.order.stuck_steps.keys()
         return self.is_version_changed and is_published and are_stuck
+
+
+def _log_refusal(code: str, batch: CommandBatch) -> None:
+    """One line for each asynchronous command that is refused; the API logs the others."""
+    named = {"code": code, "request_id": batch.request_id}
+    if batch.traceparent is not None:
+        named["trace_id"] = batch.traceparent.split("-")[1]
+    workflow.logger.info("refused: %s", code, extra=named)
 
 
 @contextmanager

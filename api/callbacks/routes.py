@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import Counter
 from pydantic import BaseModel, Field, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -16,6 +17,7 @@ from api.callbacks.payloads import EVENTS, CallbackData, CallbackEvent
 from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
 from api.dependencies import GatewayDep, WebhookSecretDep
 from api.gateway.command_message import CommandMessage
+from api.gateway.gateway import Gateway
 from api.limits.rate_limit import charge
 from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
 from api.problems.handlers import PROBLEMS
@@ -31,6 +33,16 @@ router = APIRouter(
 )
 
 T = TypeVar("T", bound=BaseModel)
+
+REFUSED = "refused"
+_CALLBACKS = Counter(
+    "orderly_callbacks_total",
+    "Callbacks of external services, by service and outcome: accepted, recorded (it contradicts the"
+    " order), rejected, ignored, or refused (with an error response).",
+    ["service", "outcome"],
+)
+for _sender in EVENTS:
+    _CALLBACKS.labels(_sender, REFUSED)  # 0, so that the first one shows as an increase.
 
 # How long a rejected event is worth another delivery.
 RETRY_PERIOD = timedelta(minutes=10)
@@ -50,26 +62,40 @@ def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
     async def receive_callback(
         request: Request, gateway: GatewayDep, secret: WebhookSecretDep
     ) -> CallbackReceipt:
-        body = await request.body()
-        message_id = _verify(secret, request, body)
-        charge(request, sender)
-        event = _validate(CallbackEvent, body)
-        data_type = EVENTS[sender].get(event.type)
-        if data_type is None:  # A service may send more types than orders process.
-            return CallbackReceipt(outcome="ignored")
-        data = _validate(data_type, event.data, "data")
+        outcome = REFUSED
         try:
-            message = _message(request, sender, message_id, data, body)
-            result = await gateway.execute(message, WAIT_SECONDS)
-        except Rejected as error:
-            _raise_if_retryable(error, event.timestamp)
-            code = error.rejection.code
-            log.warning("%s of order %s was rejected: %s", event.type, data.order_id, code)
-            return CallbackReceipt(outcome="rejected", code=code)
-        is_recorded = "discrepancy-recorded" in result.event_types
-        return CallbackReceipt(outcome="recorded" if is_recorded else "accepted")
+            receipt = await _receive(sender, request, gateway, secret)
+            outcome = receipt.outcome
+            return receipt
+        finally:
+            _CALLBACKS.labels(sender, outcome).inc()
 
     return receive_callback
+
+
+async def _receive(
+    sender: str, request: Request, gateway: Gateway, secret: str | None
+) -> CallbackReceipt:
+    """Verifies a callback, and sends what it reports to its order."""
+    body = await request.body()
+    message_id = _verify(secret, request, body)
+    charge(request, sender)
+    event = _validate(CallbackEvent, body)
+    data_type = EVENTS[sender].get(event.type)
+    if data_type is None:  # A service may send more types than orders process.
+        return CallbackReceipt(outcome="ignored")
+    data = _validate(data_type, event.data, "data")
+    try:
+        message = _message(request, sender, message_id, data, body)
+        result = await gateway.execute(message, WAIT_SECONDS)
+    except Rejected as error:
+        _raise_if_retryable(error, event.timestamp)
+        code = error.rejection.code
+        named = {"order_id": data.order_id, "code": code}
+        log.warning("callback %s was rejected: %s", event.type, code, extra=named)
+        return CallbackReceipt(outcome="rejected", code=code)
+    is_recorded = "discrepancy-recorded" in result.event_types
+    return CallbackReceipt(outcome="recorded" if is_recorded else "accepted")
 
 
 _SIGNATURE_HEADERS = {

@@ -27,6 +27,7 @@ from temporalio.service import RPCError
 import telemetry
 from api.gateway.availability import await_or_unavailable
 from api.gateway.command_message import CommandMessage
+from api.gateway.command_metrics import counted
 from api.gateway.ended_orders import EndedOrders
 from api.gateway.journal import IntentRecorder
 from api.gateway.retries import Retry, raise_rpc_error, retry_until
@@ -93,10 +94,12 @@ class Gateway:
                 return result or await self.ended_orders.execute(traced)
 
             deadline = asyncio.get_running_loop().time() + wait_seconds
-            with self._rejections_kept(traced):
+            with counted(message.batch) as settle, self._rejections_kept(traced):
                 while (result := await retry_until(deadline, attempt)) is None:
                     pass  # The order was reopened, and is now running.
-            return _assert_same_payload(result, message)
+                _assert_same_payload(result, message)
+                settle(result)
+            return result
 
     async def enqueue(self, message: CommandMessage) -> CommandResult | None:
         """Makes the batch durable, which needs no worker, and returns None.
@@ -115,9 +118,12 @@ class Gateway:
                 return await self.ended_orders.execute(traced, traced.queued)
 
             deadline = asyncio.get_running_loop().time() + ENQUEUE_SECONDS
-            with self._rejections_kept(traced):
+            with counted(message.batch) as settle, self._rejections_kept(traced):
                 result = await retry_until(deadline, attempt)
-            return _assert_same_payload(result, message) if result is not None else None
+                if result is not None:
+                    _assert_same_payload(result, message)
+                settle(result)
+            return result
 
     @contextmanager
     def _rejections_kept(self, message: CommandMessage) -> Iterator[None]:
@@ -266,10 +272,9 @@ def _limiter(max_concurrent: int | None) -> ConcurrencyLimiter:
     return ConcurrencyLimiter(FixedLimit(max_concurrent) if max_concurrent else AdaptiveLimit())
 
 
-def _assert_same_payload(result: CommandResult, message: CommandMessage) -> CommandResult:
+def _assert_same_payload(result: CommandResult, message: CommandMessage) -> None:
     if result.payload_hash != message.batch.payload_hash:
         raise IdempotencyKeyReused
-    return result
 
 
 def raise_update_error(error: WorkflowUpdateFailedError, message: CommandMessage) -> None:

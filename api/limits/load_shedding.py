@@ -13,6 +13,7 @@ from api.limits.concurrency import BurstLimit, ConcurrencyLimiter, Slot
 from api.problems.canned import CannedProblem
 from api.problems.catalog import OVERLOADED
 from api.problems.errors import Overloaded
+from api.problems.handlers import count_problem
 from api.problems.problem import Problem
 
 _OVERLOADED = CannedProblem(Problem(OVERLOADED))
@@ -58,6 +59,7 @@ async def _reject(scope: Scope, send: Send) -> None:
     body = _OVERLOADED.body(context_of(Request(scope)), scope["path"])
     headers = [*_HEADERS, (b"content-length", str(len(body)).encode())]
     status = _OVERLOADED.type.status
+    count_problem(OVERLOADED)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -19,7 +19,7 @@ from api.problems.errors import RateLimited
 from api.problems.handlers import problem_of, problem_response
 from settings import RateLimit
 
-UNLIMITED = frozenset(("/healthz", "/readyz", "/metrics"))
+UNLIMITED = frozenset(("/healthz", "/readyz"))
 
 
 class RateLimitMiddleware:

@@ -1,20 +1,27 @@
-"""Liveness and readiness of this process, for orchestrators and for people."""
+"""Liveness and readiness: on the public port in short, and on the admin port with reasons."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import JSONResponse
+from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 
-from api.dependencies import ServicesDep
-from api.monitoring.readiness import Readiness, read_readiness
+from admin.readiness import STARTING
+from admin.readiness import Readiness as AdminReadiness
+from admin.server import Process
+from api.dependencies import ServicesDep, is_started, services_of
+from api.monitoring.readiness import read_state
+from api.monitoring.state_metrics import read_state_metrics
 from api.problems.handlers import MALFORMED
 from api.problems.strict_route import StrictRoute
 
 router = APIRouter(tags=["Operations"], responses=MALFORMED, route_class=StrictRoute)
 
+SERVES = ("commands", "reads")
 WhatQuery = Annotated[
     Literal["commands", "reads"] | None,
     Query(alias="for", description="Only what is needed for these, such as for a load balancer."),
@@ -27,6 +34,17 @@ class Liveness(BaseModel):
     status: Literal["alive"] = "alive"
 
 
+class Readiness(BaseModel):
+    """What can be served; the reasons are on the admin address of the process."""
+
+    ready: bool
+    """Whether all that was asked for can be served."""
+    commands: bool
+    """Whether commands can be served."""
+    reads: bool
+    """Whether reads of orders can be served."""
+
+
 @router.get("/healthz", summary="Check liveness")
 async def get_health() -> Liveness:
     """200 as long as the process is alive."""
@@ -37,15 +55,33 @@ async def get_health() -> Liveness:
     "/readyz",
     summary="Check readiness",
     response_model=Readiness,
-    responses={
-        503: {
-            "model": Readiness,
-            "description": "A dependency is not ok; the body says why",
-        }
-    },
+    responses={503: {"model": Readiness, "description": "Something cannot be served"}},
 )
 async def get_readiness(services: ServicesDep, what: WhatQuery = None) -> JSONResponse:
-    """200 if commands and reads can be served, or what `for` names; else 503, with the reason."""
-    found = await read_readiness(services)
-    ready = {"commands": found.commands, "reads": found.reads, None: found.ready}[what]
-    return JSONResponse(found.model_dump() | {"ready": ready}, 200 if ready else 503)
+    """200 if commands and reads can be served, or what `for` names; else 503."""
+    found = (await read_state(services)).readiness()
+    ready = found.is_ready(what)
+    body = Readiness(
+        ready=ready, commands=found.is_ready("commands"), reads=found.is_ready("reads")
+    )
+    return JSONResponse(body.model_dump(), 200 if ready else 503)
+
+
+def process_of(
+    app: FastAPI,
+    is_stopping: Callable[[], bool] = lambda: False,
+    read_sdk_metrics: Callable[[], Awaitable[bytes]] | None = None,
+) -> Process:
+    """What the process of an application says on its admin address."""
+
+    async def read_readiness() -> AdminReadiness:
+        if not is_started(app):
+            return AdminReadiness.of_none(SERVES, STARTING)
+        return (await read_state(services_of(app))).readiness()
+
+    async def read_metrics() -> list[Metric]:
+        return await read_state_metrics(services_of(app)) if is_started(app) else []
+
+    return Process(
+        "api", SERVES, read_readiness, read_metrics, read_sdk_metrics, is_stopping=is_stopping
+    )

@@ -3,73 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import asyncpg
-from pydantic import BaseModel
-from temporalio.client import Client
 from temporalio.service import RPCError
 
+from admin.readiness import OK, Readiness, reasons_of
 from api.dependencies import Services
+from background import within
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from readside.engine import checkpoints, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.order_view import projection as order_view
-from readside.order_view.stuck_steps import count_waiting_orders
+from readside.order_view.stuck_steps import Waiting, count_waiting_orders
 from readside.registry import PROJECTIONS
 from workflows.activity_options import SERVICE_OF_STEP
-from workflows.unpublished import find_unpublished
+from workflows.client import health_of
+from workflows.unpublished import Unpublished, find_unpublished
 from workflows.versions import Version, without_current
 from workflows.worker_heartbeats import ABSENT_AFTER_SECONDS, UNVERSIONED, Workers
 
 CHECK_SECONDS_MAX = 1.5
 LAG_SECONDS_MAX = 5
-OK = "ok"
 UNKNOWN = "unknown: Temporal does not list workers"
 NO_CURRENT_VERSION = "no version is current: `orderly versions` lists them"
 READ_ONLY = "read-only"
 FULL = "full: all of its connections are in use"
-
-T = TypeVar("T")
-
-
-class Readiness(BaseModel):
-    """The state of each dependency: "ok", or what is wrong with it.
-
-    Numbers are null where they could not be counted, and do not affect readiness.
-    """
-
-    ready: bool
-    """Whether all that was asked for can be served."""
-    commands: bool
-    """Whether commands can be served: they need Temporal and a worker."""
-    reads: bool
-    """Whether reads of orders can be served: they need Postgres and the orders' projection."""
-    temporal: str
-    workers: str
-    """Without one, only asynchronous commands are accepted."""
-    postgres: str
-    projections: dict[str, str]
-    """By name. Only that of orders affects readiness, if it has stopped or is not heard of: one
-    that is behind still serves reads, which say how far."""
-    waiting_orders: dict[str, int] | None
-    """Orders that wait for payments, stock and shipping, by service: a step is stuck or late."""
-    parked_orders: int | None
-    """Orders that a projection fails on, listed by `orderly projections parked`."""
-    unpublished_orders: int | None
-    """Orders that have acknowledged what the log does not have, for some ten seconds."""
-    worker_versions: dict[str, str] | None
-    """The versions of the workers, if they are versioned. One without workers, that is not the
-    current one, does not affect readiness: only its own orders wait."""
-    failing_orders: int | None
-    """Orders whose workflow tasks fail, listed by `orderly stuck`."""
-
-    @property
-    def states(self) -> dict[str, str]:
-        """The state of each dependency, by its name."""
-        servers = {"temporal": self.temporal, "workers": self.workers, "postgres": self.postgres}
-        return servers | self.projections
 
 
 class State(NamedTuple):
@@ -87,46 +48,94 @@ class ReadSide(NamedTuple):
     parked_orders: int | None = None
 
 
-async def read_readiness(services: Services) -> Readiness:
-    """The readiness of this process, within two seconds."""
+@dataclass(frozen=True)
+class ServiceState:
+    """The state of all that commands and reads need.
+
+    None where it could not be counted, which does not affect readiness; nor do counted orders.
+    """
+
+    temporal: str
+    workers: State
+    """Without one, only asynchronous commands are accepted."""
+    postgres: str
+    projections: Mapping[str, State]
+    """By name. Only that of orders affects readiness, if it has stopped or is not heard of: one
+    that is behind still serves reads, which say how far."""
+    waiting_orders: Mapping[str, Waiting] | None
+    """Orders that wait for payments, stock and shipping, by service: a step is stuck or late."""
+    parked_orders: int | None
+    """Orders that a projection fails on, listed by `orderly projections parked`."""
+    unpublished: Unpublished | None
+    """Orders that have acknowledged what the log does not have, for some ten seconds."""
+    worker_versions: Mapping[str, str] | None
+    """The versions of the workers, if they are versioned. One without workers, that is not the
+    current one, does not affect readiness: only its own orders wait."""
+    failing_orders: int | None
+    """Orders whose workflow tasks fail, listed by `orderly stuck`."""
+
+    @property
+    def by_dependency(self) -> dict[str, str]:
+        """The state of each dependency, by its name."""
+        servers = {
+            "temporal": self.temporal,
+            "workers": self.workers.words,
+            "postgres": self.postgres,
+        }
+        return servers | {name: state.words for name, state in self.projections.items()}
+
+    def readiness(self) -> Readiness:
+        """Whether commands and reads can be served.
+
+        Commands need Temporal and a worker, and reads Postgres and the orders' projection.
+        """
+        name = order_view.PROJECTION.name
+        commands = reasons_of({"temporal": self.temporal})
+        if not self.workers.is_serving:
+            commands.append(f"workers: {self.workers.words}")
+        reads = []
+        if self.postgres not in (OK, READ_ONLY, FULL):
+            reads.append(f"postgres: {self.postgres}")
+        elif not self.projections[name].is_serving:
+            reads.append(f"{name}: {self.projections[name].words}")
+        # Commands that need no key continue.
+        others = [f"postgres: {READ_ONLY}"] if self.postgres == READ_ONLY else []
+        return Readiness({"commands": commands, "reads": reads}, self._shown(), others)
+
+    def _shown(self) -> dict[str, Any]:
+        waiting = self.waiting_orders
+        return {
+            "temporal": self.temporal,
+            "workers": self.workers.words,
+            "postgres": self.postgres,
+            "projections": {name: state.words for name, state in self.projections.items()},
+            "waiting_orders": waiting and {name: one.orders for name, one in waiting.items()},
+            "parked_orders": self.parked_orders,
+            "unpublished_orders": self.unpublished and self.unpublished.orders,
+            "worker_versions": self.worker_versions,
+            "failing_orders": self.failing_orders,
+        }
+
+
+async def read_state(services: Services) -> ServiceState:
+    """The state of the service as this process sees it, within two seconds."""
     temporal, readside, waiting, unpublished = await asyncio.gather(
-        _temporal(services.client),
+        health_of(services.client),
         _readside(services.pool, services.freshness),
         _waiting_orders(services.pool),
         _unpublished_orders(services),
     )
-    workers = state_of_workers(services.workers, services.versions.versions or ())
-    orders = readside.projections.get(order_view.PROJECTION.name)
-    commands = temporal == OK and workers.is_serving
-    reads = readside.postgres in (OK, READ_ONLY, FULL) and orders is not None and orders.is_serving
-    return Readiness(
-        ready=commands and reads and readside.postgres != READ_ONLY,
-        commands=commands,
-        reads=reads,
+    return ServiceState(
         temporal=temporal,
-        workers=workers.words,
+        workers=state_of_workers(services.workers, services.versions.versions or ()),
         postgres=readside.postgres,
-        projections={name: state.words for name, state in readside.projections.items()},
+        projections=readside.projections,
         waiting_orders=waiting,
         parked_orders=readside.parked_orders,
-        unpublished_orders=unpublished,
+        unpublished=unpublished,
         worker_versions=_worker_versions(services.versions.versions),
         failing_orders=services.versions.failing_orders,
     )
-
-
-async def within(seconds: float, check: Coroutine[Any, Any, T]) -> T:
-    """The result of a check; raises TimeoutError after `seconds`.
-
-    It does not wait for the check to end then: a cancelled query waits for its connection.
-    """
-    task = asyncio.create_task(check)
-    done, _ = await asyncio.wait({task}, timeout=seconds)
-    if done:
-        return task.result()
-    task.cancel()
-    task.add_done_callback(lambda late: late.cancelled() or late.exception())
-    raise TimeoutError(f"no answer within {seconds:g} s")
 
 
 def state_of_workers(workers: Workers, versions: Sequence[Version] = ()) -> State:
@@ -155,23 +164,15 @@ def _worker_versions(versions: Sequence[Version] | None) -> dict[str, str] | Non
     }
 
 
-async def _temporal(client: Client) -> str:
-    try:
-        healthy = await within(CHECK_SECONDS_MAX, client.service_client.check_health())
-        return OK if healthy else "not serving"
-    except Exception as error:  # Any error means not ready, and the body reports it.
-        return f"unreachable: {_message_of(error)}"
-
-
-async def _unpublished_orders(services: Services) -> int | None:
+async def _unpublished_orders(services: Services) -> Unpublished | None:
     try:
         search = find_unpublished(services.client, services.gateway.task_queue)
-        return (await within(CHECK_SECONDS_MAX, search)).orders
+        return await within(CHECK_SECONDS_MAX, search)
     except (RPCError, TimeoutError):
         return None
 
 
-async def _waiting_orders(pool: asyncpg.Pool) -> dict[str, int] | None:
+async def _waiting_orders(pool: asyncpg.Pool) -> dict[str, Waiting] | None:
     try:
         return await within(CHECK_SECONDS_MAX, count_waiting_orders(pool, SERVICE_OF_STEP))
     except (*UNAVAILABLE, *OTHER_TABLES):

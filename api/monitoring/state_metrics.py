@@ -9,11 +9,12 @@ from itertools import accumulate
 import asyncpg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from temporalio.service import RPCError
 
+from admin.readiness import OK
 from api.dependencies import Services
-from api.monitoring.readiness import OK, UNKNOWN, Readiness, read_readiness, within
+from api.monitoring.readiness import UNKNOWN, ServiceState, read_state
 from api.monitoring.webhook_metrics import read_webhooks
+from background import within
 from eventlog import log
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from readside.engine.checkpoints import FRESHNESS_MS
@@ -21,22 +22,23 @@ from readside.engine.monitoring import ProjectionMetrics, read_metrics
 from readside.order_view import orphans
 from readside.order_view.orphans import OrphanMetrics
 from readside.registry import PROJECTIONS
-from workflows.unpublished import find_unpublished
+from workflows.unpublished import Unpublished
 from workflows.versions import VersionWatch
 
 QUERY_SECONDS_MAX = 5
 
 
-async def read_state(services: Services) -> list[Metric]:
-    """What /readyz says, as numbers, and the metrics of Postgres and of Temporal."""
-    read = await asyncio.gather(
-        _readiness_metrics(services), _database_metrics(services.pool), _temporal_metrics(services)
-    )
-    return [family for families in read for family in families]
+async def read_state_metrics(services: Services) -> list[Metric]:
+    """What /readyz says, as numbers, and what only the database says; the same in each process.
+
+    Without Postgres, `orderly_postgres_up` is 0 and the read side's metrics are missing; without
+    Temporal, `orderly_temporal_up` is 0, and those of unpublished orders are.
+    """
+    state, database = await asyncio.gather(read_state(services), _database_metrics(services.pool))
+    return [*_state_metrics(services, state), *database]
 
 
-async def _readiness_metrics(services: Services) -> list[Metric]:
-    readiness = await read_readiness(services)
+def _state_metrics(services: Services, state: ServiceState) -> list[Metric]:
     present = services.workers.present()
     workers = GaugeMetricFamily(
         "orderly_workers",
@@ -49,7 +51,8 @@ async def _readiness_metrics(services: Services) -> list[Metric]:
         "Rejections that this process could not keep in the intent journal.",
         services.gateway.journal.dropped,
     )
-    return [*_readiness(readiness), workers, dropped, *_versions(services.versions)]
+    watched = _versions(services.versions)
+    return [*_readiness(state), workers, dropped, *watched, *_unpublished(state.unpublished)]
 
 
 def _versions(watch: VersionWatch) -> list[Metric]:
@@ -74,30 +77,32 @@ def _versions(watch: VersionWatch) -> list[Metric]:
     return [orders, workers, failing]
 
 
-def _readiness(readiness: Readiness) -> list[Metric]:
+def _readiness(state: ServiceState) -> list[Metric]:
+    readiness = state.readiness()
     ready = GaugeMetricFamily(
         "orderly_ready",
         "Whether this process can serve commands, and whether it can serve reads. Alert at 0.",
         labels=["what"],
     )
-    ready.add_metric(["commands"], readiness.commands)
-    ready.add_metric(["reads"], readiness.reads)
+    for what in readiness.serves:
+        ready.add_metric([what], readiness.is_ready(what))
     ok = GaugeMetricFamily(
         "orderly_dependency_ok",
         "Whether a server, a projection or an external service is ok; `orderly status` says what is"
         " wrong, and what to do. Alert at 0.",
         labels=["dependency"],
     )
-    for name, state in readiness.states.items():
-        if state != UNKNOWN:
-            ok.add_metric([name], state == OK)
+    for name, words in state.by_dependency.items():
+        if words != UNKNOWN:
+            ok.add_metric([name], words == OK)
     waiting = GaugeMetricFamily(
         "orderly_waiting_orders",
-        "Orders that wait for an external service: a step is stuck or late. Alert above 0.",
-        labels=["service"],
+        "Orders that wait for an external service, because a step is stuck or late. Alert above 0.",
+        labels=["service", "reason"],
     )
-    for service, orders in (readiness.waiting_orders or {}).items():
-        waiting.add_metric([service], orders)
+    for service, orders in (state.waiting_orders or {}).items():
+        waiting.add_metric([service, "stuck"], orders.stuck)
+        waiting.add_metric([service, "late"], orders.late)
     return [ready, ok, waiting]
 
 
@@ -125,15 +130,12 @@ async def _read_database(pool: asyncpg.Pool) -> list[Metric]:
     return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned, *webhooks]
 
 
-async def _temporal_metrics(services: Services) -> list[Metric]:
-    up = GaugeMetricFamily("orderly_temporal_up", "Whether Temporal could be queried.")
-    try:
-        search = find_unpublished(services.client, services.gateway.task_queue)
-        found = await within(QUERY_SECONDS_MAX, search)
-    except (RPCError, TimeoutError):
-        up.add_metric([], 0)
+def _unpublished(found: Unpublished | None) -> list[Metric]:
+    up = GaugeMetricFamily(
+        "orderly_temporal_up", "Whether Temporal could be queried.", found is not None
+    )
+    if found is None:
         return [up]
-    up.add_metric([], 1)
     orders = GaugeMetricFamily(
         "orderly_unpublished_orders",
         "Orders that have acknowledged what the log does not have, for some ten seconds."

@@ -11,11 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
+from prometheus_client import Counter
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from api.context import RequestContext, context_of
+from api.context import RequestContext, context_of, route_of
 from api.problems import catalog, errors
 from api.problems.field_errors import words_for
 from api.problems.problem import (
@@ -35,6 +36,9 @@ log = logging.getLogger("orderly.api")
 
 MEDIA_TYPE = "application/problem+json"
 UPGRADE_SECONDS = 10
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+# Refused before it is known who sends them, or because there are many.
+COUNTED = frozenset((401, 429))
 
 
 class ProblemDetails(BaseModel):
@@ -183,7 +187,22 @@ def problem_details(problem: Problem, context: RequestContext, instance: str) ->
     )
 
 
+_PROBLEMS_TOTAL = Counter(
+    "orderly_problems_total", "Responses that are problem documents, by code.", ["code"]
+)
+for _code in catalog.PROBLEM_TYPES:
+    _PROBLEMS_TOTAL.labels(_code)  # 0, so that the first one shows as an increase.
+
+
+def count_problem(problem_type: catalog.ProblemType) -> None:
+    """Counts a response."""
+    _PROBLEMS_TOTAL.labels(problem_type.code).inc()
+
+
 def problem_response(request: Request, problem: Problem) -> JSONResponse:
+    count_problem(problem.type)
+    if request.method not in SAFE_METHODS:
+        _log_refusal(problem, is_known=route_of(request.scope) != "none")
     document = problem_details(problem, context_of(request), request.url.path)
     return JSONResponse(
         document.model_dump(exclude_none=True),
@@ -191,6 +210,19 @@ def problem_response(request: Request, problem: Problem) -> JSONResponse:
         headers=problem.headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def _log_refusal(problem: Problem, *, is_known: bool) -> None:
+    """One line for each command that is refused; a flood of the same kind is counted.
+
+    So is what is sent to no known route.
+    """
+    status, code = problem.type.status, problem.type.code
+    if problem.type is catalog.INTERNAL_ERROR:
+        return  # A bug, which has a line of its own.
+    is_counted = status in COUNTED or status >= 500 or not is_known
+    level = logging.WARNING if is_counted else logging.INFO
+    log.log(level, "refused: %s", code, extra={"status": status, "code": code})
 
 
 # For `responses` of a route: `api/openapi.py` replaces it by the problems that it can answer with.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from rich.console import Console
 
 from dev.stack.read_models import REBUILDING
-from dev.stack.stack import Stack
+from dev.stack.stack import INFO_FILE, Stack
 
 
 class ProgressDisplay:
@@ -63,6 +63,8 @@ class ProgressDisplay:
             f"\n  Temporal UI  {stack.temporal_ui_url}"
             f"\n  Postgres     {stack.postgres_dsn}"
             f"\n  Simulators   {stack.simulators_url}/payments/docs (/stock, /shipping)"
+            f"\n  Metrics      {stack.admin_urls['api']}/metrics"
+            f" (all: {stack.logs.parent / INFO_FILE})"
             f"\n  Logs         {stack.logs}"
             f"\n\nPlace an order:\n\n  curl -i {stack.api_url}/v1/orders \\"
             "\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-order' \\"

@@ -24,6 +24,7 @@ PASSED_ON_PREFIXES = (
     "ORDERLY_POLICY_",
     "ORDERLY_SERVICE_TIMEOUT_SECONDS",
     "ORDERLY_CACHED_ORDERS",
+    "ORDERLY_LOG_LEVEL",
 )
 DEPLOYMENT_NAME = "orderly"  # Of versioned workers.
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword", "UnpublishedSince=Datetime")
@@ -175,6 +176,8 @@ def orderly_process(
         "ORDERLY_TASK_QUEUE": addresses.task_queue,
         "ORDERLY_API_HOST": str(api.hostname),
         "ORDERLY_API_PORT": str(api.port),
+        "ORDERLY_ADMIN_PORT": "0",  # Any that is free, unless it is given.
+        "ORDERLY_LOG_FORMAT": "text",
         "ORDERLY_AUTH": "none",
         "ORDERLY_PAYMENTS_URL": f"{addresses.simulators_url}/payments",
         "ORDERLY_STOCK_URL": f"{addresses.simulators_url}/stock",

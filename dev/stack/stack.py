@@ -18,6 +18,7 @@ from contextlib import (
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dev.stack import programs, readiness
 from dev.stack.data_dir import lock_data_dir
@@ -31,6 +32,7 @@ from readside.engine.migrate import migrate
 from readside.registry import PROJECTIONS
 from settings import check_names
 
+ORDERLY = ("worker", "projector", "deliverer", "api")
 READY_S_MAX = 60.0
 LOG_LINES_SHOWN = 20
 LOOPBACK_NETWORKS = "127.0.0.0/8,::1/128"  # Webhooks may go there, without TLS.
@@ -72,6 +74,8 @@ class Stack(Addresses):
     logs: Path
     api_urls: list[str]
     """One for each API process."""
+    admin_urls: dict[str, str]
+    """Of health, readiness and metrics, by the name of the process."""
     processes: dict[str, SupervisedProcess] = field(default_factory=dict)
 
     @property
@@ -83,7 +87,8 @@ class Stack(Addresses):
         """Replaces `file` atomically with the addresses and process ids."""
         info = {part.name: getattr(self, part.name) for part in fields(Addresses)}
         fresh = file.with_name(f"{file.name}.new")
-        fresh.write_text(json.dumps(info | {"pids": self.pids}, indent=2) + "\n")
+        more = {"admin_urls": self.admin_urls, "pids": self.pids}
+        fresh.write_text(json.dumps(info | more, indent=2) + "\n")
         fresh.replace(file)
 
 
@@ -151,7 +156,7 @@ def _orderly_processes(
     is_ready = readiness.version_is_current(build_id) if build_id else readiness.worker_is_ready
     for number, api_url in enumerate(stack.api_urls, 1):
         here = replace(addresses, api_url=api_url)
-        process = partial(_orderly_process, here, stack.logs, number)
+        process = partial(_orderly_process, stack, here, number)
         api_is_ready = partial(_check_at, readiness.api_is_ready, here)
         yield process("worker", **versioned), is_ready
         yield process("projector"), api_is_ready
@@ -160,10 +165,15 @@ def _orderly_processes(
 
 
 def _orderly_process(
-    addresses: Addresses, logs: Path, number: int, command: str, **more: str
+    stack: Stack, addresses: Addresses, number: int, command: str, **more: str
 ) -> Program:
-    name = command if number == 1 else f"{command} {number}"
-    return programs.orderly_process(addresses, logs, name, command, **more)
+    name = _name(command, number)
+    admin_port = {"ORDERLY_ADMIN_PORT": str(urlsplit(stack.admin_urls[name]).port)}
+    return programs.orderly_process(addresses, stack.logs, name, command, **admin_port, **more)
+
+
+def _name(command: str, number: int) -> str:
+    return command if number == 1 else f"{command} {number}"
 
 
 def _check_at(check: Check, here: Addresses, _: Addresses) -> Awaitable[bool]:
@@ -205,7 +215,11 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
     wanted = {"--api-port": options.api_port, "--temporal-port": options.temporal_port}
     wanted |= {"--ui-port": options.ui_port, "--simulators-port": options.simulators_port}
     wanted |= {f"api {number}": 0 for number in range(2, options.replicas + 1)}
-    api_port, temporal_port, ui_port, simulators_port, *more_api_ports = free_ports(wanted)
+    numbers = range(1, options.replicas + 1)
+    names = [_name(command, number) for command in ORDERLY for number in numbers]
+    ports = free_ports(wanted | {f"admin port of {name}": 0 for name in names})
+    admin_ports = ports[len(wanted) :]
+    api_port, temporal_port, ui_port, simulators_port, *more_api_ports = ports[: len(wanted)]
     api_urls = [f"http://{LOOPBACK}:{port}" for port in (api_port, *more_api_ports)]
     return Stack(
         api_url=api_urls[0],
@@ -217,6 +231,9 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
         simulators_url=f"http://{LOOPBACK}:{simulators_port}",
         logs=logs,
         api_urls=api_urls,
+        admin_urls={
+            name: f"http://{LOOPBACK}:{port}" for name, port in zip(names, admin_ports, strict=True)
+        },
     )
 
 

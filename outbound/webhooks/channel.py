@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from prometheus_client import Histogram
 from standardwebhooks import Webhook as Signer
 
 from outbound.webhooks.addresses import AllowedNetworks
@@ -14,6 +15,14 @@ from outbound.webhooks.health import Health, Pace
 from outbound.webhooks.poster import Answer, Poster, Verdict
 from outbound.webhooks.secrets import SecretBox, SecretUnreadable
 from outbound.webhooks.signing import signed_headers, signers
+
+_ATTEMPTS = Histogram(
+    "orderly_webhook_attempt_duration_seconds",
+    "Duration of an attempt to deliver an event to a webhook endpoint, by outcome: delivered,"
+    " rejected, unreachable or gone.",
+    ["outcome"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 
 logger = logging.getLogger("orderly.deliverer")
 
@@ -64,7 +73,9 @@ class Channel:
         """One attempt."""
         if self._unreadable is not None:
             return Answer(None, self._unreadable, "", 0, Verdict.UNREACHABLE)
-        return await self._poster.post(signed_headers(self._signers, webhook_id, body), body)
+        answer = await self._poster.post(signed_headers(self._signers, webhook_id, body), body)
+        _ATTEMPTS.labels(answer.verdict.name.lower()).observe(answer.latency_ms / 1000)
+        return answer
 
     def record(self, answer: Answer, now: datetime) -> None:
         """Judges the endpoint by the answer to an event that was not tried before."""

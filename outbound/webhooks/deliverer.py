@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from admin.readiness import Pulse
 from background import in_background
 from eventlog import announcements
 from eventlog.epochs import Epochs, read_epochs
@@ -85,6 +86,7 @@ class Deliverer:
         self._tail = Tail(pool, self._offer)
         self._running: dict[str, Running] = {}
         self._purge_at = self._store_skipped_at = 0.0
+        self.pulse = Pulse()
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Delivers until `stopped`, then ends the attempts that have begun."""
@@ -93,6 +95,7 @@ class Deliverer:
                 try:
                     await self._serve(stopped)
                 except (*UNAVAILABLE, *OTHER_TABLES) as error:
+                    self.pulse.fail(f"Postgres is unavailable or not migrated: {error!r}")
                     logger.warning("Postgres is unavailable or not migrated, retrying: %r", error)
                     await _wait(stopped, RETRY_SECONDS)
 
@@ -107,6 +110,7 @@ class Deliverer:
                     await self._reload(connection, locks)
                     await self._store_skipped(connection)
                     await self._purge()
+                    self.pulse.beat()
                     await _wait(stopped, self._pace.reload_seconds)
                 await self._stop_all()
         finally:

@@ -6,6 +6,9 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from admin import server as admin
+from admin.readiness import Readiness, reasons_of
+from admin.server import Process
 from eventlog.postgres import connect_pool
 from outbound.webhooks.addresses import AllowedNetworks
 from outbound.webhooks.deliverer import Deliverer
@@ -45,6 +48,20 @@ async def run(settings: Settings, stopped: asyncio.Event, pace: Pace | None = No
             timedelta(days=settings.endpoint_deliveries_days),
             pace or Pace(),
         )
-        logger.info("deliverer starts")
-        await deliverer.run(stopped)
-        logger.info("deliverer stops")
+        pulse = deliverer.pulse
+
+        async def read_readiness() -> Readiness:
+            states = {"delivery": pulse.state}
+            return Readiness({"webhooks": reasons_of(states)}, states)
+
+        process = Process(
+            "deliverer",
+            ("webhooks",),
+            read_readiness,
+            is_stopping=stopped.is_set,
+            pulses={"delivery": pulse},
+        )
+        async with admin.serving(settings, process):
+            logger.info("deliverer starts")
+            await deliverer.run(stopped)
+            logger.info("deliverer stops")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from opentelemetry.trace import SpanKind
+from prometheus_client import Counter
 
 import telemetry
 from eventlog import log
@@ -27,6 +28,11 @@ BATCH_EVENTS_MAX = 2_000
 # Of a projection of rare types, one statement would otherwise scan the whole log.
 SCANNED_EVENTS_MAX = 20_000
 
+_EVENTS = Counter(
+    "orderly_projected_events_total",
+    "Events that this process has projected; `rate` says how fast a projection catches up.",
+    ["projection"],
+)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -113,6 +119,7 @@ async def _project(
                 lag_ms = round(reading.left_seconds * 1000)
                 announcement = Announcement(projection.name, group.slices, end.position, lag_ms)
                 await announce(connection, announcement)
+    _EVENTS.labels(projection.name).inc(len(events))
 
 
 def _histogram(events: Sequence[LoggedEvent]) -> list[int]:

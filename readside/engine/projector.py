@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from admin.readiness import Pulse, Readiness, reasons_of
 from eventlog import announcements, log
 from eventlog.log import Checkpoint
 from eventlog.postgres import UNAVAILABLE, Connection, listening
@@ -35,17 +36,40 @@ RETRY_SECONDS_STOPPED = 5.0
 logger = logging.getLogger("orderly.projector")
 
 
-async def run(dsn: str, projections: Sequence[Projection], stopped: asyncio.Event) -> None:
+SERVES = ("reads",)
+
+
+def pulses_of(projections: Sequence[Projection]) -> dict[str, Pulse]:
+    """A pulse for each projection, by name."""
+    return {projection.name: Pulse() for projection in projections}
+
+
+async def read_readiness(pulses: Mapping[str, Pulse]) -> Readiness:
+    """Whether this process projects; another one may own all slices."""
+    states = {name: pulse.state for name, pulse in pulses.items()}
+    return Readiness({"reads": reasons_of(states)}, {"projections": states})
+
+
+async def run(
+    dsn: str,
+    projections: Sequence[Projection],
+    stopped: asyncio.Event,
+    pulses: Mapping[str, Pulse],
+) -> None:
     """Runs the projections until `stopped`, and logs it."""
     logger.info("projector runs %s", ", ".join(p.name for p in projections))
-    await run_projections(dsn, projections, stopped)
+    await run_projections(dsn, projections, stopped, pulses)
     logger.info("projector stops")
 
 
 async def run_projections(
-    dsn: str, projections: Sequence[Projection], stopped: asyncio.Event
+    dsn: str,
+    projections: Sequence[Projection],
+    stopped: asyncio.Event,
+    pulses: Mapping[str, Pulse] | None = None,
 ) -> None:
     """Runs the projections until `stopped`, each at its own speed."""
+    pulses = pulses or pulses_of(projections)
     wakeups = [(projection, asyncio.Event()) for projection in projections]
 
     def wake(_: str) -> None:
@@ -53,11 +77,17 @@ async def run_projections(
             woken.set()
 
     async with listening(dsn, announcements.CHANNEL, wake):
-        await asyncio.gather(*(run_projection(dsn, p, woken, stopped) for p, woken in wakeups))
+        await asyncio.gather(
+            *(run_projection(dsn, p, woken, stopped, pulses[p.name]) for p, woken in wakeups)
+        )
 
 
 async def run_projection(
-    dsn: str, projection: Projection, woken: asyncio.Event, stopped: asyncio.Event
+    dsn: str,
+    projection: Projection,
+    woken: asyncio.Event,
+    stopped: asyncio.Event,
+    pulse: Pulse,
 ) -> None:
     """Keeps a read model up to date until `stopped`; after an error it records it and retries."""
     while not stopped.is_set():
@@ -68,18 +98,24 @@ async def run_projection(
                 statement_seconds_max=STATEMENT_SECONDS_MAX,
                 idle_seconds_max=IDLE_SECONDS_MAX,
             ) as connection:
-                await _poll(connection, projection, woken, stopped)
+                await _poll(connection, projection, woken, stopped, pulse)
         except UNAVAILABLE as error:
+            pulse.fail(f"Postgres is unavailable: {error!r}")
             logger.warning("Postgres is unavailable, retrying: %r", error)
             await _first_of(stopped, seconds=RETRY_SECONDS)
         except Exception as error:  # An operator has to act; the other projections continue.
+            pulse.fail(f"stopped: {error}")
             logger.exception("%s has stopped", projection.name)
             await _record_stop(dsn, projection, f"{error}")
             await _first_of(stopped, seconds=RETRY_SECONDS_STOPPED)
 
 
 async def _poll(
-    connection: Connection, projection: Projection, woken: asyncio.Event, stopped: asyncio.Event
+    connection: Connection,
+    projection: Projection,
+    woken: asyncio.Event,
+    stopped: asyncio.Event,
+    pulse: Pulse,
 ) -> None:
     """Projects batches of the slices that this process owns, as events come."""
     clock = asyncio.get_running_loop().time
@@ -91,6 +127,7 @@ async def _poll(
             await parking.retry(connection, projection, slices.owned)
             await _heartbeat(connection, projection, slices.owned)
             rebalanced_at = began
+            pulse.beat()
         if not slices.owned:
             await _first_of(stopped, seconds=REBALANCE_SECONDS)
             continue

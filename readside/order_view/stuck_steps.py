@@ -29,14 +29,29 @@ class StuckSteps(NamedTuple):
     """By step id."""
 
 
-async def count_waiting_orders(reader: Reader, services: Mapping[str, str]) -> dict[str, int]:
+class Waiting(NamedTuple):
+    """Orders that wait for one service."""
+
+    stuck: int
+    """A step has failed, and is tried again and again."""
+    late: int
+    """A step has had no result for long."""
+
+    @property
+    def orders(self) -> int:
+        return self.stuck + self.late
+
+
+async def count_waiting_orders(reader: Reader, services: Mapping[str, str]) -> dict[str, Waiting]:
     """How many orders wait for each service, up to COUNTED_MAX in all.
 
     `services` has the service of each type of step.
     """
     rows = await reader.fetch(
         f"""
-        SELECT service, count(DISTINCT order_id) AS orders
+        SELECT service,
+            count(DISTINCT order_id) FILTER (WHERE step->>'reason' IS NOT NULL) AS stuck,
+            count(DISTINCT order_id) FILTER (WHERE step->>'reason' IS NULL) AS late
         FROM (
             (SELECT order_id, document, updated_at FROM order_view.orders
              WHERE needs_attention ORDER BY opened_at LIMIT {COUNTED_MAX})
@@ -52,8 +67,8 @@ async def count_waiting_orders(reader: Reader, services: Mapping[str, str]) -> d
         list(services),
         list(services.values()),
     )
-    none = dict.fromkeys(services.values(), 0)
-    return none | {row["service"]: row["orders"] for row in rows}
+    none = dict.fromkeys(services.values(), Waiting(0, 0))
+    return none | {row["service"]: Waiting(row["stuck"], row["late"]) for row in rows}
 
 
 async def orders_with_stuck_steps(reader: Reader) -> AsyncIterator[StuckSteps]:

@@ -7,10 +7,10 @@ import logging
 import runpy
 import sys
 
-import runtime
+import logs
 
 if __name__ == "__main__":
-    runtime.start_logging()  # The process then finds logging configured.
+    logs.start(format="json")  # The process then finds logging configured.
     root = logging.getLogger()
     (usual,) = root.handlers
     usual.setLevel(root.level)

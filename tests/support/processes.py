@@ -17,10 +17,14 @@ from tests.support.paths import ROOT
 UNREACHABLE_DSN = "postgresql://orderly:secret@127.0.0.1:1/orderly"
 
 
+# Of every process of a test: any free port, and logs as people read them.
+OWN = {"ORDERLY_ADMIN_PORT": "0", "ORDERLY_LOG_FORMAT": "text"}
+
+
 def environment(**variables: str) -> dict[str, str]:
     foreign = ("ORDERLY_", "TEMPORAL_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-    return inherited | variables
+    return inherited | OWN | variables
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:

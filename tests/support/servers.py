@@ -22,15 +22,17 @@ from typing import Any
 import asyncpg
 import httpx
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.service_client import http_client
+from admin import server as admin
 from api.app import create_app
 from api.gateway.gateway import Gateway
+from api.monitoring.health import process_of
 from api.server import HardenedHttpProtocol
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
@@ -174,6 +176,13 @@ async def _create_database(server: PostgresServer, what: str) -> None:
     await connection.close()
 
 
+class ApiClient(httpx.AsyncClient):
+    """A client of the public port of an API."""
+
+    admin: httpx.AsyncClient
+    """One of its admin port."""
+
+
 @dataclass(frozen=True)
 class Running:
     """All of orderly, in this process, on the servers of the tests."""
@@ -182,7 +191,7 @@ class Running:
     pool: asyncpg.Pool
     dsn: str
     task_queue: str
-    http: httpx.AsyncClient
+    http: ApiClient
     simulators: httpx.AsyncClient
     """Of payments, stock and shipping, which tell this orderly what happens to them."""
     webhook_secret: str
@@ -290,14 +299,16 @@ async def run_projector(
 
 
 @asynccontextmanager
-async def run_api(client: Client, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The API behind a real socket, on a free port."""
-    async with serving(create_app(settings, client), http=HardenedHttpProtocol) as http:
+async def run_api(client: Client, settings: Settings) -> AsyncIterator[ApiClient]:
+    """The API behind real sockets, on free ports."""
+    app = create_app(settings, client)
+    admin_app = admin.create_app(process_of(app))
+    async with serving(app, http=HardenedHttpProtocol) as http, serving(admin_app) as http.admin:
         yield http
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(app: Starlette, **options: Any) -> AsyncIterator[ApiClient]:
     """An application behind a real socket, on a free port."""
     config = uvicorn.Config(
         app,
@@ -317,7 +328,7 @@ async def serving(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClie
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     # Loading certificates, which nothing uses here, would take as long as some tests.
-    async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as http:
+    async with ApiClient(base_url=url, timeout=60, verify=False) as http:
         try:
             yield http
         finally:

@@ -49,6 +49,24 @@ def test_settings_of_every_process_are_accepted(services: dict[str, Any], name: 
     assert settings.api_port == services["api"]["ports"][0]["target"]
 
 
+def test_orderly_runs_without_privileges_and_with_limits(services: dict[str, Any]) -> None:
+    for name in (*ORDERLY, "simulators"):
+        service = services[name]
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["mem_limit"] and service["pids_limit"]
+    assert all(service["logging"]["options"]["max-size"] for service in services.values())
+
+
+def test_every_process_is_checked_for_life_on_its_admin_address(services: dict[str, Any]) -> None:
+    for name in set(ORDERLY) - {"migrate"}:
+        settings = reading(services[name]["environment"], lambda: from_environment(Settings))
+        assert settings.admin_host == "0.0.0.0", "Prometheus reaches it from another container"
+        check = services[name]["healthcheck"]["test"][-1]
+        assert f"http://127.0.0.1:{settings.admin_port}/healthz" in check
+    assert services["migrate"]["healthcheck"] == {"disable": True}
+
+
 def test_api_requires_tokens(services: dict[str, Any]) -> None:
     environment = services["api"]["environment"]
     tokens = reading(environment, api_from_environment).tokens

@@ -300,14 +300,9 @@ async def test_projection_of_the_read_side_page_is_complete(pool: asyncpg.Pool, 
     assert await parking.parked_orders(pool) == []
 
 
-def test_read_side_page_names_every_projection_and_metric() -> None:
+def test_read_side_page_names_every_projection() -> None:
     page = (ROOT / "docs" / "read-side.md").read_text()
     assert [p.name for p in PROJECTIONS if f"| `{p.name}` |" not in page] == []
-    modules = (ROOT / "api" / "monitoring").glob("*metrics.py")
-    code = "".join(module.read_text() for module in modules)
-    metrics = re.findall(r'"(orderly_\w+)"', code)
-    assert metrics
-    assert [metric for metric in metrics if f"| `{metric}` |" not in page] == []
 
 
 async def shell(orderly: Running, command: str) -> str:

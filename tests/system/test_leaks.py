@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,6 +30,7 @@ from api.callbacks.payloads import EVENTS
 from api.commands.bodies import NewOrder
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.webhook_endpoints.bodies import NewWebhookEndpoint
+from dev.stack.ports import free_ports
 from eventlog.intents import unpack_text
 from eventlog.postgres import connect
 from orders.commands import CancelOrder, type_of
@@ -79,6 +79,7 @@ class Probe:
     """The API, with callers that plant markers in all inputs, and its responses."""
 
     http: httpx.AsyncClient
+    admin_ports: Mapping[str, int]
     webhook_secret: str
     dsn: str
     markers: Markers = field(default_factory=Markers)
@@ -151,7 +152,7 @@ async def test_no_marker_leaks(
         await every_query_parameter(probe, draft)
         await every_bad_header(probe, draft)
         await until(lambda: any(seen.span.name == A_SPAN for seen in collector.seen))
-        metrics = (await probe.http.get("/metrics")).text
+        metrics = await metrics_of_all(probe)
         shown = await web_ui(temporal.client, probe.order_ids)
         stored = await endpoint_tables(probe.dsn)
         kept = await journal_of(probe.dsn)
@@ -170,7 +171,15 @@ async def test_no_marker_leaks(
     }
     assert len(probe.problems) > 500
     assert "worker on task queue" in logs["worker"]
-    assert all(" DEBUG " in debug_logs[name] and " DEBUG " not in logs[name] for name in PROCESSES)
+    debug = '"level": "debug"'
+    assert all(debug in debug_logs[name] and debug not in logs[name] for name in PROCESSES)
+    lines = [json.loads(line) for log in logs.values() for line in log.splitlines()]
+    refused = [line for line in lines if line["message"].startswith("refused: ")]
+    assert {line.get("caller") for line in refused} >= {"customer", "operator", "service"}
+    named = {"request_id", "trace_id", "caller", "route", "status", "code"}
+    assert all(named <= line.keys() for line in refused if line["logger"] == "orderly.api")
+    assert len({line["order_id"] for line in refused if "order_id" in line}) > 1
+    assert not any("exception" in line for line in lines), "nothing here is a bug"
     assert 'route="/v1/orders/{order_id}/commands/add-note"' in metrics
     for kind, places in ALLOWED_IN.items():
         planted = set(probe.markers.of[kind])
@@ -309,8 +318,9 @@ async def running(
     client: Client, postgres: PostgresServer, collector: Collector, folder: Path
 ) -> AsyncIterator[Probe]:
     """API, worker, projector and simulators as processes with log files."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    public_port, *ports = free_ports(dict.fromkeys(("public", *PROCESSES), 0))
+    admin_ports = dict(zip(PROCESSES, ports, strict=True))
+    port = str(public_port)
     url, secret = f"http://127.0.0.1:{port}", new_secret()
     async with (
         AsyncExitStack() as processes,
@@ -339,16 +349,30 @@ async def running(
             debug_log = f"{folder / name}.debug.log"
             words = (sys.executable, "-m", "tests.support.debug_runner", debug_log, *command)
             with (folder / f"{name}.log").open("wb") as log:
+                own = {**variables, "ORDERLY_ADMIN_PORT": str(admin_ports[name])}
                 process = await asyncio.create_subprocess_exec(
-                    *words, cwd=ROOT, env=variables, stderr=log
+                    *words, cwd=ROOT, env=own, stderr=log
                 )
             processes.push_async_callback(process.wait)
             processes.callback(process.terminate)
         await wait_until_alive(http)
-        probe = Probe(http, secret, dsn)
+        probe = Probe(http, admin_ports, secret, dsn)
         probe.markers.of[Kind.SECRET] += [SECRET, secret, KEY]
         yield probe
     assert await assert_all_replay(client, f"leaks-{port}")
+
+
+async def metrics_of_all(probe: Probe) -> str:
+    """The metrics of each process, which all have some of their own."""
+    found = {}
+    async with httpx.AsyncClient(timeout=60) as http:
+        for name, port in probe.admin_ports.items():
+            found[name] = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+            assert f'process="{name}"' in found[name], "each says what it is"
+    for name in ("api", "worker"):
+        assert "temporal_request_total" in found[name], "the SDK's are beside them"
+    assert "temporal_workflow_task_schedule_to_start_latency_seconds_bucket" in found["worker"]
+    return "\n".join(found.values())
 
 
 async def endpoint_tables(dsn: str) -> str:

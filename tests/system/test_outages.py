@@ -88,8 +88,8 @@ LONG = [
 class Operator:
     """Looks at a stack in each of the three ways."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, admin: httpx.AsyncClient) -> None:
+        self._http = admin
         self.answers_s: list[float] = []
         """How long /readyz took."""
 
@@ -113,7 +113,9 @@ class Operator:
         except httpx.HTTPError:
             return frozenset(["api"])
         wrong = re.findall(r'^orderly_dependency_ok\{dependency="(\w+)"\} 0', text, re.MULTILINE)
-        wrong += re.findall(r'^orderly_waiting_orders\{service="(\w+)"\} [^0]', text, re.MULTILINE)
+        wrong += re.findall(
+            r'^orderly_waiting_orders\{.*service="(\w+)"\} [^0]', text, re.MULTILINE
+        )
         if re.search(r"^orderly_unpublished_orders [^0]", text, re.MULTILINE):
             wrong.append("unpublished orders")
         if re.search(r"^orderly_projection_parked_orders\S* [^0]", text, re.MULTILINE):
@@ -194,11 +196,12 @@ async def _rig(folder: Path) -> AsyncIterator[Rig]:
     async with (
         run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=REQUEST_SECONDS_MAX) as http,
+        httpx.AsyncClient(base_url=stack.admin_urls["api"], timeout=REQUEST_SECONDS_MAX) as admin,
         httpx.AsyncClient(base_url=stack.simulators_url) as simulators,
     ):
         load = Load(History(), stack.api_urls, stack.simulators_url, run="outages")
         nemesis = Nemesis(stack, proxies, load)
-        yield Rig(stack, nemesis, Shop(http, simulators), Operator(http))
+        yield Rig(stack, nemesis, Shop(http, simulators), Operator(admin))
 
 
 async def test_outage_and_its_end_show_within_15_seconds(rig: Rig) -> None:

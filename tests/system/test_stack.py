@@ -120,6 +120,25 @@ def test_info_file_has_all_addresses_when_the_stack_is_ready(up: Up) -> None:
     assert all(is_alive(pid) for pid in up.pids.values())
 
 
+def test_every_process_has_an_admin_address_and_is_ready(up: Up) -> None:
+    serves = {
+        "api": {"commands", "reads"},
+        "worker": {"commands"},
+        "projector": {"reads"},
+        "deliverer": {"webhooks"},
+    }
+    assert up.info["admin_urls"].keys() == serves.keys()
+    for name, url in up.info["admin_urls"].items():
+        until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)  # type: ignore[misc]
+        ready = httpx.get(f"{url}/readyz").json()
+        fine = {"ready": True, "reasons": []}
+        assert {what for what in serves[name] if ready[what] == fine} == serves[name]
+        assert httpx.get(f"{url}/healthz").json() == {"status": "alive"}
+        assert f'process="{name}"' in httpx.get(f"{url}/metrics").text
+    worker = httpx.get(f"{up.info['admin_urls']['worker']}/readyz").json()
+    assert (worker["task_queue"], worker["version"]) == ("orders", "unversioned")
+
+
 def test_output_has_addresses_and_a_first_command(up: Up) -> None:
     assert f"{up.info['api_url']}/docs" in up.output
     assert up.info["temporal_ui_url"] in up.output

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
-from tests.support.servers import Running
+from tests.support.servers import ApiClient, Running
 
 
 @pytest.fixture
-def http(orderly: Running) -> httpx.AsyncClient:
+def http(orderly: Running) -> ApiClient:
     """A client of the shared API."""
     return orderly.http

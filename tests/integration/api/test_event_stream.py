@@ -284,6 +284,7 @@ async def test_sigterm_ends_open_streams_and_the_api(pool: asyncpg.Pool, dsn: st
     settings = {
         "ORDERLY_POSTGRES_DSN": dsn,
         "ORDERLY_API_PORT": str(port),
+        "ORDERLY_ADMIN_PORT": "0",
         "ORDERLY_AUTH": "none",
     }
     running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **settings})

@@ -165,7 +165,7 @@ async def test_rejected_read_keeps_its_connection(temporal: WorkflowEnvironment,
             assert (await receive())[1]["x-request-id"] == "last"
             assert await reader.read() == b"", "the client asked to close it"
         writer.close()
-        metrics = (await http.get("/metrics")).text
+        metrics = (await http.admin.get("/metrics")).text
         assert re.search(r'_count\{method="GET",route="none",status="503"\} \d', metrics)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -16,24 +16,28 @@ from readside.engine import checkpoints, parking
 from readside.engine.checkpoints import FRESHNESS_MS
 from readside.registry import PROJECTIONS
 from settings import Settings
+from tests.support.alerts import OF_THE_SDK, OF_WORKFLOWS, all_alerts
+from tests.support.api_requests import BASKET
 from tests.support.command_builders import new_order_id
+from tests.support.paths import ROOT
 from tests.support.processes import UNREACHABLE_DSN
 from tests.support.projections import BAGELS, OPENED, ORDER_VIEW, project_all, publish
-from tests.support.servers import Running, run_api, run_projector
+from tests.support.servers import ApiClient, Running, run_api, run_projector
+from tests.support.shop import MILK, Shop
 
 NAMES = {projection.name for projection in PROJECTIONS}
 REQUESTS = "orderly_http_request_duration_seconds_count"
 
 
 @pytest.fixture
-async def http(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+async def http(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[ApiClient]:
     """The API alone, on a database without a projector."""
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         yield http
 
 
-async def scrape(http: httpx.AsyncClient) -> list[Sample]:
-    response = await http.get("/metrics")
+async def scrape(http: ApiClient) -> list[Sample]:
+    response = await http.admin.get("/metrics")
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/plain; version=")
     families = list(text_string_to_metric_families(response.text))
@@ -41,7 +45,7 @@ async def scrape(http: httpx.AsyncClient) -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
-async def sample_value(http: httpx.AsyncClient, name: str, **labels: str) -> float:
+async def sample_value(http: ApiClient, name: str, **labels: str) -> float:
     """The value of the only sample with this name and at least these labels; 0 if there is none."""
     values = [
         sample.value
@@ -52,19 +56,19 @@ async def sample_value(http: httpx.AsyncClient, name: str, **labels: str) -> flo
     return values[0] if values else 0
 
 
-async def value_by_projection(http: httpx.AsyncClient, name: str) -> dict[str, float]:
+async def value_by_projection(http: ApiClient, name: str) -> dict[str, float]:
     name = f"orderly_projection_{name}"
     return {s.labels["projection"]: s.value for s in await scrape(http) if s.name == name}
 
 
-async def until(http: httpx.AsyncClient, name: str, holds: Callable[[float], bool]) -> None:
+async def until(http: ApiClient, name: str, holds: Callable[[float], bool]) -> None:
     async with asyncio.timeout(60):
         while not holds(await sample_value(http, name)):
             await asyncio.sleep(0.05)
 
 
 async def test_metrics_contain_every_projection(
-    http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
+    http: ApiClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
     assert await value_by_projection(http, "lag_seconds") == dict.fromkeys(NAMES, 0)
     await publish(pool, new_order_id(), 1, OPENED, BAGELS)
@@ -81,9 +85,7 @@ async def test_metrics_contain_every_projection(
             await asyncio.sleep(0.05)
 
 
-async def test_freshness_is_a_histogram(
-    http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
-) -> None:
+async def test_freshness_is_a_histogram(http: ApiClient, pool: asyncpg.Pool, dsn: str) -> None:
     async def buckets() -> dict[str, float]:
         name = "orderly_projection_freshness_seconds_bucket"
         found = [sample for sample in await scrape(http) if sample.name == name]
@@ -105,7 +107,7 @@ async def test_freshness_is_a_histogram(
 
 
 async def test_metrics_show_parked_orders_and_stopped_projections(
-    http: httpx.AsyncClient, pool: asyncpg.Pool, dsn: str
+    http: ApiClient, pool: asyncpg.Pool, dsn: str
 ) -> None:
     assert await value_by_projection(http, "parked_orders") == dict.fromkeys(NAMES, 0)
     assert await value_by_projection(http, "stopped") == dict.fromkeys(NAMES, 0)
@@ -119,9 +121,7 @@ async def test_metrics_show_parked_orders_and_stopped_projections(
     assert await value_by_projection(http, "stopped") == {**nothing, "lead_times": 1}
 
 
-async def test_metrics_show_the_age_of_the_watermark(
-    http: httpx.AsyncClient, pool: asyncpg.Pool
-) -> None:
+async def test_metrics_show_the_age_of_the_watermark(http: ApiClient, pool: asyncpg.Pool) -> None:
     age = "orderly_watermark_age_seconds"
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_current_xact_id()")
@@ -153,7 +153,7 @@ async def test_requests_are_counted_by_route_without_ids(orderly: Running) -> No
     await http.get(f"/v2/{order_id}")
     await http.post("/v1/orders", json={"customer_id": order_id, "currency": "none"})
     assert await counts() == [count + 1 for count in before]
-    assert order_id not in (await http.get("/metrics")).text
+    assert order_id not in (await http.admin.get("/metrics")).text
 
 
 async def test_metrics_respond_without_postgres(temporal: WorkflowEnvironment) -> None:
@@ -164,3 +164,62 @@ async def test_metrics_respond_without_postgres(temporal: WorkflowEnvironment) -
         failed = {"route": "/v1/stats/orders", "status": "503"}
         assert await sample_value(http, REQUESTS, **failed) >= 1
         assert await value_by_projection(http, "stopped") == {}
+
+
+async def test_every_metric_of_an_alert_or_of_the_docs_exists(orderly: Running) -> None:
+    """This process is API, worker and projector at once."""
+    text = (await orderly.http.admin.get("/metrics")).text
+    families = set(re.findall(r"^# TYPE (orderly_\w+) ", text, re.MULTILINE))
+    page = set(re.findall(r"`(orderly_\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
+    assert families - page == set(), "docs/metrics.md names each metric"
+    assert page - families - OF_WORKFLOWS == set()
+
+    histograms = re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE)
+    known = families | OF_THE_SDK | {f"{name}_count" for name in histograms}
+    unknown = {alert.name: alert.metrics - known for alert in all_alerts()}
+    assert {name: metrics for name, metrics in unknown.items() if metrics} == {}
+
+
+async def test_commands_and_rejections_are_counted(orderly: Running) -> None:
+    http = orderly.http
+
+    async def counts() -> list[float]:
+        commands, note = "orderly_commands_total", {"type": "add-note"}
+        return [
+            await sample_value(http, commands, type="several", outcome="accepted"),
+            await sample_value(http, commands, **note, outcome="accepted"),
+            await sample_value(http, commands, **note, outcome="queued"),
+            await sample_value(http, commands, type="release-order", outcome="rejected"),
+            await sample_value(http, "orderly_rejections_total", code="not-allowed-now"),
+        ]
+
+    before = await counts()
+    path = (await http.post("/v1/orders", json=BASKET)).headers["Location"]
+    note = f"{path}/commands/add-note"
+    assert (await http.post(note, json={"text": "hi"})).status_code == 200
+    later = {"Prefer": "respond-async"}
+    assert (await http.post(note, json={"text": "ho"}, headers=later)).status_code == 202
+    assert (await http.post(f"{path}/commands/release-order", json={})).status_code == 409
+    assert await counts() == [count + 1 for count in before]
+
+
+async def test_steps_and_callbacks_are_counted(shop: Shop, orderly: Running) -> None:
+    """Worker and API are in this process, and share its metrics."""
+
+    async def count(name: str, **labels: str) -> float:
+        return await sample_value(orderly.http, name, **labels)
+
+    async def counts() -> list[float]:
+        steps, callbacks = "orderly_step_duration_seconds_count", "orderly_callbacks_total"
+        return [
+            await count(steps, service="payments", outcome="done"),
+            await count(steps, service="payments", outcome="service-failed"),
+            await count(callbacks, service="payments", outcome="refused"),
+        ]
+
+    before = await counts()
+    order = await shop.place_order(MILK, payment_method="pm_down")
+    await order.wait_for(needs_attention=1)
+    await (await shop.place_order(MILK)).wait_until_settled()
+    assert (await orderly.http.post("/v1/callbacks/payments", json={})).status_code == 401
+    assert all(now > then for now, then in zip(await counts(), before, strict=True))

@@ -8,7 +8,6 @@ import secrets
 import time
 
 import asyncpg
-import httpx
 from temporalio.testing import WorkflowEnvironment
 
 from eventlog import log
@@ -16,7 +15,7 @@ from eventlog.postgres import connect_pool
 from settings import Settings
 from tests.support.api_requests import BASKET
 from tests.support.processes import UNREACHABLE_DSN, run_inside
-from tests.support.servers import run_api, run_projector, run_worker
+from tests.support.servers import ApiClient, run_api, run_projector, run_worker
 
 SHOWN_SECONDS_MAX = 15
 
@@ -41,7 +40,7 @@ async def test_order_that_cannot_publish_is_counted_until_it_can(
             orders, age = await _unpublished(http)
             assert orders == 1 and age >= 5
             assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
-            seen = await asyncio.to_thread(run_inside, "status", "--url", str(http.base_url))
+            seen = await asyncio.to_thread(run_inside, "status", "--url", str(http.admin.base_url))
             assert seen.returncode == 1, seen
             assert re.search(r"^unpublished orders +1: ", seen.stdout, re.MULTILINE), seen.stdout
 
@@ -70,19 +69,22 @@ async def test_readiness_tells_commands_from_reads(
         assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
         seen = await http.get("/readyz")
         assert seen.status_code == 503
-        assert (seen.json()["commands"], seen.json()["reads"]) == (True, False)
-        assert (await http.get("/readyz", params={"for": "lunch"})).status_code == 422
+        assert seen.json() == {"ready": False, "commands": True, "reads": False}
+        for port in (http, http.admin):
+            assert (await port.get("/readyz", params={"for": "lunch"})).status_code == 422
+        [reason] = (await http.admin.get("/readyz", params={"for": "reads"})).json()["reasons"]
+        assert reason.startswith("order_view: no projector ")
 
 
-async def _wait_for(http: httpx.AsyncClient, orders: int) -> None:
+async def _wait_for(http: ApiClient, orders: int) -> None:
     async with asyncio.timeout(60):
-        while (await http.get("/readyz")).json()["unpublished_orders"] != orders:
+        while (await http.admin.get("/readyz")).json()["unpublished_orders"] != orders:
             await asyncio.sleep(0.2)
 
 
-async def _unpublished(http: httpx.AsyncClient) -> tuple[int, float]:
+async def _unpublished(http: ApiClient) -> tuple[int, float]:
     """The number and the age in seconds that the metrics show."""
-    metrics = (await http.get("/metrics")).text
+    metrics = (await http.admin.get("/metrics")).text
     (orders,) = re.findall(r"^orderly_unpublished_orders (\S+)", metrics, re.MULTILINE)
     (age,) = re.findall(r"^orderly_unpublished_age_seconds (\S+)", metrics, re.MULTILINE)
     return int(float(orders)), float(age)

@@ -278,7 +278,7 @@ async def test_lost_key_makes_its_addresses_unreadable_and_nothing_else(orderly:
     assert (await shown(http, other, 5))["shipping_address"] == whole(ADA)
     feed = await http.get("/v1/events", params={"order_id": path.rpartition("/")[2]})
     assert str(UNREADABLE) in str(feed.json()["items"])
-    lines = (await http.get("/metrics")).text.splitlines()
+    lines = (await http.admin.get("/metrics")).text.splitlines()
     assert [
         line
         for line in lines

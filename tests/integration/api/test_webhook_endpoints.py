@@ -244,7 +244,7 @@ async def test_parked_orders_are_shown(orderly: Running) -> None:
         [parked] = state["parked_orders"]
         assert (parked["order_id"], parked["event_id"]) == (order_id, f"{order_id}@1")
         assert parked["error"] == "answered 500" and parked["attempts"] >= 1
-        metrics = (await http.get("/metrics")).text
+        metrics = (await http.admin.get("/metrics")).text
         label = f'{{endpoint="{endpoint["endpoint_id"]}"}}'
         assert f"orderly_webhook_parked_orders{label} 1.0" in metrics
         assert f"orderly_webhook_lag_seconds{label}" in metrics

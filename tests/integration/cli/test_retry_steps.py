@@ -68,13 +68,13 @@ async def test_stuck_steps_of_a_service_are_counted_and_retried(
     for order in (*unpaid, unbooked):
         await order.wait_for(needs_attention=1)
 
-    ready = await orderly.http.get("/readyz")
+    ready = await orderly.http.admin.get("/readyz")
     assert ready.status_code == 200, "they do not affect readiness"
     waiting = ready.json()["waiting_orders"]
     assert waiting["payments"] >= 2 and waiting["shipping"] >= 1
-    metrics = (await orderly.http.get("/metrics")).text
+    metrics = (await orderly.http.admin.get("/metrics")).text
     counted = re.search(
-        r'^orderly_waiting_orders\{service="payments"\} (\S+)', metrics, re.MULTILINE
+        r'^orderly_waiting_orders\{reason="stuck",service="payments"\} (\S+)', metrics, re.MULTILINE
     )
     assert counted is not None and float(counted[1]) >= 2
     planned = await orderly_retries(orderly)

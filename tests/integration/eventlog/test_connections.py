@@ -75,7 +75,8 @@ async def test_api_is_ready_again_after_its_connections_went_silent(
         assert seen.status_code == 200
         assert proxy.silence() > 1
         began = time.monotonic()
-        assert (await http.get("/readyz")).status_code in (200, 503)
+        for port in (http, http.admin):
+            assert (await port.get("/readyz")).status_code in (200, 503)
         assert time.monotonic() - began < 4, "readiness answers whatever hangs"
         await _until_ready(http, "/readyz?for=reads")
         seen = await http.get(f"/v1/orders/{order_id}", params={"min_version": 1})
@@ -218,7 +219,7 @@ async def test_read_only_postgres_is_unavailability(
         assert (await open_order(http)).status_code == 201
         async with read_only(admin):
             async with asyncio.timeout(15):
-                while (seen := await http.get("/readyz")).json()["postgres"] != "read-only":
+                while (seen := await http.admin.get("/readyz")).json()["postgres"] != "read-only":
                     await asyncio.sleep(0.2)
             assert seen.status_code == 503
             problem(await open_order(http), 503, "storage-unavailable")

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
@@ -42,7 +41,7 @@ from tests.support.projections import (
     publish_unreadable,
     shown,
 )
-from tests.support.servers import run_api, run_projector
+from tests.support.servers import ApiClient, run_api, run_projector
 
 
 async def test_row_is_the_fold_of_the_stream(pool: asyncpg.Pool, dsn: str) -> None:
@@ -313,7 +312,7 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
             async with asyncio.timeout(30):
                 while "order_view" not in await checkpoints.stop_reasons(pool):
                     await asyncio.sleep(0.05)
-            seen = await http.get("/readyz", params={"for": "reads"})
+            seen = await http.admin.get("/readyz", params={"for": "reads"})
             assert (seen.status_code, seen.json()["ready"]) == (503, False)
             readiness = seen.json()["projections"]
             assert readiness["order_view"].startswith("stopped: more than 3 orders")
@@ -364,9 +363,7 @@ async def test_stopped_statistics_are_reported_but_do_not_fail_readiness(
         async with asyncio.timeout(60):
             while "lead_times" not in await checkpoints.stop_reasons(pool):
                 await asyncio.sleep(0.05)
-            while (seen := await http.get("/readyz", params={"for": "reads"})).status_code != 200:
-                await asyncio.sleep(0.05)
-    readiness = seen.json()["projections"]
+        readiness = (await ready(http))["projections"]
     assert readiness["lead_times"].startswith("stopped: ")
     assert readiness["order_view"] == "ok"
 
@@ -419,10 +416,10 @@ async def test_freshness_histogram_counts_every_event(pool: asyncpg.Pool, dsn: s
     assert counts[-1] == 6, "AT is long ago"
 
 
-async def ready(http: httpx.AsyncClient) -> dict[str, Any]:
+async def ready(http: ApiClient) -> dict[str, Any]:
     """The response of /readyz, once it is 200."""
     async with asyncio.timeout(60):
-        while (response := await http.get("/readyz", params={"for": "reads"})).status_code != 200:
+        while (response := await http.admin.get("/readyz?for=reads")).status_code != 200:
             await asyncio.sleep(0.05)
     readiness: dict[str, Any] = response.json()
     return readiness

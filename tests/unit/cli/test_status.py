@@ -14,8 +14,8 @@ from cli.status import Finding, NoAnswer, fetch, findings
 
 FINE: dict[str, Any] = {
     "ready": True,
-    "commands": True,
-    "reads": True,
+    "commands": {"ready": True, "reasons": []},
+    "reads": {"ready": True, "reasons": []},
     "temporal": "ok",
     "workers": "ok",
     "postgres": "ok",
@@ -102,6 +102,6 @@ async def test_other_server_is_named(body: bytes) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(NoAnswer, match="not this version of the orderly API"):
+        with pytest.raises(NoAnswer, match="not the admin address of an orderly API"):
             await fetch(f"http://127.0.0.1:{server.getsockname()[1]}/")
         thread.join()

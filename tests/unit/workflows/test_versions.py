@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 from temporalio.client import Client
 
-from api.monitoring.readiness import NO_CURRENT_VERSION, OK, state_of_workers
+from admin.readiness import OK
+from api.monitoring.readiness import NO_CURRENT_VERSION, state_of_workers
 from workflows.versions import Version, without_current
 from workflows.worker_heartbeats import UNVERSIONED, Workers
 

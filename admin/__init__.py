@@ -1,0 +1,1 @@
+"""The admin address of each process: whether it is alive and ready, and its metrics."""

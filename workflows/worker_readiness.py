@@ -1,0 +1,58 @@
+"""Whether a worker process executes orders: Temporal has heard of it lately."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from admin.readiness import OK, Readiness, reasons_of
+from workflows.client import health_of
+from workflows.worker_heartbeats import (
+    ABSENT_AFTER_SECONDS,
+    CALL_SECONDS_MAX,
+    UNVERSIONED,
+    list_heartbeats,
+)
+
+SERVES = ("commands",)
+UNHEARD_OF = "Temporal has not heard of this worker lately"
+
+
+async def read_readiness(client: Client, task_queue: str, build_id: str | None) -> Readiness:
+    """The readiness of the worker of this process, which it tells from others by its identity."""
+    temporal = await health_of(client)
+    worker = await _worker(client, task_queue) if temporal == OK else "unknown"
+    states = {"temporal": temporal, "worker": worker}
+    shown = {**states, "task_queue": task_queue, "version": build_id or UNVERSIONED}
+    return Readiness({"commands": reasons_of(states)}, shown)
+
+
+async def _worker(client: Client, task_queue: str) -> str:
+    try:
+        if not await _lists_workers(client):
+            return OK  # As far as can be known: the process ends with its worker.
+        heartbeats = await list_heartbeats(client, task_queue)
+    except RPCError as error:
+        return f"unknown: {error}"
+    earliest = (time.time() - ABSENT_AFTER_SECONDS) * 1e9  # Both times are of this machine's clock.
+    is_heard_of = any(
+        beat.worker_identity == client.identity
+        and beat.status == WorkerStatus.WORKER_STATUS_RUNNING
+        and beat.heartbeat_time.ToNanoseconds() >= earliest
+        for beat in heartbeats
+    )
+    return OK if is_heard_of else UNHEARD_OF
+
+
+async def _lists_workers(client: Client) -> bool:
+    """Whether the server is new enough."""
+    described = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace),
+        timeout=timedelta(seconds=CALL_SECONDS_MAX),
+    )
+    return described.namespace_info.capabilities.worker_heartbeats
