@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -264,6 +265,8 @@ VARIABLES = {
     for model in (Settings, SimulatorSettings)
     for name, variable in model.model_fields.items()
 }
+SECRETS = frozenset(name for name, variable in VARIABLES.items() if not variable.repr)
+NAMES = VARIABLES.keys() | {f"{name}_FILE" for name in SECRETS}
 RENAMED = {
     "ORDERLY_COMMANDS_AT_ONCE": "ORDERLY_MAX_CONCURRENT_COMMANDS",
     "ORDERLY_READS_AT_ONCE": "ORDERLY_MAX_CONCURRENT_READS",
@@ -284,9 +287,26 @@ def from_environment(model: type[S]) -> S:
     """Reads the settings of `model` from the environment; raises SettingsError."""
     check_names()
     try:
-        return model(**EnvSettingsSource(model)())
+        return model(**(EnvSettingsSource(model)() | _secrets_in_files(model)))
     except ValidationError as error:
         raise SettingsError(_sentence(error.errors()[0])) from None  # `error` has the values.
+
+
+def _secrets_in_files(model: type[_Variables]) -> dict[str, str]:
+    """The secrets whose variable names a file, as in ORDERLY_TOKEN_SECRET_FILE, by field."""
+    secrets = {}
+    for name in model.model_fields:
+        variable = f"{PREFIX}{name.upper()}"
+        if variable not in SECRETS or not (path := os.environ.get(f"{variable}_FILE")):
+            continue
+        if os.environ.get(variable):
+            raise SettingsError(f"Set {variable} or {variable}_FILE, not both.")
+        try:
+            secrets[name] = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise SettingsError(f"{variable}_FILE: {path} cannot be read: {why}.") from None
+    return secrets
 
 
 def api_from_environment() -> Settings:
@@ -313,7 +333,7 @@ def check_names() -> None:
         if value and name in RENAMED:
             raise SettingsError(f"{name} has a new name: set {RENAMED[name]} instead.")
         if value and _is_unknown(name, value):
-            nearest = get_close_matches(name, VARIABLES, 1, cutoff=0.77)
+            nearest = get_close_matches(name, sorted(NAMES), 1, cutoff=0.77)
             hint = f"the nearest is {nearest[0]}" if nearest else "README.md lists all"
             raise SettingsError(f"There is no setting {name}; {hint}.")
 
@@ -323,7 +343,7 @@ def _is_unknown(name: str, value: str) -> bool:
     is_service_link = re.search(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_", name) or (
         name.endswith("_PORT") and "://" in value
     )
-    return name.startswith(PREFIX) and name not in VARIABLES and not is_service_link
+    return name.startswith(PREFIX) and name not in NAMES and not is_service_link
 
 
 def _sentence(error: Any) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import secrets
+from pathlib import Path
 
 import pytest
 
 from orders.policy import Policy
 from settings import (
     RENAMED,
+    SECRETS,
     VARIABLES,
     RateLimit,
     Settings,
@@ -204,7 +206,7 @@ def test_an_unknown_variable_is_rejected_with_the_nearest_name(name: str, neares
     assert settings_of(DSN | {name: ""}) == settings_of(DSN)
 
 
-@pytest.mark.parametrize("name", ["ORDERLY_XYZ", "ORDERLY_DATABASE_URL", "ORDERLY_LOG_LEVEL"])
+@pytest.mark.parametrize("name", ["ORDERLY_XYZ", "ORDERLY_DATABASE_URL", "ORDERLY_VERBOSE"])
 def test_an_unknown_variable_that_resembles_none_is_rejected_without_a_guess(name: str) -> None:
     assert error_of(DSN | {name: "1"}) == f"There is no setting {name}; README.md lists all."
 
@@ -227,6 +229,33 @@ def test_every_process_knows_the_variables_of_the_others() -> None:
     assert settings_of(DSN | callback) == settings_of(DSN)
     simulators = reading(DSN | callback, lambda: from_environment(SimulatorSettings))
     assert simulators.callback_url == callback["ORDERLY_CALLBACK_URL"]
+
+
+# Secrets in files
+
+
+def test_each_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    variables = DSN | SECRET | {"ORDERLY_WEBHOOK_SECRET": new_secret()}
+    in_files = {}
+    for name, secret in variables.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+        in_files[f"{name}_FILE"] = str(tmp_path / name)
+    assert settings_of(in_files) == settings_of(variables)
+    assert {*variables, "ORDERLY_ENDPOINT_KEY"} == SECRETS
+
+
+def test_unusable_file_of_a_secret_is_named_and_its_content_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    named = DSN | {"ORDERLY_TOKEN_SECRET_FILE": str(file)}
+    assert error_of(named) == (
+        f"ORDERLY_TOKEN_SECRET_FILE: {file} cannot be read: No such file or directory."
+    )
+    file.write_text("short")
+    assert error_of(named) == "ORDERLY_TOKEN_SECRET must be at least 32 bytes long."
+    both = "Set ORDERLY_TOKEN_SECRET or ORDERLY_TOKEN_SECRET_FILE, not both."
+    assert error_of(named | SECRET) == both
+    no_secret = error_of(DSN | {"ORDERLY_API_PORT_FILE": str(file)})
+    assert no_secret.startswith("There is no setting ORDERLY_API_PORT_FILE")
 
 
 # Which tokens the API accepts
