@@ -1,4 +1,4 @@
-"""Operator's commands for outages: `status` during them, and `retry-steps` afterwards."""
+"""Operator's commands for outages: `status`, `doctor`, and `retry-steps` afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from cli import operations
 from cli.info_file import DEFAULT, InfoFile, NoRunningStack, addresses
 from cli.operations import operate_on_both
-from runtime import EXIT_FAILED, EXIT_USAGE, fail, run
+from runtime import EXIT_FAILED, EXIT_USAGE, fail, load_settings, run
 
 if TYPE_CHECKING:
     import asyncpg
@@ -41,6 +41,24 @@ def status(
         return EXIT_FAILED if any(finding.remedy for finding in found) else 0
 
     run(ask(), {NoAnswer: EXIT_FAILED})
+
+
+@app.command(rich_help_panel=operations.PANEL)
+def doctor() -> None:
+    """Examine settings, servers and workers, and say what to do; the exit code is 1 if anything."""
+    from cli.doctor import examine
+    from settings import Settings, from_environment
+
+    settings = load_settings(lambda: from_environment(Settings))
+
+    async def report() -> int:
+        is_well = True
+        async for finding in examine(settings):
+            print(finding, flush=True)
+            is_well = is_well and not finding.remedy
+        return 0 if is_well else EXIT_FAILED
+
+    run(report())
 
 
 @app.command("retry-steps", rich_help_panel=operations.PANEL)

@@ -141,12 +141,20 @@ def test_api_names_the_setting_of_an_address_in_use() -> None:
     assert f"port {port} (Address already in use): set ORDERLY_API_HOST or" in ended.stderr
 
 
+def test_projector_names_the_setting_of_an_admin_address_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run("projector", ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN, ORDERLY_ADMIN_PORT=port)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"port {port} (Address already in use): set ORDERLY_ADMIN_HOST or" in ended.stderr
+
+
 def test_without_a_command_all_are_listed() -> None:
     ended = run()
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    others = "forget-key projections restore backup status retry-steps rehearse deliverer"
+    others = "forget-key projections restore backup status retry-steps rehearse deliverer doctor"
     releases = "versions move-orders stuck repair record build-id"
     assert sorted(listed) == sorted(f"{commands} {others} {releases}".split())
 

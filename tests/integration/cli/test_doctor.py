@@ -1,0 +1,67 @@
+"""`orderly doctor`: what is wrong with settings, servers and workers, each with a remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import asyncpg
+import pytest
+
+from cli import doctor
+from cli.doctor import examine
+from cli.status import Finding
+from readside.registry import PROJECTIONS
+from settings import Settings
+from tests.support.processes import UNREACHABLE_DSN, run_inside
+from tests.support.servers import Running
+from tests.support.webhook_signing import new_secret
+
+URLS = {f"{service}_url": "http://127.0.0.1:1" for service in ("payments", "stock", "shipping")}
+
+
+async def examined(dsn: str, **more: str) -> dict[str, Finding]:
+    settings = Settings.model_validate({"postgres_dsn": dsn, **more})
+    return {finding.name: finding async for finding in examine(settings)}
+
+
+async def test_nothing_is_wrong_with_a_running_service(orderly: Running) -> None:
+    seen = await asyncio.to_thread(
+        run_inside,
+        "doctor",
+        ORDERLY_POSTGRES_DSN=orderly.dsn,
+        ORDERLY_TASK_QUEUE=orderly.task_queue,
+        ORDERLY_WEBHOOK_SECRET=new_secret(),
+        TEMPORAL_ADDRESS=str(orderly.client.service_client.config.target_host),
+        **{f"ORDERLY_{name.upper()}": url for name, url in URLS.items()},
+    )
+    assert (seen.returncode, seen.stderr) == (0, ""), seen
+    states = dict(re.findall(r"^(\S+(?: \S+)*)  +(\S.*)", seen.stdout, re.MULTILINE))
+    assert set(states.values()) == {"ok"}
+    in_postgres = {"postgres", "clocks", "migrations", "webhooks"}
+    in_temporal = {"temporal", "search attributes", "workers"}
+    projections = {projection.name for projection in PROJECTIONS}
+    assert states.keys() == {"settings"} | in_postgres | in_temporal | projections
+
+
+async def test_what_is_wrong_has_a_remedy(
+    dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(doctor, "SKEW_SECONDS_MAX", -1.0)
+    await pool.execute(
+        "UPDATE projection_checkpoints SET version = 0 WHERE projection = 'lead_times'"
+    )
+    found = await examined(dsn)
+    assert "ORDERLY_PAYMENTS_URL" in found["payments_url"].remedy
+    assert "rejected" in found["webhook_secret"].remedy
+    assert "NTP" in found["clocks"].remedy
+    assert found["lead_times"].remedy == "run `orderly projections rebuild lead_times`"
+    assert found["order_view"].state == "ok"
+    assert "TEMPORAL_ADDRESS" in found["temporal"].remedy and "workers" not in found
+
+    await pool.execute("DELETE FROM schema_migrations WHERE name LIKE '0009%'")
+    found = await examined(dsn, **URLS)
+    assert found["migrations"].state == "pending: 0009_intents.sql"
+    assert "payments_url" not in found and "order_view" not in found
+    assert "ORDERLY_POSTGRES_DSN" in (await examined(UNREACHABLE_DSN))["postgres"].remedy
