@@ -24,7 +24,7 @@ BLOCK_EVENTS = 4_096
 ROWS_MAX = 1_000
 POLL_SECONDS = 2.0
 RETRY_SECONDS = 5.0
-_LOCK = 7_306_093_653  # An arbitrary key: one process at a time adds blocks.
+_LOCK = 7_306_093_654  # An arbitrary key: one process at a time adds blocks.
 
 logger = logging.getLogger("orderly.digests")
 

@@ -22,7 +22,7 @@ from eventlog.postgres import Connection, Reader
 
 WORKFLOW_TYPE = "RestoreMarker"
 RENEWAL_SECONDS = 600
-_LOCK = 7_306_093_652  # An arbitrary key: one process replaces the token at a time.
+_LOCK = 7_306_093_655  # An arbitrary key: one process replaces the token at a time.
 _NEVER = timedelta(days=36_500)
 
 
