@@ -93,7 +93,7 @@ openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; re
 
 lock: $(INSTALLED) ## upgrade and lock all dependencies of requirements/*.in
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
-	@for name in runtime dev; do \
+	@for name in runtime embedded dev; do \
 		$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
 			--python-version 3.11 --no-emit-index-url --no-emit-find-links \
 			--custom-compile-command "make lock" \

