@@ -235,8 +235,14 @@ def worker_of(addresses: Addresses, logs: Path, root: Path, build_id: str) -> Pr
 
 
 def of_version(program: Program, root: Path) -> Program:
-    """The program, with the code in another folder."""
-    return replace(program, environment={**program.environment, "PYTHONPATH": str(root)})
+    """The program, with the code in another folder, which may be too old for some settings."""
+    known = (root / "settings.py").read_text()
+    settings = {
+        name: value
+        for name, value in program.environment.items()
+        if not name.startswith("ORDERLY_") or name.removeprefix("ORDERLY_").lower() in known
+    }
+    return replace(program, environment={**settings, "PYTHONPATH": str(root)})
 
 
 def _base_environment() -> dict[str, str]:

@@ -57,7 +57,10 @@ async def test_read_model_of_another_version_is_rebuilt_with_progress(
 
 def test_worker_of_another_folder_is_a_version_of_its_own(tmp_path: Path) -> None:
     addresses = Addresses("http://127.0.0.1:1", "127.0.0.1:2", "default", "orders", "", "", "")
+    (tmp_path / "settings.py").write_text("postgres_dsn: str\n")
     other = worker_of(addresses, tmp_path, tmp_path, "old")
+    settings = [name for name in other.environment if name.startswith("ORDERLY_")]
+    assert settings == ["ORDERLY_POSTGRES_DSN"], "it rejects those that it does not know"
     assert other.name == "worker old"
     assert other.environment["PYTHONPATH"] == str(tmp_path)
     assert other.environment["TEMPORAL_WORKER_BUILD_ID"] == "old"
