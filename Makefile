@@ -83,8 +83,9 @@ fuzz: $(INSTALLED) ## fuzz the API with requests generated from its OpenAPI docu
 docs: $(INSTALLED) ## generate docs/lifecycle.md from the rules
 	@$(PY) -m contracts.lifecycle
 
-schemas: $(INSTALLED) ## generate the event schemas and stored shapes in contracts/; rejects breaking changes
+schemas: $(INSTALLED) ## generate event schemas, stored shapes and consumers' types; rejects breaking changes
 	@$(PY) -m contracts.event_schemas
+	@$(PY) -m contracts.consumer_types
 	@$(PY) -m contracts.stored_shapes
 
 openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; rejects breaking changes

@@ -53,7 +53,9 @@ class ReplayResult:
         sent = self.webhooks
         if sent is None or sent.delivered == sent.in_feed:
             return []
-        return [Difference("webhooks", f"{sent.in_feed:,} events", f"{sent.delivered:,} events")]
+        feed, received = (f"{one.count:,} events, {one}" for one in (sent.in_feed, sent.delivered))
+        missing = [Difference(event_id, "a webhook", "none") for event_id in sent.missing]
+        return [Difference("webhooks", feed, received), *missing]
 
 
 def show(console: Console, result: ReplayResult, stack: Addresses, *, is_kept: bool) -> None:
@@ -151,7 +153,13 @@ def _speed(result: ReplayResult) -> list[tuple[str, str]]:
         rows.append(("freshness", f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms until a read shows it"))
     if result.webhooks is not None:
         delivered, in_feed = result.webhooks.delivered, result.webhooks.in_feed
-        rows.append(("webhooks", f"{delivered:,} of the {in_feed:,} events in the feed received"))
+        rows += [
+            (
+                "webhooks",
+                f"{delivered.count:,} of the {in_feed.count:,} events in the feed received",
+            ),
+            ("", f"digest {delivered}, that of the feed is {in_feed}"),
+        ]
     if result.retries:
         rows.append(("retries", f"{result.retries:,}, each under the key of its request"))
     return rows

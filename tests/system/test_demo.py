@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from dev.api_client import ApiClient, ApiRejection, ApiUnavailable
-from dev.demo import replay, scenarios
+from dev.demo import replay, scenarios, webhooks
 from dev.demo.baskets import PACKAGED_BASKETS, BasketsError, read_baskets
 from dev.demo.checkout import RejectionReason, rejected_lines, rejection_reasons
 from dev.demo.expected import (
@@ -35,6 +35,10 @@ from dev.demo.reconciliation import Outcome, Reconciler, compare_outcomes
 from dev.demo.scenarios import SCENARIOS
 from dev.simulator_client import SimulatorClient
 from dev.stack.programs import Addresses
+from dev.webhook_receiver import Receiver
+from orderly_consumer import Feed
+from tests.support.api_requests import opened, shown
+from tests.support.event_feed import read_on
 from tests.support.servers import Running
 from tests.support.service_calls import MILK, post, reserve
 from tests.support.webhooks import delivering
@@ -313,12 +317,34 @@ async def test_replay_places_valid_lines_and_has_the_rest_rejected(
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert "26 baskets replayed, every cent and piece accounted for" in printed
     assert "orders 23 23 ✓" in printed
+    [received, in_feed] = re.findall(r"([\d,]+) of the ([\d,]+) events in the feed", printed)[0]
+    assert received == in_feed
+    digests = re.findall(r"digest (\w{16}), that of the feed is (\w{16})", printed)
+    assert len(digests) == 1 and len(set(digests[0])) == 1
     assert "7 × quantity: must be greater than 0 (too-small)" in printed
     history = re.search(r"curl (\S+/history)", printed)
     assert history is not None
     events = (await orderly.http.get(history[1])).json()["items"]
     assert events[0]["type"] == "order-opened"
     assert "order-confirmed" in [event["type"] for event in events]
+
+
+async def test_event_that_was_not_delivered_is_found(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "ARRIVED_S_MAX", 0.0)
+    path = await opened(orderly.http)
+    await shown(orderly.http, path, 3)
+    held, _ = await read_on(orderly.http)
+    lost = f"{path.rpartition('/')[2]}@2"
+    receiver = Receiver()
+    for event in held:
+        if event["id"] != lost:
+            receiver.receive(webhooks.PATH, {"webhook-id": event["id"]}, b"")
+    async with Feed(str(orderly.http.base_url)) as feed:
+        check = await webhooks.Witness(feed, receiver).compare()
+    assert lost in check.missing
+    assert check.in_feed.count - check.delivered.count == len(check.missing)
 
 
 async def test_every_scenario_runs_and_a_tampered_ledger_is_found(

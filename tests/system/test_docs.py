@@ -78,7 +78,7 @@ async def test_event_commands_return_what_the_page_says(orderly: Running) -> Non
         (item["subject"], item["sequence"]) for item in begun["items"]
     ]
     assert "event: orderly.order.order-placed.v1\n" in await shell(orderly, live)
-    [definition] = python_blocks(EVENTS)
+    definition, _ = python_blocks(EVENTS)
     digests = ModuleType("digests")
     exec(definition, digests.__dict__)
     proof = json.loads(await shell(orderly, digest))
