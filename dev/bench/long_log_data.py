@@ -18,6 +18,7 @@ from dev.bench import orderly_projector
 from dev.bench.events import START, insert_events, metadata_of, synthetic_items
 from dev.bench.servers import PostgresServer
 from dev.bench.sql_upper_bound import time
+from eventlog import digest_blocks
 from eventlog.envelope import Envelope
 from eventlog.log import SLICES, settled_head
 from orders.events import (
@@ -141,6 +142,7 @@ CREATE TABLE order_events (
 ) PARTITION BY HASH (order_id);
 CREATE INDEX ON order_events (transaction_id, position);
 CREATE INDEX ON order_events ((data->>'customer_id')) WHERE version = 1;
+CREATE INDEX ON order_events (order_hash(order_id)) WHERE version = 1;
 CREATE TRIGGER order_events_never_change BEFORE UPDATE OR DELETE ON order_events
     FOR EACH ROW EXECUTE FUNCTION refuse_to_change_events();
 """
@@ -171,6 +173,8 @@ async def long_log(
             _without_indexes(connection, "order_view.skus"),
         ):
             await log.project_all()
+        while await digest_blocks.add_block(connection):
+            pass
         await connection.execute("VACUUM ANALYZE")
         yield log
     finally:

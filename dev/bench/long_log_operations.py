@@ -15,7 +15,7 @@ from dev.bench import orderly_projector
 from dev.bench.events import generate_order
 from dev.bench.long_log_data import BLOCK_EVENTS, EVENTS_PER_ORDER, LongLog
 from dev.bench.servers import PostgresServer, run_python
-from eventlog import feed, log
+from eventlog import digests, feed, log
 from eventlog.feed import EventFilter
 from eventlog.log import START, Checkpoint
 from readside.engine.monitoring import read_metrics
@@ -109,6 +109,19 @@ async def _page_of_a_customer(subject: Subject, dice: Random) -> Timed:
     return _page(subject, START, EventFilter(customer_id=customer_id))
 
 
+async def _digest(subject: Subject, dice: Random) -> Timed:
+    return await _digest_of(subject, "")
+
+
+async def _digest_of_a_slice(subject: Subject, dice: Random) -> Timed:
+    return await _digest_of(subject, f"{dice.randrange(16):x}")
+
+
+async def _digest_of(subject: Subject, slice: str) -> Timed:
+    head = await log.settled_head(subject.pool)
+    return lambda: digests.read(subject.pool, START, head, EventFilter(), slice)
+
+
 def _page(subject: Subject, after: Checkpoint, filter: EventFilter) -> Timed:
     return lambda: feed.read(subject.pool, after, filter, PAGE_EVENTS)
 
@@ -130,6 +143,8 @@ SHORT: dict[str, Prepare] = {
     "feed page of a type": _page_of_a_type,
     "feed page of an order": _page_of_an_order,
     "feed page of a customer": _page_of_a_customer,
+    "digest of all events": _digest,
+    "digest of a sixteenth": _digest_of_a_slice,
     "metrics of the projections": _metrics,
 }
 """Operations of milliseconds."""

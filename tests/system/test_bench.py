@@ -96,7 +96,7 @@ def test_appends_compares_every_number_of_writers(tmp_path: Path) -> None:
 def test_long_log_measures_every_operation(tmp_path: Path, layout: tuple[str, ...]) -> None:
     sizes = ("--events", "200000", "--samples", "3", "--rounds", "1")
     result = bench(tmp_path, "long-log", *sizes, *layout)
-    assert len(result["operations"]) == 12
+    assert len(result["operations"]) == 14
     assert all(one["ratio"] > 0 for one in result["operations"].values())
     short, long = result["sizes_mb"]
     assert long["rows"] > 1.8 * short["rows"]

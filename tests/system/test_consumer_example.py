@@ -101,34 +101,28 @@ LOCKS = {"orderly_inbox": "before the effect", "orderly_consumers": "between eff
 
 
 async def test_example_bills_each_order_once(service: Service, orderly: Running) -> None:
-    before = await place(orderly)
-    async with killed(await service.start()):
-        await service.until_complete()
-    assert (await service.invoices())[before] == 1
-    for table in LOCKS:
-        already = await service.invoices()
-        placed = [await place(orderly) for _ in range(3)]
+    first, second = await place(orderly), await place(orderly)
+    for table, step in LOCKS.items():
         async with service.pool.acquire() as connection, connection.transaction():
             await connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
             async with killed(await service.start()):
                 await service.until_blocked()
-        assert await service.invoices() == already, f"it was killed {LOCKS[table]}"
-        async with killed(await service.start()):
-            await service.until_complete()
-        assert {(await service.invoices())[order_id] for order_id in placed} == {1}
+        assert await service.invoices() == Counter(), f"it was killed {step}"
+    async with killed(await service.start()):
+        await service.until_complete()
     invoices = await service.invoices()
+    assert {first, second} <= invoices.keys()
     assert set(invoices.values()) == {1}
     assert await service.check() == f"complete: {len(invoices)} events"
 
-    await service.pool.execute("DELETE FROM invoices WHERE order_id = $1", before)
-    await service.pool.execute("DELETE FROM orderly_inbox WHERE order_id = $1", before)
+    await service.pool.execute("DELETE FROM invoices WHERE order_id = $1", first)
+    await service.pool.execute("DELETE FROM orderly_inbox WHERE order_id = $1", first)
     await service.pool.execute(
         "UPDATE orderly_consumers SET events = kept.events, sum = kept.sum FROM"
         " (SELECT count(*) AS events, sum(event_hash) % (2::numeric ^ 64) AS sum"
         "  FROM orderly_inbox) AS kept"
     )
     assert await service.check() == "repaired: 1 events were missing"
-    assert await service.check() == f"complete: {len(invoices)} events"
     assert await service.invoices() == invoices
 
 
