@@ -51,12 +51,12 @@ class Service:
             while (await self.feed.digest()).whole != await self.inbox.digest():
                 await asyncio.sleep(0.05)
 
-    async def until_blocked(self) -> None:
-        """Waits until the service waits for a lock."""
+    async def until_blocked(self, table: str) -> None:
+        """Waits until the service waits for the lock of a table."""
         async with asyncio.timeout(TIMEOUT_S):
             while not await self.pool.fetchval(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                "SELECT count(*) FROM pg_locks WHERE relation = to_regclass($1) AND NOT granted",
+                table,
             ):
                 await asyncio.sleep(0.02)
 
@@ -106,7 +106,7 @@ async def test_example_bills_each_order_once(service: Service, orderly: Running)
         async with service.pool.acquire() as connection, connection.transaction():
             await connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
             async with killed(await service.start()):
-                await service.until_blocked()
+                await service.until_blocked(table)
         assert await service.invoices() == Counter(), f"it was killed {step}"
     async with killed(await service.start()):
         await service.until_complete()
