@@ -24,6 +24,8 @@ BLOCK_EVENTS = 4_096
 ROWS_MAX = 1_000
 POLL_SECONDS = 2.0
 RETRY_SECONDS = 5.0
+# A process that is frozen loses the lock to others after this time.
+IDLE_SECONDS_MAX = 12
 _LOCK = 7_306_093_654  # An arbitrary key: one process at a time adds blocks.
 
 logger = logging.getLogger("orderly.digests")
@@ -59,7 +61,7 @@ async def run(dsn: str, stopped: asyncio.Event) -> None:
     """Adds blocks until `stopped`, in one process at a time; after an error it retries."""
     while not stopped.is_set():
         try:
-            connection = await connect(dsn)
+            connection = await connect(dsn, idle_seconds_max=IDLE_SECONDS_MAX)
             try:
                 await _follow(connection, stopped)
             finally:

@@ -205,7 +205,7 @@ class Pauses:
         self._seconds = min(2 * self._seconds, PAUSE_SECONDS_MAX)
         if error.retry_after_seconds is not None:
             seconds = max(seconds, min(error.retry_after_seconds, RETRY_AFTER_SECONDS_MAX))
-        logger.info("retrying in %.1f s: %s", seconds, error)
+        logger.warning("retrying in %.1f s: %s", seconds, error)
         await sleep(seconds)
 
 
