@@ -21,12 +21,11 @@ from readside.engine import generations
 from readside.engine.generations import LIVE
 from readside.registry import PROJECTIONS
 from workflows.release_gate import CHECK_RELEASE, GateInput, GateReport
-from workflows.replay import begun, replayer
+from workflows.replay import begun, reason_of, replayer
 from workflows.visibility import RUNNING, orders_query
 
 ROOT = Path(__file__).parent
 LISTED_MAX = 10_000
-REASON_CHARACTERS_MAX = 200
 
 
 class GateChecks:
@@ -85,8 +84,8 @@ class GateChecks:
             async for result in results:
                 replayed += 1
                 if result.replay_failure is not None:
-                    reason = " ".join(str(result.replay_failure).split())
-                    rewritten.append((result.history.workflow_id, reason[:REASON_CHARACTERS_MAX]))
+                    order_id = result.history.workflow_id
+                    rewritten.append((order_id, reason_of(result.replay_failure)))
         return replayed, rewritten
 
     async def _histories(self, order_ids: Sequence[str]) -> AsyncIterator[WorkflowHistory]:

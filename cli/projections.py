@@ -21,13 +21,27 @@ ReadModel = Annotated[str, typer.Argument(help="Name of the read model, such as 
 
 
 @app.command()
-def rebuild(name: ReadModel) -> None:
+def rebuild(
+    name: ReadModel,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare", help="Do not swap: projectors of this version do when they start."
+        ),
+    ] = False,
+) -> None:
     """Fill a new read model beside the live one, and swap them; reads continue meanwhile."""
     from readside.engine import rebuild
 
     projection = _projection(name)
 
     async def perform(dsn: str) -> None:
+        if prepare:
+            with _progress_bar(f"filling a new {name}") as report:
+                await rebuild.prepare(dsn, projection, report)
+            version = f"{name} version {projection.version}"
+            print(f"{version} is prepared: its projectors make it live when they start.")
+            return
         with _progress_bar(f"filling a new {name}") as report:
             compared = await rebuild.rebuild(dsn, projection, report)
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 from temporalio.client import WorkflowHistory
@@ -9,6 +10,9 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunne
 
 from workflows.data_converter import DATA_CONVERTER
 from workflows.order import OrderWorkflow
+
+REASON_CHARACTERS_MAX = 200
+_MESSAGE = re.compile(r'message: "(.*?)"')
 
 
 def replayer(runner: WorkflowRunner | None = None) -> Replayer:
@@ -20,6 +24,12 @@ def replayer(runner: WorkflowRunner | None = None) -> Replayer:
         # On a busy machine the imports may take two seconds, which is otherwise called a deadlock.
         debug_mode=True,
     )
+
+
+def reason_of(failure: BaseException) -> str:
+    """Why a history does not replay, in one line."""
+    said = _MESSAGE.search(str(failure))  # The SDK wraps what the workflow raised.
+    return " ".join((said[1] if said else str(failure)).split())[:REASON_CHARACTERS_MAX]
 
 
 async def begun(histories: AsyncIterator[WorkflowHistory]) -> AsyncIterator[WorkflowHistory]:

@@ -32,7 +32,7 @@ from readside.engine.migrate import migrate
 from readside.engine.projection import Projection
 from readside.registry import PROJECTIONS
 from rehearsal.redecide import Input, Unreadable, apply, decide
-from workflows.replay import replayer
+from workflows.replay import reason_of, replayer
 from workflows.snapshot import state_of
 
 Json = dict[str, Any]
@@ -166,6 +166,8 @@ def _rewritten(inputs: Sequence[Any]) -> str | None:
     """What these rules decide otherwise of what was accepted; None if nothing."""
     order = Order()
     for at, intent, code, events in inputs:
+        if code is not None:
+            continue  # A rejection leaves no trace in a history.
         given = Input(datetime.fromisoformat(at), intent, code, events)
         try:
             if intent is None:
@@ -200,7 +202,7 @@ async def _diverged(files: Sequence[Path]) -> dict[str, str]:
     async with replayer().workflow_replay_iterator(histories()) as results:
         async for result in results:
             if result.replay_failure is not None:
-                reasons[names[-1]] = _short(result.replay_failure)
+                reasons[names[-1]] = reason_of(result.replay_failure)
     return reasons
 
 

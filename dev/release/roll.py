@@ -23,7 +23,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from dev.release.checkouts import CheckoutError, python_of
+from dev.release.checkouts import python_of
 from dev.release.comparison import Finding
 from dev.release.traffic import Traffic
 from dev.stack import StackOptions, run_stack
@@ -38,6 +38,7 @@ from dev.stack.programs import (
     webhook_secret,
 )
 from dev.stack.readiness import Check, api_is_ready, simulators_are_ready
+from dev.stack.stack import failed_start
 from dev.stack.supervisor import Program, SupervisedProcess
 from workflows.versions import pinned_to
 
@@ -72,7 +73,7 @@ class Release:
 
 
 async def roll(release: Release, folder: Path, report: Report) -> list[Finding]:
-    """What goes wrong. Raises CheckoutError and StackError."""
+    """What goes wrong. Raises CheckoutError, and StackError if a program does not start."""
     options = StackOptions(folder, 0, 0, 0, servers_only=True)
     async with run_stack(options) as servers, AsyncExitStack() as held:
         api, simulated = free_ports({"api": 0, "simulators": 0})
@@ -137,7 +138,7 @@ class Rolling:
         async with self.traffic.flowing():
             await self._orderly(new, "migrate")
             for model in self.release.models:
-                await self._orderly(new, "projections", "rebuild", model)
+                await self._orderly(new, "projections", "rebuild", "--prepare", model)
             await self._readers(new)
             await self._start(self._program(new, "worker", **versioned(new.build_id)))
         for percentage in percentages:
@@ -155,7 +156,7 @@ class Rolling:
         await self._move(new, old)
         async with self.traffic.flowing():
             for model in self.release.models:
-                await self._orderly(new, "projections", "rollback", model)
+                await self._orderly(old, "projections", "rollback", model)
             await self._readers(old)
         await self._flow("old, with the old readers")
 
@@ -191,11 +192,14 @@ class Rolling:
         process = self.processes[program.name] = SupervisedProcess(program, descriptor)
         await process.start()
         self.held.push_async_callback(process.stop)
-        async with asyncio.timeout(READY_SECONDS):
-            while is_ready is not None and not await is_ready(self.addresses):
-                if process.exit_reason is not None:
-                    raise CheckoutError(f"{program.name} {process.exit_reason}: see {program.log}")
-                await asyncio.sleep(0.1)
+        clock = asyncio.get_running_loop().time
+        until = clock() + READY_SECONDS
+        while is_ready is not None and not await is_ready(self.addresses):
+            if process.exit_reason is not None:
+                raise failed_start(program, f"{process.exit_reason} during the start")
+            if clock() > until:
+                raise failed_start(program, f"is not ready after {READY_SECONDS:.0f} seconds")
+            await asyncio.sleep(0.1)
 
     async def _orderly(self, version: Version, *command: str) -> tuple[int, str]:
         """Runs an operator's command of a version; returns its exit code and what it prints."""

@@ -17,6 +17,7 @@ from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.checkpoints import CheckpointConflict, SliceGroup
 from readside.engine.generations import LIVE
 from readside.engine.projection import Projection
+from readside.engine.rebuild import adopt_prepared
 from readside.engine.slices import SliceLocks
 
 POLL_SECONDS_UNSETTLED = 0.005
@@ -92,6 +93,8 @@ async def run_projection(
     """Keeps a read model up to date until `stopped`; after an error it records it and retries."""
     while not stopped.is_set():
         try:
+            if await adopt_prepared(dsn, projection):
+                logger.info("%s version %d is live", projection.name, projection.version)
             async with generations.connected(
                 dsn,
                 projection,

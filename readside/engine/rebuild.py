@@ -57,15 +57,57 @@ async def rebuild(
     The old generation is kept for `rollback`. Raises RebuildError, and drops the new generation, if
     that parks an order that the live one has projected.
     """
-    async with _exclusive(dsn, projection) as connection:
-        target = await _begin(connection, projection)
-        async with generations.connected(dsn, projection, NEXT, _NO_TIMEOUT) as filling:
-            await _fill(filling, projection, target, report)
-            await catch_up(filling, projection, NEXT)
-            comparison = await _compare(connection, projection)
-            await _reject_if_worse(connection, projection)
-            await swap.make_live(filling, projection, NEXT)
+    async with (
+        _exclusive(dsn, projection) as connection,
+        _filled(dsn, connection, projection, report) as filled,
+    ):
+        comparison = await _compare(connection, projection)
+        await swap.make_live(filled, projection, NEXT)
     return comparison
+
+
+async def prepare(
+    dsn: str, projection: Projection, report: Callable[[RebuildProgress], None] = lambda _: None
+) -> None:
+    """Fills a new generation, which projectors of this version make live when they start.
+
+    Raises RebuildError if the live one has this version already, and as `rebuild` does.
+    """
+    async with _exclusive(dsn, projection) as connection:
+        if await generations.version_of(connection, projection.name, LIVE) == projection.version:
+            raise RebuildError(
+                f"The live {projection.name} has version {projection.version} already: rebuild it"
+                " without --prepare."
+            )
+        async with _filled(dsn, connection, projection, report):
+            pass
+
+
+async def adopt_prepared(dsn: str, projection: Projection) -> bool:
+    """Makes a prepared generation of this version live, if there is one; returns whether it did.
+
+    Of several processes one does, and the others wait for it. Raises RebuildError.
+    """
+    async with generations.connected(dsn, projection) as connection:
+        if not await _is_prepared(connection, projection):
+            return False
+    async with _exclusive(dsn, projection, waits=True) as connection:
+        if not await _is_prepared(connection, projection):
+            return False
+        async with _filled(dsn, connection, projection, lambda _: None) as filled:
+            await swap.make_live(filled, projection, NEXT)
+    return True
+
+
+async def _is_prepared(connection: Connection, projection: Projection) -> bool:
+    name = projection.name
+    if await generations.version_of(connection, name, LIVE) == projection.version:
+        return False
+    made_by = await generations.version_of(connection, name, NEXT)
+    is_filled = await connection.fetchval(
+        "SELECT is_filled FROM rebuilds WHERE projection = $1", name
+    )
+    return made_by == projection.version and bool(is_filled)
 
 
 async def rollback(dsn: str, projection: Projection) -> None:
@@ -85,14 +127,34 @@ async def rollback(dsn: str, projection: Projection) -> None:
 
 
 @asynccontextmanager
-async def _exclusive(dsn: str, projection: Projection) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that holds the projection's rebuild lock."""
+async def _exclusive(
+    dsn: str, projection: Projection, *, waits: bool = False
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that holds the projection's rebuild lock; it may wait for it."""
+    lock = "pg_advisory_lock" if waits else "pg_try_advisory_lock"
     async with generations.connected(dsn, projection, LIVE, _NO_TIMEOUT) as connection:
-        if not await connection.fetchval(
-            "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", _LOCK_SALT + projection.name
-        ):
+        is_locked = await connection.fetchval(
+            f"SELECT {lock}(hashtextextended($1, 0))", _LOCK_SALT + projection.name
+        )
+        if is_locked is False:
             raise RebuildError(f"Another rebuild or rollback of {projection.name} is running.")
         yield connection
+
+
+@asynccontextmanager
+async def _filled(
+    dsn: str,
+    connection: Connection,
+    projection: Projection,
+    report: Callable[[RebuildProgress], None],
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a new generation that has caught up, and projects what the live one does."""
+    target = await _begin(connection, projection)
+    async with generations.connected(dsn, projection, NEXT, _NO_TIMEOUT) as filling:
+        await _fill(filling, projection, target, report)
+        await catch_up(filling, projection, NEXT)
+        await _reject_if_worse(connection, projection)
+        yield filling
 
 
 async def _begin(connection: Connection, projection: Projection) -> Checkpoint:

@@ -173,7 +173,7 @@ SEEDED = (
     ),
     declarable(
         "quantities of at most 1,000",
-        SHAPES,
+        "shapes past",
         Edit("orders/money.py", "QUANTITY_MAX = 10**6", "QUANTITY_MAX = 10**3"),
     ),
     refused("a command and its event, without a new read model", "shapes documents", *NEW_COMMAND),
@@ -231,12 +231,12 @@ SEEDED = (
             "return key in order.removed_discounts",
             "return key in order.former_discounts",
         ),
-        declarable=SHAPES,
+        declarable="shapes past",
     ),
-    declarable("a renamed field of the snapshot", SHAPES, *RENAMED_RESULTS),
+    declarable("a renamed field of the snapshot", "shapes past", *RENAMED_RESULTS),
     refused(
         "a status reached by an old event",
-        "fold documents",
+        "shapes fold documents",
         Edit(
             "orders/lifecycle.py",
             '    EXPIRED = "expired"\n',
@@ -252,11 +252,10 @@ SEEDED = (
             "evolve_fields(order, status=Status.EXPIRED)",
             "evolve_fields(order, status=Status.LAPSED)",
         ),
-        declarable=PAST,
     ),
     declarable(
         "a renamed field of a step",
-        "shapes past",
+        SHAPES,
         Edit(
             STEPS,
             '    type: Literal["void"] = "void"\n    authorisation_id: str\n    reference: str\n',
@@ -301,7 +300,7 @@ SEEDED = (
     ),
     refused("another payment status, without a new read model", DOCUMENTS, PAID),
     harmless("another payment status", PAID, *NEW_READ_MODEL),
-    refused("a column of a read model, without a new version", SHAPES, COLUMN),
+    refused("a column of a read model, without a new version", "shapes documents", COLUMN),
     harmless("a column of a read model", COLUMN, *NEW_READ_MODEL),
     harmless(
         "another default of the policy",
@@ -315,7 +314,7 @@ SEEDED = (
 OTHERS = (
     refused(
         "a removed command",
-        "shapes contracts",
+        "shapes contracts documents",
         Edit(
             COMMANDS,
             'Literal["hold-order"] = "hold-order"',
@@ -341,13 +340,13 @@ OTHERS = (
     harmless("a command in other statuses", WIDER, *NEW_READ_MODEL),
     refused(
         "a removed event",
-        "shapes contracts",
+        "shapes contracts fold documents",
         Edit(
             EVENTS,
             'Literal["order-held"] = "order-held"',
             'Literal["order-paused"] = "order-paused"',
         ),
-        declarable="past fold documents",
+        declarable=PAST,
     ),
     refused(
         "a required field of an event",
@@ -504,7 +503,7 @@ OTHERS = (
         ),
     ),
     harmless(
-        "a query parameter",
+        "another summary of a route",
         Edit(
             "api/reads/statistics.py",
             '@router.get("/lead-times", summary="Lead times"',

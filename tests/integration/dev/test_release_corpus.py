@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.declaration import PERMITS, Declaration
-from dev.release.check import Past, find, judged, past_of
+from contracts.declaration import FILE, PERMITS, Declaration, read_declaration
+from dev.release.check import Past, find, judged, past_of, verdict
 from dev.release.comparison import Finding
 from dev.release.scratch import scratch_databases
 from tests.support.next_version import make_copy
 from tests.support.paths import ROOT
 from tests.support.release_changes import CHANGES, OTHERS, SEEDED, Change
+from tests.support.releasing_page import Example, examples
 
 pytestmark = pytest.mark.xdist_group("release corpus")
 
@@ -58,6 +59,38 @@ async def test_change_gets_its_verdict(
     assert checks(undeclared) == change.found, undeclared
     declared, _ = judged(findings, all_declared(findings))
     assert checks(declared) == change.refused, declared
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.subject)
+async def test_example_of_the_page_may_be_released_as_it_says(
+    example: Example, before: tuple[Past, Databases], tmp_path: Path
+) -> None:
+    past, new_database = before
+    copy = make_copy(tmp_path, example.edits)
+    if example.declaration:
+        (copy / FILE).write_text(example.declaration)
+    found = await find(past, copy, new_database)
+    released = verdict(past, copy, found)
+    assert released.refused == []
+    assert bool(released.declared) == bool(example.declaration)
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.subject)
+def test_example_of_the_page_applies_and_declares_what_can_be(
+    example: Example, tmp_path: Path
+) -> None:
+    assert example.edits
+    for edit in example.edits:
+        assert (ROOT / edit.file).read_text().count(edit.old) == 1, edit.old
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / FILE).write_text(example.declaration)
+    assert list(read_declaration(tmp_path).faults(Declaration())) == []
+
+
+def test_page_has_an_example_of_each_kind() -> None:
+    subjects = [example.subject for example in examples()]
+    assert subjects == ["a rule", "an event", "a command", "the state", "a read model"]
 
 
 def test_corpus_has_what_it_must_have() -> None:

@@ -70,6 +70,31 @@ async def test_rebuild_fixes_rows_and_rollback_restores_them(
     await assert_views_equal_folds(pool)
 
 
+async def live_version(dsn: str) -> int | None:
+    async with generations.connected(dsn, ORDER_VIEW) as connection:
+        return await generations.version_of(connection, ORDER_VIEW.name, LIVE)
+
+
+async def test_prepared_read_model_is_live_once_a_projector_of_its_version_starts(
+    pool: asyncpg.Pool, dsn: str, orders: list[str]
+) -> None:
+    newer = replace(ORDER_VIEW, version=ORDER_VIEW.version + 1)
+    with pytest.raises(RebuildError, match="already"):
+        await rebuild.prepare(dsn, ORDER_VIEW)
+    assert not await rebuild.adopt_prepared(dsn, newer), "nothing is prepared yet"
+    await rebuild.prepare(dsn, newer)
+    await publish(pool, orders[1], 3, OrderPlaced(total=90))
+    await project_all(dsn)
+    assert await live_version(dsn) == ORDER_VIEW.version
+    assert not await rebuild.adopt_prepared(dsn, ORDER_VIEW), "it is of another version"
+
+    async with run_projector(dsn, (newer,)), asyncio.timeout(60):
+        while await live_version(dsn) != newer.version:
+            await asyncio.sleep(0.05)
+    assert (await shown(pool, orders[1])).version == 3
+    await assert_views_equal_folds(pool)
+
+
 async def test_interrupted_rebuild_continues(
     pool: asyncpg.Pool, dsn: str, orders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
