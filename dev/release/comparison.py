@@ -165,7 +165,7 @@ def notes(old: Old, new: Description) -> Iterator[str]:
     for note in Versions(old.description.shapes, new.shapes).notes():
         yield f"{note}: the version before cannot read it."
     for name in raised_models(old.description, new):
-        yield f"read model {name} has a new version: rebuild it, then deploy the readers."
+        yield f"read model {name} has a new version: prepare it before you deploy the readers."
 
 
 def raised_models(old: Description, new: Description) -> Iterator[str]:

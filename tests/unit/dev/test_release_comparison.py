@@ -114,7 +114,7 @@ def test_other_rows_of_a_read_model_are_refused_unless_its_version_was_raised() 
     new = description()
     change_and_raise(new)
     assert list(notes(Old(description(), OPENAPI, {}), new)) == [
-        "read model order_view has a new version: rebuild it, then deploy the readers."
+        "read model order_view has a new version: prepare it before you deploy the readers."
     ]
 
 
