@@ -41,16 +41,3 @@ def test_next_version_may_be_released_once_it_declares_what_it_rewrites(tmp_path
     assert released.returncode == 0, released.stdout + released.stderr
     assert "declared: past: It rewrites " in released.stdout
     assert released.stdout.endswith(f"This checkout may be released after {ROOT}.\n")
-
-
-def test_unknown_version_is_named_in_one_sentence() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "dev.release", "--from", "no-such-tag"],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "git worktree add fails: " in ended.stderr

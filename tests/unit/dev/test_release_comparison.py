@@ -11,6 +11,7 @@ import pytest
 
 from contracts.declaration import Declaration, DeclarationError, read_declaration
 from dev.release.check import judged
+from dev.release.checkouts import CheckoutError, checkout_of
 from dev.release.comparison import Finding, Old, findings, notes
 from dev.release.describe import Description, ReadModel
 from dev.release.migrations import Catalog, Column, harms
@@ -161,6 +162,11 @@ def test_declaration_demands_versioned_workers_and_is_not_left_over(tmp_path: Pa
         file.write_text(text)
         with pytest.raises(DeclarationError, match=r"release\.toml"):
             read_declaration(tmp_path)
+
+
+def test_unknown_version_is_named_in_one_sentence() -> None:
+    with pytest.raises(CheckoutError, match="git worktree add fails: "), checkout_of("no-such-tag"):
+        pass
 
 
 def test_checkout_declares_what_can_be_read() -> None:
