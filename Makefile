@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo rehearse-demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
-	openapi lock release-check release-corpus
+	asyncapi openapi typescript lock release-check release-corpus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -87,6 +87,15 @@ schemas: $(INSTALLED) ## generate event schemas, stored shapes and consumers' ty
 	@$(PY) -m contracts.event_schemas
 	@$(PY) -m contracts.consumer_types
 	@$(PY) -m contracts.stored_shapes
+
+asyncapi: $(INSTALLED) ## generate contracts/asyncapi.json; rejects breaking changes
+	@$(PY) -m contracts.asyncapi_document
+
+# Not part of the tests, as it needs Node.js and packages from the npm registry. A test checks that what it
+# has generated fits the document.
+typescript: ## generate TypeScript types of the events, compile them, and validate asyncapi.json; needs Node.js
+	@cd contracts/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd contracts/typescript && npm run --silent generate && npm run --silent check
 
 openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; rejects breaking changes
 	@$(PY) -m contracts.record_examples

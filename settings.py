@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
@@ -260,9 +261,69 @@ class SimulatorSettings(LogSettings):
     webhook_secret: WebhookSecret = None
 
 
+class RelaySettings(_Variables):
+    """The settings of every `orderly relay`, besides the Postgres database."""
+
+    public_url: Annotated[
+        str,
+        Field(
+            pattern="^https?://",
+            description="the URL at which consumers of events reach the API, such as"
+            " https://orders.example",
+        ),
+    ]
+
+
+class NatsSettings(RelaySettings):
+    """The connection of `orderly relay nats`, under the names that NATS' own tools use."""
+
+    url: Annotated[
+        str,
+        Field(
+            validation_alias="NATS_URL",
+            pattern="^(nats|tls)://",
+            repr=False,  # It may contain a password.
+            description="a URL such as nats://broker.internal:4222, or several separated by commas",
+        ),
+    ]
+    # Paths of files.
+    credentials: str | None = Field(None, validation_alias="NATS_CREDS")
+    ca: str | None = Field(None, validation_alias="NATS_CA")
+    certificate: str | None = Field(None, validation_alias="NATS_CERT")
+    key: str | None = Field(None, validation_alias="NATS_KEY")
+
+    @model_validator(mode="after")
+    def _check_files(self) -> NatsSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("Set NATS_CERT and NATS_KEY together, or neither.")
+        for name, file in {
+            "NATS_CREDS": self.credentials,
+            "NATS_CA": self.ca,
+            "NATS_CERT": self.certificate,
+            "NATS_KEY": self.key,
+        }.items():
+            if file is not None and not Path(file).is_file():
+                raise ValueError(f"{name} must be the path of a file, not {file!r}.")
+        return self
+
+    @property
+    def urls(self) -> list[str]:
+        return [url.strip() for url in self.url.split(",")]
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the connection must be encrypted."""
+        return self.ca is not None or self.certificate is not None or "tls://" in self.url
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    """The variable of a field of a model of settings."""
+    return str(field.validation_alias or f"{PREFIX}{name.upper()}")
+
+
 VARIABLES = {
-    str(variable.validation_alias or f"{PREFIX}{name.upper()}"): variable
-    for model in (Settings, SimulatorSettings)
+    _variable(name, variable): variable
+    for model in (Settings, SimulatorSettings, NatsSettings)
     for name, variable in model.model_fields.items()
 }
 SECRETS = frozenset(name for name, variable in VARIABLES.items() if not variable.repr)
@@ -295,8 +356,8 @@ def from_environment(model: type[S]) -> S:
 def _secrets_in_files(model: type[_Variables]) -> dict[str, str]:
     """The secrets whose variable names a file, as in ORDERLY_TOKEN_SECRET_FILE, by field."""
     secrets = {}
-    for name in model.model_fields:
-        variable = f"{PREFIX}{name.upper()}"
+    for name, known in model.model_fields.items():
+        variable = _variable(name, known)
         if variable not in SECRETS or not (path := os.environ.get(f"{variable}_FILE")):
             continue
         if os.environ.get(variable):

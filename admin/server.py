@@ -29,7 +29,7 @@ from settings import Settings
 log = logging.getLogger("orderly.admin")
 
 # Without ORDERLY_ADMIN_PORT; they differ, so that one of each can run on one machine.
-PORTS = {"api": 8081, "worker": 8082, "projector": 8083, "deliverer": 8084}
+PORTS = {"api": 8081, "worker": 8082, "projector": 8083, "deliverer": 8084, "relay": 8085}
 CLOSE_SECONDS_MAX = 1
 
 

@@ -28,6 +28,7 @@ from api.docs_page import install_docs_page
 from api.events import digest as event_digest
 from api.events import routes as feed
 from api.events.stream import Streams
+from api.events_page import install_events_page
 from api.gateway.gateway import Gateway
 from api.limits.load_shedding import LoadSheddingMiddleware
 from api.limits.rate_limit import RateLimitMiddleware
@@ -123,6 +124,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(problem_types.router)
     app.include_router(health.router)
     install_docs_page(app)
+    install_events_page(app)
     _add_middlewares(app, settings)
     return app
 

@@ -15,6 +15,7 @@ from cli import (
     processes,
     projections,
     rehearse,
+    relay,
     releases,
     restore,
 )
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for part in (development, processes, operations, releases, backup_command, outages, rehearse):
     app.add_typer(part.app)
+app.add_typer(relay.app, name="relay", rich_help_panel=processes.PANEL)
 app.add_typer(projections.app, name="projections", rich_help_panel=operations.PANEL)
 app.add_typer(restore.app, name="restore", rich_help_panel=operations.PANEL)
 

@@ -37,6 +37,12 @@ PARKED = "`orderly projections parked` says why, `orderly projections retry` tri
 FAILING = "`orderly stuck` says why; deploy the code that they began with, or `orderly repair`"
 DESERTED = "start its workers; then `orderly move-orders --from` its build id"
 CURRENT = "start its workers, or make another version current; docs/releasing.md says how"
+EVENT_DELIVERY = {
+    "no deliverer": "start `orderly deliverer`, or end a frozen one and start it again",
+    "no relay": "start `orderly relay`, or end a frozen one and start it again",
+    "the broker": "the relay's log says why; the relay continues by itself",
+    "": "GET /v1/webhook-endpoints says which and why; docs/operations.md says what to do",
+}
 UNPUBLISHED = "can the workers reach Postgres, and write to it?"
 
 
@@ -95,6 +101,8 @@ def findings(readiness: Json) -> Iterator[Finding]:
     yield _count("parked orders", readiness["parked_orders"], "", PARKED)
     yield _count("unpublished orders", readiness["unpublished_orders"], "", UNPUBLISHED)
     yield _count("failing orders", readiness["failing_orders"], "", FAILING)
+    for name, state in (readiness["event_delivery"] or {}).items():
+        yield _state(name, state, EVENT_DELIVERY)
     for name, state in (readiness["worker_versions"] or {}).items():
         yield _state(name, state, {"": DESERTED})
 

@@ -33,7 +33,7 @@ class BillingAddressSet(events.BillingAddressSet):
     address: Address | ErasedAddress | UnreadableAddress  # type: ignore[assignment]
 
 
-_PLAINTEXT_FORMS: Mapping[str, type[BaseModel]] = {
+PLAINTEXT_FORMS: Mapping[str, type[BaseModel]] = {
     "shipping-address-set": ShippingAddressSet,
     "billing-address-set": BillingAddressSet,
 }
@@ -46,7 +46,7 @@ _SHAPE = ("description", "$ref", "type", "format", "const", "enum", "required")
 def schemas() -> dict[str, Schema]:
     """The current schemas, by the public names of the types."""
     return {
-        type_name(tag, event.schema_version): _schema(_PLAINTEXT_FORMS.get(tag, event))
+        type_name(tag, event.schema_version): schema_of(PLAINTEXT_FORMS.get(tag, event))
         for tag, event in BY_TAG.items()
     }
 
@@ -88,9 +88,9 @@ def write(folder: Path = FOLDER) -> None:
         (folder / f"{name}.json").write_text(text(schema))
 
 
-def _schema(event: type[BaseModel]) -> Schema:
+def schema_of(event: type[BaseModel]) -> Schema:
     """The schema of the public data of an event."""
-    schema = _shape(event.model_json_schema())
+    schema = shape(event.model_json_schema())
     shown = {name: one for name, one in schema["properties"].items() if name not in _NOT_IN_DATA}
     schema["properties"] = shown
     if "required" in schema:
@@ -98,17 +98,17 @@ def _schema(event: type[BaseModel]) -> Schema:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _shape(schema: Schema) -> Schema:
+def shape(schema: Schema) -> Schema:
     """The schema reduced to its shape, recursively."""
-    shape = {key: schema[key] for key in _SHAPE if key in schema}
+    found = {key: schema[key] for key in _SHAPE if key in schema}
     if "items" in schema:
-        shape["items"] = _shape(schema["items"])
+        found["items"] = shape(schema["items"])
     if "anyOf" in schema:
-        shape["anyOf"] = [_shape(one) for one in schema["anyOf"]]
+        found["anyOf"] = [shape(one) for one in schema["anyOf"]]
     for named in ("properties", "$defs"):
         if named in schema:
-            shape[named] = {name: _shape(one) for name, one in schema[named].items()}
-    return shape
+            found[named] = {name: shape(one) for name, one in schema[named].items()}
+    return found
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 
 from admin.readiness import OK, Readiness, reasons_of
 from api.dependencies import Services
+from api.monitoring.event_delivery import read_event_delivery
 from background import within
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
 from readside.engine import checkpoints, parking
@@ -73,6 +74,9 @@ class ServiceState:
     current one, does not affect readiness: only its own orders wait."""
     failing_orders: int | None
     """Orders whose workflow tasks fail, listed by `orderly stuck`."""
+    event_delivery: Mapping[str, str] | None
+    """Webhooks, if there are endpoints, and each relay to a message broker. Does not affect
+    readiness."""
 
     @property
     def by_dependency(self) -> dict[str, str]:
@@ -114,16 +118,18 @@ class ServiceState:
             "unpublished_orders": self.unpublished and self.unpublished.orders,
             "worker_versions": self.worker_versions,
             "failing_orders": self.failing_orders,
+            "event_delivery": self.event_delivery,
         }
 
 
 async def read_state(services: Services) -> ServiceState:
     """The state of the service as this process sees it, within two seconds."""
-    temporal, readside, waiting, unpublished = await asyncio.gather(
+    temporal, readside, waiting, unpublished, delivery = await asyncio.gather(
         health_of(services.client),
         _readside(services.pool, services.freshness),
         _waiting_orders(services.pool),
         _unpublished_orders(services),
+        _event_delivery(services.pool),
     )
     return ServiceState(
         temporal=temporal,
@@ -135,6 +141,7 @@ async def read_state(services: Services) -> ServiceState:
         unpublished=unpublished,
         worker_versions=_worker_versions(services.versions.versions),
         failing_orders=services.versions.failing_orders,
+        event_delivery=delivery,
     )
 
 
@@ -175,6 +182,13 @@ async def _unpublished_orders(services: Services) -> Unpublished | None:
 async def _waiting_orders(pool: asyncpg.Pool) -> dict[str, Waiting] | None:
     try:
         return await within(CHECK_SECONDS_MAX, count_waiting_orders(pool, SERVICE_OF_STEP))
+    except (*UNAVAILABLE, *OTHER_TABLES):
+        return None
+
+
+async def _event_delivery(pool: asyncpg.Pool) -> dict[str, str] | None:
+    try:
+        return await within(CHECK_SECONDS_MAX, read_event_delivery(pool))
     except (*UNAVAILABLE, *OTHER_TABLES):
         return None
 

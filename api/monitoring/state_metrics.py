@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from admin.readiness import OK
 from api.dependencies import Services
 from api.monitoring.readiness import UNKNOWN, ServiceState, read_state
+from api.monitoring.relay_metrics import read_relays
 from api.monitoring.webhook_metrics import read_webhooks
 from background import within
 from eventlog import log
@@ -126,8 +127,8 @@ async def _read_database(pool: asyncpg.Pool) -> list[Metric]:
     )
     metrics = await read_metrics(pool, [projection.name for projection in PROJECTIONS])
     orphaned = _orphans(await orphans.read_metrics(pool))
-    webhooks = await read_webhooks(pool)
-    return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned, *webhooks]
+    outbound = [*await read_webhooks(pool), *await read_relays(pool)]
+    return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned, *outbound]
 
 
 def _unpublished(found: Unpublished | None) -> list[Metric]:

@@ -64,7 +64,7 @@ async def test_event_commands_return_what_the_page_says(orderly: Running) -> Non
     placed = (await orderly.http.post("/v1/orders", json=basket)).json()
     await orderly.http.get(f"/v1/orders/{placed['order_id']}", params={"min_version": 3})
 
-    first, next_page, chosen, later, live, digest, schemas = shell_blocks(EVENTS)
+    first, next_page, chosen, later, live, digest, channels, schemas = shell_blocks(EVENTS)
     page = json.loads(await shell(orderly, first))
     assert [item["sequence"] for item in page["items"]][:1] == ["0000000001"]
     following = json.loads(await shell(orderly, next_page.replace("NEXT", page["next"])))["items"]
@@ -84,6 +84,9 @@ async def test_event_commands_return_what_the_page_says(orderly: Running) -> Non
     proof = json.loads(await shell(orderly, digest))
     held, _ = await read_on(orderly.http, type="order-placed")
     assert digests.__dict__["digest"]({event["id"] for event in held}) == proof["digest"]
+    document, page_to_read = channels.splitlines()
+    assert "nats" in json.loads(await shell(orderly, document))["channels"]
+    assert "<h3>Item added</h3>" in await shell(orderly, page_to_read)
     names, schema = schemas.splitlines()
     assert "orderly.order.item-added.v1" in json.loads(await shell(orderly, names))["items"]
     assert "unit_price" in json.loads(await shell(orderly, schema))["properties"]

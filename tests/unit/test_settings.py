@@ -241,7 +241,7 @@ def test_each_secret_may_be_in_a_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{secret}\n")
         in_files[f"{name}_FILE"] = str(tmp_path / name)
     assert settings_of(in_files) == settings_of(variables)
-    assert {*variables, "ORDERLY_ENDPOINT_KEY"} == SECRETS
+    assert {*variables, "ORDERLY_ENDPOINT_KEY", "NATS_URL"} == SECRETS
 
 
 def test_unusable_file_of_a_secret_is_named_and_its_content_is_not(tmp_path: Path) -> None:

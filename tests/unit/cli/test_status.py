@@ -25,11 +25,12 @@ FINE: dict[str, Any] = {
     "unpublished_orders": 0,
     "worker_versions": {"orderly:v1": "ok"},
     "failing_orders": 0,
+    "event_delivery": {"webhooks": "ok", "relay nats": "ok"},
 }
 UNKNOWN: dict[str, Any] = {
     "projections": {},
     **dict.fromkeys(("waiting_orders", "parked_orders", "unpublished_orders")),
-    **dict.fromkeys(("worker_versions", "failing_orders")),
+    **dict.fromkeys(("worker_versions", "failing_orders", "event_delivery")),
 }
 
 
@@ -62,6 +63,10 @@ def test_nothing_is_wrong() -> None:
         ({"parked_orders": 1}, "parked orders", "projections parked"),
         ({"unpublished_orders": 2}, "unpublished orders", "reach Postgres"),
         ({"failing_orders": 2}, "failing orders", "orderly stuck"),
+        ({"event_delivery": {"webhooks": "no deliverer runs"}}, "webhooks", "orderly deliverer"),
+        ({"event_delivery": {"webhooks": "2 orders are parked"}}, "webhooks", "webhook-endpoints"),
+        ({"event_delivery": {"relay nats": "no relay runs"}}, "relay nats", "orderly relay"),
+        ({"event_delivery": {"relay nats": "the broker has not"}}, "relay nats", "relay's log"),
         ({"worker_versions": {"o:1": "no workers for 2 orders"}}, "o:1", "move-orders --from"),
         ({"workers": "no version is current: `orderly versions`"}, "workers", "releasing.md"),
         ({"workers": "no worker of the current version o:1"}, "workers", "releasing.md"),

@@ -1,0 +1,1 @@
+"""Publishes every event of the log to a message broker."""
