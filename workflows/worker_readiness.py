@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 
@@ -11,7 +12,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from admin.readiness import OK, Readiness, reasons_of
-from workflows.client import health_of
+from background import within
+from workflows.client import HEALTH_SECONDS_MAX, health_of
 from workflows.worker_heartbeats import (
     ABSENT_AFTER_SECONDS,
     CALL_SECONDS_MAX,
@@ -25,8 +27,7 @@ UNHEARD_OF = "Temporal has not heard of this worker lately"
 
 async def read_readiness(client: Client, task_queue: str, build_id: str | None) -> Readiness:
     """The readiness of the worker of this process, which it tells from others by its identity."""
-    temporal = await health_of(client)
-    worker = await _worker(client, task_queue) if temporal == OK else "unknown"
+    temporal, worker = await asyncio.gather(health_of(client), _worker(client, task_queue))
     states = {"temporal": temporal, "worker": worker}
     shown = {**states, "task_queue": task_queue, "version": build_id or UNVERSIONED}
     return Readiness({"commands": reasons_of(states)}, shown)
@@ -34,11 +35,15 @@ async def read_readiness(client: Client, task_queue: str, build_id: str | None) 
 
 async def _worker(client: Client, task_queue: str) -> str:
     try:
-        if not await _lists_workers(client):
-            return OK  # As far as can be known: the process ends with its worker.
-        heartbeats = await list_heartbeats(client, task_queue)
-    except RPCError as error:
+        return await within(HEALTH_SECONDS_MAX, _heard_of(client, task_queue))
+    except (RPCError, TimeoutError) as error:
         return f"unknown: {error}"
+
+
+async def _heard_of(client: Client, task_queue: str) -> str:
+    if not await _lists_workers(client):
+        return OK  # As far as can be known: the process ends with its worker.
+    heartbeats = await list_heartbeats(client, task_queue)
     earliest = (time.time() - ABSENT_AFTER_SECONDS) * 1e9  # Both times are of this machine's clock.
     is_heard_of = any(
         beat.worker_identity == client.identity
