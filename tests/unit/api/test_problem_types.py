@@ -23,7 +23,8 @@ REJECTION_CODES = {*get_args(RejectionCode), *get_args(ShellCode)}
 
 
 def response_to(problem: Problem) -> httpx.Response:
-    request = Request({"type": "http", "path": "/", "headers": [], "server": ("x", 80)})
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "server": ("x", 80)}
+    request = Request(scope)
     response = problem_response(request, problem)
     return httpx.Response(
         response.status_code, headers=dict(response.headers), content=bytes(response.body)
