@@ -92,6 +92,11 @@ _QUERY: Json = {
             "description": "only events of these types, such as item-added",
         },
         "order_id": {"type": "string", "description": "only events of this order"},
+        "customer_id": {"type": "string", "description": "only events of this customer's orders"},
+        "from": {
+            "type": "string",
+            "description": "without a cursor: the instant, or the `id` of the event, to begin with",
+        },
     },
 }
 

@@ -76,6 +76,7 @@ def test_unusable_setting_is_named(variables: dict[str, str], named: str) -> Non
             ("worker",),
             ("projector",),
             ("deliverer",),
+            ("relay", "nats"),
             ("simulators",),
             ("migrate",),
             ("verify",),
