@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -151,4 +152,5 @@ def _record(order_id: str, envelope: Envelope) -> tuple[object, ...]:
         envelope.schema_version,
         json.dumps(envelope.data),
         envelope.metadata.model_dump_json(exclude_none=True),
+        envelope.intent and b64decode(envelope.intent),
     )

@@ -1,9 +1,10 @@
 -- How many events parts of the log have, and the sums of their hashes: see eventlog/digests.py.
 
--- The first 8 bytes of the SHA-256 of an event's id. Ids are ASCII, without backslashes.
+-- The first 8 bytes of the SHA-256 of an event's id. Ids are ASCII, without backslashes. Of immutable
+-- expressions only, so that queries compute it in place: a call takes ten times as long.
 CREATE FUNCTION event_hash(order_id text, version integer) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ('x' || encode(substr(sha256((order_id || '@' || version)::bytea), 1, 8), 'hex'))::bit(64)::bigint;
+    RETURN ('x' || encode(substr(sha256((order_id || '@' || version::text)::bytea), 1, 8), 'hex'))::bit(64)::bigint;
 
 -- The first 7 hexadecimal digits of the SHA-256 of an order's id.
 CREATE FUNCTION order_hash(order_id text) RETURNS integer
