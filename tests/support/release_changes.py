@@ -385,7 +385,6 @@ OTHERS = (
         Edit(
             "workflows/idempotency.py", "        total=order.total,\n", "        sum=order.total,\n"
         ),
-        declarable=PAST,
     ),
     refused(
         "a renamed query",
