@@ -219,7 +219,7 @@ async def position_before(reader: Reader, instant: datetime) -> Checkpoint:
             " ORDER BY transaction_id, position LIMIT 1",
             *middle,
         )
-        if row is None or row["recorded_at"] >= instant - OVERLAP:
+        if row is None or row["recorded_at"] + OVERLAP >= instant:
             high = Checkpoint(middle.transaction_id - 1, 0)
         else:
             low = Checkpoint(row["transaction_id"], 0)
