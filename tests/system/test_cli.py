@@ -155,8 +155,8 @@ def test_without_a_command_all_are_listed() -> None:
 
     commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    others = "forget-key projections restore backup status retry-steps rehearse deliverer doctor relay"
-    releases = "versions move-orders stuck repair record build-id"
+    others = "forget-key projections restore backup status retry-steps rehearse deliverer doctor"
+    releases = "relay versions move-orders stuck repair record build-id"
     assert sorted(listed) == sorted(f"{commands} {others} {releases}".split())
 
 
