@@ -92,9 +92,7 @@ def create_app(process: Process) -> Starlette:
         return JSONResponse(found.body(what), 200 if found.is_ready(what) else 503)
 
     async def metrics(_: Request) -> Response:
-        read = await process.read_metrics() if process.read_metrics else []
-        sdk = await process.read_sdk_metrics() if process.read_sdk_metrics else b""
-        return Response(exposition(read) + sdk, media_type=CONTENT_TYPE_LATEST)
+        return await metrics_of(process)
 
     return Starlette(
         routes=[
@@ -103,6 +101,13 @@ def create_app(process: Process) -> Starlette:
             Route("/metrics", metrics),
         ]
     )
+
+
+async def metrics_of(process: Process) -> Response:
+    """All metrics of a process, in the text format of Prometheus."""
+    read = await process.read_metrics() if process.read_metrics else []
+    sdk = await process.read_sdk_metrics() if process.read_sdk_metrics else b""
+    return Response(exposition(read) + sdk, media_type=CONTENT_TYPE_LATEST)
 
 
 class _Server(uvicorn.Server):

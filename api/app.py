@@ -125,6 +125,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     install_docs_page(app)
     install_events_page(app)
+    if settings.tokens is None:  # On loopback, open to every caller.
+        health.install_metrics(app)
     _add_middlewares(app, settings)
     return app
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 
 from admin.readiness import STARTING
 from admin.readiness import Readiness as AdminReadiness
-from admin.server import Process
+from admin.server import Process, metrics_of
 from api.dependencies import ServicesDep, is_started, services_of
 from api.monitoring.readiness import read_state
 from api.monitoring.state_metrics import read_state_metrics
@@ -85,3 +85,12 @@ def process_of(
     return Process(
         "api", SERVES, read_readiness, read_metrics, read_sdk_metrics, is_stopping=is_stopping
     )
+
+
+def install_metrics(app: FastAPI) -> None:
+    """Serves the metrics of the admin address, without those of the SDK, on the API's own, too."""
+
+    async def metrics(_: Request) -> Response:
+        return await metrics_of(process_of(app))
+
+    app.add_route("/metrics", metrics, include_in_schema=False)

@@ -1,4 +1,4 @@
-"""The routes of the API."""
+"""The routes of an API that requires tokens."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from temporalio.client import Client
 
 from api.app import create_app
 from settings import Settings
+from tests.support.token_issuer import SECRET
 
 NOWHERE = "postgresql://orderly@127.0.0.1:1/orderly"
 
 
 def every_route() -> list[tuple[str, str]]:
-    app = create_app(Settings(postgres_dsn=NOWHERE), cast(Client, None))
+    app = create_app(Settings(postgres_dsn=NOWHERE, token_secret=SECRET), cast(Client, None))
     return [
         (method, str(route.path))
         for route in iter_route_contexts(app.routes)

@@ -114,6 +114,10 @@ def name(route: tuple[str, str]) -> str:
 # Every route
 
 
+async def test_metrics_are_not_on_the_public_port(api: Guarded) -> None:
+    assert (await api.http.get("/metrics")).status_code == 404
+
+
 @pytest.mark.parametrize("route", GUARDED, ids=name)
 async def test_route_rejects_requests_without_a_valid_token(
     api: Guarded, route: tuple[str, str]

@@ -326,4 +326,5 @@ async def test_liveness_and_readiness_are_reported(http: httpx.AsyncClient) -> N
     assert (await http.get("/healthz")).json() == {"status": "alive"}
     ready = await http.get("/readyz")
     assert (ready.status_code, ready.json()["ready"]) == (200, True)
-    assert (await http.get("/metrics")).status_code == 404, "it is on the admin port"
+    metrics = await http.get("/metrics")
+    assert "orderly_projection_lag_seconds" in metrics.text, "an open service hides nothing"
