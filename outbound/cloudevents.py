@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 import telemetry
 from eventlog.envelope import Envelope
+from outbound.event_ids import event_id
 
 TYPE_PREFIX = "orderly.order"
 SCHEMAS_PATH = "/v1/schemas"
@@ -51,7 +52,7 @@ def cloud_event(order_id: str, event: Envelope, base_url: str) -> CloudEvent:
     type_ = type_name(event.type, event.schema_version)
     trace_id = telemetry.trace_id(about.traceparent) if about.traceparent else None
     return CloudEvent(
-        id=f"{order_id}@{event.version}",
+        id=event_id(order_id, event.version),
         source=f"/orders/{order_id}",
         type=type_,
         subject=order_id,

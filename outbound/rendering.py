@@ -9,6 +9,7 @@ from eventlog.feed import PublishedEvent
 from eventlog.log import Checkpoint
 from outbound.cloudevents import as_json, cloud_event
 from outbound.event_data import public_events
+from outbound.event_ids import event_id
 from privacy.keys import ReadableKeys
 
 
@@ -26,7 +27,7 @@ class RenderedEvent(NamedTuple):
     @property
     def event_id(self) -> str:
         """The id of the event, and of each of its deliveries."""
-        return f"{self.order_id}@{self.version}"
+        return event_id(self.order_id, self.version)
 
 
 async def render(

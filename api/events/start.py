@@ -18,7 +18,7 @@ from eventlog.feed import EventFilter
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import Reader
 from orders.text import Id
-from outbound.webhooks.log_reader import parse_event_id
+from outbound.event_ids import parse_event_id
 
 _INSTANT: TypeAdapter[Instant] = TypeAdapter(Instant)
 _ORDER_ID: TypeAdapter[Id] = TypeAdapter(Id)

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from api.times import Instant
 from orders.events import BY_TAG
 from orders.text import CustomerId, Id, LongName
+from outbound.event_ids import event_id, parse_event_id
 from outbound.webhooks.addresses import URL_CHARACTERS_MAX, check_url
 from outbound.webhooks.deliveries import EndpointHealth, RecordedDelivery, ShownParkedOrder
 from outbound.webhooks.endpoints import Endpoint
-from outbound.webhooks.log_reader import parse_event_id
 from outbound.webhooks.replays import EVENT_IDS_MAX
 
 if TYPE_CHECKING:  # A type checker cannot follow literals that are made at runtime.
@@ -224,7 +224,7 @@ def shown_endpoint(endpoint: Endpoint, health: EndpointHealth) -> WebhookEndpoin
 def shown_parked_order(parked: ShownParkedOrder) -> ParkedWebhookOrder:
     return ParkedWebhookOrder(
         order_id=parked.order_id,
-        event_id=f"{parked.order_id}@{parked.version}",
+        event_id=event_id(parked.order_id, parked.version),
         attempts=parked.attempts,
         error=parked.error,
         parked_at=parked.parked_at,

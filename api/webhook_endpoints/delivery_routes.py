@@ -31,6 +31,7 @@ from api.webhook_endpoints.bodies import (
 from api.webhook_endpoints.routes import PREFIX, load_endpoint, secret_box
 from eventlog.feed import PublishedEvent
 from eventlog.postgres import Connection
+from outbound.event_ids import event_id
 from outbound.webhooks import deliveries, replays, trial
 from outbound.webhooks.deliveries import RecordedDelivery
 from outbound.webhooks.endpoints import Endpoint
@@ -126,7 +127,7 @@ async def _select_all(
 ) -> list[PublishedEvent]:
     """The events with these ids; raises a Problem that points to those that are not selected."""
     events = await replays.select_events(connection, endpoint, event_ids)
-    selected = {f"{event.order_id}@{event.envelope.version}" for event in events}
+    selected = {event_id(event.order_id, event.envelope.version) for event in events}
     missing = [number for number, one in enumerate(event_ids) if one not in selected]
     if missing:
         raise Problem(

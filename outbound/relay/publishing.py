@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +16,7 @@ from eventlog import feed
 from eventlog.feed import EventFilter
 from eventlog.log import Checkpoint
 from eventlog.postgres import Connection
+from outbound.backoff import backoff_seconds
 from outbound.relay import cursors
 from outbound.relay.broker import Broker, NotPublished
 from outbound.rendering import RenderedEvent, render
@@ -48,8 +48,7 @@ class Pace:
 
     def pause(self, failures: int) -> float:
         """The seconds after a number of failures, with jitter."""
-        doubled: float = self.first_pause_seconds * 2 ** min(failures - 1, 30)
-        return min(doubled, self.pause_seconds_max) * random.uniform(0.5, 1)
+        return backoff_seconds(failures, self.first_pause_seconds, self.pause_seconds_max)
 
 
 class Publishing:

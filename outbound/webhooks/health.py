@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from outbound.backoff import backoff_seconds
 from outbound.webhooks.poster import Answer, Verdict
 
 # This many failures without a success in between are about the endpoint, not about single orders.
@@ -30,8 +30,7 @@ class Pace:
 
     def pause(self, failures: int, answer: Answer) -> timedelta:
         """The pause after a number of failures: with jitter, and not below the answer's own."""
-        doubled = self.first_pause_seconds * 2 ** min(failures - 1, 30)
-        seconds = min(doubled, self.pause_seconds_max) * random.uniform(0.5, 1)
+        seconds = backoff_seconds(failures, self.first_pause_seconds, self.pause_seconds_max)
         return max(timedelta(seconds=seconds), answer.retry_after or timedelta(0))
 
     def probe_pause(self, failures: int, answer: Answer) -> timedelta:

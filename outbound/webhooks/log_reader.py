@@ -10,6 +10,7 @@ import asyncpg
 from eventlog import feed
 from eventlog.feed import EventFilter
 from eventlog.log import Checkpoint
+from outbound.event_ids import parse_event_id
 from outbound.rendering import RenderedEvent, render
 from outbound.webhooks.endpoints import Endpoint
 from privacy.keys import CustomerKeys
@@ -60,11 +61,3 @@ class LogReader:
 
 def filter_of(endpoint: Endpoint) -> EventFilter:
     return EventFilter(endpoint.event_types, None, endpoint.customer_id)
-
-
-def parse_event_id(event_id: str) -> tuple[str, int]:
-    """The order id and the version in the id of an event; raises ValueError."""
-    order_id, separator, version = event_id.rpartition("@")
-    if not separator or not order_id or not version.isdecimal() or len(version) > 9:
-        raise ValueError("is not the id of an event, such as ord_x@4")
-    return order_id, int(version)

@@ -11,8 +11,9 @@ from eventlog.epochs import read_epochs
 from eventlog.feed import PublishedEvent
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import Connection
+from outbound.event_ids import event_id, parse_event_id
 from outbound.webhooks.endpoints import Endpoint
-from outbound.webhooks.log_reader import filter_of, parse_event_id
+from outbound.webhooks.log_reader import filter_of
 
 REPLAYS_MAX = 10
 EVENT_IDS_MAX = 1_000
@@ -58,7 +59,7 @@ async def replay_events(
     """
     first, last = events[0].checkpoint, events[-1].checkpoint
     start = Checkpoint(first.transaction_id, first.position - 1)
-    ids = [f"{event.order_id}@{event.envelope.version}" for event in events]
+    ids = [event_id(event.order_id, event.envelope.version) for event in events]
     return await _begin(connection, endpoint, start, last, ids)
 
 
