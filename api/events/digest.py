@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.auth.authentication import assert_owns_order, require_scope, visible_customer_id
+from api.auth.authentication import require_scope
 from api.auth.permissions import READ
 from api.context import context_of
 from api.dependencies import ServicesDep
-from api.events.routes import EventType
+from api.events.filter import OfCustomer, OfOrder, Types, requested_filter
 from api.events.start import From, position_after, position_of_start
 from api.problems.catalog import DIGEST_TOO_LARGE, DIGESTS_BEHIND
 from api.problems.handlers import PROBLEMS
@@ -27,9 +27,7 @@ from eventlog.digests import (
     TooManyOrders,
 )
 from eventlog.epochs import read_epochs
-from eventlog.feed import EventFilter
 from eventlog.log import settled_head
-from orders.text import CustomerId, Id
 
 router = APIRouter(tags=["Events"], responses=PROBLEMS, route_class=require_scope(READ))
 
@@ -80,13 +78,9 @@ async def get_event_digest(
         str | None, Query(description="only events after this cursor of the feed")
     ] = None,
     start: From = None,
-    type: Annotated[
-        list[EventType] | None, Query(description="any of these, such as item-added")
-    ] = None,
-    order_id: Annotated[Id | None, Query(description="only events of this order")] = None,
-    customer_id: Annotated[
-        CustomerId | None, Query(description="only events of this customer's orders")
-    ] = None,
+    type: Types = None,
+    order_id: OfOrder = None,
+    customer_id: OfCustomer = None,
     slice: Annotated[
         str,
         Query(
@@ -100,10 +94,7 @@ async def get_event_digest(
     It covers exactly the events that the feed has with the same filters, up to `until`. If digests
     differ, ask for the slices that differ, one digit after the other, down to their orders.
     """
-    if order_id is not None:
-        await assert_owns_order(request, order_id)
-    types = tuple(sorted(type)) if type else None
-    filter = EventFilter(types, order_id, visible_customer_id(request, customer_id))
+    filter = await requested_filter(request, type, order_id, customer_id)
     pool, epochs = services.pool, await read_epochs(services.pool)
     if until is None:
         end = await settled_head(pool)
