@@ -36,13 +36,12 @@ from readside.registry import PROJECTIONS
 from workflows.idempotency import CommandStatus, StoredRejection
 from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands, Rejection
 from workflows.order import OrderWorkflow
-from workflows.snapshot import Snapshot, State, WorkflowInput
+from workflows.snapshot import Snapshot, State, WorkflowInput, without_prose
 from workflows.stored_results import StoredResult
 
 FILE = Path(__file__).with_name("stored_shapes.json")
 Json = dict[str, Any]
 
-_PROSE = ("description", "title", "examples")
 _AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -78,10 +77,10 @@ def shapes() -> Json:
     )
     schemas: dict[str, Json] = {kind: {} for kind in KINDS}
     for (kind, name), _ in found:
-        schemas[kind][name] = _bare(found[(kind, name), "validation"])
+        schemas[kind][name] = without_prose(found[(kind, name), "validation"])
     return {
         "schemas": schemas,
-        "$defs": {name: _bare(one) for name, one in sorted(definitions["$defs"].items())},
+        "$defs": {name: without_prose(one) for name, one in sorted(definitions["$defs"].items())},
         "client_ids": dict(_fingerprints()),
         "state_version": Snapshot.model_fields["schema_version"].default,
         "queries": sorted(_queries()),
@@ -134,9 +133,8 @@ class _Shapes(GenerateJsonSchema):
 
 
 def _document() -> Schema:
-    schema = OrderDocument.model_json_schema(mode="serialization")
-    definitions = schema.pop("$defs")
-    return {**_bare(schema), "$defs": {name: _bare(one) for name, one in definitions.items()}}
+    document: Schema = without_prose(OrderDocument.model_json_schema(mode="serialization"))
+    return document
 
 
 def _queries() -> Iterator[str]:
@@ -184,21 +182,6 @@ def _cursors() -> Json:
         "feed": encode_cursor(Checkpoint(11, 22), 1),
         "lists": {sort: encode_list_cursor(sort, value, "ord_a") for sort, value in sorts.items()},
     }
-
-
-def _bare(schema: Any) -> Any:
-    """A JSON schema without its prose."""
-    match schema:
-        case dict():
-            return {
-                key: _bare(part)
-                for key, part in schema.items()
-                if key not in _PROSE or (isinstance(part, dict) and key != "examples")
-            }
-        case list():
-            return [_bare(part) for part in schema]
-        case _:
-            return schema
 
 
 def _hash(*texts: str) -> str:

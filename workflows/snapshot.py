@@ -29,7 +29,7 @@ from workflows.messages import CommandBatch, QueuedCommands, as_set
 from workflows.stored_results import ResultChunk, StoredResult, StoredResults
 
 _ORDER = TypeAdapter(Order)
-_PROSE = ("description", "title")
+_PROSE = ("description", "title", "examples")
 
 
 class Snapshot(StoredModel):
@@ -156,7 +156,7 @@ def fingerprint() -> str:
     ]
     parts = {name: str(field.annotation) for name, field in Snapshot.model_fields.items()}
     version = Snapshot.model_fields["schema_version"].default
-    text = json.dumps([_without_prose(shapes), parts, version], sort_keys=True)
+    text = json.dumps([without_prose(shapes), parts, version], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -182,17 +182,17 @@ def state_of(order: Order) -> dict[str, Any]:
     return state | {name: sorted(state[name]) for name in sets}
 
 
-def _without_prose(schema: Any) -> Any:
-    """A JSON schema without its docstrings, and without titles, which repeat names."""
+def without_prose(schema: Any) -> Any:
+    """A JSON schema without its docstrings, its examples, and titles, which repeat names."""
     match schema:
         case dict():
             return {
-                key: _without_prose(part)
+                key: without_prose(part)
                 for key, part in schema.items()
-                if key not in _PROSE or not isinstance(part, str)
+                if key not in _PROSE or (isinstance(part, dict) and key != "examples")
             }
         case list():
-            return [_without_prose(part) for part in schema]
+            return [without_prose(part) for part in schema]
         case _:
             return schema
 
