@@ -35,7 +35,7 @@ _MODULUS = 2**64
 
 
 class DigestsBehind(Exception):
-    """So many events are in no block yet that adding them up would take long."""
+    """Too many events are in no block yet: to add them up would take long."""
 
 
 class TooManyOrders(Exception):

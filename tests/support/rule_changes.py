@@ -1,4 +1,4 @@
-"""Changes of rules, as somebody might make them: seeded, and applied to the running process.
+"""Changes of rules, as a developer might make them: seeded, and applied to the running process.
 
 Each replaces one text in one file of `orders/`, so that it can also be applied to a copy.
 """

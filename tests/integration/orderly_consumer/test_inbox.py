@@ -1,4 +1,4 @@
-"""An inbox handles each event exactly once, wherever its consumer dies."""
+"""An inbox handles each event exactly once, at whichever step its consumer dies."""
 
 from __future__ import annotations
 

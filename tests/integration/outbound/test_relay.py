@@ -1,4 +1,4 @@
-"""Every event reaches the broker, in order within an order, whoever of them is killed."""
+"""Every event reaches the broker, in order within an order, also if relay or broker is killed."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_killed_relay_loses_and_repeats_nothing(
     async with nats_server(tmp_path) as server:
         async with relay_process(dsn, server.url):
             await server.until(lambda found: len(found) > 0)
-        # As if it was killed before it has stored anything of what it published.
+        # What a relay leaves that was killed before it stored anything of what it published.
         await pool.execute("UPDATE relay_cursors SET transaction_id = '0', position = 0")
         assert not (await health(pool)).is_running
         async with relay_process(dsn, server.url) as process:

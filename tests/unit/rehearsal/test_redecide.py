@@ -43,7 +43,7 @@ def changed(name: str) -> RuleChange:
 
 
 def assert_finds_exactly_what_differs(change: RuleChange, count: int) -> None:
-    """The orders that differ are those that come to something else when they are made anew."""
+    """The orders that differ are those that come to something else when they are made again."""
     recorded = demo(count)
     was = facts(recorded)
     with applied(change):
