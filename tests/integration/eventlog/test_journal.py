@@ -119,7 +119,8 @@ async def assert_sealed(shop: Shop, orderly: Running, order: PlacedOrder, custom
     async for each in read_recorded(orderly.pool, Selection()):
         if each.order_id == order.order_id:
             assert "sealed.1." in str(each.inputs[0].intent)
-            assert not any(value in str(each.inputs) for value in ADA.values())
+            # Not its country: any sealed text may have two letters in a row.
+            assert not any(ADA[part] in str(each.inputs) for part in ADA.keys() - {"country"})
     await erase(shop.http, customer)
     (opening, *_) = await intents(order)
     assert [m["address"] for m in opening["messages"] if "address" in m] == [ERASED]
