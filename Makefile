@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo rehearse-demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
-	asyncapi openapi typescript lock release-check release-corpus
+	asyncapi openapi typescript monitoring lock release-check release-corpus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -100,6 +100,9 @@ typescript: ## generate TypeScript types of the events, compile them, and valida
 openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; rejects breaking changes
 	@$(PY) -m contracts.record_examples
 	@$(PY) -m contracts.openapi_document
+
+monitoring: $(INSTALLED) ## generate Grafana's dashboards, and the alerts in the form of the Prometheus Operator
+	@$(PY) -m dev.monitoring
 
 lock: $(INSTALLED) ## upgrade and lock all dependencies of requirements/*.in
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
