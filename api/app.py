@@ -39,7 +39,7 @@ from api.monitoring.request_id import RequestIdMiddleware
 from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
-from api.reads import history, orders
+from api.reads import history, inbox, orders, projections
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
 from api.webhook_endpoints import delivery_routes as webhook_deliveries
@@ -118,6 +118,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(feed.schemas)
     app.include_router(webhook_endpoints.router)
     app.include_router(webhook_deliveries.router)
+    app.include_router(inbox.router)
+    app.include_router(projections.router)
     app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)

@@ -14,8 +14,8 @@ from api.personal_data import ErasedAddress, UnreadableAddress
 from privacy.address import Address
 from privacy.keys import CustomerKeys
 from privacy.plaintext import decrypt_addresses
-from readside.order_view.document import OrderDocument, Shipment, with_orphan
-from readside.order_view.row import OrderRow
+from readside.order_view.document import OrderDocument, Shipment
+from readside.order_view.row import OrderRow, shown_document
 
 
 class ShownShipment(Shipment):
@@ -57,17 +57,13 @@ def may_change(rows: Sequence[OrderRow]) -> bool:
     return any(row.shipping_address or row.billing_address or row.orphaned for row in rows)
 
 
-def _document(row: OrderRow) -> str:
-    return row.document if row.orphaned is None else with_orphan(row.document, row.orphaned)
-
-
 # No text of a caller matches: in a JSON string, its quotation marks are escaped.
 _SHIPMENT_ADDRESS = re.compile(r'"address":"(sealed\.[A-Za-z0-9._=-]+)"')
 
 
 def _decrypted(row: OrderRow, addresses: Mapping[str | None, str]) -> str:
     """The document with the addresses of its shipments."""
-    document = _document(row)
+    document = shown_document(row)
     if row.shipping_address is None:  # Then no shipment has one.
         return document
     return _SHIPMENT_ADDRESS.sub(lambda found: f'"address":{addresses[found[1]]}', document)

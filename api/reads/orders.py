@@ -32,10 +32,11 @@ from api.reads.query_params import openapi_parameters
 from api.times import Instant
 from orders.commands import COMMAND_TYPES, type_of
 from orders.decider import why_not
-from orders.lifecycle import Status
+from orders.lifecycle import Decision, Status
 from orders.money import TOTAL_MAX
+from orders.statuses import FulfilmentStatus, PaymentStatus, ReturnStatus
 from orders.text import CustomerId, Id, LongName, Name
-from readside.order_view.list_query import SORTS, ListQuery, OrderFilter
+from readside.order_view.list_query import DEADLINE_SORT, SORTS, ListQuery, OrderFilter
 from readside.order_view.projection import PROJECTION
 from readside.order_view.queries import find_page, find_state
 from readside.order_view.row import OrderRow
@@ -48,8 +49,9 @@ router = APIRouter(
 AS_OF_VERSION_CACHING = "private, max-age=3600, immutable"
 
 _STATUSES = tuple(status.value for status in Status if status is not Status.NEW)
-_SORTS = tuple(f"{sign}{column}" for column in SORTS for sign in ("", "-"))
-_SORT_NAMES: JsonValue = [f"{c.upper()}_{way}" for c in SORTS for way in ("UP", "DOWN")]
+_COLUMNS = (*SORTS, DEADLINE_SORT)
+_SORTS = tuple(f"{sign}{column}" for column in _COLUMNS for sign in ("", "-"))
+_SORT_NAMES: JsonValue = [f"{c.upper()}_{way}" for c in _COLUMNS for way in ("UP", "DOWN")]
 if TYPE_CHECKING:  # A type checker cannot follow literals that are made at runtime.
     OrderStatus = str
     Sort = str
@@ -91,11 +93,31 @@ class OrderListQuery(TokenQuery):
     placed_until: Annotated[Instant | None, Field(description="placed before this time")] = None
     total_from: Annotated[Total, Field(description="minor units; this total or more")] = None
     total_until: Annotated[Total, Field(description="minor units; less than this total")] = None
+    payment_status: PaymentStatus | None = None
+    fulfilment_status: FulfilmentStatus | None = None
+    return_status: ReturnStatus | None = None
+    awaits: Annotated[
+        Decision | None, Field(description="the decision that the customer has to make")
+    ] = None
+    attention_until: Annotated[
+        Instant | None,
+        Field(description="something has needed attention since before this time"),
+    ] = None
+    deadline_until: Annotated[
+        Instant | None, Field(description="its next deadline is before this time")
+    ] = None
+    search: Annotated[
+        LongName | None,
+        Field(
+            description="exactly this order id, external reference, customer id, SKU, tracking"
+            " number or payment reference"
+        ),
+    ] = None
     sort: Annotated[
         Sort | None,
         Field(
             description="with a minus sign: descending; default: `-opened_at`. By `updated_at` and"
-            " `total`, an order that changes moves."
+            " `total`, an order that changes moves. `deadline_at` is for `deadline_until`."
         ),
     ] = None
     cursor: Annotated[str | None, Field(description="`next` of the page before")] = None
@@ -221,7 +243,8 @@ async def list_orders(
     it again, or onto an earlier one, so that it is skipped. By `updated_at` ascending, none is
     skipped. By `placed_at`, only placed orders are listed.
 
-    With a range, the list is sorted by the range's field; with a SKU, by the time of opening.
+    With a range, the list is sorted by the range's field; with a SKU, a search, or a payment,
+    fulfilment or return status, by the time of opening.
     """
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
     filter = OrderFilter(
@@ -234,8 +257,15 @@ async def list_orders(
         placed_until=query.placed_until,
         total_from=query.total_from,
         total_until=query.total_until,
+        payment_status=query.payment_status,
+        fulfilment_status=query.fulfilment_status,
+        return_status=query.return_status,
+        awaits=query.awaits,
+        attention_until=query.attention_until,
+        deadline_until=query.deadline_until,
+        search=query.search,
     )
-    sort = query.sort or f"-{filter.sorts[0]}"
+    sort = query.sort or filter.default_sort
     column, descending = sort.removeprefix("-"), sort.startswith("-")
     if column not in filter.sorts:
         raise unsupported_sort(filter.sorts)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from eventlog.log import SLICE
 from eventlog.postgres import Reader
-from readside.engine.generations import LIVE
+from readside.engine.generations import LIVE, Generation
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,32 @@ async def read_metrics(connection: Reader, projections: Sequence[str]) -> list[P
             )
         )
     return metrics
+
+
+class Generations(NamedTuple):
+    """The generations of a read model beside its live tables."""
+
+    version: int | None
+    """Of the code that made the live tables; None: there are none."""
+    previous_version: int | None
+    """Of the code that made what a rollback restores."""
+    filled: int | None
+    """How many events a rebuild has projected so far; None without a rebuild."""
+    events: int | None
+    is_filled: bool | None
+
+
+async def read_generations(connection: Reader) -> dict[str, Generations]:
+    """The generations of each read model, by its name."""
+    rows = await connection.fetch(
+        """
+        SELECT c.projection, max(version) FILTER (WHERE generation = $1) AS version,
+               max(version) FILTER (WHERE generation = $2) AS previous_version,
+               max(filled) AS filled, max(events) AS events, bool_or(is_filled) AS is_filled
+        FROM projection_checkpoints AS c LEFT JOIN rebuilds USING (projection)
+        GROUP BY c.projection
+        """,
+        LIVE,
+        Generation.PREVIOUS,
+    )
+    return {row["projection"]: Generations(*list(row.values())[1:]) for row in rows}

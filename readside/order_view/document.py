@@ -16,9 +16,11 @@ from orders import entities as domain
 from orders import ledger, statuses
 from orders.entities import Line
 from orders.events import LineCount, client_key
+from orders.lifecycle import Status
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
-from readside.order_view.view import OrderView
+from readside.order_view import waiting
+from readside.order_view.view import DECLINE, HOLD, OrderView
 
 
 class Documented(BaseModel):
@@ -62,6 +64,21 @@ class Note(Documented):
     text: str
 
 
+class Authorisation(Documented):
+    """Money that the payment service has promised. Amounts are minor units."""
+
+    authorisation_id: str
+    reference: str
+    """The payment service's own."""
+    amount: int
+    """In all, including what was captured."""
+    capturable: int
+    captured: int
+    refunded: int
+    capture_by: datetime
+    """Until when it can be captured; the order captures what it needs before."""
+
+
 class Payment(Documented):
     """The payment of an order. Amounts are integer minor units of the order's currency."""
 
@@ -82,6 +99,9 @@ class Payment(Documented):
     """Taken back by the customer's bank, until the chargebacks are decided."""
     refund_pending: int
     """Requested refunds that the payment service has not confirmed yet."""
+    decline_reason: str | None
+    """Why the payment service declined, while the order awaits another payment."""
+    authorisations: list[Authorisation]
 
 
 class Shipment(Documented):
@@ -119,6 +139,9 @@ class PendingStep(Documented):
     step_id: str
     type: str
     reason: str | None
+    since: datetime | None
+    """When it was requested; null where that is not known."""
+    stuck_since: datetime | None
 
 
 class Attention(Documented):
@@ -134,6 +157,8 @@ class Attention(Documented):
     """The type of the step."""
     discrepancy_id: str | None
     amount: int | None
+    since: datetime | None
+    """Null for an orphaned order: no event says when its workflow vanished."""
 
 
 class OrderDocument(Documented):
@@ -158,6 +183,10 @@ class OrderDocument(Documented):
     returns: list[Return]
     awaits: str | None
     """The decision that the customer has to make: "payment" or "shortfall"."""
+    awaits_since: datetime | None
+    hold_reason: str | None
+    """Why the order is held, if whoever holds it said so."""
+    held_since: datetime | None
     missing: list[LineCount]
     """Pieces of a placed order that are to be shipped and not reserved."""
     deadline: Deadline | None
@@ -173,9 +202,15 @@ class OrderDocument(Documented):
 
 def document(view: OrderView) -> OrderDocument:
     """The document of an order."""
-    order, texts = view.order, view.texts
+    order, texts, since = view.order, view.texts, view.since
     pending = [
-        PendingStep(step_id=key, type=step.type, reason=order.stuck_steps.get(key))
+        PendingStep(
+            step_id=key,
+            type=step.type,
+            reason=order.stuck_steps.get(key),
+            since=since.get(waiting.step(key)),
+            stuck_since=since.get(waiting.stuck(key)),
+        )
         for key, step in order.steps.items()
     ]
     deadline = next_deadline(order)
@@ -196,16 +231,19 @@ def document(view: OrderView) -> OrderDocument:
             for key, d in order.discounts.items()
         ],
         notes=[Note(note_id=key, text=texts[client_key("note_id", key)]) for key in order.notes],
-        payment=_payment(order),
+        payment=_payment(order, texts),
         fulfilment_status=statuses.fulfilment_status(order),
         return_status=statuses.return_status(order),
         shipments=[_shipment(shipment, texts) for shipment in order.shipments.values()],
         returns=[_return(back, texts) for back in order.returns.values()],
         awaits=order.awaiting,
+        awaits_since=since.get(waiting.AWAITS),
+        hold_reason=(texts.get(HOLD) or None) if order.status is Status.ON_HOLD else None,
+        held_since=since.get(waiting.HELD),
         missing=_pieces(order.missing()) if order.is_priced else [],
         deadline=Deadline(name=deadline.name, at=deadline.at) if deadline else None,
         pending=pending,
-        needs_attention=list(_attention(order, texts)),
+        needs_attention=list(_attention(view)),
         cancel_reason=order.cancel_reason,
         opened_at=view.opened_at,
         placed_at=view.placed_at,
@@ -215,12 +253,11 @@ def document(view: OrderView) -> OrderDocument:
 
 def needs_attention(order: Order) -> bool:
     """Whether the document lists something that a person has to settle."""
-    return bool(
-        order.stuck_steps or order.chargebacks or order.discrepancies or statuses.unpaid(order)
-    )
+    return any(waiting.settled_by_person(order))
 
 
-def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
+def _attention(view: OrderView) -> Iterator[Attention]:
+    order, texts, since = view.order, view.texts, view.since
     for key, reason in order.stuck_steps.items():
         yield Attention(
             kind="stuck-step",
@@ -230,6 +267,7 @@ def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
             type=order.steps[key].type,
             discrepancy_id=None,
             amount=None,
+            since=since.get(waiting.stuck(key)),
         )
     if amount := statuses.unpaid(order):
         yield Attention(
@@ -240,6 +278,7 @@ def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
             type=None,
             discrepancy_id=None,
             amount=amount,
+            since=since.get(waiting.UNPAID),
         )
     for key, chargeback in order.chargebacks.items():
         yield Attention(
@@ -250,6 +289,7 @@ def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
             type=None,
             discrepancy_id=None,
             amount=chargeback.amount,
+            since=since.get(waiting.chargeback(key)),
         )
     for key, discrepancy in order.discrepancies.items():
         yield Attention(
@@ -260,6 +300,7 @@ def _attention(order: Order, texts: Mapping[str, str]) -> Iterator[Attention]:
             type=None,
             discrepancy_id=discrepancy.discrepancy_id,
             amount=discrepancy.amount,
+            since=since.get(waiting.discrepancy(key)),
         )
 
 
@@ -274,6 +315,7 @@ def with_orphan(document: str, reason: str) -> str:
         type=None,
         discrepancy_id=None,
         amount=None,
+        since=None,
     )
     shown["needs_attention"].append(attention.model_dump())
     return json.dumps(shown, separators=(",", ":"))  # As it was.
@@ -306,7 +348,7 @@ def _line(line: Line, share_of_discounts: int, cancelled: int) -> OrderLine:
     )
 
 
-def _payment(order: Order) -> Payment:
+def _payment(order: Order, texts: Mapping[str, str]) -> Payment:
     return Payment(
         status=statuses.payment_status(order),
         method=order.payment_method,
@@ -319,6 +361,19 @@ def _payment(order: Order) -> Payment:
         refundable=ledger.refundable(order),
         disputed=ledger.disputed(order),
         refund_pending=ledger.refund_pending(order),
+        decline_reason=texts.get(DECLINE) if order.awaiting == "payment" else None,
+        authorisations=[
+            Authorisation(
+                authorisation_id=one.authorisation_id,
+                reference=one.reference,
+                amount=one.amount,
+                capturable=one.capturable,
+                captured=one.captured,
+                refunded=one.refunded,
+                capture_by=one.capture_by,
+            )
+            for one in order.authorisations.values()
+        ],
     )
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 SORTS = ("opened_at", "placed_at", "updated_at", "total")
+DEADLINE_SORT = "deadline_at"
+"""The sort of orders whose deadline is in a range, and of no others."""
 
 Position = tuple[datetime | int, str]
 """The sort value and the id of an order: where a page ends and the next one begins."""
@@ -18,6 +20,7 @@ _FIRST_BOUNDS = {
     ("placed_at", True): "placed_until",
     ("total", False): "total_from",
     ("total", True): "total_until",
+    ("deadline_at", True): "deadline_until",
 }
 
 
@@ -34,17 +37,34 @@ class OrderFilter:
     placed_until: datetime | None = None
     total_from: int | None = None
     total_until: int | None = None
+    payment_status: str | None = None
+    fulfilment_status: str | None = None
+    return_status: str | None = None
+    awaits: str | None = None
+    attention_until: datetime | None = None
+    """Something has needed attention since before this time."""
+    deadline_until: datetime | None = None
+    search: str | None = None
+    """An id, external reference, customer id, SKU, tracking number or payment reference."""
 
     @property
     def sorts(self) -> Sequence[str]:
         """Those of SORTS that an index supports together with the filter, the default first."""
-        if self.sku is not None:
+        opened = self.sku, self.search, self.payment_status, self.fulfilment_status
+        if any(value is not None for value in (*opened, self.return_status, self.awaits)):
             return ("opened_at",)
         ranges = {
             "placed_at": (self.placed_from, self.placed_until),
             "total": (self.total_from, self.total_until),
+            DEADLINE_SORT: (None, self.deadline_until),
         }
         return [sort for sort, bounds in ranges.items() if bounds != (None, None)] or SORTS
+
+    @property
+    def default_sort(self) -> str:
+        """The first of `sorts`, the newest first, but for deadlines the next one."""
+        column = self.sorts[0]
+        return column if column == DEADLINE_SORT else f"-{column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,21 @@ class ListQuery:
         return _Statement(self, columns).build()
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A table that has the sort column, and the condition that selects its rows."""
+
+    table: str
+    condition: str | None = None
+
+    @property
+    def sql(self) -> str:
+        orders = "order_view.orders AS o"
+        if self.table == "o":
+            return orders
+        return f"order_view.{self.table} AS {self.table} JOIN {orders} USING (order_id)"
+
+
 class _Statement:
     """Collects the values of a statement's parameters while its SQL is built."""
 
@@ -74,68 +109,96 @@ class _Statement:
         self._query = query
         self._values: list[Any] = []
         self._direction = "DESC" if query.descending else "ASC"
-        orders, skus = "order_view.orders AS o", "order_view.skus AS s"
-        self._source, self._alias = orders, "o"
-        if query.filter.sku is not None:
-            self._source, self._alias = f"{skus} JOIN {orders} USING (order_id)", "s"
-        self._sort_column = f"{self._alias}.{query.sort}"
-        self._columns = f"{columns}, {self._sort_column} AS sort_value"
+        self._columns = columns
 
     def build(self) -> tuple[str, list[Any]]:
-        clauses, limit = self._clauses(), self._parameter(self._query.limit)
-        statuses = self._query.filter.status
-        if statuses is None:
-            return self._select(clauses, limit), self._values
+        query, clauses = self._query, self._clauses()
+        limit = self._parameter(query.limit)
         # Status by status: an index has the orders of one status in order, not those of several.
+        # And each kind of term that is searched for has an index of its own.
+        statuses = query.filter.status
+        by_status = [None] if statuses is None else list(dict.fromkeys(statuses))
         selects = [
-            f"({self._select([*clauses, self._equals('status', status)], limit)})"
-            for status in dict.fromkeys(statuses)
+            self._select(source, clauses, status, limit)
+            for source in self._sources()
+            for status in by_status
         ]
+        if len(selects) == 1:
+            return selects[0], self._values
+        order = f"sort_value {self._direction}, order_id {self._direction}"
+        # An order may have a term twice, such as a reference that is also its customer's id.
+        distinct = "DISTINCT ON (sort_value, order_id) " if query.filter.search is not None else ""
         sql = (
-            f"SELECT * FROM ({' UNION ALL '.join(selects)}) AS found"
-            f" ORDER BY sort_value {self._direction}, order_id {self._direction} LIMIT {limit}"
+            f"SELECT {distinct}* FROM ({' UNION ALL '.join(f'({one})' for one in selects)})"
+            f" AS found ORDER BY {order} LIMIT {limit}"
         )
         return sql, self._values
 
-    def _select(self, clauses: list[str], limit: str) -> str:
+    def _sources(self) -> list[_Source]:
+        """The tables to look in, each with the condition that selects its rows."""
+        filter = self._query.filter
+        if filter.search is not None:
+            term = self._parameter(filter.search)
+            return [
+                _Source("o", f"o.order_id = {term}"),
+                _Source("o", f"o.customer_id = {term}"),
+                _Source("skus", f"skus.sku = {term}"),
+                _Source("terms", f"terms.term = {term}"),
+            ]
+        if filter.sku is not None:
+            return [_Source("skus", f"skus.sku = {self._parameter(filter.sku)}")]
+        return [_Source("o")]
+
+    def _select(self, source: _Source, clauses: list[str], status: str | None, limit: str) -> str:
+        table, sort = source.table, f"{source.table}.{self._query.sort}"
+        conditions = [source.condition, *clauses] if source.condition else [*clauses]
+        if status is not None:
+            has_status = "o" if table == "terms" else table
+            conditions.append(f"{has_status}.status = {self._parameter(status)}")
+        if self._query.after is not None:
+            beyond = "<" if self._query.descending else ">"
+            position = ", ".join(map(self._parameter, self._query.after))
+            conditions.append(f"({sort}, {table}.order_id) {beyond} ({position})")
         return (
-            f"SELECT {self._columns} FROM {self._source} WHERE {' AND '.join(clauses) or 'true'}"
-            f" ORDER BY {self._sort_column} {self._direction},"
-            f" {self._alias}.order_id {self._direction} LIMIT {limit}"
+            f"SELECT {self._columns}, {sort} AS sort_value FROM {source.sql}"
+            f" WHERE {' AND '.join(conditions) or 'true'}"
+            f" ORDER BY {sort} {self._direction}, {table}.order_id {self._direction} LIMIT {limit}"
         )
 
     def _parameter(self, value: object) -> str:
         self._values.append(value)
         return f"${len(self._values)}"
 
-    def _equals(self, column: str, value: object) -> str:
-        return f"{self._alias}.{column} = {self._parameter(value)}"
-
     def _clauses(self) -> list[str]:
-        """Every condition but that on the status."""
+        """Every condition on an order itself, but that on its status."""
         query, filter = self._query, _without_passed_bound(self._query)
         conditions = {
-            "s.sku =": filter.sku,
             "o.customer_id =": filter.customer_id,
             "o.external_reference =": filter.external_reference,
             "o.placed_at >=": filter.placed_from,
             "o.placed_at <": filter.placed_until,
             "o.total >=": filter.total_from,
             "o.total <": filter.total_until,
+            "o.payment_status =": filter.payment_status,
+            "o.fulfilment_status =": filter.fulfilment_status,
+            "o.return_status =": filter.return_status,
+            "o.awaits =": filter.awaits,
+            "o.attention_since <": filter.attention_until,
+            "o.deadline_at <": filter.deadline_until,
         }
         clauses = [f"{c} {self._parameter(v)}" for c, v in conditions.items() if v is not None]
         # Not as a parameter: the planner needs the literal to use a partial index.
         if filter.needs_attention is not None:
             clauses.append(f"{'' if filter.needs_attention else 'NOT '}o.needs_attention")
+        elif filter.attention_until is not None:
+            clauses.append("o.needs_attention")
         if query.sort == "placed_at":
             clauses.append("o.placed_at IS NOT NULL")
-        if query.after is not None:
-            sort_value, order_id = map(self._parameter, query.after)
-            key, beyond = (
-                f"{self._sort_column}, {self._alias}.order_id",
-                "<" if query.descending else ">",
+        if filter.sku is not None and filter.search is not None:
+            clauses.append(
+                "EXISTS (SELECT FROM order_view.skus AS has"
+                f" WHERE has.order_id = o.order_id AND has.sku = {self._parameter(filter.sku)})"
             )
-            clauses.append(f"({key}) {beyond} ({sort_value}, {order_id})")
         return clauses
 
 

@@ -8,9 +8,11 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from eventlog.postgres import Connection
+from orders import statuses
 from orders.order import Order
+from orders.rules.deadlines import next_deadline
 from readside.engine.projection import Projection, Streams, columns
-from readside.order_view.document import needs_attention
+from readside.order_view import waiting
 from readside.order_view.row import order_row
 from readside.order_view.view import OrderView, fold_view
 
@@ -27,11 +29,18 @@ CREATE TABLE orders (
     opened_at          timestamptz NOT NULL,
     placed_at          timestamptz,
     updated_at         timestamptz NOT NULL,
+    payment_status     text        NOT NULL DEFAULT 'none',
+    fulfilment_status  text        NOT NULL DEFAULT 'none',
+    return_status      text        NOT NULL DEFAULT 'none',
+    awaits             text,
+    attention_since    timestamptz,
+    deadline_at        timestamptz,
     allowed_commands   text        NOT NULL,  -- types, separated by spaces
     shipping_address   text,                  -- encrypted under the customer's key
     billing_address    text,
     state              json        NOT NULL,  -- the order itself; jsonb would reorder its lines
     texts              json        NOT NULL DEFAULT '{}',  -- of its notes, reasons and so on
+    since              json        NOT NULL DEFAULT '{}',  -- when what it waits for began
     document           json        NOT NULL   -- what the API returns of it, as text
 );
 -- Which orders have a line of a SKU. No column changes with every event, so an order of many lines
@@ -39,6 +48,12 @@ CREATE TABLE orders (
 CREATE TABLE skus (
     sku       text        NOT NULL,
     status    text        NOT NULL,
+    opened_at timestamptz NOT NULL,
+    order_id  text        NOT NULL
+);
+-- What people know an order by: external reference, tracking numbers, payment references.
+CREATE TABLE terms (
+    term      text        NOT NULL,
     opened_at timestamptz NOT NULL,
     order_id  text        NOT NULL
 );
@@ -63,6 +78,13 @@ CREATE INDEX ON orders (opened_at, order_id) WHERE needs_attention;
 CREATE INDEX ON orders (updated_at, order_id) WHERE needs_attention;
 CREATE INDEX ON orders (total, order_id) WHERE needs_attention;
 CREATE INDEX ON orders (placed_at, order_id) WHERE needs_attention AND placed_at IS NOT NULL;
+CREATE INDEX ON orders (payment_status, opened_at, order_id);
+CREATE INDEX ON orders (fulfilment_status, opened_at, order_id);
+CREATE INDEX ON orders (return_status, opened_at, order_id) WHERE return_status <> 'none';
+CREATE INDEX ON orders (awaits, opened_at, order_id) WHERE awaits IS NOT NULL;
+CREATE INDEX ON orders (deadline_at, order_id) WHERE deadline_at IS NOT NULL;
+CREATE UNIQUE INDEX ON terms (term, opened_at, order_id);
+CREATE INDEX ON terms (order_id);
 CREATE UNIQUE INDEX ON skus (sku, opened_at, order_id);
 CREATE INDEX ON skus (sku, status, opened_at, order_id);
 CREATE INDEX ON skus (order_id);
@@ -70,6 +92,7 @@ CREATE INDEX ON skus (order_id);
 
 _ORDER = TypeAdapter(Order)
 _TEXTS = TypeAdapter(dict[str, str])
+_SINCE = TypeAdapter(dict[str, datetime])
 
 
 async def project(connection: Connection, streams: Streams) -> None:
@@ -78,12 +101,13 @@ async def project(connection: Connection, streams: Streams) -> None:
     views = [fold_view(before.get(key, OrderView(key)), stream) for key, stream in streams.items()]
     await _save(connection, views)
     await _save_skus(connection, before, views)
+    await _save_terms(connection, before, views)
 
 
 async def _load(connection: Connection, order_ids: list[str]) -> dict[str, OrderView]:
     rows = await connection.fetch(
         """
-        SELECT order_id, state, texts, opened_at, placed_at, updated_at
+        SELECT order_id, state, texts, since, opened_at, placed_at, updated_at
         FROM orders WHERE order_id = ANY($1)
         """,
         order_ids,
@@ -96,6 +120,7 @@ async def _load(connection: Connection, order_ids: list[str]) -> dict[str, Order
             placed_at=row["placed_at"],
             updated_at=row["updated_at"],
             texts=_TEXTS.validate_json(row["texts"]),
+            since=_SINCE.validate_json(row["since"]),
         )
         for row in rows
     }
@@ -107,32 +132,44 @@ async def _save(connection: Connection, views: Sequence[OrderView]) -> None:
         INSERT INTO orders (
             order_id, version, status, customer_id, currency, external_reference, total,
             needs_attention, opened_at, placed_at, updated_at, allowed_commands, shipping_address,
-            billing_address, state, texts, document
+            billing_address, state, texts, document, since, payment_status, fulfilment_status,
+            return_status, awaits, attention_since, deadline_at
         )
         SELECT order_id, version, status, customer_id, currency, external_reference, total,
                needs_attention, opened_at, placed_at, updated_at, allowed_commands,
-               shipping_address, billing_address, state::json, texts::json, document::json
+               shipping_address, billing_address, state::json, texts::json, document::json,
+               since::json, payment_status, fulfilment_status, return_status, awaits,
+               attention_since, deadline_at
         FROM unnest(
             $1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
             $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[],
-            $13::text[], $14::text[], $15::text[], $16::text[], $17::text[]
+            $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+            $19::text[], $20::text[], $21::text[], $22::text[], $23::timestamptz[],
+            $24::timestamptz[]
         ) AS new (order_id, version, status, customer_id, currency, external_reference, total,
                   needs_attention, opened_at, placed_at, updated_at, allowed_commands,
-                  shipping_address, billing_address, state, texts, document)
+                  shipping_address, billing_address, state, texts, document, since,
+                  payment_status, fulfilment_status, return_status, awaits, attention_since,
+                  deadline_at)
         ON CONFLICT (order_id) DO UPDATE SET
             version = excluded.version, status = excluded.status, total = excluded.total,
             needs_attention = excluded.needs_attention, placed_at = excluded.placed_at,
             updated_at = excluded.updated_at, allowed_commands = excluded.allowed_commands,
             shipping_address = excluded.shipping_address,
             billing_address = excluded.billing_address, state = excluded.state,
-            texts = excluded.texts, document = excluded.document
+            texts = excluded.texts, document = excluded.document, since = excluded.since,
+            payment_status = excluded.payment_status,
+            fulfilment_status = excluded.fulfilment_status,
+            return_status = excluded.return_status, awaits = excluded.awaits,
+            attention_since = excluded.attention_since, deadline_at = excluded.deadline_at
         """,
         *columns(map(_values, views)),
     )
 
 
 def _values(view: OrderView) -> Sequence[object]:
-    order, row = view.order, order_row(view)
+    order, row, deadline = view.order, order_row(view), next_deadline(view.order)
+    attention = [view.since[key] for key in waiting.settled_by_person(order)]
     return (
         row.order_id,
         row.version,
@@ -141,7 +178,7 @@ def _values(view: OrderView) -> Sequence[object]:
         order.currency,
         order.external_reference,
         order.total,
-        needs_attention(order),
+        bool(attention),
         view.opened_at,
         view.placed_at,
         view.updated_at,
@@ -151,6 +188,13 @@ def _values(view: OrderView) -> Sequence[object]:
         _ORDER.dump_json(order).decode(),
         _TEXTS.dump_json(dict(view.texts)).decode(),
         row.document,
+        _SINCE.dump_json(dict(view.since)).decode(),
+        statuses.payment_status(order),
+        statuses.fulfilment_status(order),
+        statuses.return_status(order),
+        order.awaiting,
+        min(attention, default=None),
+        deadline.at if deadline else None,
     )
 
 
@@ -187,10 +231,42 @@ async def _save_skus(
         )
 
 
+async def _save_terms(
+    connection: Connection, before: dict[str, OrderView], views: Sequence[OrderView]
+) -> None:
+    added: list[tuple[str, datetime | None, str]] = []
+    removed: list[tuple[str, str]] = []
+    for view in views:
+        known, now = _terms(before.get(view.order_id)), _terms(view)
+        added += [(term, view.opened_at, view.order_id) for term in now - known]
+        removed += [(term, view.order_id) for term in known - now]
+    if removed:
+        await connection.execute(
+            "DELETE FROM terms USING unnest($1::text[], $2::text[]) AS gone (term, order_id)"
+            " WHERE (terms.term, terms.order_id) = (gone.term, gone.order_id)",
+            *columns(removed),
+        )
+    if added:
+        await connection.execute(
+            "INSERT INTO terms SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[])",
+            *columns(added),
+        )
+
+
+def _terms(view: OrderView | None) -> set[str]:
+    """What people know an order by, beside its id, its customer and its SKUs."""
+    if view is None:
+        return set()
+    order = view.order
+    terms = {order.external_reference, *(one.tracking for one in order.shipments.values())}
+    terms |= {one.reference for one in order.authorisations.values()}
+    return {term for term in terms if term}
+
+
 def _skus(view: OrderView | None) -> set[str]:
     return {line.sku for line in view.order.lines.values()} if view else set()
 
 
 PROJECTION = Projection(
-    name="order_view", version=4, tables=_TABLES, indexes=_INDEXES, project=project
+    name="order_view", version=5, tables=_TABLES, indexes=_INDEXES, project=project
 )

@@ -13,7 +13,7 @@ from readside.order_view.list_query import ListQuery
 from readside.order_view.row import OrderRow
 
 _ORDER = TypeAdapter(Order)
-_COLUMNS = """
+COLUMNS = """
     o.order_id, o.version, o.status, o.document, o.allowed_commands, o.shipping_address,
     o.billing_address,
     (SELECT reason FROM orphaned_orders AS orphan WHERE orphan.order_id = o.order_id) AS orphaned
@@ -28,9 +28,9 @@ async def find(reader: Reader, order_id: str) -> OrderRow | None:
 async def find_many(reader: Reader, order_ids: Sequence[str]) -> dict[str, OrderRow]:
     """By id, those of the orders that the read model contains."""
     records = await reader.fetch(
-        f"SELECT {_COLUMNS} FROM order_view.orders AS o WHERE o.order_id = ANY($1)", order_ids
+        f"SELECT {COLUMNS} FROM order_view.orders AS o WHERE o.order_id = ANY($1)", order_ids
     )
-    return {record[0]: _row(record) for record in records}
+    return {record[0]: row_of(record) for record in records}
 
 
 async def find_state(reader: Reader, order_id: str) -> Order | None:
@@ -43,10 +43,11 @@ async def find_state(reader: Reader, order_id: str) -> Order | None:
 
 async def find_page(reader: Reader, query: ListQuery) -> list[OrderRow]:
     """The orders of one page of a list."""
-    sql, values = query.sql(_COLUMNS)
-    return [_row(record) for record in await reader.fetch(sql, *values)]
+    sql, values = query.sql(COLUMNS)
+    return [row_of(record) for record in await reader.fetch(sql, *values)]
 
 
-def _row(record: asyncpg.Record) -> OrderRow:
+def row_of(record: asyncpg.Record) -> OrderRow:
+    """The row of a record of COLUMNS, and in a list its sort value."""
     order_id, version, status, document, commands, *rest = record
     return OrderRow(order_id, version, status, document, tuple(commands.split()), *rest)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orders.decider import allowed_commands
-from readside.order_view.document import document
+from readside.order_view.document import document, with_orphan
 from readside.order_view.view import OrderView
 
 
@@ -28,6 +28,11 @@ class OrderRow:
     """Why no workflow runs the order, although it is open; None if one does."""
     sort_value: datetime | int | None = None
     """In a list, the value that it is sorted by."""
+
+
+def shown_document(row: OrderRow) -> str:
+    """The JSON of its document, which says so if the order is orphaned."""
+    return row.document if row.orphaned is None else with_orphan(row.document, row.orphaned)
 
 
 def order_row(view: OrderView) -> OrderRow:

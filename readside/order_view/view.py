@@ -13,6 +13,11 @@ from orders.evolve import evolve
 from orders.order import Order
 from orders.upcasting import UnreadableEvent
 from readside.engine.projection import ProjectionError
+from readside.order_view.waiting import since_after
+
+# The keys of texts that belong to the whole order: of the last hold, and the last declined payment.
+HOLD = "hold"
+DECLINE = "decline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class OrderView:
     updated_at: datetime | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     """What people read and no rule needs, by the key of what it belongs to: see `text_of`."""
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    """Since when the order waits for each thing, by a key of `waiting`."""
 
 
 class StoredEvent(Protocol):
@@ -41,18 +48,19 @@ class StoredEvent(Protocol):
 def fold_view(view: OrderView, stream: Iterable[StoredEvent]) -> OrderView:
     """The view after more events of its order; raises ProjectionError if one is unreadable."""
     order, opened_at, placed_at = view.order, view.opened_at, view.placed_at
-    updated_at, texts = view.updated_at, dict(view.texts)
+    updated_at, texts, since = view.updated_at, dict(view.texts), view.since
     for stored in stream:
         try:
             event = stored.event()
         except UnreadableEvent as error:
             raise ProjectionError(view.order_id, stored.version, str(error)) from error
         order, updated_at = evolve(order, event), stored.occurred_at
+        since = since_after(since, order, updated_at)
         if (text := text_of(event, order)) is not None:
             texts |= text
         opened_at = opened_at or updated_at
         placed_at = updated_at if isinstance(event, OrderPlaced) else placed_at
-    return OrderView(view.order_id, order, opened_at, placed_at, updated_at, texts)
+    return OrderView(view.order_id, order, opened_at, placed_at, updated_at, texts, since)
 
 
 def text_of(event: OrderEvent, order: Order) -> Mapping[str, str] | None:
@@ -64,6 +72,10 @@ def text_of(event: OrderEvent, order: Order) -> Mapping[str, str] | None:
             return {client_key("discount_id", key): reason}
         case e.ReturnRequested(return_id=key, reason=str(reason)):
             return {client_key("return_id", key): reason}
+        case e.OrderHeld(reason=reason):
+            return {HOLD: reason or ""}
+        case e.PaymentDeclined(reason=reason) | e.CaptureRefused(reason=reason):
+            return {DECLINE: reason}
         case e.ChargebackOpened(chargeback_id=key, reason=reason):
             return {client_key("chargeback_id", key): reason}
         case e.DiscrepancyRecorded(discrepancy_id=key, summary=summary):

@@ -43,6 +43,8 @@ NOT_OF_ONE_ORDER = {
     ("GET", "/v1/orders"),
     ("GET", "/v1/events"),
     ("GET", "/v1/events/digest"),
+    ("GET", "/v1/inbox"),
+    ("GET", "/v1/projections"),
     *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times")),
     *(("GET", f"/v1/stats/{what}") for what in ("abandoned-drafts", "removed-items")),
     ("DELETE", "/v1/customers/{customer_id}/personal-data"),
@@ -370,9 +372,9 @@ async def test_customer_can_open_orders_only_for_itself_and_without_amounts(api:
     await api.operator().open_order(ada, lines=BASKET["lines"], place=True)
 
 
-async def test_statistics_are_for_operators(api: Guarded) -> None:
-    for what in ("orders", "lead-times", "abandoned-drafts", "removed-items"):
-        path = f"/v1/stats/{what}"
+async def test_what_spans_all_orders_is_for_operators(api: Guarded) -> None:
+    stats = ("orders", "lead-times", "abandoned-drafts", "removed-items")
+    for path in (*(f"/v1/stats/{what}" for what in stats), "/v1/inbox", "/v1/projections"):
         problem(await api.customer().send("GET", path), 403, "insufficient-scope")
         assert (await api.operator().send("GET", path)).status_code == 200
 
