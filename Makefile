@@ -18,6 +18,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help install demo rehearse-demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
 	asyncapi openapi typescript monitoring lock release-check release-corpus
+.PHONY: help install demo rehearse-demo up test test-browser pictures drills soak chaos check audit format bench bench-loss fuzz docs schemas \
+	asyncapi openapi typescript lock release-check release-corpus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -38,6 +40,13 @@ up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
 # one, but for groups that share a server.
 test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, one at a time)
 	@$(PY) -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
+
+test-browser: $(INSTALLED) ## test the console in Chromium, which must be installed
+	@command -v chromium >/dev/null || { echo 'Chromium is needed: apt-get install chromium.' >&2; exit 1; }
+	@$(PY) -m pytest tests/integration/api/test_console_in_browser.py $(ARGS)
+
+pictures: $(INSTALLED) ## take the pictures of docs/console.md in Chromium
+	@$(PY) -m dev.pictures
 
 drills: $(INSTALLED) ## restore servers to earlier times and recover, as operators do
 	@$(PY) -m pytest -m drill $(ARGS)

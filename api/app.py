@@ -23,6 +23,7 @@ from api.auth.tokens import Verifier
 from api.callbacks import routes as callbacks
 from api.commands import routes as commands
 from api.commands import status_routes as sent
+from api.console.routes import install_console
 from api.dependencies import Services, services_of
 from api.docs_page import install_docs_page
 from api.events import digest as event_digest
@@ -127,6 +128,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     install_docs_page(app)
     install_events_page(app)
+    install_console(app)
     if settings.tokens is None:  # On loopback, open to every caller.
         health.install_metrics(app)
     _add_middlewares(app, settings)

@@ -30,6 +30,7 @@ _KINDS = (
     *("unpaid", "chargeback", "stuck-step", "orphaned", "discrepancy"),
     *("awaits-payment", "awaits-shortfall", "held", "deadline"),
 )
+_OWN_AMOUNTS = frozenset({"chargeback", "discrepancy"})
 _ENDS_SOON = "its authorisation ends before it has shipped"
 _COMMANDS = {
     "unpaid": "retry-payment",
@@ -136,7 +137,9 @@ def grouped(rows: Iterable[OrderRow], now: datetime) -> list[InboxGroup]:
 
 def _group(kind: str, cause: str, items: list[InboxItem]) -> InboxGroup:
     amounts: defaultdict[str, int] = defaultdict(int)
-    for item in items:
+    # An order with two stuck steps is at stake once; its chargebacks are amounts of their own.
+    by_order = {item.order_id: item for item in items}
+    for item in items if kind in _OWN_AMOUNTS else by_order.values():
         amounts[item.currency] += item.amount
     items.sort(key=lambda item: (_age(item), item.order_id))
     return InboxGroup(

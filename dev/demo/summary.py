@@ -177,6 +177,7 @@ def _show_links(console: Console, stack: Addresses, order_id: str) -> None:
     workflows = f"{stack.temporal_ui_url}/namespaces/{stack.temporal_namespace}/workflows"
     console.print(
         "\n  Where to look:\n"
+        f"\n  The order    {stack.console_url}orders/{order_id}"
         f"\n  The API      {stack.api_url}/docs"
         f"\n  In Temporal  {workflows}/{order_id}"
         f"\n  Its history  curl {stack.api_url}{ORDERS}/{order_id}/history\n",

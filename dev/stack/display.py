@@ -59,6 +59,7 @@ class ProgressDisplay:
             '[{"sku": "1095275", "title": "Bagels", "quantity": 2, "unit_price": 50}]}'
         )
         self._console.print(
+            f"\n  Console      {stack.console_url}"
             f"\n  API          {stack.api_url}/docs"
             f"\n  Temporal UI  {stack.temporal_ui_url}"
             f"\n  Postgres     {stack.postgres_dsn}"

@@ -44,6 +44,10 @@ class Addresses:
     postgres_dsn: str
     simulators_url: str
 
+    @property
+    def console_url(self) -> str:
+        return f"{self.api_url}/console/"
+
 
 def check_installed() -> None:
     """Raises StackError where the embedded servers are not installed, as in the image."""

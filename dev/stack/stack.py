@@ -87,7 +87,11 @@ class Stack(Addresses):
         """Replaces `file` atomically with the addresses and process ids."""
         info = {part.name: getattr(self, part.name) for part in fields(Addresses)}
         fresh = file.with_name(f"{file.name}.new")
-        more = {"admin_urls": self.admin_urls, "pids": self.pids}
+        more = {
+            "console_url": self.console_url,
+            "admin_urls": self.admin_urls,
+            "pids": self.pids,
+        }
         fresh.write_text(json.dumps(info | more, indent=2) + "\n")
         fresh.replace(file)
 

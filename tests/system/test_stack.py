@@ -108,6 +108,7 @@ def up() -> Iterator[Up]:
 def test_info_file_has_all_addresses_when_the_stack_is_ready(up: Up) -> None:
     assert httpx.get(f"{up.info['api_url']}/readyz").status_code == 200
     assert httpx.get(f"{up.info['api_url']}/docs").status_code == 200
+    assert httpx.get(up.info["console_url"]).status_code == 200
     assert httpx.get(up.info["temporal_ui_url"]).status_code == 200
     assert up.info["temporal_namespace"] == "default"
     assert up.info["task_queue"] == "orders"
@@ -140,6 +141,7 @@ def test_every_process_has_an_admin_address_and_is_ready(up: Up) -> None:
 
 
 def test_output_has_addresses_and_a_first_command(up: Up) -> None:
+    assert up.info["console_url"] in up.output
     assert f"{up.info['api_url']}/docs" in up.output
     assert up.info["temporal_ui_url"] in up.output
     assert f"curl -i {up.info['api_url']}/v1/orders" in up.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from eventlog import log
 from orders.evolve import fold
 from readside.order_view.view import OrderView
+from readside.order_view.waiting import since_after
 from settings import Settings
 from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
@@ -38,9 +40,11 @@ async def test_order_as_of_a_version_is_the_fold_up_to_it(shop: Shop, orderly: R
     stream = await log.read_stream(orderly.pool, sale.order_id)
     assert (len(stream), now["version"] > 8) == (now["version"], True)
 
+    since: Mapping[str, datetime] = {}
     for event in stream:
         past = await as_of(shop.http, sale.path, version=event.version)
         order = fold(e.event() for e in stream[: event.version])
+        since = since_after(since, order, event.occurred_at)
         placed = [e.occurred_at for e in stream[: event.version] if e.type == "order-placed"]
         view = OrderView(
             sale.order_id,
@@ -48,6 +52,7 @@ async def test_order_as_of_a_version_is_the_fold_up_to_it(shop: Shop, orderly: R
             opened_at=stream[0].occurred_at,
             placed_at=placed[0] if placed else None,
             updated_at=event.occurred_at,
+            since=since,
         )
         assert past == order_as_shown(view)
     assert past == now

@@ -28,6 +28,7 @@ from orders.upcasting import restore, stored_data
 from outbound.event_data import INTERNAL_FIELDS
 from privacy.address import Address
 from readside.order_view.view import OrderView, text_of
+from readside.order_view.waiting import since_after
 from tests.support.projections import order_as_shown
 from tests.support.servers import Running
 
@@ -217,13 +218,15 @@ class Pair:
         for event, item in zip(predicted, history, strict=True):
             assert self._opened(public(stored_data(event))) == item["data"], item
             at = datetime.fromisoformat(item["occurred_at"])
+            order = evolve(view.order, event)
             view = OrderView(
                 view.order_id,
-                evolve(view.order, event),
+                order,
                 view.opened_at or at,
                 at if event.type == "order-placed" else view.placed_at,
                 at,
                 {**view.texts, **(text_of(event, view.order) or {})},
+                since_after(view.since, order, at),
             )
             params = {"version": item["version"]}
             past = await self.http.get(self.path, params=params)

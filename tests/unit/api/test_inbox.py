@@ -66,6 +66,13 @@ def test_same_cause_is_one_group_with_its_orders_oldest_first() -> None:
     assert (item.command, item.step_type, item.step_id) == ("retry-step", "book", "book-15")
 
 
+def test_order_with_two_stuck_steps_is_at_stake_once() -> None:
+    messages = [StepFailed(step_id=key, reason="503") for key in a_confirmed_order.order.steps]
+    (group,) = grouped([row("a", a_confirmed_order.having(*messages).order)], NOW)
+    assert (len(group.items), group.orders) == (2, 1)
+    assert [one.amount for one in group.amounts] == [a_confirmed_order.order.total]
+
+
 def test_most_urgent_kinds_are_first() -> None:
     disputed = a_sent_order.having(
         ChargebackReported(

@@ -1,0 +1,102 @@
+// Requests to the public API, with the caller's own token.
+// The token is in the memory of this page alone: not in a cookie, a store or an address.
+
+let token = "";
+let askForToken = async () => {
+  throw new Error("no sign-in");
+};
+
+export class Problem extends Error {
+  constructor(status, document) {
+    super(document.detail ?? document.title ?? `The API answered ${status}.`);
+    this.status = status;
+    this.code = document.code ?? "unknown";
+    this.document = document;
+  }
+}
+
+// `ask(reason)` resolves to a token once the person has given one.
+export function onSignIn(ask) {
+  askForToken = ask;
+}
+
+export function signOut() {
+  token = "";
+}
+
+// Who the token is for, as it says itself; the API alone checks it.
+export function subject() {
+  try {
+    const [, claims] = token.split(".");
+    const bytes = Uint8Array.from(atob(claims.replaceAll("-", "+").replaceAll("_", "/")), (c) =>
+      c.charCodeAt(0),
+    );
+    return JSON.parse(new TextDecoder().decode(bytes)).sub ?? "";
+  } catch {
+    return "";
+  }
+}
+
+// A response, after as many sign-ins as it takes: what was typed on the page stays meanwhile.
+async function send(path, options = {}) {
+  for (;;) {
+    const headers = { ...options.headers };
+    const used = token;
+    if (used) headers.Authorization = `Bearer ${used}`;
+    const response = await fetch(path, { ...options, headers, credentials: "omit", redirect: "error" });
+    if (response.status !== 401) return response;
+    const document = await response.json().catch(() => ({}));
+    if (token === used) token = await askForToken(used ? document.detail : "");
+  }
+}
+
+export async function request(method, path, { body, headers, signal } = {}) {
+  const sent = body === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await send(path, {
+    method,
+    signal,
+    headers: { ...sent, ...headers },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const document = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Problem(response.status, document);
+  return document;
+}
+
+export function get(path, query = {}, options = {}) {
+  return request("GET", address(path, query), options);
+}
+
+export function address(path, query) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of [value].flat()) if (one !== undefined && one !== "") parameters.append(name, one);
+  }
+  const text = parameters.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+// A stream of server-sent events: its text, as it comes. Ends when the server ends it.
+export async function stream(path, query, { lastEventId, signal }, onText) {
+  const headers = { Accept: "text/event-stream" };
+  if (lastEventId) headers["Last-Event-ID"] = lastEventId;
+  const response = await send(address(path, query), { headers, signal });
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    onText(value);
+  }
+}
+
+// The server's clock: the browser's may be wrong.
+export async function serverTime() {
+  const response = await fetch("/healthz", { credentials: "omit", cache: "no-store" });
+  return new Date(response.headers.get("Date") ?? Date.now());
+}
+
+export function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `console-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}

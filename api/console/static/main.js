@@ -1,0 +1,169 @@
+// The console: its frame, its views, and signing in.
+
+import { get, onSignIn, signOut, subject } from "./api.js";
+import { html, render, useEffect, useRef, useState } from "./html.js";
+import { go, Link, ROOT, useAddress } from "./router.js";
+import { FeedView } from "./views/feed.js";
+import { InboxView } from "./views/inbox.js";
+import { OrderView } from "./views/order.js";
+import { OrdersView } from "./views/orders.js";
+import { ReadModelsView } from "./views/read_models.js";
+
+const INBOX_SECONDS = 30;
+const VIEWS = [
+  ["/", "Inbox"],
+  ["/orders", "Orders"],
+  ["/feed", "Live feed"],
+  ["/read-models", "Read models"],
+];
+
+function App() {
+  const { path, query } = useAddress();
+  const [waiting, setWaiting] = useState(null);
+  useEffect(() => watchInbox(setWaiting), []);
+  useEffect(() => addShortcuts(), []);
+  return html`
+    <a class="skip" href="#main">Skip to the content</a>
+    <header class="top">
+      <${Link} to="/" class="brand">orderly<//>
+      <nav aria-label="Views">
+        ${VIEWS.map(
+          ([to, name]) => html`<${Link} to=${to} aria-current=${isCurrent(to, path) ? "page" : undefined}>
+            ${name}${to === "/" && waiting > 0 && html` <span class="count">${waiting}</span>`}
+          <//>`,
+        )}
+      </nav>
+      <${Search} />
+      <${Account} />
+    </header>
+    <main id="main"><${View} key=${path} path=${path} query=${query} /></main>
+    <${SignIn} />
+  `;
+}
+
+function isCurrent(to, path) {
+  return to === "/" ? path === "/" : path.startsWith(to);
+}
+
+function View({ path, query }) {
+  const [, view, id] = path.split("/");
+  if (path === "/") return html`<${InboxView} />`;
+  if (view === "orders" && id) return html`<${OrderView} orderId=${decodeURIComponent(id)} query=${query} />`;
+  if (view === "orders") return html`<${OrdersView} query=${query} />`;
+  if (view === "feed") return html`<${FeedView} query=${query} />`;
+  if (view === "read-models") return html`<${ReadModelsView} />`;
+  return html`<h1>There is no such page</h1><p><${Link} to="/">Go to the inbox<//></p>`;
+}
+
+// One box for all that people know an order by; a single find is opened at once.
+function Search() {
+  const [problem, setProblem] = useState("");
+  const search = async (event) => {
+    event.preventDefault();
+    const term = event.target.elements.term.value.trim();
+    if (!term) return;
+    setProblem("");
+    try {
+      const { items } = await get("/v1/orders", { search: term, limit: 2 });
+      const [only, more] = items;
+      if (only && !more) go(`${ROOT}/orders/${encodeURIComponent(only.order_id)}`);
+      else go(`${ROOT}/orders?${new URLSearchParams({ search: term })}`);
+    } catch (error) {
+      setProblem(error.message);
+    }
+  };
+  return html`<form class="search" role="search" onSubmit=${search}>
+    <input
+      id="search"
+      name="term"
+      type="search"
+      aria-label="Search orders by id, reference, customer, SKU, tracking number or payment reference"
+      placeholder="Reference, customer, SKU, tracking …"
+      autocomplete="off"
+    />
+    <span class="problem" role="alert">${problem}</span>
+  </form>`;
+}
+
+function Account() {
+  const [name, setName] = useState("");
+  useEffect(() => {
+    const timer = setInterval(() => setName(subject()), 1_000);
+    return () => clearInterval(timer);
+  }, []);
+  if (!name) return null;
+  const leave = () => {
+    signOut();
+    location.assign(`${ROOT}/`);
+  };
+  return html`<span class="account">${name} <button type="button" class="plain" onClick=${leave}>Sign out</button></span>`;
+}
+
+// Opens when the API asks for a token; all requests under way then wait for one.
+function SignIn() {
+  const dialog = useRef(null);
+  const [reason, setReason] = useState("");
+  const waiting = useRef(null);
+  useEffect(() => {
+    onSignIn((why) => {
+      setReason(why);
+      if (!waiting.current) {
+        let give;
+        const promise = new Promise((resolve) => {
+          give = resolve;
+        });
+        waiting.current = { promise, give };
+        dialog.current.showModal();
+      }
+      return waiting.current.promise;
+    });
+  }, []);
+  const submit = (event) => {
+    event.preventDefault();
+    const field = event.target.elements.token;
+    const { give } = waiting.current;
+    waiting.current = null;
+    dialog.current.close();
+    give(field.value.trim());
+    field.value = "";
+  };
+  return html`<dialog ref=${dialog} aria-labelledby="sign-in" onCancel=${(event) => event.preventDefault()}>
+    <form onSubmit=${submit}>
+      <h2 id="sign-in">Sign in</h2>
+      ${reason && html`<p class="notice warn" role="alert">${reason} What you have typed is still there.</p>`}
+      <label>Token <input name="token" type="password" required autocomplete="off" spellcheck="false" /></label>
+      <p class="small muted">
+        A bearer token (JWT) of the API. It stays in the memory of this page, and is forgotten when the page is closed
+        or loaded again.
+      </p>
+      <button class="primary">Sign in</button>
+    </form>
+  </dialog>`;
+}
+
+function watchInbox(setWaiting) {
+  const look = () =>
+    get("/v1/inbox", { limit: 500 })
+      .then((inbox) => setWaiting(inbox.orders + inbox.parked_orders.length))
+      .catch(() => setWaiting(null));
+  const soon = setTimeout(look, 500);
+  const timer = setInterval(() => document.hidden || look(), INBOX_SECONDS * 1_000);
+  return () => {
+    clearTimeout(soon);
+    clearInterval(timer);
+  };
+}
+
+function addShortcuts() {
+  const press = (event) => {
+    const isTyping = event.target.closest("input, textarea, select, dialog");
+    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      document.getElementById("search").focus();
+    }
+  };
+  addEventListener("keydown", press);
+  return () => removeEventListener("keydown", press);
+}
+
+render(html`<${App} />`, document.getElementById("app"));

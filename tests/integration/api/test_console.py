@@ -1,0 +1,91 @@
+"""The console as it is served: headers, types, and no request to any other site."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+import pytest
+
+from api.console.routes import ASSETS, PATH, STATIC
+from orders.events import BY_TAG
+from orders.money import _MINOR_DIGITS
+
+FILES = sorted(
+    str(file.relative_to(STATIC))
+    for file in STATIC.rglob("*")
+    if file.suffix in {".js", ".css", ".svg"}
+)
+TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+BYTES_MAX = 200_000
+
+
+def policy(response: httpx.Response) -> dict[str, str]:
+    directives = response.headers["Content-Security-Policy"].split(";")
+    return dict(one.strip().partition(" ")[::2] for one in directives)
+
+
+async def test_root_leads_to_the_console(http: httpx.AsyncClient) -> None:
+    response = await http.get("/", headers={"Host": "evil.example"})
+    assert response.status_code == 307
+    assert response.headers["Location"] == f"{PATH}/"  # Not to the host that the client named.
+
+
+@pytest.mark.parametrize("page", ["", "/", "/orders", "/orders/ord_x?version=3", "/no/such/page"])
+async def test_every_address_of_the_console_is_its_page(http: httpx.AsyncClient, page: str) -> None:
+    response = await http.get(PATH + page)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.content == (STATIC / "index.html").read_bytes()
+    assert response.headers["Cache-Control"] == "no-cache"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    allowed = policy(response)
+    assert allowed["default-src"] == "'none'" and allowed["frame-ancestors"] == "'none'"
+    assert allowed["script-src"] == allowed["style-src"] == allowed["connect-src"] == "'self'"
+    assert "unsafe" not in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_file_has_its_type_and_is_asked_for_again(http: httpx.AsyncClient, file: str) -> None:
+    response = await http.get(f"{ASSETS}/{file}")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].partition(";")[0] == TYPES[file.rpartition(".")[2]]
+    assert policy(response)["default-src"] == "'none'"
+    known = {"If-None-Match": response.headers["ETag"]}
+    assert (await http.get(f"{ASSETS}/{file}", headers=known)).status_code == 304
+
+
+async def test_unknown_file_and_path_outside_are_not_found(http: httpx.AsyncClient) -> None:
+    for path in ("nothing.js", "..%2froutes.py", "%2e%2e/routes.py", "views/"):
+        assert (await http.get(f"{ASSETS}/{path}")).status_code == 404
+
+
+def test_first_view_is_small_and_loads_nothing_from_other_sites() -> None:
+    assert sum((STATIC / file).stat().st_size for file in FILES) < BYTES_MAX
+    own = [file for file in FILES if not file.startswith("vendor/")]
+    for file in [*own, "index.html"]:
+        text = (STATIC / file).read_text()
+        assert not re.search(r"""["'(=](https?:)?//""", text), file
+        assert "innerHTML" not in text, file
+
+
+def test_vendored_files_name_their_licences() -> None:
+    text = (STATIC / "vendor" / "LICENSES.txt").read_text()
+    for file in (STATIC / "vendor").glob("*.js"):
+        assert file.name in text
+    assert "MIT License" in text and "Apache License" in text
+
+
+def test_every_type_of_event_has_its_words() -> None:
+    words = (STATIC / "words.js").read_text()
+    table = words[words.index("const SENTENCES") : words.index("export function sentence")]
+    known = {a or b for a, b in re.findall(r'^  (?:"([a-z-]+)"|([a-z]+)): \(', table, re.MULTILINE)}
+    assert known == {*BY_TAG}
+
+
+def test_amounts_have_the_digits_of_the_service() -> None:
+    found = re.findall(r'digits\("([A-Z ]+)", (\d)\)', (STATIC / "format.js").read_text())
+    digits = {code: int(number) for codes, number in found for code in codes.split()}
+    assert digits == _MINOR_DIGITS, json.dumps(digits)
