@@ -8,6 +8,8 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import asyncpg
@@ -121,6 +123,7 @@ def pytest_runtestloop() -> None:
 
 
 SERVERS, ADDRESS = pytest.StashKey[ExitStack](), pytest.StashKey[str]()
+TEMPORARY = pytest.StashKey[str]()
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -136,9 +139,24 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["postgres"] = str(prepared_directory())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Gives each run a temporary directory of its own, which workers of pytest-xdist share.
+
+    The usual one lies in a directory of all runs, and each run that starts closes that to other
+    users: to Postgres too, which has one of its own where tests run as root.
+    """
     if shared := getattr(config, "workerinput", {}).get("postgres"):
         os.environ[PREPARED_DIRECTORY] = shared
+    elif config.option.basetemp is None:
+        config.option.basetemp = config.stash[TEMPORARY] = mkdtemp(prefix="orderly-tests-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keeps the temporary files of a run that failed."""
+    ended_well = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ended_well and (folder := session.config.stash.get(TEMPORARY, None)):
+        session.config.add_cleanup(lambda: rmtree(folder, ignore_errors=True))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
 
 from temporalio.api.enums.v1 import EventType
@@ -55,15 +55,15 @@ def _replayed_in_sandbox() -> set[str]:
     return {kind for run in golden_histories() for kind in kinds_in(run)}
 
 
-async def assert_golden_histories_replay() -> None:
+async def assert_golden_histories_replay(kinds: Callable[[WorkflowHistory], set[str]]) -> None:
     """Replays all golden histories, and in the sandbox as many as show every kind."""
     histories = golden_histories()
     await _replay(_each(histories), UnsandboxedWorkflowRunner())
-    kinds = [kinds_in(run) for run in histories]
-    shown, unseen = list[WorkflowHistory](), set[str]().union(*kinds)
+    shows = [kinds(run) for run in histories]
+    shown, unseen = list[WorkflowHistory](), set[str]().union(*shows)
     while unseen:
-        most = max(range(len(kinds)), key=lambda index: len(unseen & kinds[index]))
-        unseen -= kinds[most]
+        most = max(range(len(shows)), key=lambda index: len(unseen & shows[index]))
+        unseen -= shows[most]
         shown.append(histories[most])
     await assert_replays_in_sandbox(shown)
 
@@ -77,7 +77,7 @@ async def assert_replays(histories: list[WorkflowHistory]) -> None:
 async def assert_new_kinds_replay_in_sandbox(histories: list[WorkflowHistory]) -> None:
     """Replays the runs that show what neither a golden history nor an earlier run has shown.
 
-    The strict sandbox imports the whole workflow for each run, which takes most of a second.
+    The strict sandbox imports the whole workflow for each run, which takes more than a second.
     """
     for run in histories:
         if shown := kinds_in(run) - _replayed_in_sandbox():
@@ -123,10 +123,15 @@ async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
     await _replay(_each(histories), SandboxedWorkflowRunner())
 
 
+def temporal_kinds_in(run: WorkflowHistory) -> set[str]:
+    """The kinds of Temporal events in a run."""
+    return {EventType.Name(event.event_type) for event in run.events}
+
+
 def kinds_in(run: WorkflowHistory) -> set[str]:
     """The kinds of Temporal events in a run, and of all that its payloads name by a `type`."""
     written = [event.SerializeToString() for event in run.events]
-    return {EventType.Name(event.event_type) for event in run.events} | {
+    return temporal_kinds_in(run) | {
         name.decode() for event in written for name in re.findall(rb'"type":"([\w.-]+)"', event)
     }
 

@@ -1,4 +1,7 @@
-"""The layout of the tests: what is shared is in tests/support, and unit tests need no server."""
+"""The layout of the tests: what is shared is in tests/support, and unit tests need no server.
+
+Also the one rule of the domain that no import contract can state.
+"""
 
 from __future__ import annotations
 
@@ -75,3 +78,15 @@ def test_unit_tests_start_no_server() -> None:
     ]
 
     assert starting == []
+
+
+def test_rules_ask_no_clock() -> None:
+    """They get the time from the workflow; what they import is in the import contracts."""
+    asking = {
+        f"{module.name}:{node.lineno}"
+        for module in (ROOT / "orders").rglob("*.py")
+        for node in nodes(module)
+        if isinstance(node, ast.Attribute) and node.attr in ("now", "today", "utcnow")
+    }
+
+    assert asking == set()

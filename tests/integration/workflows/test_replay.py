@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from temporalio.client import WorkflowHistory
@@ -18,7 +19,13 @@ from orders.decider import Message
 from orders.evolve import fold
 from orders.upcasting import restore
 from tests.support.changed_rules import decide_dearer
-from tests.support.histories import assert_golden_histories_replay, assert_replays, golden_histories
+from tests.support.histories import (
+    assert_golden_histories_replay,
+    assert_replays,
+    golden_histories,
+    kinds_in,
+    temporal_kinds_in,
+)
 from tests.support.paths import ROOT
 from workflows.messages import CommandBatch, QueuedCommands, UnreadCommand
 from workflows.publisher import HistoryDiverged
@@ -26,9 +33,17 @@ from workflows.publisher import HistoryDiverged
 WAIT_SECONDS = 30.0
 
 
-async def test_golden_histories_replay_to_the_published_events() -> None:
-    """The workflow compares digests: other events than the published ones would fail a replay."""
-    await assert_golden_histories_replay()
+@pytest.mark.parametrize(
+    "kinds", [temporal_kinds_in, pytest.param(kinds_in, marks=pytest.mark.soak)]
+)
+async def test_golden_histories_replay_to_the_published_events(
+    kinds: Callable[[WorkflowHistory], set[str]],
+) -> None:
+    """The workflow compares digests: other events than the published ones would fail a replay.
+
+    The sandbox, which is slow, finds clocks and shared state; of rules, `test_layout.py` does.
+    """
+    await assert_golden_histories_replay(kinds)
 
 
 async def test_golden_histories_of_all_epochs_fold() -> None:
