@@ -48,7 +48,7 @@ test-browser: $(INSTALLED) ## test the console in Chromium, which must be instal
 pictures: $(INSTALLED) ## take the pictures of docs/console.md in Chromium
 	@$(PY) -m dev.pictures
 
-drills: $(INSTALLED) ## restore servers to earlier times and recover, as operators do
+drills: $(INSTALLED) ## restore servers to earlier times, cause failures, see alerts, and recover, as operators do
 	@$(PY) -m pytest -m drill $(ARGS)
 
 soak: $(INSTALLED) ## run the long versions of tests and properties, which take minutes each

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from admin.readiness import OK
 from api.dependencies import Services
+from api.monitoring.business_metrics import read_business
 from api.monitoring.readiness import UNKNOWN, ServiceState, read_state
 from api.monitoring.relay_metrics import read_relays
 from api.monitoring.webhook_metrics import read_webhooks
@@ -128,7 +129,8 @@ async def _read_database(pool: asyncpg.Pool) -> list[Metric]:
     metrics = await read_metrics(pool, [projection.name for projection in PROJECTIONS])
     orphaned = _orphans(await orphans.read_metrics(pool))
     outbound = [*await read_webhooks(pool), *await read_relays(pool)]
-    return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned, *outbound]
+    business = await read_business(pool)
+    return [watermark, _freshness(metrics), *_gauges(metrics), *orphaned, *outbound, *business]
 
 
 def _unpublished(found: Unpublished | None) -> list[Metric]:

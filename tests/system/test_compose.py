@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from settings import Settings, SimulatorSettings, TokenRules, api_from_environment, from_environment
 from tests.support.environment import reading
@@ -31,6 +32,15 @@ def compose(*arguments: str) -> str:
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(compose("config", "--format", "json"))["services"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def observability() -> dict[str, Any]:
+    """What the profile adds, and the configuration files of all services."""
+    found: dict[str, Any] = json.loads(
+        compose("--profile", "observability", "config", "--format", "json")
+    )
     return found
 
 
@@ -155,13 +165,79 @@ def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
     assert published == {"api": ["127.0.0.1"], "temporal-ui": ["127.0.0.1"]}
 
 
-def test_every_other_image_has_a_version(services: dict[str, Any]) -> None:
+def test_every_other_image_has_a_version(observability: dict[str, Any]) -> None:
     unversioned = [
         name
-        for name, service in services.items()
+        for name, service in observability["services"].items()
         if "build" not in service and ":" not in service["image"]
     ]
     assert unversioned == []
+
+
+def test_observability_is_hardened_and_on_loopback_only(
+    services: dict[str, Any], observability: dict[str, Any]
+) -> None:
+    added = {n: s for n, s in observability["services"].items() if n not in services}
+    assert added.keys() == {"prometheus", "grafana", "otel-collector", "jaeger"}
+    for name, service in added.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["mem_limit"]
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ()))
+
+
+def test_prometheus_scrapes_the_services_of_the_file(
+    services: dict[str, Any], observability: dict[str, Any]
+) -> None:
+    mounted = {v["target"]: v["source"] for v in observability["services"]["prometheus"]["volumes"]}
+    configuration = Path(mounted["/etc/prometheus"]) / "prometheus.yml"
+    port = services["api"]["environment"]["ORDERLY_ADMIN_PORT"]
+    targets = {
+        job["static_configs"][0]["targets"][0]
+        for job in yaml.safe_load(configuration.read_text())["scrape_configs"]
+    }
+    assert targets == {f"{name}:{port}" for name in ORDERLY if name != "migrate"}
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (Debian: apt install prometheus)",
+)
+def test_prometheus_accepts_its_configuration() -> None:
+    command = ["promtool", "check", "config", "deploy/prometheus/prometheus.yml"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_grafana_is_provisioned_with_the_dashboards_and_their_sources(
+    observability: dict[str, Any],
+) -> None:
+    grafana = observability["services"]["grafana"]
+    mounted = {volume["target"]: Path(volume["source"]) for volume in grafana["volumes"]}
+    (provider,) = configured(observability, "grafana-dashboards")["providers"]
+    assert list(mounted[provider["options"]["path"]].glob("*.json")), "it finds the dashboards"
+    sources = configured(observability, "grafana-datasources")["datasources"]
+    assert [source["type"] for source in sources if source.get("isDefault")] == ["prometheus"]
+    hosts = {source["url"].split("/")[2].split(":")[0] for source in sources}
+    assert hosts <= observability["services"].keys()
+    targets = [config["target"] for config in grafana["configs"]]
+    assert all(target.startswith("/etc/grafana/provisioning/") for target in targets)
+
+
+def test_traces_go_by_the_collector_to_the_store(observability: dict[str, Any]) -> None:
+    collector = configured(observability, "otel-collector")
+    (pipeline,) = collector["service"]["pipelines"].values()
+    assert collector["exporters"].keys() == set(pipeline["exporters"])
+    assert collector["processors"].keys() == set(pipeline["processors"])
+    port = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].split(":")[1]
+    named = f"OTEL_EXPORTER_OTLP_ENDPOINT=http://otel-collector:{port}"
+    assert named in (ROOT / "docker-compose.yml").read_text(), "the comment says how"
+    assert collector["exporters"]["otlp"]["endpoint"] == "jaeger:4317"
+
+
+def configured(composed: dict[str, Any], name: str) -> dict[str, Any]:
+    """The content of a configuration file."""
+    found: dict[str, Any] = yaml.safe_load(composed["configs"][name]["content"])
+    return found
 
 
 def test_search_attributes_are_those_of_the_embedded_stack(services: dict[str, Any]) -> None:

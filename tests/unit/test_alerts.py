@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from tests.support.alerts import FOLDER, all_alerts
+from tests.support.drills import DRILLS, NOT_DRILLED
 from tests.support.paths import ROOT
+from tests.support.prometheus import hurried
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -63,3 +65,17 @@ def test_every_failure_has_its_alert_or_a_reason_for_none() -> None:
         named = set(re.findall(r"`(Orderly\w+)`", alert))
         assert named <= NAMES, f"{failure}: unknown alerts {named - NAMES}"
         assert named or re.match(r"none: \w.{10,}", alert), f"{failure}: neither alert nor reason"
+
+
+def test_every_alert_is_drilled_or_has_a_reason_for_no_drill() -> None:
+    drilled = {name for names in DRILLS.values() for name in names}
+    assert drilled | NOT_DRILLED.keys() == NAMES
+    assert drilled & NOT_DRILLED.keys() == set()
+
+
+def test_rules_in_a_hurry_differ_only_in_their_times() -> None:
+    rules = (FOLDER / "orderly.rules.yml").read_text()
+    quick = hurried(rules)
+    durations = re.compile(r"for: \d+[ms]|\[\d+[ms]\]")
+    assert durations.sub("", quick) == durations.sub("", rules)
+    assert not re.search(r"for: \d+m|\[\d+m\]", quick) and "for: 4s" in quick

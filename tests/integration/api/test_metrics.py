@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -119,6 +120,27 @@ async def test_metrics_show_parked_orders_and_stopped_projections(
     nothing = dict.fromkeys(NAMES, 0)
     assert await value_by_projection(http, "parked_orders") == {**nothing, ORDER_VIEW.name: 2}
     assert await value_by_projection(http, "stopped") == {**nothing, "lead_times": 1}
+
+
+async def test_metrics_count_open_orders_and_what_happened_today(
+    http: ApiClient, pool: asyncpg.Pool, dsn: str
+) -> None:
+    today = datetime.now(UTC).date()
+    for day, orders, amount in ((today, 2, 700), (today - timedelta(days=1), 5, 900)):
+        await pool.execute(
+            "INSERT INTO order_stats.daily VALUES ($1, 'USD', 'order-placed', 3, $2, $3)",
+            *(day, orders, amount),
+        )
+    await publish(pool, new_order_id(), 1, OPENED, BAGELS)
+    await project_all(dsn)
+
+    assert await sample_value(http, "orderly_open_orders", status="draft") == 1
+    assert await sample_value(http, "orderly_open_orders", status="confirmed") == 0
+    usd = {"currency": "USD"}
+    assert await sample_value(http, "orderly_orders_total", stage="placed", **usd) == 2
+    assert await sample_value(http, "orderly_orders_total", stage="cancelled", **usd) == 0
+    placed = await sample_value(http, "orderly_money_minor_units_total", kind="placed", **usd)
+    assert placed == 700
 
 
 async def test_metrics_show_the_age_of_the_watermark(http: ApiClient, pool: asyncpg.Pool) -> None:

@@ -1,0 +1,255 @@
+"""Failures of the embedded stack make their alerts fire, and dashboards show a stack that works.
+
+`make drills` runs this, with a real Prometheus that scrapes every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from temporalio.client import Client
+
+from dev.chaos.history import History
+from dev.chaos.nemesis import Fault, Nemesis, Proxies
+from dev.chaos.workload import Load
+from dev.stack import Stack, StackOptions, run_stack
+from dev.stack.ports import free_ports
+from eventlog.postgres import connect_pool
+from orders.events import OrderExpired
+from tests.support.command_builders import new_order_id
+from tests.support.dashboards import queries
+from tests.support.drills import DRILLS
+from tests.support.processes import run
+from tests.support.projections import OPENED, publish
+from tests.support.prometheus import NEEDS_PROMETHEUS, Prometheus, Value, run_prometheus
+from tests.support.shop import BREAD, MILK, Shop
+
+pytestmark = [NEEDS_PROMETHEUS, pytest.mark.soak, pytest.mark.drill, pytest.mark.timeout(600)]
+
+FIRES_SECONDS_MAX = CLEARS_SECONDS_MAX = 120.0
+LASTS = 600.0  # Longer than any fault of a drill: it ends when its alerts have been seen.
+REQUEST_SECONDS = 0.2
+QUIET_SECONDS = 60.0
+# What a stack without a message broker has no data of.
+WITHOUT_DATA = {"orderly_relay_lag_seconds"}
+
+
+@dataclass
+class Rig:
+    """A stack, a Prometheus beside it, and what does harm."""
+
+    stack: Stack
+    prometheus: Prometheus
+    nemesis: Nemesis
+    http: httpx.AsyncClient
+    shop: Shop
+
+    @asynccontextmanager
+    async def fault(self, kind: str, target: str) -> AsyncIterator[None]:
+        """A fault that lasts until the end of the `async with`."""
+        task = asyncio.create_task(self.nemesis.do(Fault(kind, target, LASTS)))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    @asynccontextmanager
+    async def repeating(self, call: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+        """Repeats a call until the end of the `async with`, whether it fails or not."""
+
+        async def repeat() -> None:
+            while True:
+                with suppress(httpx.TransportError):
+                    await call()
+                await asyncio.sleep(REQUEST_SECONDS)
+
+        task = asyncio.create_task(repeat())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def orderly(self, *command: str) -> None:
+        """Runs a command of the operator on the stack."""
+        dsn, temporal = self.stack.postgres_dsn, self.stack.temporal_address
+        ended = run(*command, ORDERLY_POSTGRES_DSN=dsn, TEMPORAL_ADDRESS=temporal)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    async with _rig(tmp_path_factory.mktemp("monitoring")) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def _rig(folder: Path) -> AsyncIterator[Rig]:
+    proxies = Proxies()
+    options = StackOptions(folder / "data", 0, 0, 0, reroute=proxies.reroute)
+    (folder / "prometheus").mkdir()
+    async with run_stack(options) as stack:
+        jobs = {f"orderly-{name}": url for name, url in stack.admin_urls.items()}
+        async with (
+            run_prometheus(folder / "prometheus", jobs) as prometheus,
+            httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
+            httpx.AsyncClient(base_url=stack.simulators_url) as simulators,
+        ):
+            load = Load(History(), stack.api_urls, stack.simulators_url, run="monitoring")
+            nemesis = Nemesis(stack, proxies, load)
+            yield Rig(stack, prometheus, nemesis, http, Shop(http, simulators))
+
+
+@asynccontextmanager
+async def endpoint_that_is_away(rig: Rig) -> AsyncIterator[None]:
+    """A webhook endpoint at a port on which nothing listens."""
+    (port,) = free_ports({"": 0})
+    endpoint = {"url": f"http://127.0.0.1:{port}", "from": "beginning"}
+    registered = await rig.http.post("/v1/webhook-endpoints", json=endpoint)
+    assert registered.status_code == 201, registered.text
+    try:
+        await (await rig.shop.place_order(MILK)).wait_until_settled()
+        yield
+    finally:
+        path = f"/v1/webhook-endpoints/{registered.json()['endpoint_id']}"
+        assert (await rig.http.delete(path)).is_success
+
+
+@asynccontextmanager
+async def no_deliverer(rig: Rig) -> AsyncIterator[None]:
+    async with endpoint_that_is_away(rig), rig.fault("down", "deliverer"):
+        yield
+
+
+@asynccontextmanager
+async def no_projector(rig: Rig) -> AsyncIterator[None]:
+    async with rig.fault("down", "projector"):
+        await rig.shop.place_order(MILK)
+        yield
+
+
+@asynccontextmanager
+async def no_postgres(rig: Rig) -> AsyncIterator[None]:
+    async with rig.fault("down", "postgres"), rig.repeating(lambda: rig.http.get("/v1/orders")):
+        yield
+
+
+@asynccontextmanager
+async def locked_log(rig: Rig) -> AsyncIterator[None]:
+    async with rig.fault("lock", "order_events"):
+        await rig.shop.place_order(MILK)
+        yield
+
+
+@asynccontextmanager
+async def no_services(rig: Rig) -> AsyncIterator[None]:
+    async with rig.fault("down", "simulators"):
+        for _ in range(3):
+            await rig.shop.place_order(MILK)
+        yield
+
+
+@asynccontextmanager
+async def forged_callbacks(rig: Rig) -> AsyncIterator[None]:
+    async with rig.repeating(lambda: rig.http.post("/v1/callbacks/payments", json={})):
+        yield
+
+
+@asynccontextmanager
+async def open_transaction(rig: Rig) -> AsyncIterator[None]:
+    connection = await asyncpg.connect(rig.stack.postgres_dsn)
+    try:
+        await connection.execute("BEGIN; SELECT pg_current_xact_id()")
+        yield
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
+async def gap_in_the_log(rig: Rig) -> AsyncIterator[None]:
+    order_id = new_order_id()
+    async with await connect_pool(rig.stack.postgres_dsn) as pool:
+        await publish(pool, order_id, 2, OrderExpired())
+        yield
+        await publish(pool, order_id, 1, OPENED)
+    await asyncio.to_thread(rig.orderly, "projections", "retry")
+
+
+@asynccontextmanager
+async def terminated_workflow(rig: Rig) -> AsyncIterator[None]:
+    order = await rig.shop.place_order(MILK)
+    await order.wait_until_settled()
+    client = await Client.connect(rig.stack.temporal_address)
+    await client.get_workflow_handle(order.order_id).terminate()
+    yield
+    await asyncio.to_thread(rig.orderly, "resume", order.order_id)
+
+
+STAGED: dict[str, Callable[[Rig], AbstractAsyncContextManager[None]]] = {
+    "no API": lambda rig: rig.fault("pause", "api"),
+    "no worker": lambda rig: rig.fault("down", "worker"),
+    "no projector": no_projector,
+    "no deliverer": no_deliverer,
+    "no Postgres": no_postgres,
+    "a locked log": locked_log,
+    "no Temporal": lambda rig: rig.fault("pause", "temporal"),
+    "no services": no_services,
+    "forged callbacks": forged_callbacks,
+    "an open transaction": open_transaction,
+    "a gap in the log": gap_in_the_log,
+    "a terminated workflow": terminated_workflow,
+    "a webhook endpoint that is away": endpoint_that_is_away,
+}
+
+
+async def test_every_panel_shows_data_of_a_stack_that_works(rig: Rig) -> None:
+    """An endpoint and a rejection are the only things in it that are not well."""
+    order = await rig.shop.place_order(MILK, BREAD)
+    await order.wait_until_settled()
+    assert (await order.send("release-order")).status_code == 409
+    empty = ["not asked yet"]
+    async with endpoint_that_is_away(rig):
+        try:
+            async with asyncio.timeout(FIRES_SECONDS_MAX):
+                while empty:
+                    empty = [each async for each in panels_without_data(rig.prometheus)]
+        except TimeoutError:
+            pytest.fail(f"no data: {empty}")
+
+
+async def panels_without_data(prometheus: Prometheus) -> AsyncIterator[str]:
+    for query in queries():
+        if query.metrics & WITHOUT_DATA:
+            continue
+        if not has_numbers(await prometheus.query(query.expr)):
+            yield f"{query.panel}: {query.expr}"
+
+
+def has_numbers(series: list[Value]) -> bool:
+    """Whether one of the series has a value that a panel can draw."""
+    return any(one["value"][1] != "NaN" for one in series)
+
+
+async def test_nothing_fires_while_nothing_is_wrong(rig: Rig) -> None:
+    """In a minute of a drill, rules wait as often as otherwise in a quarter of an hour."""
+    await rig.prometheus.see(set(), CLEARS_SECONDS_MAX)
+    until = asyncio.get_running_loop().time() + QUIET_SECONDS
+    while asyncio.get_running_loop().time() < until:
+        await (await rig.shop.place_order(MILK)).wait_until_settled()
+        assert await rig.prometheus.firing() == set()
+
+
+@pytest.mark.parametrize("drill", DRILLS)
+async def test_failure_fires_its_alerts_and_its_end_clears_them(rig: Rig, drill: str) -> None:
+    await rig.prometheus.see(set(), CLEARS_SECONDS_MAX)
+    async with STAGED[drill](rig):
+        await rig.prometheus.see(DRILLS[drill], FIRES_SECONDS_MAX)
+    await rig.prometheus.see(set(), CLEARS_SECONDS_MAX)
