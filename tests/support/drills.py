@@ -23,6 +23,23 @@ DRILLS: dict[str, set[str]] = {
 }
 """The alerts that must fire, by drill; others may fire, too."""
 
+ROUNDS = [
+    ["no deliverer", "no worker"],
+    ["no API"],
+    ["no projector"],
+    ["no Postgres"],
+    ["a locked log"],
+    ["an open transaction", "no Temporal"],
+    [
+        "a terminated workflow",
+        "a webhook endpoint that is away",
+        "a gap in the log",
+        "forged callbacks",
+        "no services",
+    ],
+]
+"""What is staged at the same time, in the order in which it begins."""
+
 NOT_DRILLED = {
     "OrderlyBug": "no failure from outside causes it",
     "OrderlyTokenKeysUnavailable": "the embedded stack has no token issuer",

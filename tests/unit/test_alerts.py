@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support.alerts import FOLDER, all_alerts
-from tests.support.drills import DRILLS, NOT_DRILLED
+from tests.support.drills import DRILLS, NOT_DRILLED, ROUNDS
 from tests.support.paths import ROOT
 from tests.support.prometheus import hurried
 
@@ -71,6 +71,7 @@ def test_every_alert_is_drilled_or_has_a_reason_for_no_drill() -> None:
     drilled = {name for names in DRILLS.values() for name in names}
     assert drilled | NOT_DRILLED.keys() == NAMES
     assert drilled & NOT_DRILLED.keys() == set()
+    assert sorted(drill for drills in ROUNDS for drill in drills) == sorted(DRILLS)
 
 
 def test_rules_in_a_hurry_differ_only_in_their_times() -> None:
