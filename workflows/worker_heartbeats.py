@@ -117,9 +117,14 @@ class Workers:
 
 
 def version_of(heartbeat: WorkerHeartbeat) -> str:
-    """The version of a worker, as Temporal's search attribute names it."""
+    """The version of a worker, as Temporal's search attribute names it.
+
+    Workers without versions have a build id, too: the SDK's own, of no deployment.
+    """
     version = heartbeat.deployment_version
-    return f"{version.deployment_name}:{version.build_id}" if version.build_id else UNVERSIONED
+    if not version.deployment_name:
+        return UNVERSIONED
+    return f"{version.deployment_name}:{version.build_id}"
 
 
 async def list_heartbeats(client: Client, task_queue: str) -> list[WorkerHeartbeat]:

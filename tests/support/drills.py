@@ -4,7 +4,12 @@ from __future__ import annotations
 
 DRILLS: dict[str, set[str]] = {
     "no API": {"OrderlyApiDown", "OrderlyProcessDown"},
-    "no worker": {"OrderlyNoWorkers", "OrderlyCommandsNotReady", "OrderlyProcessDown"},
+    "no worker": {
+        "OrderlyNoWorkers",
+        "OrderlyVersionWithoutWorkers",
+        "OrderlyCommandsNotReady",
+        "OrderlyProcessDown",
+    },
     "no projector": {"OrderlyReadsNotReady", "OrderlyReadsLate", "OrderlyProcessDown"},
     "no deliverer": {"OrderlyNoDeliverer", "OrderlyProcessDown"},
     "no Postgres": {
@@ -43,7 +48,6 @@ ROUNDS = [
 NOT_DRILLED = {
     "OrderlyBug": "no failure from outside causes it",
     "OrderlyTokenKeysUnavailable": "the embedded stack has no token issuer",
-    "OrderlyVersionWithoutWorkers": "the embedded stack has one version of workers",
     "OrderlyOrdersFailing": "it takes another version of the rules",
     "OrderlyOrphanCheckLate": "it takes an hour",
     "OrderlyTasksWaitForWorkers": "it takes more load than a test may make",

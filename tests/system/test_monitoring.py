@@ -216,12 +216,15 @@ STAGED: dict[str, Callable[[Rig], AbstractAsyncContextManager[None]]] = {
 
 
 async def test_every_panel_shows_data_of_a_stack_that_works(rig: Rig) -> None:
-    """An endpoint and a rejection are the only things in it that are not well."""
-    order = await rig.shop.place_order(MILK, BREAD)
-    await order.wait_until_settled()
-    assert (await order.send("release-order")).status_code == 409
+    """Only an endpoint is away, and commands are rejected."""
+
+    async def be_busy() -> None:
+        draft = await rig.shop.place_order(MILK, place=False)
+        assert (await draft.send("release-order")).status_code == 409
+        await (await rig.shop.place_order(MILK, BREAD)).wait_until_settled()
+
     empty = ["not asked yet"]
-    async with endpoint_that_is_away(rig):
+    async with endpoint_that_is_away(rig), rig.repeating(be_busy):
         try:
             async with asyncio.timeout(FIRES_SECONDS_MAX):
                 while empty:

@@ -225,6 +225,18 @@ async def test_commands_and_rejections_are_counted(orderly: Running) -> None:
     assert await counts() == [count + 1 for count in before]
 
 
+async def test_workers_without_versions_are_those_of_orders_without_versions(
+    orderly: Running,
+) -> None:
+    async def number(what: str) -> float:
+        return await sample_value(orderly.http, f"orderly_version_{what}", version="unversioned")
+
+    await orderly.http.post("/v1/orders", json=BASKET)
+    async with asyncio.timeout(60):
+        while not (await number("orders") and await number("workers")):
+            await asyncio.sleep(0.05)
+
+
 async def test_steps_and_callbacks_are_counted(shop: Shop, orderly: Running) -> None:
     """Worker and API are in this process, and share its metrics."""
 
