@@ -32,9 +32,14 @@ async def opened_page(browser: Browser, base_url: str) -> AsyncIterator[Page]:
             else None
         ),
     )
+    outside: list[str] = []
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(base_url) else outside.append(request.url),
+    )
     page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
     yield page
-    assert complaints == []
+    assert (complaints, outside) == ([], [])
     assert await page.evaluate("localStorage.length + sessionStorage.length") == 0
     assert await context.cookies() == []
     await context.close()

@@ -19,21 +19,20 @@ export function FeedView({ query }) {
     <${Heading} title="Live feed">events of all orders, as they happen<//>
     <${Trouble} error=${error} />
     <div class="bar">
-      <label>
-        <span class="unseen">Type of event</span>
-        <select value=${filter.type} onChange=${(event) => go(withQuery(query, { type: event.target.value }))}>
-          <option value="">all events</option>
-          ${KNOWN_TYPES.map((type) => html`<option value=${type}>${plain(type)}</option>`)}
-        </select>
-      </label>
-      <label>
-        <span class="unseen">Customer</span>
-        <input
-          placeholder="customer"
-          value=${filter.customer_id}
-          onChange=${(event) => go(withQuery(query, { customer_id: event.target.value.trim() }))}
-        />
-      </label>
+      <select
+        aria-label="Type of event"
+        value=${filter.type}
+        onChange=${(event) => go(withQuery(query, { type: event.target.value }))}
+      >
+        <option value="">all events</option>
+        ${KNOWN_TYPES.map((type) => html`<option value=${type}>${plain(type)}</option>`)}
+      </select>
+      <input
+        aria-label="Customer"
+        placeholder="customer"
+        value=${filter.customer_id}
+        onChange=${(event) => go(withQuery(query, { customer_id: event.target.value.trim() }))}
+      />
       <button type="button" aria-pressed=${isPaused} onClick=${() => setIsPaused(!isPaused)}>
         ${isPaused ? "Continue" : "Pause"}
       </button>

@@ -143,7 +143,7 @@ function Item({ items }) {
   </tr>`;
 }
 
-// Sends retry-step to each order of a group; each keeps its key, so that a repeated click repeats nothing.
+// Sends retry-step to each order of a group, and waits until the inbox can show what became of it.
 function RetryAll({ group, onDone }) {
   const [state, setState] = useState({ done: 0, failed: [], isRunning: false });
   const orders = [...new Set(group.items.map((item) => item.order_id))];
@@ -153,10 +153,10 @@ function RetryAll({ group, onDone }) {
     let done = 0;
     for (const orderId of orders) {
       try {
-        await request("POST", `/v1/orders/${encodeURIComponent(orderId)}/commands/retry-step`, {
-          body: {},
-          headers: { "Idempotency-Key": newKey() },
-        });
+        const path = `/v1/orders/${encodeURIComponent(orderId)}`;
+        const headers = { "Idempotency-Key": newKey() };
+        const { version } = await request("POST", `${path}/commands/retry-step`, { body: {}, headers });
+        await get(path, { min_version: version });
         done += 1;
       } catch (error) {
         failed.push(`${orderId}: ${error.message}`);

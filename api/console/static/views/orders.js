@@ -55,13 +55,17 @@ function Filters({ query }) {
   return html`<section class="filters" aria-label="Filters">
     <div class="selects">
       ${Object.entries(FILTERS).map(
-        ([name, [label, values]]) => html`<label>
-          <span>${label}</span>
-          <select value=${query.get(name) ?? ""} onChange=${(event) => change(query, { [name]: event.target.value })}>
+        ([name, [label, values]]) => html`<div>
+          <label for="filter-${name}">${label}</label>
+          <select
+            id="filter-${name}"
+            value=${query.get(name) ?? ""}
+            onChange=${(event) => change(query, { [name]: event.target.value })}
+          >
             <option value="">any</option>
             ${values.map((value) => html`<option value=${value}>${YES_NO[value] ?? plain(value)}</option>`)}
           </select>
-        </label>`,
+        </div>`,
       )}
     </div>
     ${chips.length > 0 &&

