@@ -153,7 +153,8 @@ async def test_api_commands_return_what_the_page_says(
     assert "x-request-id: mine-1" in (await output_of(trace)).lower()
     assert "projection-lag-ms" in (await output_of(reads[0])).lower()
     assert "304 Not Modified" in await output_of(reads[1])
-    (version, at, history, asked), (chosen, by_total), (feed, live), _ = more
+    (version, at, history, asked), (chosen, by_total, declined), terms, inbox, *last = more
+    (feed, live), _ = last
     assert '"version":1' in await output_of(version)
     assert '"order_id"' in await output_of(at)
     assert '"actor":"anonymous"' in await output_of(history)
@@ -162,6 +163,10 @@ async def test_api_commands_return_what_the_page_says(
     listed = json.loads(await output_of(chosen.replace("FROM_A_COMMAND", token)))["items"]
     assert order.rpartition("/")[2] in [item["order_id"] for item in listed]
     assert json.loads(await output_of(by_total))["next"]
+    for filtered in (declined, *terms):
+        assert "items" in json.loads(await output_of(filtered))
+    assert "groups" in json.loads(await output_of(inbox[0]))
+    assert '"order_view"' in await output_of(inbox[1])
     assert "orderly.order.order-opened.v1" in await output_of(feed)
     assert "id: " in await output_of(live)
 
