@@ -8,12 +8,14 @@ import { InboxView } from "./views/inbox.js";
 import { OrderView } from "./views/order.js";
 import { OrdersView } from "./views/orders.js";
 import { ReadModelsView } from "./views/read_models.js";
+import { EndpointView, WebhooksView } from "./views/webhooks.js";
 
 const INBOX_SECONDS = 30;
 const VIEWS = [
   ["/", "Inbox"],
   ["/orders", "Orders"],
   ["/feed", "Live feed"],
+  ["/webhooks", "Webhooks"],
   ["/read-models", "Read models"],
 ];
 
@@ -51,6 +53,8 @@ function View({ path, query }) {
   if (view === "orders" && id) return html`<${OrderView} orderId=${decodeURIComponent(id)} query=${query} />`;
   if (view === "orders") return html`<${OrdersView} query=${query} />`;
   if (view === "feed") return html`<${FeedView} query=${query} />`;
+  if (view === "webhooks" && id) return html`<${EndpointView} endpointId=${decodeURIComponent(id)} query=${query} />`;
+  if (view === "webhooks") return html`<${WebhooksView} />`;
   if (view === "read-models") return html`<${ReadModelsView} />`;
   return html`<h1>There is no such page</h1><p><${Link} to="/">Go to the inbox<//></p>`;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from api.console.routes import ASSETS, PATH, STATIC
 from orders.events import BY_TAG
 from orders.money import _MINOR_DIGITS
+from tests.support.paths import ROOT
 
 FILES = sorted(
     str(file.relative_to(STATIC))
@@ -69,6 +71,17 @@ def test_first_view_is_small_and_loads_nothing_from_other_sites() -> None:
         text = (STATIC / file).read_text()
         assert not re.search(r"""["'(=](https?:)?//""", text), file
         assert "innerHTML" not in text, file
+
+
+def test_wheels_have_every_file() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "api.console" in setuptools["packages"]
+    packaged = {
+        file
+        for glob in setuptools["package-data"]["api.console"]
+        for file in STATIC.parent.glob(glob)
+    }
+    assert {file for file in STATIC.rglob("*") if file.is_file()} <= packaged
 
 
 def test_vendored_files_name_their_licences() -> None:

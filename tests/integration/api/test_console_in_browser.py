@@ -163,6 +163,22 @@ async def test_feed_follows_and_pauses(page: Page, shop: Shop) -> None:
     await expect(page.get_by_text("while it is paused")).to_be_visible()
 
 
+async def test_endpoint_shows_what_became_of_its_deliveries(page: Page, orderly: Running) -> None:
+    url = f"http://127.0.0.1:9/{secrets.token_hex(4)}"
+    new = {"url": url, "description": HOSTILE}
+    created = await orderly.http.post("/v1/webhook-endpoints", json=new)
+    assert created.status_code == 201, created.text
+    path = f"/v1/webhook-endpoints/{created.json()['endpoint_id']}"
+    tested = await orderly.http.post(f"{path}/test")
+    await page.goto("/console/webhooks")
+    await expect(page.get_by_text(HOSTILE)).to_be_visible()
+    assert await violations(page) == []
+    await page.get_by_role("link", name=url).click()
+    await expect(page.get_by_role("cell", name=tested.json()["error"])).to_be_visible()
+    assert await violations(page) == []
+    await orderly.http.delete(path)
+
+
 # One order
 
 

@@ -5,6 +5,7 @@ import { counted, money, plain, sentenceCase } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
 import { Badge, Heading, Time, Trouble, useGet } from "../parts.js";
 import { Link, orderPath } from "../router.js";
+import { EndpointsDown } from "./webhooks.js";
 
 const LOOK_SECONDS = 20;
 const NAMES = {
@@ -35,6 +36,7 @@ export function InboxView() {
     ${!data.is_complete && html`<p class="notice warn">There may be more: of each kind, the oldest are shown.</p>`}
     <${Kinds} groups=${data.groups} />
     ${data.groups.map((group) => html`<${Group} key=${group.kind + group.cause} group=${group} onDone=${reload} />`)}
+    <${EndpointsDown} />
     <${Parked} orders=${data.parked_orders} />
   `;
 }

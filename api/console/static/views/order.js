@@ -12,6 +12,7 @@ import { Commands } from "./commands.js";
 
 const PAGE = 1_000;
 const RECONNECT_MS = 3_000;
+const SLIDER_MS = 150;
 
 export function OrderView({ orderId, query }) {
   const [known, setKnown] = useState(0);
@@ -124,24 +125,35 @@ function Why({ order }) {
 // The order as it was: one version beside the one before it.
 function Versions({ path, order, version, events, query }) {
   const { data, error } = useLoaded(async (signal) => {
-    const at = (number) => (number ? get(path, { version: number }, { signal }) : {});
-    return changes(await at(version - 1), await at(version));
+    const asOf = (number) => (number ? get(path, { version: number }, { signal }) : {});
+    return changes(...(await Promise.all([asOf(version - 1), asOf(version)])));
   }, `${path} ${version}`);
-  const event = events.find((one) => one.version === version);
   const show = (number) => go(withQuery(query, { version: number === order.version ? "" : number }), { replace: true });
+  const [dragged, setDragged] = useState(null);
+  useEffect(() => {
+    if (dragged === null) return undefined;
+    // Browsers allow few changes of the address in a second, and each version is two requests.
+    const timer = setTimeout(() => {
+      show(dragged);
+      setDragged(null);
+    }, SLIDER_MS);
+    return () => clearTimeout(timer);
+  }, [dragged]);
+  const at = dragged ?? version;
+  const event = events.find((one) => one.version === at);
   return html`<${Card} title="Time" hint="the order at any of its versions">
     <input
       class="slider"
       type="range"
       min="1"
       max=${order.version}
-      value=${version}
+      value=${at}
       aria-label="Version"
-      aria-valuetext="version ${version}${event ? `: ${plain(event.type)}` : ""}"
-      onInput=${(change) => show(Number(change.target.value))}
+      aria-valuetext="version ${at}${event ? `: ${plain(event.type)}` : ""}"
+      onInput=${(change) => setDragged(Number(change.target.value))}
     />
     <p class="row">
-      <strong>Version ${version}${event && html`: ${sentence(event.type, event.data, order.currency)}`}</strong>
+      <strong>Version ${at}${event && html`: ${sentence(event.type, event.data, order.currency)}`}</strong>
       <span class="muted">
         ${event && html`<${Time} at=${event.occurred_at} />`}
         ${version < order.version && html` <button type="button" class="plain" onClick=${() => show(order.version)}>Now</button>`}
