@@ -101,6 +101,12 @@ class StoredResults:
         dropped = [chunk.last_at + RETENTION for chunk in chunks if chunk not in kept]
         return PackedResults(kept, max((until for until in dropped if until > now), default=None))
 
+    def packed_as_of_last(self) -> PackedResults:
+        """The results to retain, by the time of the newest: without a clock that may be wrong."""
+        if not (results := self.all()):
+            return PackedResults([], None)
+        return self.packed(max(stored.at for stored in results))
+
 
 def by_id(results: Iterable[StoredResult]) -> dict[str, StoredResult]:
     return {stored.command_id: stored for stored in results}

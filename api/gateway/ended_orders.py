@@ -158,7 +158,7 @@ class EndedOrders:
             raise StorageUnavailable from error
         order, results = idempotency.from_stream(stream)
         store = of_results(results)
-        packed = store.packed(datetime.now(UTC))
+        packed = store.packed_as_of_last()
         snapshot = Snapshot(
             made_by=fingerprint(),
             order=order,

@@ -64,6 +64,7 @@ def check(history: History) -> list[Complaint]:
         *_check_origins(history.feed, commands),
         *_check_versions("the feed", history.feed),
         *_check_followers(history),
+        *_check_webhooks(history),
         *_check_reads(history.attempts),
         *_check_orders(history),
         *_check_last_results(history, commands),
@@ -189,6 +190,26 @@ def _check_followers(history: History) -> Iterator[Complaint]:
         else:
             if missing := abs(len(history.feed) - len(events)):
                 yield Complaint("gap", name, f"{len(events)} of {len(history.feed)}", missing)
+
+
+def _check_webhooks(history: History) -> Iterator[Complaint]:
+    """Each event of the feed arrived at least once, as it is there, and in order per order."""
+    feed = {event["id"]: event for event in history.feed}
+    first: dict[str, Json] = {}
+    for event in history.webhooks:
+        first.setdefault(event["id"], event)
+        if event != feed.get(event["id"]):
+            yield Complaint("webhook", event["id"], "arrived, and is not so in the feed")
+    for event_id in feed.keys() - first.keys():
+        yield Complaint("webhook", event_id, "is in the feed, and never arrived")
+    heads: Counter[str] = Counter()
+    for event in first.values():
+        version, subject = int(event["sequence"]), event["subject"]
+        if version < heads[subject]:
+            yield Complaint("webhook", event["id"], f"arrived after version {heads[subject]}")
+        heads[subject] = version
+    for what in history.unsigned:
+        yield Complaint("webhook", "signature", what)
 
 
 def _check_reads(attempts: list[Attempt]) -> Iterator[Complaint]:

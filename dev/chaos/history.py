@@ -38,6 +38,10 @@ class History:
     """The events, read once from the beginning after everything settled."""
     followers: dict[str, list[Json]] = field(default_factory=dict)
     """By follower, the events that it got while the faults happened."""
+    webhooks: list[Json] = field(default_factory=list)
+    """The events that the receiver of webhooks accepted, in the order of their arrival."""
+    unsigned: list[str] = field(default_factory=list)
+    """The webhooks whose signature or time was not valid."""
     orders: list[Json] = field(default_factory=list)
     """Every order as it is shown at the end."""
     ledgers: dict[str, dict[str, Any]] = field(default_factory=dict)

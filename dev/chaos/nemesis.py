@@ -1,4 +1,4 @@
-"""The nemesis: kills and pauses processes, and does harm to Postgres and to connections."""
+"""The nemesis: kills and pauses processes, and harms Postgres, connections, clocks and the disk."""
 
 from __future__ import annotations
 
@@ -9,25 +9,18 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from random import Random
-from typing import NamedTuple
 
 import asyncpg
 import httpx
 
+from dev.chaos.clocks import Clocks
+from dev.chaos.schedule import Fault, Step
+from dev.chaos.small_disk import SmallDisk
 from dev.chaos.workload import Load
 from dev.stack import Stack
 from dev.stack.programs import Addresses
 from dev.tcp_proxy import TcpProxy, through, unix_socket
 
-PROCESSES = ("worker", "api", "projector", "postgres", "temporal", "simulators")
-TABLES = ("order_events", "projection_checkpoints", "customer_keys", "order_view.orders")
-SERVERS = ("postgres", "temporal")
-"""What the nemesis can reach by a proxy, between the server and API, worker and projector."""
-PAUSE_S = (1.0, 4.0)
-LONG_PAUSE_S = (5.0, 25.0)
-GAP_S = (0.2, 1.0)
-LONG_GAP_S = (1.0, 5.0)
 DELAY_S = 0.3
 PROBE_S_MAX = 5.0
 RECOVERY_S_MAX = 60.0  # Temporal's client finds a half-open connection after 45.
@@ -37,25 +30,6 @@ UNREACHABLE = (
     *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
     asyncpg.InternalClientError,  # The server has closed the connection.
 )
-
-
-class Fault(NamedTuple):
-    """One harm; `seconds` is how long it lasts, if it lasts."""
-
-    kind: str
-    target: str
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.target}" + (f" {self.seconds:.1f} s" if self.seconds else "")
-
-
-class Step(NamedTuple):
-    """Faults at the same time; then whether to wait until all is served again, and a gap."""
-
-    faults: tuple[Fault, ...]
-    waits: bool
-    gap_s: float
 
 
 @dataclass
@@ -69,39 +43,6 @@ class Strike:
     fault: Fault
     recovery_s: float | None = None
     began_s: float = field(default_factory=time.monotonic)
-
-
-def schedule(seed: int, is_long: bool = False) -> Iterator[Step]:
-    """The steps, for ever; the same for the same arguments. Each round has every fault once.
-
-    Some happen together. Long schedules have longer faults, and more of them together.
-    """
-    dice = Random(seed)
-    lasting, gap = (LONG_PAUSE_S, LONG_GAP_S) if is_long else (PAUSE_S, GAP_S)
-    together = (1, 1, 2, 3) if is_long else (1, 1, 2)
-    while True:
-        faults = _round(dice, lasting)
-        dice.shuffle(faults)
-        while faults:
-            number = dice.choice(together)
-            taken, faults = tuple(faults[:number]), faults[number:]
-            yield Step(taken, dice.random() < 0.7, dice.uniform(*gap))
-
-
-def _round(dice: Random, lasting: tuple[float, float]) -> list[Fault]:
-    kills = [Fault("kill", name) for name in PROCESSES]
-    harms = [
-        *(("pause", name) for name in (*PROCESSES, "one backend")),
-        ("lock", dice.choice(TABLES)),
-        ("lock", dice.choice(TABLES)),
-        *((kind, "postgres") for kind in ("read-only", "exhaust", "terminate")),
-        *((kind, server) for kind in ("half-open", "cut", "delay") for server in SERVERS),
-    ]
-    once = ("half-open", "cut")
-    return kills + [
-        Fault(kind, target, 0.0 if kind in once else dice.uniform(*lasting))
-        for kind, target in harms
-    ]
 
 
 @dataclass
@@ -126,12 +67,24 @@ class Proxies:
 
 
 class Nemesis:
-    """Does faults to a stack, undoes those that last, and measures the time to recover."""
+    """Does faults to a stack, undoes those that last, and measures the time to recover.
 
-    def __init__(self, stack: Stack, proxies: Proxies, load: Load) -> None:
+    Clocks and the disk are harmed if there are such that can be.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        proxies: Proxies,
+        load: Load,
+        clocks: Clocks | None = None,
+        disk: SmallDisk | None = None,
+    ) -> None:
         self._stack = stack
         self._proxies = proxies.by_server
         self._load = load
+        self._clocks = clocks
+        self._disk = disk
         self.strikes: list[Strike] = []
         self._probes = 0
 
@@ -141,15 +94,19 @@ class Nemesis:
         for step in steps:
             if time.monotonic() >= until:
                 break
-            strikes = [Strike(fault) for fault in step.faults]
+            strikes = [Strike(fault) for fault in step.faults if self._can_do(fault)]
             self.strikes += strikes
-            await asyncio.gather(*(self.do(fault) for fault in step.faults))
+            await asyncio.gather(*(self.do(strike.fault) for strike in strikes))
             if step.waits:
                 recovery_s = await self.wait_until_served()
                 for strike in strikes:
                     strike.recovery_s = recovery_s
             await asyncio.sleep(step.gap_s)
         await self.wait_until_served()
+
+    def _can_do(self, fault: Fault) -> bool:
+        means = {"clock": self._clocks, "full": self._disk}
+        return means.get(fault.kind, self) is not None
 
     async def wait_until_served(self) -> float:
         """The seconds until a new order is opened and read, and the simulators respond."""
@@ -183,6 +140,10 @@ class Nemesis:
                 self._proxies[fault.target].delay_s = DELAY_S
                 await asyncio.sleep(fault.seconds)
                 self._proxies[fault.target].delay_s = 0.0
+            case "clock":
+                await self._shift_clock(fault)
+            case "full":
+                await self._fill_disk(fault.seconds)
             case "read-only":
                 await self._read_only(fault.seconds)
             case _:
@@ -199,6 +160,24 @@ class Nemesis:
             await asyncio.sleep(fault.seconds)
         finally:
             self._signal(pids, signal.SIGCONT)
+
+    async def _shift_clock(self, fault: Fault) -> None:
+        assert self._clocks is not None
+        self._clocks.shift(fault.target, fault.shift_s)
+        try:
+            await asyncio.sleep(fault.seconds)
+        finally:
+            self._clocks.shift(fault.target, 0)
+
+    async def _fill_disk(self, seconds: float) -> None:
+        assert self._disk is not None
+        until = time.monotonic() + seconds
+        try:
+            while time.monotonic() < until:
+                await asyncio.to_thread(self._disk.fill)
+                await asyncio.sleep(RETRY_S)
+        finally:
+            self._disk.free()
 
     async def _keep_down(self, fault: Fault) -> None:
         """Kills a process whenever it has been restarted."""

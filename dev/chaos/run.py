@@ -13,8 +13,12 @@ from random import Random
 from temporalio.client import Client
 
 from dev.chaos.checker import Complaint, check, commands_of, unsettled
+from dev.chaos.clocks import Clocks
 from dev.chaos.history import Attempt, History, Json
-from dev.chaos.nemesis import Nemesis, Proxies, Step, Strike, schedule
+from dev.chaos.nemesis import Nemesis, Proxies, Strike
+from dev.chaos.schedule import Step, schedule
+from dev.chaos.small_disk import SmallDisk
+from dev.chaos.webhooks import receiving_webhooks
 from dev.chaos.workload import EVENTS, Load
 from dev.history_replay import Replayed, replay_orders
 from dev.stack import Stack, StackOptions, run_stack
@@ -41,10 +45,23 @@ class Result:
 
 
 async def run_chaos(
-    data_dir: Path, seed: int, seconds: float, *, is_long: bool = False, shoppers: int = SHOPPERS
+    data_dir: Path,
+    seed: int,
+    seconds: float,
+    *,
+    is_long: bool = False,
+    shoppers: int = SHOPPERS,
+    clocks: Clocks | None = None,
+    disk: SmallDisk | None = None,
 ) -> Result:
-    """Starts a stack in `data_dir` and causes random faults in it for `seconds`."""
-    return await run_faults(data_dir, seed, schedule(seed, is_long), seconds, shoppers=shoppers)
+    """Starts a stack in `data_dir` and causes random faults in it for `seconds`.
+
+    The disk, if there is one, is what `data_dir` is on.
+    """
+    steps = schedule(seed, is_long)
+    return await run_faults(
+        data_dir, seed, steps, seconds, shoppers=shoppers, clocks=clocks, disk=disk
+    )
 
 
 async def run_faults(
@@ -55,6 +72,8 @@ async def run_faults(
     *,
     shoppers: int = SHOPPERS,
     replicas: int = 1,
+    clocks: Clocks | None = None,
+    disk: SmallDisk | None = None,
 ) -> Result:
     """Starts a stack in `data_dir`, and does these steps to it while the time is not over."""
     proxies, history = Proxies(), History()
@@ -65,16 +84,21 @@ async def run_faults(
         ui_port=0,
         reroute=proxies.reroute,
         replicas=replicas,
+        environments=clocks.environments() if clocks else {},
     )
     async with run_stack(options) as stack:
         load = Load(history, stack.api_urls, stack.simulators_url, run=f"chaos-{seed}")
-        async with load.connected(), asyncio.TaskGroup() as background:
+        async with (
+            load.connected(),
+            receiving_webhooks(load.http, history, seed),
+            asyncio.TaskGroup() as background,
+        ):
             following = [
                 background.create_task(load.follow_pages("pages")),
                 background.create_task(load.follow_stream("stream")),
             ]
             shopping = [background.create_task(load.shop(seed, n)) for n in range(shoppers)]
-            nemesis = Nemesis(stack, proxies, load)
+            nemesis = Nemesis(stack, proxies, load, clocks, disk)
             await nemesis.strike(steps, seconds)
             load.stop_shopping()
             began = time.monotonic()
@@ -106,12 +130,14 @@ def _sample(history: History, seed: int) -> list[Attempt]:
 
 
 async def _settle(load: Load, began: float) -> None:
-    """Waits until orders and followers are settled, or for as long as that may take."""
-    followers = load.history.followers.values()
+    """Waits until orders and readers of the feed are settled, or for as long as that may take."""
+    history = load.history
     while time.monotonic() < began + SETTLE_S_MAX:
         await asyncio.sleep(POLL_S)
         orders, feed = await _orders(load), await _feed(load)
-        if not any(map(unsettled, orders)) and all(len(seen) == len(feed) for seen in followers):
+        arrived = {event["id"] for event in history.webhooks}
+        readers = [*history.followers.values(), arrived]
+        if not any(map(unsettled, orders)) and all(len(seen) == len(feed) for seen in readers):
             return
 
 

@@ -106,13 +106,21 @@ class Outbox:
     async def _send_forever(self, url: str, secret: str) -> None:
         async with httpx.AsyncClient(timeout=RESPONSE_S_MAX, trust_env=False) as http:
             while True:
-                self._woken.clear()
-                if due := self._due():
-                    await asyncio.gather(*(self._send(http, url, secret, row) for row in due))
-                    continue
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(self._pause(), POLL_S)):
-                        await self._woken.wait()
+                try:
+                    await self._send_due(http, url, secret)
+                except sqlite3.OperationalError as error:  # The disk is full.
+                    log.warning("callbacks wait: %s", error)
+                    await asyncio.sleep(POLL_S)
+
+    async def _send_due(self, http: httpx.AsyncClient, url: str, secret: str) -> None:
+        """Sends the callbacks that are due; without any, waits until one may be."""
+        self._woken.clear()
+        if due := self._due():
+            await asyncio.gather(*(self._send(http, url, secret, row) for row in due))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._pause(), POLL_S)):
+                await self._woken.wait()
 
     async def _send(self, http: httpx.AsyncClient, url: str, secret: str, row: sqlite3.Row) -> None:
         now = datetime.now(UTC)

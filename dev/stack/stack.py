@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -63,6 +63,8 @@ class StackOptions:
     """Only Postgres and Temporal, for `orderly restore`."""
     reroute: Callable[[Addresses], AbstractAsyncContextManager[Addresses]] = nullcontext
     """Yields the addresses that API, worker and projector use, such as those of proxies."""
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """More variables of API, worker, projector or deliverer, by the name of the process."""
     replicas: int = 1
     """How many processes of each of API, worker and projector; further APIs get free ports."""
 
@@ -143,7 +145,9 @@ async def run_stack(
                 readiness.simulators_are_ready,
             ),
             *await _other_workers(options, addresses, stack.logs),
-            *_orderly_processes(stack, addresses, for_api, for_webhooks, build_id),
+            *_orderly_processes(
+                stack, addresses, options.environments, for_api, for_webhooks, build_id
+            ),
         )
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
@@ -152,6 +156,7 @@ async def run_stack(
 def _orderly_processes(
     stack: Stack,
     addresses: Addresses,
+    environments: Mapping[str, Mapping[str, str]],
     for_api: dict[str, str],
     for_webhooks: dict[str, str],
     build_id: str | None,
@@ -161,7 +166,7 @@ def _orderly_processes(
     is_ready = readiness.version_is_current(build_id) if build_id else readiness.worker_is_ready
     for number, api_url in enumerate(stack.api_urls, 1):
         here = replace(addresses, api_url=api_url)
-        process = partial(_orderly_process, stack, here, number)
+        process = partial(_orderly_process, stack, here, environments, number)
         api_is_ready = partial(_check_at, readiness.api_is_ready, here)
         yield process("worker", **versioned), is_ready
         yield process("projector"), api_is_ready
@@ -170,11 +175,17 @@ def _orderly_processes(
 
 
 def _orderly_process(
-    stack: Stack, addresses: Addresses, number: int, command: str, **more: str
+    stack: Stack,
+    addresses: Addresses,
+    environments: Mapping[str, Mapping[str, str]],
+    number: int,
+    command: str,
+    **more: str,
 ) -> Program:
     name = _name(command, number)
-    admin_port = {"ORDERLY_ADMIN_PORT": str(urlsplit(stack.admin_urls[name]).port)}
-    return programs.orderly_process(addresses, stack.logs, name, command, **admin_port, **more)
+    more["ORDERLY_ADMIN_PORT"] = str(urlsplit(stack.admin_urls[name]).port)
+    more |= environments.get(name, {})
+    return programs.orderly_process(addresses, stack.logs, name, command, **more)
 
 
 def _name(command: str, number: int) -> str:

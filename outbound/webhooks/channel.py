@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from prometheus_client import Histogram
 from standardwebhooks import Webhook as Signer
 
 from outbound.webhooks.addresses import AllowedNetworks
+from outbound.webhooks.clock import PostgresClock
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.health import Health, Pace
 from outbound.webhooks.poster import Answer, Poster, Verdict
@@ -37,16 +38,20 @@ class Channel:
         box: SecretBox,
         networks: AllowedNetworks,
         pace: Pace,
+        clock: PostgresClock,
     ) -> None:
         self.endpoint = endpoint
         self.health = health
         self.pace = pace
+        self.clock = clock
         self.is_gone = False
         """Whether it wants no further events."""
         self.in_flight = 0
         """The attempts that have begun and not ended; deliveries count them."""
         self._box = box
-        self._poster = Poster(endpoint.url, networks, pace.concurrent_max, pace.attempt_seconds_max)
+        self._poster = Poster(
+            endpoint.url, networks, pace.concurrent_max, pace.attempt_seconds_max, clock.now
+        )
         self._signers: Sequence[tuple[Signer, datetime | None]] = []
         self._unreadable: str | None = None
         self._read_secrets()
@@ -59,7 +64,7 @@ class Channel:
             self._read_secrets()
         if is_resumed:
             self.is_gone = False
-            self.health.try_now(datetime.now(UTC))
+            self.health.try_now(self.clock.now())
         return is_resumed
 
     def may_send(self, now: datetime) -> bool:
@@ -73,7 +78,8 @@ class Channel:
         """One attempt."""
         if self._unreadable is not None:
             return Answer(None, self._unreadable, "", 0, Verdict.UNREACHABLE)
-        answer = await self._poster.post(signed_headers(self._signers, webhook_id, body), body)
+        headers = signed_headers(self._signers, self.clock.now(), webhook_id, body)
+        answer = await self._poster.post(headers, body)
         _ATTEMPTS.labels(answer.verdict.name.lower()).observe(answer.latency_ms / 1000)
         return answer
 

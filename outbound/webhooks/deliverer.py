@@ -22,6 +22,7 @@ from eventlog.postgres import OTHER_TABLES, UNAVAILABLE, Connection, connect, li
 from outbound.webhooks import cursors, deliveries, endpoints
 from outbound.webhooks.addresses import AllowedNetworks
 from outbound.webhooks.channel import Channel
+from outbound.webhooks.clock import PostgresClock
 from outbound.webhooks.cursors import Cursor, CursorLost
 from outbound.webhooks.delivery import Delivery
 from outbound.webhooks.endpoints import Endpoint
@@ -84,6 +85,7 @@ class Deliverer:
         self._pace = pace
         self._log = LogReader(pool, PostgresKeys(pool))
         self._tail = Tail(pool, self._offer)
+        self._clock = PostgresClock()
         self._running: dict[str, Running] = {}
         self._purge_at = self._store_skipped_at = 0.0
         self.pulse = Pulse()
@@ -120,6 +122,7 @@ class Deliverer:
     async def _reload(self, connection: Connection, locks: EndpointLocks) -> None:
         """Starts and stops deliveries, so that they are those of the endpoints that it owns."""
         self._tail.forget()
+        await self._clock.synchronise(connection)
         known = {one.endpoint_id: one for one in await endpoints.find_all(connection)}
         surplus = await locks.acquire(known)
         for endpoint_id in sorted(locks.owned)[:surplus]:
@@ -155,7 +158,7 @@ class Deliverer:
         running = self._running.get(endpoint.endpoint_id)
         if running is None:
             health = await cursors.load_health(self._pool, endpoint.endpoint_id)
-            channel = Channel(endpoint, health, self._box, self._networks, self._pace)
+            channel = Channel(endpoint, health, self._box, self._networks, self._pace, self._clock)
             running = self._running[endpoint.endpoint_id] = Running(channel, endpoint.target)
         if running.is_stopping or cursor.cursor_id in running.tasks:
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -61,7 +61,7 @@ class Delivery:
         self._pool = pool
         self._log = log
         self._reader = CursorReader(log, tail, cursor)
-        self._channel = channel
+        self._channel, self._now = channel, channel.clock.now
         self._cursor = cursor
         self._revision = cursor.revision
         self._window = Window(cursor.at)
@@ -99,7 +99,7 @@ class Delivery:
 
     def retry_now(self) -> None:
         """Tries all parked orders again."""
-        self._parking.try_all_now(_now())
+        self._parking.try_all_now(self._now())
         self._woken.set()
 
     async def run(self) -> None:
@@ -133,7 +133,7 @@ class Delivery:
         if channel.health.is_down and self._window.has_open and not self._tasks:
             self._window.rewind()  # Addresses may have been erased since.
             self._reader.has_news = True
-        if channel.may_send(_now()):
+        if channel.may_send(self._now()):
             if self._wants_more():
                 await self._read()
             self._start_attempts()
@@ -165,9 +165,9 @@ class Delivery:
 
     def _start_attempts(self) -> None:
         """Begins as many attempts as the endpoint may have at once."""
-        while self._channel.may_send(_now()) and len(self._attempts) < ATTEMPTS_UNSTORED_MAX:
+        while self._channel.may_send(self._now()) and len(self._attempts) < ATTEMPTS_UNSTORED_MAX:
             is_probe = self._channel.health.is_down
-            order_id = None if is_probe else self._parking.due(_now())
+            order_id = None if is_probe else self._parking.due(self._now())
             if order_id is None and (webhook := self._window.take()) is not None:
                 self._start(self._deliver(webhook))
                 continue
@@ -193,7 +193,7 @@ class Delivery:
     async def _deliver(self, webhook: RenderedEvent) -> None:
         """Sends the next event of an order; parks the order if it is rejected."""
         answer = await self._channel.send(webhook.event_id, webhook.body)
-        channel, now = self._channel, _now()
+        channel, now = self._channel, self._now()
         channel.record(answer, now)
         next_try_at = None
         if answer.verdict is Verdict.DELIVERED:
@@ -226,14 +226,14 @@ class Delivery:
                     return
         except UNAVAILABLE as error:
             logger.warning("Postgres is unavailable, retrying: %r", error)
-            parked.next_try_at = _now() + timedelta(seconds=RETRY_SECONDS)
+            parked.next_try_at = self._now() + timedelta(seconds=RETRY_SECONDS)
         finally:
             self._parking.end(order_id)
 
     async def _retry_one(self, webhook: RenderedEvent, parked: ParkedOrder) -> bool:
         """Sends one event of a parked order; returns whether it was accepted."""
         answer = await self._channel.send(webhook.event_id, webhook.body)
-        channel, now = self._channel, _now()
+        channel, now = self._channel, self._now()
         is_delivered = answer.verdict is Verdict.DELIVERED
         # That a rejected order is rejected again says nothing new about the endpoint.
         if channel.health.is_down or answer.verdict is not Verdict.REJECTED:
@@ -300,7 +300,7 @@ class Delivery:
 
     async def _sleep(self) -> None:
         """Waits until there is something to do."""
-        if self._channel.may_send(_now()) and self._wants_more():
+        if self._channel.may_send(self._now()) and self._wants_more():
             await asyncio.sleep(0)
             return
         seconds = min(POLL_SECONDS, self._commit_due() - _clock(), self._next_try_seconds())
@@ -312,17 +312,13 @@ class Delivery:
 
     def _next_try_seconds(self) -> float:
         """The time until an attempt that waits for its time."""
-        now, probe_at = _now(), self._channel.health.next_try_at
+        now, probe_at = self._now(), self._channel.health.next_try_at
         if probe_at is not None:
             return (probe_at - now).total_seconds() if probe_at > now else POLL_SECONDS
         due = self._parking.next_try_at()
         if due is None or (due <= now and not self._channel.may_send(now)):
             return POLL_SECONDS
         return (due - now).total_seconds()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _clock() -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -69,9 +69,15 @@ class Poster:
     """Connections to one URL."""
 
     def __init__(
-        self, url: str, networks: AllowedNetworks, concurrent_max: int, seconds_max: float
+        self,
+        url: str,
+        networks: AllowedNetworks,
+        concurrent_max: int,
+        seconds_max: float,
+        now: Callable[[], datetime],
     ) -> None:
         self._url = url
+        self._now = now
         self._seconds_max = seconds_max
         is_encrypted = urlsplit(url).scheme == "https"
         self._pool = httpcore.AsyncConnectionPool(
@@ -98,7 +104,7 @@ class Poster:
                 ) as response,
             ):
                 status = response.status
-                retry_after = _retry_after(response.headers)
+                retry_after = _retry_after(response.headers, self._now())
                 text = await _first_bytes(response)
         except TimeoutError:
             error = f"no answer within {self._seconds_max:g} seconds"
@@ -139,7 +145,7 @@ async def _first_bytes(response: httpcore.Response) -> str:
     return "".join(character if character.isprintable() else " " for character in kept)
 
 
-def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> timedelta | None:
+def _retry_after(headers: Iterable[tuple[bytes, bytes]], now: datetime) -> timedelta | None:
     """The pause that an answer asks for, at most a day; None without one."""
     for name, value in headers:
         if name.lower() != b"retry-after":
@@ -149,7 +155,7 @@ def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> timedelta | None:
             if text.isdigit():
                 return min(timedelta(seconds=int(text[:9])), RETRY_AFTER_MAX)
             at = parsedate_to_datetime(text)
-            return min(max(at.astimezone(UTC) - datetime.now(UTC), timedelta(0)), RETRY_AFTER_MAX)
+            return min(max(at.astimezone(UTC) - now, timedelta(0)), RETRY_AFTER_MAX)
     return None
 
 

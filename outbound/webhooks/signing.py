@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from standardwebhooks import Webhook as Signer
 
@@ -27,10 +27,10 @@ def signers(endpoint: Endpoint, box: SecretBox) -> list[tuple[Signer, datetime |
 
 
 def signed_headers(
-    signers: Sequence[tuple[Signer, datetime | None]], webhook_id: str, body: bytes
+    signers: Sequence[tuple[Signer, datetime | None]], now: datetime, webhook_id: str, body: bytes
 ) -> dict[str, str]:
     """The headers of one attempt: signed with each secret that has not ended."""
-    now, text = datetime.now(UTC), body.decode()
+    text = body.decode()
     signatures = [
         signer.sign(webhook_id, now, text)
         for signer, until in signers

@@ -30,8 +30,8 @@ async def send_test(
     """
     event_id = f"{ID_PREFIX}{secrets.token_hex(8)}"
     body = json.dumps(_event(endpoint, event_id)).encode()
-    headers = signed_headers(signers(endpoint, box), event_id, body)
-    poster = Poster(endpoint.url, networks, 1, Pace.attempt_seconds_max)
+    headers = signed_headers(signers(endpoint, box), datetime.now(UTC), event_id, body)
+    poster = Poster(endpoint.url, networks, 1, Pace.attempt_seconds_max, lambda: datetime.now(UTC))
     try:
         answer = await poster.post(headers, body)
     finally:

@@ -19,7 +19,8 @@ import httpx
 import pytest
 
 from dev.chaos.history import History
-from dev.chaos.nemesis import Fault, Nemesis, Proxies
+from dev.chaos.nemesis import Nemesis, Proxies
+from dev.chaos.schedule import Fault
 from dev.chaos.workload import Load
 from dev.stack import Stack, StackOptions, run_stack
 from tests.support.paths import ROOT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import asyncpg
 import pytest
@@ -12,7 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from eventlog.epochs import raise_epoch
 from eventlog.log import Checkpoint, settled_head
-from outbound.webhooks import deliverer, deliveries, delivery, endpoints, replays
+from outbound.webhooks import clock, deliverer, deliveries, delivery, endpoints, replays
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.secrets import SecretBox, new_secret
 from tests.support.command_builders import new_order_id
@@ -206,6 +206,27 @@ async def test_retry_after_is_kept(pool: asyncpg.Pool, dsn: str) -> None:
         await receiver.until(lambda: complete(receiver, order_ids, 1))
     first, second = await attempts(pool, endpoint)
     assert second.attempted_at - first.attempted_at >= timedelta(seconds=1)
+
+
+class FortyDaysAhead(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> FortyDaysAhead:
+        return super().now(tz) + timedelta(days=40)
+
+
+async def test_wrong_clock_of_a_machine_puts_nothing_off_and_is_in_no_signature(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "datetime", FortyDaysAhead)
+    secret, order_ids = new_secret(), await publish(pool, 1, 1)
+    async with receiving(failing_first(1, ERROR)) as receiver, delivering(dsn):
+        endpoint = await register(pool, receiver.url, secret)
+        await receiver.until(lambda: complete(receiver, order_ids, 1))
+        for request in receiver.requests:
+            Webhook(secret).verify(request.body, request.headers)
+    failed, _ = await attempts(pool, endpoint)
+    assert failed.next_try_at is not None
+    assert failed.next_try_at - datetime.now(UTC) < timedelta(days=1)
 
 
 async def test_410_stops_delivery_until_an_operator_resumes_it(

@@ -12,7 +12,7 @@ import pytest
 
 from dev.chaos.checker import check
 from dev.chaos.history import Attempt, History, trace_id
-from dev.chaos.nemesis import schedule
+from dev.chaos.schedule import schedule
 from dev.chaos.workload import plan
 
 PATH = "/v1/orders/ord_1"
@@ -88,6 +88,7 @@ def clean() -> History:
         ],
         feed=feed,
         followers={"pages": list(feed), "stream": list(feed)},
+        webhooks=[*feed[:3], *feed[1:]],
         orders=[order],
         ledgers={
             "payments": {"ord_1": {"captured": 150, "refunded": 50, "authorised": 150}},
@@ -101,13 +102,13 @@ def clean() -> History:
 def append(history: History, *events: dict[str, Any]) -> None:
     """Adds events everywhere, as if they had been published."""
     history.feed += events
-    for seen in history.followers.values():
+    for seen in (*history.followers.values(), history.webhooks):
         seen += events
     history.orders[0]["version"] += len(events)
 
 
 def lose_the_last_event(history: History) -> None:
-    for events in (history.feed, *history.followers.values()):
+    for events in (history.feed, *history.followers.values(), history.webhooks):
         events.pop()
     history.orders[0]["version"] -= 1
     history.attempts[-2] = post(NOTE, "unknown", 200, result(6, "note-added"))
@@ -177,6 +178,17 @@ DOCTORED: list[tuple[str, str, int, Callable[[History], object]]] = [
         "gap", "a version is missing in the feed", 1,
         skip_a_version,
     ),
+    ("webhook", "an event never arrived", 1, lambda h: h.webhooks.pop()),
+    (
+        "webhook", "an event arrived before an earlier one", 1,
+        lambda h: h.webhooks.insert(2, h.feed[3]),
+    ),
+    (
+        "webhook", "an event arrived with other data", 1,
+        lambda h: h.webhooks.append({**h.feed[0], "data": {"customer_id": "c"}}),
+    ),
+    ("webhook", "an event was made up", 1, lambda h: h.webhooks.append({**h.feed[5], "id": "?"})),
+    ("webhook", "a webhook has no valid signature", 1, lambda h: h.unsigned.append("ord_1@1")),
     (
         "stale", "a read is older than it asks for", 1,
         lambda h: h.attempts.append(
@@ -219,7 +231,7 @@ def test_second_order_of_one_opening_is_done_twice() -> None:
     history = clean()
     copy = {**deepcopy(history.feed[0]), "subject": "ord_2", "id": "ord_2@1"}
     history.feed.append(copy)
-    for seen in history.followers.values():
+    for seen in (*history.followers.values(), history.webhooks):
         seen.append(copy)
     history.orders.append({**deepcopy(history.orders[0]), "order_id": "ord_2", "version": 1})
     for ledger in history.ledgers.values():
@@ -235,5 +247,5 @@ def test_same_seed_gives_same_faults_and_orders() -> None:
 
 
 def test_each_round_of_faults_has_all_kinds() -> None:
-    faults = [fault for step in islice(schedule(7), 60) for fault in step.faults][:24]
-    assert len({(fault.kind, fault.target) for fault in faults if fault.kind != "lock"}) == 22
+    faults = [fault for step in islice(schedule(7), 80) for fault in step.faults][:31]
+    assert len({(fault.kind, fault.target) for fault in faults if fault.kind != "lock"}) == 29

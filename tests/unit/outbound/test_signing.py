@@ -71,7 +71,7 @@ def verify(secret: str, headers: dict[str, str]) -> None:
 def test_both_secrets_sign_until_the_old_one_has_ended() -> None:
     old, new, other = new_secret(), new_secret(), new_secret()
     rotated = endpoint(new, old, NOW + timedelta(hours=1))
-    headers = signed_headers(signers(rotated, BOX), "ord_x@1", BODY)
+    headers = signed_headers(signers(rotated, BOX), datetime.now(UTC), "ord_x@1", BODY)
     assert headers["webhook-id"] == "ord_x@1"
     verify(new, headers)
     verify(old, headers)
@@ -79,7 +79,7 @@ def test_both_secrets_sign_until_the_old_one_has_ended() -> None:
         verify(other, headers)
 
     ended = replace(rotated, old_secret_until=NOW - timedelta(seconds=1))
-    headers = signed_headers(signers(ended, BOX), "ord_x@1", BODY)
+    headers = signed_headers(signers(ended, BOX), datetime.now(UTC), "ord_x@1", BODY)
     verify(new, headers)
     with pytest.raises(WebhookVerificationError):
         verify(old, headers)

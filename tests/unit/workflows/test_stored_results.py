@@ -142,6 +142,12 @@ def test_new_command_unpacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_order_without_results_packs_none() -> None:
     assert StoredResults().packed(NOW) == ([], None)
+    assert StoredResults().packed_as_of_last() == ([], None)
+
+
+def test_results_are_kept_by_the_time_of_the_newest_whatever_a_clock_says() -> None:
+    recent = [OPENING, *many(RESULTS_MIN + 300, age=timedelta(hours=1)), stored(9_999)]
+    assert StoredResults(store_of(recent).packed_as_of_last().chunks).all() == recent
 
 
 def test_maximum_number_of_results_packs_into_less_than_300_kb() -> None:
