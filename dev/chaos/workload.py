@@ -109,7 +109,7 @@ class PatientSimulators(SimulatorClient):
             except SimulatorError as error:
                 if error.status == 409:
                     return httpx.Response(204)
-                if error.status is not None:
+                if error.status is not None and error.status < 500:  # 500: its disk is full.
                     raise
             await asyncio.sleep(PAUSE_S)
 
