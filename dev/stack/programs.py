@@ -28,6 +28,7 @@ PASSED_ON_PREFIXES = (
     "ORDERLY_CACHED_ORDERS",
     "ORDERLY_LOG_LEVEL",
 )
+KEEP_ALIVE = "5s"
 DEPLOYMENT_NAME = "orderly"  # Of versioned workers.
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword", "UnpublishedSince=Datetime")
 
@@ -138,6 +139,9 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses, *, is_durable: bo
         command += ["--sqlite-pragma", pragma]
     host, port = addresses.temporal_address.split(":")
     command += ["--ip", host, "--port", port, "--ui-disable-news-fetch"]
+    for setting in ("keepAliveTime", "keepAliveTimeout"):
+        # By default it hands tasks to connections that have been silent for up to a minute.
+        command += ["--dynamic-config-value", f'frontend.{setting}="{KEEP_ALIVE}"']
     command += ["--ui-port", str(urlsplit(addresses.temporal_ui_url).port)]
     for attribute in SEARCH_ATTRIBUTES:
         command += ["--search-attribute", attribute]

@@ -22,7 +22,8 @@ import pytest
 from temporalio.client import Client
 
 from dev.chaos.history import History
-from dev.chaos.nemesis import Fault, Nemesis, Proxies
+from dev.chaos.nemesis import Nemesis, Proxies
+from dev.chaos.schedule import Fault
 from dev.chaos.workload import Load
 from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.ports import free_ports
