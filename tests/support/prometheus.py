@@ -22,7 +22,9 @@ NEEDS_PROMETHEUS = pytest.mark.skipif(
     shutil.which("prometheus") is None,
     reason="prometheus is not installed (Debian: apt install prometheus)",
 )
-WAIT_SECONDS = 4
+SCRAPE_SECONDS = 6
+"""Reading the state of the service may take five, if Postgres hangs."""
+WAIT_SECONDS = 3
 """What a minute of `for` lasts in a drill."""
 RANGE_SECONDS = 10
 """What a minute of a range, as in rate(…[2m]), lasts."""
@@ -75,7 +77,8 @@ async def run_prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncItera
         {"job_name": job, "static_configs": [{"targets": [url.removeprefix("http://")]}]}
         for job, url in targets.items()
     ]
-    every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    timeout = f"{SCRAPE_SECONDS}s"
+    every = {"scrape_interval": timeout, "scrape_timeout": timeout, "evaluation_interval": "1s"}
     (folder / "prometheus.yml").write_text(  # JSON is YAML.
         json.dumps({"global": every, "rule_files": ["rules.yml"], "scrape_configs": scraped})
     )
