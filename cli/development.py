@@ -24,6 +24,10 @@ from runtime import (
 
 PANEL = "Development"
 
+ServiceUrl = Annotated[
+    str | None, typer.Option(help="Use this service instead of its simulator.", metavar="URL")
+]
+
 app = typer.Typer()
 
 
@@ -44,6 +48,9 @@ def up(
         Path | None,
         typer.Option(help="JSON file with addresses and process ids; exists while all run."),
     ] = None,
+    payments_url: ServiceUrl = None,
+    stock_url: ServiceUrl = None,
+    shipping_url: ServiceUrl = None,
     servers_only: Annotated[
         bool,
         typer.Option("--servers-only", help="Only Postgres and Temporal, for `orderly restore`."),
@@ -73,6 +80,7 @@ def up(
 
     if worker_of and not versioned:
         fail("--worker-of runs versioned workers: add --versioned.", EXIT_USAGE)
+    urls = _given(payments=payments_url, stock=stock_url, shipping=shipping_url)
 
     async def serve() -> None:
         display = ProgressDisplay()
@@ -86,6 +94,7 @@ def up(
             is_versioned=versioned,
             worker_roots=worker_of or (),
             servers_only=servers_only,
+            service_urls=urls,
         )
         async with run_stack(options, display.report) as stack:
             if servers_only:
@@ -189,6 +198,16 @@ def token(
     except InvalidToken as invalid:
         fail(f"The API would reject this token: {invalid}.", EXIT_USAGE)
     print(issue_token(rules, sub, " ".join(wanted), expires_in))
+
+
+def _given(**urls: str | None) -> dict[str, str]:
+    """The URLs that were given, by service; exits if one is none."""
+    given = {name: url for name, url in urls.items() if url is not None}
+    for name, url in given.items():
+        if not url.startswith(("http://", "https://")):
+            example = f"https://{name}.internal"
+            fail(f"--{name}-url must be a URL such as {example}, not {url!r}.", EXIT_USAGE)
+    return given
 
 
 def _stack_failures() -> Failures:

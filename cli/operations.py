@@ -1,4 +1,4 @@
-"""Operator's commands on a running orderly: `migrate`, `verify`, `resume` and `erase`."""
+"""Operator's commands on a running orderly: `migrate`, `order`, `verify`, `resume`, `erase`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.confirmation import Yes, confirm
+from cli.info_file import DEFAULT, InfoFile, use_running_stack
 from runtime import EXIT_FAILED, EXIT_USAGE, fail, load_settings, run
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from settings import Settings
 
-PANEL = "Operations, on the database in ORDERLY_POSTGRES_DSN"
+PANEL = "Operations, on the database in ORDERLY_POSTGRES_DSN, or of a running `orderly up`"
 EXIT_DIFFERENT = 1
 
 app = typer.Typer()
@@ -37,16 +39,50 @@ def migrate() -> None:
 
 
 @app.command(rich_help_panel=PANEL)
-def erase(customer: Annotated[str, typer.Argument(help="The customer id.")]) -> None:
+def order(
+    order_id: Annotated[str, typer.Argument(metavar="ORDER", help="The order id.")],
+    info_file: InfoFile = DEFAULT,
+) -> None:
+    """Tell what happened to an order, when, who asked for it, and what the order waits for."""
+    from cli.order_story import NoSuchOrder, read, story
+    from eventlog.postgres import connect_pool
+
+    use_running_stack(info_file)
+
+    async def show(dsn: str) -> None:
+        async with await connect_pool(dsn) as pool:
+            try:
+                found = await read(pool, order_id)
+            except NoSuchOrder as error:
+                fail(error, EXIT_USAGE)
+        print("\n".join(story(found)))
+
+    operate(show)
+
+
+@app.command(rich_help_panel=PANEL)
+def erase(
+    customer: Annotated[str, typer.Argument(help="The customer id.")], yes: Yes = False
+) -> None:
     """Erase a customer's personal data in all orders, at once and for ever."""
     from pydantic import TypeAdapter, ValidationError
 
     from eventlog.postgres import connect_pool
     from orders.text import CustomerId
     from privacy.keys import PostgresKeys
+    from readside.order_view.queries import count_open_with_address
 
     async def perform(dsn: str) -> None:
         async with await connect_pool(dsn) as pool:
+            orders = await count_open_with_address(pool, customer)
+            lose = (
+                "1 open order loses its address"
+                if orders == 1
+                else (f"{orders:,} open orders lose their addresses")
+            )
+            confirm(
+                f"This erases the personal data of customer {customer} for ever: {lose}.", yes=yes
+            )
             keys = await PostgresKeys(pool).erase(customer)
         print(f"Customer {customer} is erased." if keys else f"Nothing to erase of {customer}.")
 
@@ -60,6 +96,7 @@ def erase(customer: Annotated[str, typer.Argument(help="The customer id.")]) -> 
 @app.command("forget-key", rich_help_panel=PANEL)
 def forget_key(
     key: Annotated[str, typer.Argument(help="The id of the key, from the log.")],
+    yes: Yes = False,
 ) -> None:
     """Mark a lost key as erased: its addresses read as erased instead of unreadable."""
     from eventlog.postgres import connect_pool
@@ -72,6 +109,7 @@ def forget_key(
             fail(f"The key {key} is not lost: the database has it, or its erasure.", EXIT_USAGE)
         print(f"Key {key} is marked as erased.")
 
+    confirm(f"The addresses under the key {key} read as erased from then on.", yes=yes)
     operate(perform)
 
 
@@ -139,9 +177,13 @@ def resume(
             help="Continue from the log alone: what the workflow had not published is lost."
         ),
     ] = False,
+    yes: Yes = False,
 ) -> None:
     """Start the workflow of an orphaned order again, where it was terminated or has vanished."""
     from cli.resume import NotResumed, resume
+
+    if from_log:
+        confirm("What the workflow had not published is lost for ever.", yes=yes)
 
     async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> None:
         try:
@@ -208,6 +250,7 @@ def load_task_queue() -> str:
 def _settings() -> Settings:
     from settings import Settings, from_environment
 
+    use_running_stack()
     return from_environment(Settings)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import operations
-from cli.info_file import DEFAULT, InfoFile, NoRunningStack, addresses
+from cli.info_file import DEFAULT, InfoFile, NoRunningStack, addresses, use_running_stack
 from cli.operations import operate_on_both
 from runtime import EXIT_FAILED, EXIT_USAGE, fail, load_settings, run
 
@@ -49,6 +49,7 @@ def doctor() -> None:
     from cli.doctor import examine
     from settings import Settings, from_environment
 
+    use_running_stack()
     settings = load_settings(lambda: from_environment(Settings))
 
     async def report() -> int:

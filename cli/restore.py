@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.confirmation import Yes, confirm
 from cli.operations import EXIT_DIFFERENT, operate, operate_on_both, write_json
 from runtime import EXIT_INTERRUPTED, fail, until_signal
 
@@ -52,12 +53,17 @@ def apply(
 @app.command()
 def overrule(
     because: Annotated[str, typer.Option(help="Why the differences are accepted; it is recorded.")],
+    yes: Yes = False,
 ) -> None:
     """Accept all differences that there are now: what was lost stays lost."""
     from cli.restore_decisions import accept
 
     async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
         found = await _survey(pool, client, task_queue)
+        if not yes:
+            print(*found.differences, sep="\n")
+        number = len(found.differences)
+        confirm(f"What is lost by these {number:,} differences stays lost.", yes=yes)
         await accept(pool, [(each.order_id, each.text) for each in found.differences], because)
         for difference in found.differences:
             print(f"accepted: {difference}")

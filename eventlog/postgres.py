@@ -147,6 +147,7 @@ UNAVAILABLE = (
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # A password that is changed at one side only.
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # A demoted primary, or a provider's full disk.
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dev.api_client import ApiClient, Json
-from dev.scenarios.timeline import describe_event
+from dev.scenarios.timeline import describe_event, words_for
 from dev.simulator_client import SimulatorClient
 
 TIMEOUT_S = 60.0
@@ -70,7 +70,8 @@ class ScenarioSession:
         self._print(f"\n  {text}")
 
     async def _print_new_events(self) -> None:
+        words = words_for(self.order)
         for event in await self._api.history(self.order_id, after=self._printed_version):
             if event["version"] <= self.order["version"]:
-                self._print(describe_event(event, self.order["currency"]))
+                self._print(describe_event(event, words))
                 self._printed_version = event["version"]

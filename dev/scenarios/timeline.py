@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from dev.api_client import Json
-from orders.money import format_amount
+from orders.upcasting import restore
+from readside.order_view.sentences import Words, sentence
 
-_SHOWN = ("reason", "method", "tracking", "location", "goods", "condition", "text")
 _SERVICES = ("payments", "stock", "shipping", "deadline")
+# The API gives no fingerprints, and addresses only to read; no sentence has either.
+_NOT_SAID = {"fingerprint": "", "address": ""}
 
 
-def describe_event(event: Json, currency: str) -> str:
-    """Time, version, actor, event type and the most important data."""
+def describe_event(event: Json, words: Words) -> str:
+    """Time, version, actor, and the event in words."""
     at = datetime.fromisoformat(event["occurred_at"]).astimezone()
     actor = event["actor"] if event["actor"] in _SERVICES else "shop"
-    event_type = event["type"].replace("-", " ")
-    details = ", ".join(_details(event["data"], currency))
-    return f"{at:%H:%M:%S}  {event['version']:>3}  {actor:<9} {event_type:<30} {details}".rstrip()
+    happened = restore(event["type"], event["schema_version"], {**event["data"], **_NOT_SAID})
+    return f"{at:%H:%M:%S}  {event['version']:>3}  {actor:<9} {sentence(happened, words)}"
 
 
-def _details(data: Json, currency: str) -> list[str]:
-    details = [
-        format_amount(data[key], currency)
-        for key in ("amount", "total")
-        if isinstance(data.get(key), int)
-    ]
-    if "sku" in data:
-        details.append(f"{data['quantity']} × {data['title']}")
-    details += _pieces(data.get("lines") or data.get("held") or [])
-    details += [str(data[key]) for key in ("shipment_id",) if key in data]
-    return details + [str(data[key]) for key in _SHOWN if data.get(key)]
-
-
-def _pieces(pieces: list[Any]) -> list[str]:
-    """The number of pieces, and their locations."""
-    if not pieces:
-        return []
-    number = sum(piece["quantity"] for piece in pieces)
-    locations = sorted({piece["location"] for piece in pieces if "location" in piece})
-    return [f"{number} piece{'s' * (number != 1)}", *locations]
+def words_for(order: Mapping[str, Any]) -> Words:
+    """The words for an order as the API shows it."""
+    zone = datetime.now().astimezone().tzinfo
+    assert zone is not None
+    titles = {line["line_id"]: line["title"] for line in order["lines"]}
+    return Words(order["currency"], titles, zone)

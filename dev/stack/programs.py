@@ -10,7 +10,8 @@ import secrets
 import shutil
 import signal
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ PASSED_ON_PREFIXES = (
     "ORDERLY_SERVICE_TIMEOUT_SECONDS",
     "ORDERLY_CACHED_ORDERS",
     "ORDERLY_LOG_LEVEL",
+    "ORDERLY_PAYMENTS_",  # How the service that is given knows its caller.
+    "ORDERLY_STOCK_",
+    "ORDERLY_SHIPPING_",
 )
 KEEP_ALIVE = "5s"
 DEPLOYMENT_NAME = "orderly"  # Of versioned workers.
@@ -35,7 +39,7 @@ SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword", "UnpublishedSi
 
 @dataclass(frozen=True)
 class Addresses:
-    """The addresses of the parts of one stack, all on the loopback interface."""
+    """The addresses of the parts of one stack, on the loopback interface, and of its services."""
 
     api_url: str
     temporal_address: str
@@ -44,6 +48,12 @@ class Addresses:
     temporal_ui_url: str
     postgres_dsn: str
     simulators_url: str
+    service_urls: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """Of services that are used instead of their simulators, by name."""
+
+    def service_url(self, name: str) -> str:
+        """The URL of payments, stock or shipping: that of the simulator unless another is given."""
+        return self.service_urls.get(name, f"{self.simulators_url}/{name}")
 
     @property
     def console_url(self) -> str:
@@ -197,9 +207,9 @@ def orderly_process(
         "ORDERLY_ADMIN_PORT": "0",  # Any that is free, unless it is given.
         "ORDERLY_LOG_FORMAT": "text",
         "ORDERLY_AUTH": "none",
-        "ORDERLY_PAYMENTS_URL": f"{addresses.simulators_url}/payments",
-        "ORDERLY_STOCK_URL": f"{addresses.simulators_url}/stock",
-        "ORDERLY_SHIPPING_URL": f"{addresses.simulators_url}/shipping",
+        "ORDERLY_PAYMENTS_URL": addresses.service_url("payments"),
+        "ORDERLY_STOCK_URL": addresses.service_url("stock"),
+        "ORDERLY_SHIPPING_URL": addresses.service_url("shipping"),
         "no_proxy": ",".join(
             [LOOPBACK, os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))]
         ),

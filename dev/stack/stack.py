@@ -65,6 +65,8 @@ class StackOptions:
     """Yields the addresses that API, worker and projector use, such as those of proxies."""
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """More variables of API, worker, projector or deliverer, by the name of the process."""
+    service_urls: Mapping[str, str] = field(default_factory=dict)
+    """Of services that are used instead of their simulators, by name."""
     replicas: int = 1
     """How many processes of each of API, worker and projector; further APIs get free ports."""
 
@@ -92,6 +94,7 @@ class Stack(Addresses):
         more = {
             "console_url": self.console_url,
             "admin_urls": self.admin_urls,
+            "data_dir": str(self.logs.parent),
             "pids": self.pids,
         }
         fresh.write_text(json.dumps(info | more, indent=2) + "\n")
@@ -245,6 +248,7 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
         temporal_ui_url=f"http://{LOOPBACK}:{ui_port}",
         postgres_dsn=f"postgresql://postgres@/postgres?host={sockets}&port=5432",
         simulators_url=f"http://{LOOPBACK}:{simulators_port}",
+        service_urls=options.service_urls,
         logs=logs,
         api_urls=api_urls,
         admin_urls={

@@ -8,6 +8,7 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from eventlog.postgres import Reader
+from orders.lifecycle import ENDED
 from orders.order import Order
 from readside.order_view.list_query import ListQuery
 from readside.order_view.row import OrderRow
@@ -39,6 +40,17 @@ async def find_state(reader: Reader, order_id: str) -> Order | None:
         "SELECT state FROM order_view.orders WHERE order_id = $1", order_id
     )
     return _ORDER.validate_json(state) if state is not None else None
+
+
+async def count_open_with_address(reader: Reader, customer_id: str) -> int:
+    """The customer's orders that have not ended and name an address."""
+    found: int = await reader.fetchval(
+        "SELECT count(*) FROM order_view.orders WHERE customer_id = $1 AND status <> ALL($2)"
+        " AND (shipping_address IS NOT NULL OR billing_address IS NOT NULL)",
+        customer_id,
+        [*ENDED],
+    )
+    return found
 
 
 async def find_page(reader: Reader, query: ListQuery) -> list[OrderRow]:

@@ -41,7 +41,10 @@ SECRET = {TOKEN_SECRET: "a secret of thirty-two bytes or more"}
     [("api",), ("projector",), ("deliverer",), ("migrate",), ("worker",)],
     ids=" ".join,
 )
-def test_missing_setting_ends_every_process(command: tuple[str, ...]) -> None:
+def test_missing_setting_ends_every_process(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # No stack runs here.
     ended = CliRunner().invoke(cli.app, command)
 
     assert ended.exit_code == 2
@@ -153,10 +156,14 @@ def test_projector_names_the_setting_of_an_admin_address_in_use() -> None:
 def test_without_a_command_all_are_listed() -> None:
     ended = run()
 
-    commands = "up demo scenario token api worker projector simulators migrate verify resume erase"
+    commands = (
+        "up demo scenario order token api worker projector simulators migrate verify resume erase"
+    )
     listed = re.findall(r"^│ (\w[\w-]*)", ended.stdout, re.MULTILINE)
-    others = "forget-key projections restore backup status retry-steps rehearse deliverer doctor"
-    releases = "relay versions move-orders stuck repair record build-id"
+    others = (
+        "order erase forget-key projections restore backup status retry-steps rehearse deliverer"
+    )
+    releases = "doctor relay versions move-orders stuck repair record build-id"
     assert sorted(listed) == sorted(f"{commands} {others} {releases}".split())
 
 

@@ -305,7 +305,7 @@ async def test_forked_order_is_named_and_left_to_a_person(recorded: tuple[Site, 
     ended = await orderly(site, "restore", "status")
     assert ended.returncode == 1
     assert f"order {ENDING}: version 3 is another event in the log than in Temporal" in ended.stdout
-    ended = await orderly(site, "restore", "overrule", "--because", "the customer was called")
+    ended = await orderly(site, "restore", "overrule", "--yes", "--because", "it was called")
     assert (ended.returncode, ended.stdout.count("accepted: ")) == (0, 2)
     found = await surveyed(site)
     assert (found.differences, len(found.accepted)) == ([], 2)

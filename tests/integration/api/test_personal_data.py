@@ -285,10 +285,10 @@ async def test_lost_key_makes_its_addresses_unreadable_and_nothing_else(orderly:
         if line.startswith("orderly_unreadable_addresses_total ") and float(line.split()[1]) > 0
     ]
 
-    forgotten = await orderly_on(orderly.dsn, "forget-key", key_id)
+    forgotten = await orderly_on(orderly.dsn, "forget-key", key_id, "--yes")
     assert forgotten.returncode == 0
     assert (await shown(http, path, 5))["shipping_address"] == ERASED
-    again = await orderly_on(orderly.dsn, "forget-key", key_id)
+    again = await orderly_on(orderly.dsn, "forget-key", key_id, "--yes")
     assert again.returncode == 2
     assert_one_sentence(again.stderr)
 
@@ -347,7 +347,7 @@ async def test_erase_command_erases_once_and_reports_errors_in_one_line(orderly:
     path = await opened(orderly.http, customer)
     await shown(orderly.http, path, 5)
     for output in (f"Customer {customer} is erased.\n", f"Nothing to erase of {customer}.\n"):
-        ended = await orderly_on(orderly.dsn, "erase", customer)
+        ended = await orderly_on(orderly.dsn, "erase", customer, "--yes")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, output, "")
     assert (await shown(orderly.http, path, 5))["shipping_address"] == ERASED
 
@@ -356,7 +356,7 @@ async def test_erase_command_erases_once_and_reports_errors_in_one_line(orderly:
         ("900", "", 2),
         ("900", "postgresql://orderly:secret@127.0.0.1:1/orderly", 1),
     ):
-        ended = await orderly_on(dsn, "erase", customer)
+        ended = await orderly_on(dsn, "erase", customer, "--yes")
         assert (ended.returncode, ended.stdout) == (code, "")
         assert ended.stderr.startswith("orderly: ") and ended.stderr.count("\n") == 1
         assert "secret" not in ended.stderr

@@ -63,7 +63,7 @@ async def orderly(dsn: str, *command: str) -> Ended:
         ("projections", "parked"),
         ("projections", "retry"),
         ("verify", "--no-history"),
-        ("erase", "900"),
+        ("erase", "900", "--yes"),
         ("resume", "ord_x"),
         ("restore", "status"),
         ("backup", "unreachable"),

@@ -16,14 +16,14 @@ from tests.support.servers import Running
 from tests.support.shop import PlacedOrder, Shop
 
 TYPICAL_EVENT = {
-    "happy-path": "shipment delivered",
+    "happy-path": "was delivered: it can be returned until",
     "split-shipment": "WEST",
-    "declined-card": "payment retried",
-    "shortfall": "shortfall accepted",
-    "amendment": "order amended",
-    "partial-refund": "1.00 USD refunded",
-    "return": "return received",
-    "stuck-step": "step retried",
+    "declined-card": "tries to pay again by pm_card",
+    "shortfall": "accepted to go without 1 × Rare bagels",
+    "amendment": "amended: 5 × Bagels at 1.79 USD",
+    "partial-refund": "1.00 USD were refunded",
+    "return": "came back",
+    "stuck-step": "is tried again",
 }
 
 
