@@ -106,9 +106,10 @@ typescript: ## generate TypeScript types of the events, compile them, and valida
 	@cd contracts/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@cd contracts/typescript && npm run --silent generate && npm run --silent check
 
-openapi: $(INSTALLED) ## record examples and generate contracts/openapi.json; rejects breaking changes
+openapi: $(INSTALLED) ## record examples, generate contracts/openapi.json and docs/contracts; rejects breaking changes
 	@$(PY) -m contracts.record_examples
 	@$(PY) -m contracts.openapi_document
+	@$(PY) -m contracts.service_documents
 
 monitoring: $(INSTALLED) ## generate Grafana's dashboards, and the alerts in the form of the Prometheus Operator
 	@$(PY) -m dev.monitoring

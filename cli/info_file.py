@@ -49,6 +49,7 @@ def settings_of(info: Mapping[str, Any]) -> dict[str, str]:
     settings = {
         "ORDERLY_POSTGRES_DSN": info["postgres_dsn"],
         "ORDERLY_TASK_QUEUE": info["task_queue"],
+        "ORDERLY_CALLBACK_URL": f"{info['api_url']}/v1/callbacks",
         "TEMPORAL_ADDRESS": info["temporal_address"],
         "TEMPORAL_NAMESPACE": info["temporal_namespace"],
         "TEMPORAL_CONFIG_FILE": os.devnull,  # A profile in it may ask for TLS and keys.

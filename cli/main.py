@@ -9,6 +9,7 @@ import typer
 import runtime
 from cli import (
     backup_command,
+    contracts,
     development,
     operations,
     outages,
@@ -36,7 +37,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An order service in which every order is a durable workflow.",
 )
-for part in (development, processes, operations, releases, backup_command, outages, rehearse):
+_parts = (
+    development,
+    contracts,
+    processes,
+    operations,
+    releases,
+    backup_command,
+    outages,
+    rehearse,
+)
+for part in _parts:
     app.add_typer(part.app)
 app.add_typer(relay.app, name="relay", rich_help_panel=processes.PANEL)
 app.add_typer(projections.app, name="projections", rich_help_panel=operations.PANEL)

@@ -90,10 +90,9 @@ def create(service: IdempotentService) -> FastAPI:
     """The application; its OpenAPI document is the contract for a real payment service."""
     app = FastAPI(title="Payments", version="1", description=__doc__)
     service.add_common_routes(app)
-    declined: dict[int | str, dict[str, Any]] = {
-        402: {"model": Rejection},
-        422: {"model": Rejection},
-    }
+    rejected: dict[int | str, dict[str, Any]] = {422: {"model": Rejection}}
+    declined = {402: {"model": Rejection}, **rejected}
+    unknown: dict[int | str, dict[str, Any]] = {404: {"model": Rejection}}
 
     @app.post("/authorisations", status_code=201, response_model=Authorised, responses=declined)
     async def authorise(keyed: KeyedRequest, body: Authorisation) -> Response:
@@ -107,7 +106,7 @@ def create(service: IdempotentService) -> FastAPI:
         "/authorisations/{reference}/captures",
         status_code=201,
         response_model=Done,
-        responses=declined,
+        responses={**declined, **unknown},
     )
     async def capture(keyed: KeyedRequest, reference: str, body: PaymentMovement) -> Response:
         """Captures a part of it, never more than is left; 402 with the code `declined`."""
@@ -119,7 +118,7 @@ def create(service: IdempotentService) -> FastAPI:
     @app.post(
         "/authorisations/{reference}/void",
         response_model=Done,
-        responses={422: {"model": Rejection}},
+        responses={**rejected, **unknown},
     )
     async def void(keyed: KeyedRequest, reference: str, body: PaymentStep) -> Response:
         """Voids what is not captured; captured money stays captured."""
@@ -132,7 +131,7 @@ def create(service: IdempotentService) -> FastAPI:
         "/authorisations/{reference}/refunds",
         status_code=201,
         response_model=Done,
-        responses={422: {"model": Rejection}},
+        responses={**rejected, **unknown},
     )
     async def refund(keyed: KeyedRequest, reference: str, body: PaymentMovement) -> Response:
         """Refunds a part of it; never more than is captured and not refunded yet."""

@@ -15,6 +15,7 @@ from cli import main as cli
 from tests.support.paths import ROOT
 
 UNREACHABLE_DSN = "postgresql://orderly:secret@127.0.0.1:1/orderly"
+UNREACHABLE_URL = "http://127.0.0.1:1"
 
 
 # Of every process of a test: any free port, and logs as people read them.

@@ -163,7 +163,9 @@ def test_without_a_command_all_are_listed() -> None:
     others = (
         "order erase forget-key projections restore backup status retry-steps rehearse deliverer"
     )
-    releases = "doctor relay versions move-orders stuck repair record build-id"
+    releases = (
+        "check-contract trigger doctor relay versions move-orders stuck repair record build-id"
+    )
     assert sorted(listed) == sorted(f"{commands} {others} {releases}".split())
 
 
