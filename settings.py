@@ -162,7 +162,40 @@ class LogSettings(_Variables):
     log_format: Annotated[Literal["json", "text"] | None, Field(description="json or text")] = None
 
 
-class Settings(TokenSettings, LogSettings):
+_TOKEN = Annotated[
+    str | None,
+    Field(
+        repr=False, pattern="^[!-~]+$", description="a token of visible ASCII characters, no spaces"
+    ),
+]
+
+
+class ServiceSettings(_Variables):
+    """How calls of payments, stock and shipping say who makes them; nothing is sent by default."""
+
+    # Sent as `Authorization: Bearer`.
+    payments_token: _TOKEN = None
+    stock_token: _TOKEN = None
+    shipping_token: _TOKEN = None
+    # Sign each call, as in Standard Webhooks.
+    payments_secret: WebhookSecret = None
+    stock_secret: WebhookSecret = None
+    shipping_secret: WebhookSecret = None
+    # Paths of files, in PEM: who is trusted besides the public authorities, and our certificate.
+    service_ca: str | None = None
+    service_cert: str | None = None
+    service_key: str | None = None
+
+    @model_validator(mode="after")
+    def _check_certificate(self) -> ServiceSettings:
+        if (self.service_cert is None) != (self.service_key is None):
+            raise ValueError(
+                "Set ORDERLY_SERVICE_CERT and ORDERLY_SERVICE_KEY together, or neither."
+            )
+        return self
+
+
+class Settings(TokenSettings, LogSettings, ServiceSettings):
     """The settings of the API, the worker, the projector and the operator's commands.
 
     The connection to Temporal is not among them: the SDK reads its own ``TEMPORAL_*`` variables

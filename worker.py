@@ -35,6 +35,7 @@ from temporalio.worker import (
 import orphan_check
 import runtime
 import telemetry
+from activities.credentials import credentials_for, tls
 from activities.payments import Payments
 from activities.publishing import Publishing
 from activities.service_client import Service, http_client, step_rejected
@@ -46,7 +47,7 @@ from eventlog.postgres import connect_pool
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
 from release_gate import GateChecks
-from settings import Settings, from_environment
+from settings import Settings, SettingsError, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
 from workflows.activity_options import STEP_TIMEOUT
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
@@ -81,12 +82,9 @@ def activities_for(
 ) -> Activities:
     """The activities, bound to their connections; no service needs to be reachable yet."""
     publishing = Publishing(pool)
-    payments = Payments(
-        Service(http, "the payment service", "ORDERLY_PAYMENTS_URL", settings.payments_url)
-    )
-    stock = Stock(Service(http, "the stock service", "ORDERLY_STOCK_URL", settings.stock_url))
-    carrier = Service(http, "the shipping service", "ORDERLY_SHIPPING_URL", settings.shipping_url)
-    shipping = Shipping(carrier, unseal)
+    payments = Payments(_service(http, settings, "payments", "the payment service"))
+    stock = Stock(_service(http, settings, "stock", "the stock service"))
+    shipping = Shipping(_service(http, settings, "shipping", "the shipping service"), unseal)
     return [
         *(publishing.publish_events, publishing.head_of_log, publishing.log_after),
         *(payments.authorise_payment, payments.capture_payment),
@@ -94,6 +92,16 @@ def activities_for(
         *(stock.reserve_stock, stock.release_stock, stock.withdraw_stock, stock.restock),
         *(shipping.book_shipment, shipping.stop_shipment),
     ]
+
+
+def _service(http: httpx.AsyncClient, settings: Settings, label: str, name: str) -> Service:
+    return Service(
+        http,
+        name,
+        f"ORDERLY_{label.upper()}_URL",
+        getattr(settings, f"{label}_url"),
+        credentials_for(settings, label),
+    )
 
 
 def unsealing(keys: CustomerKeys) -> Unseal:
@@ -159,6 +167,7 @@ async def running(worker: Worker, stop: Callable[[], None]) -> AsyncIterator[Non
 async def run(settings: Settings) -> None:
     """Runs until a stop signal, then finishes the calls that it has begun."""
     stopped = runtime.stop_event()
+    to_services = tls(settings)
     # Its fields are in the log apart from the message.
     workflow.logger.workflow_info_on_message = activity.logger.activity_info_on_message = False
     fingerprint()  # It takes a tenth of a second, which no order is to wait.
@@ -170,7 +179,7 @@ async def run(settings: Settings) -> None:
         statement_seconds_max=STATEMENT_SECONDS_MAX,
         settings=PUBLISHING_SETTINGS,
     )
-    async with pool, http_client(settings.service_timeout_seconds) as http:
+    async with pool, http_client(settings.service_timeout_seconds, to_services) as http:
         gate = GateChecks(client, pool, settings.task_queue)
         orders = activities_for(settings, pool, http, unsealing(PostgresKeys(pool)))
         activities = [*orders, gate.check_release]
@@ -262,6 +271,7 @@ def main() -> None:
     """Runs a worker with the settings of the environment, and exits."""
     failures: runtime.Failures = {
         AddressInUse: runtime.EXIT_USAGE,
+        SettingsError: runtime.EXIT_USAGE,
         ConnectionError: runtime.EXIT_FAILED,
         RestoreNoticed: runtime.EXIT_FAILED,
         MissingSearchAttributes: runtime.EXIT_USAGE,

@@ -8,6 +8,8 @@ A **rejection** with a code that the order knows is a result like any other. A *
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from temporalio.exceptions import ApplicationError
 
 import telemetry
 from activities import step_metrics
+from activities.credentials import ANONYMOUS, Credentials
 from activities.step_metrics import DECLINED, DONE
 from orders.steps import StepRequest
 from orders.text import one_line
@@ -92,6 +95,7 @@ class Service:
     variable: str
     """The setting that holds `url`."""
     url: str | None
+    credentials: Credentials = ANONYMOUS
 
     @property
     def label(self) -> str:
@@ -120,25 +124,28 @@ class Service:
             kind=SpanKind.CLIENT,
         ) as span:
             span.set_attribute("orderly.order_id", request.order_id)
+            content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
             headers = {
+                "Content-Type": "application/json",
                 "Idempotency-Key": request.key,
                 "traceparent": telemetry.traceparent(request.traceparent),
+                **self.credentials.headers(request.key, content),
             }
             url = f"{self.url.rstrip('/')}{path}"
             with step_metrics.measured(self.label) as call:
-                response = await self._exchange(method, url, headers, body)
+                response = await self._exchange(method, url, headers, content)
                 span.set_attribute("http.response.status_code", response.status_code)
                 reply = self._classify(response, rejections, personal)
                 call.outcome = DECLINED if reply.rejection_code else DONE
                 return reply
 
     async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes
     ) -> httpx.Response:
         try:
             # httpx restarts its timeout with each packet; this one is for the whole exchange.
             async with asyncio.timeout(self.http.timeout.read):
-                return await self.http.request(method, url, headers=headers, json=body)
+                return await self.http.request(method, url, headers=headers, content=content)
         except _NOT_SENT as error:
             raise ApplicationError(
                 f"{self.name} cannot be reached: {_message_of(error)}", type=SERVICE_FAILED
@@ -167,10 +174,12 @@ class Service:
         raise step_rejected(message)
 
 
-def http_client(timeout_seconds: float) -> httpx.AsyncClient:
+def http_client(timeout_seconds: float, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     """One client for all services; a whole exchange takes `timeout_seconds` at most."""
     return httpx.AsyncClient(
-        timeout=timeout_seconds, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_S)
+        verify=True if tls is None else tls,
+        timeout=timeout_seconds,
+        limits=httpx.Limits(keepalive_expiry=KEEPALIVE_S),
     )
 
 

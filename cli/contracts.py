@@ -24,27 +24,29 @@ def check_contract(
     missing_sku: Annotated[str, typer.Option(help="A SKU that is out of stock.")] = "GONE-1",
     location: Annotated[str, typer.Option(help="A stock location.")] = "EAST",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each response.")] = 5.0,
-    header: Annotated[
-        list[str] | None, typer.Option(help="A header of each request, as NAME: VALUE.")
-    ] = None,
 ) -> None:
     """Play the contract against a service of your own, and say what it does wrong; 1 if anything.
 
-    It moves money and stock: use a test environment.
+    It moves money and stock: use a test environment. ORDERLY_PAYMENTS_TOKEN and so on are sent as
+    the worker sends them.
     """
+    from activities.credentials import credentials_for, tls
     from dev.contract_check import Examples, Unreachable, check
     from dev.contract_check.checker import CHECKS
+    from settings import ServiceSettings, from_environment
 
     if service not in CHECKS:
         fail(f"There is no service {service}; there are: {', '.join(CHECKS)}.", EXIT_USAGE)
     if not url.startswith(("http://", "https://")):
         fail(f"The URL must be one such as https://{service}.internal, not {url!r}.", EXIT_USAGE)
-    headers = dict(map(_header, header or []))
+    settings = load_settings(lambda: from_environment(ServiceSettings))
+    context = load_settings(lambda: tls(settings))
+    credentials = credentials_for(settings, service)
     examples = Examples(method, declined_method, sku, missing_sku, location)
 
     async def play() -> int:
         found = []
-        async for finding in check(service, url, timeout, examples, headers):
+        async for finding in check(service, url, timeout, examples, credentials, context):
             print(finding, flush=True)
             found.append(finding)
         faults = sum(finding.fault is not None for finding in found)
@@ -91,10 +93,3 @@ def trigger(
         print(await send(url, secret, service, event, data))
 
     run(post(), {NotTaken: EXIT_FAILED})
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, is_given, value = text.partition(":")
-    if not is_given or not name.strip():
-        fail(f"{text!r} is no header: write it as NAME: VALUE.", EXIT_USAGE)
-    return name.strip(), value.strip()

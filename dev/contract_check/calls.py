@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
+from activities.credentials import ANONYMOUS, Credentials
 
 CUT_S = 0.05
 """After this time a call is cut whose response is to be lost."""
@@ -42,20 +45,27 @@ class Call:
 class Caller:
     """Sends calls; a response that is incomplete after `timeout_s` is a fault."""
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        base_url: str,
+        timeout_s: float,
+        credentials: Credentials = ANONYMOUS,
+    ) -> None:
         self._http = http
+        self._credentials = credentials
         self._base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
 
+    def anonymous(self) -> Caller:
+        """One that sends no credentials."""
+        return Caller(self._http, self._base_url, self._timeout_s)
+
     async def send(self, call: Call) -> httpx.Response:
         """Its response; raises Wrong without a complete one, and Unreachable."""
-        trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
-        headers = {"Idempotency-Key": call.key, "traceparent": trace}
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._http.request(
-                    call.method, f"{self._base_url}{call.path}", headers=headers, json=call.body
-                )
+                return await self._request(call)
         except (httpx.ConnectError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Unreachable(f"{self._base_url} cannot be reached: {error}.") from None
         except (httpx.TransportError, TimeoutError) as error:
@@ -66,12 +76,20 @@ class Caller:
         """Sends a call, and closes the connection before the response is read."""
         with suppress(httpx.TransportError, TimeoutError):
             async with asyncio.timeout(CUT_S):
-                await self._http.request(
-                    call.method,
-                    f"{self._base_url}{call.path}",
-                    headers={"Idempotency-Key": call.key, "Connection": "close"},
-                    json=call.body,
-                )
+                await self._request(call, Connection="close")
+
+    async def _request(self, call: Call, **more: str) -> httpx.Response:
+        content = json.dumps(call.body).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": call.key,
+            "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
+            **self._credentials.headers(call.key, content),
+            **more,
+        }
+        return await self._http.request(
+            call.method, f"{self._base_url}{call.path}", headers=headers, content=content
+        )
 
     async def settle(self, call: Call) -> httpx.Response:
         """Repeats a call, as orders do, while the first one under its key still runs."""

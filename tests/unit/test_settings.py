@@ -75,6 +75,11 @@ def test_every_variable_is_read() -> None:
             "ORDERLY_STOCK_URL": "http://stock",
             "ORDERLY_SHIPPING_URL": "http://shipping",
             "ORDERLY_SERVICE_TIMEOUT_SECONDS": "2.5",
+            "ORDERLY_PAYMENTS_TOKEN": "t0ken",
+            "ORDERLY_STOCK_SECRET": secret,
+            "ORDERLY_SERVICE_CA": "ca.pem",
+            "ORDERLY_SERVICE_CERT": "cert.pem",
+            "ORDERLY_SERVICE_KEY": "key.pem",
             "ORDERLY_WEBHOOK_SECRET": secret,
             "ORDERLY_MAX_CONCURRENT_COMMANDS": "7",
             "ORDERLY_MAX_CONCURRENT_READS": "8",
@@ -99,6 +104,9 @@ def test_every_variable_is_read() -> None:
     assert settings.payments_url == "https://pay.internal/v1"
     assert (settings.stock_url, settings.shipping_url) == ("http://stock", "http://shipping")
     assert settings.service_timeout_seconds == 2.5
+    assert (settings.payments_token, settings.stock_secret) == ("t0ken", secret)
+    files = (settings.service_ca, settings.service_cert, settings.service_key)
+    assert files == ("ca.pem", "cert.pem", "key.pem")
     assert settings.webhook_secret == secret
     assert (settings.max_concurrent_commands, settings.max_concurrent_reads) == (7, 8)
     assert settings.cached_orders == 300
@@ -141,6 +149,9 @@ def test_the_representation_has_no_secret() -> None:
         ("ORDERLY_MAX_CONCURRENT_READS", "0"),
         ("ORDERLY_TRUSTED_PROXIES", "balancer.internal"),
         ("ORDERLY_TRUSTED_PROXIES", "10.0.0.1,"),
+        ("ORDERLY_PAYMENTS_TOKEN", "two words"),
+        ("ORDERLY_SHIPPING_TOKEN", "umläut"),
+        ("ORDERLY_STOCK_SECRET", "hunter2"),
         ("ORDERLY_WEBHOOK_SECRET", "hunter2"),
         ("ORDERLY_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
         ("ORDERLY_WEBHOOK_SECRET", "c2hvcnQgb2YgYSBwcmVmaXgsIGJ1dCBsb25n"),
