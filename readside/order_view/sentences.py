@@ -58,9 +58,10 @@ def words_of(events: Iterable[OrderEvent], zone: tzinfo = UTC) -> Words:
 
 
 def sentence(event: OrderEvent, words: Words) -> str:
-    """The event in words, as one sentence or two."""
+    """The event in words, as one sentence or two; its type, if it has no words yet."""
     found = (say(event, words) for say in _CHAPTERS)
-    return next(said for said in found if said is not None)
+    wordless = f"{event.type.replace('-', ' ').capitalize()}."
+    return next((said for said in found if said is not None), wordless)
 
 
 def _of_draft(event: OrderEvent, w: Words) -> str | None:
