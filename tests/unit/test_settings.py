@@ -171,7 +171,7 @@ def test_the_representation_has_no_secret() -> None:
 def test_an_unusable_value_is_named_without_secrets(name: str, value: str) -> None:
     sentence = error_of({**DSN, name: value})
     assert sentence.startswith(f"{name} must be ")
-    is_secret = any(word in name for word in ("SECRET", "DSN", "KEY"))
+    is_secret = any(word in name for word in ("SECRET", "DSN", "KEY")) or name.endswith("_TOKEN")
     assert (repr(value) in sentence) is not is_secret
     assert "hunter2" not in sentence
 
@@ -252,7 +252,12 @@ def test_each_secret_may_be_in_a_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{secret}\n")
         in_files[f"{name}_FILE"] = str(tmp_path / name)
     assert settings_of(in_files) == settings_of(variables)
-    assert {*variables, "ORDERLY_ENDPOINT_KEY", "NATS_URL"} == SECRETS
+    of_services = {
+        f"ORDERLY_{service}_{kind}"
+        for service in ("PAYMENTS", "STOCK", "SHIPPING")
+        for kind in ("TOKEN", "SECRET")
+    }
+    assert {*variables, *of_services, "ORDERLY_ENDPOINT_KEY", "NATS_URL"} == SECRETS
 
 
 def test_unusable_file_of_a_secret_is_named_and_its_content_is_not(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from api.callbacks.payloads import EVENTS
 from tests.support.processes import assert_one_sentence, run_inside
 from tests.support.servers import Running
-from tests.support.shop import Shop
+from tests.support.shop import MILK, Shop
 from tests.support.webhook_signing import new_secret
 
 
@@ -26,7 +26,7 @@ async def triggered(orderly: Running, secret: str, *arguments: str) -> tuple[int
 
 
 async def test_callback_reaches_the_order(orderly: Running, shop: Shop) -> None:
-    order = await shop.place_order()
+    order = await shop.place_order(MILK)
     settled = await order.wait_until_settled(status="confirmed")
     chargeback = ("chargeback.opened", order.order_id, "chargeback_id=77", "amount=5", "reason=no")
     code, output, errors = await triggered(orderly, orderly.webhook_secret, *chargeback)
