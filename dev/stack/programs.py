@@ -25,7 +25,7 @@ TEMPORAL = Path(sys.executable).with_name("temporal")
 # Settings that also make sense for a stack on this machine; others are of servers elsewhere.
 PASSED_ON_PREFIXES = (
     "ORDERLY_POLICY_",
-    "ORDERLY_SERVICE_TIMEOUT_SECONDS",
+    "ORDERLY_SERVICE_",
     "ORDERLY_CACHED_ORDERS",
     "ORDERLY_LOG_LEVEL",
     "ORDERLY_PAYMENTS_",  # How the service that is given knows its caller.
