@@ -163,4 +163,4 @@ def fail(reason: object, code: int) -> NoReturn:
 def _start_tracing(name: str) -> Callable[[], None]:
     import telemetry
 
-    return telemetry.start_tracing(name)
+    return load_settings(lambda: telemetry.start_tracing(name))

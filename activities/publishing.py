@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import accumulate
 
 import asyncpg
@@ -20,6 +21,14 @@ from eventlog.log import ConflictingEvent
 PAGE_EVENTS_MAX = 1_000
 PAGE_BYTES_MAX = 1_000_000
 
+# By OpenTelemetry's semantic conventions.
+_MESSAGING: Mapping[str, str | int] = {
+    "messaging.system": "orderly",
+    "messaging.destination.name": "order_events",
+    "messaging.operation.name": "publish",
+    "messaging.operation.type": "send",
+}
+
 
 class Publishing:
     """Activities over one pool of connections to the log; all are idempotent."""
@@ -35,8 +44,11 @@ class Publishing:
         Returns its digest, which the order compares with its own.
         """
         traceparents = (envelope.metadata.traceparent for envelope in batch.events)
+        attributes = {**_MESSAGING, "messaging.batch.message_count": len(batch.events)}
         try:
-            with telemetry.span_for_many("publish events", SpanKind.PRODUCER, traceparents):
+            with telemetry.span_for_many(
+                "publish events", SpanKind.PRODUCER, traceparents, attributes
+            ):
                 async with self._pool.acquire() as connection:
                     if batch.events:
                         await log.append(connection, batch.order_id, batch.events)

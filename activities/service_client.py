@@ -19,8 +19,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, ValidationError
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 import telemetry
@@ -118,12 +120,13 @@ class Service:
         """
         if self.url is None:
             raise ApplicationError(f"{self.variable} is not set", type=SERVICE_FAILED)
+        url = f"{self.url.rstrip('/')}{path}"
         with telemetry.TRACER.start_as_current_span(
             f"{request.step.type} at {self.name}",
             telemetry.continued(request.traceparent),
             kind=SpanKind.CLIENT,
+            attributes={"orderly.order_id": request.order_id, **_http_attributes(method, url)},
         ) as span:
-            span.set_attribute("orderly.order_id", request.order_id)
             content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
             headers = {
                 "Content-Type": "application/json",
@@ -131,7 +134,6 @@ class Service:
                 "traceparent": telemetry.traceparent(request.traceparent),
                 **self.credentials.headers(request.key, content),
             }
-            url = f"{self.url.rstrip('/')}{path}"
             with step_metrics.measured(self.label) as call:
                 response = await self._exchange(method, url, headers, content)
                 span.set_attribute("http.response.status_code", response.status_code)
@@ -147,10 +149,12 @@ class Service:
             async with asyncio.timeout(self.http.timeout.read):
                 return await self.http.request(method, url, headers=headers, content=content)
         except _NOT_SENT as error:
+            _note_error(error)
             raise ApplicationError(
                 f"{self.name} cannot be reached: {_message_of(error)}", type=SERVICE_FAILED
             ) from error
         except (httpx.TransportError, TimeoutError) as error:
+            _note_error(error)
             raise ApplicationError(
                 f"{self.name} did not answer, so the outcome is unknown: {_message_of(error)}",
                 type=OUTCOME_UNKNOWN,
@@ -165,6 +169,7 @@ class Service:
         error = _error_body(response.content)
         if 400 <= status < 500 and error.code in rejections:
             return Reply(self.name, response.content, error.code)
+        trace.get_current_span().set_attribute("error.type", str(status))
         reason = one_line(error.code) if personal else error.reason_text
         message = f"{self.name} answered {status}: {reason or _phrase(status)}"
         if status >= 500 or status in TEMPORARY:
@@ -172,6 +177,24 @@ class Service:
                 message, type=SERVICE_FAILED, next_retry_delay=_retry_after(response.headers)
             )
         raise step_rejected(message)
+
+
+def _http_attributes(method: str, url: str) -> dict[str, str | int]:
+    """Of a call, by OpenTelemetry's semantic conventions; without a password in the URL."""
+    parts = httpx.URL(url)
+    attributes: dict[str, str | int] = {
+        "http.request.method": method,
+        "url.full": str(parts.copy_with(userinfo=b"")),
+        "server.address": parts.host,
+        "server.port": parts.port or {"https": 443}.get(parts.scheme, 80),
+    }
+    if activity.in_activity() and (repetitions := activity.info().attempt - 1):
+        attributes["http.request.resend_count"] = repetitions
+    return attributes
+
+
+def _note_error(error: Exception) -> None:
+    trace.get_current_span().set_attribute("error.type", type(error).__qualname__)
 
 
 def http_client(timeout_seconds: float, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:

@@ -13,7 +13,8 @@ from api.context import method_of, route_of
 class TracingMiddleware:
     """Continues the caller's trace, if the request has a traceparent.
 
-    URLs, headers and exception messages are left out: any of them may contain personal data.
+    Attributes are those of OpenTelemetry's semantic conventions. URLs, headers and exception
+    messages are left out: any of them may contain personal data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -28,7 +29,11 @@ class TracingMiddleware:
             method,
             telemetry.continued(Request(scope).headers.get("traceparent")),
             kind=SpanKind.SERVER,
-            attributes={"http.request.method": method},
+            attributes={
+                "http.request.method": method,
+                "url.scheme": scope["scheme"],
+                "network.protocol.version": scope["http_version"],
+            },
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -39,6 +44,7 @@ class TracingMiddleware:
                     span.set_attribute("http.route", route_of(scope))
                     span.set_attribute("http.response.status_code", message["status"])
                     if message["status"] >= 500:
+                        span.set_attribute("error.type", str(message["status"]))
                         span.set_status(StatusCode.ERROR)
                 await send(message)
 

@@ -108,7 +108,8 @@ async def _project(
     """Projects events and advances the checkpoint to `end`; raises CheckpointConflict."""
     events = reading.events
     requests = (event.traceparent for event in events)
-    with telemetry.span_for_many(f"project {projection.name}", SpanKind.CONSUMER, requests):
+    name, attributes = f"project {projection.name}", _messaging(projection.name, len(events))
+    with telemetry.span_for_many(name, SpanKind.CONSUMER, requests, attributes):
         async with connection.transaction():
             # A second projector waits here for the first one's commit, and then conflicts.
             await checkpoints.advance(
@@ -120,6 +121,18 @@ async def _project(
                 announcement = Announcement(projection.name, group.slices, end.position, lag_ms)
                 await announce(connection, announcement)
     _EVENTS.labels(projection.name).inc(len(events))
+
+
+def _messaging(consumer: str, events: int) -> dict[str, str | int]:
+    """By OpenTelemetry's semantic conventions."""
+    return {
+        "messaging.system": "orderly",
+        "messaging.destination.name": "order_events",
+        "messaging.consumer.group.name": consumer,
+        "messaging.operation.name": "project",
+        "messaging.operation.type": "process",
+        "messaging.batch.message_count": events,
+    }
 
 
 def _histogram(events: Sequence[LoggedEvent]) -> list[int]:

@@ -89,6 +89,17 @@ async def test_command_is_one_trace_to_the_commit_of_its_view(
     (published,) = linked_to_trace(collector.seen, "publish events")
     (projected,) = linked_to_trace(collector.seen, "project order_view")
     assert (published.service, projected.service) == ("orderly-worker", "orderly-projector")
+    answered = {a.key: a.value for a in request.span.attributes}
+    assert answered["http.route"].string_value == "/v1/orders/{order_id}/commands/add-note"
+    assert answered["http.response.status_code"].int_value == 200
+    assert (answered["url.scheme"].string_value, "url.path" in answered) == ("http", False)
+    operations = [
+        a.value.string_value
+        for each in (published, projected)
+        for a in each.span.attributes
+        if a.key == "messaging.operation.type"
+    ]
+    assert operations == ["send", "process"]
     for span in (published.span, projected.span):
         assert span.trace_id.hex() != TRACE, "it may serve other requests, too"
         assert sent.span.span_id in {link.span_id for link in span.links}

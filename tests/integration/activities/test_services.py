@@ -482,3 +482,13 @@ async def test_call_is_a_span_of_the_trace_that_caused_it(
     sent = service.requests[0].headers["traceparent"]
     assert sent == f"00-{TRACE}-{trace.format_span_id(context.span_id)}-01"
     assert span.status.status_code is trace.StatusCode.ERROR
+    url = str(service.requests[0].url)
+    assert dict(span.attributes or {}) == {
+        "orderly.order_id": "o",
+        "http.request.method": "POST",
+        "url.full": url,
+        "server.address": "127.0.0.1",
+        "server.port": httpx.URL(url).port,
+        "http.response.status_code": 503,
+        "error.type": "503",
+    }
