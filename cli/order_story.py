@@ -35,7 +35,7 @@ class NoSuchOrder(Exception):
 
 @dataclass(frozen=True)
 class Story:
-    """All that is told of an order."""
+    """What is shown of an order."""
 
     stream: Sequence[Envelope]
     order: OrderDocument | None

@@ -1,4 +1,4 @@
-"""Traces: the standard variables of OpenTelemetry, and a collector that is away."""
+"""Traces: the standard variables of OpenTelemetry, and a collector that does not answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOWHERE = "http://127.0.0.1:1"
 def provider(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TracerProvider]:
-    """A provider under these variables, whose collector is away."""
+    """A provider under these variables, whose collector does not answer."""
     quick = {"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1"}
     for name, value in (quick | getattr(request, "param", {})).items():
         monkeypatch.setenv(name, value)
@@ -75,7 +75,7 @@ def test_sampler_is_that_of_the_environment(provider: TracerProvider, is_recordi
     indirect=True,
     ids=["small queue"],
 )
-def test_spans_do_not_gather_while_the_collector_is_away(provider: TracerProvider) -> None:
+def test_spans_do_not_gather_without_a_collector(provider: TracerProvider) -> None:
     tracer = provider.get_tracer("t")
     for number in range(2_000):
         tracer.start_span(f"gathered {number}").end()
