@@ -185,7 +185,7 @@ class OrderDocument(Documented):
     """The decision that the customer has to make: "payment" or "shortfall"."""
     awaits_since: datetime | None
     hold_reason: str | None
-    """Why the order is held, if whoever holds it said so."""
+    """Why the order is held; null without a reason."""
     held_since: datetime | None
     missing: list[LineCount]
     """Pieces of a placed order that are to be shipped and not reserved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from orders import statuses
@@ -31,26 +31,27 @@ def discrepancy(discrepancy_id: str) -> str:
     return f"discrepancy:{discrepancy_id}"
 
 
-def settled_by_person(order: Order) -> Iterator[str]:
+def settled_by_person(order: Order) -> list[str]:
     """The keys of what a person has to settle: none if the order needs no attention."""
-    yield from map(stuck, order.stuck_steps)
-    if statuses.unpaid(order):
-        yield UNPAID
-    yield from map(chargeback, order.chargebacks)
-    yield from map(discrepancy, order.discrepancies)
+    keys = [*map(stuck, order.stuck_steps)] if order.stuck_steps else []
+    if order.shipments and statuses.unpaid(order):  # Without one, nothing has left.
+        keys.append(UNPAID)
+    if order.chargebacks:
+        keys += map(chargeback, order.chargebacks)
+    if order.discrepancies:
+        keys += map(discrepancy, order.discrepancies)
+    return keys
 
 
 def since_after(
     since: Mapping[str, datetime], order: Order, occurred_at: datetime
 ) -> Mapping[str, datetime]:
     """Since when an order waits for each thing, after an event that led to this state."""
-    return {key: since.get(key, occurred_at) for key in _keys(order)}
-
-
-def _keys(order: Order) -> Iterator[str]:
-    yield from map(step, order.steps)
+    keys = settled_by_person(order)
+    if order.steps:
+        keys += map(step, order.steps)
     if order.status is Status.ON_HOLD:
-        yield HELD
+        keys.append(HELD)
     if order.awaiting is not None:
-        yield AWAITS
-    yield from settled_by_person(order)
+        keys.append(AWAITS)
+    return {key: since.get(key, occurred_at) for key in keys} if keys else {}

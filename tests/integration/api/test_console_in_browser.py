@@ -341,7 +341,7 @@ async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
             await page.get_by_role("button", name="Add note", exact=True).click()
             form = page.get_by_role("form", name="Add note")
             await form.get_by_label("Text").fill("typed before")
-            await call(page, "api.js", "signOut")  # As if its time were over.
+            await call(page, "api.js", "signOut")
             await form.get_by_role("button", name="Preview").click()
             await sign_in("olga", operator)
             await expect(form.get_by_role("button", name="Add note now")).to_be_visible()
@@ -353,7 +353,7 @@ async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
             assert "ey" not in page.url
 
             await page.goto("/console/orders")  # The token is gone with the page.
-            await sign_in("somebody-else", "orders:read")
+            await sign_in("another-customer", "orders:read")
             await expect(page.get_by_text("No order matches.")).to_be_visible()
 
 

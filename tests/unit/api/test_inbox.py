@@ -46,7 +46,7 @@ def kinds(groups: Iterable[InboxGroup]) -> list[str]:
     return [group.kind for group in groups]
 
 
-def test_orders_that_wait_for_nobody_are_not_in_it() -> None:
+def test_order_that_needs_no_person_is_not_in_it() -> None:
     quiet = (a_booked_order, a_half_sent_order, a_sent_order, a_delivered_order)
     assert grouped([row(str(n), one.order) for n, one in enumerate(quiet)], NOW) == []
 

@@ -78,7 +78,7 @@ function Unavailable({ commands }) {
   </details>`;
 }
 
-// Keeps what is typed whatever comes: a rejection, an outage, another version, an expired token.
+// Keeps what is typed in each case: a rejection, an outage, another version, an expired token.
 function CommandForm({ command, order, onDone, onReload }) {
   const fields = useMemo(() => fieldsOf(command, order), [command.type, order]);
   const [values, setValues] = useState(() => initialValues(fields));
@@ -163,7 +163,7 @@ function Failure({ error, version, onReload }) {
     const now = error.document.current_version;
     return html`<div class="notice warn" role="alert">
       <p>
-        Somebody else changed the order meanwhile: you previewed version ${version}, and it is at version ${now} now.
+        Another caller changed the order meanwhile. You previewed version ${version}, and it is at version ${now} now.
         Nothing was sent. What you typed is still there: look at what has changed, and preview it again.
       </p>
       <button type="button" onClick=${onReload}>Show version ${now}</button>
