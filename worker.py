@@ -49,7 +49,7 @@ from privacy.sealing import BrokenSeal, unseal_all
 from release_gate import GateChecks
 from settings import Settings, SettingsError, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
-from workflows.activity_options import STEP_TIMEOUT
+from workflows.activity_options import STEP_TIMEOUT, steps_queue
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
@@ -66,6 +66,7 @@ log = logging.getLogger("orderly.worker")
 # its cache, that happens to every burst of new orders.
 POLLERS = 16
 NEW_ORDERS_POLL_RATIO = 0.5
+STEP_SLOTS = 100  # Calls of services at a time.
 # Publishing takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10
 # Events that a failover loses are published again from Temporal's histories, so that their commits
@@ -116,17 +117,32 @@ def unsealing(keys: CustomerKeys) -> Unseal:
     return unseal
 
 
-def worker_for(client: Client, settings: Settings, activities: Activities) -> Worker:
-    """The worker, not started yet; pinned to its version if the settings name one."""
-    return Worker(**worker_config(client, settings, activities))
+def workers_for(client: Client, settings: Settings, activities: Activities) -> list[Worker]:
+    """The workers of a process, not started; pinned to their version if the settings name one."""
+    orders = Worker(**worker_config(client, settings, activities))
+    return [orders, steps_worker(client, settings, activities)]
+
+
+def steps_worker(client: Client, settings: Settings, activities: Activities) -> Worker:
+    """The worker that calls services, in slots of its own: publishing never waits for a call."""
+    return Worker(
+        client=client,
+        task_queue=steps_queue(settings.task_queue),
+        activities=activities,
+        max_concurrent_activities=STEP_SLOTS,
+        activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
+        graceful_shutdown_timeout=STEP_TIMEOUT,
+        deployment_config=_deployment(settings),
+    )
 
 
 def worker_config(client: Client, settings: Settings, activities: Activities) -> WorkerConfig:
-    """The options of the worker; tests may change some."""
+    """The options of the worker that decides on orders and publishes; tests may change some."""
     return WorkerConfig(
         client=client,
         task_queue=settings.task_queue,
         workflows=[OrderWorkflow, ReleaseGate],
+        # Also those of steps that earlier versions scheduled.
         activities=activities,
         # The tests replay histories in the strict sandbox: docs/decisions/0009-sandbox.md.
         workflow_runner=UnsandboxedWorkflowRunner(),
@@ -145,23 +161,25 @@ def worker_config(client: Client, settings: Settings, activities: Activities) ->
 
 
 @asynccontextmanager
-async def running(worker: Worker, stop: Callable[[], None]) -> AsyncIterator[None]:
-    """Runs a worker inside the `async with`; at its end the worker finishes its calls.
+async def running(workers: Sequence[Worker], stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Runs workers inside the `async with`; at its end they finish their calls.
 
-    Calls `stop` if it ends before. Sometimes the SDK does not return after its last call: then it
+    Calls `stop` if one ends before. Sometimes the SDK does not return after its last call: then it
     is left, so that the process can exit.
     """
-    run = asyncio.create_task(worker.run())
-    run.add_done_callback(lambda _: stop())
+    runs = [asyncio.create_task(worker.run()) for worker in workers]
+    for run in runs:
+        run.add_done_callback(lambda _: stop())
     try:
         yield
     finally:
-        stopping = asyncio.create_task(worker.shutdown())
-        await asyncio.wait({run, stopping}, timeout=SHUTDOWN_SECONDS_MAX)
-        if not run.done():
+        stopping = [asyncio.create_task(worker.shutdown()) for worker in workers]
+        await asyncio.wait({*runs, *stopping}, timeout=SHUTDOWN_SECONDS_MAX)
+        if not all(run.done() for run in runs):
             log.warning("Temporal's SDK does not end after the last call, and is left")
+        for run in runs:
             run.cancel()
-        await asyncio.gather(run, stopping)
+        await asyncio.gather(*runs, *stopping)
 
 
 async def run(settings: Settings) -> None:
@@ -193,7 +211,7 @@ async def run(settings: Settings) -> None:
         async with (
             admin.serving(settings, process),
             guarded(client, pool, settings.task_queue, stopped.set, renews=True),
-            running(worker_for(client, settings, activities), stopped.set),
+            running(workers_for(client, settings, activities), stopped.set),
             orphan_check.running(client, pool, settings.task_queue),
             collecting(memory_limit()),
         ):

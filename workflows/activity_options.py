@@ -38,6 +38,11 @@ REJECTED_STEP_DELAY = timedelta(minutes=5)
 STUCK_SECONDS = (8.0, 12.0)
 
 
+def steps_queue(task_queue: str) -> str:
+    """The task queue of the calls of services, whose slots are not those of publishing."""
+    return f"{task_queue}-steps"
+
+
 def stuck_retry(seconds: float) -> RetryPolicy:
     """Attempts without end, `seconds` apart: each order its own, so that not all come at once."""
     return RetryPolicy(initial_interval=timedelta(seconds=seconds), backoff_coefficient=1)

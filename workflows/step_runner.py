@@ -18,6 +18,7 @@ from workflows.activity_options import (
     STEP_RETRY,
     STEP_TIMEOUT,
     STUCK_SECONDS,
+    steps_queue,
     stuck_retry,
     summary,
 )
@@ -78,6 +79,7 @@ class StepRunner:
             call = workflow.start_activity(
                 activity.name,
                 request,
+                task_queue=steps_queue(workflow.info().task_queue),
                 result_type=_RESULT,
                 start_to_close_timeout=STEP_TIMEOUT,
                 retry_policy=retry,

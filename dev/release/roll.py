@@ -225,7 +225,10 @@ class Rolling:
     async def _is_routed(self, version: Version, percentage: float | None) -> bool:
         service, namespace = self.client.workflow_service, self.client.namespace
         current = SetWorkerDeploymentCurrentVersionRequest(
-            namespace=namespace, deployment_name=DEPLOYMENT_NAME, build_id=version.build_id
+            namespace=namespace,
+            deployment_name=DEPLOYMENT_NAME,
+            build_id=version.build_id,
+            ignore_missing_task_queues=True,  # The older version may have fewer.
         )
         ramping = SetWorkerDeploymentRampingVersionRequest(
             namespace=namespace,

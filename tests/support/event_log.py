@@ -1,7 +1,8 @@
-"""Events appended to the log directly."""
+"""Events appended to the log directly, and events that tests wait for."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import asyncpg
@@ -12,6 +13,7 @@ from eventlog.envelope import Envelope, Metadata
 from orders.events import NoteAdded, OrderEvent
 
 AT = datetime(2017, 1, 1, 11, 53, 26, 123456, tzinfo=UTC)
+WAIT_SECONDS = 60.0
 ABOUT = Metadata(
     actor="somebody", command="add-note", command_id="c", payload_hash="h", request_id="r"
 )
@@ -31,3 +33,10 @@ async def append_unannounced(pool: asyncpg.Pool, order_id: str, *events: Envelop
     """As by a process that dies after the commit, or whose notification is lost."""
     async with pool.acquire() as connection:
         await log.append(connection, order_id, events)
+
+
+async def log_has(pool: asyncpg.Pool, order_id: str, event_type: str) -> None:
+    """Waits until an order has an event of a type in the log."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while event_type not in {e.type for e in await log.read_stream(pool, order_id)}:
+            await asyncio.sleep(0.05)

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
     SetWorkerDeploymentCurrentVersionRequest,
     SetWorkerDeploymentRampingVersionRequest,
 )
@@ -19,10 +23,20 @@ from api.gateway.gateway import Gateway
 from cli.moving import Moved, move
 from settings import Settings
 from tests.support.servers import cut_off
-from worker import running, worker_for
+from worker import running, workers_for
+from workflows.activity_options import PUBLISH_EVENTS
 from workflows.versions import Version
 
 WAIT_SECONDS = 60
+
+
+class Attempt(NamedTuple):
+    """An attempt of a step."""
+
+    started_at: int
+    build_id: str
+    """Of the worker that calls the service."""
+    order_build_id: str
 
 
 @dataclass(frozen=True)
@@ -47,12 +61,15 @@ class Deployment:
         """A worker of a version."""
         versioned = {"deployment_name": self.name, "build_id": build_id}
         settings = self.settings.model_copy(update=versioned)
-        worker = worker_for(self.client, settings, cut_off(self.pool))
-        async with running(worker, lambda: None):
+        workers = workers_for(self.client, settings, cut_off(self.pool))
+        async with running(workers, lambda: None):
             yield
 
     async def make_current(self, build_id: str) -> None:
-        """Makes a version current; retries, because the server knows it once a worker polls."""
+        """Makes a version current; retries, because the server knows it once a worker polls.
+
+        Returns once orders come to the version.
+        """
         request = SetWorkerDeploymentCurrentVersionRequest(
             namespace=self.client.namespace, deployment_name=self.name, build_id=build_id
         )
@@ -65,7 +82,20 @@ class Deployment:
                 except RPCError:
                     await asyncio.sleep(0.1)
                 else:
-                    return
+                    break
+            while await self._current_build() != build_id:  # The task queue is told later.
+                await asyncio.sleep(0.05)
+
+    async def _current_build(self) -> str:
+        """The version to which the task queue gives orders."""
+        request = DescribeTaskQueueRequest(
+            namespace=self.client.namespace,
+            task_queue=TaskQueue(name=self.name),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        described = await self.client.workflow_service.describe_task_queue(request)
+        build_id: str = described.versioning_info.current_deployment_version.build_id
+        return build_id
 
     async def ramp(self, build_id: str, percentage: float) -> None:
         """Gives a version a share of the orders."""
@@ -98,6 +128,30 @@ class Deployment:
         versioning = description.raw_description.workflow_execution_info.versioning_info
         build_id: str = versioning.deployment_version.build_id
         return build_id
+
+    async def next_attempt(self, order_id: str) -> Attempt:
+        """The next attempt of the one step of an order."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            known = await self._attempts(order_id)
+            while not (later := await self._attempts(order_id) - known):
+                await asyncio.sleep(0.05)
+        [attempt] = later
+        return attempt
+
+    async def _attempts(self, order_id: str) -> set[Attempt]:
+        """The last attempts of the steps of an order."""
+        description = await self.client.get_workflow_handle(order_id).describe()
+        raw = description.raw_description
+        versioning = raw.workflow_execution_info.versioning_info
+        return {
+            Attempt(
+                step.last_started_time.ToNanoseconds(),
+                step.last_deployment_version.build_id,
+                versioning.deployment_version.build_id,
+            )
+            for step in raw.pending_activities
+            if step.activity_type.name != PUBLISH_EVENTS and step.HasField("last_started_time")
+        }
 
     async def wait_until_in(self, build_id: str, *order_ids: str) -> None:
         """Waits until orders run in a version."""

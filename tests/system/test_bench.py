@@ -249,6 +249,23 @@ def test_bursts_leave_no_task_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+def test_cold_counts_every_command_of_orders_in_no_cache(tmp_path: Path) -> None:
+    small = ("--rounds", "1", "--most", "100", "--baskets", "20", "--load", "400")
+    result = bench(tmp_path, "cold", *small)
+
+    counts = result["counts"]
+    assert counts["acknowledged"] == counts["published"] > 0
+    usual, load = result["usual_orders"], result["under_load"]
+    assert result["latency_ms"].keys() == {"10", "100", "warm"}
+    for latency in (*result["latency_ms"].values(), *usual["latency_ms"].values(), *load.values()):
+        assert 0 < latency["p50"] <= latency["p99"]
+    assert [load[kind]["commands"] for kind in ("short orders", "long orders")] == [400, 400]
+    assert load["long orders"]["runs_continued"] > load["short orders"]["runs_continued"]
+    assert all(cpu.keys() == {"worker", "temporal"} for cpu in usual["cpu_ms_per_command"].values())
+    assert usual["ratio_by_cpu_time"] > 0
+
+
+@pytest.mark.soak
 def test_cached_orders_measures_both_kinds(tmp_path: Path) -> None:
     result = bench(tmp_path, "cached-orders", "--orders", "50")
 

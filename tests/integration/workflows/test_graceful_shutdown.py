@@ -25,10 +25,11 @@ from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
 from tests.support.command_builders import bagels, message, new_order_id
+from tests.support.event_log import log_has
 from tests.support.paths import ROOT
 from tests.support.processes import UNREACHABLE_DSN, environment
 from tests.support.servers import cut_off, serving
-from worker import activities_for, running, unsealing, worker_for
+from worker import activities_for, running, unsealing, workers_for
 from workflows.activity_options import STEP_TIMEOUT
 
 RESTARTS = 6  # More than the attempts after which a step is stuck.
@@ -78,12 +79,12 @@ async def test_worker_is_left_if_the_sdk_does_not_end_it(
     """The SDK has been seen to wait for ever, after the last call, for its core to end."""
     monkeypatch.setattr(worker, "SHUTDOWN_SECONDS_MAX", 1.0)
     settings = Settings(postgres_dsn=UNREACHABLE_DSN, task_queue=f"left-{new_order_id()}")
-    hanging = worker_for(temporal.client, settings, cut_off(pool))
+    hanging, steps = workers_for(temporal.client, settings, cut_off(pool))
     assert hanging._bridge_worker is not None
     monkeypatch.setattr(hanging._bridge_worker, "finalize_shutdown", asyncio.Event().wait)
     has_ended = asyncio.Event()
     async with asyncio.timeout(WAIT_SECONDS):
-        async with running(hanging, has_ended.set):
+        async with running([hanging, steps], has_ended.set):
             pass
         await has_ended.wait()
     assert "is left" in caplog.text
@@ -126,13 +127,13 @@ async def test_restarts_during_payments_are_not_attempts_of_a_step(
         settings = settings_for(http, queue)
         activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
         for order_id in order_ids:
-            async with worker_for(temporal.client, settings, activities):
+            async with running(workers_for(temporal.client, settings, activities), lambda: None):
                 await gateway.execute(
                     message(order_id, *opening_commands(), creates_order=True), WAIT_SECONDS
                 )
                 await services.wait_until_begun(order_id)
             assert services.finished[order_id] == 1, "the worker waited for the response"
-        async with worker_for(temporal.client, settings, activities):
+        async with running(workers_for(temporal.client, settings, activities), lambda: None):
             for order_id in order_ids:
                 await log_has(pool, order_id, "shipment-booked")
     assert services.begun == Counter(order_ids), "no payment was called again"
@@ -150,12 +151,6 @@ def settings_for(services: httpx.AsyncClient, queue: str) -> Settings:
         stock_url=url,
         shipping_url=url,
     )
-
-
-async def log_has(pool: asyncpg.Pool, order_id: str, event_type: str) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while event_type not in {e.type for e in await log.read_stream(pool, order_id)}:
-            await asyncio.sleep(0.05)
 
 
 def test_longest_call_fits_into_the_stop_timeout() -> None:
