@@ -44,7 +44,8 @@ METHOD = (
     " The waits are those between Scheduled and Started in the histories of all orders."
     " Fulfilment: orders whose stock service is down are placed; when it recovers, all of them are"
     " paid and booked. Meanwhile commands to open drafts arrive at random moments, from a separate"
-    " process, at half of the throughput of 20 clients; before that, the same load came alone."
+    " process, at half of the throughput of 20 clients. Before all of that, the same load came"
+    " alone."
 )
 
 
@@ -165,9 +166,9 @@ async def _measure_fulfilment(shop: Shop, options: argparse.Namespace, console: 
     await asyncio.sleep(PAUSE_S)
     capacity = await shop.measure_capacity()
     console.print(f"capacity {capacity:.1f} commands per second")
+    alone = _latencies(await shop.send(SHARE * capacity, options.seconds))
     await shop.place_stranded(options.behind)
     await asyncio.sleep(PAUSE_S)
-    alone = _latencies(await shop.send(SHARE * capacity, options.seconds))
     await shop.recover()
     behind = _latencies(await shop.send(SHARE * capacity, options.seconds))
     await shop.wait_until_booked()
