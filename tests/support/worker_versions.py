@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import asyncpg
 from temporalio.api.enums.v1 import TaskQueueType
@@ -24,19 +23,9 @@ from cli.moving import Moved, move
 from settings import Settings
 from tests.support.servers import cut_off
 from worker import running, workers_for
-from workflows.activity_options import PUBLISH_EVENTS
 from workflows.versions import Version
 
 WAIT_SECONDS = 60
-
-
-class Attempt(NamedTuple):
-    """An attempt of a step."""
-
-    started_at: int
-    build_id: str
-    """Of the worker that calls the service."""
-    order_build_id: str
 
 
 @dataclass(frozen=True)
@@ -128,30 +117,6 @@ class Deployment:
         versioning = description.raw_description.workflow_execution_info.versioning_info
         build_id: str = versioning.deployment_version.build_id
         return build_id
-
-    async def next_attempt(self, order_id: str) -> Attempt:
-        """The next attempt of the one step of an order."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            known = await self._attempts(order_id)
-            while not (later := await self._attempts(order_id) - known):
-                await asyncio.sleep(0.05)
-        [attempt] = later
-        return attempt
-
-    async def _attempts(self, order_id: str) -> set[Attempt]:
-        """The last attempts of the steps of an order."""
-        description = await self.client.get_workflow_handle(order_id).describe()
-        raw = description.raw_description
-        versioning = raw.workflow_execution_info.versioning_info
-        return {
-            Attempt(
-                step.last_started_time.ToNanoseconds(),
-                step.last_deployment_version.build_id,
-                versioning.deployment_version.build_id,
-            )
-            for step in raw.pending_activities
-            if step.activity_type.name != PUBLISH_EVENTS and step.HasField("last_started_time")
-        }
 
     async def wait_until_in(self, build_id: str, *order_ids: str) -> None:
         """Waits until orders run in a version."""

@@ -12,8 +12,6 @@ from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import Moved, NotMoved, source
 from eventlog.postgres import connect_pool
-from orders.commands import OpenOrder, PlaceOrder
-from orders.policy import Policy
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.servers import ApiClient, new_database, run_api
 from tests.support.worker_versions import Deployment
@@ -71,20 +69,6 @@ async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and
         assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
         for order_id in order_ids:
             assert await deployment.build_of(order_id) == "old", "nothing flaps"
-
-
-async def test_steps_run_in_the_version_of_their_order(deployment: Deployment) -> None:
-    """Their task queue belongs to the version, too. A stuck step is no reason to stay in it."""
-    order_id = new_order_id()
-    async with deployment.worker("old"), deployment.worker("new"):
-        await deployment.make_current("old")
-        first = OpenOrder(customer_id="900", currency="USD", policy=Policy())
-        placed = message(order_id, first, bagels(), PlaceOrder(), creates_order=True)
-        await deployment.gateway.execute(placed, WAIT_SECONDS)
-        assert (await deployment.next_attempt(order_id)).build_id == "old"
-        await deployment.make_current("new")
-        attempt = await deployment.next_attempt(order_id)
-        assert attempt.build_id == attempt.order_build_id
 
 
 async def test_version_without_workers_shows_in_readiness_and_metrics(
