@@ -16,7 +16,7 @@ from temporalio.runtime import (
     Runtime,
     TelemetryConfig,
 )
-from temporalio.service import RetryConfig, RPCError
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from background import within
 from workflows import worker_heartbeats
@@ -30,6 +30,7 @@ _NO_RETRY = RetryConfig(max_retries=1)
 # server does not accept pings more often than every ten.
 _KEEP_ALIVE = KeepAliveConfig(interval_millis=11_000, timeout_millis=4_000)
 HEALTH_SECONDS_MAX = 1.5
+NO_WORKFLOW = "health-check"
 
 
 class MissingSearchAttributes(Exception):
@@ -71,12 +72,24 @@ _runtime = cache(new_runtime)  # A runtime has threads of its own.
 
 
 async def health_of(client: Client) -> str:
-    """The state of Temporal: "ok", or what is wrong with it."""
+    """The state of Temporal: "ok", or what is wrong with it.
+
+    Its health check is fine while its database cannot be written to, as on a full disk. Looking for
+    a workflow, which does not exist, tells.
+    """
     try:
-        healthy = await within(HEALTH_SECONDS_MAX, client.service_client.check_health())
-        return "ok" if healthy else "not serving"
+        return await within(HEALTH_SECONDS_MAX, _look_at(client))
     except Exception as error:  # Any error is a reason.
         return f"unreachable: {str(error) or type(error).__name__}"
+
+
+async def _look_at(client: Client) -> str:
+    try:
+        await client.get_workflow_handle(NO_WORKFLOW).describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+    return "ok" if await client.service_client.check_health() else "not serving"
 
 
 async def connect(*, lazy: bool = False, runtime: Runtime | None = None) -> Client:

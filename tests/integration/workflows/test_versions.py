@@ -31,10 +31,24 @@ async def deployment(
 
 
 async def opened(deployment: Deployment, count: int = 1) -> list[str]:
+    """New orders that have nothing left to do: a task later might come to another version."""
     order_ids = [new_order_id() for _ in range(count)]
     for order_id in order_ids:
         await deployment.gateway.execute(opening(order_id), WAIT_SECONDS)
+    async with asyncio.timeout(WAIT_SECONDS):
+        for order_id in order_ids:
+            while not await is_at_rest(deployment, order_id):
+                await asyncio.sleep(0.05)
     return order_ids
+
+
+async def is_at_rest(deployment: Deployment, order_id: str) -> bool:
+    """Whether an order is published, and has no task."""
+    count = "SELECT count(*) FROM order_events WHERE order_id = $1"
+    if not await deployment.pool.fetchval(count, order_id):
+        return False
+    order = (await deployment.client.get_workflow_handle(order_id).describe()).raw_description
+    return not (order.pending_activities or order.HasField("pending_workflow_task"))
 
 
 async def moved(deployment: Deployment, build: str) -> Moved:
