@@ -27,6 +27,7 @@ from tests.support.histories import (
     temporal_kinds_in,
 )
 from tests.support.paths import ROOT
+from tests.support.recorded_histories import without_stack_traces
 from workflows.messages import CommandBatch, QueuedCommands, UnreadCommand
 from workflows.publisher import HistoryDiverged
 
@@ -44,6 +45,13 @@ async def test_golden_histories_replay_to_the_published_events(
     The sandbox, which is slow, finds clocks and shared state; of rules, `test_layout.py` does.
     """
     await assert_golden_histories_replay(kinds)
+
+
+def test_golden_histories_name_no_folder_of_a_machine() -> None:
+    named = [file for epoch in epochs(ROOT) for file in epoch.glob("*.json")]
+    texts = [file.read_text() for file in named]
+    assert not any('File \\"/' in text for text in texts)
+    assert texts == [without_stack_traces(text) for text in texts]
 
 
 async def test_golden_histories_of_all_epochs_fold() -> None:
