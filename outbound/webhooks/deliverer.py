@@ -131,6 +131,7 @@ class Deliverer:
         wanted = {
             id: known[id] for id in locks.owned & known.keys() if known[id].status == "active"
         }
+        self._tail.want(bool(wanted))
         for endpoint_id, running in list(self._running.items()):
             running.discard_ended()
             if endpoint_id not in wanted or running.target != wanted[endpoint_id].target:

@@ -83,8 +83,18 @@ class Tail:
         self._offer = offer
         self._pages: deque[TailPage] = deque(maxlen=PAGES_MAX)
         self._woken = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._head: Checkpoint | None = None
         """Up to where it has read; None before it has begun."""
+
+    def want(self, is_wanted: bool) -> None:
+        """Reads only while there is an endpoint; then it begins at the end of the log again."""
+        if is_wanted:
+            self._wanted.set()
+        else:
+            self._wanted.clear()
+            self._head = None
+            self.forget()
 
     def wake(self) -> None:
         """There may be events to read."""
@@ -103,8 +113,9 @@ class Tail:
         return next((one for one in self._pages if one.begin <= position < one.end), None)
 
     async def follow(self) -> None:
-        """Reads for ever."""
+        """Reads for ever, while it is wanted."""
         while True:
+            await self._wanted.wait()
             try:
                 await self._read_and_wait()
             except (*UNAVAILABLE, *OTHER_TABLES) as error:
@@ -135,7 +146,7 @@ class Tail:
             self._head = await settled_head(self._pool)
         begin = self._head
         page, customer_ids = await feed.read_with_customers(self._pool, begin, PAGE_EVENTS_MAX)
-        if page.events:
+        if page.events and self._wanted.is_set():
             read = TailPage(begin, page, customer_ids)
             self._pages.append(read)
             self._head = read.end
