@@ -143,7 +143,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each run a temporary directory of its own, which workers of pytest-xdist share.
 
-    The usual one lies in a directory of all runs, and each run that starts closes that to other
+    The usual one is in a directory of all runs, and each run that starts closes that to other
     users: to Postgres too, which has one of its own where tests run as root.
     """
     if shared := getattr(config, "workerinput", {}).get("postgres"):

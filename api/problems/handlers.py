@@ -37,7 +37,7 @@ log = logging.getLogger("orderly.api")
 MEDIA_TYPE = "application/problem+json"
 UPGRADE_SECONDS = 10
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-# Refused before it is known who sends them, or because there are many.
+# Refused before the caller is known, or because there are many.
 COUNTED = frozenset((401, 429))
 
 

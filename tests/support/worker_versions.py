@@ -72,7 +72,7 @@ class Deployment:
                     await asyncio.sleep(0.1)
                 else:
                     break
-            while await self._current_build() != build_id:  # The task queue is told later.
+            while await self._current_build() != build_id:  # The task queue hears of it later.
                 await asyncio.sleep(0.05)
 
     async def _current_build(self) -> str:

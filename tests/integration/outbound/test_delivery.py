@@ -1,4 +1,4 @@
-"""Webhooks arrive: all of them, in order within an order, whatever the receivers do."""
+"""Webhooks arrive: all of them, in order within an order, under each fault of a receiver."""
 
 from __future__ import annotations
 

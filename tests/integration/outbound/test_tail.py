@@ -1,4 +1,4 @@
-"""The end of the log is read only while there is an endpoint to be told of it."""
+"""The end of the log is read only while there is an endpoint."""
 
 from __future__ import annotations
 
