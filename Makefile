@@ -16,10 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo rehearse-demo up test drills soak chaos check audit format bench bench-loss fuzz docs schemas \
-	asyncapi openapi typescript monitoring lock release-check release-corpus
-.PHONY: help install demo rehearse-demo up test test-browser pictures drills soak chaos check audit format bench bench-loss fuzz docs schemas \
-	asyncapi openapi typescript lock release-check release-corpus
+.PHONY: help install demo rehearse-demo up test test-browser pictures drills soak chaos check audit format \
+	bench bench-loss fuzz docs schemas asyncapi openapi typescript monitoring lock release-check release-corpus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \

@@ -23,6 +23,8 @@ class Seen:
 class Collector(ThreadingHTTPServer):
     """Takes spans by OTLP over HTTP, as any tracing backend does."""
 
+    request_queue_size = 128
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Receive)
         self.seen: list[Seen] = []
