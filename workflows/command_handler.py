@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 from eventlog.envelope import Envelope, Ineffective, Metadata
 from eventlog.intents import Intent, RejectionReason, pack
@@ -31,11 +32,16 @@ EVENTS_BYTES_MAX = 750_000
 # Of what changes nothing, the journal keeps the types alone if it is larger, packed.
 INEFFECTIVE_BYTES_MAX = 10_000
 
-Decided = tuple[list[Envelope], Order]
-"""The events of a command batch, and the order after them."""
-
 PREVIEW_ID = "preview"
 """The command id of what is only previewed."""
+
+
+class Decided(NamedTuple):
+    """The events of a command batch, the order after them, and the events' bytes in a snapshot."""
+
+    events: list[Envelope]
+    order: Order
+    size: int
 
 
 class Rejected(Exception):
@@ -93,7 +99,8 @@ def decide_batch(batch: CommandBatch, order: Order, command_id: str, now: dateti
             Envelope.of(event, version, now, metadata)
             for version, (_, event) in enumerate(decided, start=first)
         ]
-        size += bytes_of(caused)
+        if len(batch.commands) > 1:
+            size += bytes_of(caused)
         if index and size > EVENTS_BYTES_MAX:
             most = f"{EVENTS_BYTES_MAX // 1000} kB"
             message = f"the commands cause more than {most} of events: send them in smaller batches"
@@ -102,7 +109,7 @@ def decide_batch(batch: CommandBatch, order: Order, command_id: str, now: dateti
     if events:
         intent = pack(_intent(batch), events[0].data)
         events[0] = events[0].model_copy(update={"intent": intent})
-    return events, after
+    return Decided(events, after, bytes_of(events))
 
 
 def ineffective(
@@ -146,7 +153,7 @@ def preview(batch: CommandBatch, order: Order, now: datetime) -> Preview:
 def preview_of(order: Order, decide: Callable[[], Decided]) -> Preview:
     """What a decision on `order` would do."""
     try:
-        events, after = decide()
+        events, after, _ = decide()
     except Rejected as error:
         return Preview(version=order.version, rejection=error.rejection)
     return Preview(

@@ -18,7 +18,6 @@ from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
-from eventlog.envelope import Envelope
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from orders.rules.process import is_finished
@@ -53,7 +52,7 @@ from workflows.messages import (
     QueuedCommands,
     Rejection,
 )
-from workflows.publisher import Publisher, bytes_of
+from workflows.publisher import Publisher
 from workflows.snapshot import (
     Snapshot,
     SnapshotLost,
@@ -258,11 +257,13 @@ class OrderWorkflow:
         """Executes a batch once; a repeated one gets the stored result. Raises Rejected."""
         if (stored := self.results.get(command_id)) is not None:
             return stored.result
-        events, order = self._checked(command_id) or self._decide(command_id, batch)
-        if not events:
+        decided = self._checked(command_id) or self._decide(command_id, batch)
+        if not decided.events:
             self._note(command_id, batch)
-        self._record(events, order, batch.traceparent)
-        result = idempotency.result_of(self.order, events, batch.payload_hash, batch.attempt_id)
+        self._record(decided, batch.traceparent)
+        result = idempotency.result_of(
+            self.order, decided.events, batch.payload_hash, batch.attempt_id
+        )
         self.results.add(StoredResult(command_id=command_id, at=workflow.now(), result=result))
         return result
 
@@ -312,32 +313,32 @@ class OrderWorkflow:
             raise rejected_by(self.order, RESULT_DROPPED, "only the log may know this key")
         if self.publisher.alert is not None:
             raise rejected_by(self.order, LOG_CONFLICT, self.publisher.alert)
-        events, order = decide_batch(batch, self.order, command_id, workflow.now())
-        self._check_capacity(batch, events, order)
-        return events, order
+        decided = decide_batch(batch, self.order, command_id, workflow.now())
+        self._check_capacity(batch, decided)
+        return decided
 
     def _may_have_dropped_results(self) -> bool:
         until = self.results_dropped_until
         return until is not None and workflow.now() < until
 
-    def _check_capacity(self, batch: CommandBatch, events: list[Envelope], order: Order) -> None:
+    def _check_capacity(self, batch: CommandBatch, decided: Decided) -> None:
         """Rejects what no snapshot could hold. What settles an order has room of its own."""
-        size, unpublished = self._bytes_max(events, order), self.publisher.bytes_with(events)
-        full = capacity.shortage(batch, order, size, unpublished)
+        size, unpublished = self._bytes_max(decided), self.publisher.bytes_with(decided.size)
+        full = capacity.shortage(batch, decided.order, size, unpublished)
         if full is not None:
             raise rejected_by(self.order, *full)
 
-    def _bytes_max(self, events: list[Envelope], order: Order) -> int:
+    def _bytes_max(self, decided: Decided) -> int:
         """An upper bound of the order's size that is cheap; where it is too high, the size."""
-        bound = self.order_bytes_max + bytes_of(events)
+        bound = self.order_bytes_max + decided.size
         is_low = bound <= capacity.GOODS_BYTES_MAX
-        return bound if is_low else capacity.size_of(order)
+        return bound if is_low else capacity.size_of(decided.order)
 
-    def _record(self, events: list[Envelope], order: Order, traceparent: str | None) -> None:
+    def _record(self, decided: Decided, traceparent: str | None) -> None:
         """Makes a decision the state of the order; the loops act on it."""
-        self.order_bytes_max = self._bytes_max(events, order)
-        self.order = order
-        self.publisher.add(events)
+        self.order_bytes_max = self._bytes_max(decided)
+        self.order = order = decided.order
+        self.publisher.add(decided.events, decided.size)
         self.traces = {key: self.traces.get(key, traceparent or "") for key in order.steps}
         self.deadline = next_deadline(order)
         if workflow.info().typed_search_attributes.get(STATUS) != order.status:
@@ -350,9 +351,9 @@ class OrderWorkflow:
             commands=[result], actor=source, payload_hash="", attempt_id="", traceparent=traceparent
         )
         command_id = f"{result.type}:{self.order.version + 1}"
-        events, order = decide_batch(batch, self.order, command_id, workflow.now())
-        if events:
-            self._record(events, order, traceparent)
+        decided = decide_batch(batch, self.order, command_id, workflow.now())
+        if decided.events:
+            self._record(decided, traceparent)
         else:
             self._note(command_id, batch)
 

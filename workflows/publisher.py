@@ -64,14 +64,14 @@ class Publisher:
         """Whether nothing waits for the log."""
         return not self.unpublished and not (self._flushes and self.ineffective)
 
-    def bytes_with(self, events: Sequence[Envelope]) -> int:
-        """What a snapshot has to hold once these events wait as well."""
-        return self._bytes + bytes_of(events)
+    def bytes_with(self, size: int) -> int:
+        """What a snapshot has to hold once events of this size wait as well."""
+        return self._bytes + size
 
-    def add(self, events: Sequence[Envelope]) -> None:
-        """Leaves events to be published."""
+    def add(self, events: Sequence[Envelope], size: int) -> None:
+        """Leaves events to be published, which take `size` bytes in a snapshot."""
         self.unpublished += events
-        self._bytes += bytes_of(events)
+        self._bytes += size
 
     def note(self, ineffective: Ineffective) -> None:
         """Leaves what changed nothing to be kept in the journal; each at a time of its own."""
@@ -92,7 +92,7 @@ class Publisher:
         """Publishes for as long as the order lives; raises HistoryDiverged."""
         while True:
             await workflow.wait_condition(self._is_due)
-            batch, began = _next_batch(self.unpublished), workflow.now()
+            batch, began = self._next_batch(), workflow.now()
             others = self.ineffective[:INEFFECTIVE_MAX]
             try:
                 # Once the order has said so, it waits without further events in its history.
@@ -108,9 +108,22 @@ class Publisher:
             if published != digest(batch):
                 raise HistoryDiverged(f"version {_versions(batch)} was published as other events")
             del self.unpublished[: len(batch)], self.ineffective[: len(others)]
-            self._bytes -= bytes_of(batch) + bytes_of(others)
+            waits = self.unpublished or self.ineffective
+            self._bytes = self._bytes - bytes_of(batch) - bytes_of(others) if waits else 0
             self.alert = self.failing_since = None
             self._after_attempt()
+
+    def _next_batch(self) -> list[Envelope]:
+        """As many of the oldest events as one activity's input may hold, and at least one."""
+        if self._bytes <= BATCH_BYTES_MAX:
+            return self.unpublished[:]
+        size, count = 0, 0
+        for envelope in self.unpublished:
+            size += bytes_of([envelope])
+            if count and size > BATCH_BYTES_MAX:
+                break
+            count += 1
+        return self.unpublished[:count]
 
     async def _wait_for_help(self, batch: Sequence[Envelope], error: ActivityError) -> None:
         """Reports a conflict with the log: the one error that is not retried without end."""
@@ -145,14 +158,3 @@ async def _publish(
 def _versions(batch: Sequence[Envelope]) -> str:
     first, last = batch[0].version, batch[-1].version
     return f"{first}" if first == last else f"{first} to {last}"
-
-
-def _next_batch(unpublished: list[Envelope]) -> list[Envelope]:
-    """As many of the oldest events as one activity's input may hold, and at least one."""
-    size, count = 0, 0
-    for envelope in unpublished:
-        size += bytes_of([envelope])
-        if count and size > BATCH_BYTES_MAX:
-            break
-        count += 1
-    return unpublished[:count]

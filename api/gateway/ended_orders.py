@@ -86,7 +86,7 @@ class EndedOrders:
                 raise UnknownOrder(message.order_id)
             if message.command_id in results:
                 return results[message.command_id].result
-            events, after = command_handler.decide_batch(batch, order, message.command_id, now)
+            events, after, _ = command_handler.decide_batch(batch, order, message.command_id, now)
             if not events:
                 if self._journal is not None:
                     self._journal.add(message, order.version)

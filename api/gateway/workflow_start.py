@@ -39,7 +39,7 @@ class WorkflowStart:
         Fails with WorkflowAlreadyStartedError if the order has ended.
         """
         now = datetime.now(UTC)
-        _, order = decide_batch(message.batch, Order(), message.command_id, now)
+        order = decide_batch(message.batch, Order(), message.command_id, now).order
         input_ = WorkflowInput.of_opening(message.batch)
         return cls(message.order_id, input_, order, WorkflowIDReusePolicy.REJECT_DUPLICATE)
 

@@ -82,7 +82,7 @@ def batch_of(*commands: AddItemToOrder) -> CommandBatch:
 
 def test_first_event_of_a_batch_carries_its_intent() -> None:
     batch = batch_of(ITEM)
-    events, _ = decide_batch(batch, Order(), "key", NOW)
+    events = decide_batch(batch, Order(), "key", NOW).events
 
     first, second = events
     assert first.intent is not None and second.intent is None

@@ -108,7 +108,7 @@ def history() -> tuple[list[Envelope], Order, dict[str, StoredResult]]:
     stream: list[Envelope] = []
     order, results, now = Order(), dict[str, StoredResult](), NOW
     for command_id, sent in BATCHES.items():
-        events, order = decide_batch(sent, order, command_id, now)
+        events, order, _ = decide_batch(sent, order, command_id, now)
         stream += events
         result = result_of(order, events, sent.payload_hash, sent.attempt_id)
         results[command_id] = StoredResult(command_id=command_id, at=now, result=result)
