@@ -49,7 +49,7 @@ from privacy.sealing import BrokenSeal, unseal_all
 from release_gate import GateChecks
 from settings import Settings, SettingsError, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
-from workflows.activity_options import STEP_TIMEOUT, steps_queue
+from workflows.activity_options import SERVICES, STEP_TIMEOUT, service_queue
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
@@ -66,7 +66,7 @@ log = logging.getLogger("orderly.worker")
 # its cache, that happens to every burst of new orders.
 POLLERS = 16
 NEW_ORDERS_POLL_RATIO = 0.5
-STEP_SLOTS = 100  # Calls of services at a time.
+STEP_SLOTS = 100  # Calls of a service at a time.
 # Publishing takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10
 # Events that a failover loses are published again from Temporal's histories, so that their commits
@@ -120,14 +120,20 @@ def unsealing(keys: CustomerKeys) -> Unseal:
 def workers_for(client: Client, settings: Settings, activities: Activities) -> list[Worker]:
     """The workers of a process, not started; pinned to their version if the settings name one."""
     orders = Worker(**worker_config(client, settings, activities))
-    return [orders, steps_worker(client, settings, activities)]
+    return [orders, *step_workers(client, settings, activities)]
 
 
-def steps_worker(client: Client, settings: Settings, activities: Activities) -> Worker:
-    """The worker that calls services, in slots of its own: publishing never waits for a call."""
+def step_workers(client: Client, settings: Settings, activities: Activities) -> list[Worker]:
+    """The workers that call services, each one of them: what hangs takes no slot of the others."""
+    return [_step_worker(client, settings, activities, service) for service in SERVICES]
+
+
+def _step_worker(
+    client: Client, settings: Settings, activities: Activities, service: str
+) -> Worker:
     return Worker(
         client=client,
-        task_queue=steps_queue(settings.task_queue),
+        task_queue=service_queue(settings.task_queue, service),
         activities=activities,
         max_concurrent_activities=STEP_SLOTS,
         activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),

@@ -38,9 +38,9 @@ REJECTED_STEP_DELAY = timedelta(minutes=5)
 STUCK_SECONDS = (8.0, 12.0)
 
 
-def steps_queue(task_queue: str) -> str:
-    """The task queue of the calls of services, whose slots are not those of publishing."""
-    return f"{task_queue}-steps"
+def service_queue(task_queue: str, service: str) -> str:
+    """The task queue of the calls of a service: they take no slot of publishing or other calls."""
+    return f"{task_queue}-{service}"
 
 
 def stuck_retry(seconds: float) -> RetryPolicy:
@@ -67,6 +67,7 @@ STEP_ACTIVITIES: dict[type[o.AnyStep], StepActivity] = {
     o.Book: StepActivity("book_shipment", "shipping"),
     o.Stop: StepActivity("stop_shipment", "shipping"),
 }
+SERVICES = sorted({activity.service for activity in STEP_ACTIVITIES.values()})
 SERVICE_OF_STEP = {
     str(step.model_fields["type"].default): activity.service
     for step, activity in STEP_ACTIVITIES.items()

@@ -18,7 +18,7 @@ from workflows.activity_options import (
     STEP_RETRY,
     STEP_TIMEOUT,
     STUCK_SECONDS,
-    steps_queue,
+    service_queue,
     stuck_retry,
     summary,
 )
@@ -79,7 +79,7 @@ class StepRunner:
             call = workflow.start_activity(
                 activity.name,
                 request,
-                task_queue=steps_queue(workflow.info().task_queue),
+                task_queue=service_queue(workflow.info().task_queue, activity.service),
                 result_type=_RESULT,
                 start_to_close_timeout=STEP_TIMEOUT,
                 retry_policy=retry,

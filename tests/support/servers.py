@@ -49,7 +49,7 @@ from settings import Settings
 from tests.support.histories import assert_all_replay, assert_stack_replays
 from tests.support.webhook_signing import new_secret
 from tests.support.webhooks import KEY, LOOPBACK_NETWORKS
-from worker import Activities, activities_for, running, steps_worker, unsealing, worker_config
+from worker import Activities, activities_for, running, step_workers, unsealing, worker_config
 from workflows.data_converter import DATA_CONVERTER
 from workflows.worker_heartbeats import INTERVAL
 
@@ -248,8 +248,8 @@ async def run_worker(
     settings = Settings(postgres_dsn="postgresql://unused", task_queue=queue)
     config = worker_config(client, settings, activities or cut_off(pool))
     changed: Any = {**config, **options}
-    steps = steps_worker(client, settings, config["activities"])
-    async with running([Worker(**changed), steps], lambda: None):
+    steps = step_workers(client, settings, config["activities"])
+    async with running([Worker(**changed), *steps], lambda: None):
         yield
     if replays:
         await assert_all_replay(client, queue)

@@ -1,4 +1,4 @@
-"""Calls of services that hang hold no slot that publishing needs."""
+"""Calls that hang hold no slot that publishing or another service needs."""
 
 from __future__ import annotations
 
@@ -28,48 +28,59 @@ WAIT_SECONDS = 60.0
 OPENING = OpenOrder(customer_id="900", currency="USD", policy=Policy())
 
 
-class HangingStock:
-    """A stock service that answers only once it may."""
+class Services:
+    """A stock service that answers at once, and a payment service that answers once it may."""
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.hanging = 0
         self.may_answer = asyncio.Event()
         self.app = FastAPI()
-        self.app.post("/reservations")(self.reserve)
+        self.app.post("/stock/reservations")(self.reserve)
+        self.app.post("/payments/authorisations")(self.authorise)
 
     async def reserve(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.begun += 1
-        await self.may_answer.wait()
         return {"held": [{**line, "location": "EAST"} for line in body["lines"]]}
 
-    async def wait_until_begun(self, count: int) -> None:
+    async def authorise(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.hanging += 1
+        await self.may_answer.wait()
+        return {"reference": f"ref-{body['order_id']}"}
+
+    async def wait_until_hanging(self, count: int) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
-            while self.begun < count:
+            while self.hanging < count:
                 await asyncio.sleep(0.02)
 
 
-async def test_hanging_calls_delay_no_event(
+async def test_hanging_calls_delay_no_event_and_no_other_service(
     temporal: WorkflowEnvironment, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "STEP_SLOTS", SLOTS)
-    stock, queue = HangingStock(), f"slots-{new_order_id()}"
+    services, queue = Services(), f"slots-{new_order_id()}"
     gateway = Gateway(temporal.client, pool, queue)
-    placed = [new_order_id() for _ in range(SLOTS + 1)]
-    async with serving(stock.app) as http, http_client(SERVICE_TIMEOUT_SECONDS_MAX) as client:
-        url = str(http.base_url)
-        settings = Settings(postgres_dsn=UNREACHABLE_DSN, task_queue=queue, stock_url=url)
+
+    async def place() -> str:
+        order_id = new_order_id()
+        commands = (OPENING, bagels(), PlaceOrder())
+        await gateway.execute(message(order_id, *commands, creates_order=True), WAIT_SECONDS)
+        return order_id
+
+    async with serving(services.app) as http, http_client(SERVICE_TIMEOUT_SECONDS_MAX) as client:
+        settings = Settings(
+            postgres_dsn=UNREACHABLE_DSN,
+            task_queue=queue,
+            stock_url=f"{http.base_url}/stock",
+            payments_url=f"{http.base_url}/payments",
+        )
         activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
         running = run_worker(
             temporal.client, queue, pool, activities, max_concurrent_activities=SLOTS
         )
         async with running:
+            placed = [await place() for _ in range(SLOTS + 1)]
+            await services.wait_until_hanging(SLOTS)
+            placed.append(await place())
+            await log_has(pool, placed[-1], "stock-reserved")
+            services.may_answer.set()
             for order_id in placed:
-                place = message(order_id, OPENING, bagels(), PlaceOrder(), creates_order=True)
-                await gateway.execute(place, WAIT_SECONDS)
-            await stock.wait_until_begun(SLOTS)
-            later = new_order_id()
-            await gateway.execute(message(later, OPENING, creates_order=True), WAIT_SECONDS)
-            await log_has(pool, later, "order-opened")
-            stock.may_answer.set()
-            for order_id in placed:
-                await log_has(pool, order_id, "stock-reserved")
+                await log_has(pool, order_id, "payment-authorised")
