@@ -63,9 +63,11 @@ log = logging.getLogger("orderly.worker")
 
 # A task that finds no poller goes to Temporal's backlog, where newer tasks overtake it for up to
 # five seconds. With the SDK's five pollers, of which one polls for orders that no worker has in
-# its cache, that happens to every burst of new orders.
+# its cache, that happens to every burst of new orders. A new order has about one task of this kind
+# and three that go to the worker that has it in its cache; in a burst, neither kind is to wait for
+# the other: `make bench ARGS=bursts`.
 POLLERS = 16
-NEW_ORDERS_POLL_RATIO = 0.5
+NEW_ORDERS_POLL_RATIO = 0.25
 STEP_SLOTS = 100  # Calls of a service at a time.
 # Publishing takes milliseconds. After this time its connection must have gone silent.
 STATEMENT_SECONDS_MAX = 10

@@ -32,7 +32,14 @@ PASSED_ON_PREFIXES = (
     "ORDERLY_STOCK_",
     "ORDERLY_SHIPPING_",
 )
-KEEP_ALIVE = "5s"
+TEMPORAL_CONFIGURATION = {
+    # By default it hands tasks to connections that have been silent for up to a minute.
+    "frontend.keepAliveTime": "5s",
+    "frontend.keepAliveTimeout": "5s",
+    # By default new tasks overtake those that wait, until these have waited for five seconds.
+    "matching.syncMatchWaitDuration": "1ms",
+    "matching.backlogNegligibleAge": "200ms",
+}
 DEPLOYMENT_NAME = "orderly"  # Of versioned workers.
 SEARCH_ATTRIBUTES = ("CustomerId=Keyword", "OrderStatus=Keyword", "UnpublishedSince=Datetime")
 
@@ -149,9 +156,8 @@ def temporal(data_dir: Path, logs: Path, addresses: Addresses, *, is_durable: bo
         command += ["--sqlite-pragma", pragma]
     host, port = addresses.temporal_address.split(":")
     command += ["--ip", host, "--port", port, "--ui-disable-news-fetch"]
-    for setting in ("keepAliveTime", "keepAliveTimeout"):
-        # By default it hands tasks to connections that have been silent for up to a minute.
-        command += ["--dynamic-config-value", f'frontend.{setting}="{KEEP_ALIVE}"']
+    for setting, value in TEMPORAL_CONFIGURATION.items():
+        command += ["--dynamic-config-value", f'{setting}="{value}"']
     command += ["--ui-port", str(urlsplit(addresses.temporal_ui_url).port)]
     for attribute in SEARCH_ATTRIBUTES:
         command += ["--search-attribute", attribute]
