@@ -22,7 +22,7 @@ from api.gateway.gateway import Gateway
 from cli.moving import Moved, move
 from settings import Settings
 from tests.support.servers import cut_off
-from worker import running, workers_for
+from worker import Activities, running, workers_for
 from workflows.versions import Version
 
 WAIT_SECONDS = 60
@@ -46,11 +46,13 @@ class Deployment:
         return Gateway(self.client, self.pool, self.name)
 
     @asynccontextmanager
-    async def worker(self, build_id: str) -> AsyncIterator[None]:
-        """A worker of a version."""
+    async def worker(
+        self, build_id: str, activities: Activities | None = None
+    ) -> AsyncIterator[None]:
+        """A worker of a version; without activities of its own it reaches no external service."""
         versioned = {"deployment_name": self.name, "build_id": build_id}
         settings = self.settings.model_copy(update=versioned)
-        workers = workers_for(self.client, settings, cut_off(self.pool))
+        workers = workers_for(self.client, settings, activities or cut_off(self.pool))
         async with running(workers, lambda: None):
             yield
 

