@@ -9,6 +9,8 @@ from time import perf_counter
 from prometheus_client import Histogram
 from temporalio.exceptions import ApplicationError
 
+import telemetry
+
 DONE = "done"
 DECLINED = "declined"
 """The service said no, for a reason that the order knows."""
@@ -40,4 +42,4 @@ def measured(service: str) -> Iterator[Call]:
         call.outcome = error.type or _ABANDONED
         raise
     finally:
-        _CALLS.labels(service, call.outcome).observe(perf_counter() - began)
+        _CALLS.labels(service, call.outcome).observe(perf_counter() - began, telemetry.exemplar())

@@ -13,11 +13,15 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 # Prometheus finds out by itself when a counter began again.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+OPEN_METRICS = "application/openmetrics-text"
 
 _BUILD = Gauge(
     "orderly_build_info",
@@ -41,8 +45,24 @@ class _Read(Collector):
         return self._families
 
 
-def exposition(read: Iterable[Metric]) -> bytes:
-    """What this process has counted, and what was read for this scrape, in the text format."""
+def exposition(read: Iterable[Metric], sdk: bytes, accept: str = "") -> tuple[bytes, str]:
+    """What this process has counted, what was read for this scrape, and what Temporal's SDK counts.
+
+    In OpenMetrics, with exemplars, if the Accept header names it, else in the text format; returns
+    the content type as well.
+    """
+    if OPEN_METRICS in accept:
+        encode, content_type = choose_encoder(accept)
+        return encode(_registry([*REGISTRY.collect(), *read, *of_sdk(sdk)])), content_type
+    return generate_latest(REGISTRY) + generate_latest(_registry(read)) + sdk, CONTENT_TYPE_LATEST
+
+
+def of_sdk(text: bytes) -> Iterable[Metric]:
+    """The metrics in the text of Temporal's SDK."""
+    return text_string_to_metric_families(text.decode())
+
+
+def _registry(families: Iterable[Metric]) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_Read(read))
-    return generate_latest(REGISTRY) + generate_latest(registry)
+    registry.register(_Read(families))
+    return registry

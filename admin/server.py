@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from admin.metrics import describe_build, exposition
+from admin.otlp import exporting
 from admin.readiness import SHUTTING_DOWN, Pulse, Readiness
 from settings import Settings
 
@@ -91,8 +91,8 @@ def create_app(process: Process) -> Starlette:
             found = await process.read_readiness()
         return JSONResponse(found.body(what), 200 if found.is_ready(what) else 503)
 
-    async def metrics(_: Request) -> Response:
-        return await metrics_of(process)
+    async def metrics(request: Request) -> Response:
+        return await metrics_of(process, request)
 
     return Starlette(
         routes=[
@@ -103,11 +103,12 @@ def create_app(process: Process) -> Starlette:
     )
 
 
-async def metrics_of(process: Process) -> Response:
-    """All metrics of a process, in the text format of Prometheus."""
+async def metrics_of(process: Process, request: Request) -> Response:
+    """All metrics of a process, in OpenMetrics if the scraper accepts it, else in text."""
     read = await process.read_metrics() if process.read_metrics else []
     sdk = await process.read_sdk_metrics() if process.read_sdk_metrics else b""
-    return Response(exposition(read) + sdk, media_type=CONTENT_TYPE_LATEST)
+    body, content_type = exposition(read, sdk, request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type})
 
 
 class _Server(uvicorn.Server):
@@ -137,8 +138,10 @@ async def serving(settings: Settings, process: Process) -> AsyncIterator[None]:
     server = _Server(config)
     task = asyncio.create_task(server.serve([listening]))
     log.info("admin address: http://%s:%d", *listening.getsockname()[:2])
+    reading = (process.read_metrics, process.read_sdk_metrics)
     try:
-        yield
+        async with exporting(f"orderly-{process.name}", *reading):
+            yield
     finally:
         server.should_exit = True
         await task

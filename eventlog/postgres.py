@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from background import in_background
+from eventlog.query_spans import trace_queries
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Reader = Connection | asyncpg.Pool  # A single query may run on any connection of a pool.
@@ -130,6 +131,7 @@ async def _prepare(connection: Any) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )
+    trace_queries(connection)
 
 
 async def _skip_reset(_: Any) -> None:

@@ -90,7 +90,7 @@ def process_of(
 def install_metrics(app: FastAPI) -> None:
     """Serves the metrics of the admin address, without those of the SDK, on the API's own, too."""
 
-    async def metrics(_: Request) -> Response:
-        return await metrics_of(process_of(app))
+    async def metrics(request: Request) -> Response:
+        return await metrics_of(process_of(app), request)
 
     app.add_route("/metrics", metrics, include_in_schema=False)

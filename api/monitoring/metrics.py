@@ -8,6 +8,7 @@ from time import perf_counter
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import telemetry
 from api.context import method_of, route_of
 
 _DURATIONS = Histogram(
@@ -47,7 +48,8 @@ class MetricsMiddleware:
 
 def record_request(scope: Scope, status: int, seconds: float) -> None:
     """Counts a response."""
-    _durations(route_of(scope), method_of(scope), status).observe(seconds)
+    duration = _durations(route_of(scope), method_of(scope), status)
+    duration.observe(seconds, telemetry.exemplar())
 
 
 @cache  # Looking the labels up takes longer than counting.

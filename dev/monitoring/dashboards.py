@@ -118,8 +118,10 @@ SERVICE = Dashboard(
                 {"{{status}}": f"sum by (status) (rate({_REQUESTS}_count[5m]))"},
                 "reqps",
             ),
-            Panel("Duration of commands", _percentiles(_REQUESTS, _COMMANDS), "s"),
-            Panel("Duration of reads", _percentiles(_REQUESTS, _READS), "s"),
+            Panel(
+                "Duration of commands", _percentiles(_REQUESTS, _COMMANDS), "s", has_exemplars=True
+            ),
+            Panel("Duration of reads", _percentiles(_REQUESTS, _READS), "s", has_exemplars=True),
             Panel(
                 "Commands by outcome",
                 {"{{outcome}}": "sum by (outcome) (rate(orderly_commands_total[5m]))"},
@@ -141,6 +143,7 @@ SERVICE = Dashboard(
                 "Duration of calls of services, 95 %",
                 {"{{service}}": _percentile(0.95, _STEPS, "service")},
                 "s",
+                has_exemplars=True,
             ),
             Panel(
                 "Orders in memory",

@@ -32,6 +32,8 @@ class Panel:
     unit: str = "short"
     """By Grafana's names: short, s, reqps, percentunit, bytes …"""
     is_number: bool = False
+    has_exemplars: bool = False
+    """Whether it shows the traces that its histogram names."""
     red_from: float | None = None
     """A number that is at least this is red."""
     red_below: float | None = None
@@ -68,6 +70,8 @@ def _built(panel: Panel, width: int) -> stat.Panel | timeseries.Panel:
     built.span(width).height(4 if panel.is_number else 8)
     for place, (legend, expr) in enumerate(panel.queries.items()):
         query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(chr(65 + place))
+        if panel.has_exemplars:
+            query.exemplar(exemplar=True)
         built.with_target(query.instant() if panel.is_number else query.range())
     return built
 

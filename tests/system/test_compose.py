@@ -217,6 +217,8 @@ def test_grafana_is_provisioned_with_the_dashboards_and_their_sources(
     assert list(mounted[provider["options"]["path"]].glob("*.json")), "it finds the dashboards"
     sources = configured(observability, "grafana-datasources")["datasources"]
     assert [source["type"] for source in sources if source.get("isDefault")] == ["prometheus"]
+    exemplars = sources[0]["jsonData"]["exemplarTraceIdDestinations"]
+    assert {each["datasourceUid"] for each in exemplars} <= {source["uid"] for source in sources}
     hosts = {source["url"].split("/")[2].split(":")[0] for source in sources}
     assert hosts <= observability["services"].keys()
     targets = [config["target"] for config in grafana["configs"]]

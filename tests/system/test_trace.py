@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import Request, Response
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -45,8 +46,11 @@ async def http(
     folder = tmp_path_factory.mktemp("traced")
     options = StackOptions(folder / "data", api_port=0, temporal_port=0, ui_port=0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.grpc_url)
+        patched.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
         patched.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        patched.setenv("OTEL_METRICS_EXPORTER", "otlp")
+        patched.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1000")
         async with (
             run_replayed_stack(options) as stack,
             httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
@@ -103,6 +107,9 @@ async def test_command_is_one_trace_to_the_commit_of_its_view(
     for span in (published.span, projected.span):
         assert span.trace_id.hex() != TRACE, "it may serve other requests, too"
         assert sent.span.span_id in {link.span_id for link in span.links}
+    appended = [s for s in collector.seen if s.span.parent_span_id == published.span.span_id]
+    assert any(s.span.name.startswith("INSERT order_events") for s in appended)
+    assert all(attributes(s)["db.namespace"].string_value == "postgres" for s in appended)
     assert executed.span.start_time_unix_nano <= published.span.start_time_unix_nano
     assert published.span.start_time_unix_nano <= projected.span.end_time_unix_nano
 
@@ -129,6 +136,21 @@ async def test_service_calls_for_a_placed_order_are_in_the_trace_of_the_request(
     first_booked, *_ = calls(collector.seen, "book")
     assert reserved.end_time_unix_nano <= authorised.start_time_unix_nano
     assert authorised.end_time_unix_nano <= first_booked.start_time_unix_nano
+
+
+async def test_every_process_exports_its_metrics(collector: Collector) -> None:
+
+    def exported(service: str) -> set[str]:
+        return set(collector.metrics.get(service, ()))
+
+    of_each = {
+        "orderly-api": {"orderly_ready", "orderly_commands", "temporal_request"},
+        "orderly-worker": {"orderly_step_duration_seconds", "temporal_request"},
+        "orderly-projector": {"orderly_projected_events"},
+        "orderly-deliverer": {"orderly_build_info"},
+    }
+    for service, names in of_each.items():
+        await until(lambda: exported(service) >= names)  # noqa: B023
 
 
 def requests(seen: list[Seen]) -> list[Span]:
@@ -178,7 +200,14 @@ async def test_services_receive_the_traceparent(
 
 
 def in_trace(seen: list[Seen], trace: str = TRACE) -> list[Seen]:
-    return [s for s in seen if s.span.trace_id.hex() == trace]
+    """The spans of a trace; those of statements are children of one of them."""
+    return [
+        s for s in seen if s.span.trace_id.hex() == trace and "db.query.text" not in attributes(s)
+    ]
+
+
+def attributes(seen: Seen) -> dict[str, AnyValue]:
+    return {a.key: a.value for a in seen.span.attributes}
 
 
 def linked_to_trace(seen: list[Seen], name: str) -> list[Seen]:
@@ -197,11 +226,28 @@ def linked_to_trace(seen: list[Seen], name: str) -> list[Seen]:
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, True),
         ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
         ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, False),
+        ({"OTEL_TRACES_EXPORTER": "console,otlp"}, True),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, False),
         ({"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "otlp"}, False),
     ],
 )
 def test_spans_are_exported_only_if_configured(environment: dict[str, str], wanted: bool) -> None:
-    assert telemetry._is_wanted(environment) is wanted
+    assert telemetry._exports_traces(environment) is wanted
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4318/v1/metrics"}, True),
+        ({"OTEL_METRICS_EXPORTER": "prometheus,otlp"}, True),
+        ({"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "x"}, False),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_METRICS_EXPORTER": "otlp"}, False),
+    ],
+)
+def test_metrics_are_exported_only_if_configured(environment: dict[str, str], wanted: bool) -> None:
+    assert telemetry.exports_metrics(environment) is wanted
 
 
 def test_traceparent_is_read_from_the_payload_of_an_update_and_of_a_signal() -> None:

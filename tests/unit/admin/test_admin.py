@@ -7,9 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.core import GaugeMetricFamily
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
+from activities import step_metrics
 from admin import readiness
 from admin.metrics import describe_build
 from admin.readiness import OK, Pulse, Readiness, reasons_of
@@ -31,12 +34,13 @@ async def get(
     path: str,
     read_readiness: Callable[[], Any] = read,
     pulses: Mapping[str, Pulse] | None = None,
+    accept: str = "*/*",
     **more: Any,
 ) -> httpx.Response:
     process = Process("api", ("commands", "reads"), read_readiness, pulses=pulses or {}, **more)
     transport = httpx.ASGITransport(create_app(process))
     async with httpx.AsyncClient(transport=transport, base_url="http://admin") as http:
-        return await http.get(path)
+        return await http.get(path, headers={"Accept": accept})
 
 
 async def test_readiness_has_reasons_for_each_thing_that_is_served() -> None:
@@ -108,6 +112,35 @@ async def test_metrics_are_counted_read_and_the_sdks() -> None:
     assert 'build_id="v7"' in build and 'process="api"' in build
     assert any(line.startswith("process_cpu_seconds_total ") for line in lines)
     assert not any("_created" in line for line in lines)
+
+
+async def test_scraper_that_accepts_openmetrics_gets_exemplars() -> None:
+    async def read_metrics() -> list[Metric]:
+        return [CounterMetricFamily("orderly_seen_total", "Seen.", 7)]
+
+    async def read_sdk_metrics() -> bytes:
+        return b"# TYPE temporal_request_total counter\ntemporal_request_total 3\n"
+
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    context = SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    with use_span(NonRecordingSpan(context)), step_metrics.measured("exemplary") as call:
+        call.outcome = "done"
+    with step_metrics.measured("untraced"):
+        pass
+    response = await get(
+        "/metrics", accept=accept, read_metrics=read_metrics, read_sdk_metrics=read_sdk_metrics
+    )
+    assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0")
+    samples = [
+        sample
+        for family in parse(response.text)  # type: ignore[no-untyped-call]  # It is strict.
+        for sample in family.samples
+    ]
+    values = {sample.name: sample.value for sample in samples}
+    assert (values["orderly_seen_total"], values["temporal_request_total"]) == (7, 3)
+    exemplars = {s.labels["service"]: s.exemplar.labels for s in samples if s.exemplar}
+    assert exemplars["exemplary"] == {"trace_id": f"{7:032x}", "span_id": f"{8:016x}"}
+    assert "untraced" not in exemplars
 
 
 async def test_only_the_three_paths_are_served() -> None:
