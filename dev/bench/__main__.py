@@ -20,12 +20,14 @@ from dev.bench import (
     cold,
     commands,
     costs,
+    drain,
     durability,
     freshness,
     journal,
     lists,
     load,
     long_log,
+    metrics_cost,
     peers,
     power_cut,
     reads,
@@ -73,6 +75,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "webhooks": webhooks,
     "peers": peers,
     "costs": costs,
+    "drain": drain,
+    "metrics-cost": metrics_cost,
 }
 
 

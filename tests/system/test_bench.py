@@ -310,3 +310,23 @@ def test_costs_counts_what_each_kind_of_work_uses(tmp_path: Path) -> None:
         assert kind["Temporal state transitions"] > 0
         assert kind["Postgres WAL bytes"] > 0
     assert result["rates"].keys() == {"10", "200", "1000", "10000"}
+
+
+@pytest.mark.soak
+def test_drain_loses_nothing(tmp_path: Path) -> None:
+    result = bench(tmp_path, "drain", "--rounds", "1", "--clients", "4")
+
+    assert result["seconds"].keys() == {"api", "worker", "projector", "deliverer"}
+    assert all(0 < seconds < 30 for [seconds] in result["seconds"].values())
+    assert result["acknowledged"] == 5 * result["orders"] > 0
+    assert result["events"] > result["acknowledged"], "steps have events, too"
+    assert set(result["lost"].values()) == {0}
+
+
+@pytest.mark.soak
+def test_metrics_cost_compares_both_stacks(tmp_path: Path) -> None:
+    small = ("--commands", "40", "--rounds", "2", "--clients", "3")
+    result = bench(tmp_path, "metrics-cost", *small)
+
+    assert [result[name]["requests"] for name in ("metrics", "without")] == [40, 40]
+    assert result["ratio"] > 0 and result["ratio_by_cpu_time"] > 0
