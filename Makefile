@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## replay 1,000 real baskets and reconcile every cent (ARGS=-
 rehearse-demo: $(INSTALLED) ## rehearse the demo's orders under three changed rules, and write docs/rehearsal.md
 	@$(PY) -m dev.demo.rehearse --write $(ARGS)
 
-up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000")
+up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000", ARGS=--observability for Prometheus)
 	@exec $(VENV)/bin/orderly up $(ARGS)
 
 # More at a time than a small machine has cores, because many tests wait. They are handed out one by

@@ -48,6 +48,11 @@ def up(
         Path | None,
         typer.Option(help="JSON file with addresses and process ids; exists while all run."),
     ] = None,
+    observability: Annotated[
+        bool,
+        typer.Option("--observability", help="Run Prometheus with the alerts, if it is installed."),
+    ] = False,
+    prometheus_port: Annotated[int, typer.Option(help="Port of Prometheus.")] = 9090,
     payments_url: ServiceUrl = None,
     stock_url: ServiceUrl = None,
     shipping_url: ServiceUrl = None,
@@ -95,13 +100,15 @@ def up(
             worker_roots=worker_of or (),
             servers_only=servers_only,
             service_urls=urls,
+            has_prometheus=observability,
+            prometheus_port=prometheus_port,
         )
         async with run_stack(options, display.report) as stack:
             if servers_only:
                 display.welcome_to_servers(stack)
             else:
                 farewell = "Ctrl-C stops it; the next `orderly up` continues from here."
-                display.welcome(stack, farewell)
+                display.welcome(stack, farewell, has_prometheus=observability)
             await asyncio.Event().wait()
 
     run(until_signal(serve()), _stack_failures())

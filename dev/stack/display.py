@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
+from dev.stack.prometheus import MISSING
 from dev.stack.read_models import REBUILDING
 from dev.stack.stack import INFO_FILE, Stack
 
@@ -52,8 +53,12 @@ class ProgressDisplay:
             markup=False,
         )
 
-    def welcome(self, stack: Stack, farewell: str) -> None:
-        """Prints the addresses, how to place a first order, and what Ctrl-C does (`farewell`)."""
+    def welcome(self, stack: Stack, farewell: str, *, has_prometheus: bool = False) -> None:
+        """Prints the addresses, how to place a first order, and what Ctrl-C does (`farewell`).
+
+        With `has_prometheus`, where it is, or that it is not installed.
+        """
+        prometheus = f"\n  Prometheus   {stack.prometheus_url or MISSING}"
         body = (
             '{"customer_id": "900", "currency": "USD", "place": true, "lines": '
             '[{"sku": "1095275", "title": "Bagels", "quantity": 2, "unit_price": 50}]}'
@@ -66,6 +71,7 @@ class ProgressDisplay:
             f"\n  Simulators   {stack.simulators_url}/payments/docs (/stock, /shipping)"
             f"\n  Metrics      {stack.admin_urls['api']}/metrics"
             f" (all: {stack.logs.parent / INFO_FILE})"
+            f"{prometheus if has_prometheus else ''}"
             f"\n  Logs         {stack.logs}"
             f"\n\nPlace an order:\n\n  curl -i {stack.api_url}/v1/orders \\"
             "\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-order' \\"

@@ -87,15 +87,16 @@ async def deliverer_is_ready(addresses: Addresses) -> bool:
 
 async def simulators_are_ready(addresses: Addresses) -> bool:
     """Whether the simulators respond."""
-    return await _responds(f"{addresses.simulators_url}/healthz")
+    return await responds(f"{addresses.simulators_url}/healthz")
 
 
 async def api_is_ready(addresses: Addresses) -> bool:
     """Whether the API is ready, and with it Temporal, Postgres and the projector."""
-    return await _responds(f"{addresses.api_url}/readyz")
+    return await responds(f"{addresses.api_url}/readyz")
 
 
-async def _responds(url: str) -> bool:
+async def responds(url: str) -> bool:
+    """Whether there is a response at a URL, and it is a success."""
     # No proxy for loopback addresses; loading certificates would take longer than the request.
     async with httpx.AsyncClient(trust_env=False, verify=False) as client:
         try:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dev.stack import programs, readiness
+from dev.stack import programs, prometheus, readiness
 from dev.stack.data_dir import lock_data_dir
 from dev.stack.errors import ResourceInUse, StackError
 from dev.stack.ports import LOOPBACK, free_ports
@@ -67,6 +67,9 @@ class StackOptions:
     """More variables of API, worker, projector or deliverer, by the name of the process."""
     service_urls: Mapping[str, str] = field(default_factory=dict)
     """Of services that are used instead of their simulators, by name."""
+    has_prometheus: bool = False
+    """Whether Prometheus scrapes all processes, if it is installed."""
+    prometheus_port: int = 9090
     replicas: int = 1
     """How many processes of each of API, worker and projector; further APIs get free ports."""
 
@@ -80,6 +83,7 @@ class Stack(Addresses):
     """One for each API process."""
     admin_urls: dict[str, str]
     """Of health, readiness and metrics, by the name of the process."""
+    prometheus_url: str | None = None
     processes: dict[str, SupervisedProcess] = field(default_factory=dict)
 
     @property
@@ -94,6 +98,7 @@ class Stack(Addresses):
         more = {
             "console_url": self.console_url,
             "admin_urls": self.admin_urls,
+            **({"prometheus_url": self.prometheus_url} if self.prometheus_url else {}),
             "data_dir": str(self.logs.parent),
             "pids": self.pids,
         }
@@ -152,6 +157,9 @@ async def run_stack(
                 stack, addresses, options.environments, for_api, for_webhooks, build_id
             ),
         )
+        if url := stack.prometheus_url:
+            program = prometheus.prometheus(data_dir, stack.logs, stack.admin_urls, url)
+            await launch.start((program, prometheus.is_ready(url)))
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
 
@@ -236,8 +244,12 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
     wanted |= {f"api {number}": 0 for number in range(2, options.replicas + 1)}
     numbers = range(1, options.replicas + 1)
     names = [_name(command, number) for command in ORDERLY for number in numbers]
-    ports = free_ports(wanted | {f"admin port of {name}": 0 for name in names})
-    admin_ports = ports[len(wanted) :]
+    admin = {f"admin port of {name}": 0 for name in names}
+    is_run = options.has_prometheus and not options.servers_only
+    is_scraped = is_run and prometheus.is_installed()
+    more = {"--prometheus-port": options.prometheus_port} if is_scraped else {}
+    ports = free_ports(wanted | admin | more)
+    admin_ports, prometheus_ports = ports[len(wanted) :][: len(names)], ports[len(wanted | admin) :]
     api_port, temporal_port, ui_port, simulators_port, *more_api_ports = ports[: len(wanted)]
     api_urls = [f"http://{LOOPBACK}:{port}" for port in (api_port, *more_api_ports)]
     return Stack(
@@ -254,6 +266,7 @@ def _stack(options: StackOptions, sockets: Path, logs: Path) -> Stack:
         admin_urls={
             name: f"http://{LOOPBACK}:{port}" for name, port in zip(names, admin_ports, strict=True)
         },
+        prometheus_url=f"http://{LOOPBACK}:{prometheus_ports[0]}" if is_scraped else None,
     )
 
 

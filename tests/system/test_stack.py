@@ -40,6 +40,9 @@ BASKET = {
 }
 
 
+HAS_PROMETHEUS = shutil.which("prometheus") is not None
+
+
 def run_rejected(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
@@ -100,7 +103,11 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
     """A stack shared by the tests that do not end it."""
-    with tempfile.TemporaryDirectory(prefix="orderly-test-") as folder, Up(Path(folder)) as up:
+    options = ("--observability", "--prometheus-port", "0")
+    with (
+        tempfile.TemporaryDirectory(prefix="orderly-test-") as folder,
+        Up(Path(folder), *options) as up,
+    ):
         yield up
         up.assert_replays()
 
@@ -117,7 +124,8 @@ def test_info_file_has_all_addresses_when_the_stack_is_ready(up: Up) -> None:
     for service in ("payments", "stock", "shipping"):
         contract = httpx.get(f"{up.info['simulators_url']}/{service}/openapi.json")
         assert contract.json()["info"]["title"].lower() == service
-    assert sorted(up.pids) == sorted(PROCESSES)
+    expected = {*PROCESSES, "prometheus"} if HAS_PROMETHEUS else {*PROCESSES}
+    assert up.pids.keys() == expected
     assert all(is_alive(pid) for pid in up.pids.values())
 
 
@@ -138,6 +146,23 @@ def test_every_process_has_an_admin_address_and_is_ready(up: Up) -> None:
         assert f'process="{name}"' in httpx.get(f"{url}/metrics").text
     worker = httpx.get(f"{up.info['admin_urls']['worker']}/readyz").json()
     assert (worker["task_queue"], worker["version"]) == ("orders", "unversioned")
+
+
+def test_prometheus_scrapes_every_process_with_the_alerts(up: Up) -> None:
+    if not HAS_PROMETHEUS:
+        assert "Prometheus   not installed (Debian: apt install prometheus)" in up.output
+        assert "prometheus_url" not in up.info
+        return
+    url = up.info["prometheus_url"]
+    assert f"Prometheus   {url}" in up.output
+
+    def scraped() -> set[str]:
+        found = httpx.get(f"{url}/api/v1/query", params={"query": "up == 1"}, **FAST).json()
+        return {one["metric"]["job"] for one in found["data"]["result"]}
+
+    until(lambda: scraped() == {f"orderly-{name}" for name in up.info["admin_urls"]})
+    groups = httpx.get(f"{url}/api/v1/rules", **FAST).json()["data"]["groups"]
+    assert "OrderlyApiDown" in {rule["name"] for group in groups for rule in group["rules"]}
 
 
 def test_output_has_addresses_and_a_first_command(up: Up) -> None:
