@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from admin import certificates
 from admin.metrics import describe_build, exposition
 from admin.otlp import exporting
 from admin.readiness import SHUTTING_DOWN, Pulse, Readiness
@@ -125,6 +126,7 @@ async def serving(settings: Settings, process: Process) -> AsyncIterator[None]:
     port = settings.admin_port
     listening = listen(settings.admin_host, PORTS[process.name] if port is None else port, "ADMIN")
     describe_build(process.name, settings.build_id)
+    certificates.watch(certificates.files_of(settings))
     config = uvicorn.Config(
         create_app(process),
         lifespan="off",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
 
 import asyncpg
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from admin.certificates import CertificateFile, files_of
 from cli.status import TEMPORAL, WORKERS, Finding
 from eventlog.migrate import pending
 from eventlog.postgres import UNAVAILABLE, connect
@@ -28,6 +30,7 @@ OK = "ok"
 POSTGRES_MIN = 140_000  # As in `server_version_num`.
 SKEW_SECONDS_MAX = 1.0
 CHECK_SECONDS_MAX = 15.0
+DAYS_MIN = 7  # Of a certificate, as in the alert.
 
 # Settings without which orderly runs, and something does not work.
 _ADVISABLE: Mapping[str, str] = {
@@ -41,6 +44,8 @@ _ADVISABLE: Mapping[str, str] = {
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """The state of each part, from the settings on; a remedy for each that is not ok."""
     for finding in _of_settings(settings):
+        yield finding
+    for finding in map(_of_certificate, files_of(settings)):
         yield finding
     for check in (_of_postgres(settings.postgres_dsn), _of_temporal(settings.task_queue)):
         try:
@@ -58,6 +63,20 @@ def _of_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding("settings", OK)
     for name in missing:
         yield Finding(name, "not set", _ADVISABLE[name])
+
+
+def _of_certificate(file: CertificateFile) -> Finding:
+    """The certificate that a process would read now."""
+    name, renewal = f"{file.use} certificate", "renew it, then restart what uses it"
+    try:
+        expires_at = file.expires_at()
+    except (OSError, ValueError) as error:
+        return Finding(name, f"{file.path} cannot be read: {error}", "name a file in PEM")
+    days = (expires_at - datetime.now(UTC)).total_seconds() / 86_400
+    if days > DAYS_MIN:
+        return Finding(name, OK)
+    state = "has expired" if days < 0 else f"expires in {days:.1f} days"
+    return Finding(name, f"{state}, at {expires_at:%Y-%m-%d %H:%M} UTC", renewal)
 
 
 async def _of_postgres(dsn: str) -> list[Finding]:

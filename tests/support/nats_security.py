@@ -71,7 +71,9 @@ def write_credentials(folder: Path, token: str, user: NatsKey | None = None) -> 
     return file
 
 
-def write_certificates(folder: Path) -> tuple[Path, Path, Path]:
+def write_certificates(
+    folder: Path, lasts: timedelta = timedelta(hours=1)
+) -> tuple[Path, Path, Path]:
     """A certificate authority, and a certificate with its key for 127.0.0.1."""
     authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     now = datetime.now(UTC)
@@ -84,7 +86,7 @@ def write_certificates(folder: Path) -> tuple[Path, Path, Path]:
             .public_key(public.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
+            .not_valid_after(now + lasts)
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,6 +14,7 @@ from cli.doctor import examine
 from cli.status import Finding
 from readside.registry import PROJECTIONS
 from settings import Settings
+from tests.support.nats_security import write_certificates
 from tests.support.processes import UNREACHABLE_DSN, run_inside
 from tests.support.servers import Running
 from tests.support.webhook_signing import new_secret
@@ -45,14 +47,16 @@ async def test_nothing_is_wrong_with_a_running_service(orderly: Running) -> None
 
 
 async def test_what_is_wrong_has_a_remedy(
-    dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+    dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr(doctor, "SKEW_SECONDS_MAX", -1.0)
     await pool.execute(
         "UPDATE projection_checkpoints SET version = 0 WHERE projection = 'lead_times'"
     )
-    found = await examined(dsn)
+    authority, *_ = write_certificates(tmp_path)
+    found = await examined(dsn, service_ca=str(authority))
+    assert found["service-authority certificate"].state.startswith("expires in 0.0 days")
     assert "ORDERLY_PAYMENTS_URL" in found["payments_url"].remedy
     assert "rejected" in found["webhook_secret"].remedy
     assert "NTP" in found["clocks"].remedy
