@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo rehearse-demo up test test-browser pictures drills soak chaos check audit format \
+.PHONY: help install demo rehearse-demo up test test-browser pictures drills soak chaos check audit sbom format \
 	bench bench-loss fuzz docs schemas asyncapi openapi typescript monitoring lock release-check release-corpus
 
 help: ## list the targets
@@ -70,6 +70,9 @@ check: $(INSTALLED) ## check formatting, lint, strict types and import rules
 
 audit: $(INSTALLED) ## look up known vulnerabilities of the locked packages; needs the network
 	@$(PY) requirements/audit.py
+
+sbom: $(INSTALLED) ## write the image's bill of materials in CycloneDX's format to sbom.json
+	@$(PY) requirements/sbom.py sbom.json
 
 format: $(INSTALLED) ## format the code and apply automatic lint fixes
 	@$(PY) -m ruff format .

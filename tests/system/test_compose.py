@@ -233,7 +233,7 @@ def test_traces_go_by_the_collector_to_the_store(observability: dict[str, Any]) 
     port = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].split(":")[1]
     named = f"OTEL_EXPORTER_OTLP_ENDPOINT=http://otel-collector:{port}"
     assert named in (ROOT / "docker-compose.yml").read_text(), "the comment says how"
-    assert collector["exporters"]["otlp"]["endpoint"] == "jaeger:4317"
+    assert collector["exporters"]["otlp_grpc"]["endpoint"] == "jaeger:4317"
 
 
 def configured(composed: dict[str, Any], name: str) -> dict[str, Any]:
