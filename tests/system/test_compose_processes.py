@@ -17,6 +17,7 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from api.auth.permissions import SCOPES
 from dev.stack.ports import LOOPBACK, free_ports
 from tests.support.command_builders import new_order_id
 from tests.support.paths import ROOT
@@ -133,7 +134,7 @@ async def test_services_of_the_file_take_an_order_to_its_confirmation(composed: 
         for name, here in of_each.items():
             await here.wait_until_healthy(name)
 
-        issue = ["orderly", "token", "--sub", "olga", "--scope", "orders:operate"]
+        issue = ["orderly", "token", "--sub", "olga", "--scope", " ".join(SCOPES)]
         code, token = await composed.run("api", issue)
         assert code == 0, token
         url = f"http://{LOOPBACK}:{composed.own['ORDERLY_API_PORT']}"

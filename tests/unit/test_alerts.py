@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support.alerts import FOLDER, all_alerts
-from tests.support.drills import DRILLS, NOT_DRILLED, ROUNDS
+from tests.support.drills import CAUSED_BY, DRILLS, NOT_DRILLED, ROUNDS
 from tests.support.paths import ROOT
 from tests.support.prometheus import WAIT_SECONDS, hurried
 
@@ -65,6 +65,14 @@ def test_every_failure_has_its_alert_or_a_reason_for_none() -> None:
         named = set(re.findall(r"`(Orderly\w+)`", alert))
         assert named <= NAMES, f"{failure}: unknown alerts {named - NAMES}"
         assert named or re.match(r"none: \w.{10,}", alert), f"{failure}: neither alert nor reason"
+
+
+def test_every_failure_is_caused_by_a_drill_or_another_test() -> None:
+    assert [failure for failure, *_ in what_can_fail()] == list(CAUSED_BY)
+    for failure, causes in CAUSED_BY.items():
+        tests = {cause for cause in causes if cause not in DRILLS}
+        missing = [test for test in tests if not (ROOT / "tests" / test).is_file()]
+        assert causes and not missing, failure
 
 
 def test_every_alert_is_drilled_or_has_a_reason_for_no_drill() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -38,6 +39,17 @@ async def test_postgres_is_verified_and_verifies_the_client(
 
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(secured + "&" + urlencode({"sslrootcert": certificates["certificate"]}))
+
+
+async def test_certificate_that_has_expired_is_not_accepted(dsn: str, tmp_path: Path) -> None:
+    """That of the server here; the server looks at the client's in the same way."""
+    files = write_certificates(tmp_path, timedelta(minutes=-1))
+    expired = dict(zip(("authority", "certificate", "key"), files, strict=True))
+    async with tls_postgres(unix_socket(dsn), server_context(**expired)) as port:
+        parts, trusted = urlsplit(dsn), urlencode({"sslrootcert": expired["authority"]})
+        address = f"postgresql://{parts.username}@127.0.0.1:{port}{parts.path}"
+        with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+            await connect(f"{address}?sslmode=verify-full&{trusted}")
 
 
 async def test_temporal_is_verified_and_verifies_the_client(
