@@ -29,6 +29,7 @@ def api() -> None:
 
     failures: runtime.Failures = {
         AddressInUse: runtime.EXIT_USAGE,
+        ConnectionError: runtime.EXIT_FAILED,
         RestoreNoticed: runtime.EXIT_FAILED,
     }
     runtime.serve(lambda: settings, serve, "orderly-api", failures)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, KeepAliveConfig
@@ -96,9 +98,10 @@ async def connect(*, lazy: bool = False, runtime: Runtime | None = None) -> Clie
     """A client of the server that TEMPORAL_ADDRESS etc. name, or else of localhost:7233.
 
     With `lazy` it connects with its first call, so that a process can start while Temporal is
-    unavailable; otherwise it raises ConnectionError if Temporal cannot be reached now.
+    unavailable; otherwise it raises ConnectionError if Temporal cannot be reached now. In any case
+    it does so for a key that cannot be read.
     """
-    config = ClientConfig.load_client_connect_config()
+    config = ClientConfig.load_client_connect_config(override_env_vars=_variables())
     config.setdefault("target_host", "localhost:7233")
     try:
         return await Client.connect(
@@ -112,3 +115,17 @@ async def connect(*, lazy: bool = False, runtime: Runtime | None = None) -> Clie
     except RuntimeError as error:
         address = config["target_host"]
         raise ConnectionError(f"Temporal cannot be reached at {address}.") from error
+
+
+def _variables() -> dict[str, str]:
+    """The SDK's variables, with the key in the file of TEMPORAL_API_KEY_FILE, which it ignores."""
+    variables = dict(os.environ)
+    if not (path := variables.get("TEMPORAL_API_KEY_FILE")):
+        return variables
+    if variables.get("TEMPORAL_API_KEY"):
+        raise ConnectionError("Set TEMPORAL_API_KEY or TEMPORAL_API_KEY_FILE, not both.")
+    try:
+        return variables | {"TEMPORAL_API_KEY": Path(path).read_text().strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConnectionError(f"TEMPORAL_API_KEY_FILE: {path} cannot be read: {why}.") from None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from settings import Settings, SimulatorSettings, TokenRules, api_from_environment, from_environment
+from settings import (
+    SECRETS,
+    Settings,
+    SimulatorSettings,
+    TokenRules,
+    api_from_environment,
+    from_environment,
+)
 from tests.support.environment import reading
 from tests.support.paths import ROOT
 
@@ -31,8 +39,16 @@ def compose(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(compose("config", "--format", "json"))["services"]
-    return found
+    """With the files of secrets where they are here."""
+    found = json.loads(compose("config", "--format", "json"))
+    for service in found["services"].values():
+        for secret in service.get("secrets", ()):
+            there, here = f"/run/secrets/{secret['source']}", found["secrets"][secret["source"]]
+            for name, value in service["environment"].items():
+                if value == there:
+                    service["environment"][name] = here["file"]
+    services: dict[str, Any] = found["services"]
+    return services
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +98,19 @@ def test_every_process_is_checked_for_life_on_its_admin_address(services: dict[s
 def test_api_requires_tokens(services: dict[str, Any]) -> None:
     environment = services["api"]["environment"]
     tokens = reading(environment, api_from_environment).tokens
-    assert tokens == TokenRules("orderly", "orderly", secret=environment["ORDERLY_TOKEN_SECRET"])
+    secret = Path(environment["ORDERLY_TOKEN_SECRET_FILE"]).read_text().strip()
+    assert tokens == TokenRules("orderly", "orderly", secret=secret)
+
+
+def test_secrets_of_orderly_are_in_files_that_each_container_may_read(
+    services: dict[str, Any],
+) -> None:
+    for name in (*ORDERLY, "simulators"):
+        given = services[name]["environment"]
+        assert SECRETS & given.keys() == set(), f"{name}: give NAME_FILE instead"
+        files = [Path(value) for key, value in given.items() if key.endswith("_FILE")]
+        assert len(files) == len(services[name]["secrets"]) > 0
+        assert all(file.stat().st_mode & stat.S_IROTH for file in files), "its user is another"
 
 
 def test_simulators_and_orderly_share_urls_and_secret(services: dict[str, Any]) -> None:

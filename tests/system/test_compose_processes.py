@@ -98,10 +98,15 @@ class Composed:
 def composed(temporal: WorkflowEnvironment, dsn: str, tmp_path: Path) -> Composed:
     command = [str(PROGRAMS / "docker-compose"), "config", "--format", "json"]
     config = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    services = json.loads(config.stdout)["services"]
+    found = json.loads(config.stdout)
+    services = found["services"]
+    secrets = {f"/run/secrets/{name}": one["file"] for name, one in found["secrets"].items()}
+    database = tmp_path / "postgres-dsn"
+    database.write_text(dsn)
     api, simulators = free_ports({"api": 0, "simulators": 0})
     replaced = {
-        services["api"]["environment"]["ORDERLY_POSTGRES_DSN"]: dsn,
+        **secrets,
+        "/run/secrets/postgres-dsn": str(database),
         services["api"]["environment"]["TEMPORAL_ADDRESS"]: str(
             temporal.client.service_client.config.target_host
         ),
