@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 
 import asyncpg
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -28,6 +30,7 @@ from workflows.worker_heartbeats import heard_of
 
 OK = "ok"
 POSTGRES_MIN = 140_000  # As in `server_version_num`.
+TEMPORAL_MIN = (1, 29, 1)
 SKEW_SECONDS_MAX = 1.0
 CHECK_SECONDS_MAX = 15.0
 DAYS_MIN = 7  # Of a certificate, as in the alert.
@@ -159,12 +162,21 @@ async def _of_temporal(task_queue: str) -> list[Finding]:
 
 
 async def _namespace(client: Client) -> list[Finding]:
-    found = [Finding("temporal", OK)]
+    server = await client.workflow_service.get_system_info(GetSystemInfoRequest())
+    found = [_of_version(server.server_version)]
     try:
         await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
     except MissingSearchAttributes as error:
         return [*found, Finding("search attributes", "missing", str(error))]
     return [*found, Finding("search attributes", OK)]
+
+
+def _of_version(version: str) -> Finding:
+    parts = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if parts and parts < TEMPORAL_MIN:
+        remedy = "1.29.1 or newer is needed, which says which workers there are"
+        return Finding("temporal", f"version {version}", remedy)
+    return Finding("temporal", OK)
 
 
 async def _workers(client: Client, task_queue: str) -> Finding:

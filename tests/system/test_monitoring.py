@@ -14,33 +14,27 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 from temporalio.client import Client
 
-from dev.chaos.history import History
-from dev.chaos.nemesis import Nemesis, Proxies
-from dev.chaos.schedule import Fault
-from dev.chaos.workload import Load
-from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.ports import free_ports
 from eventlog.postgres import connect_pool
 from orders.events import OrderExpired
 from tests.support.command_builders import new_order_id
 from tests.support.dashboards import queries
 from tests.support.drills import DRILLS, ROUNDS
+from tests.support.harmed_stack import HarmedStack, run_harmed_stack
 from tests.support.processes import run
 from tests.support.projections import OPENED, publish
 from tests.support.prometheus import NEEDS_PROMETHEUS, Prometheus, Value, run_prometheus
-from tests.support.shop import BREAD, MILK, Shop
+from tests.support.shop import BREAD, MILK
 
 pytestmark = [NEEDS_PROMETHEUS, pytest.mark.soak, pytest.mark.drill, pytest.mark.timeout(600)]
 
 FIRES_SECONDS_MAX = CLEARS_SECONDS_MAX = 120.0
-LASTS = 600.0  # Longer than any fault of a drill: it ends when its alerts have been seen.
 REQUEST_SECONDS = 0.2
 QUIET_SECONDS = 600.0
 """In a drill a minute of a range lasts ten seconds: an hour."""
@@ -49,25 +43,11 @@ SHOPPERS = 4
 WITHOUT_DATA = {"orderly_relay_lag_seconds"}
 
 
-@dataclass
-class Rig:
-    """A stack, a Prometheus beside it, and what does harm."""
+@dataclass(frozen=True)
+class Rig(HarmedStack):
+    """With a Prometheus beside it."""
 
-    stack: Stack
     prometheus: Prometheus
-    nemesis: Nemesis
-    http: httpx.AsyncClient
-    shop: Shop
-
-    @asynccontextmanager
-    async def fault(self, kind: str, target: str) -> AsyncIterator[None]:
-        """A fault that lasts until the end of the `async with`."""
-        task = asyncio.create_task(self.nemesis.do(Fault(kind, target, LASTS)))
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     @asynccontextmanager
     async def repeating(self, call: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
@@ -95,25 +75,12 @@ class Rig:
 
 @pytest.fixture(scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    async with _rig(tmp_path_factory.mktemp("monitoring")) as rig:
-        yield rig
-
-
-@asynccontextmanager
-async def _rig(folder: Path) -> AsyncIterator[Rig]:
-    proxies = Proxies()
-    options = StackOptions(folder / "data", 0, 0, 0, reroute=proxies.reroute)
+    folder = tmp_path_factory.mktemp("monitoring")
     (folder / "prometheus").mkdir()
-    async with run_stack(options) as stack:
-        jobs = {f"orderly-{name}": url for name, url in stack.admin_urls.items()}
-        async with (
-            run_prometheus(folder / "prometheus", jobs) as prometheus,
-            httpx.AsyncClient(base_url=stack.api_url, timeout=30) as http,
-            httpx.AsyncClient(base_url=stack.simulators_url) as simulators,
-        ):
-            load = Load(History(), stack.api_urls, stack.simulators_url, run="monitoring")
-            nemesis = Nemesis(stack, proxies, load)
-            yield Rig(stack, prometheus, nemesis, http, Shop(http, simulators))
+    async with run_harmed_stack(folder) as harmed:
+        jobs = {f"orderly-{name}": url for name, url in harmed.stack.admin_urls.items()}
+        async with run_prometheus(folder / "prometheus", jobs) as prometheus:
+            yield Rig(**vars(harmed), prometheus=prometheus)
 
 
 @asynccontextmanager

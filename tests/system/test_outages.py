@@ -11,25 +11,20 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
 
-from dev.chaos.history import History
-from dev.chaos.nemesis import Nemesis, Proxies
-from dev.chaos.schedule import Fault
-from dev.chaos.workload import Load
-from dev.stack import Stack, StackOptions, run_stack
+from tests.support.harmed_stack import HarmedStack, run_harmed_stack
 from tests.support.paths import ROOT
-from tests.support.shop import MILK, Shop
+from tests.support.shop import MILK
 
 SHOWN_SECONDS_MAX = GREEN_SECONDS_MAX = 15.0
 ANSWER_SECONDS_MAX = 2.0
 BUSY_SECONDS = 1.5  # What a machine that is busy with tests may add to an answer.
-LASTS = 60.0  # Longer than any outage of this test: it ends when it has been seen.
+SEEN_SECONDS_MAX = 60.0
 REQUEST_SECONDS_MAX = 8.0
 LOOK_AGAIN_SECONDS = 0.3
 
@@ -44,17 +39,18 @@ NOTHING = Wrong()
 class Outage:
     """Faults at the same time, and what is wrong then."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[tuple[str, str], ...]
+    """Each a kind and a target."""
     wrong: Wrong
     orders: int = 0
     """To be placed at its beginning: what no order needs is missed by none."""
 
     def __str__(self) -> str:
-        return ", ".join(f"{fault.kind} {fault.target}" for fault in self.faults)
+        return ", ".join(" ".join(fault) for fault in self.faults)
 
 
 def outage(*faults: tuple[str, str], wrong: Iterable[str], orders: int = 0) -> Outage:
-    return Outage(tuple(Fault(*fault, LASTS) for fault in faults), frozenset(wrong), orders)
+    return Outage(faults, frozenset(wrong), orders)
 
 
 SHORT = [
@@ -149,36 +145,30 @@ class Operator:
 
 
 async def _until_it_shows(wrong: Wrong, look: Callable[[], Awaitable[Wrong]]) -> None:
-    until = time.monotonic() + LASTS
+    until = time.monotonic() + SEEN_SECONDS_MAX
     while not ((shown := await look()) >= wrong and bool(shown) == bool(wrong)):
         assert time.monotonic() < until, f"{look.__name__} shows {set(shown)}, not {set(wrong)}"
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
 @dataclass(frozen=True)
-class Rig:
-    """A stack, what harms it, and what looks at it."""
+class Rig(HarmedStack):
+    """With what looks at it."""
 
-    stack: Stack
-    nemesis: Nemesis
-    shop: Shop
     operator: Operator
 
     async def live_through(self, outage: Outage) -> tuple[float, float]:
         """The seconds until an outage shows everywhere, and then until all is well everywhere."""
         for _ in range(outage.orders):
             await (await self.shop.place_order(MILK)).wait_until_settled()
-        faults = [asyncio.create_task(self.nemesis.do(fault)) for fault in outage.faults]
-        began = time.monotonic()
-        try:
+        async with AsyncExitStack() as faults:
+            for fault in outage.faults:
+                await faults.enter_async_context(self.fault(*fault))
+            began = time.monotonic()
             for _ in range(outage.orders):
                 await self.shop.place_order(MILK)
             await self.operator.see(outage.wrong)
             shown = time.monotonic()
-        finally:
-            for fault in faults:
-                fault.cancel()
-            await asyncio.gather(*faults, return_exceptions=True)
         ended = time.monotonic()
         await self.operator.see(NOTHING)
         return shown - began, time.monotonic() - ended
@@ -186,23 +176,10 @@ class Rig:
 
 @pytest.fixture(scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    async with _rig(tmp_path_factory.mktemp("outages")) as rig:
-        yield rig
-
-
-@asynccontextmanager
-async def _rig(folder: Path) -> AsyncIterator[Rig]:
-    proxies = Proxies()
-    options = StackOptions(folder / "data", 0, 0, 0, reroute=proxies.reroute)
-    async with (
-        run_stack(options) as stack,
-        httpx.AsyncClient(base_url=stack.api_url, timeout=REQUEST_SECONDS_MAX) as http,
-        httpx.AsyncClient(base_url=stack.admin_urls["api"], timeout=REQUEST_SECONDS_MAX) as admin,
-        httpx.AsyncClient(base_url=stack.simulators_url) as simulators,
-    ):
-        load = Load(History(), stack.api_urls, stack.simulators_url, run="outages")
-        nemesis = Nemesis(stack, proxies, load)
-        yield Rig(stack, nemesis, Shop(http, simulators), Operator(admin))
+    async with run_harmed_stack(tmp_path_factory.mktemp("outages")) as harmed:
+        url = harmed.stack.admin_urls["api"]
+        async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS_MAX) as admin:
+            yield Rig(**vars(harmed), operator=Operator(admin))
 
 
 async def test_outage_and_its_end_show_within_15_seconds(rig: Rig) -> None:

@@ -46,6 +46,14 @@ async def test_nothing_is_wrong_with_a_running_service(orderly: Running) -> None
     assert states.keys() == {"settings"} | in_postgres | in_temporal | projections
 
 
+@pytest.mark.parametrize(
+    ("version", "is_old"), [("1.29.0", True), ("1.29.1", False), ("2.0.0-rc.1", False), ("", False)]
+)
+def test_old_temporal_is_named(version: str, is_old: bool) -> None:
+    finding = doctor._of_version(version)
+    assert (bool(finding.remedy), finding.state == "ok") == (is_old, not is_old)
+
+
 async def test_what_is_wrong_has_a_remedy(
     dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
