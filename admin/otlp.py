@@ -38,27 +38,28 @@ async def exporting(
     exporter, resource = telemetry.metric_exporter(), telemetry.resource_of(service)
 
     async def export() -> None:
-        sdk = await read_sdk_metrics() if read_sdk_metrics else b""
-        read = await read_metrics() if read_metrics else []
-        data = data_of(resource, [*REGISTRY.collect(), *of_sdk(sdk)], read)
-        await _in_thread(lambda: exporter.export(data))
+        try:
+            sdk = await read_sdk_metrics() if read_sdk_metrics else b""
+            read = await read_metrics() if read_metrics else []
+            data = data_of(resource, [*REGISTRY.collect(), *of_sdk(sdk)], read)
+            await _in_thread(lambda: exporter.export(data))
+        except Exception:  # The next one may succeed.
+            log.exception("metrics were not exported")
 
     try:
         async with in_background(_repeat(export, telemetry.metrics_interval_seconds())):
             yield
     finally:
         with suppress(TimeoutError):
-            await asyncio.wait_for(export(), telemetry.FLUSH_SECONDS_MAX)
-        await asyncio.shield(_in_thread(exporter.shutdown))
+            async with asyncio.timeout(telemetry.FLUSH_SECONDS_MAX):
+                await export()
+                await _in_thread(exporter.shutdown)
 
 
 async def _repeat(export: Callable[[], Awaitable[None]], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
-        try:
-            await export()
-        except Exception:  # The next one may succeed.
-            log.exception("metrics were not exported")
+        await export()
 
 
 async def _in_thread(call: Callable[[], object]) -> None:

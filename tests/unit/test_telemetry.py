@@ -182,6 +182,7 @@ async def test_collector_that_is_away_does_not_delay_the_work(
 ) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
     monkeypatch.setattr(telemetry, "FLUSH_SECONDS_MAX", 0.01)
     tried = asyncio.Event()
