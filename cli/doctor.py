@@ -70,16 +70,17 @@ def _of_settings(settings: Settings) -> Iterator[Finding]:
 
 def _of_certificate(file: CertificateFile) -> Finding:
     """The certificate that a process would read now."""
-    name, renewal = f"{file.use} certificate", "renew it, then restart what uses it"
+    renewal = "renew it, then restart what uses it"
     try:
         expires_at = file.expires_at()
     except (OSError, ValueError) as error:
-        return Finding(name, f"{file.path} cannot be read: {error}", "name a file in PEM")
+        return Finding(file.use, f"{file.path} cannot be read: {error}", "name a file in PEM")
     days = (expires_at - datetime.now(UTC)).total_seconds() / 86_400
     if days > DAYS_MIN:
-        return Finding(name, OK)
-    state = "has expired" if days < 0 else f"expires in {days:.1f} days"
-    return Finding(name, f"{state}, at {expires_at:%Y-%m-%d %H:%M} UTC", renewal)
+        return Finding(file.use, OK)
+    how = "has expired" if days < 0 else f"expires in {days:.1f} days"
+    state = f"the certificate {how}, at {expires_at:%Y-%m-%d %H:%M} UTC"
+    return Finding(file.use, state, renewal)
 
 
 async def _of_postgres(dsn: str) -> list[Finding]:
