@@ -224,7 +224,7 @@ def test_network_policies_allow_what_each_process_needs() -> None:
         rules = policies["orderly"]["egress"] + policies.get(name, {"egress": []})["egress"]
         return {port["port"] for rule in rules for port in rule["ports"]}
 
-    everyone = {53, 5432, 4318}
+    everyone = {53, 5432, 4317, 4318}
     assert out("orderly-projector") == out("orderly-migrate") == everyone
     assert out("orderly-api") == out("orderly-worker") == everyone | {7233, 443}
     assert out("orderly-deliverer") == everyone | {443}
