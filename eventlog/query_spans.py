@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 STATEMENTS_KEPT = 500
 TABLES_MAX = 3
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+([a-z_]+(?:\.[a-z_]+)?)(?!\w|\()")
+_PART = re.compile(r"\b([a-z_]+) AS (?:MATERIALIZED )?\(")
 _TRACER = trace.get_tracer("orderly")
 
 
@@ -57,8 +58,11 @@ def _add_span(query: LoggedQuery) -> None:
 def _description(statement: str) -> tuple[str, str]:
     """A few words, such as "SELECT order_events", and the statement on one line."""
     text = " ".join(statement.split())
-    tables = dict.fromkeys(_TABLE.findall(text))
-    return " ".join([text.partition(" ")[0].upper(), *list(tables)[:TABLES_MAX]]), text
+    verb, parts = text.partition(" ")[0].upper(), set(_PART.findall(text))
+    if verb == "WITH":
+        verb = next((verb for verb in ("INSERT", "DELETE") if f" {verb} " in text), "SELECT")
+    tables = dict.fromkeys(name for name in _TABLE.findall(text) if name not in parts)
+    return " ".join([verb, *list(tables)[:TABLES_MAX]]), text
 
 
 def _address(address: tuple[str, int] | str) -> dict[str, str | int]:

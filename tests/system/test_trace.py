@@ -107,9 +107,16 @@ async def test_command_is_one_trace_to_the_commit_of_its_view(
     for span in (published.span, projected.span):
         assert span.trace_id.hex() != TRACE, "it may serve other requests, too"
         assert sent.span.span_id in {link.span_id for link in span.links}
-    appended = [s for s in collector.seen if s.span.parent_span_id == published.span.span_id]
-    assert any(s.span.name.startswith("INSERT order_events") for s in appended)
-    assert all(attributes(s)["db.namespace"].string_value == "postgres" for s in appended)
+
+    def appended() -> list[Seen]:
+        within = [s for s in collector.seen if s.span.parent_span_id == published.span.span_id]
+        return [s for s in within if s.span.name == "INSERT order_events"]
+
+    await until(appended)
+    described = attributes(appended()[0])
+    assert described["db.system.name"].string_value == "postgresql"
+    assert described["db.namespace"].string_value == "postgres"
+    assert "INSERT INTO order_events" in described["db.query.text"].string_value
     assert executed.span.start_time_unix_nano <= published.span.start_time_unix_nano
     assert published.span.start_time_unix_nano <= projected.span.end_time_unix_nano
 
