@@ -152,16 +152,20 @@ async def run_stack(
                 programs.simulators(data_dir, stack.logs, stack, secret),
                 readiness.simulators_are_ready,
             ),
+            *_prometheus(stack, data_dir),
             *await _other_workers(options, addresses, stack.logs),
             *_orderly_processes(
                 stack, addresses, options.environments, for_api, for_webhooks, build_id
             ),
         )
-        if url := stack.prometheus_url:
-            program = prometheus.prometheus(data_dir, stack.logs, stack.admin_urls, url)
-            await launch.start((program, prometheus.is_ready(url)))
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
+
+
+def _prometheus(stack: Stack, data_dir: Path) -> Iterator[tuple[Program, Check]]:
+    if url := stack.prometheus_url:
+        program = prometheus.prometheus(data_dir, stack.logs, stack.admin_urls, url)
+        yield program, prometheus.is_ready(url)
 
 
 def _orderly_processes(
