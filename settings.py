@@ -45,6 +45,18 @@ class TokenRules:
 
 
 @dataclass(frozen=True)
+class SignInRules:
+    """As which client people sign in at the issuer of tokens, and what for."""
+
+    issuer: str
+    client_id: str
+    client_secret: str | None = field(repr=False)
+    scopes: str
+    audience: str
+    """Of the tokens that the API accepts."""
+
+
+@dataclass(frozen=True)
 class RateLimit:
     """The requests that one caller may send: per second on average, and in one burst."""
 
@@ -151,6 +163,50 @@ class TokenSettings(_Variables):
         )
 
 
+class SignInSettings(TokenSettings):
+    """How people sign in to the console: at the issuer of tokens, or with a token they have."""
+
+    oidc_client_id: str | None = None
+    # Without it the console is a public client.
+    oidc_client_secret: Annotated[
+        str | None, Field(repr=False, description="the client's secret")
+    ] = None
+    oidc_scopes: str = "openid orders:read orders:write orders:operate"
+
+    @model_validator(mode="after")
+    def _check_sign_in(self) -> SignInSettings:
+        if self.oidc_client_id is None and self.oidc_client_secret:
+            raise ValueError("Set ORDERLY_OIDC_CLIENT_ID to the client that the secret is of.")
+        if self.oidc_client_id and not self.token_jwks_url:
+            raise ValueError(
+                "Set ORDERLY_TOKEN_JWKS_URL and ORDERLY_TOKEN_ISSUER: people sign in, as "
+                "ORDERLY_OIDC_CLIENT_ID says, at the issuer of tokens."
+            )
+        if self.oidc_client_id and not re.match("https?://", self.token_issuer):
+            raise ValueError(
+                "ORDERLY_TOKEN_ISSUER must be the URL at which people sign in if there is an "
+                f"ORDERLY_OIDC_CLIENT_ID, not {self.token_issuer!r}."
+            )
+        if "openid" not in self.oidc_scopes.split():
+            raise ValueError(
+                f"ORDERLY_OIDC_SCOPES must include openid, not be {self.oidc_scopes!r}."
+            )
+        return self
+
+    @property
+    def sign_in(self) -> SignInRules | None:
+        """None without a client: the console asks for a token."""
+        if self.oidc_client_id is None:
+            return None
+        return SignInRules(
+            issuer=self.token_issuer,
+            client_id=self.oidc_client_id,
+            client_secret=self.oidc_client_secret,
+            scopes=self.oidc_scopes,
+            audience=self.token_audience,
+        )
+
+
 class LogSettings(_Variables):
     """How a process logs."""
 
@@ -195,7 +251,7 @@ class ServiceSettings(_Variables):
         return self
 
 
-class Settings(TokenSettings, LogSettings, ServiceSettings):
+class Settings(SignInSettings, LogSettings, ServiceSettings):
     """The settings of the API, the worker, the projector and the operator's commands.
 
     The connection to Temporal is not among them: the SDK reads its own ``TEMPORAL_*`` variables

@@ -19,10 +19,12 @@ import telemetry
 from admin import server as admin
 from admin.server import listen
 from api import customers, openapi
+from api.auth.identity_provider import IdentityProvider
 from api.auth.tokens import Verifier
 from api.callbacks import routes as callbacks
 from api.commands import routes as commands
 from api.commands import status_routes as sent
+from api.console import sign_in
 from api.console.routes import install_console
 from api.dependencies import Services, services_of
 from api.docs_page import install_docs_page
@@ -128,6 +130,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(health.router)
     install_docs_page(app)
     install_events_page(app)
+    app.include_router(sign_in.router)
     install_console(app)
     if settings.tokens is None:  # On loopback, open to every caller.
         health.install_metrics(app)
@@ -169,6 +172,7 @@ def _services(
         secret_box=SecretBox(settings.endpoint_key) if settings.endpoint_key else None,
         webhook_networks=AllowedNetworks(settings.endpoint_networks),
         verifier=Verifier(settings.tokens, http) if settings.tokens else None,
+        identity_provider=IdentityProvider(settings.sign_in, http) if settings.sign_in else None,
     )
 
 

@@ -13,6 +13,7 @@ import asyncpg
 from fastapi import Depends, FastAPI, Request
 from temporalio.client import Client
 
+from api.auth.identity_provider import IdentityProvider
 from api.auth.tokens import Verifier
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
@@ -47,6 +48,8 @@ class Services:
     """Where webhooks may go."""
     verifier: Verifier | None
     """None: authentication is off."""
+    identity_provider: IdentityProvider | None
+    """Where people sign in to the console; None: they need a token."""
 
 
 def services_of(app: FastAPI) -> Services:

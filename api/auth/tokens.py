@@ -120,14 +120,18 @@ class Verifier:
             self._keys = KeySet(str(rules.jwks_url), http)
 
     async def verify(self, token: str) -> Token:
-        """The claims of a token; raises InvalidToken or JwksUnavailable."""
+        """What a token says; raises InvalidToken or JwksUnavailable."""
+        return _token(await self.claims(token))
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """All claims of a token; raises InvalidToken or JwksUnavailable."""
         if len(token) > CHARACTERS_MAX:
             raise InvalidToken(f"it is longer than {CHARACTERS_MAX} characters")
         try:
             key = await self._keys.find(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
                 raise InvalidToken("its key (kid) is not among the keys of its issuer")
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=[key.algorithm_name],
@@ -138,7 +142,7 @@ class Verifier:
             )
         except jwt.InvalidTokenError as error:
             raise InvalidToken(_message_for(error)) from None
-        return _token(claims)
+        return claims
 
 
 def issue_token(rules: TokenRules, subject: str, scope: str, seconds: int) -> str:

@@ -30,6 +30,8 @@ class RouteKind(StrEnum):
     PRECONDITION = auto()
     """Accepts If-Match."""
     BODY = auto()
+    SIGN_IN = auto()
+    """Is for the console alone."""
     WEBHOOKS = auto()
     """Is about webhook endpoints."""
 
@@ -229,6 +231,23 @@ SIGNING_KEYS_UNAVAILABLE = ProblemType(
     "The issuer's public keys cannot be fetched, so new tokens cannot be verified.",
     _RETRY,
     _SECURED,
+    retry_after=5,
+)
+SIGN_IN_REJECTED = ProblemType(
+    "sign-in-rejected",
+    400,
+    "Sign-in rejected",
+    "The identity provider did not accept the sign-in, or its answer is not one to this sign-in.",
+    "Sign in again.",
+    (RouteKind.SIGN_IN,),
+)
+IDENTITY_PROVIDER_UNAVAILABLE = ProblemType(
+    "identity-provider-unavailable",
+    503,
+    "Identity provider unavailable",
+    "The identity provider does not respond, or not as OpenID Connect says.",
+    _RETRY,
+    (RouteKind.SIGN_IN,),
     retry_after=5,
 )
 

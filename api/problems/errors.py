@@ -7,6 +7,7 @@
     │   ├── TemporalUnavailable
     │   ├── StorageUnavailable
     │   ├── JwksUnavailable
+    │   ├── IdentityProviderUnavailable
     │   ├── OutcomeUnknown      the order did not respond in time
     │   └── OrderOrphaned       its workflow was ended from outside, and cannot be read
     └── LimitExceeded           nothing was changed
@@ -54,6 +55,10 @@ class StorageUnavailable(Unavailable):
 
 class JwksUnavailable(Unavailable):
     """A token cannot be verified: its key is unknown and the issuer does not respond."""
+
+
+class IdentityProviderUnavailable(Unavailable):
+    """People cannot sign in: the issuer does not respond, or not as OpenID Connect says."""
 
 
 class OutcomeUnknown(Unavailable):

@@ -91,6 +91,7 @@ _TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
     errors.TemporalUnavailable: catalog.TEMPORAL_UNAVAILABLE,
     errors.StorageUnavailable: catalog.STORAGE_UNAVAILABLE,
     errors.JwksUnavailable: catalog.SIGNING_KEYS_UNAVAILABLE,
+    errors.IdentityProviderUnavailable: catalog.IDENTITY_PROVIDER_UNAVAILABLE,
     errors.OutcomeUnknown: catalog.OUTCOME_UNKNOWN,
     errors.OrderOrphaned: catalog.ORDER_ORPHANED,
     errors.Overloaded: catalog.OVERLOADED,

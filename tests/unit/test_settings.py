@@ -16,6 +16,7 @@ from settings import (
     RateLimit,
     Settings,
     SettingsError,
+    SignInRules,
     SimulatorSettings,
     TokenRules,
     TokenSettings,
@@ -188,6 +189,44 @@ def test_a_deployment_needs_both_names(name: str) -> None:
     assert "TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID" in sentence
 
 
+ISSUER = {
+    "ORDERLY_TOKEN_JWKS_URL": "https://login.example/keys",
+    "ORDERLY_TOKEN_ISSUER": "https://login.example",
+}
+CLIENT = {"ORDERLY_OIDC_CLIENT_ID": "console"}
+
+
+def test_people_sign_in_at_the_issuer_of_tokens() -> None:
+    assert settings_of(DSN | ISSUER).sign_in is None
+    secret = {"ORDERLY_OIDC_CLIENT_SECRET": "s3cret"}
+    rules = settings_of(DSN | ISSUER | CLIENT | secret).sign_in
+    assert rules == SignInRules(
+        issuer="https://login.example",
+        client_id="console",
+        client_secret="s3cret",
+        scopes="openid orders:read orders:write orders:operate",
+        audience="orderly",
+    )
+    assert "s3cret" not in repr(rules)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (CLIENT, "ORDERLY_TOKEN_JWKS_URL"),
+        (CLIENT | ISSUER | {"ORDERLY_TOKEN_ISSUER": "us"}, "ORDERLY_TOKEN_ISSUER must be the URL"),
+        ({"ORDERLY_OIDC_CLIENT_SECRET": "s3cret"}, "Set ORDERLY_OIDC_CLIENT_ID"),
+        ({"ORDERLY_OIDC_SCOPES": "orders:read"}, "must include openid, not be 'orders:read'"),
+    ],
+    ids=["keys", "issuer", "client", "scopes"],
+)
+def test_client_that_cannot_sign_anyone_in_is_rejected(
+    variables: dict[str, str], named: str
+) -> None:
+    sentence = error_of(DSN | variables)
+    assert named in sentence and "s3cret" not in sentence
+
+
 # Names
 
 
@@ -257,7 +296,8 @@ def test_each_secret_may_be_in_a_file(tmp_path: Path) -> None:
         for service in ("PAYMENTS", "STOCK", "SHIPPING")
         for kind in ("TOKEN", "SECRET")
     }
-    assert {*variables, *of_services, "ORDERLY_ENDPOINT_KEY", "NATS_URL"} == SECRETS
+    others = {"ORDERLY_ENDPOINT_KEY", "ORDERLY_OIDC_CLIENT_SECRET", "NATS_URL"}
+    assert {*variables, *of_services, *others} == SECRETS
 
 
 def test_unusable_file_of_a_secret_is_named_and_its_content_is_not(tmp_path: Path) -> None:

