@@ -22,6 +22,7 @@ from api import customers, openapi
 from api.auth.identity_provider import IdentityProvider
 from api.auth.tokens import Verifier
 from api.callbacks import routes as callbacks
+from api.callbacks.recorder import CallbackRecorder
 from api.commands import routes as commands
 from api.commands import status_routes as sent
 from api.console import sign_in
@@ -43,6 +44,7 @@ from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
 from api.reads import history, inbox, orders, projections
+from api.reads import services as external_services
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
 from api.webhook_endpoints import delivery_routes as webhook_deliveries
@@ -94,6 +96,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
                 services.workers.listening(),
                 services.versions.listening(),
                 services.gateway.journal.running(),
+                services.callback_recorder.running(),
             ):
                 yield
                 del app.state.services
@@ -123,6 +126,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(webhook_deliveries.router)
     app.include_router(inbox.router)
     app.include_router(projections.router)
+    app.include_router(external_services.router)
     app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
@@ -169,6 +173,7 @@ def _services(
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
         webhook_secret=settings.webhook_secret,
+        callback_recorder=CallbackRecorder(pool),
         secret_box=SecretBox(settings.endpoint_key) if settings.endpoint_key else None,
         webhook_networks=AllowedNetworks(settings.endpoint_networks),
         verifier=Verifier(settings.tokens, http) if settings.tokens else None,

@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from api.auth.identity_provider import IdentityProvider
 from api.auth.tokens import Verifier
+from api.callbacks.recorder import CallbackRecorder
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
 from orders.policy import Policy
@@ -42,6 +43,7 @@ class Services:
     streams: Streams
     policy: Policy
     webhook_secret: str | None
+    callback_recorder: CallbackRecorder
     secret_box: SecretBox | None
     """Seals the secrets of webhook endpoints; None without a key."""
     webhook_networks: AllowedNetworks
@@ -79,17 +81,7 @@ async def get_client(request: Request) -> Client:
     return services_of(request.app).client
 
 
-async def get_gateway(request: Request) -> Gateway:
-    return services_of(request.app).gateway
-
-
-async def get_webhook_secret(request: Request) -> str | None:
-    return services_of(request.app).webhook_secret
-
-
 ServicesDep = Annotated[Services, Depends(get_services)]
 PoolDep = Annotated[asyncpg.Pool, Depends(get_pool)]
 CustomerKeysDep = Annotated[CustomerKeys, Depends(get_keys)]
 ClientDep = Annotated[Client, Depends(get_client)]
-GatewayDep = Annotated[Gateway, Depends(get_gateway)]
-WebhookSecretDep = Annotated[str | None, Depends(get_webhook_secret)]

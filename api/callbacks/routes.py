@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import Counter
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.callbacks.payloads import EVENTS, CallbackData, CallbackEvent
 from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
-from api.dependencies import GatewayDep, WebhookSecretDep
+from api.dependencies import Services, ServicesDep
 from api.gateway.command_message import CommandMessage
-from api.gateway.gateway import Gateway
 from api.limits.rate_limit import charge
 from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
-from api.problems.handlers import PROBLEMS
+from api.problems.handlers import PROBLEMS, code_of
 from api.problems.problem import Problem, rejected
 from api.problems.strict_route import StrictRoute
+from eventlog.callback_log import Callback
+from orders.text import Id
 from workflows.command_handler import Rejected
 from workflows.messages import RETRYABLE, CommandBatch
 
@@ -33,6 +35,7 @@ router = APIRouter(
 )
 
 T = TypeVar("T", bound=BaseModel)
+_ORDER_ID: TypeAdapter[str] = TypeAdapter(Id)
 
 REFUSED = "refused"
 _CALLBACKS = Counter(
@@ -59,35 +62,52 @@ class CallbackReceipt(BaseModel):
 def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
     """The route for the callbacks of one service."""
 
-    async def receive_callback(
-        request: Request, gateway: GatewayDep, secret: WebhookSecretDep
-    ) -> CallbackReceipt:
-        outcome = REFUSED
+    async def receive_callback(request: Request, services: ServicesDep) -> CallbackReceipt:
+        seen, outcome, code = _Seen(), REFUSED, None
         try:
-            receipt = await _receive(sender, request, gateway, secret)
-            outcome = receipt.outcome
+            receipt = await _receive(sender, request, services, seen)
+            outcome, code = receipt.outcome, receipt.code
             return receipt
+        except Exception as error:
+            code = code_of(error)
+            raise
         finally:
             _CALLBACKS.labels(sender, outcome).inc()
+            services.callback_recorder.add(seen.callback(sender, outcome, code))
 
     return receive_callback
 
 
+@dataclass
+class _Seen:
+    """What is known of a callback so far: nothing, until its signature is verified."""
+
+    message_id: str | None = None
+    type: str | None = None
+    order_id: str | None = None
+
+    def callback(self, service: str, outcome: str, code: str | None) -> Callback:
+        now = datetime.now(UTC)
+        return Callback(now, service, self.message_id, self.type, self.order_id, outcome, code)
+
+
 async def _receive(
-    sender: str, request: Request, gateway: Gateway, secret: str | None
+    sender: str, request: Request, services: Services, seen: _Seen
 ) -> CallbackReceipt:
     """Verifies a callback, and sends what it reports to its order."""
     body = await request.body()
-    message_id = _verify(secret, request, body)
+    message_id = _verify(services.webhook_secret, request, body)
+    seen.message_id = _short(message_id)
     charge(request, sender)
     event = _validate(CallbackEvent, body)
+    seen.type, seen.order_id = _short(event.type), _order_id(event)
     data_type = EVENTS[sender].get(event.type)
     if data_type is None:  # A service may send more types than orders process.
         return CallbackReceipt(outcome="ignored")
     data = _validate(data_type, event.data, "data")
     try:
         message = _message(request, sender, message_id, data, body)
-        result = await gateway.execute(message, WAIT_SECONDS)
+        result = await services.gateway.execute(message, WAIT_SECONDS)
     except Rejected as error:
         _raise_if_retryable(error, event.timestamp)
         code = error.rejection.code
@@ -132,6 +152,19 @@ for _sender, _events in EVENTS.items():
         response_model_exclude_none=True,
         openapi_extra=_SIGNED_REQUEST,
     )
+
+
+def _short(text: str) -> str:
+    """A text of a sender's, short and on one line, as people see it in a list."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:100])
+
+
+def _order_id(event: CallbackEvent) -> str | None:
+    """The order that it names, as far as it is the id of one."""
+    try:
+        return _ORDER_ID.validate_python(event.data.get("order_id"))
+    except ValidationError:
+        return None
 
 
 def _verify(secret: str | None, request: Request, body: bytes) -> str:

@@ -87,6 +87,18 @@ def problem_of(error: errors.ServiceError) -> Problem:
     return Problem(_TYPES[type(error)])
 
 
+def code_of(error: Exception) -> str:
+    """The code of the problem that an error of a route becomes."""
+    match error:
+        case Problem(type=known) | BodyRejected(problem=Problem(type=known)):
+            return known.code
+        case RequestValidationError():
+            return catalog.MALFORMED_REQUEST.code
+        case errors.ServiceError():
+            return problem_of(error).type.code
+    return catalog.INTERNAL_ERROR.code
+
+
 _TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
     errors.TemporalUnavailable: catalog.TEMPORAL_UNAVAILABLE,
     errors.StorageUnavailable: catalog.STORAGE_UNAVAILABLE,

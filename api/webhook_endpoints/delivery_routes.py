@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -11,15 +9,15 @@ from fastapi import APIRouter, Path, Query
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
 from api.dependencies import ServicesDep
+from api.id_cursor import decode_cursor, encode_cursor
 from api.problems.catalog import (
     ENDPOINTS_NOT_CONFIGURED,
     EVENTS_NOT_SELECTED,
-    INVALID_CURSOR,
     TOO_MANY_REPLAYS,
     UNKNOWN_DELIVERY,
 )
 from api.problems.handlers import PROBLEMS
-from api.problems.problem import ERRORS_MAX, FieldError, Problem, not_issued
+from api.problems.problem import ERRORS_MAX, FieldError, Problem
 from api.webhook_endpoints.bodies import (
     EndpointId,
     WebhookDelivery,
@@ -59,14 +57,14 @@ async def list_webhook_deliveries(
     limit: Annotated[int, Query(ge=1, le=100, description="deliveries per page")] = 25,
 ) -> WebhookDeliveryList:
     """Every attempt of the last days, the newest first; attempts appear within a second."""
-    before = _decode_cursor(cursor) if cursor else None
+    before = decode_cursor(cursor) if cursor else None
     await load_endpoint(services.pool, endpoint_id)
     is_failed = None if outcome is None else outcome == "failed"
     found = await deliveries.find_page(services.pool, endpoint_id, before, is_failed, limit + 1)
     items, has_more = found[:limit], len(found) > limit
     return WebhookDeliveryList(
         items=[shown_delivery(one) for one in items],
-        next=_encode_cursor(items[-1].delivery_id) if has_more else None,
+        next=encode_cursor(items[-1].delivery_id) if has_more else None,
     )
 
 
@@ -158,18 +156,3 @@ def _known(delivery: RecordedDelivery | None, delivery_id: object) -> RecordedDe
     if delivery is None:
         raise Problem(UNKNOWN_DELIVERY, f"There is no delivery {delivery_id} of this endpoint.")
     return delivery
-
-
-def _encode_cursor(delivery_id: int) -> str:
-    return urlsafe_b64encode(str(delivery_id).encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> int:
-    """The id of the last delivery of the page before; raises a Problem."""
-    try:
-        text = urlsafe_b64decode(cursor).decode()
-        if not re.fullmatch("[0-9]{1,18}", text) or _encode_cursor(int(text)) != cursor:
-            raise ValueError(text)
-        return int(text)
-    except ValueError as error:
-        raise not_issued(INVALID_CURSOR, "cursor", "is not one that a list returned") from error

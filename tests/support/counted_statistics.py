@@ -19,15 +19,24 @@ from orders import commands as c
 from orders import events as e
 from orders.commands import OrderCommand
 from orders.events import OrderEvent
+from orders.evolve import evolve
+from orders.order import Order
 from orders.policy import Policy
 from readside.engine import generations
 from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.projection import Projection
-from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
+from readside.statistics import (
+    abandoned_drafts,
+    lead_times,
+    order_stats,
+    removed_items,
+    service_results,
+)
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT
+from workflows.activity_options import SERVICE_OF_STEP
 
-MODULES = (order_stats, removed_items, abandoned_drafts, lead_times)
+MODULES = (order_stats, removed_items, abandoned_drafts, lead_times, service_results)
 STATS = [module.PROJECTION for module in MODULES]
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 PERIOD = (date(2026, 1, 1), date(2026, 12, 31))
@@ -210,6 +219,58 @@ def lead_of(seconds: list[int]) -> dict[str, int | None]:
     }
 
 
+_DONE = {
+    e.StockReserved: "stock",
+    e.StockReleased: "stock",
+    e.StockWithdrawn: "stock",
+    e.Restocked: "stock",
+    e.PaymentAuthorised: "payments",
+    e.PaymentCaptured: "payments",
+    e.PaymentVoided: "payments",
+    e.PaymentRefunded: "payments",
+    e.ShipmentBooked: "shipping",
+    e.ShipmentStopped: "shipping",
+}
+_DECLINED = {e.StockShort: "stock", e.PaymentDeclined: "payments", e.CaptureRefused: "payments"}
+
+
+def results_of(lives: Lives) -> dict[str, list[dict[str, Any]]]:
+    days: dict[str, dict[date, Counter[str]]] = {
+        service: defaultdict(Counter) for service in service_results.SERVICES
+    }
+    for life in lives.values():
+        kinds: dict[str, str] = {}
+        order = Order()
+        for happened in life:
+            event = happened.event
+            if type(event) in _DONE:
+                days[_DONE[type(event)]][happened.day]["done"] += 1
+            elif type(event) in _DECLINED:
+                days[_DECLINED[type(event)]][happened.day]["declined"] += 1
+            elif isinstance(event, e.StepStuck):
+                days[SERVICE_OF_STEP[kinds[event.step_id]]][happened.day]["stuck"] += 1
+            order = evolve(order, event)
+            kinds |= {key: step.type for key, step in order.steps.items()}
+    return {
+        service: [
+            {"day": f"{day}", **{kind: counts[kind] for kind in ("done", "declined", "stuck")}}
+            for day, counts in sorted(by_day.items())
+        ]
+        for service, by_day in days.items()
+    }
+
+
+def last_failures_of(lives: Lives) -> list[datetime]:
+    """Of each service that has failed: when it last did."""
+    last: dict[str, datetime] = {}
+    for life in lives.values():
+        for happened in life:
+            if isinstance(happened.event, e.StepStuck):
+                service = SERVICE_OF_STEP[happened.event.step_id.rpartition("-")[0]]
+                last[service] = max(last.get(service, happened.at), happened.at)
+    return sorted(last.values())
+
+
 async def assert_as_counted_by_hand(pool: asyncpg.Pool, lives: Lives) -> None:
     days = await order_stats.by_day(pool, *PERIOD)
     assert [day.model_dump(mode="json") for day in days] == stats_of(lives)
@@ -223,6 +284,11 @@ async def assert_as_counted_by_hand(pool: asyncpg.Pool, lives: Lives) -> None:
     assert [(draft.order_id, draft.last_event_at) for draft in longest] == idle
     leads = await lead_times.by_day(pool, *PERIOD)
     assert [day.model_dump(mode="json") for day in leads] == leads_of(lives)
+    results = await service_results.by_day(pool, *PERIOD)
+    shown = {name: [day.model_dump(mode="json") for day in days] for name, days in results.items()}
+    assert shown == results_of(lives)
+    failures = await service_results.last_failures(pool)
+    assert sorted(of[0].occurred_at for of in failures.values() if of) == last_failures_of(lives)
 
 
 async def publish_all(pool: asyncpg.Pool, lives: Lives) -> None:

@@ -167,6 +167,8 @@ async def test_api_commands_return_what_the_page_says(
         assert "items" in json.loads(await output_of(filtered))
     assert "groups" in json.loads(await output_of(inbox[0]))
     assert '"order_view"' in await output_of(inbox[1])
+    assert '"stuck_orders"' in await output_of(inbox[2])
+    assert '"next"' in await output_of(inbox[3])
     assert "orderly.order.order-opened.v1" in await output_of(feed)
     assert "id: " in await output_of(live)
 

@@ -9,6 +9,7 @@ import { InboxView } from "./views/inbox.js";
 import { OrderView } from "./views/order.js";
 import { OrdersView } from "./views/orders.js";
 import { ReadModelsView } from "./views/read_models.js";
+import { ServicesView } from "./views/services.js";
 import { SignIn } from "./views/sign_in.js";
 import { EndpointView, WebhooksView } from "./views/webhooks.js";
 
@@ -17,6 +18,7 @@ const VIEWS = [
   ["/", "Inbox"],
   ["/orders", "Orders"],
   ["/feed", "Live feed"],
+  ["/services", "Services"],
   ["/webhooks", "Webhooks"],
   ["/read-models", "Read models"],
 ];
@@ -55,6 +57,7 @@ function View({ path, query }) {
   if (view === "orders" && id) return html`<${OrderView} orderId=${decodeURIComponent(id)} query=${query} />`;
   if (view === "orders") return html`<${OrdersView} query=${query} />`;
   if (view === "feed") return html`<${FeedView} query=${query} />`;
+  if (view === "services") return html`<${ServicesView} query=${query} />`;
   if (view === "webhooks" && id) return html`<${EndpointView} endpointId=${decodeURIComponent(id)} query=${query} />`;
   if (view === "webhooks") return html`<${WebhooksView} />`;
   if (view === "read-models") return html`<${ReadModelsView} />`;

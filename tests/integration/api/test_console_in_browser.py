@@ -19,6 +19,7 @@ from api.auth.tokens import InvalidToken, Token, Verifier
 from dev.pictures.browser import chromium
 from settings import Settings
 from tests.support.browser import PATIENCE_MS, needs_chromium, opened_page, violations
+from tests.support.callback_events import event, send_callback
 from tests.support.oidc_provider import running_provider
 from tests.support.servers import Running, new_database, run_api, run_orderly
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
@@ -149,6 +150,7 @@ async def test_each_page_is_accessible_and_fits_a_narrow_screen(page: Page, shop
         ("/orders?needs_attention=false&status=on_hold", "Orders"),
         (f"/orders/{order.order_id}", order.order_id),
         ("/feed", "Live feed"),
+        ("/services", "Services"),
         ("/read-models", "Read models"),
     ):
         await page.set_viewport_size({"width": 1280, "height": 900})
@@ -243,6 +245,27 @@ async def test_endpoint_shows_what_became_of_its_deliveries(page: Page, orderly:
     await expect(page.get_by_role("cell", name=tested.json()["error"])).to_be_visible()
     assert await violations(page) == []
     await orderly.http.delete(path)
+
+
+async def test_services_show_their_callbacks(page: Page, orderly: Running, shop: Shop) -> None:
+    order = await a_delivered_order(shop)
+    await page.goto(f"/console/services?order_id={order.order_id}")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first).to_contain_text("shipment.delivered")
+    await expect(rows.first).to_contain_text("accepted")
+    await page.get_by_label("Outcome").select_option("refused")
+    await expect(page.get_by_text("No callback matches.")).to_be_visible()
+    body = event(HOSTILE, {"order_id": order.order_id})
+    await send_callback(orderly, "stock", body)
+    await page.get_by_label("Outcome").select_option("ignored")
+    await expect(rows).to_have_count(1)
+    await expect(rows.first).to_contain_text("<img src=x")
+    for service in ("Payments", "Stock", "Shipping"):
+        card = page.locator("section", has=page.get_by_role("heading", name=service, exact=True))
+        await expect(card).to_contain_text("steps done")
+    await rows.first.get_by_role("link", name=order.order_id).click()
+    await expect(page.get_by_role("heading", level=1, name=order.order_id)).to_be_visible()
 
 
 # One order

@@ -12,7 +12,7 @@ import pytest
 from standardwebhooks import Webhook
 from temporalio.testing import WorkflowEnvironment
 
-from api.webhook_endpoints import delivery_routes
+from api import id_cursor
 from eventlog.cursor import encode_cursor
 from eventlog.log import Checkpoint
 from outbound.webhooks import endpoints, replays
@@ -314,7 +314,7 @@ async def test_replay_needs_a_period_or_ids(http: httpx.AsyncClient) -> None:
     for cursor in ("x", "MTI=x", "LTE="):
         response = await http.get(f"{path_of(endpoint)}/deliveries", params={"cursor": cursor})
         problem(response, 400, "invalid-cursor")
-    assert delivery_routes._decode_cursor(delivery_routes._encode_cursor(7)) == 7
+    assert id_cursor.decode_cursor(id_cursor.encode_cursor(7)) == 7
     await http.delete(path_of(endpoint))
 
 

@@ -1,0 +1,85 @@
+"""Keeps what became of each callback, for people who ask why an order does not move.
+
+It never delays or fails a callback: entries wait in memory and are written afterwards. Those for
+which there is no room are left out, and logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from background import in_background
+from eventlog import callback_log
+from eventlog.callback_log import Callback
+from eventlog.postgres import UNAVAILABLE
+
+log = logging.getLogger("orderly.api")
+
+WAITING_MAX = 1_000
+WRITTEN_AT_ONCE = 100
+PURGE_SECONDS = 60
+UNVERIFIED_SECONDS = 10
+
+
+class CallbackRecorder:
+    """Entries of one process that wait to be written."""
+
+    def __init__(self, pool: asyncpg.Pool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._waiting = asyncio.Queue[Callback](WAITING_MAX)
+        self._purged_at = clock()
+        self._unverified_at: dict[str, float] = {}
+
+    def add(self, callback: Callback) -> None:
+        """Leaves a callback to be written.
+
+        Anyone can send one that is not signed: of those, one in UNVERIFIED_SECONDS and service.
+        """
+        if callback.message_id is None and not self._is_due(callback.service):
+            return
+        if self._waiting.full():
+            log.warning("a callback of %s is not recorded: too many wait", callback.service)
+            return
+        self._waiting.put_nowait(callback)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Writes entries in the background; at the end, those that still wait."""
+        try:
+            async with in_background(self._write_all()):
+                yield
+        finally:
+            while not self._waiting.empty():
+                await self._write(self._next())
+
+    def _is_due(self, service: str) -> bool:
+        now, before = self._clock(), self._unverified_at.get(service)
+        if before is not None and now - before < UNVERIFIED_SECONDS:
+            return False
+        self._unverified_at[service] = now
+        return True
+
+    async def _write_all(self) -> None:
+        while True:
+            first = await self._waiting.get()
+            await self._write([first, *self._next()])
+
+    def _next(self) -> list[Callback]:
+        count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)
+        return [self._waiting.get_nowait() for _ in range(count)]
+
+    async def _write(self, callbacks: list[Callback]) -> None:
+        try:
+            await callback_log.append(self._pool, callbacks)
+            if self._clock() - self._purged_at >= PURGE_SECONDS:
+                self._purged_at = self._clock()
+                await callback_log.purge(self._pool)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.warning("%d callbacks are not recorded: %s", len(callbacks), type(error).__name__)
