@@ -43,7 +43,7 @@ from api.monitoring.request_id import RequestIdMiddleware
 from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
-from api.reads import history, inbox, orders, projections
+from api.reads import history, inbox, orders, orders_csv, projections
 from api.reads import services as external_services
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
@@ -55,6 +55,7 @@ from outbound.webhooks.secrets import SecretBox
 from privacy.keys import PostgresKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
+from readside.order_view.status_counts import StatusCounts
 from readside.registry import PROJECTIONS
 from settings import Settings
 from workflows.client import connect
@@ -116,6 +117,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     )
     register_exception_handlers(app)
     app.include_router(orders.router)  # First, as most requests are reads of orders.
+    app.include_router(orders_csv.router)
     app.include_router(history.router)
     app.include_router(commands.router)
     app.include_router(sent.router)
@@ -167,6 +169,7 @@ def _services(
         client=client,
         gateway=Gateway(client, pool, settings.task_queue, settings.max_concurrent_commands),
         order_loader=OrderLoader(pool),
+        status_counts=StatusCounts(pool),
         freshness=Freshness(pool, settings.postgres_dsn, names),
         workers=workers,
         versions=VersionWatch(client, workers),

@@ -24,6 +24,7 @@ from outbound.webhooks.secrets import SecretBox
 from privacy.keys import CustomerKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
+from readside.order_view.status_counts import StatusCounts
 from workflows.versions import VersionWatch
 from workflows.worker_heartbeats import Workers
 
@@ -37,6 +38,7 @@ class Services:
     client: Client
     gateway: Gateway
     order_loader: OrderLoader
+    status_counts: StatusCounts
     freshness: Freshness
     workers: Workers
     versions: VersionWatch

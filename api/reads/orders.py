@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, JsonValue
@@ -36,7 +36,7 @@ from orders.lifecycle import Decision, Status
 from orders.money import TOTAL_MAX
 from orders.statuses import FulfilmentStatus, PaymentStatus, ReturnStatus
 from orders.text import CustomerId, Id, LongName, Name
-from readside.order_view.list_query import DEADLINE_SORT, SORTS, ListQuery, OrderFilter
+from readside.order_view.list_query import DEADLINE_SORT, SORTS, ListQuery, OrderFilter, Position
 from readside.order_view.projection import PROJECTION
 from readside.order_view.queries import find_page, find_state
 from readside.order_view.row import OrderRow
@@ -75,8 +75,8 @@ _ORDER_HEADERS = {
 }
 
 
-class OrderListQuery(TokenQuery):
-    """The filters, the sort and the page of a list."""
+class OrderSelectionQuery(TokenQuery):
+    """The filters and the sort of a list."""
 
     customer_id: Annotated[CustomerId | None, Field(description="only orders of this customer")] = (
         None
@@ -120,6 +120,47 @@ class OrderListQuery(TokenQuery):
             " `total`, an order that changes moves. `deadline_at` is for `deadline_until`."
         ),
     ] = None
+
+    def selection(self, request: Request) -> Selection:
+        """What the caller may see of it; raises the Problem of a sort that no index supports."""
+        filter = OrderFilter(
+            customer_id=visible_customer_id(request, self.customer_id),
+            status=self.status,
+            needs_attention=self.needs_attention,
+            sku=self.sku,
+            external_reference=self.external_reference,
+            placed_from=self.placed_from,
+            placed_until=self.placed_until,
+            total_from=self.total_from,
+            total_until=self.total_until,
+            payment_status=self.payment_status,
+            fulfilment_status=self.fulfilment_status,
+            return_status=self.return_status,
+            awaits=self.awaits,
+            attention_until=self.attention_until,
+            deadline_until=self.deadline_until,
+            search=self.search,
+        )
+        sort = self.sort or filter.default_sort
+        if sort.removeprefix("-") not in filter.sorts:
+            raise unsupported_sort(filter.sorts)
+        return Selection(filter, sort)
+
+
+class Selection(NamedTuple):
+    """Which orders a list has, and in which order."""
+
+    filter: OrderFilter
+    sort: str
+
+    def page(self, after: Position | None, limit: int) -> ListQuery:
+        column, descending = self.sort.removeprefix("-"), self.sort.startswith("-")
+        return ListQuery(self.filter, column, descending, after, limit)
+
+
+class OrderListQuery(OrderSelectionQuery):
+    """The filters, the sort and the page of a list."""
+
     cursor: Annotated[str | None, Field(description="`next` of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=100, description="orders per page")] = 25
 
@@ -247,32 +288,11 @@ async def list_orders(
     fulfilment or return status, by the time of opening.
     """
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
-    filter = OrderFilter(
-        customer_id=visible_customer_id(request, query.customer_id),
-        status=query.status,
-        needs_attention=query.needs_attention,
-        sku=query.sku,
-        external_reference=query.external_reference,
-        placed_from=query.placed_from,
-        placed_until=query.placed_until,
-        total_from=query.total_from,
-        total_until=query.total_until,
-        payment_status=query.payment_status,
-        fulfilment_status=query.fulfilment_status,
-        return_status=query.return_status,
-        awaits=query.awaits,
-        attention_until=query.attention_until,
-        deadline_until=query.deadline_until,
-        search=query.search,
-    )
-    sort = query.sort or filter.default_sort
-    column, descending = sort.removeprefix("-"), sort.startswith("-")
-    if column not in filter.sorts:
-        raise unsupported_sort(filter.sorts)
+    selection = query.selection(request)
+    sort = selection.sort
     after = decode_cursor(query.cursor, sort) if query.cursor else None
     await consistency.wait()
-    list_query = ListQuery(filter, column, descending, after, query.limit + 1)
-    rows = await find_page(services.pool, list_query)
+    rows = await find_page(services.pool, selection.page(after, query.limit + 1))
     rows, has_more = rows[: query.limit], len(rows) > query.limit
     next_ = encode_cursor(sort, rows[-1].sort_value, rows[-1].order_id) if has_more else None
     items = ",".join(await orders_json(rows, context_of(request), services.keys))

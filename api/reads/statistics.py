@@ -19,9 +19,10 @@ from api.times import Day
 from orders.money import Currency
 from orders.text import LongName
 from readside.engine.projection import Projection
+from readside.order_view.status_counts import StatusCount
 from readside.statistics import abandoned_drafts, lead_times, order_stats, removed_items
 from readside.statistics.abandoned_drafts import DailyDraftStats, IdleDraft
-from readside.statistics.lead_times import DailyLeadTimes
+from readside.statistics.lead_times import DailyLeadTimes, PeriodLeadTimes
 from readside.statistics.order_stats import DailyOrderStats
 from readside.statistics.removed_items import RemovedItem
 
@@ -108,9 +109,17 @@ class AbandonedDrafts(BaseModel):
 
 
 class LeadTimes(BaseModel):
-    """Lead times by the day of placing, without days that have none."""
+    """Lead times by the day of placing, without days that have none; and of all these days."""
 
     items: list[DailyLeadTimes]
+    period: PeriodLeadTimes
+
+
+class OrderStatuses(BaseModel):
+    """How many orders have each status, counted within the last minute."""
+
+    counted_at: datetime
+    items: list[StatusCount]
 
 
 @router.get("/orders", summary="Daily order statistics", response_model=OrderStats)
@@ -164,10 +173,24 @@ async def get_lead_times(
     query: Annotated[PeriodQuery, Query()],
     prefer: PreferHeader = None,
 ) -> Response:
-    """How long the orders placed on a day waited for their first parcel."""
+    """How long the orders placed on a day took to ship, to arrive, and to be completed."""
     days, headers = await _prepare(request, services, lead_times.PROJECTION, query, prefer)
-    items = await lead_times.by_day(services.pool, *days)
-    return _json_response(LeadTimes(items=items), headers)
+    found = LeadTimes(
+        items=await lead_times.by_day(services.pool, *days),
+        period=await lead_times.of_period(services.pool, *days),
+    )
+    return _json_response(found, headers)
+
+
+@router.get("/statuses", summary="Orders by status", response_model=OrderStatuses)
+async def get_order_statuses(services: ServicesDep) -> Response:
+    """How many orders have each status now.
+
+    All orders are counted at most once in a minute; `counted_at` says when.
+    """
+    counted_at, items = await services.status_counts.read()
+    body = OrderStatuses(counted_at=counted_at, items=items)
+    return _json_response(body, {"Cache-Control": "no-store"})
 
 
 async def _prepare(

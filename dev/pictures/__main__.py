@@ -85,6 +85,7 @@ async def take(browser: Browser, base_url: str, ids: dict[str, str]) -> None:
     await _take(page, f"/orders/{ids['stuck']}?version=14", "order")
     await _preview(page, ids["delivered"])
     await _take(page, "/services", "services")
+    await _take(page, "/numbers?days=7", "numbers")
     await page.emulate_media(color_scheme="dark")
     await _take(page, "/", "inbox-narrow-dark", width=NARROW)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 from pydantic import TypeAdapter
@@ -10,7 +12,7 @@ from pydantic import TypeAdapter
 from eventlog.postgres import Reader
 from orders.lifecycle import ENDED
 from orders.order import Order
-from readside.order_view.list_query import ListQuery
+from readside.order_view.list_query import ListQuery, Position
 from readside.order_view.row import OrderRow
 
 _ORDER = TypeAdapter(Order)
@@ -18,6 +20,38 @@ COLUMNS = """
     o.order_id, o.version, o.status, o.document, o.allowed_commands, o.shipping_address,
     o.billing_address,
     (SELECT reason FROM orphaned_orders AS orphan WHERE orphan.order_id = o.order_id) AS orphaned
+"""
+
+
+class OrderSummary(NamedTuple):
+    """What a list shows of an order, without its document."""
+
+    order_id: str
+    external_reference: str | None
+    customer_id: str
+    status: str
+    payment_status: str
+    fulfilment_status: str
+    return_status: str
+    needs_attention: bool
+    currency: str
+    total: int
+    opened_at: datetime
+    placed_at: datetime | None
+    updated_at: datetime
+    sort_value: datetime | int
+
+    @property
+    def position(self) -> Position:
+        return self.sort_value, self.order_id
+
+
+_SUMMARY = """
+    o.order_id, o.external_reference, o.customer_id, o.status, o.payment_status,
+    o.fulfilment_status, o.return_status,
+    (o.needs_attention OR EXISTS (SELECT FROM orphaned_orders AS orphan
+                                  WHERE orphan.order_id = o.order_id)) AS needs_attention,
+    o.currency, o.total, o.opened_at, o.placed_at, o.updated_at
 """
 
 
@@ -57,6 +91,12 @@ async def find_page(reader: Reader, query: ListQuery) -> list[OrderRow]:
     """The orders of one page of a list."""
     sql, values = query.sql(COLUMNS)
     return [row_of(record) for record in await reader.fetch(sql, *values)]
+
+
+async def find_summaries(reader: Reader, query: ListQuery) -> list[OrderSummary]:
+    """The orders of one page of a list, without their documents."""
+    sql, values = query.sql(_SUMMARY)
+    return [OrderSummary(*record) for record in await reader.fetch(sql, *values)]
 
 
 def row_of(record: asyncpg.Record) -> OrderRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -38,3 +39,14 @@ async def send_callback(
     return await orderly.http.post(
         f"/v1/callbacks/{service}", content=body, headers=httpx.Headers(headers, encoding="latin-1")
     )
+
+
+async def recorded(http: httpx.AsyncClient, number: int, **query: str) -> list[dict[str, Any]]:
+    """The newest recorded callbacks, once there are at least `number`."""
+    async with asyncio.timeout(60):
+        while True:
+            response = await http.get("/v1/callbacks", params=query)
+            assert response.status_code == 200, response.text
+            if len(items := response.json()["items"]) >= number:
+                return list(items)
+            await asyncio.sleep(0.05)

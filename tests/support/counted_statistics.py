@@ -187,6 +187,7 @@ def leads_of(lives: Lives) -> list[dict[str, Any]]:
     waits: dict[type[OrderEvent], dict[date, list[int]]] = {
         e.ShipmentDispatched: defaultdict(list),
         e.ShipmentDelivered: defaultdict(list),
+        e.OrderCompleted: defaultdict(list),
     }
     for life in lives.values():
         at = {type(happened.event): happened.at for happened in reversed(life)}  # The first ones.
@@ -202,9 +203,21 @@ def leads_of(lives: Lives) -> list[dict[str, Any]]:
             "placed": placed[day],
             "shipped": lead_of(waits[e.ShipmentDispatched][day]),
             "delivered": lead_of(waits[e.ShipmentDelivered][day]),
+            "completed": lead_of(waits[e.OrderCompleted][day]),
         }
         for day in sorted(placed)
     ]
+
+
+def lead_of_all(lives: Lives) -> dict[str, Any]:
+    """As if all had been placed on one day."""
+    moved = {}
+    for order_id, life in lives.items():
+        placed = [one.at for one in life if isinstance(one.event, e.OrderPlaced)]
+        back = placed[0] - NEW_YEAR if placed else timedelta()
+        moved[order_id] = [Happened(one.at - back, one.event) for one in life]
+    (day,) = leads_of(moved)
+    return {name: value for name, value in day.items() if name != "day"}
 
 
 def lead_of(seconds: list[int]) -> dict[str, int | None]:
@@ -284,6 +297,8 @@ async def assert_as_counted_by_hand(pool: asyncpg.Pool, lives: Lives) -> None:
     assert [(draft.order_id, draft.last_event_at) for draft in longest] == idle
     leads = await lead_times.by_day(pool, *PERIOD)
     assert [day.model_dump(mode="json") for day in leads] == leads_of(lives)
+    period = await lead_times.of_period(pool, *PERIOD)
+    assert period.model_dump(mode="json") == lead_of_all(lives)
     results = await service_results.by_day(pool, *PERIOD)
     shown = {name: [day.model_dump(mode="json") for day in days] for name, days in results.items()}
     assert shown == results_of(lives)

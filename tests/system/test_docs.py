@@ -153,7 +153,9 @@ async def test_api_commands_return_what_the_page_says(
     assert "x-request-id: mine-1" in (await output_of(trace)).lower()
     assert "projection-lag-ms" in (await output_of(reads[0])).lower()
     assert "304 Not Modified" in await output_of(reads[1])
-    (version, at, history, asked), (chosen, by_total, declined), terms, inbox, *last = more
+    (version, at, history, asked), (chosen, by_total, declined), terms, (saved,), inbox, *last = (
+        more
+    )
     (feed, live), _ = last
     assert '"version":1' in await output_of(version)
     assert '"order_id"' in await output_of(at)
@@ -165,6 +167,7 @@ async def test_api_commands_return_what_the_page_says(
     assert json.loads(await output_of(by_total))["next"]
     for filtered in (declined, *terms):
         assert "items" in json.loads(await output_of(filtered))
+    assert "order_id,external_reference," in await output_of(saved)
     assert "groups" in json.loads(await output_of(inbox[0]))
     assert '"order_view"' in await output_of(inbox[1])
     assert '"stuck_orders"' in await output_of(inbox[2])

@@ -105,6 +105,17 @@ export function address(path, query) {
   return text ? `${path}?${text}` : path;
 }
 
+// Saves what the API answers as a file.
+export async function download(path, query, name) {
+  const response = await send(address(path, query));
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 // A stream of server-sent events: its text, as it comes. Ends when the server ends it.
 export async function stream(path, query, { lastEventId, signal }, onText) {
   const headers = { Accept: "text/event-stream" };

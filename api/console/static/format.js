@@ -81,6 +81,25 @@ export function span(milliseconds) {
   return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} days`;
 }
 
+// Seconds in the two units that matter: "3 d 4 h", "2 h 5 min", "40 s".
+export function duration(seconds) {
+  const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
+  const first = units.findIndex(([, size]) => seconds >= size);
+  if (first < 0) return "0 s";
+  const [name, size] = units[first];
+  const [smaller, part] = units[first + 1] ?? [];
+  const rest = part && Math.floor((seconds % size) / part);
+  return `${Math.floor(seconds / size)} ${name}${rest ? ` ${rest} ${smaller}` : ""}`;
+}
+
+// The days up to today, in UTC as in the statistics.
+export function lastDays(length, now) {
+  const today = Math.floor(now.getTime() / 86_400_000);
+  return Array.from({ length }, (_, index) =>
+    new Date((today - length + 1 + index) * 86_400_000).toISOString().slice(0, 10),
+  );
+}
+
 // "stuck-step" and "partly_shipped" as words.
 export function plain(code) {
   return code.replaceAll(/[-_]/g, " ");

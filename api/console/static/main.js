@@ -6,6 +6,7 @@ import { go, Link, ROOT, useAddress } from "./router.js";
 import { handOver, isReturn } from "./sign_in.js";
 import { FeedView } from "./views/feed.js";
 import { InboxView } from "./views/inbox.js";
+import { NumbersView } from "./views/numbers.js";
 import { OrderView } from "./views/order.js";
 import { OrdersView } from "./views/orders.js";
 import { ReadModelsView } from "./views/read_models.js";
@@ -21,6 +22,7 @@ const VIEWS = [
   ["/services", "Services"],
   ["/webhooks", "Webhooks"],
   ["/read-models", "Read models"],
+  ["/numbers", "Numbers"],
 ];
 
 function App() {
@@ -57,6 +59,7 @@ function View({ path, query }) {
   if (view === "orders" && id) return html`<${OrderView} orderId=${decodeURIComponent(id)} query=${query} />`;
   if (view === "orders") return html`<${OrdersView} query=${query} />`;
   if (view === "feed") return html`<${FeedView} query=${query} />`;
+  if (view === "numbers") return html`<${NumbersView} query=${query} />`;
   if (view === "services") return html`<${ServicesView} query=${query} />`;
   if (view === "webhooks" && id) return html`<${EndpointView} endpointId=${decodeURIComponent(id)} query=${query} />`;
   if (view === "webhooks") return html`<${WebhooksView} />`;

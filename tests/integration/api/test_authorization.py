@@ -43,13 +43,14 @@ NOT_OF_ONE_ORDER = {
     ("POST", "/v1/orders"),
     ("POST", "/v1/orders/preview"),
     ("GET", "/v1/orders"),
+    ("GET", "/v1/orders.csv"),
     ("GET", "/v1/events"),
     ("GET", "/v1/events/digest"),
     ("GET", "/v1/inbox"),
     ("GET", "/v1/projections"),
     ("GET", "/v1/services"),
     ("GET", "/v1/callbacks"),
-    *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times")),
+    *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times", "statuses")),
     *(("GET", f"/v1/stats/{what}") for what in ("abandoned-drafts", "removed-items")),
     ("DELETE", "/v1/customers/{customer_id}/personal-data"),
     *(route for route in every_route() if route[1].startswith("/v1/webhook-endpoints")),
@@ -378,11 +379,21 @@ async def test_customer_can_open_orders_only_for_itself_and_without_amounts(api:
 
 
 async def test_what_spans_all_orders_is_for_operators(api: Guarded) -> None:
-    stats = ("orders", "lead-times", "abandoned-drafts", "removed-items")
+    stats = ("orders", "lead-times", "abandoned-drafts", "removed-items", "statuses")
     others = ("/v1/inbox", "/v1/projections", "/v1/services", "/v1/callbacks")
     for path in (*(f"/v1/stats/{what}" for what in stats), *others):
         problem(await api.customer().send("GET", path), 403, "insufficient-scope")
         assert (await api.operator().send("GET", path)).status_code == 200
+
+
+async def test_csv_has_only_the_customers_own_orders(api: Guarded) -> None:
+    ada, eve = api.customer(), api.customer()
+    path = await ada.open_order()
+    await eve.open_order()
+    own = (await ada.send("GET", "/v1/orders.csv")).text.splitlines()
+    assert [line.partition(",")[0] for line in own] == ["order_id", path.rpartition("/")[2]]
+    others = await ada.send("GET", "/v1/orders.csv", params={"customer_id": eve.sub})
+    assert len(others.text.splitlines()) == 1
 
 
 async def test_customer_cannot_erase_personal_data(api: Guarded) -> None:

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,7 +20,7 @@ from api.auth.tokens import InvalidToken, Token, Verifier
 from dev.pictures.browser import chromium
 from settings import Settings
 from tests.support.browser import PATIENCE_MS, needs_chromium, opened_page, violations
-from tests.support.callback_events import event, send_callback
+from tests.support.callback_events import event, recorded, send_callback
 from tests.support.oidc_provider import running_provider
 from tests.support.servers import Running, new_database, run_api, run_orderly
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
@@ -152,6 +153,7 @@ async def test_each_page_is_accessible_and_fits_a_narrow_screen(page: Page, shop
         ("/feed", "Live feed"),
         ("/services", "Services"),
         ("/read-models", "Read models"),
+        ("/numbers", "Numbers"),
     ):
         await page.set_viewport_size({"width": 1280, "height": 900})
         await page.emulate_media(color_scheme="light")
@@ -249,6 +251,7 @@ async def test_endpoint_shows_what_became_of_its_deliveries(page: Page, orderly:
 
 async def test_services_show_their_callbacks(page: Page, orderly: Running, shop: Shop) -> None:
     order = await a_delivered_order(shop)
+    await recorded(orderly.http, 2, order_id=order.order_id)
     await page.goto(f"/console/services?order_id={order.order_id}")
     rows = page.locator("tbody tr")
     await expect(rows).to_have_count(2)
@@ -258,6 +261,7 @@ async def test_services_show_their_callbacks(page: Page, orderly: Running, shop:
     await expect(page.get_by_text("No callback matches.")).to_be_visible()
     body = event(HOSTILE, {"order_id": order.order_id})
     await send_callback(orderly, "stock", body)
+    await recorded(orderly.http, 3, order_id=order.order_id)
     await page.get_by_label("Outcome").select_option("ignored")
     await expect(rows).to_have_count(1)
     await expect(rows.first).to_contain_text("<img src=x")
@@ -266,6 +270,45 @@ async def test_services_show_their_callbacks(page: Page, orderly: Running, shop:
         await expect(card).to_contain_text("steps done")
     await rows.first.get_by_role("link", name=order.order_id).click()
     await expect(page.get_by_role("heading", level=1, name=order.order_id)).to_be_visible()
+
+
+async def test_numbers_are_those_of_the_statistics(
+    page: Page, orderly: Running, shop: Shop
+) -> None:
+    order = await a_delivered_order(shop)
+    token = f"{order.order_id}@{(await order.document())['version']}"
+    await orderly.http.get("/v1/stats/orders", params={"consistency_token": token})
+    await orderly.http.get("/v1/stats/lead-times", params={"consistency_token": token})
+    async with page.expect_response(lambda one: "/lead-times" in one.url) as got:
+        await page.goto("/console/numbers?days=7")
+    today = (await (await got.value).json())["items"][-1]
+    placed = page.locator("figure", has_text="Placed")
+    await expect(placed.first.locator("svg rect.series")).to_have_count(7)
+    table = page.get_by_role("region", name="Lead times, as a table")
+    await page.get_by_text("As a table").nth(1).click()
+    shipped = await call(page, "format.js", "duration", today["shipped"]["p50_seconds"])
+    row = table.locator("tbody tr", has_text=today["day"])
+    await expect(row.locator("td").first).to_have_text(shipped)
+    await expect(page.get_by_role("heading", name="Money per day USD")).to_be_visible()
+    assert await violations(page) == []
+    await page.get_by_label("Days, in UTC").select_option("30")
+    await expect(placed.first.locator("svg rect.series")).to_have_count(30)
+    await page.get_by_role("link", name="confirmed").click()
+    await expect(page).to_have_url(re.compile(r"/orders\?status=confirmed$"))
+
+
+async def test_list_is_saved_as_csv(page: Page, shop: Shop) -> None:
+    customer = f"c-{secrets.token_hex(4)}"
+    orders = [await shop.place_order(MILK, customer_id=customer) for _ in range(2)]
+    await orders[-1].wait_until_settled(status="confirmed")
+    await page.goto(f"/console/orders?customer_id={customer}&sort=opened_at")
+    async with page.expect_download() as saved:
+        await page.get_by_role("button", name="Save as CSV").click()
+    download = await saved.value
+    lines = Path(await download.path()).read_text().splitlines()
+    assert download.suggested_filename == "orders.csv"
+    ids = [order.order_id for order in orders]
+    assert [line.partition(",")[0] for line in lines] == ["order_id", *ids]
 
 
 # One order
@@ -576,6 +619,9 @@ async def test_amounts_and_times_are_written_for_people(page: Page) -> None:
     ]
     for text, currency, amount in cases:
         assert await parsed(text, currency) == amount
+    spans = {0: "0 s", 59: "59 s", 61: "1 min 1 s", 7_200: "2 h", 90_061: "1 d 1 h"}
+    for seconds, text in spans.items():
+        assert await call(page, "format.js", "duration", seconds) == text
     for text, currency in (("4.205", "EUR"), ("5.1", "JPY"), ("-1", "EUR"), ("1e3", "EUR")):
         with pytest.raises(Exception, match=r"Type an amount|digits after"):
             await parsed(text, currency)

@@ -39,6 +39,10 @@ phases.coverage.enabled = false
 include-name-regex = '^GET /v1/stats/(?!{STATISTICS}$)'
 phases.coverage.enabled = false
 
+[[operations]]
+include-name-regex = '^GET /v1/(orders[.]csv|services)$'
+phases.coverage.enabled = false
+
 """
 # A preview takes what its command takes.
 ONE_PREVIEW = """

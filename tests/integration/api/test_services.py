@@ -6,10 +6,8 @@ import asyncio
 import secrets
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 
 from api.callbacks import recorder
@@ -18,7 +16,7 @@ from eventlog import callback_log
 from eventlog.callback_log import Callback, CallbackFilter
 from readside.statistics import service_results
 from tests.support.api_requests import problem
-from tests.support.callback_events import event, send_callback
+from tests.support.callback_events import event, recorded, send_callback
 from tests.support.servers import Running
 from tests.support.shop import MILK, Shop
 from workflows.activity_options import SERVICE_OF_STEP
@@ -26,17 +24,6 @@ from workflows.activity_options import SERVICE_OF_STEP
 # The simulated carrier fails for this postal code.
 STUCK = {"name": "Ada", "line1": "1 Way", "postal_code": "00000", "city": "London", "country": "GB"}
 MANY_LINES = 'a\n<b>"\u202e'
-
-
-async def recorded(http: httpx.AsyncClient, number: int, **query: str) -> list[dict[str, Any]]:
-    """The newest callbacks, once there are at least `number`."""
-    async with asyncio.timeout(60):
-        while True:
-            response = await http.get("/v1/callbacks", params=query)
-            assert response.status_code == 200, response.text
-            if len(items := response.json()["items"]) >= number:
-                return list(items)
-            await asyncio.sleep(0.05)
 
 
 async def test_callbacks_are_recorded_with_what_became_of_each(orderly: Running) -> None:

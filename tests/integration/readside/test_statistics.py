@@ -19,9 +19,13 @@ from eventlog.log import SLICES
 from eventlog.postgres import Connection
 from orders import events as e
 from orders.events import OrderEvent
+from orders.evolve import evolve
+from orders.order import Order
 from readside.engine import batches, generations, parking, rebuild
 from readside.engine.checkpoints import ALL_SLICES
 from readside.engine.projection import Projection, Streams
+from readside.order_view import projection as order_view
+from readside.order_view.status_counts import COUNT_SECONDS, StatusCounts
 from readside.statistics import service_results
 from settings import Settings
 from tests.support.api_requests import problem
@@ -33,6 +37,7 @@ from tests.support.counted_statistics import (
     Lives,
     abandoned_of,
     assert_as_counted_by_hand,
+    lead_of_all,
     leads_of,
     project_all,
     publish,
@@ -107,6 +112,30 @@ async def test_statistics_equal_a_count_by_hand(
     await assert_as_counted_by_hand(pool, lives)
 
 
+async def test_orders_are_counted_by_status_once_in_a_while(pool: asyncpg.Pool, dsn: str) -> None:
+    lives = some_lives(random.Random(5))
+    await publish_all(pool, lives)
+    await project_all(dsn, order_view.PROJECTION)
+    by_hand = Counter[str]()
+    for life in lives.values():
+        order = Order()
+        for happened in life:
+            order = evolve(order, happened.event)
+        by_hand[order.status] += 1
+    now = 0.0
+    counts = StatusCounts(pool, lambda: now)
+    counted_at, items = await counts.read()
+    assert {one.status: one.orders for one in items if one.orders} == by_hand
+    assert (items[0].status, len(items)) == ("draft", 9)
+    opened = Happened(NEW_YEAR, e.OrderOpened(customer_id="900", currency="EUR"))
+    await publish(pool, new_order_id(), [opened], 1)
+    await project_all(dsn, order_view.PROJECTION)
+    now = COUNT_SECONDS - 1
+    assert await counts.read() == (counted_at, items)
+    now = COUNT_SECONDS
+    assert sum(one.orders for one in (await counts.read())[1]) == len(lives) + 1
+
+
 # Through the API
 
 
@@ -166,7 +195,10 @@ async def test_statistics_wait_for_the_consistency_token(
     age = (datetime.now(UTC) - idle[0][1]).total_seconds()
     assert drafts["longest_idle"][0]["idle_seconds"] == pytest.approx(age, abs=60)
 
-    assert (await statistics(http, "lead-times", **for_all))["items"] == leads_of(lives)
+    leads = await statistics(http, "lead-times", **for_all)
+    assert (leads["items"], leads["period"]) == (leads_of(lives), lead_of_all(lives))
+    counted = (await http.get("/v1/stats/statuses")).json()
+    assert sum(one["orders"] for one in counted["items"]) > 0
 
 
 async def test_default_period_is_the_last_thirty_days(

@@ -1,7 +1,8 @@
 // The list of orders: its filters are its address.
 
+import { download } from "../api.js";
 import { money, plain } from "../format.js";
-import { html, useEffect, useRef } from "../html.js";
+import { html, useEffect, useRef, useState } from "../html.js";
 import { Badge, Heading, Time, Trouble, useGet } from "../parts.js";
 import { go, Link, orderPath, withQuery } from "../router.js";
 
@@ -41,6 +42,7 @@ export function OrdersView({ query }) {
     <${Filters} query=${query} />
     <${Trouble} error=${error} onRetry=${reload} />
     <div aria-busy=${isLoading}>${data && html`<${Table} orders=${data.items} />`}</div>
+    ${data?.items.length > 0 && html`<${Csv} parameters=${parameters} />`}
     ${data && html`<${Pages} query=${query} next=${data.next} isEmpty=${!data.items.length} />`}
   `;
 }
@@ -140,6 +142,24 @@ function Row({ order }) {
     <td data-label="Updated"><${Time} at=${order.updated_at} /></td>
     <td data-label="Total" class="number">${money(order.total, order.currency)}</td>
   </tr>`;
+}
+
+// All orders of the list, not only those of this page.
+function Csv({ parameters }) {
+  const [problem, setProblem] = useState("");
+  const save = async () => {
+    const { limit, cursor, ...filters } = parameters;
+    setProblem("");
+    try {
+      await download("/v1/orders.csv", filters, "orders.csv");
+    } catch (error) {
+      setProblem(error.message);
+    }
+  };
+  return html`<p class="row">
+    <span class="problem" role="alert">${problem}</span>
+    <button type="button" onClick=${save}>Save as CSV <small class="muted">up to 10,000 orders</small></button>
+  </p>`;
 }
 
 function Pages({ query, next, isEmpty }) {

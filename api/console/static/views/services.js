@@ -1,8 +1,9 @@
 // The external services: what waits for each, what they answered, and which callbacks came.
 
-import { counted, plain, sentenceCase } from "../format.js";
+import { get, serverTime } from "../api.js";
+import { counted, lastDays, plain, sentenceCase } from "../format.js";
 import { html, useEffect } from "../html.js";
-import { Badge, Card, Heading, Time, Trouble, useGet } from "../parts.js";
+import { Badge, Card, Heading, Time, Trouble, useGet, useLoaded } from "../parts.js";
 import { go, Link, orderPath, withQuery } from "../router.js";
 
 const SECONDS = 15;
@@ -13,8 +14,7 @@ const OUTCOMES = { accepted: "good", recorded: "warn", rejected: "bad", ignored:
 const NAMES = { service: "Service", outcome: "Outcome", order_id: "Order" };
 
 export function ServicesView({ query }) {
-  const from = new Date(Date.now() - (DAYS - 1) * 86_400_000).toISOString().slice(0, 10);
-  const { data, error, reload } = useGet("/v1/services", { from });
+  const { data, error, reload } = useLoaded(loadServices, "");
   useEffect(() => {
     const timer = setInterval(() => document.hidden || reload(), SECONDS * 1_000);
     return () => clearInterval(timer);
@@ -25,6 +25,11 @@ export function ServicesView({ query }) {
     ${data && html`<div class="thirds">${data.items.map((one) => html`<${Service} key=${one.name} service=${one} />`)}</div>`}
     <${Callbacks} query=${query} />
   `;
+}
+
+async function loadServices(signal) {
+  const [from] = lastDays(DAYS, await serverTime());
+  return get("/v1/services", { from }, { signal });
 }
 
 function Service({ service }) {
