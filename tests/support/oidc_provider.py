@@ -59,7 +59,9 @@ def running_provider() -> Iterator[Provider]:
     ) as process:
         try:
             assert process.stdout is not None
-            yield Provider(process.stdout.readline().strip())
+            issuer = process.stdout.readline().strip()
+            assert issuer, "the provider did not start"
+            yield Provider(issuer)
         finally:
             process.terminate()
 
@@ -72,7 +74,7 @@ def _serve() -> None:
     from werkzeug.serving import make_server
 
     private = ec.generate_private_key(ec.SECP256R1())
-    app = flask.Flask(__name__)
+    app = flask.Flask(oidc_provider_mock.__name__)  # With its templates.
     # Not 127.0.0.1, where the console is: cookies do not tell ports apart.
     server = make_server("localhost", 0, app, threaded=True)
     issuer = f"http://localhost:{server.server_port}"
@@ -94,7 +96,10 @@ def _serve() -> None:
     oidc_provider_mock.init_app(
         app,
         require_nonce=True,
-        user_claims=[oidc_provider_mock.User(sub, {"scope": s}) for sub, s in USERS.items()],
+        user_claims=[
+            oidc_provider_mock.User(sub=sub, claims={"scope": scope})
+            for sub, scope in USERS.items()
+        ],
     )
     print(issuer, flush=True)
     server.serve_forever()

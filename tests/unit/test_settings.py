@@ -189,7 +189,7 @@ def test_a_deployment_needs_both_names(name: str) -> None:
     assert "TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID" in sentence
 
 
-ISSUER = {
+PROVIDER = {
     "ORDERLY_TOKEN_JWKS_URL": "https://login.example/keys",
     "ORDERLY_TOKEN_ISSUER": "https://login.example",
 }
@@ -197,9 +197,9 @@ CLIENT = {"ORDERLY_OIDC_CLIENT_ID": "console"}
 
 
 def test_people_sign_in_at_the_issuer_of_tokens() -> None:
-    assert settings_of(DSN | ISSUER).sign_in is None
+    assert settings_of(DSN | PROVIDER).sign_in is None
     secret = {"ORDERLY_OIDC_CLIENT_SECRET": "s3cret"}
-    rules = settings_of(DSN | ISSUER | CLIENT | secret).sign_in
+    rules = settings_of(DSN | PROVIDER | CLIENT | secret).sign_in
     assert rules == SignInRules(
         issuer="https://login.example",
         client_id="console",
@@ -214,7 +214,10 @@ def test_people_sign_in_at_the_issuer_of_tokens() -> None:
     ("variables", "named"),
     [
         (CLIENT, "ORDERLY_TOKEN_JWKS_URL"),
-        (CLIENT | ISSUER | {"ORDERLY_TOKEN_ISSUER": "us"}, "ORDERLY_TOKEN_ISSUER must be the URL"),
+        (
+            CLIENT | PROVIDER | {"ORDERLY_TOKEN_ISSUER": "us"},
+            "ORDERLY_TOKEN_ISSUER must be the URL",
+        ),
         ({"ORDERLY_OIDC_CLIENT_SECRET": "s3cret"}, "Set ORDERLY_OIDC_CLIENT_ID"),
         ({"ORDERLY_OIDC_SCOPES": "orders:read"}, "must include openid, not be 'orders:read'"),
     ],
