@@ -30,7 +30,7 @@ async def test_csv_has_the_orders_of_the_list(
     monkeypatch.setattr(orders_csv, "PAGE", page)
     customer = f"c-{secrets.token_hex(4)}"
     for number in range(6):
-        reference = f'{number}, "next"\n=x'
+        reference = f'{number}, "next" =x'
         path = await opened(
             http,
             customer_id=customer,
