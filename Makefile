@@ -25,7 +25,7 @@ help: ## list the targets
 
 install: $(INSTALLED) ## create .venv with the locked dependencies and the orderly command
 
-demo: $(INSTALLED) ## replay 1,000 real baskets and reconcile every cent (ARGS=--keep keeps the stack running)
+demo: $(INSTALLED) ## replay 1,000 real baskets and reconcile every cent; stays on a terminal (ARGS=--no-keep: not)
 	@$(VENV)/bin/orderly demo $(ARGS)
 
 rehearse-demo: $(INSTALLED) ## rehearse the demo's orders under three changed rules, and write docs/rehearsal.md

@@ -123,6 +123,14 @@ def stop_event() -> asyncio.Event:
     return stopped
 
 
+def is_interactive() -> bool:
+    """Whether a person reads what this process writes, and can press Ctrl-C.
+
+    A CI system may have a terminal, too, but sets the variable `CI`.
+    """
+    return os.isatty(0) and os.isatty(1) and not os.environ.get("CI")
+
+
 def signal_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
     """On Linux, a function for the child, before exec, that has it end with its parent.
 

@@ -17,6 +17,7 @@ from runtime import (
     EXIT_USAGE,
     Failures,
     fail,
+    is_interactive,
     load_settings,
     run,
     until_signal,
@@ -117,8 +118,13 @@ def up(
 @app.command(rich_help_panel=PANEL)
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the stack running afterwards, until Ctrl-C.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Keep the stack running afterwards, until Ctrl-C, with orders that wait.",
+            show_default="keep on a terminal",
+        ),
+    ] = None,
     baskets: Annotated[
         Path | None,
         typer.Option(
@@ -140,8 +146,8 @@ def demo(
         # A directory and ports of its own, so that an `orderly up` may run beside it.
         options = StackOptions(Path(data_dir), 0, 0, 0)
         async with run_stack(options, display.report) as stack:
-            code = await replay.run(stack, wanted, is_kept=keep)
-            if keep:
+            code = await replay.run(stack, wanted, is_kept=stays)
+            if stays:
                 display.welcome(stack, "Ctrl-C stops it and deletes its data.")
                 with suppress(asyncio.CancelledError):
                     await asyncio.Event().wait()
@@ -151,6 +157,7 @@ def demo(
         wanted = read_baskets(baskets or PACKAGED_BASKETS, limit)
     except BasketsError as error:
         fail(error, EXIT_USAGE)
+    stays = is_interactive() if keep is None else keep
     with tempfile.TemporaryDirectory(prefix="orderly-demo-") as data_dir:
         run(until_signal(perform(data_dir), EXIT_INTERRUPTED), _stack_failures())
 
@@ -160,6 +167,9 @@ def scenario(
     name: Annotated[
         str | None, typer.Argument(help="The scenario; without it, all are listed.")
     ] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Leave the order where it waits, for a person.")
+    ] = False,
     info_file: InfoFile = DEFAULT,
 ) -> None:
     """Play one named scenario of an order against a running stack, and print its events."""
@@ -174,7 +184,8 @@ def scenario(
         fail(f"There is no scenario {name}; there are: {', '.join(SCENARIOS)}.", EXIT_USAGE)
 
     async def perform(known: str) -> None:
-        await play(known, addresses(info_file), lambda line: print(line, flush=True))
+        stack = addresses(info_file)
+        await play(known, stack, lambda line: print(line, flush=True), is_unfinished=unfinished)
 
     failures: Failures = {ScenarioError: EXIT_FAILED, NoRunningStack: EXIT_FAILED}
     run(until_signal(perform(name), EXIT_INTERRUPTED), failures)

@@ -38,6 +38,11 @@ class SimulatorClient:
         path = f"/shipping/control/shipments/{order_id}/{shipment_id}/{action}"
         await self._request("POST", path, fields)
 
+    async def dispute(self, order_id: str, amount: int, state: str) -> None:
+        """A chargeback of an order is `opened`, `won` or `lost`; payments sends a callback."""
+        dispute = {"order_id": order_id, "chargeback_id": "dispute", "amount": amount}
+        await self._request("POST", "/payments/control/chargebacks", {**dispute, "state": state})
+
     async def recover(self, service: str, order_id: str | None = None) -> None:
         """Ends the simulated outage of a service, for one order or for all."""
         await self._request("POST", f"/{service}/control/recover", {"order_id": order_id})

@@ -22,9 +22,10 @@ from dev.demo.expected import (
     found_orders,
     totals,
 )
+from dev.demo.leaving import leave_orders
 from dev.demo.parallel import for_each, progress_bar
 from dev.demo.reconciliation import Reconciler
-from dev.demo.summary import ReplayResult, show
+from dev.demo.summary import ReplayResult, show, show_left, show_links
 from dev.demo.webhooks import witnessing
 from dev.simulator_client import SimulatorClient, SimulatorError
 
@@ -37,10 +38,10 @@ EXIT_DIFFERENT = 1
 
 
 async def run(stack: Addresses, baskets: list[Basket], *, is_kept: bool) -> int:
-    """Replays the baskets and prints the result, with links if the stack is kept.
+    """Replays the baskets and prints the result; leaves some orders waiting in a stack that stays.
 
     Returns the exit code: 0 only if the orders agree with the file, and with the ledgers of
-    payments and stock, to the cent and the piece.
+    payments and stock, to the cent and the piece. The orders that wait are no part of that.
     """
     console = Console(highlight=False)
     try:
@@ -53,10 +54,15 @@ async def run(stack: Addresses, baskets: list[Basket], *, is_kept: bool) -> int:
             async with witnessing(api) as witness:
                 result = await replay(reconciler, baskets)
                 result = replace(result, webhooks=await witness.compare())
+            show(console, result)
+            if is_kept:
+                show_left(console, await leave_orders(reconciler))
+                show_links(console, result, stack)
     except (ApiUnavailable, SimulatorError) as error:
         print(f"orderly: the demo had to stop. {error}", file=sys.stderr)
         return EXIT_DIFFERENT
-    show(console, result, stack, is_kept=is_kept)
+    if not is_kept:
+        console.print("\n  To look around afterwards: make demo ARGS=--keep\n")
     return EXIT_DIFFERENT if result.differences else 0
 
 

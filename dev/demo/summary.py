@@ -15,6 +15,7 @@ from rich.table import Table
 from dev.api_client import ORDERS
 from dev.demo.checkout import CheckoutStats, PlacedOrder
 from dev.demo.expected import Difference, Totals, amounts, count
+from dev.demo.leaving import LeftOrders
 from dev.demo.ledger_totals import MONEY, PIECES
 from dev.demo.reconciliation import Reconciliation
 from dev.demo.webhooks import WebhookCheck
@@ -58,8 +59,8 @@ class ReplayResult:
         return [Difference("webhooks", feed, received), *missing]
 
 
-def show(console: Console, result: ReplayResult, stack: Addresses, *, is_kept: bool) -> None:
-    """Prints the whole result, then all differences, then where to look while the stack runs."""
+def show(console: Console, result: ReplayResult) -> None:
+    """Prints the whole result, then all differences."""
     console.print()
     console.print(
         Panel(
@@ -73,10 +74,34 @@ def show(console: Console, result: ReplayResult, stack: Addresses, *, is_kept: b
     )
     if result.differences:
         console.print(_differences(result.differences))
-    if not is_kept:
-        console.print("\n  To look around afterwards: make demo ARGS=--keep\n")
-    elif result.stats.placed:
-        _show_links(console, stack, _example(result.stats.placed).order_id)
+
+
+def show_left(console: Console, left: LeftOrders) -> None:
+    """Prints which orders were left unfinished, and what they wait for."""
+    orders = count(left.by_scenario.total(), "order")
+    console.print(f"\n  {orders} more left waiting, in none of the figures above:\n")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, times in left.by_scenario.items():
+        table.add_row("   ", f"{times} × {name}", f"wait for {left.waits[name]}")
+    console.print(table)
+    for problem in left.problems:
+        console.print(f"    [red]not left waiting: {escape(problem)}[/]")
+
+
+def show_links(console: Console, result: ReplayResult, stack: Addresses) -> None:
+    """Prints where to see one of the orders."""
+    if not result.stats.placed:
+        return
+    order_id = _example(result.stats.placed).order_id
+    workflows = f"{stack.temporal_ui_url}/namespaces/{stack.temporal_namespace}/workflows"
+    console.print(
+        "\n  One of the orders:\n"
+        f"\n  In the console  {stack.console_url}orders/{order_id}"
+        f"\n  In Temporal     {workflows}/{order_id}"
+        f"\n  Its history     curl {stack.api_url}{ORDERS}/{order_id}/history",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _verdict(result: ReplayResult) -> str:
@@ -171,19 +196,6 @@ def _differences(differences: list[Difference]) -> Table:
     for it in differences:
         table.add_row(escape(it.subject), escape(it.expected), f"[red]{escape(it.found)}[/]")
     return table
-
-
-def _show_links(console: Console, stack: Addresses, order_id: str) -> None:
-    workflows = f"{stack.temporal_ui_url}/namespaces/{stack.temporal_namespace}/workflows"
-    console.print(
-        "\n  Where to look:\n"
-        f"\n  The order    {stack.console_url}orders/{order_id}"
-        f"\n  The API      {stack.api_url}/docs"
-        f"\n  In Temporal  {workflows}/{order_id}"
-        f"\n  Its history  curl {stack.api_url}{ORDERS}/{order_id}/history\n",
-        markup=False,
-        soft_wrap=True,
-    )
 
 
 def _example(placed: Sequence[PlacedOrder]) -> PlacedOrder:

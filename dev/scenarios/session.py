@@ -20,19 +20,22 @@ class ScenarioError(Exception):
 
 
 class ScenarioSession:
-    """One order, and the simulators behind it."""
+    """One order, and the simulators behind it; `fields` are of the request that places it."""
 
-    def __init__(self, api: ApiClient, simulators: SimulatorClient, print_line: Print) -> None:
+    def __init__(
+        self, api: ApiClient, simulators: SimulatorClient, print_line: Print, **fields: Any
+    ) -> None:
         self._api = api
         self._simulators = simulators
         self._print = print_line
+        self._fields = {"customer_id": "900", "currency": "USD", **fields}
         self._printed_version = 0
         self.order_id = ""
         self.order: Json = {}
 
     async def place_order(self, *lines: Json, **fields: Any) -> None:
         """Places a new order for these lines; `fields` are further fields of the request."""
-        body = {"customer_id": "900", "currency": "USD", "place": True, "lines": lines, **fields}
+        body = {**self._fields, "place": True, "lines": lines, **fields}
         result = await self._api.open_order(body)
         self.order_id = result["order_id"]
         self.order = await self._api.order(self.order_id, result["version"])
@@ -64,6 +67,10 @@ class ScenarioSession:
     async def recover(self, service: str) -> None:
         """Ends the outage of a service for this order."""
         await self._simulators.recover(service, self.order_id)
+
+    async def dispute(self, amount: int, state: str) -> None:
+        """A chargeback of this amount is `opened`, `won` or `lost`; payments sends a callback."""
+        await self._simulators.dispute(self.order_id, amount, state)
 
     def comment(self, text: str) -> None:
         """Prints a comment between the events."""

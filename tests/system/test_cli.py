@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -191,6 +193,25 @@ def is_healthy(url: str) -> bool:
         except httpx.TransportError:
             time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "options"), [(False, ()), (True, ("--no-keep",))], ids=["pipe", "no-keep"]
+)
+def test_demo_for_scripts_ends_by_itself(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, options: tuple[str, ...]
+) -> None:
+    @asynccontextmanager
+    async def no_stack(*_: object) -> AsyncIterator[None]:
+        yield
+
+    async def replayed(_stack: object, _baskets: object, *, is_kept: bool) -> int:
+        return 40 + is_kept
+
+    monkeypatch.setattr("dev.stack.run_stack", no_stack)
+    monkeypatch.setattr("dev.demo.replay.run", replayed)
+    monkeypatch.setattr("cli.development.is_interactive", lambda: is_terminal)
+    assert CliRunner().invoke(cli.app, ["demo", *options]).exit_code == 40
 
 
 def test_demo_of_an_unreadable_file_starts_nothing(tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ async def test_replay_places_valid_lines_and_has_the_rest_rejected(
     baskets += [*packaged(*range(18, 21)), basket_without_pieces("none-3")]
     baskets_read = read_baskets(file_of(tmp_path, baskets))
     async with delivering(orderly.dsn):
-        assert await replay.run(stack_of(orderly), baskets_read, is_kept=True) == 0
+        assert await replay.run(stack_of(orderly), baskets_read, is_kept=False) == 0
     printed = re.sub(r" +", " ", capsys.readouterr().out)
     assert "26 baskets replayed, every cent and piece accounted for" in printed
     assert "orders 23 23 ✓" in printed
@@ -322,11 +322,6 @@ async def test_replay_places_valid_lines_and_has_the_rest_rejected(
     digests = re.findall(r"digest (\w{16}), that of the feed is (\w{16})", printed)
     assert len(digests) == 1 and len(set(digests[0])) == 1
     assert "7 × quantity: must be greater than 0 (too-small)" in printed
-    history = re.search(r"curl (\S+/history)", printed)
-    assert history is not None
-    events = (await orderly.http.get(history[1])).json()["items"]
-    assert events[0]["type"] == "order-opened"
-    assert "order-confirmed" in [event["type"] for event in events]
 
 
 async def test_event_that_was_not_delivered_is_found(

@@ -1,7 +1,9 @@
-"""Child processes end with their parent, and when they are asked to."""
+"""Child processes end with their parent, and when they are asked to; who reads what they write."""
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime import signal_with_parent
+from tests.support.processes import environment
 
 
 @pytest.fixture
@@ -38,3 +41,32 @@ def assert_ends_by(signum: signal.Signals) -> None:
             assert child.wait(10) == -signum
         finally:
             child.kill()
+
+
+ASK = "import runtime, sys; sys.exit(runtime.is_interactive())"
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    ends = pty.openpty()
+    yield ends[1]
+    for end in ends:
+        os.close(end)
+
+
+def is_interactive(stdin: int, stdout: int, **variables: str) -> bool:
+    """What a process says that has these for input and output."""
+    variables = environment(CI="") | variables
+    command = [sys.executable, "-c", ASK]
+    return bool(subprocess.run(command, stdin=stdin, stdout=stdout, env=variables).returncode)
+
+
+def test_person_is_there_only_with_input_and_output_on_a_terminal_and_outside_ci(
+    terminal: int,
+) -> None:
+    other = subprocess.DEVNULL
+    assert is_interactive(terminal, terminal)
+    assert not is_interactive(terminal, subprocess.PIPE)
+    assert not is_interactive(other, terminal)
+    assert not is_interactive(other, other)
+    assert not is_interactive(terminal, terminal, CI="true")

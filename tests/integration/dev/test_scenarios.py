@@ -24,6 +24,9 @@ TYPICAL_EVENT = {
     "partial-refund": "1.00 USD were refunded",
     "return": "came back",
     "stuck-step": "is tried again",
+    "held": "was put on hold",
+    "unpaid": "tries to pay again by pm_card",
+    "chargeback": "was won",
 }
 
 
@@ -39,6 +42,20 @@ async def test_scenario_completes_and_ledgers_agree(orderly: Running, name: str)
     assert TYPICAL_EVENT[name] in "\n".join(lines)
     order_id = lines[-1].rsplit("/", 1)[1]
     await PlacedOrder(Shop(orderly.http, orderly.simulators), order_id).assert_ledgers_agree()
+
+
+async def test_unfinished_scenario_leaves_its_order_waiting(orderly: Running) -> None:
+    lines: list[str] = []
+    stack = {
+        "api_url": str(orderly.http.base_url),
+        "simulators_url": str(orderly.simulators.base_url),
+        "console_url": "http://console/",
+    }
+    await play("held", stack, lines.append, is_unfinished=True)
+    assert "\n  Left unfinished: it waits for an operator to release it." in lines
+    order_id = lines[-1].removeprefix("  In the console: http://console/orders/")
+    order = (await orderly.http.get(f"/v1/orders/{order_id}")).json()
+    assert order["status"] == "on_hold"
 
 
 def test_scenarios_are_listed() -> None:
