@@ -64,8 +64,8 @@ class NewWebhookEndpoint(_Body):
             alias="from",
             min_length=1,
             max_length=100,
-            description="where delivery begins: `now`, `beginning`, an instant (RFC 3339), or a"
-            " cursor of the feed",
+            description="where delivery begins: `now`, `beginning`, an instant (RFC 3339), with"
+            " the event of an `id`, or after a cursor of the feed",
         ),
     ] = "now"
 

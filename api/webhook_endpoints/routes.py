@@ -6,11 +6,12 @@ from typing import Annotated
 
 import asyncpg
 from fastapi import APIRouter, Header, Request, Response
-from pydantic import TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import WithJsonSchema
 
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
 from api.dependencies import Services, ServicesDep
+from api.feed_start import parse_start, position_before
 from api.if_match import IF_MATCH, expected_versions_of
 from api.problems.catalog import (
     ENDPOINT_CHANGED,
@@ -22,7 +23,6 @@ from api.problems.catalog import (
 )
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import FieldError, Problem
-from api.times import Instant
 from api.webhook_endpoints.bodies import (
     EndpointId,
     NewWebhookEndpoint,
@@ -34,7 +34,6 @@ from api.webhook_endpoints.bodies import (
     shown_endpoint,
     shown_parked_order,
 )
-from eventlog import feed
 from eventlog.cursor import InvalidCursor, position_of
 from eventlog.epochs import read_epochs
 from eventlog.log import START, Checkpoint, settled_head
@@ -49,8 +48,6 @@ PREFIX = "/v1/webhook-endpoints"
 router = APIRouter(
     prefix=PREFIX, tags=["Webhooks"], responses=PROBLEMS, route_class=require_scope(OPERATE)
 )
-
-_INSTANT: TypeAdapter[Instant] = TypeAdapter(Instant)
 
 
 @router.post("", summary="Register a webhook endpoint", status_code=201)
@@ -217,16 +214,21 @@ async def _start(connection: asyncpg.pool.PoolConnectionProxy, start: str) -> Ch
     if start == "now":
         return await settled_head(connection)
     try:
-        return await feed.position_before(connection, _INSTANT.validate_python(start))
-    except ValidationError:  # Then it is a cursor.
-        pass
+        parsed = parse_start(start)
+    except ValueError:  # Then it is a cursor.
+        return await _position_after(connection, start)
+    return await position_before(connection, parsed, {"pointer": "#/from"})
+
+
+async def _position_after(connection: asyncpg.pool.PoolConnectionProxy, cursor: str) -> Checkpoint:
+    """The position of a cursor; raises a Problem."""
     try:
-        return await position_of(connection, start, await read_epochs(connection))
+        return await position_of(connection, cursor, await read_epochs(connection))
     except InvalidCursor as error:
         error_at = FieldError(pointer="#/from", code="invalid", detail=str(error))
         detail = (
-            f"`from` must be now, beginning, an instant or a cursor of the feed. As a cursor, it"
-            f" {error}."
+            "`from` must be now, beginning, an instant, the id of an event or a cursor of the feed."
+            f" As a cursor, it {error}."
         )
         raise Problem(INVALID_CURSOR, detail, errors=[error_at]) from error
 

@@ -95,7 +95,10 @@ async def test_delivery_begins_where_the_registration_says(orderly: Running) -> 
         made = {
             start: await registered(http, f"{receiver.url}/{number}", **{"from": start})
             for number, start in enumerate(
-                ("beginning", items[0]["time"], (await page(http, limit=1))["next"], "now")
+                (
+                    *("beginning", items[0]["time"], items[0]["id"], items[1]["id"], "now"),
+                    (await page(http, limit=1))["next"],
+                )
             )
         }
         await receiver.until(lambda: receiver.order_versions().get(earlier) == [1, 2, 3])
@@ -103,7 +106,9 @@ async def test_delivery_begins_where_the_registration_says(orderly: Running) -> 
         for endpoint in made.values():
             await until(partial(_has, http, endpoint, f"{later}@3"))
         for start, endpoint in made.items():
-            assert await _has(http, endpoint, f"{earlier}@1") == (start != "now"), start
+            begins_later = start in (items[1]["id"], "now")
+            assert await _has(http, endpoint, f"{earlier}@1") == (not begins_later), start
+            assert await _has(http, endpoint, f"{earlier}@2") == (start != "now"), start
             await http.delete(path_of(endpoint))
 
 
@@ -298,10 +303,13 @@ async def test_forbidden_address_is_rejected(http: httpx.AsyncClient, url: str) 
 
 async def test_start_that_is_no_position_is_rejected(http: httpx.AsyncClient) -> None:
     beyond = encode_cursor(Checkpoint(2**60, 1))
-    for start in ("yesterday", "2026-13-01T00:00:00Z", beyond):
+    for start in ("yesterday", "2026-13-01T00:00:00Z", "ord_x@", beyond):
         response = await http.post(PATH, json={**NOWHERE, "from": start})
         document = problem(response, 400, "invalid-cursor")
         assert [error["pointer"] for error in document["errors"]] == ["#/from"]
+    response = await http.post(PATH, json={**NOWHERE, "from": "ord_x@4"})
+    document = problem(response, 404, "unknown-event")
+    assert [error["pointer"] for error in document["errors"]] == ["#/from"]
 
 
 async def test_replay_needs_a_period_or_ids(http: httpx.AsyncClient) -> None:
