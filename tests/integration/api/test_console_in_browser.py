@@ -22,6 +22,7 @@ from settings import Settings
 from tests.support.browser import PATIENCE_MS, needs_chromium, opened_page, violations
 from tests.support.callback_events import event, recorded, send_callback
 from tests.support.oidc_provider import running_provider
+from tests.support.paths import ROOT
 from tests.support.servers import Running, new_database, run_api, run_orderly
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
 from tests.support.token_issuer import ec_key, issuing
@@ -29,6 +30,7 @@ from tests.support.token_issuer import ec_key, issuing
 pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
 expect.set_options(timeout=PATIENCE_MS)
 
+EVENTS = ROOT / "docs" / "events.md"
 HOSTILE = '<img src=x onerror="alert(1)"><b>\u202e🥯'
 
 
@@ -637,4 +639,27 @@ async def test_amounts_and_times_are_written_for_people(page: Page) -> None:
         "−4.20 EUR",
         "1 234 567 JPY",
         "1.005 KWD",
+    ]
+
+
+# Pages of others
+
+
+async def test_example_of_the_docs_follows_the_events(page: Page, shop: Shop) -> None:
+    [example] = re.findall(r"```js\n(.*?)```", EVENTS.read_text(), re.DOTALL)
+    order = await shop.place_order(MILK)
+    await page.goto("/console/read-models")
+    seen = await page.evaluate(
+        f"""async () => {{
+          {example.replace("/v1/events", f"/v1/events?from={order.order_id}@1")}
+          const seen = [];
+          await new Promise((resolve, reject) => follow(() => "t", (event) => {{
+            seen.push(event.id);
+            if (event.id === "{order.order_id}@3") resolve();
+          }}).catch(reject));
+          return seen;
+        }}"""
+    )
+    assert [one for one in seen if one.startswith(order.order_id)] == [
+        f"{order.order_id}@{version}" for version in (1, 2, 3)
     ]
