@@ -6,7 +6,7 @@ takes `ServicesDep`: one dependency for all. They are `async`, as FastAPI runs o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import asyncpg
@@ -21,7 +21,7 @@ from api.gateway.gateway import Gateway
 from orders.policy import Policy
 from outbound.webhooks.addresses import AllowedNetworks
 from outbound.webhooks.secrets import SecretBox
-from privacy.keys import CustomerKeys
+from privacy.keys import CustomerKeys, UnstoredKeys
 from readside.freshness import Freshness
 from readside.order_view.loader import OrderLoader
 from readside.order_view.status_counts import StatusCounts
@@ -71,6 +71,12 @@ async def get_services(request: Request) -> Services:
     return services_of(request.app)
 
 
+async def get_preview_services(request: Request) -> Services:
+    """The services of a request that changes nothing: it also creates no customer's key."""
+    services = services_of(request.app)
+    return replace(services, keys=UnstoredKeys(services.keys))
+
+
 async def get_pool(request: Request) -> asyncpg.Pool:
     return services_of(request.app).pool
 
@@ -84,6 +90,7 @@ async def get_client(request: Request) -> Client:
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
+PreviewServicesDep = Annotated[Services, Depends(get_preview_services)]
 PoolDep = Annotated[asyncpg.Pool, Depends(get_pool)]
 CustomerKeysDep = Annotated[CustomerKeys, Depends(get_keys)]
 ClientDep = Annotated[Client, Depends(get_client)]

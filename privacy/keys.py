@@ -21,6 +21,11 @@ class CustomerKey:
     secret: bytes = field(repr=False)
 
 
+def new_key(customer_id: str) -> CustomerKey:
+    """A random key, which is stored nowhere."""
+    return CustomerKey(secrets.token_urlsafe(12), customer_id, secrets.token_bytes(KEY_BYTES))
+
+
 class ReadableKeys(Protocol):
     """What is needed to read addresses."""
 
@@ -38,6 +43,9 @@ class NoKeys:
 class CustomerKeys(ReadableKeys, Protocol):
     """A store of keys. No caller keeps a key longer than a request, so erasure acts at once."""
 
+    async def known(self, customer_id: str) -> CustomerKey | None:
+        """The customer's key; None before its first use."""
+
     async def current(self, customer_id: str) -> CustomerKey:
         """The customer's key, created on first use; concurrent first uses get the same."""
 
@@ -51,26 +59,30 @@ class PostgresKeys:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
+    async def known(self, customer_id: str) -> CustomerKey | None:
+        row = await self._pool.fetchrow(
+            """
+            SELECT key_id, customer_id, secret FROM customer_keys
+            WHERE customer_id = $1 AND erased_at IS NULL
+            """,
+            customer_id,
+        )
+        return CustomerKey(**row) if row else None
+
     async def current(self, customer_id: str) -> CustomerKey:
         while True:
-            row = await self._pool.fetchrow(
-                """
-                SELECT key_id, customer_id, secret FROM customer_keys
-                WHERE customer_id = $1 AND erased_at IS NULL
-                """,
-                customer_id,
-            )
-            if row:
-                return CustomerKey(**row)
+            if (key := await self.known(customer_id)) is not None:
+                return key
             # The loser of a race finds the winner's key in the next round.
+            fresh = new_key(customer_id)
             await self._pool.execute(
                 """
                 INSERT INTO customer_keys (key_id, customer_id, secret) VALUES ($1, $2, $3)
                 ON CONFLICT (customer_id) WHERE erased_at IS NULL DO NOTHING
                 """,
-                secrets.token_urlsafe(12),
+                fresh.key_id,
                 customer_id,
-                secrets.token_bytes(KEY_BYTES),
+                fresh.secret,
             )
 
     async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
@@ -101,3 +113,28 @@ class PostgresKeys:
             customer_id,
         )
         return len(erased)
+
+
+class UnstoredKeys:
+    """Other keys, to which it adds none: a customer's first key is known only here."""
+
+    def __init__(self, stored: CustomerKeys) -> None:
+        self._stored = stored
+        self._fresh: dict[str, CustomerKey] = {}
+        """By key id."""
+
+    async def known(self, customer_id: str) -> CustomerKey | None:
+        return await self._stored.known(customer_id)
+
+    async def current(self, customer_id: str) -> CustomerKey:
+        if (known := await self.known(customer_id)) is not None:
+            return known
+        fresh = new_key(customer_id)
+        self._fresh[fresh.key_id] = fresh
+        return fresh
+
+    async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
+        return {**await self._stored.find(key_ids), **self._fresh}
+
+    async def erase(self, customer_id: str) -> int:
+        raise NotImplementedError("nothing is stored, and nothing is erased")

@@ -5,7 +5,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 
 from api.auth.authentication import require_scope
 from api.auth.permissions import WRITE, rejected_for
@@ -20,7 +20,13 @@ from api.commands.headers import CommandOptions, CommandOptionsDep
 from api.commands.message import batch_message, command_message, opening_message
 from api.commands.status_routes import COMMAND_RESPONSES, accepted_response, result_response
 from api.context import context_of
-from api.dependencies import Services, ServicesDep
+from api.dependencies import (
+    PreviewServicesDep,
+    Services,
+    ServicesDep,
+    get_preview_services,
+    get_services,
+)
 from api.gateway.command_message import CommandMessage
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.problems.handlers import PROBLEMS
@@ -80,7 +86,7 @@ async def send_commands(
     tags=["Orders"],
 )
 async def preview_opening(
-    request: Request, order: NewOrder, options: CommandOptionsDep, services: ServicesDep
+    request: Request, order: NewOrder, options: CommandOptionsDep, services: PreviewServicesDep
 ) -> Response:
     """Decides on an opening without executing it. With the same Idempotency-Key, ids are equal."""
     message = await opening_message(request, services, order, options)
@@ -99,7 +105,7 @@ async def preview_commands(
     order_id: Id,
     batch: CommandBatch,
     options: CommandOptionsDep,
-    services: ServicesDep,
+    services: PreviewServicesDep,
 ) -> Response:
     """Decides on commands without executing them. With the same Idempotency-Key, ids are equal."""
     message = await batch_message(request, services, order_id, batch, options)
@@ -157,7 +163,9 @@ Respond = Callable[..., Awaitable[Response]]
 """Executes a message, or previews it."""
 
 
-def _route_for(command_type: Any, respond: Respond) -> Callable[..., Awaitable[Response]]:
+def _route_for(
+    command_type: Any, respond: Respond, services_of: Callable[..., Awaitable[Services]]
+) -> Callable[..., Awaitable[Response]]:
     """The typed route of one command."""
     required = any(field.is_required() for field in command_type.model_fields.values())
     command_in_body = Body() if required else Body(default_factory=command_type)
@@ -166,7 +174,7 @@ def _route_for(command_type: Any, respond: Respond) -> Callable[..., Awaitable[R
         request: Request,
         order_id: Id,
         options: CommandOptionsDep,
-        services: ServicesDep,
+        services: Annotated[Services, Depends(services_of)],
         command: Annotated[command_type, command_in_body],
     ) -> Response:
         message = await command_message(request, services, order_id, [command], options)
@@ -178,7 +186,7 @@ def _route_for(command_type: Any, respond: Respond) -> Callable[..., Awaitable[R
 for _command_type in PUBLIC_COMMAND_TYPES:
     router.add_api_route(
         f"/{{order_id}}/commands/{type_of(_command_type)}",
-        _route_for(_command_type, _execute),
+        _route_for(_command_type, _execute, get_services),
         methods=["POST"],
         summary=(_command_type.__doc__ or "").split(".")[0].split(":")[0],
         description=_command_type.__doc__,
@@ -189,7 +197,7 @@ for _command_type in PUBLIC_COMMAND_TYPES:
     )
     router.add_api_route(
         f"/{{order_id}}/commands/{type_of(_command_type)}/preview",
-        _route_for(_command_type, _preview),
+        _route_for(_command_type, _preview, get_preview_services),
         methods=["POST"],
         summary=f"Preview {type_of(_command_type)}",
         description="What the command would do if it were sent now; nothing of it"

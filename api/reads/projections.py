@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 
 from fastapi import APIRouter
@@ -70,35 +71,15 @@ async def get_projections(pool: PoolDep) -> ReadModels:
     items = []
     for one in await read_metrics(pool, names):
         known = generations[one.projection]
-        rebuild = None
-        if known.events is not None and known.filled is not None:
-            rebuild = Rebuild(
-                filled=known.filled, events=known.events, is_filled=bool(known.is_filled)
-            )
-        items.append(
-            ReadModel(
-                name=one.projection,
-                version=known.version,
-                position=one.position,
-                lag_seconds=one.lag_seconds,
-                is_stopped=one.is_stopped,
-                parked_orders=one.parked_orders,
-                rebuild=rebuild,
-                previous_version=known.previous_version,
-            )
-        )
+        about = known._asdict()
+        rebuild = None if known.events is None else Rebuild(**about)
+        items.append(ReadModel(name=one.projection, rebuild=rebuild, **asdict(one), **about))
     return ReadModels(items=items, parked_orders=await parked_orders(pool))
 
 
 async def parked_orders(reader: Reader) -> list[ParkedOrder]:
     """The orders that a read model fails on, the oldest first."""
     return [
-        ParkedOrder(
-            projection=one.projection,
-            order_id=one.order_id,
-            version=one.version,
-            error=one.error,
-            since=one.parked_at,
-        )
+        ParkedOrder(since=one.parked_at, **one._asdict())
         for one in await parking.parked_orders(reader)
     ]

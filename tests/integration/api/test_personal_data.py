@@ -233,6 +233,22 @@ async def test_customer_of_an_unpublished_order_is_known_from_temporal(
         await customer_of("ord_x", pool, orderly.client)
 
 
+async def test_previewed_address_is_readable_and_leaves_no_key(orderly: Running) -> None:
+    customer = new_customer()
+    body = {**BASKET, "customer_id": customer, "shipping_address": ADA}
+    previewed = await orderly.http.post("/v1/orders/preview", json=body)
+    assert [e["data"]["address"] for e in previewed.json()["events"] if "address" in e["data"]] == [
+        whole(ADA)
+    ]
+    path = (
+        await orderly.http.post("/v1/orders", json={**BASKET, "customer_id": customer})
+    ).headers["Location"]
+    previewed = await orderly.http.post(f"{path}/{SET_SHIPPING}/preview", json={"address": BOB})
+    assert [event["data"]["address"] for event in previewed.json()["events"]] == [whole(BOB)]
+    keys = "SELECT count(*) FROM customer_keys WHERE customer_id = $1"
+    assert await orderly.pool.fetchval(keys, customer) == 0
+
+
 async def test_address_is_rejected_while_keys_are_unavailable(orderly: Running) -> None:
     settings = Settings(
         postgres_dsn="postgresql://orderly@127.0.0.1:1/orderly", task_queue=orderly.task_queue

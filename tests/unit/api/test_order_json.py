@@ -39,6 +39,9 @@ class Keys:
     def __init__(self, *keys: CustomerKey) -> None:
         self._keys: dict[str, CustomerKey | None] = {key.key_id: key for key in keys}
 
+    async def known(self, customer_id: str) -> CustomerKey | None:
+        raise NotImplementedError
+
     async def current(self, customer_id: str) -> CustomerKey:
         raise NotImplementedError
 
