@@ -52,13 +52,9 @@ class GateChecks:
 
     async def _unprepared(self) -> AsyncIterator[str]:
         """What of steps 1 and 2 of the order of deployment is missing."""
-        try:
-            pending = await migrate.pending(self._pool)
-        except asyncpg.UndefinedTableError:
-            yield "the database has no tables: run `orderly migrate`"
-            return
-        if pending:
+        if pending := await migrate.pending(self._pool):
             yield f"{', '.join(pending)} is not applied: run `orderly migrate`"
+            return  # There may be no read models either.
         for projection in PROJECTIONS:
             async with self._pool.acquire() as connection:
                 found = await generations.version_of(connection, projection.name, LIVE)

@@ -128,11 +128,7 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
 
 
 async def _tables(connection: asyncpg.Connection) -> Finding:
-    try:
-        missing = await pending(connection)
-    except asyncpg.UndefinedTableError:
-        missing = ["all"]
-    if missing:
+    if missing := await pending(connection):
         return Finding("migrations", f"pending: {', '.join(missing)}", "run `orderly migrate`")
     return Finding("migrations", OK)
 

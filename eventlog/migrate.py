@@ -30,9 +30,10 @@ async def migrate(dsn: str) -> list[str]:
 
 
 async def pending(reader: Reader) -> list[str]:
-    """The names of the migrations that have not been applied, in order."""
-    rows = await reader.fetch("SELECT name FROM schema_migrations")
-    applied = {row["name"] for row in rows}
+    """The names of the migrations that have not been applied, in order: all without tables."""
+    applied = set()
+    if await reader.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL"):
+        applied = {row["name"] for row in await reader.fetch("SELECT name FROM schema_migrations")}
     return sorted(file.name for file in _MIGRATIONS.glob("*.sql") if file.name not in applied)
 
 

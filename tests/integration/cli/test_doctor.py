@@ -76,4 +76,6 @@ async def test_what_is_wrong_has_a_remedy(
     found = await examined(dsn, **URLS)
     assert found["migrations"].state == "pending: 0009_intents.sql"
     assert "payments_url" not in found and "order_view" not in found
+    await pool.execute("DROP TABLE schema_migrations")
+    assert (await examined(dsn))["migrations"].state.startswith("pending: 0001_order_events.sql, ")
     assert "ORDERLY_POSTGRES_DSN" in (await examined(UNREACHABLE_DSN))["postgres"].remedy
