@@ -153,5 +153,13 @@ UNAVAILABLE = (
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # A demoted primary, or a provider's full disk.
 )
 
+# The advisory locks that are held in this database. Those of one key have objsubid 1, those of two
+# have 2, and the first one in the upper half of `key`.
+HELD_LOCKS = """(
+    SELECT pid, mode, objsubid, classid::bigint << 32 | objid::bigint AS key FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS held"""
+
 # What asyncpg raises for tables that another release has created.
 OTHER_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from eventlog.epochs import read_epochs
 from eventlog.log import Checkpoint
-from eventlog.postgres import Connection, Reader
+from eventlog.postgres import HELD_LOCKS, Connection, Reader
 
 ERROR_CHARACTERS_MAX = 300
 _KEY = "hashtextextended($1, 2)"  # Orders have the keys of seed 0, webhook endpoints those of 1.
@@ -89,16 +89,12 @@ async def store(
 async def read_health(reader: Reader) -> list[RelayHealth]:
     """The health of all relays that have ever run."""
     rows = await reader.fetch(
-        """
+        f"""
         SELECT relay, published, failing_since, last_error, last_success_at,
                coalesce(extract(epoch FROM clock_timestamp() - next.recorded_at), 0)::float8
                    AS lag_seconds,
                EXISTS (
-                   SELECT FROM pg_locks, hashtextextended(relay, 2) AS key
-                   WHERE locktype = 'advisory' AND granted AND objsubid = 1
-                     AND classid = ((key >> 32) & 4294967295)::oid
-                     AND objid = (key & 4294967295)::oid AND database =
-                         (SELECT oid FROM pg_database WHERE datname = current_database())
+                   SELECT FROM {HELD_LOCKS} WHERE objsubid = 1 AND key = hashtextextended(relay, 2)
                ) AS is_running
         FROM relay_cursors AS cursor LEFT JOIN LATERAL (
             SELECT recorded_at FROM order_events

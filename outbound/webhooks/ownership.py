@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from eventlog.postgres import Connection, Reader
+from eventlog.postgres import HELD_LOCKS, Connection, Reader
 
 _PRESENCE = 7_306_093_653  # An arbitrary key, which each process holds in shared mode.
 _KEY = "hashtextextended($1, 1)"  # Orders have the keys of seed 0.
@@ -50,11 +50,9 @@ class EndpointLocks:
 async def count_processes(reader: Reader) -> int:
     """How many deliverers run."""
     processes: int = await reader.fetchval(
-        """
-        SELECT count(DISTINCT pid) FROM pg_locks
-        WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
-          AND classid = ($1::bigint >> 32)::oid AND objid = ($1::bigint & 4294967295)::oid
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        f"""
+        SELECT count(DISTINCT pid) FROM {HELD_LOCKS}
+        WHERE mode = 'ShareLock' AND objsubid = 1 AND key = $1
         """,
         _PRESENCE,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventlog.log import SLICES
-from eventlog.postgres import Connection
+from eventlog.postgres import HELD_LOCKS, Connection
 from readside.engine.checkpoints import ALL_SLICES
 
 # A lock beside those of the slices, shared by all processes: the number of holders is the number of
@@ -35,11 +35,10 @@ class SliceLocks:
 
     async def _process_count(self) -> int:
         """How many processes run the projection, this one included."""
-        count = """
-            SELECT count(DISTINCT pid) FROM pg_locks
-            WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objid = $2
-              AND classid = hashtext($1)::bigint & 4294967295
-              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        count = f"""
+            SELECT count(DISTINCT pid) FROM {HELD_LOCKS}
+            WHERE mode = 'ShareLock' AND objsubid = 2
+              AND key = hashtext($1)::bigint << 32 | $2::bigint
         """
         if not self.owned:
             await self._call("pg_try_advisory_lock_shared", _PRESENCE)

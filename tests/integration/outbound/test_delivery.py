@@ -12,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from eventlog.epochs import raise_epoch
 from eventlog.log import Checkpoint, settled_head
+from eventlog.postgres import HELD_LOCKS
 from outbound.webhooks import clock, deliverer, deliveries, delivery, endpoints, replays
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.secrets import SecretBox, new_secret
@@ -402,9 +403,8 @@ async def test_two_deliverers_share_the_endpoints(pool: asyncpg.Pool, dsn: str) 
 async def _owners(pool: asyncpg.Pool, most: int) -> bool:
     """Whether each deliverer owns this many endpoints."""
     rows = await pool.fetch(
-        "SELECT count(*) AS owned FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
-        " AND mode = 'ExclusiveLock' AND database ="
-        " (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY pid"
+        f"SELECT count(*) AS owned FROM {HELD_LOCKS}"
+        " WHERE mode = 'ExclusiveLock' AND objsubid = 1 GROUP BY pid"
     )
     return {row["owned"] for row in rows} == {most}
 
