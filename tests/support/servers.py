@@ -194,7 +194,7 @@ class Running:
     http: ApiClient
     simulators: httpx.AsyncClient
     """Of payments, stock and shipping, which tell this orderly what happens to them."""
-    webhook_secret: str
+    callback_secret: str
 
     @property
     def gateway(self) -> Gateway:
@@ -209,7 +209,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
     settings = Settings(
         postgres_dsn=dsn,
         task_queue=queue,
-        webhook_secret=secret,
+        callback_secret=secret,
         service_timeout_seconds=SERVICE_TIMEOUT_SECONDS,
         max_concurrent_commands=MAX_CONCURRENT_COMMANDS,
         endpoint_key=KEY,
