@@ -1,4 +1,4 @@
-"""The delay from an order's decision until the request arrives, without and with bad endpoints."""
+"""The delay from an order's decision until the POST begins, without and with bad endpoints."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+import asyncpg
 import httpx
 from rich.console import Console
 
@@ -20,12 +21,14 @@ from dev.bench.orderly_api import OrderlyClient
 from dev.bench.report import Json, percentiles_ms
 from dev.bench.webhook_endpoints import BAD, Fleet
 from dev.stack import StackOptions, run_stack
-from dev.webhook_receiver import Receiver, serving
+from dev.webhook_receiver import Arrival, Receiver, serving
 
 CLIENTS = 30  # More than are ever busy: no command is sent late.
 ARRIVED_S_MAX = 60.0
 WARM_UP_S = 5
 PATH = "/v1/webhook-endpoints"
+WHOLE = "decided to POST"
+STAGES = (WHOLE, "decided to in the log", "in the log to POST")
 
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
@@ -49,17 +52,22 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
                     for endpoint_id in ids[:BAD]:
                         (await http.post(f"{PATH}/{endpoint_id}/{action}")).raise_for_status()
                     await _send(senders, options.rate, WARM_UP_S)
-                    turn[name] = await _measure_turn(senders, receiver, fleet, options)
+                    arrived = await _run_turn(senders, receiver, fleet, options)
+                    turn[name] = _percentiles(arrived, await _recorded_at(stack.postgres_dsn))
                 rounds.append(turn)
                 console.print(f"round {number + 1}: {turn}")
             pool.close()
     ms = {
-        name: {p: median(turn[name][p] for turn in rounds) for p in ("p50", "p99")}
+        name: {
+            stage: {p: median(turn[name][stage][p] for turn in rounds) for p in ("p50", "p99")}
+            for stage in STAGES
+        }
         for name in ("good", "beside_bad")
     }
+    good, beside_bad = (ms[name][WHOLE] for name in ("good", "beside_bad"))
     return {
         **ms,
-        "ratio": {p: round(ms["beside_bad"][p] / ms["good"][p], 3) for p in ("p50", "p99")},
+        "ratio": {p: round(beside_bad[p] / good[p], 3) for p in ("p50", "p99")},
         "rounds": rounds,
         "rate": options.rate,
     }
@@ -113,10 +121,10 @@ async def _send(idle: deque[_Sender], rate: int, seconds: int) -> None:
             commands.create_task(send_one(idle.popleft()))
 
 
-async def _measure_turn(
+async def _run_turn(
     senders: deque[_Sender], receiver: Receiver, fleet: Fleet, options: argparse.Namespace
-) -> dict[str, float]:
-    """Percentiles of the delays at the good endpoints, once all events of the turn have come."""
+) -> list[Arrival]:
+    """What came to the good endpoints, once all events of the turn have come."""
     good = range(BAD, fleet.size)
     seen = {number: len(receiver.arrivals.get(fleet.path(number), [])) for number in good}
     await _send(senders, options.rate, options.turn_seconds)
@@ -126,11 +134,37 @@ async def _measure_turn(
             for number in good
         ):
             await asyncio.sleep(0.05)
-    return percentiles_ms(
-        one.at - datetime.fromisoformat(json.loads(one.body)["time"]).timestamp()
+    return [
+        one
         for number in good
         for one in receiver.arrivals.get(fleet.path(number), [])[seen[number] :]
-    )
+    ]
+
+
+async def _recorded_at(dsn: str) -> dict[str, float]:
+    """By event id, when it was inserted into the log."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT order_id || '@' || version AS id, recorded_at FROM order_events"
+        )
+    finally:
+        await connection.close()
+    return {row["id"]: row["recorded_at"].timestamp() for row in rows}
+
+
+def _percentiles(arrived: list[Arrival], recorded_at: dict[str, float]) -> Json:
+    """By stage, percentiles of its duration."""
+    decided_at = [
+        datetime.fromisoformat(json.loads(one.body)["time"]).timestamp() for one in arrived
+    ]
+    logged_at = [recorded_at[one.event_id] for one in arrived]
+    posted_at = [one.at for one in arrived]
+    pairs = ((decided_at, posted_at), (decided_at, logged_at), (logged_at, posted_at))
+    return {
+        stage: percentiles_ms(end - begin for begin, end in zip(*pair, strict=True))
+        for stage, pair in zip(STAGES, pairs, strict=True)
+    }
 
 
 def _sent(senders: deque[_Sender], number: int) -> int:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from dev.bench import machine, webhook_catch_up, webhook_delays, webhook_kills
 from dev.bench.report import Json, describe_machine, numeric_table, positive_integer
+from dev.bench.webhook_delays import WHOLE
 
 METHOD = (
     "Kills: events are appended to the log at a constant rate, each for one of the endpoints; two"
@@ -15,7 +16,8 @@ METHOD = (
     " again. In the end the dead endpoints come back. An event is lost if its endpoint never"
     " accepted it, and out of order if a later one of its order was accepted first. Delays:"
     " commands at a constant rate to the embedded stack, from an event's time, when the order"
-    " decided it, until its request has arrived; the turns without and with the dead, slow and"
+    " decided it, until its POST has arrived at the receiver, and how much of it passes until the"
+    " event is inserted into the log; the turns without and with the dead, slow and"
     " failing endpoints alternate, and only the others are measured. Catch up: one deliverer, one"
     " endpoint, the same bodies, the same concurrency and the same receiver as httpx in a loop."
 )
@@ -62,10 +64,11 @@ def show(console: Console, result: Json) -> None:
     for name in ("events", "lost", "out_of_order", "duplicates"):
         table.add_row(name.replace("_", " "), f"{kills[name]:,}")
     console.print(table)
-    table = numeric_table("decided to posted, ms", "p50", "p99")
-    for name in ("good", "beside_bad"):
-        table.add_row(name.replace("_", " "), *(f"{ms:,.1f}" for ms in delays[name].values()))
-    table.add_row("ratio", *map(str, delays["ratio"].values()))
+    table = numeric_table(f"{delays['rate']} commands per second, ms", "p50", "p99")
+    for turn, where in (("good", "alone"), ("beside_bad", "beside bad endpoints")):
+        for stage, ms in delays[turn].items():
+            table.add_row(f"{stage}, {where}", *(f"{ms[p]:,.1f}" for p in ("p50", "p99")))
+    table.add_row(f"{WHOLE}, ratio", *map(str, delays["ratio"].values()))
     console.print(table)
     table = numeric_table("catch up", "per second", "MB at 25/50/75/100 %")
     megabytes = " / ".join(f"{mb:.0f}" for mb in catch_up["resident_mb"])

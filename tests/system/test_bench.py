@@ -187,7 +187,8 @@ def test_webhooks_loses_nothing_and_measures_every_event(tmp_path: Path) -> None
     assert result["catch_up"]["lost"] == 0 and result["catch_up"]["ratio"] > 0
     assert len(result["catch_up"]["resident_mb"]) == 4
     for turn in ("good", "beside_bad"):
-        assert 0 < result["delays"][turn]["p50"] <= result["delays"][turn]["p99"]
+        for stage in result["delays"][turn].values():
+            assert 0 < stage["p50"] <= stage["p99"]
 
 
 @pytest.mark.soak
