@@ -11,18 +11,24 @@ import subprocess
 import sys
 import termios
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
+from rich.console import Console
 
+from dev.api_client import ApiClient
+from dev.demo import leaving
 from dev.demo.leaving import ORDERS
+from dev.demo.reconciliation import Reconciler
+from dev.simulator_client import SimulatorClient
 from tests.support.paths import ROOT
 from tests.support.processes import environment
-
-pytestmark = pytest.mark.xdist_group("stack")  # It is as large as the stack of those tests.
+from tests.support.servers import Running
 
 SECONDS_MAX = 240
 CTRL_C = b"\x03"
@@ -80,20 +86,89 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(sys.executable, "-m", "cli", "demo", "--limit", "5", folder=tmp_path)
+@contextmanager
+def terminal(folder: Path, *arguments: str) -> Iterator[Terminal]:
+    """A terminal in which Python runs with these arguments."""
+    opened = Terminal(sys.executable, *arguments, folder=folder)
     try:
-        yield terminal
+        yield opened
     finally:
-        terminal.close()
+        opened.close()
 
 
-def test_demo_stays_with_orders_that_wait_until_ctrl_c(demo: Terminal, tmp_path: Path) -> None:
+# The demo with a stack of one process, which replays nothing.
+SMALL = """
+import asyncio, contextlib, dev.demo.replay, dev.stack, runtime
+from cli.main import app
+
+@contextlib.asynccontextmanager
+async def run_stack(options, report):
+    child = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        await child.wait()
+
+async def run(stack, baskets, *, is_kept):
+    print(f"kept: {is_kept}")
+    return 3
+
+dev.stack.run_stack, dev.demo.replay.run = run_stack, run
+dev.stack.ProgressDisplay.welcome = lambda _, stack, farewell: print(farewell, flush=True)
+runtime.main(lambda: app(["demo"]))
+"""
+
+
+def test_demo_on_a_terminal_stays_and_keeps_its_exit_status(tmp_path: Path) -> None:
+    with terminal(tmp_path, "-c", SMALL) as demo:
+        demo.read_until(STAYS)
+        assert "kept: True" in demo.output
+        (child,) = psutil.Process(demo.process.pid).children()
+        demo.type(CTRL_C)
+        demo.read_until(None)
+        assert demo.process.wait(SECONDS_MAX) == 3
+    assert not is_alive(child)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_orders_are_left_waiting_and_what_fails_is_named(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "ORDERS", {"held": 1, "declined-card": 1})
+    reconciler = Reconciler(
+        ApiClient(orderly.http), SimulatorClient(orderly.simulators), Console(quiet=True)
+    )
+    left = await leaving.leave_orders(reconciler)
+    assert left.by_scenario == {"held": 1, "declined-card": 1}
+    assert left.waits["held"] == "an operator to release it"
+    assert left.problems == []
+
+    monkeypatch.setattr(leaving, "ORDERS", {"unpaid": 1})
+    async with httpx.AsyncClient(base_url="http://127.0.0.1:1") as nowhere:
+        reconciler.simulators = SimulatorClient(nowhere)
+        left = await leaving.leave_orders(reconciler)
+    assert left.by_scenario == {}
+    assert [problem.partition(":")[0] for problem in left.problems] == ["unpaid"]
+
+
+@pytest.mark.soak
+def test_demo_stays_with_orders_that_wait_until_ctrl_c(tmp_path: Path) -> None:
+    with terminal(tmp_path, "-m", "cli", "demo", "--limit", "2") as demo:
+        children = look_around(demo)
+        demo.type(CTRL_C)
+        demo.read_until(None)
+        assert demo.process.wait(SECONDS_MAX) == 0
+    assert [child for child in children if is_alive(child)] == []
+    assert list(tmp_path.iterdir()) == [], demo.output
+
+
+def look_around(demo: Terminal) -> list[psutil.Process]:
+    """Checks what the demo leaves, and returns its processes."""
     demo.read_until(STAYS)
-    children = psutil.Process(demo.process.pid).children(recursive=True)
+    children: list[psutil.Process] = psutil.Process(demo.process.pid).children(recursive=True)
     assert len(children) >= 7
-    assert "5 baskets replayed, every cent and piece accounted for" in demo.output
+    assert "2 baskets replayed, every cent and piece accounted for" in demo.output
 
     assert f"{sum(ORDERS.values())} orders more left waiting" in demo.output
     assert "not left waiting" not in demo.output
@@ -101,7 +176,9 @@ def test_demo_stays_with_orders_that_wait_until_ctrl_c(demo: Terminal, tmp_path:
     console = re.match(r"Console +(http://\S+)/console/", last_part)
     assert console is not None
     inbox = httpx.get(f"{console[1]}/v1/inbox").json()
-    waiting = {group["kind"]: group["orders"] for group in inbox["groups"]}
+    waiting = Counter[str]()
+    for group in inbox["groups"]:
+        waiting[group["kind"]] += group["orders"]
     assert waiting == {
         "unpaid": ORDERS["unpaid"],
         "chargeback": ORDERS["chargeback"],
@@ -118,9 +195,4 @@ def test_demo_stays_with_orders_that_wait_until_ctrl_c(demo: Terminal, tmp_path:
     events = [event["type"] for event in httpx.get(history[1]).json()["items"]]
     assert events[0] == "order-opened"
     assert "order-confirmed" in events
-
-    demo.type(CTRL_C)
-    demo.read_until(None)
-    assert demo.process.wait(SECONDS_MAX) == 0
-    assert [child for child in children if is_alive(child)] == []
-    assert list(tmp_path.iterdir()) == []
+    return children

@@ -10,6 +10,7 @@ import pytest
 
 from orders.policy import Policy
 from settings import (
+    NAMES,
     RENAMED,
     SECRETS,
     VARIABLES,
@@ -242,7 +243,7 @@ def test_a_renamed_variable_is_rejected_with_its_new_name(
     with pytest.raises(SettingsError) as error:
         reading(DSN | {old: "yes"}, lambda: from_environment(model))
     assert one_sentence(error) == f"{old} has a new name: set {new} instead."
-    assert new.partition("=")[0] in VARIABLES
+    assert new.partition("=")[0] in NAMES
 
 
 @pytest.mark.parametrize(
