@@ -660,6 +660,5 @@ async def test_example_of_the_docs_follows_the_events(page: Page, shop: Shop) ->
           return seen;
         }}"""
     )
-    assert [one for one in seen if one.startswith(order.order_id)] == [
-        f"{order.order_id}@{version}" for version in (1, 2, 3)
-    ]
+    of_order = [one for one in seen if one.startswith(order.order_id)]
+    assert of_order[:3] == [f"{order.order_id}@{version}" for version in (1, 2, 3)]
