@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dev.chaos.history import Attempt, History, Json, trace_id
+from dev.chaos.history import Attempt, History, Json, Message, trace_id
 
 ORDERS = "/v1/orders"
 CLIENT = "anonymous"  # The actor of commands that come without a token.
@@ -65,6 +65,7 @@ def check(history: History) -> list[Complaint]:
         *_check_versions("the feed", history.feed),
         *_check_followers(history),
         *_check_webhooks(history),
+        *_check_messages(history),
         *_check_reads(history.attempts),
         *_check_orders(history),
         *_check_last_results(history, commands),
@@ -202,14 +203,46 @@ def _check_webhooks(history: History) -> Iterator[Complaint]:
             yield Complaint("webhook", event["id"], "arrived, and is not so in the feed")
     for event_id in feed.keys() - first.keys():
         yield Complaint("webhook", event_id, "is in the feed, and never arrived")
-    heads: Counter[str] = Counter()
-    for event in first.values():
-        version, subject = int(event["sequence"]), event["subject"]
-        if version < heads[subject]:
-            yield Complaint("webhook", event["id"], f"arrived after version {heads[subject]}")
-        heads[subject] = version
+    yield from _check_order("webhook", "arrived", first.values())
     for what in history.unsigned:
         yield Complaint("webhook", "signature", what)
+
+
+def _check_messages(history: History) -> Iterator[Complaint]:
+    """Each event of the feed was published, in order per order; twice only under the same id."""
+    feed = {event["id"]: event for event in history.feed}
+    first: dict[str, Message] = {}
+    for message in history.messages:
+        event_id = message.event.get("id", "")
+        first.setdefault(event_id, message)
+        if event_id not in feed:
+            yield Complaint("message", event_id, "was published, and is not in the feed")
+        elif message != Message(_subject(feed[event_id]), event_id, _sealed(feed[event_id])):
+            yield Complaint("message", event_id, f"was published as {message}")
+    for event_id in feed.keys() - first.keys():
+        yield Complaint("message", event_id, "is in the feed, and was never published")
+    published = [message.event for message in first.values() if message.event.get("id") in feed]
+    yield from _check_order("message", "published", published)
+
+
+def _subject(event: Json) -> str:
+    return f"{event['type']}.{event['subject']}"
+
+
+def _sealed(event: Json) -> Json:
+    """An event as a broker has it: without addresses."""
+    sealed = {"address": {"unreadable": True}} if event["data"].get("address") else {}
+    return {**event, "data": {**event["data"], **sealed}}
+
+
+def _check_order(kind: str, how: str, events: Iterable[Json]) -> Iterator[Complaint]:
+    """The events of each order came in the order of their versions."""
+    heads: Counter[str] = Counter()
+    for event in events:
+        version, subject = int(event["sequence"]), event["subject"]
+        if version < heads[subject]:
+            yield Complaint(kind, event["id"], f"{how} after version {heads[subject]}")
+        heads[subject] = version
 
 
 def _check_reads(attempts: list[Attempt]) -> Iterator[Complaint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
@@ -29,6 +29,15 @@ class Attempt:
     ended_s: float = 0.0
 
 
+class Message(NamedTuple):
+    """What a broker has stored."""
+
+    subject: str
+    event_id: str | None
+    """By which it drops what comes again."""
+    event: Json
+
+
 @dataclass
 class History:
     """All that the checker judges."""
@@ -40,6 +49,8 @@ class History:
     """By follower, the events that it got while the faults happened."""
     webhooks: list[Json] = field(default_factory=list)
     """The events that the receiver of webhooks accepted, in the order of their arrival."""
+    messages: list[Message] = field(default_factory=list)
+    """What the broker has stored of the relay, in its order."""
     unsigned: list[str] = field(default_factory=list)
     """The webhooks whose signature or time was not valid."""
     orders: list[Json] = field(default_factory=list)

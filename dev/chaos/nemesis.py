@@ -47,9 +47,10 @@ class Strike:
 
 @dataclass
 class Proxies:
-    """The proxies in front of the servers, by name."""
+    """The proxies in front of the servers, by name, and the addresses that lead through them."""
 
     by_server: dict[str, TcpProxy] = field(default_factory=dict)
+    addresses: Addresses | None = None
 
     @asynccontextmanager
     async def reroute(self, stack: Addresses) -> AsyncIterator[Addresses]:
@@ -59,11 +60,12 @@ class Proxies:
         temporal = TcpProxy((host, int(port)))
         async with postgres.listening(), temporal.listening():
             self.by_server = {"postgres": postgres, "temporal": temporal}
-            yield replace(
+            self.addresses = replace(
                 stack,
                 postgres_dsn=through(postgres, stack.postgres_dsn),
                 temporal_address=f"{host}:{temporal.port}",
             )
+            yield self.addresses
 
 
 class Nemesis:

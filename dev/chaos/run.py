@@ -15,7 +15,9 @@ from temporalio.client import Client
 from dev.chaos.checker import Complaint, check, commands_of, unsettled
 from dev.chaos.clocks import Clocks
 from dev.chaos.history import Attempt, History, Json
+from dev.chaos.nats_stream import NatsStream
 from dev.chaos.nemesis import Nemesis, Proxies, Strike
+from dev.chaos.relay import relaying
 from dev.chaos.schedule import Step, schedule
 from dev.chaos.small_disk import SmallDisk
 from dev.chaos.webhooks import receiving_webhooks
@@ -89,6 +91,7 @@ async def run_faults(
     async with run_stack(options) as stack:
         load = Load(history, stack.api_urls, stack.simulators_url, run=f"chaos-{seed}")
         async with (
+            relaying(stack, proxies.addresses or stack) as nats_url,
             load.connected(),
             receiving_webhooks(load.http, history, seed),
             asyncio.TaskGroup() as background,
@@ -105,7 +108,7 @@ async def run_faults(
             await _end(shopping, history)
             again = _sample(history, seed)
             await asyncio.gather(*(load.send_again(attempt) for attempt in again))
-            await _settle(load, began)
+            await _settle(load, NatsStream(nats_url, history), began)
             settled_s = time.monotonic() - began
             await _observe(load, stack)
             for task in following:
@@ -129,14 +132,16 @@ def _sample(history: History, seed: int) -> list[Attempt]:
     return [by_key[key] for key in keys]
 
 
-async def _settle(load: Load, began: float) -> None:
+async def _settle(load: Load, stream: NatsStream, began: float) -> None:
     """Waits until orders and readers of the feed are settled, or for as long as that may take."""
     history = load.history
     while time.monotonic() < began + SETTLE_S_MAX:
         await asyncio.sleep(POLL_S)
         orders, feed = await _orders(load), await _feed(load)
+        await stream.read_on()
         arrived = {event["id"] for event in history.webhooks}
-        readers = [*history.followers.values(), arrived]
+        published = {message.event.get("id") for message in history.messages}
+        readers = [*history.followers.values(), arrived, published]
         if not any(map(unsettled, orders)) and all(len(seen) == len(feed) for seen in readers):
             return
 

@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 from dev.chaos import clocks
 
-PROCESSES = ("worker", "api", "projector", "deliverer", "postgres", "temporal", "simulators")
+PROCESSES = (
+    *("worker", "api", "projector", "deliverer", "relay"),
+    *("postgres", "temporal", "nats", "simulators"),
+)
 TABLES = ("order_events", "projection_checkpoints", "customer_keys", "order_view.orders")
 SERVERS = ("postgres", "temporal")
-"""What the nemesis can reach by a proxy, between the server and API, worker and projector."""
+"""What the nemesis can reach by a proxy, between the server and the processes of orderly."""
 HOUR_S = 3600
 SHIFTS_S = (-26 * HOUR_S, -2 * HOUR_S, 2 * HOUR_S, 26 * HOUR_S, 40 * 24 * HOUR_S)
 """How far a clock is set forward or back."""

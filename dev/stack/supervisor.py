@@ -38,14 +38,14 @@ class Program:
 class SupervisedProcess:
     """One running program; `pid` changes when it is restarted.
 
-    It inherits `lock_fd`, an open lock file: the lock is released when the last process has ended,
-    however that happened.
+    It inherits `lock_fd`, an open lock file, if there is one: the lock is released when the last
+    process has ended, however that happened.
     """
 
-    def __init__(self, program: Program, lock_fd: int) -> None:
+    def __init__(self, program: Program, lock_fd: int | None = None) -> None:
         self.program = program
         self.name = program.name
-        self._lock_fd = lock_fd
+        self._inherited = () if lock_fd is None else (lock_fd,)
         self._process: asyncio.subprocess.Process | None = None
         self._restarting: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -76,7 +76,7 @@ class SupervisedProcess:
                 stderr=log,
                 env=program.environment,
                 user=program.user,
-                pass_fds=[self._lock_fd],
+                pass_fds=self._inherited,
                 start_new_session=True,
                 preexec_fn=signal_with_parent(program.orphan_signal),
             )

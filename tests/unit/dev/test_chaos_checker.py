@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dev.chaos.checker import check
-from dev.chaos.history import Attempt, History, trace_id
+from dev.chaos.history import Attempt, History, Message, trace_id
 from dev.chaos.schedule import schedule
 from dev.chaos.workload import plan
 
@@ -89,6 +89,7 @@ def clean() -> History:
         feed=feed,
         followers={"pages": list(feed), "stream": list(feed)},
         webhooks=[*feed[:3], *feed[1:]],
+        messages=[*map(message, feed[:3]), *map(message, feed[1:])],
         orders=[order],
         ledgers={
             "payments": {"ord_1": {"captured": 150, "refunded": 50, "authorised": 150}},
@@ -99,9 +100,15 @@ def clean() -> History:
     )
 
 
+def message(event: dict[str, Any]) -> Message:
+    """An event as a broker has it."""
+    return Message(f"{event['type']}.{event['subject']}", event["id"], event)
+
+
 def append(history: History, *events: dict[str, Any]) -> None:
     """Adds events everywhere, as if they had been published."""
     history.feed += events
+    history.messages += map(message, events)
     for seen in (*history.followers.values(), history.webhooks):
         seen += events
     history.orders[0]["version"] += len(events)
@@ -110,6 +117,7 @@ def append(history: History, *events: dict[str, Any]) -> None:
 def lose_the_last_event(history: History) -> None:
     for events in (history.feed, *history.followers.values(), history.webhooks):
         events.pop()
+    history.messages.pop()
     history.orders[0]["version"] -= 1
     history.attempts[-2] = post(NOTE, "unknown", 200, result(6, "note-added"))
     history.attempts.pop()
@@ -143,6 +151,11 @@ def skip_a_version(history: History) -> None:
 
 def book_another_shipment(history: History) -> None:
     history.ledgers["shipping"]["ord_1"]["s2"] = {"status": "booked"}
+
+
+def name_an_address(history: History) -> None:
+    """In the feed it is readable, as it is at the broker."""
+    history.feed[0]["data"]["address"] = {"city": "London"}
 
 
 DOCTORED: list[tuple[str, str, int, Callable[[History], object]]] = [
@@ -189,6 +202,28 @@ DOCTORED: list[tuple[str, str, int, Callable[[History], object]]] = [
     ),
     ("webhook", "an event was made up", 1, lambda h: h.webhooks.append({**h.feed[5], "id": "?"})),
     ("webhook", "a webhook has no valid signature", 1, lambda h: h.unsigned.append("ord_1@1")),
+    ("message", "an event was never published", 1, lambda h: h.messages.pop()),
+    (
+        "message", "an event was published before an earlier one", 1,
+        lambda h: h.messages.insert(2, message(h.feed[3])),
+    ),
+    (
+        "message", "an event was published again under another id", 1,
+        lambda h: h.messages.append(message(h.feed[0])._replace(event_id="ord_1@2")),
+    ),
+    (
+        "message", "an event was published without an id", 1,
+        lambda h: h.messages.append(message(h.feed[0])._replace(event_id=None)),
+    ),
+    (
+        "message", "an event was published under the subject of another", 1,
+        lambda h: h.messages.append(message(h.feed[0])._replace(subject=h.feed[1]["type"])),
+    ),
+    (
+        "message", "a message was made up", 1,
+        lambda h: h.messages.append(message({**h.feed[5], "id": "?"})),
+    ),
+    ("message", "an address was published", 1, lambda h: name_an_address(h)),
     (
         "stale", "a read is older than it asks for", 1,
         lambda h: h.attempts.append(
@@ -233,6 +268,7 @@ def test_second_order_of_one_opening_is_done_twice() -> None:
     history.feed.append(copy)
     for seen in (*history.followers.values(), history.webhooks):
         seen.append(copy)
+    history.messages.append(message(copy))
     history.orders.append({**deepcopy(history.orders[0]), "order_id": "ord_2", "version": 1})
     for ledger in history.ledgers.values():
         ledger["ord_2"] = ledger["ord_1"]
@@ -247,5 +283,5 @@ def test_same_seed_gives_same_faults_and_orders() -> None:
 
 
 def test_each_round_of_faults_has_all_kinds() -> None:
-    faults = [fault for step in islice(schedule(7), 80) for fault in step.faults][:31]
-    assert len({(fault.kind, fault.target) for fault in faults if fault.kind != "lock"}) == 29
+    faults = [fault for step in islice(schedule(7), 80) for fault in step.faults][:35]
+    assert len({(fault.kind, fault.target) for fault in faults if fault.kind != "lock"}) == 33
