@@ -101,11 +101,12 @@ schemas: $(INSTALLED) ## generate event schemas, stored shapes and consumers' ty
 asyncapi: $(INSTALLED) ## generate contracts/asyncapi.json; rejects breaking changes
 	@$(PY) -m contracts.asyncapi_document
 
-# Not part of the tests, as it needs Node.js and packages from the npm registry. A test checks that what it
-# has generated fits the document.
-typescript: ## generate TypeScript types of the events, compile them, and validate asyncapi.json; needs Node.js
-	@cd contracts/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-	@cd contracts/typescript && npm run --silent generate && npm run --silent check
+# Needs Node.js and packages from the npm registry. A test checks that the types of the events fit the document, and
+# another one runs the clients' generators, once this has installed them.
+typescript: ## generate TypeScript types of events and API clients, compile them, and validate asyncapi.json; needs Node.js
+	@for folder in contracts/typescript contracts/typescript/api; do ( cd $$folder \
+		&& npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
+		&& npm run --silent generate && npm run --silent check ) || exit 1; done
 
 openapi: $(INSTALLED) ## record examples, generate contracts/openapi.json and docs/contracts; rejects breaking changes
 	@$(PY) -m contracts.record_examples

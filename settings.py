@@ -83,6 +83,12 @@ def _check_token_secret(secret: str) -> str:
     return secret
 
 
+def _check_trace_url(template: str) -> str:
+    if "{trace_id}" not in template:
+        raise ValueError
+    return template
+
+
 def _check_networks(proxies: str) -> str:
     for proxy in proxies.split(","):
         ip_network(proxy.strip())
@@ -309,6 +315,15 @@ class Settings(SignInSettings, LogSettings, ServiceSettings):
     ] = None
     # Where webhooks may go besides public addresses over HTTPS.
     endpoint_networks: Networks = None
+    # Links of the console: to a trace, whose id replaces {trace_id}, and to the Temporal Web UI.
+    trace_url: Annotated[
+        Annotated[str, AfterValidator(_check_trace_url)] | None,
+        Field(
+            pattern="^https?://",
+            description="a URL with {trace_id}, such as https://traces.internal/trace/{trace_id}",
+        ),
+    ] = None
+    temporal_ui_url: Url = None
     endpoint_deliveries_days: Annotated[
         int, Field(ge=1, le=365, description="a whole number of days from 1 to 365")
     ] = 7
@@ -485,8 +500,9 @@ def check_names() -> None:
         if value and name in RENAMED:
             raise SettingsError(f"{name} has a new name: set {RENAMED[name]} instead.")
         if value and _is_unknown(name, value):
-            nearest = get_close_matches(name, sorted(NAMES), 1, cutoff=0.77)
-            hint = f"the nearest is {nearest[0]}" if nearest else "README.md lists all"
+            known = {each.removeprefix(PREFIX): each for each in sorted(NAMES) if PREFIX in each}
+            nearest = get_close_matches(name.removeprefix(PREFIX), known, 1, cutoff=0.69)
+            hint = f"the nearest is {known[nearest[0]]}" if nearest else "README.md lists all"
             raise SettingsError(f"There is no setting {name}; {hint}.")
 
 

@@ -44,12 +44,13 @@ from activities.stock import Stock
 from admin import server as admin
 from admin.server import AddressInUse, Process
 from eventlog.postgres import connect_pool
+from orders.steps import SERVICES
 from privacy.keys import CustomerKeys, PostgresKeys
 from privacy.sealing import BrokenSeal, unseal_all
 from release_gate import GateChecks
 from settings import Settings, SettingsError, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
-from workflows.activity_options import SERVICES, STEP_TIMEOUT, service_queue
+from workflows.activity_options import STEP_TIMEOUT, service_queue
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow

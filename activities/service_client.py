@@ -119,7 +119,7 @@ class Service:
         the service's own words may quote it, so they are not repeated.
         """
         if self.url is None:
-            raise ApplicationError(f"{self.variable} is not set", type=SERVICE_FAILED)
+            raise _failed(request, f"{self.variable} is not set")
         url = f"{self.url.rstrip('/')}{path}"
         with telemetry.TRACER.start_as_current_span(
             f"{request.step.type} at {self.name}",
@@ -135,14 +135,19 @@ class Service:
                 **self.credentials.headers(request.key, content),
             }
             with step_metrics.measured(self.label) as call:
-                response = await self._exchange(method, url, headers, content)
+                response = await self._exchange(request, method, url, headers, content)
                 span.set_attribute("http.response.status_code", response.status_code)
-                reply = self._classify(response, rejections, personal)
+                reply = self._classify(request, response, rejections, personal)
                 call.outcome = DECLINED if reply.rejection_code else DONE
                 return reply
 
     async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], content: bytes
+        self,
+        request: StepRequest,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes,
     ) -> httpx.Response:
         try:
             # httpx restarts its timeout with each packet; this one is for the whole exchange.
@@ -150,18 +155,19 @@ class Service:
                 return await self.http.request(method, url, headers=headers, content=content)
         except _NOT_SENT as error:
             _note_error(error)
-            raise ApplicationError(
-                f"{self.name} cannot be reached: {_message_of(error)}", type=SERVICE_FAILED
-            ) from error
+            message = f"{self.name} cannot be reached: {_message_of(error)}"
+            raise _failed(request, message) from error
         except (httpx.TransportError, TimeoutError) as error:
             _note_error(error)
-            raise ApplicationError(
-                f"{self.name} did not answer, so the outcome is unknown: {_message_of(error)}",
-                type=OUTCOME_UNKNOWN,
-            ) from error
+            message = f"{self.name} did not answer, so the outcome is unknown: {_message_of(error)}"
+            raise _failed(request, message, OUTCOME_UNKNOWN) from error
 
     def _classify(
-        self, response: httpx.Response, rejections: Collection[str], personal: bool
+        self,
+        request: StepRequest,
+        response: httpx.Response,
+        rejections: Collection[str],
+        personal: bool,
     ) -> Reply:
         if response.is_success:
             return Reply(self.name, response.content)
@@ -173,9 +179,7 @@ class Service:
         reason = one_line(error.code) if personal else error.reason_text
         message = f"{self.name} answered {status}: {reason or _phrase(status)}"
         if status >= 500 or status in TEMPORARY:
-            raise ApplicationError(
-                message, type=SERVICE_FAILED, next_retry_delay=_retry_after(response.headers)
-            )
+            raise _failed(request, message, retry_after=_retry_after(response.headers))
         raise step_rejected(message)
 
 
@@ -204,6 +208,16 @@ def http_client(timeout_seconds: float, tls: ssl.SSLContext | None = None) -> ht
         timeout=timeout_seconds,
         limits=httpx.Limits(keepalive_expiry=KEEPALIVE_S),
     )
+
+
+def _failed(
+    request: StepRequest,
+    message: str,
+    type_: str = SERVICE_FAILED,
+    retry_after: timedelta | None = None,
+) -> ApplicationError:
+    """A failed attempt, with the id of its step: the activity itself has none that is known."""
+    return ApplicationError(message, request.step.step_id, type=type_, next_retry_delay=retry_after)
 
 
 def step_rejected(message: str) -> ApplicationError:

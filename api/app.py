@@ -43,7 +43,16 @@ from api.monitoring.request_id import RequestIdMiddleware
 from api.monitoring.tracing import TracingMiddleware
 from api.problems import routes as problem_types
 from api.problems.handlers import register_exception_handlers
-from api.reads import history, inbox, orders, orders_csv, projections
+from api.reads import (
+    history,
+    inbox,
+    links,
+    orders,
+    orders_csv,
+    projections,
+    transactions,
+    waiting,
+)
 from api.reads import services as external_services
 from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
@@ -119,6 +128,8 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(orders.router)  # First, as most requests are reads of orders.
     app.include_router(orders_csv.router)
     app.include_router(history.router)
+    app.include_router(waiting.router)
+    app.include_router(transactions.router)
     app.include_router(commands.router)
     app.include_router(sent.router)
     app.include_router(feed.router)
@@ -129,6 +140,7 @@ def create_app(settings: Settings, client: Client) -> FastAPI:
     app.include_router(inbox.router)
     app.include_router(projections.router)
     app.include_router(external_services.router)
+    app.include_router(links.router)
     app.include_router(stats.router)
     app.include_router(customers.router)
     app.include_router(callbacks.router)
@@ -181,6 +193,8 @@ def _services(
         webhook_networks=AllowedNetworks(settings.endpoint_networks),
         verifier=Verifier(settings.tokens, http) if settings.tokens else None,
         identity_provider=IdentityProvider(settings.sign_in, http) if settings.sign_in else None,
+        temporal_ui_url=settings.temporal_ui_url,
+        trace_url=settings.trace_url,
     )
 
 

@@ -54,6 +54,10 @@ class Services:
     """None: authentication is off."""
     identity_provider: IdentityProvider | None
     """Where people sign in to the console; None: they need a token."""
+    temporal_ui_url: str | None
+    """Of the Temporal Web UI."""
+    trace_url: str | None
+    """Of a trace, with {trace_id} in it."""
 
 
 def services_of(app: FastAPI) -> Services:

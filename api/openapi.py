@@ -14,12 +14,14 @@ from typing import Any
 
 from api.auth.permissions import OPERATE, SCHEMES
 from api.callbacks.payloads import CallbackEvent
+from api.field_descriptions import DESCRIPTIONS, TYPES
 from api.problems.catalog import PROBLEM_TYPES, RETRYABLE_STATUSES, RouteKind
 from api.problems.handlers import MEDIA_TYPE, ProblemDetails
 
 Json = dict[str, Any]
 
 EXAMPLES = Path(__file__).parents[1] / "contracts" / "examples.json"
+WRITTEN_EXAMPLES = EXAMPLES.with_name("written_examples.json")
 METHODS = ("get", "put", "post", "delete", "patch")
 
 TAGS = {
@@ -70,7 +72,7 @@ _HEADERS = {
 _NUMBERS = ("Projection-Position", "Projection-Lag-Ms", "Retry-After")
 # Paths of resources that have a version.
 _VERSIONED = (
-    r"\{order_id\}(?!.*/history$)|orders/preview$"
+    r"\{order_id\}(?!.*/(history|transactions)$)|orders/preview$"
     r"|\{endpoint_id\}(/(pause|resume|rotate-secret))?$"
 )
 _CHALLENGE = ("WWW-Authenticate",)
@@ -100,10 +102,13 @@ def complete_document(document: Json) -> Json:
     components["responses"] = {
         name: _problem(status, examples["problems"]) for status, name in _RESPONSES.items()
     }
+    for name, schema in schemas.items():
+        _describe(name, schema)
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     for path, operation in operations(document):
         _complete_operation(path, operation, schemas)
         _add_examples(operation, examples["operations"].get(operation["operationId"], {}))
+    _add_shared_examples(document, examples["problems"])
     components["schemas"] = dict(sorted(schemas.items()))
     return document
 
@@ -125,6 +130,18 @@ def _schemas(schema: Json) -> Json:
     return {**schema.pop("$defs", {}), schema["title"]: schema}
 
 
+def _describe(name: str, schema: Json) -> None:
+    """Describes a schema, and those of its properties that do not describe themselves."""
+    if "description" not in schema:
+        schema["description"] = TYPES[name]
+    for key, field in schema.get("properties", {}).items():
+        if key == "type" and "const" in field:
+            field.setdefault("description", f"always `{field['const']}`")
+        text = DESCRIPTIONS.get(f"{name}.{key}") or DESCRIPTIONS.get(key)
+        if "description" not in field and text is not None:
+            field["description"] = text
+
+
 def _header(name: str, description: str) -> Json:
     kind = "integer" if name in _NUMBERS else "string"
     return {"description": description, "schema": {"type": kind}}
@@ -132,9 +149,8 @@ def _header(name: str, description: str) -> Json:
 
 def _problem(status: int, examples: Json) -> Json:
     content: Json = {"schema": {"$ref": _ref("schemas", ProblemDetails.__name__)}}
-    if str(status) in examples:
-        content["examples"] = examples[str(status)]
     codes = sorted(one.code for one in PROBLEM_TYPES.values() if one.status == status and one.on)
+    content["examples"] = examples.get(str(status)) or _example(_problem_document(codes[0]))
     phrase = re.sub("(?<=[a-z])(?=[A-Z])", " ", _RESPONSES[status])
     headers = [*_PROBLEM_HEADERS.get(status, ()), "X-Request-Id"]
     if status in RETRYABLE_STATUSES:
@@ -144,6 +160,21 @@ def _problem(status: int, examples: Json) -> Json:
         "headers": _headers(*headers),
         "content": {MEDIA_TYPE: content},
     }
+
+
+def _problem_document(code: str) -> Json:
+    """A problem as it would be answered, for those that no request brings about at once."""
+    kind = PROBLEM_TYPES[code]
+    return ProblemDetails(
+        type=kind.uri,
+        title=kind.title,
+        status=kind.status,
+        detail=kind.meaning,
+        instance="/v1/orders",
+        code=code,
+        request_id="checkout-7",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    ).model_dump()
 
 
 def _headers(*names: str) -> Json:
@@ -183,7 +214,8 @@ def _normalize_parameter(parameter: Json) -> Json:
         present = {"anyOf": [present, *more]}
     if schema.get("default", ...) is None:
         del schema["default"]
-    return {**parameter, "name": name, "schema": {**schema, **present}}
+    text = parameter.get("description") or DESCRIPTIONS[name]
+    return {**parameter, "name": name, "description": text, "schema": {**schema, **present}}
 
 
 def _route_kinds(operation: Json, names: set[str]) -> set[RouteKind]:
@@ -239,8 +271,56 @@ def _add_examples(operation: Json, examples: Json) -> None:
             (operation["responses"][str(exchange["status"])], exchange["response"]),
         ):
             if part and value is not None:
-                content = part["content"]["application/json"]
+                content = next(iter(part["content"].values()))
                 content.setdefault("examples", {})[name] = {
                     "summary": exchange["summary"],
                     "value": value,
                 }
+
+
+def _add_shared_examples(document: Json, problems: Json) -> None:
+    """Adds an example to each body that has none recorded.
+
+    A preview has that of its command, and a response one of the same schema; what cannot be
+    recorded is written by hand.
+    """
+    written = json.loads(WRITTEN_EXAMPLES.read_text())
+    of_request: Json = {}
+    of_schema: Json = {name: _example(value) for name, value in written["responses"].items()}
+    for _, operation in operations(document):
+        for content in _contents(operation.get("requestBody", {})):
+            of_request[operation["operationId"]] = content.get("examples")
+        for response in operation["responses"].values():
+            for content in _contents(response):
+                if "examples" in content:
+                    of_schema.setdefault(_schema_name(content), content["examples"])
+    for name, value in written["requests"].items():
+        of_request[name] = of_request.get(name) or _example(value)
+    for _, operation in operations(document):
+        name = operation["operationId"].removeprefix("preview_")
+        name = _EXECUTED.get(name, name)
+        for content in _contents(operation.get("requestBody", {})):
+            if of_request.get(name):
+                content.setdefault("examples", of_request[name])
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                if media_type == MEDIA_TYPE:
+                    content.setdefault("examples", problems[status])
+                elif (name := _schema_name(content) or media_type) in of_schema:
+                    content.setdefault("examples", of_schema[name])
+
+
+# Previews whose name is not that of the operation with "preview" before it.
+_EXECUTED = {"opening": "open_order", "commands": "send_commands"}
+
+
+def _example(value: Any) -> Json:
+    return {"example": {"summary": "An example", "value": value}}
+
+
+def _contents(part: Json) -> Iterator[Json]:
+    yield from part.get("content", {}).values()
+
+
+def _schema_name(content: Json) -> str:
+    return str(content.get("schema", {}).get("$ref", "").rpartition("/")[2])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
@@ -28,3 +29,16 @@ def _in_utc(instant: datetime) -> datetime:
 
 Instant = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
 Day = Annotated[date, BeforeValidator(_rfc_3339)]
+
+TIMEZONE = "`timezone=Europe/Berlin`: write the times in sentences in this zone, instead of in UTC."
+
+
+def zone_of(prefer: str | None) -> tzinfo:
+    """The zone of `Prefer: timezone=Europe/Berlin` (RFC 7240); UTC without one that is known."""
+    match = re.search(r'(?:^|[,;\s])timezone="?([\w+/-]{1,64})', prefer or "", re.ASCII)
+    if match is None:
+        return UTC
+    try:
+        return ZoneInfo(match[1])
+    except (KeyError, ValueError, OSError):  # No such file, or a path that leads elsewhere.
+        return UTC

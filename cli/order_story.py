@@ -13,20 +13,15 @@ import telemetry
 from eventlog import log
 from eventlog.envelope import Envelope, Metadata
 from orders.money import format_amount
-from orders.upcasting import UnreadableEvent
 from readside.engine.projection import ProjectionError
 from readside.order_view import queries
 from readside.order_view.document import OrderDocument, document
-from readside.order_view.sentences import Words, sentence, words_of
+from readside.order_view.sentences import sentences, words_after
 from readside.order_view.view import OrderView, fold_view
 from readside.order_view.waiting_words import waits
+from readside.order_view.words import SERVICE_NAMES, Words
 
-_SERVICES = {
-    "payments": "the payment service",
-    "stock": "the stock service",
-    "shipping": "the shipping service",
-    "deadline": "a deadline",
-}
+_CALLERS = {"deadline": "a deadline", **{str(name): words for name, words in SERVICE_NAMES.items()}}
 
 
 class NoSuchOrder(Exception):
@@ -60,7 +55,8 @@ async def read(pool: asyncpg.Pool, order_id: str) -> Story:
 def story(told: Story, zone: tzinfo | None = None) -> Iterator[str]:
     """The lines of the story; times are in a zone, by default that of the machine."""
     zone = zone or told.stream[0].occurred_at.astimezone().tzinfo or UTC
-    words = words_of((event.event() for event in told.stream if _is_readable(event)), zone)
+    words = Words(zone=zone)
+    said = iter(sentences(told.stream, words))
     if told.order is not None:
         yield _headline(told.order)
     day = None
@@ -72,9 +68,9 @@ def story(told: Story, zone: tzinfo | None = None) -> Iterator[str]:
             yield f"\n{at.day} {at:%B %Y}, times in {at:%Z}"
         yield f"\n{at:%H:%M:%S}  {_who_asked(events[0].metadata)}"
         for event in events:
-            yield f"  {event.version:>4}  {_told(event, words)}"
+            yield f"  {event.version:>4}  {next(said)}"
     yield ""
-    yield from _ending(told, words)
+    yield from _ending(told, words_after(told.stream, words))
 
 
 def _headline(order: OrderDocument) -> str:
@@ -85,25 +81,10 @@ def _headline(order: OrderDocument) -> str:
 
 def _who_asked(metadata: Metadata) -> str:
     """Who caused events, by which command or result, and in which trace."""
-    actor = _SERVICES.get(metadata.actor, metadata.actor.replace(":", " ", 1))
+    actor = _CALLERS.get(metadata.actor, metadata.actor.replace(":", " ", 1))
     trace = telemetry.trace_id(metadata.traceparent) if metadata.traceparent else None
     request = f", request {metadata.request_id}" if metadata.request_id else ""
     return f"{actor}: {metadata.command}{request}" + (f", trace {trace}" if trace else "")
-
-
-def _told(event: Envelope, words: Words) -> str:
-    try:
-        return sentence(event.event(), words)
-    except UnreadableEvent:
-        return f"A newer release wrote this event: {event.type}."
-
-
-def _is_readable(event: Envelope) -> bool:
-    try:
-        event.event()
-    except UnreadableEvent:
-        return False
-    return True
 
 
 def _ending(told: Story, words: Words) -> Iterator[str]:

@@ -73,7 +73,7 @@ def retry_steps(
     from rich.console import Console
 
     from cli.retry_steps import Interrupted, retry, stuck_orders, summary
-    from workflows.activity_options import SERVICE_OF_STEP
+    from orders.steps import SERVICE_OF_STEP
 
     if service is not None and service not in SERVICE_OF_STEP.values():
         known = ", ".join(dict.fromkeys(SERVICE_OF_STEP.values()))

@@ -15,9 +15,9 @@ from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
 from api.problems.errors import OrderOrphaned, ServiceError, UnknownOrder
 from orders.commands import RetryStep
+from orders.steps import SERVICE_OF_STEP
 from orders.upcasting import UnreadableEvent
 from readside.order_view.stuck_steps import StuckSteps, orders_with_stuck_steps
-from workflows.activity_options import SERVICE_OF_STEP
 from workflows.command_handler import Rejected
 from workflows.messages import CommandBatch
 

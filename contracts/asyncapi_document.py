@@ -260,11 +260,14 @@ def _attributes() -> Json:
     properties = {n: one for n, one in schema["properties"].items() if n not in ("type", "data")}
     properties["specversion"]["const"] = "1.0"
     properties["datacontenttype"]["const"] = "application/json"
-    properties["traceparent"] = {"type": "string"}  # CloudEvents have no nulls.
+    optional = ("traceparent", "sentence")
+    for name in optional:  # CloudEvents have no nulls.
+        del properties[name]["anyOf"]
+        properties[name]["type"] = "string"
     return {
         "description": "The attributes of an event, beside `type` and `data`.",
         "type": "object",
-        "required": [name for name in properties if name != "traceparent"],
+        "required": [name for name in properties if name not in optional],
         "properties": properties,
     }
 

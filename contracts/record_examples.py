@@ -46,8 +46,15 @@ RANDOM = {
     "we_[0-9a-f]{16}": "we_5f1d7a3c9be02468",
     "wr_[0-9a-f]{16}": "wr_0b9d2f4a6c8e1357",
     "test-[0-9a-f]{16}": "test-8d3c1b5a7f9e2046",
+    r"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC": "9 March 2026, 09:30 UTC",
 }
-MEASURED = {"latency_ms": 12, "lag_seconds": 0.0}
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT")
+MEASURED = {"latency_ms": 12, "lag_seconds": 0.0, "position": 42}
+LINKS = {
+    "trace_url": "https://traces.example.com/trace/{trace_id}",
+    "temporal_ui_url": "https://temporal.example.com",
+}
+"""Settings of the API, by which its links are the same in each run."""
 HEADERS = {
     "X-Request-Id": "checkout-7",
     "Prefer": "wait=30",
@@ -133,13 +140,32 @@ def normalize(value: Any) -> Any:
 
 
 def _normalize_field(key: str, value: Any) -> Any:
-    return NEXT if key == "next" and isinstance(value, str) else normalize(value)
+    if key == "json_schema":
+        return _without_references(value, value.get("$defs", {}))
+    is_cursor = key in ("next", "until") and isinstance(value, str) and not _DATE.match(value)
+    return NEXT if is_cursor else normalize(value)
+
+
+def _without_references(schema: Any, definitions: Json) -> Any:
+    """A JSON schema with its definitions in place: generators would follow its references."""
+    if isinstance(schema, list):
+        return [_without_references(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        schema = {**definitions[schema["$ref"].rpartition("/")[2]], **schema}
+    left_out = ("$ref", "$defs", "discriminator")
+    return {
+        key: _without_references(one, definitions)
+        for key, one in schema.items()
+        if key not in left_out
+    }
 
 
 def _normalize_text(text: str) -> str:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         return NOW[:10]
-    if re.match(r"\d{4}-\d\d-\d\dT", text):
+    if _DATE.match(text):
         is_later = datetime.fromisoformat(text) > datetime.now(UTC) + timedelta(hours=1)
         return LATER if is_later else NOW
     for pattern, fixed in RANDOM.items():
@@ -155,6 +181,8 @@ async def record_examples(http: httpx.AsyncClient, rules: TokenRules) -> Json:
     await _record_basket(recorder)
     await _record_webhooks(recorder)
     await _record_problems(recorder)
+    erase = ("DELETE", "/v1/customers/900/personal-data")
+    await recorder.record("erase_personal_data", "erased", "Erased", *erase)
     return {"operations": recorder.operations, "problems": recorder.problems}
 
 
@@ -171,6 +199,11 @@ async def _record_draft(recorder: Recorder) -> None:
     record, key = recorder.record, {"Idempotency-Key": "draft-1"}
     opened = await record(
         "open_order", "draft", "A draft", "POST", "/v1/orders", json=DRAFT, headers=key
+    )
+    await record(
+        *("preview_opening", "draft", "A draft", "POST", "/v1/orders/preview"),
+        json=DRAFT,
+        headers=key,
     )
     commands = f"/v1/orders/{opened['order_id']}/commands"
     batch = {
@@ -208,6 +241,9 @@ async def _record_basket(recorder: Recorder) -> None:
     await record("get_order", "confirmed", summary, "GET", path, params=recent)
     three, history = {**recent, "limit": 3}, f"{path}/history"
     await record("get_history", "first", "The first three events", "GET", history, params=three)
+    waiting, money = ("GET", f"{path}/waiting"), ("GET", f"{path}/transactions")
+    await record("get_waiting", "booked", "Waits for the carrier", *waiting, params=recent)
+    await record("list_transactions", "authorised", "Authorised", *money, params=recent)
     allowed = ("GET", f"{path}/commands")
     await record("get_allowed_commands", "customer", "For a customer", *allowed, scope=CUSTOMER)
     filters = {"customer_id": "900", "status": "confirmed"}
@@ -215,8 +251,20 @@ async def _record_basket(recorder: Recorder) -> None:
     await record("list_orders", "confirmed", summary, "GET", "/v1/orders", params=filters)
     of_order = {"order_id": order_id, "limit": 2}
     await record("list_events", "page", "Of one order", "GET", "/v1/events", params=of_order)
+    digest = ("GET", "/v1/events/digest")
+    await record(
+        "get_event_digest", "order", "Of one order", *digest, params={"order_id": order_id}
+    )
     token = {"consistency_token": f"{order_id}@{recent['min_version']}"}
     await record("get_order_stats", "today", "One day", "GET", "/v1/stats/orders", params=token)
+
+    for name, what in (
+        ("removed_items", "removed-items"),
+        ("abandoned_drafts", "abandoned-drafts"),
+        ("lead_times", "lead-times"),
+    ):
+        stats = ("GET", f"/v1/stats/{what}")
+        await record(f"get_{name}", "today", "One day", *stats, params=token)
 
     item, refund = f"{path}/commands/add-item-to-order", f"{path}/commands/refund-payment"
     line = {**TUNA, "line_id": "more"}
@@ -224,6 +272,31 @@ async def _record_basket(recorder: Recorder) -> None:
     await problem(409, "placed", "The order is not a draft", "POST", item, json=line)
     summary, amount = "A command for operators", {"amount": 100}
     await problem(403, "customer", summary, "POST", refund, json=amount, scope=CUSTOMER)
+    await _record_inbox(recorder, path)
+
+
+async def _record_inbox(recorder: Recorder, path: str) -> None:
+    """An order that is held, and what operators see of the service."""
+    record, reason = recorder.record, {"reason": "the address differs from the card's"}
+    hold = ("POST", f"{path}/commands/hold-order")
+    held = await record("hold_order", "fraud", "With a reason", *hold, json=reason)
+    token = {"consistency_token": held["consistency_token"]}
+    await record("get_inbox", "held", "A held order", "GET", "/v1/inbox", params=token)
+    await record("get_projections", "all", "All read models", "GET", "/v1/projections")
+    await record("get_links", "both", "Both are set", "GET", "/v1/links")
+    headers = {"Prefer": "respond-async", "Idempotency-Key": "release-1"}
+    release = ("POST", f"{path}/commands/release-order")
+    queued = await record("release_order", "queued", "Queued", *release, json={}, headers=headers)
+    status = ("GET", queued["href"])
+    async with asyncio.timeout(TIMEOUT_S):
+        while (await recorder.send(*status)).json()["state"] == "pending":
+            await asyncio.sleep(0.05)
+    await record("get_async_command", "done", "It was executed", *status)
+    schema, one = "/v1/schemas", "orderly.order.item-removed.v1"
+    await record("list_event_schemas", "all", "All", "GET", schema)
+    await record("get_event_schema", "removed", "Of one type", "GET", f"{schema}/{one}")
+    await record("get_problem_type", "one", "A rejection", "GET", "/v1/problems/no-lines")
+    await record("list_problem_types", "all", "All", "GET", "/v1/problems")
 
 
 async def _record_webhooks(recorder: Recorder) -> None:
@@ -251,6 +324,8 @@ async def _record_webhooks(recorder: Recorder) -> None:
     summary = "Its test failed"
     deliveries = f"{own}/deliveries"
     await record("list_webhook_deliveries", "failed", summary, "GET", deliveries)
+    await record("get_webhook_endpoint", "active", "Active", "GET", own)
+    await record("list_webhook_endpoints", "one", "One endpoint", "GET", path)
     await recorder.record_problem(
         422,
         "private",
@@ -269,6 +344,8 @@ async def _record_problems(recorder: Recorder) -> None:
     await problem(404, "order", "An unknown order", "GET", f"{orders}/ord_none")
     await problem(400, "cursor", "An invalid cursor", "GET", orders, params={"cursor": "x"})
     await problem(401, "token", "No token", "GET", orders, scope="")
+    text = {"content": b"hello", "headers": {"Content-Type": "text/plain"}}
+    await problem(415, "text", "A body that is not JSON", "POST", orders, **text)
 
 
 async def _settled_version(recorder: Recorder, path: str) -> int:
@@ -312,6 +389,8 @@ async def _api_with_tokens(stack: Stack, rules: TokenRules) -> AsyncIterator[htt
         ORDERLY_RATE_LIMIT_PER_SECOND="0",
         ORDERLY_ENDPOINT_KEY=ENDPOINT_KEY,
         ORDERLY_ENDPOINT_NETWORKS="127.0.0.0/8",
+        ORDERLY_TRACE_URL=LINKS["trace_url"],
+        ORDERLY_TEMPORAL_UI_URL=LINKS["temporal_ui_url"],
     )
     process = await asyncio.create_subprocess_exec(*program.command, env=program.environment)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -258,6 +258,23 @@ async def read_order(
         """,
         order_id,
         after,
+        types,
+    )
+    return [_logged(row) for row in rows]
+
+
+async def read_before(
+    connection: Reader, versions: Mapping[str, int], types: Sequence[str]
+) -> list[LoggedEvent]:
+    """The events of these types below a version of each order, order by order."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM order_events JOIN unnest($1::text[], $2::int[]) AS wanted (id, below)
+          ON order_id = id AND version < below
+        WHERE type = ANY($3) ORDER BY order_id, version
+        """,
+        [*versions],
+        [*versions.values()],
         types,
     )
     return [_logged(row) for row in rows]

@@ -141,6 +141,10 @@ class Authorisation:
         return 0 if self.closed else self.amount - self.capture_requested
 
 
+ShipmentStatus = Literal["planned", "stopping", "stopped", "dispatched", "delivered", "failed"]
+ReturnProgress = Literal["requested", "approved", "rejected", "received"]
+
+
 @dataclass(frozen=True, slots=True)
 class Shipment:
     """Pieces that travel together, from one stock location."""
@@ -148,9 +152,7 @@ class Shipment:
     shipment_id: str
     location: str
     lines: Mapping[str, int]
-    status: Literal["planned", "stopping", "stopped", "dispatched", "delivered", "failed"] = (
-        "planned"
-    )
+    status: ShipmentStatus = "planned"
     confirmed_lines: Mapping[str, int] = field(default_factory=dict)
     """What the carrier may take: what it confirmed last, or the first booking before that."""
     tracking: str | None = None
@@ -213,7 +215,7 @@ class Return:
 
     return_id: str
     lines: Mapping[str, int]
-    status: Literal["requested", "approved", "rejected", "received"] = "requested"
+    status: ReturnProgress = "requested"
     received: Mapping[str, int] = field(default_factory=dict)
 
     @property

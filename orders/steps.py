@@ -6,7 +6,7 @@ Types and field names are a storage format: the histories of open orders contain
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -30,18 +30,24 @@ class Held(StoredModel):
     quantity: int
 
 
+Service = Literal["stock", "payments", "shipping"]
+"""The external services, as settings, metrics and results name them."""
+SERVICES: tuple[Service, ...] = get_args(Service)
+
 # Steps. A `step_id` is unique in its order; order and step id are the idempotency key of the call.
 
 
 class Step(StoredModel):
     """A request to one service, repeated until it has a result."""
 
+    service: ClassVar[Service]
     step_id: str
 
 
 class Reserve(Step):
     """Stock: reserve these pieces for the order, or as many of them as there are."""
 
+    service: ClassVar[Service] = "stock"
     type: Literal["reserve"] = "reserve"
     lines: list[Piece]
 
@@ -49,6 +55,7 @@ class Reserve(Step):
 class Release(Step):
     """Stock: release these reserved pieces."""
 
+    service: ClassVar[Service] = "stock"
     type: Literal["release"] = "release"
     held: list[Held]
 
@@ -56,6 +63,7 @@ class Release(Step):
 class Withdraw(Step):
     """Stock: these reserved pieces have left."""
 
+    service: ClassVar[Service] = "stock"
     type: Literal["withdraw"] = "withdraw"
     held: list[Held]
 
@@ -63,6 +71,7 @@ class Withdraw(Step):
 class Restock(Step):
     """Stock: these pieces came back and can be sold again."""
 
+    service: ClassVar[Service] = "stock"
     type: Literal["restock"] = "restock"
     held: list[Held]
 
@@ -70,6 +79,7 @@ class Restock(Step):
 class Authorise(Step):
     """Payments: authorise this amount. The step id is the id of the authorisation."""
 
+    service: ClassVar[Service] = "payments"
     type: Literal["authorise"] = "authorise"
     amount: int
     method: str | None
@@ -78,6 +88,7 @@ class Authorise(Step):
 class Capture(Step):
     """Payments: capture this part of an authorisation."""
 
+    service: ClassVar[Service] = "payments"
     type: Literal["capture"] = "capture"
     authorisation_id: str
     reference: str
@@ -87,6 +98,7 @@ class Capture(Step):
 class Void(Step):
     """Payments: void what is authorised and not captured."""
 
+    service: ClassVar[Service] = "payments"
     type: Literal["void"] = "void"
     authorisation_id: str
     reference: str
@@ -95,6 +107,7 @@ class Void(Step):
 class Refund(Step):
     """Payments: refund this part of what was captured."""
 
+    service: ClassVar[Service] = "payments"
     type: Literal["refund"] = "refund"
     authorisation_id: str
     reference: str
@@ -104,6 +117,7 @@ class Refund(Step):
 class Book(Step):
     """Shipping: book this shipment; a higher revision replaces an earlier booking."""
 
+    service: ClassVar[Service] = "shipping"
     type: Literal["book"] = "book"
     shipment_id: str
     revision: int
@@ -116,11 +130,17 @@ class Book(Step):
 class Stop(Step):
     """Shipping: stop this shipment and forget its bookings, even those still on their way."""
 
+    service: ClassVar[Service] = "shipping"
     type: Literal["stop"] = "stop"
     shipment_id: str
 
 
 AnyStep = Reserve | Release | Withdraw | Restock | Authorise | Capture | Void | Refund | Book | Stop
+STEP_TYPES: tuple[type[AnyStep], ...] = get_args(AnyStep)
+SERVICE_OF_STEP: dict[str, Service] = {
+    step.model_fields["type"].default: step.service for step in STEP_TYPES
+}
+"""By the type of a step, the service that it calls."""
 
 
 class StepRequest(StoredModel):

@@ -35,6 +35,9 @@ class CloudEvent(BaseModel):
     causationid: str = Field(description="id of what caused it; events with one cause share it")
     traceparent: str | None = None
     actor: str
+    sentence: str | None = Field(
+        None, description="of a read with `include=sentences`: the event in words, in English"
+    )
     data: dict[str, Any] = Field(
         description='described by `dataschema`; an erased address is `{"erased": true}`,'
         ' one whose key is missing `{"unreadable": true}`'
@@ -46,7 +49,9 @@ def type_name(tag: str, schema_version: int) -> str:
     return f"{TYPE_PREFIX}.{tag}.v{schema_version}"
 
 
-def cloud_event(order_id: str, event: Envelope, base_url: str) -> CloudEvent:
+def cloud_event(
+    order_id: str, event: Envelope, base_url: str, sentence: str | None = None
+) -> CloudEvent:
     """A public event in the format of CloudEvents."""
     about = event.metadata
     type_ = type_name(event.type, event.schema_version)
@@ -64,6 +69,7 @@ def cloud_event(order_id: str, event: Envelope, base_url: str) -> CloudEvent:
         causationid=about.command_id,
         traceparent=about.traceparent,
         actor=about.actor,
+        sentence=sentence,
         data=event.data,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
 
 from temporalio.common import RetryPolicy
 
@@ -48,30 +47,19 @@ def stuck_retry(seconds: float) -> RetryPolicy:
     return RetryPolicy(initial_interval=timedelta(seconds=seconds), backoff_coefficient=1)
 
 
-class StepActivity(NamedTuple):
-    """The activity that runs a kind of step, and the service that it calls."""
-
-    name: str
-    service: str
-
-
-STEP_ACTIVITIES: dict[type[o.AnyStep], StepActivity] = {
-    o.Reserve: StepActivity("reserve_stock", "stock"),
-    o.Release: StepActivity("release_stock", "stock"),
-    o.Withdraw: StepActivity("withdraw_stock", "stock"),
-    o.Restock: StepActivity("restock", "stock"),
-    o.Authorise: StepActivity("authorise_payment", "payments"),
-    o.Capture: StepActivity("capture_payment", "payments"),
-    o.Void: StepActivity("void_payment", "payments"),
-    o.Refund: StepActivity("refund_payment", "payments"),
-    o.Book: StepActivity("book_shipment", "shipping"),
-    o.Stop: StepActivity("stop_shipment", "shipping"),
+STEP_ACTIVITIES: dict[type[o.AnyStep], str] = {
+    o.Reserve: "reserve_stock",
+    o.Release: "release_stock",
+    o.Withdraw: "withdraw_stock",
+    o.Restock: "restock",
+    o.Authorise: "authorise_payment",
+    o.Capture: "capture_payment",
+    o.Void: "void_payment",
+    o.Refund: "refund_payment",
+    o.Book: "book_shipment",
+    o.Stop: "stop_shipment",
 }
-SERVICES = sorted({activity.service for activity in STEP_ACTIVITIES.values()})
-SERVICE_OF_STEP = {
-    str(step.model_fields["type"].default): activity.service
-    for step, activity in STEP_ACTIVITIES.items()
-}
+"""By kind of step, the activity that runs it."""
 
 
 def summary(step: o.AnyStep, currency: str) -> str:

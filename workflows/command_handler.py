@@ -12,7 +12,7 @@ from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
 from orders.rules.checks import CommandRejected, RejectionCode
-from workflows.activity_options import SERVICE_OF_STEP, summary
+from workflows.activity_options import summary
 from workflows.messages import (
     BATCH_TOO_LARGE,
     NOT_KNOWN_YET,
@@ -164,7 +164,7 @@ def preview_of(order: Order, decide: Callable[[], Decided]) -> Preview:
             PlannedStep(
                 step_id=step.step_id,
                 type=step.type,
-                service=SERVICE_OF_STEP[step.type],
+                service=step.service,
                 summary=summary(step, after.currency),
             )
             for step_id, step in after.steps.items()

@@ -65,7 +65,7 @@ class StepRunner:
 
     async def _run_step(self, step: AnyStep) -> None:
         """Calls the service until there is a result, or until the step is settled otherwise."""
-        shell, activity = self._shell, STEP_ACTIVITIES[type(step)]
+        shell, service = self._shell, step.service
         trace = shell.traces.get(step.step_id) or None
         request = StepRequest(
             order_id=workflow.info().workflow_id,
@@ -77,9 +77,9 @@ class StepRunner:
         retry = STEP_RETRY
         while step.step_id in shell.order.steps:
             call = workflow.start_activity(
-                activity.name,
+                STEP_ACTIVITIES[type(step)],
                 request,
-                task_queue=service_queue(workflow.info().task_queue, activity.service),
+                task_queue=service_queue(workflow.info().task_queue, service),
                 result_type=_RESULT,
                 start_to_close_timeout=STEP_TIMEOUT,
                 retry_policy=retry,
@@ -91,15 +91,15 @@ class StepRunner:
             is_rejected = True
             try:
                 result: StepResult = await call
-                shell.apply_result(result, activity.service, trace)
-                reason = f"{activity.service} said {result.type}, which does not settle the step"
+                shell.apply_result(result, service, trace)
+                reason = f"{service} said {result.type}, which does not settle the step"
             except ActivityError as error:
                 reason = getattr(error.cause, "message", str(error))
                 is_rejected = getattr(error.cause, "non_retryable", False)
             retry = STEP_RETRY
             if step.step_id in shell.order.steps:
                 failed = StepFailed(step_id=step.step_id, reason=reason)
-                shell.apply_result(failed, activity.service, trace)
+                shell.apply_result(failed, service, trace)
                 if is_rejected:
                     await self._wait_while_stuck(step.step_id)
                 else:

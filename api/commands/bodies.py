@@ -4,7 +4,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from api.personal_data import (
     AnyPlaintextCommand,
@@ -24,11 +24,14 @@ from orders.commands import (
 )
 from orders.money import Amount, Currency, Quantity
 from orders.policy import Policy
+from orders.steps import Service
 from orders.text import CustomerId, LongName, Name
 from privacy.address import Address
+from readside.order_view.document import OrderStatus, StepType
 from workflows.messages import COMMANDS_MAX
 
 LINES_MAX = 500
+# What a worker answers is not validated here: during a deployment, it may be a newer one.
 
 
 class NewLine(BaseModel):
@@ -110,7 +113,7 @@ class CommandResult(BaseModel):
 
     order_id: str
     version: int
-    status: str
+    status: SkipValidation[OrderStatus]
     total: int = Field(description="integer minor units of `currency`")
     currency: str
     events: list[EventSummary]
@@ -135,14 +138,15 @@ class PreviewedEvent(BaseModel):
     version: int
     type: str
     data: dict[str, Any]
+    sentence: str = Field(description="the event in words, in English, for people")
 
 
 class PlannedStep(BaseModel):
     """What an external service would be asked for."""
 
     step_id: str
-    type: str
-    service: str
+    type: SkipValidation[StepType]
+    service: SkipValidation[Service]
     summary: str = Field(description="in words, for people")
 
 
@@ -151,7 +155,7 @@ class CommandPreview(BaseModel):
 
     order_id: str
     version: int = Field(description="send it as If-Match with the command, to get this outcome")
-    status: str = Field(description="of the order afterwards")
+    status: SkipValidation[OrderStatus] = Field(description="of the order afterwards")
     currency: str
     total_before: int
     total_after: int

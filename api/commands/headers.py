@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Annotated
 
 from fastapi import Depends, Header
@@ -13,6 +14,7 @@ from pydantic import WithJsonSchema
 from api.context import wait_seconds
 from api.if_match import IF_MATCH, expected_versions_of
 from api.problems.problem import malformed_header
+from api.times import TIMEZONE, zone_of
 
 KEY_CHARACTERS_MAX = 255
 
@@ -27,6 +29,8 @@ class CommandOptions:
     wait_seconds: float
     respond_async: bool
     """Whether to answer 202 as soon as the command is durable."""
+    zone: tzinfo
+    """Of the times in sentences."""
 
 
 async def command_options(
@@ -45,7 +49,8 @@ async def command_options(
     prefer: Annotated[
         str | None,
         Header(
-            description="`wait=N`: seconds to wait for the result; `respond-async`: do not wait."
+            description="`wait=N`: seconds to wait for the result; `respond-async`: do not wait;"
+            f" of a preview, {TIMEZONE}"
         ),
     ] = None,
 ) -> CommandOptions:
@@ -55,6 +60,7 @@ async def command_options(
         expected_versions=expected_versions_of(if_match),
         wait_seconds=wait_seconds(prefer),
         respond_async=re.search(r"(?:^|[,;\s])respond-async(?![\w=-])", prefer or "") is not None,
+        zone=zone_of(prefer),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from time import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
@@ -23,6 +25,7 @@ from api.problems.catalog import UNKNOWN_SCHEMA
 from api.problems.handlers import PROBLEMS
 from api.problems.problem import Problem
 from api.problems.strict_route import StrictRoute
+from api.times import TIMEZONE, zone_of
 from eventlog import feed
 from eventlog.cursor import encode_cursor
 from eventlog.epochs import read_epochs
@@ -31,7 +34,7 @@ from eventlog.log import Checkpoint
 from eventlog.postgres import UNAVAILABLE
 from outbound.cloudevents import SCHEMAS_PATH, CloudEvent, as_json, cloud_event
 from outbound.event_data import public_events
-from privacy.keys import CustomerKeys
+from readside.order_view.narration import narrated
 
 log = logging.getLogger("orderly.api")
 
@@ -80,6 +83,9 @@ async def list_events(
     order_id: OfOrder = None,
     customer_id: OfCustomer = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="events per page")] = 100,
+    include: Annotated[
+        Literal["sentences"] | None, Query(description="also each event in words, for people")
+    ] = None,
     accept: Annotated[str, Header(description=f"`{SSE}`: a stream")] = "application/json",
     last_event_id: Annotated[
         str | None,
@@ -88,6 +94,7 @@ async def list_events(
             description="`id` of a stream's last event, to resume it",
         ),
     ] = None,
+    prefer: Annotated[str | None, Header(description=TIMEZONE)] = None,
 ) -> Response:
     """The events of all orders that the caller can access, at least once, in commit order.
 
@@ -97,6 +104,7 @@ async def list_events(
     are streamed as they appear.
     """
     filter = await requested_filter(request, type, order_id, customer_id)
+    zone = zone_of(prefer) if include == "sentences" else None
     epochs = await read_epochs(services.pool)
     if last_event_id:  # It wins: a client that reconnects repeats its original query.
         source = {"header": "Last-Event-ID"}
@@ -105,10 +113,10 @@ async def list_events(
         own = context_of(request).customer_id
         position = await position_of_start(services.pool, epochs, cursor, start, own)
     if SSE in accept:
-        stream = _stream(request, services, position, epochs.current, filter)
+        stream = _stream(request, services, position, epochs.current, filter, zone)
         return EventStream(services.streams, stream)
     page = await feed.read(services.pool, position, filter, limit)
-    items = ",".join(map(as_json, await _cloud_events(request, services.keys, page)))
+    items = ",".join(map(as_json, await _cloud_events(request, services, page, zone)))
     body = f'{{"items":[{items}],"next":"{encode_cursor(page.end, epochs.current)}"}}'
     # A repeated request can return more events, or an address that has been erased since.
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
@@ -127,7 +135,9 @@ async def list_event_schemas() -> EventSchemaList:
     response_description="A JSON Schema",
     responses={200: {"content": {SCHEMA: {"schema": {"type": "object"}}}}},
 )
-async def get_event_schema(type: str) -> Response:
+async def get_event_schema(
+    type: Annotated[str, PathParameter(description="such as orderly.order.item-added.v1")],
+) -> Response:
     """The JSON Schema of the `data` of one type of event, such as orderly.order.item-added.v1."""
     if type not in SCHEMAS:
         detail = f"There is no schema {type}; {SCHEMAS_PATH} lists all."
@@ -136,7 +146,12 @@ async def get_event_schema(type: str) -> Response:
 
 
 async def _stream(
-    request: Request, services: Services, position: Checkpoint, epoch: int, filter: EventFilter
+    request: Request,
+    services: Services,
+    position: Checkpoint,
+    epoch: int,
+    filter: EventFilter,
+    zone: tzinfo | None,
 ) -> AsyncIterator[bytes]:
     """Server-sent events, until the caller's token expires or Postgres becomes unavailable.
 
@@ -148,13 +163,14 @@ async def _stream(
         async for page in services.streams.follow(position, filter):
             if time() >= expires_at:
                 break
-            yield b"".join(await _sse_events(request, services.keys, page, epoch))
+            events = await _cloud_events(request, services, page, zone)
+            yield b"".join(_sse_events(page, events, epoch))
     except UNAVAILABLE as error:
         log.warning("a stream ends, as Postgres is unavailable: %r", error)
 
 
-async def _sse_events(request: Request, keys: CustomerKeys, page: Page, epoch: int) -> list[bytes]:
-    events = zip(page.events, await _cloud_events(request, keys, page), strict=True)
+def _sse_events(page: Page, cloud_events: list[CloudEvent], epoch: int) -> list[bytes]:
+    events = zip(page.events, cloud_events, strict=True)
     return [
         *(
             format_sse_event(
@@ -169,10 +185,17 @@ async def _sse_events(request: Request, keys: CustomerKeys, page: Page, epoch: i
     ]
 
 
-async def _cloud_events(request: Request, keys: CustomerKeys, page: Page) -> list[CloudEvent]:
-    events = await public_events((published.envelope for published in page.events), keys)
+async def _cloud_events(
+    request: Request, services: Services, page: Page, zone: tzinfo | None
+) -> list[CloudEvent]:
+    """The events of a page; with a zone, also in words."""
+    events = await public_events((each.envelope for each in page.events), services.keys)
+    said: Sequence[str | None] = [None] * len(events)
+    if zone is not None and events:
+        stored = [(each.order_id, each.envelope) for each in page.events]
+        said = await narrated(services.pool, stored, zone)
     base_url = str(request.base_url)
     return [
-        cloud_event(published.order_id, event, base_url)
-        for published, event in zip(page.events, events, strict=True)
+        cloud_event(published.order_id, event, base_url, sentence)
+        for published, event, sentence in zip(page.events, events, said, strict=True)
     ]

@@ -15,12 +15,12 @@ from api.dependencies import Services
 from api.monitoring.event_delivery import read_event_delivery
 from background import within
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
+from orders.steps import SERVICE_OF_STEP
 from readside.engine import checkpoints, parking
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.order_view import projection as order_view
 from readside.order_view.stuck_steps import Waiting, count_waiting_orders
 from readside.registry import PROJECTIONS
-from workflows.activity_options import SERVICE_OF_STEP
 from workflows.client import health_of
 from workflows.unpublished import Unpublished, find_unpublished
 from workflows.versions import Version, without_current

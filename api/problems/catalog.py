@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import Annotated
+
+from pydantic import WithJsonSchema
+from typing_extensions import TypeAliasType
 
 PATH = "/v1/problems"
 
@@ -709,3 +713,7 @@ def unknown_rejection(code: str) -> ProblemType:
 
 _ALL = [*(value for value in globals().values() if isinstance(value, ProblemType)), *REJECTIONS]
 PROBLEM_TYPES = {problem_type.code: problem_type for problem_type in _ALL}
+
+ProblemCode = TypeAliasType(
+    "ProblemCode", Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(PROBLEM_TYPES)})]
+)

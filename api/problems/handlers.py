@@ -49,7 +49,7 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str
+    code: catalog.ProblemCode
     errors: list[FieldError] = []
     request_id: str
     trace_id: str

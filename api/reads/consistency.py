@@ -15,6 +15,7 @@ from api.limits.load_shedding import without_slot
 from api.problems.catalog import INVALID_CONSISTENCY_TOKEN, PROJECTION_BEHIND
 from api.problems.problem import Problem, not_issued
 from api.reads.query_params import QueryParams
+from api.times import TIMEZONE
 from orders.text import Id
 from readside.engine.checkpoints import order_progress
 
@@ -22,6 +23,8 @@ _TOKEN = TypeAdapter(tuple[Id, Annotated[int, Field(ge=0, le=VERSION_MAX)]])
 
 PREFER = "`wait=N`: wait at most N seconds."
 PreferHeader = Annotated[str | None, Header(description=PREFER)]
+PREFER_ZONE = f"{PREFER} {TIMEZONE}"
+PreferZoneHeader = Annotated[str | None, Header(description=PREFER_ZONE)]
 
 
 class TokenQuery(QueryParams):

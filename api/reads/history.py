@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,16 +12,20 @@ import telemetry
 from api.auth.authentication import require_scope
 from api.auth.permissions import READ
 from api.context import VERSION_MAX, RequestContext, context_of
-from api.dependencies import ServicesDep
+from api.dependencies import Services, ServicesDep
 from api.problems.errors import UnknownOrder
 from api.problems.handlers import PROBLEMS
-from api.reads.consistency import ConsistencyQuery, PreferHeader, read_consistency
+from api.reads.consistency import ConsistencyQuery, PreferZoneHeader, read_consistency
+from api.times import zone_of
 from eventlog import log
 from eventlog.envelope import Envelope, Metadata
 from eventlog.journal import Entry, read_entries
 from orders.text import Id
 from outbound.event_data import ADDRESS_EVENTS, addresses_in, public_events, public_messages
+from readside.order_view.narration import words_before
 from readside.order_view.projection import PROJECTION
+from readside.order_view.sentences import sentences
+from readside.order_view.words import Words
 
 router = APIRouter(
     prefix="/v1/orders", tags=["Orders"], responses=PROBLEMS, route_class=require_scope(READ)
@@ -53,6 +57,7 @@ class HistoryEntry(BaseModel):
         description='an address in it is an `Address`, or `{"erased": true}` once erased,'
         ' or `{"unreadable": true}` if its key is missing'
     )
+    sentence: str = Field(description="the event in words, in English, for people")
     occurred_at: datetime
     actor: str
     cause: str = Field(
@@ -109,7 +114,7 @@ async def get_history(
     order_id: Id,
     services: ServicesDep,
     query: Annotated[HistoryQuery, Query()],
-    prefer: PreferHeader = None,
+    prefer: PreferZoneHeader = None,
 ) -> Response:
     """Every event of the order: what happened, when, who caused it, and in which trace."""
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
@@ -117,7 +122,7 @@ async def get_history(
     stored = await log.read_stream(services.pool, order_id, query.cursor, query.limit)
     if not stored and (query.cursor == 0 or await log.head(services.pool, order_id) == 0):
         raise UnknownOrder(order_id)
-    items = [_entry(event) for event in await public_events(stored, services.keys)]
+    items = await _entries(services, order_id, stored, zone_of(prefer))
     next_ = items[-1].version if len(items) == query.limit else None
     intents: list[IntentEntry] | None = None
     has_addresses = any(event.type in ADDRESS_EVENTS for event in stored)
@@ -133,6 +138,16 @@ async def get_history(
     if has_addresses:
         headers["Cache-Control"] = "no-store"  # A cached copy would outlive the key.
     return Response(body, headers=headers, media_type="application/json")
+
+
+async def _entries(
+    services: Services, order_id: str, stored: list[Envelope], zone: tzinfo
+) -> list[HistoryEntry]:
+    words = Words(zone=zone)
+    if stored and stored[0].version > 1:
+        words = await words_before(services.pool, order_id, stored[0].version, zone)
+    shown = await public_events(stored, services.keys)
+    return [_entry(*pair) for pair in zip(shown, sentences(stored, words), strict=True)]
 
 
 def _visible(entries: list[Entry], context: RequestContext) -> list[Entry]:
@@ -163,13 +178,14 @@ def _trace_id(metadata: Metadata) -> str | None:
     return telemetry.trace_id(metadata.traceparent) if metadata.traceparent else None
 
 
-def _entry(event: Envelope) -> HistoryEntry:
+def _entry(event: Envelope, sentence: str) -> HistoryEntry:
     metadata = event.metadata
     return HistoryEntry(
         version=event.version,
         type=event.type,
         schema_version=event.schema_version,
         data=event.data,
+        sentence=sentence,
         occurred_at=event.occurred_at,
         actor=metadata.actor,
         cause=metadata.command,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType
 
 from api.auth.authentication import require_scope
 from api.auth.permissions import OPERATE
@@ -16,7 +17,7 @@ from api.dependencies import ServicesDep
 from api.problems.handlers import PROBLEMS
 from api.reads.consistency import PreferHeader, TokenQuery, read_consistency
 from api.reads.projections import ParkedOrder, parked_orders
-from readside.order_view.document import Attention, Deadline, OrderDocument
+from readside.order_view.document import Attention, Deadline, OrderDocument, OrderStatus, StepType
 from readside.order_view.inbox import DEADLINE_WITHIN, waiting_orders
 from readside.order_view.projection import PROJECTION
 from readside.order_view.row import OrderRow, shown_document
@@ -30,6 +31,10 @@ _KINDS = (
     *("unpaid", "chargeback", "stuck-step", "orphaned", "discrepancy"),
     *("awaits-payment", "awaits-shortfall", "held", "deadline"),
 )
+if TYPE_CHECKING:  # A type checker cannot follow literals that are made at runtime.
+    InboxKind = str
+else:
+    InboxKind = TypeAliasType("InboxKind", Literal[_KINDS])
 _OWN_AMOUNTS = frozenset({"chargeback", "discrepancy"})
 _ENDS_SOON = "its authorisation ends before it has shipped"
 _COMMANDS = {
@@ -53,7 +58,7 @@ class InboxItem(BaseModel):
 
     order_id: str
     version: int
-    status: str
+    status: OrderStatus
     customer_id: str
     external_reference: str | None
     currency: str
@@ -63,7 +68,7 @@ class InboxItem(BaseModel):
     remedy: str | None = Field(description="what to do, in words")
     command: str | None = Field(description="the command that settles it, if there is one")
     step_id: str | None
-    step_type: str | None
+    step_type: StepType | None
     discrepancy_id: str | None
     since: datetime | None = Field(description="null where no event says so")
     deadline: Deadline | None
@@ -79,7 +84,7 @@ class CurrencyAmount(BaseModel):
 class InboxGroup(BaseModel):
     """What waits for the same cause, the oldest first."""
 
-    kind: str = Field(description=", ".join(f"`{kind}`" for kind in _KINDS))
+    kind: InboxKind = Field(description="what kind of wait it is")
     cause: str = Field(description="in words")
     orders: int
     since: datetime | None

@@ -5,17 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Annotated
 
+from pydantic import WithJsonSchema
 from pydantic_core import to_json
+from typing_extensions import TypeAliasType
 
 from api.auth.permissions import allowed_to
 from api.context import RequestContext
 from api.personal_data import ErasedAddress, UnreadableAddress
+from orders.commands import COMMAND_TYPES, type_of
 from privacy.address import Address
 from privacy.keys import CustomerKeys
 from privacy.plaintext import decrypt_addresses
 from readside.order_view.document import OrderDocument, Shipment
 from readside.order_view.row import OrderRow, shown_document
+
+CommandType = TypeAliasType(
+    "CommandType",
+    Annotated[
+        str, WithJsonSchema({"type": "string", "enum": [type_of(kind) for kind in COMMAND_TYPES]})
+    ],
+)
 
 
 class ShownShipment(Shipment):
@@ -31,7 +42,7 @@ class Order(OrderDocument):
     shipments: Sequence[ShownShipment]
     shipping_address: Address | ErasedAddress | UnreadableAddress | None
     billing_address: Address | ErasedAddress | UnreadableAddress | None
-    allowed_commands: list[str]
+    allowed_commands: list[CommandType]
 
 
 async def orders_json(

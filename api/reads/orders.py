@@ -27,15 +27,16 @@ from api.reads.consistency import (
     read_consistency,
 )
 from api.reads.cursor import decode_cursor, encode_cursor
-from api.reads.order_json import Order, may_change, orders_json
+from api.reads.order_json import CommandType, Order, may_change, orders_json
 from api.reads.query_params import openapi_parameters
 from api.times import Instant
 from orders.commands import COMMAND_TYPES, type_of
 from orders.decider import why_not
-from orders.lifecycle import Decision, Status
+from orders.lifecycle import Decision
 from orders.money import TOTAL_MAX
 from orders.statuses import FulfilmentStatus, PaymentStatus, ReturnStatus
 from orders.text import CustomerId, Id, LongName, Name
+from readside.order_view.document import OrderStatus
 from readside.order_view.list_query import DEADLINE_SORT, SORTS, ListQuery, OrderFilter, Position
 from readside.order_view.projection import PROJECTION
 from readside.order_view.queries import find_page, find_state
@@ -48,15 +49,12 @@ router = APIRouter(
 # The events up to a version never change; how a release shows them may.
 AS_OF_VERSION_CACHING = "private, max-age=3600, immutable"
 
-_STATUSES = tuple(status.value for status in Status if status is not Status.NEW)
 _COLUMNS = (*SORTS, DEADLINE_SORT)
 _SORTS = tuple(f"{sign}{column}" for column in _COLUMNS for sign in ("", "-"))
 _SORT_NAMES: JsonValue = [f"{c.upper()}_{way}" for c in _COLUMNS for way in ("UP", "DOWN")]
 if TYPE_CHECKING:  # A type checker cannot follow literals that are made at runtime.
-    OrderStatus = str
     Sort = str
 else:
-    OrderStatus = TypeAliasType("OrderStatus", Literal[_STATUSES])
     Sort = TypeAliasType(
         "Sort",
         # In most languages a name has no minus sign.
@@ -93,9 +91,15 @@ class OrderSelectionQuery(TokenQuery):
     placed_until: Annotated[Instant | None, Field(description="placed before this time")] = None
     total_from: Annotated[Total, Field(description="minor units; this total or more")] = None
     total_until: Annotated[Total, Field(description="minor units; less than this total")] = None
-    payment_status: PaymentStatus | None = None
-    fulfilment_status: FulfilmentStatus | None = None
-    return_status: ReturnStatus | None = None
+    payment_status: Annotated[
+        PaymentStatus | None, Field(description="only orders with this payment status")
+    ] = None
+    fulfilment_status: Annotated[
+        FulfilmentStatus | None, Field(description="only orders with this fulfilment status")
+    ] = None
+    return_status: Annotated[
+        ReturnStatus | None, Field(description="only orders with this return status")
+    ] = None
     awaits: Annotated[
         Decision | None, Field(description="the decision that the customer has to make")
     ] = None
@@ -175,7 +179,7 @@ class OrderList(BaseModel):
 class AllowedCommand(BaseModel):
     """A command that the order's status allows, where to send it, and its schema."""
 
-    type: str
+    type: CommandType
     href: str
     json_schema: dict[str, Any]
 
@@ -183,7 +187,7 @@ class AllowedCommand(BaseModel):
 class UnavailableCommand(BaseModel):
     """A command that the order would reject now with any payload."""
 
-    type: str
+    type: CommandType
     why_not: str = Field(description="what stands in the way, for people")
 
 
@@ -192,7 +196,7 @@ class AllowedCommands(BaseModel):
 
     order_id: str
     version: int
-    status: str
+    status: OrderStatus
     commands: list[AllowedCommand]
     unavailable: list[UnavailableCommand]
 

@@ -17,11 +17,11 @@ from api.reads.consistency import PreferHeader, read_consistency
 from api.reads.statistics import PeriodQuery
 from eventlog import callback_log
 from eventlog.callback_log import CallbackFilter, RecordedCallback
+from orders.steps import SERVICE_OF_STEP
 from orders.text import Id
 from readside.order_view.stuck_steps import count_waiting_orders
 from readside.statistics import service_results
 from readside.statistics.service_results import DailyResults, ServiceFailure
-from workflows.activity_options import SERVICE_OF_STEP
 
 router = APIRouter(
     prefix="/v1", tags=["Operations"], responses=PROBLEMS, route_class=require_scope(OPERATE)

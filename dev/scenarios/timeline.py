@@ -8,7 +8,8 @@ from typing import Any
 
 from dev.api_client import Json
 from orders.upcasting import restore
-from readside.order_view.sentences import Words, sentence
+from readside.order_view.sentences import sentence
+from readside.order_view.words import Words
 
 _SERVICES = ("payments", "stock", "shipping", "deadline")
 # The API gives no fingerprints, and addresses only to read; no sentence has either.

@@ -216,6 +216,7 @@ def orderly_process(
         "ORDERLY_PAYMENTS_URL": addresses.service_url("payments"),
         "ORDERLY_STOCK_URL": addresses.service_url("stock"),
         "ORDERLY_SHIPPING_URL": addresses.service_url("shipping"),
+        "ORDERLY_TEMPORAL_UI_URL": addresses.temporal_ui_url,
         "no_proxy": ",".join(
             [LOOPBACK, os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))]
         ),

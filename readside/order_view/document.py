@@ -8,19 +8,39 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
+from typing_extensions import TypeAliasType
 
 from orders import entities as domain
 from orders import ledger, statuses
 from orders.entities import Line
 from orders.events import LineCount, client_key
-from orders.lifecycle import Status
+from orders.lifecycle import Decision, Status
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
+from orders.steps import SERVICE_OF_STEP
 from readside.order_view import waiting
 from readside.order_view.view import DECLINE, HOLD, OrderView
+
+_STATUSES = tuple(status.value for status in Status if status is not Status.NEW)
+_DEADLINES = (
+    *("draft", "capture", "return-window"),
+    *(f"{decision}-answer" for decision in get_args(Decision)),
+)
+if TYPE_CHECKING:  # A type checker cannot follow literals that are made at runtime.
+    OrderStatus = str
+    ShipmentStatus = str
+    ReturnProgress = str
+    DeadlineName = str
+    StepType = str
+else:  # Each has its name in the OpenAPI document.
+    OrderStatus = TypeAliasType("OrderStatus", Literal[_STATUSES])
+    ShipmentStatus = TypeAliasType("ShipmentStatus", domain.ShipmentStatus)
+    ReturnProgress = TypeAliasType("ReturnProgress", domain.ReturnProgress)
+    DeadlineName = TypeAliasType("DeadlineName", Literal[_DEADLINES])
+    StepType = TypeAliasType("StepType", Literal[tuple(SERVICE_OF_STEP)])
 
 
 class Documented(BaseModel):
@@ -108,7 +128,7 @@ class Shipment(Documented):
     """Pieces that are shipped together from one stock location."""
 
     shipment_id: str
-    status: str
+    status: ShipmentStatus
     location: str
     tracking: str | None
     address: Any
@@ -120,7 +140,7 @@ class Return(Documented):
     """Pieces that a customer returns, and those that were received."""
 
     return_id: str
-    status: str
+    status: ReturnProgress
     reason: str | None
     lines: list[LineCount]
     received: list[LineCount]
@@ -129,7 +149,9 @@ class Return(Documented):
 class Deadline(Documented):
     """What happens automatically at a time unless a command comes before."""
 
-    name: str
+    name: DeadlineName
+    """What happens: the draft expires, the customer's time to decide ends, the authorised money is
+    captured, or the time for returns ends."""
     at: datetime
 
 
@@ -137,7 +159,7 @@ class PendingStep(Documented):
     """A step that an external service has not finished; `reason` says why it is stuck."""
 
     step_id: str
-    type: str
+    type: StepType
     reason: str | None
     since: datetime | None
     """When it was requested; null where that is not known."""
@@ -153,8 +175,8 @@ class Attention(Documented):
     remedy: str
     """What to do, such as the command that settles it."""
     step_id: str | None
-    type: str | None
-    """The type of the step."""
+    type: StepType | None
+    """The type of the step that is stuck; null for anything else."""
     discrepancy_id: str | None
     amount: int | None
     since: datetime | None
@@ -166,7 +188,7 @@ class OrderDocument(Documented):
 
     order_id: str
     version: int
-    status: str
+    status: SkipValidation[OrderStatus]
     customer_id: str
     currency: str
     external_reference: str | None
@@ -181,8 +203,8 @@ class OrderDocument(Documented):
     return_status: statuses.ReturnStatus
     shipments: Sequence[Shipment]
     returns: list[Return]
-    awaits: str | None
-    """The decision that the customer has to make: "payment" or "shortfall"."""
+    awaits: Decision | None
+    """The decision that the customer has to make."""
     awaits_since: datetime | None
     hold_reason: str | None
     """Why the order is held; null without a reason."""
@@ -217,7 +239,7 @@ def document(view: OrderView) -> OrderDocument:
     return OrderDocument(
         order_id=view.order_id,
         version=order.version,
-        status=order.status,
+        status=order.status.value,  # That of an order without events is never shown.
         customer_id=order.customer_id,
         currency=order.currency,
         external_reference=order.external_reference,

@@ -268,5 +268,5 @@ def _skus(view: OrderView | None) -> set[str]:
 
 
 PROJECTION = Projection(
-    name="order_view", version=5, tables=_TABLES, indexes=_INDEXES, project=project
+    name="order_view", version=6, tables=_TABLES, indexes=_INDEXES, project=project
 )

@@ -6,55 +6,49 @@ address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from orders import events as e
 from orders.events import LineCount, OrderEvent
-from orders.money import format_amount
-from orders.steps import Held
+from orders.upcasting import UnreadableEvent
+from readside.order_view.words import Words, as_written, clause, first_of, joined, others_of
 
 
-@dataclass(frozen=True)
-class Words:
-    """What the sentences about an order have in common."""
+class StoredEvent(Protocol):
+    """An event in any of the forms in which the log is read."""
 
-    currency: str
-    titles: Mapping[str, str] = field(default_factory=dict)
-    """Of lines, by line id; a line without one is called by its id."""
-    zone: tzinfo = UTC
-
-    def money(self, amount: int) -> str:
-        return format_amount(amount, self.currency)
-
-    def time(self, at: datetime) -> str:
-        """Such as "4 December 2026, 14:05 UTC"."""
-        here = at.astimezone(self.zone)
-        return f"{here.day} {here:%B %Y, %H:%M %Z}"
-
-    def pieces(self, lines: Sequence[LineCount | Held]) -> str:
-        """Such as "2 × Bagels at EAST and 1 × Tuna at WEST"."""
-        return _joined([self._piece(line) for line in lines]) or "nothing"
-
-    def _piece(self, line: LineCount | Held) -> str:
-        title = self.titles.get(line.line_id, line.line_id)
-        where = f" at {line.location}" if isinstance(line, Held) else ""
-        return f"{line.quantity} × {title}{where}"
+    @property
+    def type(self) -> str: ...
+    def event(self) -> OrderEvent: ...
 
 
-def words_of(events: Iterable[OrderEvent], zone: tzinfo = UTC) -> Words:
-    """The words for an order with these events, of which the first has opened it."""
-    currency, titles = "", dict[str, str]()
-    for event in events:
-        match event:
-            case e.OrderOpened():
-                currency = event.currency
-            case e.ItemAdded(line_id=line_id, title=title):
-                titles[line_id] = title
-            case e.OrderAmended(lines=lines) | e.AmendmentReverted(lines=lines):
-                titles |= {line.line_id: line.title for line in lines}
-    return Words(currency, titles, zone)
+def sentences(stream: Iterable[StoredEvent], words: Words | None = None) -> list[str]:
+    """Successive events of an order, each in the words that those before it have left.
+
+    `words` are those before the first one; without them, the first one opens the order.
+    """
+    said: list[str] = []
+    words = words or Words()
+    for stored in stream:
+        try:
+            event = stored.event()
+        except UnreadableEvent:
+            said.append(f"A newer release wrote this event: {stored.type}.")
+            continue
+        words = words.after(event)
+        said.append(sentence(event, words))
+    return said
+
+
+def words_after(stream: Iterable[StoredEvent], words: Words) -> Words:
+    """The words that events of NAMING leave; those of a newer release leave none."""
+    for stored in stream:
+        try:
+            words = words.after(stored.event())
+        except UnreadableEvent:
+            continue
+    return words
 
 
 def sentence(event: OrderEvent, words: Words) -> str:
@@ -67,7 +61,9 @@ def sentence(event: OrderEvent, words: Words) -> str:
 def _of_draft(event: OrderEvent, w: Words) -> str | None:
     match event:
         case e.OrderOpened():
-            reference = f", as {event.external_reference}" if event.external_reference else ""
+            reference = (
+                f", as {as_written(event.external_reference)}" if event.external_reference else ""
+            )
             opened = f"The order was opened for customer {event.customer_id}{reference}."
             if event.expires_at is None:
                 return opened
@@ -76,12 +72,11 @@ def _of_draft(event: OrderEvent, w: Words) -> str | None:
             terms = [f"{w.money(event.unit_price)} each"]
             terms += [f"less {w.money(event.discount)}"] if event.discount else []
             terms += [f"with {w.money(event.tax)} of tax"] if event.tax else []
-            return f"{event.quantity} × {event.title} were added, {', '.join(terms)}."
+            return f"{event.quantity} × {as_written(event.title)} were added, {', '.join(terms)}."
         case e.ItemQuantityChanged():
-            title = w.titles.get(event.line_id, event.line_id)
-            return f"The quantity of {title} was changed to {event.quantity}."
+            return f"The quantity of {w.title(event.line_id)} was changed to {event.quantity}."
         case e.ItemRemoved():
-            return f"{w.titles.get(event.line_id, event.line_id)} was removed."
+            return f"{w.title(event.line_id)} was removed."
         case e.DiscountApplied():
             return f"A discount of {w.money(event.amount)} was applied{_because(event.reason)}."
         case e.DiscountRemoved():
@@ -145,7 +140,7 @@ def _of_stock(event: OrderEvent, w: Words) -> str | None:
             return f"The customer accepted to go without {w.pieces(event.lines)}."
         case e.HeldStockLost():
             lost = w.pieces([LineCount(line_id=event.line_id, quantity=event.quantity)])
-            return f"Of the reserved pieces, {lost} are missing at {event.location}."
+            return f"Of the reserved pieces, {lost} are missing at {as_written(event.location)}."
         case e.StockReleaseRequested():
             return f"The stock service was asked to release {w.pieces(event.held)}."
         case e.StockReleased():
@@ -169,7 +164,7 @@ def _of_payment(event: OrderEvent, w: Words) -> str | None:
             return f"The payment service was asked to authorise {w.money(event.amount)}{method}."
         case e.PaymentAuthorised():
             until = f"it can be captured until {w.time(event.capture_by)}"
-            amount = f"{w.money(event.amount)} were authorised, as {event.reference}"
+            amount = f"{w.money(event.amount)} were authorised, as {as_written(event.reference)}"
             return f"{amount}: {until}."
         case e.PaymentDeclined():
             decide = f"The customer can pay otherwise until {w.time(event.answer_by)}."
@@ -225,7 +220,7 @@ def _of_payment_reports(event: OrderEvent, w: Words) -> str | None:
 def _of_shipments(event: OrderEvent, w: Words) -> str | None:
     match event:
         case e.ShipmentCreated():
-            what = f"{w.pieces(event.lines)} from {event.location}"
+            what = f"{w.pieces(event.lines)} from {as_written(event.location)}"
             return f"Shipment {event.shipment_id} was planned: {what}."
         case e.ShipmentChanged():
             return f"Shipment {event.shipment_id} was changed to {w.pieces(event.lines)}."
@@ -248,7 +243,8 @@ def _of_shipments(event: OrderEvent, w: Words) -> str | None:
             why = _because(event.reason)
             return f"The delivery of shipment {event.shipment_id} failed{why}: {goods}."
         case e.TrackingChanged():
-            return f"The tracking number of shipment {event.shipment_id} is now {event.tracking}."
+            tracking = as_written(event.tracking)
+            return f"The tracking number of shipment {event.shipment_id} is now {tracking}."
         case e.DeliveryRevoked():
             why = _because(event.reason)
             return f"Shipment {event.shipment_id} was not delivered after all{why}."
@@ -275,14 +271,14 @@ def _of_returns(event: OrderEvent, w: Words) -> str | None:
 def _of_attention(event: OrderEvent, w: Words) -> str | None:
     match event:
         case e.StepStuck():
-            return f"Step {event.step_id} is stuck: {event.reason.rstrip('.')}."
+            return f"Step {event.step_id} is stuck: {clause(event.reason)}."
         case e.StepRetried():
             return f"Step {event.step_id} is tried again."
         case e.StepSettled():
             outcome = f"Step {event.step_id} was settled by a person as {event.outcome}"
             return f"{outcome}{_because(event.reason)}."
         case e.DiscrepancyRecorded():
-            return f"A report contradicts the order ({event.kind}): {event.summary.rstrip('.')}."
+            return f"A discrepancy was recorded ({event.kind}): {clause(event.summary)}."
         case e.DiscrepancyResolved():
             again = " It is tried again." if event.retry else ""
             resolved = f"The discrepancy {event.discrepancy_id} was resolved"
@@ -303,28 +299,22 @@ _CHAPTERS: Sequence[Callable[[OrderEvent, Words], str | None]] = (
 
 
 def _amended(event: e.OrderAmended | e.AmendmentReverted, w: Words) -> str:
+    listed, rest = first_of(event.lines)
     lines = [
-        f"{line.quantity - line.cancelled} × {line.title} at {w.money(line.unit_price)}"
-        for line in event.lines
+        f"{line.quantity - line.cancelled} × {as_written(line.title)} at {w.money(line.unit_price)}"
+        for line in listed
     ]
     charge = f"with a shipping charge of {w.money(event.shipping_charge)}"
-    return f"{_joined(lines) or 'no line'}, {charge}"
+    return f"{joined([*lines, *others_of(len(rest), 'line')]) or 'no line'}, {charge}"
 
 
 def _because(reason: str | None) -> str:
-    return f" ({reason.rstrip('.')})" if reason else ""
+    return f" ({clause(reason)})" if reason else ""
 
 
 def _tracked(tracking: str | None) -> str:
-    return f", tracking number {tracking}" if tracking else ""
+    return f", tracking number {as_written(tracking)}" if tracking else ""
 
 
 def _quoted(text: str) -> str:
-    return f"“{text}”"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    """Such as "a, b and c"."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"“{as_written(text)}”"

@@ -74,7 +74,11 @@ def text_of(event: OrderEvent, order: Order) -> Mapping[str, str] | None:
             return {client_key("return_id", key): reason}
         case e.OrderHeld(reason=reason):
             return {HOLD: reason or ""}
-        case e.PaymentDeclined(reason=reason) | e.CaptureRefused(reason=reason):
+        case (
+            e.PaymentDeclined(reason=reason)
+            | e.CaptureRefused(reason=reason)
+            | e.CaptureReversed(reason=reason)
+        ):
             return {DECLINE: reason}
         case e.ChargebackOpened(chargeback_id=key, reason=reason):
             return {client_key("chargeback_id", key): reason}

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orders.lifecycle import ENDED, Status
+from orders.steps import SERVICE_OF_STEP
 from readside.order_view.document import Deadline, OrderDocument, PendingStep
-from readside.order_view.sentences import Words
+from readside.order_view.words import SERVICE_NAMES, Words, clause
 
 STEPS = {
-    "reserve": "the stock service: it has to reserve pieces",
-    "release": "the stock service: it has to release pieces",
-    "withdraw": "the stock service: it has to take dispatched pieces off its books",
-    "restock": "the stock service: it has to put pieces back",
-    "authorise": "the payment service: it has to authorise the payment",
-    "capture": "the payment service: it has to capture money",
-    "void": "the payment service: it has to void what is not captured",
-    "refund": "the payment service: it has to refund money",
-    "book": "the shipping service: it has to book a shipment",
-    "stop": "the shipping service: it has to stop a shipment",
+    "reserve": "reserve pieces",
+    "release": "release pieces",
+    "withdraw": "take dispatched pieces off its books",
+    "restock": "put pieces back",
+    "authorise": "authorise the payment",
+    "capture": "capture money",
+    "void": "void what is not captured",
+    "refund": "refund money",
+    "book": "book a shipment",
+    "stop": "stop a shipment",
 }
+"""By the type of a step, what its service has to do."""
 DECISIONS = {
     "payment": "the customer: the payment was declined, and another method is needed",
     "shortfall": "the customer: not all pieces are in stock, and a decision is needed",
@@ -41,9 +43,9 @@ def waits(order: OrderDocument, words: Words, orphaned: str | None = None) -> It
     for step in order.pending:
         yield _step(step)
     for attention in order.needs_attention:
-        if attention.kind != "stuck-step":
+        if attention.kind not in ("stuck-step", "orphaned"):
             amount = f", {words.money(attention.amount)}" if attention.amount else ""
-            yield f"a person: {attention.reason}{amount}; {attention.remedy}"
+            yield f"a person: {clause(attention.reason)}{amount}; {attention.remedy}"
     if order.awaits is not None:
         yield DECISIONS[order.awaits]
     if order.status == Status.ON_HOLD:
@@ -58,9 +60,14 @@ def waits(order: OrderDocument, words: Words, orphaned: str | None = None) -> It
         yield _deadline(order.deadline, words)
 
 
+def service_of(step_type: str) -> str:
+    """The service of a type of step, in words."""
+    return SERVICE_NAMES[SERVICE_OF_STEP[step_type]]
+
+
 def _step(step: PendingStep) -> str:
-    stuck = f"; it is stuck: {step.reason.rstrip('.')}" if step.reason else ""
-    return f"{STEPS[step.type]}{stuck}"
+    stuck = f"; it is stuck: {clause(step.reason)}" if step.reason else ""
+    return f"{service_of(step.type)}: it has to {STEPS[step.type]}{stuck}"
 
 
 def _deadline(deadline: Deadline, words: Words) -> str:

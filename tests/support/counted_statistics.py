@@ -22,6 +22,7 @@ from orders.events import OrderEvent
 from orders.evolve import evolve
 from orders.order import Order
 from orders.policy import Policy
+from orders.steps import SERVICE_OF_STEP
 from readside.engine import generations
 from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.projection import Projection
@@ -34,7 +35,6 @@ from readside.statistics import (
 )
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT
-from workflows.activity_options import SERVICE_OF_STEP
 
 MODULES = (order_stats, removed_items, abandoned_drafts, lead_times, service_results)
 STATS = [module.PROJECTION for module in MODULES]

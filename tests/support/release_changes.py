@@ -462,7 +462,7 @@ OTHERS = (
     refused(
         "a read model that went back",
         SHAPES,
-        Edit(ORDER_VIEW, 'name="order_view", version=5', 'name="order_view", version=4'),
+        Edit(ORDER_VIEW, 'name="order_view", version=6', 'name="order_view", version=5'),
     ),
     refused(
         "other statistics, without a new read model",

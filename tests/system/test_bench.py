@@ -142,6 +142,15 @@ def test_lists_covers_every_filter_and_sort(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+def test_console_measures_every_page(tmp_path: Path) -> None:
+    sizes = ("--orders", "300", "--events", "120", "--lines", "50", "--samples", "3")
+    result = bench(tmp_path, "console", *sizes)
+    pages = {one["page"] for one in result["requests"]}
+    assert pages == {"inbox", "orders", "search", "one order", "live feed", "read models"}
+    assert all(0 < one["ms"]["p50"] <= one["ms"]["p99"] for one in result["requests"])
+
+
+@pytest.mark.soak
 def test_reads_compares_equal_responses(tmp_path: Path) -> None:
     result = bench(tmp_path, "reads", "--orders", "30", "--rounds", "2", "--seconds", "1")
     assert len(result["ratio_rounds"]) == 2

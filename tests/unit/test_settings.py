@@ -90,6 +90,8 @@ def test_every_variable_is_read() -> None:
             "ORDERLY_ENDPOINT_KEY": ENDPOINT_KEY,
             "ORDERLY_ENDPOINT_NETWORKS": "127.0.0.0/8",
             "ORDERLY_ENDPOINT_DELIVERIES_DAYS": "3",
+            "ORDERLY_TRACE_URL": "https://traces/{trace_id}",
+            "ORDERLY_TEMPORAL_UI_URL": "http://temporal:8233",
             "ORDERLY_POLICY_DRAFT_SECONDS": "1",
             "ORDERLY_POLICY_PAYMENT_RETRY_SECONDS": "2",
             "ORDERLY_POLICY_SHORTFALL_ANSWER_SECONDS": "3",
@@ -107,6 +109,8 @@ def test_every_variable_is_read() -> None:
     assert (settings.stock_url, settings.shipping_url) == ("http://stock", "http://shipping")
     assert settings.service_timeout_seconds == 2.5
     assert (settings.payments_token, settings.stock_secret) == ("t0ken", secret)
+    assert settings.trace_url == "https://traces/{trace_id}"
+    assert settings.temporal_ui_url == "http://temporal:8233"
     files = (settings.service_ca, settings.service_cert, settings.service_key)
     assert files == ("ca.pem", "cert.pem", "key.pem")
     assert settings.callback_secret == secret

@@ -46,11 +46,14 @@ export function subject() {
   }
 }
 
+// The service writes the times in its sentences in the viewer's zone.
+const PREFER = `timezone=${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+
 // A response, after as many sign-ins as it takes: what was typed on the page stays meanwhile.
 async function send(path, options = {}) {
   let isRenewed = false;
   for (;;) {
-    const headers = { ...options.headers };
+    const headers = { Prefer: PREFER, ...options.headers };
     const used = token;
     if (used) headers.Authorization = `Bearer ${used}`;
     const response = await fetch(path, { ...options, headers, credentials: "omit", redirect: "error" });

@@ -14,11 +14,11 @@ export function minorDigits(currency) {
   return DIGITS[currency] ?? 2;
 }
 
-// 1917 minor units of EUR are "19.17"; exact, as it never divides.
+// 1917 minor units of EUR are "19.17", as the service writes them; exact, as it never divides.
 export function decimal(amount, currency) {
   const places = minorDigits(currency);
   const text = String(Math.abs(amount)).padStart(places + 1, "0");
-  const units = text.slice(0, text.length - places).replace(/\B(?=(\d{3})+$)/g, " ");
+  const units = text.slice(0, text.length - places).replace(/\B(?=(\d{3})+$)/g, ",");
   const sign = amount < 0 ? "−" : "";
   return sign + (places ? `${units}.${text.slice(-places)}` : units);
 }
@@ -27,17 +27,21 @@ export function money(amount, currency) {
   return `${decimal(amount, currency)} ${currency}`;
 }
 
-// The minor units of a typed amount such as 4.20 or 4,20; an Error says what is wrong with it.
+// The minor units of a typed amount such as 4.20, 4,20 or 1,234.50; an Error says what is wrong with it.
 export function parseAmount(text, currency) {
   const places = minorDigits(currency);
-  const match = /^(\d+)(?:[.,](\d+))?$/.exec(text.replace(/[\s ]/g, ""));
+  const typed = text.replace(/[\s\u00a0\u202f]/g, "");
+  if (/^\d{1,3},\d{3}$/.test(typed)) {
+    throw new Error(`Type ${typed.replace(",", "")} or ${typed.replace(",", ".")}: a comma can mean either.`);
+  }
+  const match = /^(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?$/.exec(typed) ?? /^(\d+),(\d+)$/.exec(typed);
   if (!match) throw new Error(`Type an amount such as ${example(places)}.`);
   const [, units, fraction = ""] = match;
   if (fraction.length > places) {
     const most = places ? `at most ${places} digits after the point` : "no digits after a point";
     throw new Error(`${currency} has ${most}.`);
   }
-  return Number(units + fraction.padEnd(places, "0"));
+  return Number(units.replaceAll(",", "") + fraction.padEnd(places, "0"));
 }
 
 function example(places) {

@@ -3,7 +3,13 @@
 import { get } from "./api.js";
 import { exactTime, money, plain, time, utc } from "./format.js";
 import { html, useCallback, useEffect, useRef, useState } from "./html.js";
-import { tone } from "./words.js";
+
+// How urgent a status is: the class of its badge.
+function tone(status) {
+  if (["declined", "on_hold", "awaiting_customer", "requested"].includes(status)) return "warn";
+  if (["cancelled", "expired", "none", "draft", "cancelling"].includes(status)) return "quiet";
+  return "good";
+}
 
 export function Badge({ status, as, children }) {
   return html`<span class="badge ${as ?? tone(status)}">${children ?? plain(status)}</span>`;
@@ -12,6 +18,16 @@ export function Badge({ status, as, children }) {
 export function Time({ at }) {
   if (!at) return html`<span class="muted">–</span>`;
   return html`<time datetime=${at} title="${exactTime(at)} · ${utc(at)}">${time(at)}</time>`;
+}
+
+// Who caused an event: "operator:olga" is operator olga.
+export function Actor({ name }) {
+  return html`<span class="who">${name.replace(":", " ")}</span>`;
+}
+
+// Sentences of the service, with what is typed as code: `retry-step`.
+export function Prose({ text }) {
+  return text.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
 }
 
 export function Money({ amount, currency }) {

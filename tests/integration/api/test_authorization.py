@@ -52,6 +52,7 @@ NOT_OF_ONE_ORDER = {
     ("GET", "/v1/services"),
     ("GET", "/v1/callbacks"),
     *(("GET", f"/v1/stats/{what}") for what in ("orders", "lead-times", "statuses")),
+    ("GET", "/v1/links"),
     *(("GET", f"/v1/stats/{what}") for what in ("abandoned-drafts", "removed-items")),
     ("DELETE", "/v1/customers/{customer_id}/personal-data"),
     *(route for route in every_route() if route[1].startswith("/v1/webhook-endpoints")),
@@ -382,7 +383,7 @@ async def test_customer_can_open_orders_only_for_itself_and_without_amounts(api:
 
 async def test_what_spans_all_orders_is_for_operators(api: Guarded) -> None:
     stats = ("orders", "lead-times", "abandoned-drafts", "removed-items", "statuses")
-    others = ("/v1/inbox", "/v1/projections", "/v1/services", "/v1/callbacks")
+    others = ("/v1/inbox", "/v1/projections", "/v1/links", "/v1/services", "/v1/callbacks")
     for path in (*(f"/v1/stats/{what}" for what in stats), *others):
         problem(await api.customer().send("GET", path), 403, "insufficient-scope")
         assert (await api.operator().send("GET", path)).status_code == 200

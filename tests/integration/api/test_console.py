@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from api.console.routes import ASSETS, PATH, STATIC
-from orders.events import BY_TAG
 from orders.money import _MINOR_DIGITS
 from tests.support.paths import ROOT
 
@@ -82,13 +81,6 @@ def test_wheels_have_every_file() -> None:
         for file in STATIC.parent.glob(glob)
     }
     assert {file for file in STATIC.rglob("*") if file.is_file()} <= packaged
-
-
-def test_every_type_of_event_has_its_words() -> None:
-    words = (STATIC / "words.js").read_text()
-    table = words[words.index("const SENTENCES") : words.index("export function sentence")]
-    known = {a or b for a, b in re.findall(r'^  (?:"([a-z-]+)"|([a-z]+)): \(', table, re.MULTILINE)}
-    assert known == {*BY_TAG}
 
 
 def test_amounts_have_the_digits_of_the_service() -> None:

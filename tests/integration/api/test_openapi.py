@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -12,9 +13,10 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from temporalio.testing import WorkflowEnvironment
 
+from api.field_descriptions import DESCRIPTIONS
 from api.openapi import EXAMPLES, operations
 from contracts.openapi_document import FILE
-from contracts.record_examples import record_examples
+from contracts.record_examples import LINKS, record_examples
 from settings import Settings
 from tests.support.servers import run_api, run_orderly
 from tests.support.token_issuer import RULES, SECRET
@@ -128,6 +130,8 @@ async def test_recorded_examples_match_the_api(temporal: WorkflowEnvironment, ds
             rate_limit_per_second=0,
             endpoint_key=KEY,
             endpoint_networks=LOOPBACK_NETWORKS,
+            trace_url=LINKS["trace_url"],
+            temporal_ui_url=LINKS["temporal_ui_url"],
         )
         async with run_api(temporal.client, settings) as http:
             recorded = await record_examples(http, RULES)
@@ -152,6 +156,76 @@ def test_examples_match_their_schemas() -> None:
     for schema, value in pairs:
         whole = {**schema, "components": DOCUMENT["components"]}
         OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).validate(value)
+
+
+def described(schema: Json, where: str) -> Iterator[str]:
+    """The properties within a schema that have no description."""
+    for name, one in schema.get("properties", {}).items():
+        if not one.get("description"):
+            yield f"{where}.{name}"
+        yield from described(one, f"{where}.{name}")
+    for inner in (schema.get("items"), *schema.get("anyOf", []), *schema.get("oneOf", [])):
+        if isinstance(inner, dict):
+            yield from described(inner, where)
+
+
+def test_everything_is_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    missing = [name for name, one in schemas.items() if not one.get("description")]
+    missing += [where for name, one in schemas.items() for where in described(one, name)]
+    parameters = {**DOCUMENT["components"]["parameters"]}
+    for name, operation in OPERATIONS.items():
+        for one in operation.get("parameters", []):
+            parameters[f"{name}: {one.get('name')}"] = one
+    missing += [
+        name for name, one in parameters.items() if "$ref" not in one and not one["description"]
+    ]
+    assert missing == [], "describe it where it is declared, or in api/field_descriptions.py"
+
+
+def test_no_description_is_left_over() -> None:
+    used = set()
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        for key, one in schema.get("properties", {}).items():
+            found = next((k for k in (f"{name}.{key}", key) if k in DESCRIPTIONS), None)
+            if found is not None and DESCRIPTIONS[found] == one["description"]:
+                used.add(found)
+    for operation in OPERATIONS.values():
+        for one in operation.get("parameters", []):
+            if one.get("name") in DESCRIPTIONS:
+                used.add(one["name"])
+    assert DESCRIPTIONS.keys() - used == set()
+
+
+def test_every_body_has_an_example() -> None:
+    places = {**DOCUMENT["components"]["responses"]}
+    for name, operation in OPERATIONS.items():
+        places[f"{name} request"] = operation.get("requestBody", {})
+        places |= {f"{name} {s}": one for s, one in operation["responses"].items()}
+    missing = [
+        name
+        for name, place in places.items()
+        for content in place.get("content", {}).values()
+        if not content.get("examples")
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "field"),
+    [
+        *(("Order", name) for name in ("status", "fulfilment_status", "return_status")),
+        *(("Payment", "status"), ("ShownShipment", "status"), ("Return", "status")),
+        *(("CommandResult", "status"), ("InboxItem", "status"), ("PendingStep", "type")),
+        *(("ProblemDetails", "code"), ("AllowedCommand", "type"), ("Deadline", "name")),
+        *(("InboxGroup", "kind"), ("PaymentTransaction", "type"), ("WaitingStep", "service")),
+    ],
+)
+def test_statuses_and_codes_are_enumerated(schema: str, field: str) -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    one = schemas[schema]["properties"][field]
+    named = schemas[one["$ref"].rpartition("/")[2]] if "$ref" in one else one
+    assert len(named["enum"]) > 1
 
 
 async def test_docs_page_loads_nothing_from_other_sites(http: httpx.AsyncClient) -> None:

@@ -14,12 +14,12 @@ from api.callbacks import recorder
 from api.callbacks.recorder import CallbackRecorder
 from eventlog import callback_log
 from eventlog.callback_log import Callback, CallbackFilter
+from orders.steps import SERVICE_OF_STEP
 from readside.statistics import service_results
 from tests.support.api_requests import problem
 from tests.support.callback_events import event, recorded, send_callback
 from tests.support.servers import Running
 from tests.support.shop import MILK, Shop
-from workflows.activity_options import SERVICE_OF_STEP
 
 # The simulated carrier fails for this postal code.
 STUCK = {"name": "Ada", "line1": "1 Way", "postal_code": "00000", "city": "London", "country": "GB"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import NamedTuple
 
 import pytest
 
 from orders import events as e
 from orders.events import EVENT_TYPES, AmendedLine, LineCount, OrderEvent
 from orders.steps import Held
-from readside.order_view.sentences import Words, sentence, words_of
+from orders.upcasting import UnreadableEvent
+from readside.order_view.sentences import sentence, sentences, words_after
+from readside.order_view.words import Words, as_written
 
 AT = datetime(2026, 12, 4, 14, 5, tzinfo=UTC)
 WORDS = Words("USD", {"bagels": "Bagels", "tuna": "Tuna"})
@@ -284,7 +287,7 @@ SENTENCES: list[tuple[OrderEvent, str]] = [
             summary="the order did not request it",
             fingerprint="",
         ),
-        ("A report contradicts the order (unknown-capture): the order did not request it."),
+        "A discrepancy was recorded (unknown-capture): the order did not request it.",
     ),
     (
         e.DiscrepancyResolved(discrepancy_id="d", retry=True, **BECAUSE),
@@ -315,6 +318,22 @@ def test_what_an_event_leaves_out_is_not_mentioned() -> None:
         assert "None" not in said and "()" not in said and said.endswith((".", "”")), said
 
 
+class Stored(NamedTuple):
+    """An event as a log has it."""
+
+    type: str
+    of: OrderEvent | None
+
+    def event(self) -> OrderEvent:
+        if self.of is None:
+            raise UnreadableEvent(f"{self.type} is not a known event")
+        return self.of
+
+
+def stored(*events: OrderEvent) -> list[Stored]:
+    return [Stored(event.type, event) for event in events]
+
+
 def test_titles_follow_the_events_and_times_the_zone() -> None:
     opened, added = SENTENCES[0][0], SENTENCES[1][0]
     amended = next(event for event, _ in SENTENCES if isinstance(event, e.OrderAmended))
@@ -323,8 +342,50 @@ def test_titles_follow_the_events_and_times_the_zone() -> None:
     )
     east = timezone(timedelta(hours=2), "EET")
 
-    assert words_of([opened, added]).pieces(TWO) == "2 × Bagels and 1 × tuna"
-    words = words_of([opened, added, renamed], east)
+    assert words_after(stored(opened, added), Words()).pieces(TWO) == "2 × Bagels and 1 × tuna"
+    words = words_after(stored(opened, added, renamed), Words(zone=east))
     assert words.pieces(HELD) == "2 × Fresh bagels at EAST"
     assert words.time(AT) == "4 December 2026, 16:05 EET"
     assert Words("JPY").money(1127) == "1,127 JPY"
+    assert Words("KWD").money(1127) == "1.127 KWD"
+
+
+def test_each_event_is_in_the_words_of_those_before_it() -> None:
+    opened, added = SENTENCES[0][0], SENTENCES[1][0]
+    changed = e.ItemQuantityChanged(line_id="bagels", quantity=3)
+    unknown = Stored("order-teleported", None)
+    removed = e.ItemRemoved(line_id="bagels")
+    before = "The quantity of bagels was changed to 3."
+    after = "The quantity of Bagels was changed to 3."
+    stream = [*stored(opened, changed, added, changed), unknown, *stored(removed)]
+    said = sentences(stream)
+    assert said[1] == before and said[3] == after and said[5] == "Bagels was removed."
+    assert said[4] == "A newer release wrote this event: order-teleported."
+    for split in range(len(stream)):
+        words = words_after(stream[:split], Words())
+        assert sentences(stream[split:], words) == said[split:]
+
+
+def test_sentence_lists_few_lines_and_counts_the_rest() -> None:
+    lines = [LineCount(line_id=f"l{number}", quantity=number) for number in range(1, 501)]
+    asked = sentence(e.StockRequested(step_id="s", lines=lines), WORDS)
+    rest = sum(range(4, 501))
+    assert asked.endswith(f"reserve 1 × l1, 2 × l2, 3 × l3 and {rest:,} other pieces.")
+    terms = [AMENDED[0].model_copy(update={"line_id": line.line_id}) for line in lines]
+    amended = sentence(e.AmendmentReverted(lines=terms, shipping_charge=0, reason="r"), WORDS)
+    assert "and 497 other lines, with a shipping charge" in amended
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Bagels 🥯", "Bagels 🥯"),
+        ("خبز", "\u2068خبز\u2069"),
+        ("to the \u202etfel", "\u2068to the tfel\u2069"),
+        ("out\u2069 of it \u202e", "\u2068out of it \u2069"),
+    ],
+)
+def test_direction_of_a_text_stays_within_it(text: str, written: str) -> None:
+    assert as_written(text) == written
+    noted = sentence(e.NoteAdded(note_id="n", text=text), WORDS)
+    assert noted == f"A note was added: “{written}”"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orders import steps as o
-from orders.steps import AnyStep, StepFailed
+from orders.steps import StepFailed
 from readside.order_view import waiting_words
 from readside.order_view.document import document
-from readside.order_view.sentences import Words
 from readside.order_view.view import OrderView
 from readside.order_view.waiting_words import waits
+from readside.order_view.words import Words
 from tests.support import order_fixtures as at
 from tests.support.given import NOW, Given
 
@@ -115,7 +115,7 @@ def test_discrepancy_waits_for_a_person() -> None:
 
 
 def test_each_step_and_each_deadline_has_its_words() -> None:
-    steps = {step.model_fields["type"].default for step in AnyStep.__args__}
-    assert waiting_words.STEPS.keys() == steps
+    assert waiting_words.STEPS.keys() == o.SERVICE_OF_STEP.keys()
+    assert all(waiting_words.service_of(step) for step in waiting_words.STEPS)
     answers = {f"{decision}-answer" for decision in waiting_words.DECISIONS}
     assert waiting_words.DEADLINES.keys() == {"draft", "capture", "return-window", *answers}

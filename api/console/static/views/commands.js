@@ -5,7 +5,6 @@ import { bodyOf, fieldsOf, initialValues, pricePlaceholder } from "../fields.js"
 import { money, plain, sentenceCase } from "../format.js";
 import { html, useEffect, useId, useMemo, useRef, useState } from "../html.js";
 import { Card, Trouble, useGet } from "../parts.js";
-import { sentence } from "../words.js";
 
 // The commands most asked for, first.
 const FIRST = ["retry-step", "release-order", "retry-payment", "accept-shortfall", "refund-payment", "cancel-lines"];
@@ -190,7 +189,7 @@ function Preview({ outcome, status }) {
     ${outcome.to_refund > 0 && html`<p><strong>${m(outcome.to_refund)}</strong> would be refunded.</p>`}
     ${outcome.status !== status && html`<p>The order would be ${plain(outcome.status)}.</p>`}
     <ul>
-      ${events.map((one) => html`<li>${sentence(one.type, one.data, outcome.currency)}</li>`)}
+      ${events.map((one) => html`<li>${one.sentence}</li>`)}
     </ul>
     ${steps.length > 0 &&
     html`<p>External services would be asked:</p>

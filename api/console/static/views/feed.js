@@ -3,10 +3,9 @@
 import { serverTime, stream } from "../api.js";
 import { plain } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
-import { Heading, Time, Trouble } from "../parts.js";
+import { Actor, Heading, Time, Trouble, useGet } from "../parts.js";
 import { go, Link, orderPath, withQuery } from "../router.js";
 import { parser } from "../stream.js";
-import { actor, KNOWN_TYPES, sentence } from "../words.js";
 
 const SHOWN_MAX = 200;
 const RECONNECT_MS = 2_000;
@@ -15,6 +14,8 @@ export function FeedView({ query }) {
   const [isPaused, setIsPaused] = useState(false);
   const filter = { type: query.get("type") ?? "", customer_id: query.get("customer_id") ?? "" };
   const { events, held, error } = useFeed(filter, isPaused);
+  const schemas = useGet("/v1/schemas");
+  const types = [...new Set((schemas.data?.items ?? []).map(tag))];
   return html`
     <${Heading} title="Live feed">events of all orders, as they happen<//>
     <${Trouble} error=${error} />
@@ -25,7 +26,7 @@ export function FeedView({ query }) {
         onChange=${(event) => go(withQuery(query, { type: event.target.value }))}
       >
         <option value="">all events</option>
-        ${KNOWN_TYPES.map((type) => html`<option value=${type}>${plain(type)}</option>`)}
+        ${types.map((type) => html`<option value=${type}>${plain(type)}</option>`)}
       </select>
       <input
         aria-label="Customer"
@@ -47,13 +48,17 @@ export function FeedView({ query }) {
   `;
 }
 
+// "orderly.order.item-added.v1" is item-added.
+function tag(type) {
+  return type.split(".").at(-2);
+}
+
 function Event({ event }) {
-  const type = event.type.split(".").at(-2);
   return html`<li>
     <${Time} at=${event.time} />
     <${Link} to=${orderPath(event.subject)} class="id">${event.subject}<//>
-    <span class="who">${actor(event.actor)}</span>
-    <span>${sentence(type, event.data, null)}</span>
+    <${Actor} name=${event.actor} />
+    <span>${event.sentence}</span>
   </li>`;
 }
 
@@ -95,7 +100,7 @@ async function follow(filter, signal, setError, handle) {
         handle(JSON.parse(data));
       });
       setError(null);
-      await stream("/v1/events", { ...filter, from }, { lastEventId, signal }, feed);
+      await stream("/v1/events", { ...filter, from, include: "sentences" }, { lastEventId, signal }, feed);
     } catch (failure) {
       if (signal.aborted) return;
       setError(failure);

@@ -3,44 +3,47 @@
 import { get, stream } from "../api.js";
 import { changes } from "../changes.js";
 import { counted, exactTime, money, pieces, plain } from "../format.js";
-import { html, useEffect, useState } from "../html.js";
-import { Badge, Card, Heading, Money, Time, Trouble, useGet, useLoaded } from "../parts.js";
+import { html, useEffect, useRef, useState } from "../html.js";
+import { Actor, Badge, Card, Heading, Money, Prose, Time, Trouble, useGet, useLoaded } from "../parts.js";
 import { go, Link, withQuery } from "../router.js";
 import { parser } from "../stream.js";
-import { actor, sentence, why } from "../words.js";
 import { Commands } from "./commands.js";
 
-const PAGE = 1_000;
+const SHOWN = 100; // Events at first, and then as many more each time.
+const PAGE = 1_000; // Events of one request.
+const CHANGES_MAX = 200;
 const RECONNECT_MS = 3_000;
 const SLIDER_MS = 150;
+const ATTEMPTS_MS = 10_000;
 
 export function OrderView({ orderId, query }) {
   const [known, setKnown] = useState(0);
   const path = `/v1/orders/${encodeURIComponent(orderId)}`;
   const { data: order, error, reload } = useGet(path, known ? { min_version: known } : {});
-  const history = useLoaded((signal) => readHistory(path, signal), `${path} ${order?.version}`);
+  const history = useHistory(path, order?.version);
+  const { data: links } = useGet("/v1/links"); // For operators: without it, there are none.
   const newest = useNewestVersion(orderId, order?.version);
   if (!order) return html`<${Heading} title=${orderId} /><${Trouble} error=${error} onRetry=${reload} />`;
   const chosen = Number(query.get("version")) || order.version;
   const version = Math.min(Math.max(chosen, 1), order.version);
-  const events = history.data ?? [];
+  const { events } = history;
   return html`
-    <${Head} order=${order} />
+    <${Head} order=${order} links=${links} />
     <${Trouble} error=${error ?? history.error} onRetry=${reload} />
     ${newest > order.version &&
     html`<div class="bar notice" role="status">
       <span>The order has gone on: it is at version ${newest} now.</span>
       <button type="button" class="primary" onClick=${() => setKnown(newest)}>Show version ${newest}</button>
     </div>`}
-    <${Why} order=${order} />
+    <${Why} path=${path} version=${order.version} />
     <div class="columns">
       <div>
         <${Versions} path=${path} order=${order} version=${version} events=${events} query=${query} />
-        <${Timeline} order=${order} events=${events} version=${version} query=${query} />
+        <${Timeline} order=${order} history=${history} version=${version} query=${query} links=${links} />
         <${Lines} order=${order} />
       </div>
       <div>
-        <${Payment} order=${order} events=${events} />
+        <${Payment} path=${path} order=${order} />
         <${Shipments} order=${order} />
         <${Returns} order=${order} />
         <${Commands} order=${order} onDone=${(result) => setKnown(result.version)} onReload=${() => setKnown(Math.max(newest, order.version + 1))} />
@@ -50,13 +53,33 @@ export function OrderView({ orderId, query }) {
   `;
 }
 
-async function readHistory(path, signal) {
+// The newest events of the order, and on demand those before them; what is loaded stays.
+function useHistory(path, version) {
+  const loaded = useRef([]);
+  const [wanted, setWanted] = useState(SHOWN);
+  const first = Math.max((version ?? 0) - wanted + 1, 1);
+  const { data, error } = useLoaded(async (signal) => {
+    if (!version) return [];
+    const known = loaded.current;
+    const [oldest, newest] = [known[0]?.version ?? version + 1, known.at(-1)?.version ?? version];
+    const before = await readEvents(path, first - 1, oldest - 1, signal);
+    const after = await readEvents(path, newest, version, signal);
+    loaded.current = [...before, ...known, ...after];
+    return loaded.current;
+  }, `${path} ${version} ${first}`);
+  const events = data ?? [];
+  return { events, error, older: (events[0]?.version ?? 1) - 1, showOlder: () => setWanted(wanted + SHOWN) };
+}
+
+// The events after one version, up to another.
+async function readEvents(path, after, until, signal) {
   const events = [];
-  let cursor = 0;
-  while (cursor !== null) {
-    const page = await get(`${path}/history`, { limit: PAGE, cursor }, { signal });
-    events.push(...page.items);
-    cursor = page.next;
+  while (after < until) {
+    const limit = Math.min(until - after, PAGE);
+    const { items } = await get(`${path}/history`, { cursor: after, limit }, { signal });
+    if (!items.length) break;
+    events.push(...items);
+    after = items.at(-1).version;
   }
   return events;
 }
@@ -92,7 +115,7 @@ async function follow(query, signal, handle) {
   }
 }
 
-function Head({ order }) {
+function Head({ order, links }) {
   const name = order.external_reference ?? order.order_id;
   const { payment } = order;
   return html`<div class="head">
@@ -111,14 +134,42 @@ function Head({ order }) {
         ${order.placed_at ? html`placed <${Time} at=${order.placed_at} />` : html`opened <${Time} at=${order.opened_at} />`}
       </span>
       <span>version ${order.version}</span>
+      ${links?.workflow && html`<${Elsewhere} href=${filled(links.workflow, order.order_id)}>its workflow in Temporal<//>`}
     </p>
   </div>`;
 }
 
-function Why({ order }) {
-  const { question, tone, sentences } = why(order);
-  return html`<section class="why ${tone}" aria-label="Why">
-    <p><strong>${question}</strong> ${sentences.join(" ")}</p>
+const TONES = { attention: "bad", decision: "warn", progress: "good", rest: "quiet" };
+
+// An address with an id in place of what is in braces.
+function filled(template, id) {
+  return template.replace(/\{\w+\}/, encodeURIComponent(id));
+}
+
+// In a tab of its own: this page would forget its token.
+function Elsewhere({ href, children }) {
+  return html`<a href=${href} target="_blank" rel="noopener">${children}<span class="unseen">, in a new tab</span></a>`;
+}
+
+function Why({ path, version }) {
+  const { data, error, reload } = useGet(`${path}/waiting`, { min_version: version });
+  const isTried = Boolean(data?.steps.length); // The number of attempts goes up without an event.
+  useEffect(() => {
+    if (!isTried) return undefined;
+    const timer = setInterval(() => document.hidden || reload(), ATTEMPTS_MS);
+    return () => clearInterval(timer);
+  }, [isTried, reload]);
+  // What comes does not move what is below.
+  if (!data) return html`<${Trouble} error=${error} />${!error && html`<div class="why"><p>…</p></div>`}`;
+  return html`<section class="why ${TONES[data.urgency]}" aria-label="Why">
+    <p><strong>${data.question}</strong> <${Prose} text=${data.answer.join(" ")} /></p>
+    ${data.waits_for.length > 1 &&
+    html`<details>
+      <summary class="small">It waits for ${data.waits_for.length} things</summary>
+      <ul class="small">
+        ${data.waits_for.map((one) => html`<li><${Prose} text=${one} /></li>`)}
+      </ul>
+    </details>`}
   </section>`;
 }
 
@@ -140,7 +191,7 @@ function Versions({ path, order, version, events, query }) {
     return () => clearTimeout(timer);
   }, [dragged]);
   const at = dragged ?? version;
-  const event = events.find((one) => one.version === at);
+  const event = useEvent(path, at, events, dragged === null);
   return html`<${Card} title="Time" hint="the order at any of its versions">
     <input
       class="slider"
@@ -153,7 +204,7 @@ function Versions({ path, order, version, events, query }) {
       onInput=${(change) => setDragged(Number(change.target.value))}
     />
     <p class="row">
-      <strong>Version ${at}${event && html`: ${sentence(event.type, event.data, order.currency)}`}</strong>
+      <strong>Version ${at}${event && html`: ${event.sentence}`}</strong>
       <span class="muted">
         ${event && html`<${Time} at=${event.occurred_at} />`}
         ${version < order.version && html` <button type="button" class="plain" onClick=${() => show(order.version)}>Now</button>`}
@@ -162,6 +213,16 @@ function Versions({ path, order, version, events, query }) {
     <${Trouble} error=${error} />
     ${data && html`<${Changes} rows=${data} currency=${order.currency} />`}
   <//>`;
+}
+
+// An event that may be older than those of the timeline.
+function useEvent(path, version, events, isSettled) {
+  const known = events.find((one) => one.version === version);
+  const { data } = useLoaded(
+    async (signal) => (known || !isSettled || !events.length ? [] : readEvents(path, version - 1, version, signal)),
+    `${path} ${version} ${Boolean(known)} ${isSettled} ${events.length > 0}`,
+  );
+  return known ?? data?.find((one) => one.version === version);
 }
 
 const AMOUNTS = /(total|amount|price|discount|tax|charge|authorised|captured|refunded|voided|earned|capturable|refundable|disputed|pending|share of discounts)$/;
@@ -175,6 +236,7 @@ function shown(path, value, currency) {
 
 function Changes({ rows, currency }) {
   if (!rows.length) return html`<p class="muted">Nothing that is shown changed.</p>`;
+  const others = rows.length - CHANGES_MAX;
   return html`<div class="scroll" tabindex="0" role="region" aria-label="What changed">
     <table class="changes">
       <thead>
@@ -185,7 +247,7 @@ function Changes({ rows, currency }) {
         </tr>
       </thead>
       <tbody>
-        ${rows.map(
+        ${rows.slice(0, CHANGES_MAX).map(
           ({ path, before, after }) => html`<tr key=${path}>
             <th scope="row">${plain(path)}</th>
             <td>${before === undefined ? html`<span class="muted">–</span>` : html`<del>${shown(path, before, currency)}</del>`}</td>
@@ -194,29 +256,27 @@ function Changes({ rows, currency }) {
         )}
       </tbody>
     </table>
+    ${others > 0 && html`<p class="muted small">And ${counted(others, "other change")}.</p>`}
   </div>`;
 }
 
-function Timeline({ order, events, version, query }) {
-  const [isWhole, setIsWhole] = useState(false);
-  const newestFirst = [...events].reverse();
-  const shown = isWhole ? newestFirst : newestFirst.slice(0, 100);
+function Timeline({ order, history, version, query, links }) {
+  const newestFirst = [...history.events].reverse();
   const show = (number) => go(withQuery(query, { version: number === order.version ? "" : number }), { replace: true });
-  return html`<${Card} title="What happened" hint=${counted(events.length, "event")}>
+  return html`<${Card} title="What happened" hint=${counted(order.version, "event")}>
     <ol class="timeline" reversed>
-      ${shown.map(
+      ${newestFirst.map(
         (one) => html`<li key=${one.version} class=${timelineClass(one.version, version)}>
           <button type="button" class="plain" aria-label="Show version ${one.version}" onClick=${() => show(one.version)}>${one.version}</button>
           <${Time} at=${one.occurred_at} />
-          <span class="who">${actor(one.actor)}</span>
-          <span>
-            ${sentence(one.type, one.data, order.currency)}${" "}<${Origin} event=${one} />
-          </span>
+          <${Actor} name=${one.actor} />
+          <span>${one.sentence}${" "}<${Origin} event=${one} links=${links} /></span>
         </li>`,
       )}
     </ol>
-    ${shown.length < events.length &&
-    html`<button type="button" onClick=${() => setIsWhole(true)}>Show all ${events.length}</button>`}
+    ${history.older > 0 &&
+    html`<button type="button" onClick=${history.showOlder}>Show older events</button>
+      <span class="muted small">${counted(history.older, "event")} before these</span>`}
   <//>`;
 }
 
@@ -225,13 +285,16 @@ function timelineClass(of, version) {
   return of === version ? "here" : "";
 }
 
-function Origin({ event }) {
+function Origin({ event, links }) {
+  const trace = html`<code>${event.trace_id}</code>`;
   return html`<details class="origin">
     <summary class="small muted">by ${plain(event.cause)}</summary>
     <dl class="small">
       <dt>Type</dt><dd><code>${event.type}</code></dd>
       <dt>Cause</dt><dd><code>${event.cause_id}</code></dd>
-      ${event.trace_id && html`<dt>Trace</dt><dd><code>${event.trace_id}</code></dd>`}
+      ${event.trace_id &&
+      html`<dt>Trace</dt>
+        <dd>${links?.trace ? html`<${Elsewhere} href=${filled(links.trace, event.trace_id)}>${trace}<//>` : trace}</dd>`}
       ${event.request_id && html`<dt>Request</dt><dd><code>${event.request_id}</code></dd>`}
       <dt>Data</dt><dd><pre>${JSON.stringify(event.data, null, 1)}</pre></dd>
     </dl>
@@ -277,19 +340,10 @@ function Lines({ order }) {
   <//>`;
 }
 
-// Events that move money, with how much; the reference is that of their authorisation.
-const MOVEMENTS = {
-  "payment-authorised": "authorised",
-  "payment-captured": "captured",
-  "payment-refunded": "refunded",
-  "capture-reversed": "capture reversed",
-  "refund-reversed": "refund failed",
-  "chargeback-opened": "taken back by the bank",
-};
-
-function Payment({ order, events }) {
+function Payment({ path, order }) {
   const { payment, currency } = order;
   const m = (amount) => money(amount, currency);
+  const { data } = useGet(`${path}/transactions`, { min_version: order.version });
   const rows = [
     ["ordered", order.total],
     ["authorised", payment.authorised],
@@ -301,7 +355,6 @@ function Payment({ order, events }) {
     ["can be refunded now", payment.refundable],
   ];
   const always = new Set(["ordered", "authorised", "captured", "refunded", "can be refunded now"]);
-  const movements = events.filter((one) => one.type in MOVEMENTS);
   return html`<${Card} title="Money" hint=${payment.method ?? ""}>
     <${Bar} order=${order} />
     <dl class="sums">
@@ -315,17 +368,24 @@ function Payment({ order, events }) {
         to be captured until <${Time} at=${one.capture_by} />`}
       </p>`,
     )}
-    ${movements.length > 0 &&
-    html`<details>
-      <summary>${counted(movements.length, "movement")}</summary>
-      <dl class="sums small">
-        ${movements.map(
-          (one) => html`<dt><${Time} at=${one.occurred_at} /> ${MOVEMENTS[one.type]} <code>${one.data.step_id ?? one.data.chargeback_id}</code></dt>
-            <dd>${m(one.data.amount)}</dd>`,
-        )}
-      </dl>
-    </details>`}
+    ${data?.items.length > 0 && html`<${Transactions} items=${data.items} />`}
   <//>`;
+}
+
+function Transactions({ items }) {
+  return html`<details>
+    <summary>${counted(items.length, "transaction")}</summary>
+    <ul class="plain-list small">
+      ${items.map(
+        (one) => html`<li key=${one.version}>
+          <${Time} at=${one.at} /> ${one.sentence}
+          <span class="muted block">
+            ${one.reference && html`<code>${one.reference}</code> `}${one.idempotency_key && html`key <code>${one.idempotency_key}</code>`}
+          </span>
+        </li>`,
+      )}
+    </ul>
+  </details>`;
 }
 
 // Captured and authorised, as shares of what was ordered.
