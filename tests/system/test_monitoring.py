@@ -226,6 +226,8 @@ async def test_nothing_fires_in_a_quiet_hour_of_load(rig: Rig) -> None:
             assert (await draft.send("release-order")).status_code == 409
             await (await rig.shop.place_order(MILK, BREAD)).wait_until_settled()
 
+    while not await rig.prometheus.query('up{job="orderly-api"} == 1'):
+        await asyncio.sleep(1)  # Before its first scrape, Prometheus knows of no API.
     await rig.prometheus.see(set(), CLEARS_SECONDS_MAX)
     over, clock = asyncio.Event(), asyncio.get_running_loop().time
     until = clock() + QUIET_SECONDS
