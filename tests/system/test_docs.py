@@ -153,14 +153,17 @@ async def test_api_commands_return_what_the_page_says(
     assert "x-request-id: mine-1" in (await output_of(trace)).lower()
     assert "projection-lag-ms" in (await output_of(reads[0])).lower()
     assert "304 Not Modified" in await output_of(reads[1])
-    (version, at, history, asked), (chosen, by_total, declined), terms, (saved,), inbox, *last = (
-        more
-    )
-    (feed, live), _ = last
+    past, words, (chosen, by_total, declined), terms, (saved,), inbox, (feed, live), _ = more
+    version, at, history, asked = past
+    waiting, transactions, in_words = words
     assert '"version":1' in await output_of(version)
     assert '"order_id"' in await output_of(at)
     assert '"actor":"anonymous"' in await output_of(history)
     assert '"outcome":"events"' in await output_of(asked)
+    assert '"sentence"' in await output_of(waiting)
+    assert "items" in json.loads(await output_of(transactions))
+    assert "items" in (feed_in_words := json.loads(await output_of(in_words)))
+    assert feed_in_words["items"][0]["sentence"]
     token = json.loads(held.splitlines()[-1])["consistency_token"]
     listed = json.loads(await output_of(chosen.replace("FROM_A_COMMAND", token)))["items"]
     assert order.rpartition("/")[2] in [item["order_id"] for item in listed]
