@@ -175,6 +175,7 @@ def preview_of(order: Order, decide: Callable[[], Decided]) -> Preview:
         to_authorise=ledger.to_authorise(after) if after.is_priced else 0,
         to_refund=max(0, ledger.net_captured(order) - ledger.due(after)) if after.is_priced else 0,
         currency=after.currency,
+        titles={line.line_id: line.title for line in order.lines.values()},
     )
 
 

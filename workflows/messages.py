@@ -162,6 +162,8 @@ class Preview(StoredModel):
     to_refund: int = 0
     """Of what is captured already."""
     currency: str = ""
+    titles: dict[str, str] = Field(default_factory=dict)
+    """Of the lines before the batch, by their ids."""
 
 
 # The codes of rejections by the workflow itself; all others are RejectionCode.

@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: FastAPI could not resolve the types of the typed routes.
 
 from collections.abc import Awaitable, Callable
-from datetime import tzinfo
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
@@ -31,15 +30,12 @@ from api.dependencies import (
 from api.gateway.command_message import CommandMessage
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from api.problems.handlers import PROBLEMS
-from eventlog.postgres import UNAVAILABLE
 from orders.commands import COMMAND_TYPES, type_of
 from orders.text import Id
 from outbound.event_data import public_events
-from readside.order_view.narration import words_before
 from readside.order_view.sentences import sentences
 from readside.order_view.words import Words
 from workflows.command_handler import Rejected
-from workflows.messages import Preview
 
 router = APIRouter(prefix="/v1/orders", route_class=require_scope(WRITE))
 
@@ -156,7 +152,7 @@ async def _preview(
     if (rejection := preview.rejection) is not None:
         raise rejected_for(context_of(request), rejection, pointer_of(rejection.index))
     events = await public_events(preview.events, services.keys)
-    words = await _words(services, message.order_id, preview, options.zone)
+    words = Words(preview.currency, preview.titles, options.zone)
     said = sentences(preview.events, words)
     body = CommandPreview(
         order_id=message.order_id,
@@ -164,20 +160,10 @@ async def _preview(
             PreviewedEvent(**event.model_dump(), sentence=sentence)
             for event, sentence in zip(events, said, strict=True)
         ],
-        **preview.model_dump(exclude={"rejection", "events"}),
+        **preview.model_dump(exclude={"rejection", "events", "titles"}),
     )
     headers = {"ETag": f'"{preview.version}"', "Cache-Control": "no-store"}
     return Response(body.model_dump_json(), 200, headers, media_type="application/json")
-
-
-async def _words(services: Services, order_id: str, preview: Preview, zone: tzinfo) -> Words:
-    """The words for what would happen; without titles while Postgres is unavailable."""
-    if preview.version > 0:
-        try:
-            return await words_before(services.pool, order_id, preview.version + 1, zone)
-        except UNAVAILABLE:
-            return Words(preview.currency, zone=zone)
-    return Words(zone=zone)
 
 
 Respond = Callable[..., Awaitable[Response]]
