@@ -160,7 +160,7 @@ async def test_api_commands_return_what_the_page_says(
     assert '"order_id"' in await output_of(at)
     assert '"actor":"anonymous"' in await output_of(history)
     assert '"outcome":"events"' in await output_of(asked)
-    assert '"sentence"' in await output_of(waiting)
+    assert '"answer"' in await output_of(waiting)
     assert "items" in json.loads(await output_of(transactions))
     assert "items" in (feed_in_words := json.loads(await output_of(in_words)))
     assert feed_in_words["items"][0]["sentence"]
