@@ -94,8 +94,7 @@ async def test_schemas_show_the_unsealed_address(http: httpx.AsyncClient) -> Non
 
     schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
     for command in ("SetShippingAddress", "SetBillingAddress"):
-        address = {"$ref": "#/components/schemas/Address"}
-        assert schemas[command]["properties"]["address"] == address
+        assert schemas[command]["properties"]["address"]["$ref"] == "#/components/schemas/Address"
     read = schemas["Order"]["properties"]["shipping_address"]["anyOf"]
     assert [s.get("$ref", s.get("type")).split("/")[-1] for s in read] == [
         *("Address", "ErasedAddress", "UnreadableAddress", "null")

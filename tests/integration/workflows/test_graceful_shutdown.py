@@ -79,12 +79,12 @@ async def test_worker_is_left_if_the_sdk_does_not_end_it(
     """The SDK has been seen to wait for ever, after the last call, for its core to end."""
     monkeypatch.setattr(worker, "SHUTDOWN_SECONDS_MAX", 1.0)
     settings = Settings(postgres_dsn=UNREACHABLE_DSN, task_queue=f"left-{new_order_id()}")
-    hanging, steps = workers_for(temporal.client, settings, cut_off(pool))
+    hanging, *steps = workers_for(temporal.client, settings, cut_off(pool))
     assert hanging._bridge_worker is not None
     monkeypatch.setattr(hanging._bridge_worker, "finalize_shutdown", asyncio.Event().wait)
     has_ended = asyncio.Event()
     async with asyncio.timeout(WAIT_SECONDS):
-        async with running([hanging, steps], has_ended.set):
+        async with running([hanging, *steps], has_ended.set):
             pass
         await has_ended.wait()
     assert "is left" in caplog.text
