@@ -140,6 +140,7 @@ async def test_old_callbacks_and_those_above_the_bound_are_deleted(
 
 async def test_services_show_what_waits_and_what_failed(orderly: Running, shop: Shop) -> None:
     order = await shop.place_order(MILK, shipping_address=STUCK)
+    await order.wait_for(needs_attention=1)
     stuck = await order.first_event("step-stuck")
     async with asyncio.timeout(60):
         while True:
