@@ -27,7 +27,7 @@ RATE_LIMIT_PER_SECOND = 100
 SERVICE_TIMEOUT_SECONDS_MAX = 15  # Below STEP_TIMEOUT of workflows/activity_options.py.
 TOKEN_SECRET_BYTES_MIN = 32  # The size of an HS256 hash.
 ENDPOINT_KEY_BYTES = 32  # Of AES-256.
-SIGNING_SECRET_BYTES = range(24, 65)  # By the Standard Webhooks specification.
+WEBHOOK_SECRET_BYTES = range(24, 65)  # By the Standard Webhooks specification.
 
 
 class SettingsError(ValueError):
@@ -64,9 +64,9 @@ class RateLimit:
     burst: int
 
 
-def _check_signing_secret(secret: str) -> str:
+def _check_webhook_secret(secret: str) -> str:
     key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    if not secret.startswith("whsec_") or len(key) not in SIGNING_SECRET_BYTES:
+    if not secret.startswith("whsec_") or len(key) not in WEBHOOK_SECRET_BYTES:
         raise ValueError
     return secret
 
@@ -101,7 +101,7 @@ _URL = Field(pattern="^https?://", description="a URL such as https://payments.i
 _COUNT = Field(ge=0, lt=1_000_000, description="a whole number below a million")
 _SLOTS = Field(gt=0, lt=1_000_000, description="a whole number from 1 to 999,999")
 _DEADLINE = Field(description="a whole number of seconds, above 0 and at most ten years")
-_SIGNING_SECRET = Field(repr=False, description="whsec_ and the base64 of 24 to 64 random bytes")
+_WEBHOOK_SECRET = Field(repr=False, description="whsec_ and the base64 of 24 to 64 random bytes")
 
 Url = Annotated[str | None, _URL]
 Count = Annotated[int | None, _COUNT]
@@ -110,8 +110,8 @@ Networks = Annotated[
     Annotated[str, AfterValidator(_check_networks)] | None,
     Field(description="addresses or networks such as 10.0.0.5,10.1.0.0/16"),
 ]
-SigningSecret = Annotated[
-    Annotated[str, AfterValidator(_check_signing_secret)] | None, _SIGNING_SECRET
+WebhookSecret = Annotated[
+    Annotated[str, AfterValidator(_check_webhook_secret)] | None, _WEBHOOK_SECRET
 ]
 
 
@@ -240,9 +240,9 @@ class ServiceSettings(_Variables):
     stock_token: _TOKEN = None
     shipping_token: _TOKEN = None
     # Sign each call, as in Standard Webhooks.
-    payments_secret: SigningSecret = None
-    stock_secret: SigningSecret = None
-    shipping_secret: SigningSecret = None
+    payments_secret: WebhookSecret = None
+    stock_secret: WebhookSecret = None
+    shipping_secret: WebhookSecret = None
     # Paths of files, in PEM: who is trusted besides the public authorities, and our certificate.
     service_ca: str | None = None
     service_cert: str | None = None
@@ -297,8 +297,8 @@ class Settings(SignInSettings, LogSettings, ServiceSettings):
             description=f"a number of seconds, at most {SERVICE_TIMEOUT_SECONDS_MAX}",
         ),
     ] = 5.0
-    # Without it the API rejects every callback.
-    callback_secret: SigningSecret = None
+    # Without it the API rejects every webhook.
+    webhook_secret: WebhookSecret = None
     rate_limit_per_second: Count = None
     rate_limit_burst: Count = None
     # Per API process; None: an adaptive limit.
@@ -359,10 +359,10 @@ class Settings(SignInSettings, LogSettings, ServiceSettings):
 
 
 class SimulatorSettings(LogSettings):
-    """The settings of `orderly simulators`, which sends callbacks if both are set."""
+    """The settings of `orderly simulators`, which sends webhooks if both are set."""
 
     callback_url: Url = None
-    callback_secret: SigningSecret = None
+    webhook_secret: WebhookSecret = None
 
 
 class RelaySettings(_Variables):
@@ -438,8 +438,6 @@ RENAMED = {
     "ORDERLY_OPEN_ON_LOOPBACK": "ORDERLY_AUTH=none",
     "ORDERLY_PROXIES": "ORDERLY_TRUSTED_PROXIES",
     "ORDERLY_OUTSIDE_TIMEOUT_SECONDS": "ORDERLY_SERVICE_TIMEOUT_SECONDS",
-    "ORDERLY_WEBHOOK_SECRET": "ORDERLY_CALLBACK_SECRET",
-    "ORDERLY_WEBHOOK_SECRET_FILE": "ORDERLY_CALLBACK_SECRET_FILE",
     "ORDERLY_RATE_PER_SECOND": "ORDERLY_RATE_LIMIT_PER_SECOND",
     "ORDERLY_RATE_BURST": "ORDERLY_RATE_LIMIT_BURST",
     "PAYMENTS_URL": "ORDERLY_PAYMENTS_URL",

@@ -187,7 +187,7 @@ def _services(
         versions=VersionWatch(client, workers),
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
-        callback_secret=settings.callback_secret,
+        webhook_secret=settings.webhook_secret,
         callback_recorder=CallbackRecorder(pool),
         secret_box=SecretBox(settings.endpoint_key) if settings.endpoint_key else None,
         webhook_networks=AllowedNetworks(settings.endpoint_networks),

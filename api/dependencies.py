@@ -44,7 +44,7 @@ class Services:
     versions: VersionWatch
     streams: Streams
     policy: Policy
-    callback_secret: str | None
+    webhook_secret: str | None
     callback_recorder: CallbackRecorder
     secret_box: SecretBox | None
     """Seals the secrets of webhook endpoints; None without a key."""

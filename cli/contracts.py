@@ -82,13 +82,12 @@ def trigger(
         fail(error, EXIT_USAGE)
     use_running_stack(info_file)
     settings = load_settings(lambda: from_environment(SimulatorSettings))
-    if settings.callback_url is None or settings.callback_secret is None:
+    if settings.callback_url is None or settings.webhook_secret is None:
         fail(
-            "Start a stack with `make up`, or set ORDERLY_CALLBACK_URL and"
-            " ORDERLY_CALLBACK_SECRET.",
+            "Start a stack with `make up`, or set ORDERLY_CALLBACK_URL and ORDERLY_WEBHOOK_SECRET.",
             EXIT_USAGE,
         )
-    url, secret = settings.callback_url, settings.callback_secret
+    url, secret = settings.callback_url, settings.webhook_secret
 
     async def post() -> None:
         print(await send(url, secret, service, event, data))

@@ -40,7 +40,7 @@ _ADVISABLE: Mapping[str, str] = {
     "payments_url": "steps of payments wait until ORDERLY_PAYMENTS_URL is set",
     "stock_url": "steps of stock wait until ORDERLY_STOCK_URL is set",
     "shipping_url": "steps of shipping wait until ORDERLY_SHIPPING_URL is set",
-    "callback_secret": "callbacks are rejected until ORDERLY_CALLBACK_SECRET is set",
+    "webhook_secret": "callbacks are rejected until ORDERLY_WEBHOOK_SECRET is set",
 }
 
 

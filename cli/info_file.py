@@ -54,9 +54,9 @@ def settings_of(info: Mapping[str, Any]) -> dict[str, str]:
         "TEMPORAL_NAMESPACE": info["temporal_namespace"],
         "TEMPORAL_CONFIG_FILE": os.devnull,  # A profile in it may ask for TLS and keys.
     }
-    secret = Path(info["data_dir"]) / "callback.secret"
+    secret = Path(info["data_dir"]) / "webhook.secret"
     if secret.is_file():
-        settings["ORDERLY_CALLBACK_SECRET_FILE"] = str(secret)
+        settings["ORDERLY_WEBHOOK_SECRET_FILE"] = str(secret)
     for service in ("payments", "stock", "shipping"):
         simulator = f"{info['simulators_url']}/{service}"
         settings[f"ORDERLY_{service.upper()}_URL"] = info["service_urls"].get(service, simulator)

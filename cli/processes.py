@@ -98,14 +98,14 @@ def simulators(
 ) -> None:
     """Serve simulators of the payment, stock and shipping services.
 
-    They send signed callbacks to ORDERLY_CALLBACK_URL if ORDERLY_CALLBACK_SECRET is set too.
+    They send signed webhooks to ORDERLY_CALLBACK_URL if ORDERLY_WEBHOOK_SECRET is set too.
     """
     from dev.simulators.app import SimulatorOptions
     from dev.simulators.server import serve
     from settings import SimulatorSettings, from_environment
 
     async def simulate(settings: SimulatorSettings) -> None:
-        options = SimulatorOptions(database, settings.callback_url, settings.callback_secret)
+        options = SimulatorOptions(database, settings.callback_url, settings.webhook_secret)
         await serve(options, host, port)
 
     runtime.serve(lambda: from_environment(SimulatorSettings), simulate)

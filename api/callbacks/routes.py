@@ -96,7 +96,7 @@ async def _receive(
 ) -> CallbackReceipt:
     """Verifies a callback, and sends what it reports to its order."""
     body = await request.body()
-    message_id = _verify(services.callback_secret, request, body)
+    message_id = _verify(services.webhook_secret, request, body)
     seen.message_id = _short(message_id)
     charge(request, sender)
     event = _validate(CallbackEvent, body)
@@ -170,7 +170,7 @@ def _order_id(event: CallbackEvent) -> str | None:
 def _verify(secret: str | None, request: Request, body: bytes) -> str:
     """The id of a correctly signed message; raises a Problem for any other."""
     if secret is None:
-        detail = "Callbacks cannot be verified: set ORDERLY_CALLBACK_SECRET to the senders' secret."
+        detail = "Callbacks cannot be verified: set ORDERLY_WEBHOOK_SECRET to the senders' secret."
         raise Problem(CALLBACKS_NOT_CONFIGURED, detail)
     headers = dict(request.headers)
     try:

@@ -198,7 +198,7 @@ INVALID_SIGNATURE = ProblemType(
     401,
     "Invalid signature",
     "The callback is not signed with the shared secret, or its timestamp is minutes off.",
-    "Sign as in Standard Webhooks, with the secret in ORDERLY_CALLBACK_SECRET.",
+    "Sign as in Standard Webhooks, with the secret in ORDERLY_WEBHOOK_SECRET.",
     (RouteKind.CALLBACK,),
 )
 
@@ -470,7 +470,7 @@ CALLBACKS_NOT_CONFIGURED = ProblemType(
     503,
     "Callbacks not configured",
     "The service has no secret with which to verify callbacks.",
-    "Set ORDERLY_CALLBACK_SECRET; until then senders have to retry.",
+    "Set ORDERLY_WEBHOOK_SECRET; until then senders have to retry.",
     (RouteKind.CALLBACK,),
     retry_after=60,
 )

@@ -31,11 +31,11 @@ from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import (
     DEPLOYMENT_NAME,
     Addresses,
-    callback_secret,
     of_version,
     orderly_process,
     simulators,
     versioned,
+    webhook_secret,
 )
 from dev.stack.readiness import Check, api_is_ready, simulators_are_ready
 from dev.stack.stack import failed_start
@@ -88,7 +88,7 @@ async def roll(release: Release, folder: Path, report: Report) -> list[Finding]:
             base_url=addresses.api_url, timeout=60, verify=False, trust_env=False
         )
         traffic = Traffic(await held.enter_async_context(http))
-        secret = callback_secret(folder)
+        secret = webhook_secret(folder)
         rolling = Rolling(release, addresses, secret, client, servers.logs, traffic, held, report)
         await rolling.run()
         return list(rolling.findings())
@@ -100,7 +100,7 @@ class Rolling:
 
     release: Release
     addresses: Addresses
-    callback_secret: str
+    webhook_secret: str
     """Of the simulators' callbacks."""
     client: Client
     logs: Path
@@ -125,7 +125,7 @@ class Rolling:
         old = self.release.old
         self.report("the old version starts")
         await self._orderly(old, "migrate")
-        program = simulators(self.logs, self.logs, self.addresses, self.callback_secret)
+        program = simulators(self.logs, self.logs, self.addresses, self.webhook_secret)
         await self._start(program, simulators_are_ready)
         await self._readers(old)
         await self._start(self._program(old, "worker", **versioned(old.build_id)))
@@ -171,8 +171,9 @@ class Rolling:
             if running := self.processes.pop(name, None):
                 await running.stop()
         await self._start(self._program(version, "projector"), None)
-        secret = {_callback_secret_variable(version.root): self.callback_secret}
-        await self._start(self._program(version, "api", **secret), api_is_ready)
+        await self._start(
+            self._program(version, "api", ORDERLY_WEBHOOK_SECRET=self.webhook_secret), api_is_ready
+        )
 
     def _program(self, version: Version, command: str, **settings: str) -> Program:
         name = f"worker {version.build_id}" if command == "worker" else command
@@ -327,9 +328,3 @@ async def _database(dsn: str) -> str:
     finally:
         await connection.close()
     return dsn.replace("/postgres?", "/rolled?")
-
-
-def _callback_secret_variable(root: Path) -> str:
-    """The name of the setting in a version: it had another one in 0.1."""
-    has_name = "callback_secret" in (root / "settings.py").read_text()
-    return "ORDERLY_CALLBACK_SECRET" if has_name else "ORDERLY_WEBHOOK_SECRET"

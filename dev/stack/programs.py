@@ -172,16 +172,16 @@ def simulators(data_dir: Path, logs: Path, addresses: Addresses, secret: str) ->
     command += ["--host", str(url.hostname), "--port", str(url.port)]
     environment = _base_environment() | {
         "ORDERLY_CALLBACK_URL": f"{addresses.api_url}/v1/callbacks",
-        "ORDERLY_CALLBACK_SECRET": secret,
+        "ORDERLY_WEBHOOK_SECRET": secret,
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }
     return Program("simulators", command, logs / "simulators.log", environment)
 
 
-def callback_secret(data_dir: Path) -> str:
+def webhook_secret(data_dir: Path) -> str:
     """The secret that simulators sign with and the API verifies with."""
-    return _secret(data_dir / "callback.secret", "whsec_")
+    return _secret(data_dir / "webhook.secret", "whsec_")
 
 
 def endpoint_key(data_dir: Path) -> str:

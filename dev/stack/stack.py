@@ -139,7 +139,7 @@ async def run_stack(
             yield stack
             return
         await upgrade_read_models(stack.postgres_dsn, report)
-        secret = programs.callback_secret(data_dir)
+        secret = programs.webhook_secret(data_dir)
         for_webhooks = {
             "ORDERLY_ENDPOINT_KEY": programs.endpoint_key(data_dir),
             "ORDERLY_ENDPOINT_NETWORKS": LOOPBACK_NETWORKS,
@@ -226,7 +226,7 @@ async def _other_workers(
 
 def _api_environment(options: StackOptions, secret: str) -> dict[str, str]:
     return {
-        "ORDERLY_CALLBACK_SECRET": secret,
+        "ORDERLY_WEBHOOK_SECRET": secret,
         "ORDERLY_MAX_CONCURRENT_COMMANDS": str(options.max_concurrent_commands or ""),
     }
 

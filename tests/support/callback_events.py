@@ -30,7 +30,7 @@ async def send_callback(
 ) -> httpx.Response:
     """Sends a signed event; `changes` replace headers, or leave them out where they are None."""
     message_id = message_id or f"msg_{secrets.token_hex(6)}"
-    headers = signed_headers(orderly.callback_secret, message_id, time.time(), body)
+    headers = signed_headers(orderly.webhook_secret, message_id, time.time(), body)
     headers["Content-Type"] = "application/json"
     headers |= {f"webhook-{name}": value for name, value in changes.items() if value is not None}
     for name, value in changes.items():

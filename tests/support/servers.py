@@ -194,7 +194,7 @@ class Running:
     http: ApiClient
     simulators: httpx.AsyncClient
     """Of payments, stock and shipping, which tell this orderly what happens to them."""
-    callback_secret: str
+    webhook_secret: str
 
     @property
     def gateway(self) -> Gateway:
@@ -209,7 +209,7 @@ async def run_orderly(client: Client, dsn: str) -> AsyncIterator[Running]:
     settings = Settings(
         postgres_dsn=dsn,
         task_queue=queue,
-        callback_secret=secret,
+        webhook_secret=secret,
         service_timeout_seconds=SERVICE_TIMEOUT_SECONDS,
         max_concurrent_commands=MAX_CONCURRENT_COMMANDS,
         endpoint_key=KEY,

@@ -123,7 +123,7 @@ def test_simulators_and_orderly_share_urls_and_secret(services: dict[str, Any]) 
         simulators["environment"], lambda: from_environment(SimulatorSettings)
     ) == SimulatorSettings(
         callback_url=f"http://api:{settings.api_port}/v1/callbacks",
-        callback_secret=settings.callback_secret,
+        webhook_secret=settings.webhook_secret,
     )
 
 

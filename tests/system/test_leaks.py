@@ -80,7 +80,7 @@ class Probe:
 
     http: httpx.AsyncClient
     admin_ports: Mapping[str, int]
-    callback_secret: str
+    webhook_secret: str
     dsn: str
     markers: Markers = field(default_factory=Markers)
     responses: list[str] = field(default_factory=list)
@@ -280,7 +280,7 @@ async def send_callback(
     probe: Probe, service: str, event: dict[str, Any], forged: Mapping[str, str] | None = None
 ) -> None:
     content = json.dumps({**event, "timestamp": datetime.now(UTC).isoformat()}).encode()
-    headers = signed_headers(probe.callback_secret, secrets.token_hex(8), time.time(), content)
+    headers = signed_headers(probe.webhook_secret, secrets.token_hex(8), time.time(), content)
     probe.markers.of[Kind.SECRET].append(headers["webhook-signature"].removeprefix("v1,"))
     headers |= forged or {}
     await probe.send("POST", f"/v1/callbacks/{service}", content=content, headers=headers)
@@ -334,7 +334,7 @@ async def running(
             ORDERLY_API_PORT=port,
             ORDERLY_TOKEN_SECRET=SECRET,
             ORDERLY_RATE_LIMIT_PER_SECOND="0",
-            ORDERLY_CALLBACK_SECRET=secret,
+            ORDERLY_WEBHOOK_SECRET=secret,
             ORDERLY_ENDPOINT_KEY=KEY,
             ORDERLY_ENDPOINT_NETWORKS=LOOPBACK_NETWORKS,
             TEMPORAL_ADDRESS=str(client.service_client.config.target_host),

@@ -173,7 +173,7 @@ def test_output_has_addresses_and_a_first_command(up: Up) -> None:
 
 
 def test_simulators_and_api_share_a_secret_of_this_stack(up: Up) -> None:
-    file = up.data_dir / "callback.secret"
+    file = up.data_dir / "webhook.secret"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     body = b'{"type": "payout.sent", "timestamp": "2026-01-01T00:00:00Z", "data": {}}'
     json = {"Content-Type": "application/json"}

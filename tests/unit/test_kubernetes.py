@@ -45,7 +45,7 @@ WORKLOADS = workloads()
 EACH = pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
 SECRETS = {
     "postgres-dsn": "postgresql://orderly:secret@db.example/orderly?sslmode=verify-full",
-    "callback-secret": "whsec_b3JkZXJseS1vbi1sb29wYmFjay1hbG9uZQ==",
+    "webhook-secret": "whsec_b3JkZXJseS1vbi1sb29wYmFjay1hbG9uZQ==",
     "endpoint-key": "b3JkZXJseS1vbi1sb29wYmFjay1hbG9uZS1vcmRlcmw=",
     "nats.creds": "credentials",
 }
@@ -157,7 +157,7 @@ def test_variables_are_settings_that_the_process_accepts(
     assert settings.postgres_dsn == SECRETS["postgres-dsn"]
     assert settings.admin_host == settings.api_host == "0.0.0.0"
     if workload.name == "api":
-        assert settings.tokens and settings.callback_secret and settings.endpoint_key
+        assert settings.tokens and settings.webhook_secret and settings.endpoint_key
     if workload.name == "deliverer":
         assert settings.endpoint_key
     if workload.name == "relay":

@@ -82,7 +82,7 @@ def test_every_variable_is_read() -> None:
             "ORDERLY_SERVICE_CA": "ca.pem",
             "ORDERLY_SERVICE_CERT": "cert.pem",
             "ORDERLY_SERVICE_KEY": "key.pem",
-            "ORDERLY_CALLBACK_SECRET": secret,
+            "ORDERLY_WEBHOOK_SECRET": secret,
             "ORDERLY_MAX_CONCURRENT_COMMANDS": "7",
             "ORDERLY_MAX_CONCURRENT_READS": "8",
             "ORDERLY_CACHED_ORDERS": "300",
@@ -113,7 +113,7 @@ def test_every_variable_is_read() -> None:
     assert settings.temporal_ui_url == "http://temporal:8233"
     files = (settings.service_ca, settings.service_cert, settings.service_key)
     assert files == ("ca.pem", "cert.pem", "key.pem")
-    assert settings.callback_secret == secret
+    assert settings.webhook_secret == secret
     assert (settings.max_concurrent_commands, settings.max_concurrent_reads) == (7, 8)
     assert settings.cached_orders == 300
     assert settings.trusted_proxies == "10.0.0.5, 10.1.0.0/16"
@@ -126,7 +126,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_representation_has_no_secret() -> None:
     secret = new_secret()
-    secrets = {"ORDERLY_CALLBACK_SECRET": secret, "ORDERLY_ENDPOINT_KEY": ENDPOINT_KEY}
+    secrets = {"ORDERLY_WEBHOOK_SECRET": secret, "ORDERLY_ENDPOINT_KEY": ENDPOINT_KEY}
     shown = repr(settings_of(DSN | SECRET | secrets))
     assert "task_queue='orders'" in shown
     for hidden in ("hunter2", secret, ENDPOINT_KEY, *SECRET.values()):
@@ -158,10 +158,10 @@ def test_the_representation_has_no_secret() -> None:
         ("ORDERLY_PAYMENTS_TOKEN", "two words"),
         ("ORDERLY_SHIPPING_TOKEN", "umläut"),
         ("ORDERLY_STOCK_SECRET", "hunter2"),
-        ("ORDERLY_CALLBACK_SECRET", "hunter2"),
-        ("ORDERLY_CALLBACK_SECRET", "whsec_c2hvcnQ="),
-        ("ORDERLY_CALLBACK_SECRET", "c2hvcnQgb2YgYSBwcmVmaXgsIGJ1dCBsb25n"),
-        ("ORDERLY_CALLBACK_SECRET", "whsec_é" + "A" * 40),
+        ("ORDERLY_WEBHOOK_SECRET", "hunter2"),
+        ("ORDERLY_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
+        ("ORDERLY_WEBHOOK_SECRET", "c2hvcnQgb2YgYSBwcmVmaXgsIGJ1dCBsb25n"),
+        ("ORDERLY_WEBHOOK_SECRET", "whsec_é" + "A" * 40),
         ("ORDERLY_TOKEN_SECRET", "hunter2"),
         ("ORDERLY_ENDPOINT_KEY", "hunter2"),
         ("ORDERLY_ENDPOINT_KEY", "c2hvcnQ="),
@@ -293,7 +293,7 @@ def test_every_process_knows_the_variables_of_the_others() -> None:
 
 
 def test_each_secret_may_be_in_a_file(tmp_path: Path) -> None:
-    variables = DSN | SECRET | {"ORDERLY_CALLBACK_SECRET": new_secret()}
+    variables = DSN | SECRET | {"ORDERLY_WEBHOOK_SECRET": new_secret()}
     in_files = {}
     for name, secret in variables.items():
         (tmp_path / name).write_text(f"{secret}\n")

@@ -43,7 +43,7 @@ async def test_signed_callback_is_accepted(orderly: Running) -> None:
 
 async def test_one_valid_signature_of_several_is_enough(orderly: Running) -> None:
     body = event("payout.sent", {})
-    good = signed_headers(orderly.callback_secret, "m", time.time(), body)
+    good = signed_headers(orderly.webhook_secret, "m", time.time(), body)
     several = f"v1a,abc v1,AAAA {good['webhook-signature']} v1,é"
     accepted = await send_callback(
         orderly, "payments", body, "m", signature=several, timestamp=good["webhook-timestamp"]
@@ -93,14 +93,14 @@ async def test_invalid_signature_is_rejected(
 
 async def test_stale_callback_is_rejected_despite_a_valid_signature(orderly: Running) -> None:
     body = event("capture.done", NOT_AN_ORDER)
-    recorded = signed_headers(orderly.callback_secret, "m", time.time() - 301, body)
+    recorded = signed_headers(orderly.webhook_secret, "m", time.time() - 301, body)
     recorded["Content-Type"] = "application/json"
     stale = await orderly.http.post("/v1/callbacks/payments", content=body, headers=recorded)
     assert "5 minutes" in problem(stale, 401, "invalid-signature")["detail"]
 
 
 async def test_changed_body_is_rejected(orderly: Running) -> None:
-    headers = signed_headers(orderly.callback_secret, "m", time.time(), b"{}")
+    headers = signed_headers(orderly.webhook_secret, "m", time.time(), b"{}")
     headers["Content-Type"] = "application/json"
     changed = await orderly.http.post("/v1/callbacks/stock", content=b"{ }", headers=headers)
     problem(changed, 401, "invalid-signature")
@@ -113,7 +113,7 @@ async def test_without_a_secret_callbacks_are_rejected_with_the_name_of_the_sett
     async with run_api(orderly.client, settings) as http:
         response = await send_callback(replace(orderly, http=http), "payments", b"{}")
     document = problem(response, 503, "callbacks-not-configured")
-    assert "ORDERLY_CALLBACK_SECRET" in document["detail"]
+    assert "ORDERLY_WEBHOOK_SECRET" in document["detail"]
 
 
 # Payloads

@@ -246,7 +246,7 @@ async def test_extreme_value_in_a_callback_makes_no_500(
 
     def send(number: int, text: str) -> Awaitable[httpx.Response]:
         body = text.encode()
-        headers = signed_headers(orderly.callback_secret, f"msg_{number}", time(), body)
+        headers = signed_headers(orderly.webhook_secret, f"msg_{number}", time(), body)
         headers |= {"Content-Type": "application/json"}
         return orderly.http.post(f"/v1/callbacks/{sender}", content=body, headers=headers)
 

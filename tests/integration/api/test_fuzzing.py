@@ -74,7 +74,7 @@ async def test_generated_requests_get_only_documented_responses(
             postgres_dsn=orderly.dsn,
             task_queue=orderly.task_queue,
             **issuer.settings,
-            callback_secret=orderly.callback_secret,
+            webhook_secret=orderly.webhook_secret,
             endpoint_key=KEY,
             endpoint_networks=LOOPBACK_NETWORKS,
         )

@@ -33,7 +33,7 @@ async def test_nothing_is_wrong_with_a_running_service(orderly: Running) -> None
         "doctor",
         ORDERLY_POSTGRES_DSN=orderly.dsn,
         ORDERLY_TASK_QUEUE=orderly.task_queue,
-        ORDERLY_CALLBACK_SECRET=new_secret(),
+        ORDERLY_WEBHOOK_SECRET=new_secret(),
         TEMPORAL_ADDRESS=str(orderly.client.service_client.config.target_host),
         **{f"ORDERLY_{name.upper()}": url for name, url in URLS.items()},
     )
@@ -66,7 +66,7 @@ async def test_what_is_wrong_has_a_remedy(
     found = await examined(dsn, service_ca=str(authority))
     assert "certificate expires in 0.0 days" in found["service-authority"].state
     assert "ORDERLY_PAYMENTS_URL" in found["payments_url"].remedy
-    assert "rejected" in found["callback_secret"].remedy
+    assert "rejected" in found["webhook_secret"].remedy
     assert "NTP" in found["clocks"].remedy
     assert found["lead_times"].remedy == "run `orderly projections rebuild lead_times`"
     assert found["order_view"].state == "ok"

@@ -75,7 +75,7 @@ def stack_file(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     )
     file = tmp_path / ".orderly" / "stack.json"
     file.parent.mkdir()
-    (file.parent / "callback.secret").write_text(new_secret())
+    (file.parent / "webhook.secret").write_text(new_secret())
     stack.write_info(file)
     monkeypatch.chdir(tmp_path)
     for name in settings_of(json.loads(file.read_text())):
@@ -96,7 +96,7 @@ async def test_commands_find_the_running_stack(stack_file: Path, pool: asyncpg.P
     settings = settings_of(json.loads(stack_file.read_text()))
     assert settings["ORDERLY_PAYMENTS_URL"] == "https://payments.internal"
     assert settings["ORDERLY_STOCK_URL"] == "http://127.0.0.1:3/stock"
-    assert Path(settings["ORDERLY_CALLBACK_SECRET_FILE"]).read_text().startswith("whsec_")
+    assert Path(settings["ORDERLY_WEBHOOK_SECRET_FILE"]).read_text().startswith("whsec_")
 
 
 @pytest.mark.parametrize("name", ["ORDERLY_POSTGRES_DSN", "TEMPORAL_ADDRESS"])

@@ -19,7 +19,7 @@ async def triggered(orderly: Running, secret: str, *arguments: str) -> tuple[int
         "trigger",
         *arguments,
         ORDERLY_CALLBACK_URL=f"{str(orderly.http.base_url).rstrip('/')}/v1/callbacks",
-        ORDERLY_CALLBACK_SECRET=secret,
+        ORDERLY_WEBHOOK_SECRET=secret,
         TEMPORAL_ADDRESS="127.0.0.1:1",  # No stack is looked for.
     )
     return ended.returncode, ended.stdout, ended.stderr
@@ -29,7 +29,7 @@ async def test_callback_reaches_the_order(orderly: Running, shop: Shop) -> None:
     order = await shop.place_order(MILK)
     settled = await order.wait_until_settled(status="confirmed")
     chargeback = ("chargeback.opened", order.order_id, "chargeback_id=77", "amount=5", "reason=no")
-    code, output, errors = await triggered(orderly, orderly.callback_secret, *chargeback)
+    code, output, errors = await triggered(orderly, orderly.webhook_secret, *chargeback)
     assert (code, output, errors) == (0, "recorded\n", "")
     changed = await orderly.http.get(
         f"/v1/orders/{order.order_id}", params={"min_version": settled["version"] + 1}

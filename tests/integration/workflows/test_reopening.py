@@ -24,7 +24,7 @@ async def brief(orderly: Running, shop: Shop) -> AsyncIterator[Shop]:
     settings = Settings(
         postgres_dsn=orderly.dsn,
         task_queue=orderly.task_queue,
-        callback_secret=orderly.callback_secret,
+        webhook_secret=orderly.webhook_secret,
         policy_draft_seconds=1,
         policy_return_window_seconds=1,
     )
