@@ -1,13 +1,16 @@
-"""Work that goes on in the background of an `async with`, or that is given up after a time."""
+"""Work in the background of an `async with`, writes among it, and work given up after a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+WAITING_MAX = 1_000
+WRITTEN_AT_ONCE = 100
 
 
 @asynccontextmanager
@@ -23,6 +26,45 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asynci
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+class BatchWriter(Generic[T]):
+    """Entries that wait in memory, and are written in batches behind the requests that left them.
+
+    What `write` cannot write is its own affair: it must not raise.
+    """
+
+    def __init__(self, write: Callable[[list[T]], Awaitable[None]]) -> None:
+        self._write = write
+        self._waiting = asyncio.Queue[T](WAITING_MAX)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another entry."""
+        return self._waiting.full()
+
+    def add(self, entry: T) -> None:
+        """Leaves an entry to be written; raises asyncio.QueueFull if there is no room."""
+        self._waiting.put_nowait(entry)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Writes entries in the background; at the end, those that still wait."""
+        try:
+            async with in_background(self._write_all()):
+                yield
+        finally:
+            while not self._waiting.empty():
+                await self._write(self._next())
+
+    async def _write_all(self) -> None:
+        while True:
+            first = await self._waiting.get()
+            await self._write([first, *self._next()])
+
+    def _next(self) -> list[T]:
+        count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)
+        return [self._waiting.get_nowait() for _ in range(count)]
 
 
 async def within(seconds: float, check: Coroutine[Any, Any, T]) -> T:

@@ -6,23 +6,20 @@ which there is no room are left out, and logged.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import asyncpg
 
-from background import in_background
+from background import BatchWriter
 from eventlog import callback_log
 from eventlog.callback_log import Callback
 from eventlog.postgres import UNAVAILABLE
 
 log = logging.getLogger("orderly.api")
 
-WAITING_MAX = 1_000
-WRITTEN_AT_ONCE = 100
 PURGE_SECONDS = 60
 UNVERIFIED_SECONDS = 10
 
@@ -33,7 +30,7 @@ class CallbackRecorder:
     def __init__(self, pool: asyncpg.Pool, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._clock = clock
-        self._waiting = asyncio.Queue[Callback](WAITING_MAX)
+        self._writer = BatchWriter(self._write)
         self._purged_at = clock()
         self._unverified_at: dict[str, float] = {}
 
@@ -44,20 +41,14 @@ class CallbackRecorder:
         """
         if callback.message_id is None and not self._is_due(callback.service):
             return
-        if self._waiting.full():
+        if self._writer.is_full:
             log.warning("a callback of %s is not recorded: too many wait", callback.service)
             return
-        self._waiting.put_nowait(callback)
+        self._writer.add(callback)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Writes entries in the background; at the end, those that still wait."""
-        try:
-            async with in_background(self._write_all()):
-                yield
-        finally:
-            while not self._waiting.empty():
-                await self._write(self._next())
+        return self._writer.running()
 
     def _is_due(self, service: str) -> bool:
         now, before = self._clock(), self._unverified_at.get(service)
@@ -65,15 +56,6 @@ class CallbackRecorder:
             return False
         self._unverified_at[service] = now
         return True
-
-    async def _write_all(self) -> None:
-        while True:
-            first = await self._waiting.get()
-            await self._write([first, *self._next()])
-
-    def _next(self) -> list[Callback]:
-        count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)
-        return [self._waiting.get_nowait() for _ in range(count)]
 
     async def _write(self, callbacks: list[Callback]) -> None:
         try:

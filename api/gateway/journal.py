@@ -6,17 +6,15 @@ which there is no room are dropped and counted.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
 import asyncpg
 
 from api.gateway.command_message import CommandMessage
-from background import in_background
+from background import BatchWriter
 from eventlog.envelope import Ineffective
 from eventlog.journal import append_ineffective
 from eventlog.postgres import UNAVAILABLE
@@ -24,9 +22,6 @@ from workflows.command_handler import ineffective
 from workflows.messages import Rejection
 
 log = logging.getLogger("orderly.api")
-
-WAITING_MAX = 1_000
-WRITTEN_AT_ONCE = 100
 
 
 class IntentRecorder:
@@ -36,37 +31,22 @@ class IntentRecorder:
         self.dropped = 0
         """How many had no room, or could not be written."""
         self._pool = pool
-        self._waiting = asyncio.Queue[tuple[str, Ineffective]](WAITING_MAX)
+        self._writer = BatchWriter(self._write)
 
     def add(
         self, message: CommandMessage, version: int, rejection: Rejection | None = None
     ) -> None:
         """Leaves a batch that an order of this version rejected, or on which it did nothing."""
-        if self._waiting.full():
+        if self._writer.is_full:
             self.dropped += 1
             return
         now = datetime.now(UTC)
         entry = ineffective(message.batch, message.command_id, version, now, rejection)
-        self._waiting.put_nowait((message.order_id, entry))
+        self._writer.add((message.order_id, entry))
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Writes entries in the background; at the end, those that still wait."""
-        try:
-            async with in_background(self._write_all()):
-                yield
-        finally:
-            while not self._waiting.empty():
-                await self._write(self._next())
-
-    async def _write_all(self) -> None:
-        while True:
-            first = await self._waiting.get()
-            await self._write([first, *self._next()])
-
-    def _next(self) -> list[tuple[str, Ineffective]]:
-        count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)
-        return [self._waiting.get_nowait() for _ in range(count)]
+        return self._writer.running()
 
     async def _write(self, entries: list[tuple[str, Ineffective]]) -> None:
         by_order = defaultdict[str, list[Ineffective]](list)

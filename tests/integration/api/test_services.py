@@ -12,6 +12,7 @@ import pytest
 
 from api.callbacks import recorder
 from api.callbacks.recorder import CallbackRecorder
+from background import WAITING_MAX
 from eventlog import callback_log
 from eventlog.callback_log import Callback, CallbackFilter
 from orders.steps import SERVICE_OF_STEP
@@ -115,7 +116,7 @@ async def test_callbacks_that_cannot_be_kept_are_left_out(
     pool: asyncpg.Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = CallbackRecorder(pool)
-    for _ in range(recorder.WAITING_MAX + 1):
+    for _ in range(WAITING_MAX + 1):
         record.add(RECEIVED)
     assert "is not recorded: too many wait" in caplog.text
     await pool.execute("ALTER TABLE callbacks RENAME TO gone")

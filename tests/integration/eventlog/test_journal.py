@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from api.gateway.command_message import CommandMessage
-from api.gateway.journal import WAITING_MAX, IntentRecorder
+from api.gateway.journal import IntentRecorder
+from background import WAITING_MAX
 from dev.api_client import Json
 from eventlog import journal
 from eventlog.envelope import Ineffective
