@@ -30,7 +30,7 @@ class Held(StoredModel):
     quantity: int
 
 
-Service = Literal["stock", "payments", "shipping"]
+Service = Literal["payments", "stock", "shipping"]
 """The external services, as settings, metrics and results name them."""
 SERVICES: tuple[Service, ...] = get_args(Service)
 

@@ -17,7 +17,7 @@ from api.reads.consistency import PreferHeader, read_consistency
 from api.reads.statistics import PeriodQuery
 from eventlog import callback_log
 from eventlog.callback_log import CallbackFilter, RecordedCallback
-from orders.steps import SERVICE_OF_STEP
+from orders.steps import SERVICE_OF_STEP, SERVICES, Service
 from orders.text import Id
 from readside.order_view.stuck_steps import count_waiting_orders
 from readside.statistics import service_results
@@ -27,7 +27,6 @@ router = APIRouter(
     prefix="/v1", tags=["Operations"], responses=PROBLEMS, route_class=require_scope(OPERATE)
 )
 
-ServiceName = Literal["payments", "stock", "shipping"]
 CallbackOutcome = Literal["accepted", "recorded", "rejected", "ignored", "refused"]
 
 
@@ -97,7 +96,7 @@ async def get_services(
                 days=results[name],
                 last_failures=failures[name],
             )
-            for name in service_results.SERVICES
+            for name in SERVICES
         ]
     )
     headers = {"Cache-Control": "no-store", **consistency.headers()}
@@ -107,7 +106,7 @@ async def get_services(
 @router.get("/callbacks", summary="List received callbacks")
 async def list_callbacks(
     services: ServicesDep,
-    service: Annotated[ServiceName | None, Query(description="only of this service")] = None,
+    service: Annotated[Service | None, Query(description="only of this service")] = None,
     outcome: Annotated[CallbackOutcome | None, Query(description="only these")] = None,
     order_id: Annotated[Id | None, Query(description="only those that name this order")] = None,
     cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,

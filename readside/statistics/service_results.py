@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from eventlog.log import SLICE, LoggedEvent
 from eventlog.postgres import Connection, Reader
 from orders.events import StepStuck
+from orders.steps import SERVICE_OF_STEP, SERVICES
 from readside.engine.projection import Projection, Streams, columns
 
 _TABLES = """
@@ -38,7 +39,6 @@ CREATE TABLE failures (
 );
 """
 
-SERVICES = ("payments", "stock", "shipping")
 _DONE, _DECLINED, _STUCK = "done", "declined", "stuck"
 # By type of event, the service that it is a result of, and the outcome.
 _RESULTS = {
@@ -57,12 +57,6 @@ _RESULTS = {
     "shipment-stopped": ("shipping", _DONE),
 }
 _STEP_STUCK = "step-stuck"
-# A step's id begins with its type: see Order.next_step_id.
-_SERVICE_OF_STEP = {
-    **dict.fromkeys(("reserve", "release", "withdraw", "restock"), "stock"),
-    **dict.fromkeys(("authorise", "capture", "void", "refund"), "payments"),
-    **dict.fromkeys(("book", "stop"), "shipping"),
-}
 _Failure = tuple[str, str, str, str, datetime]
 """Service, order id, step id, reason, and when."""
 _Result = tuple[str, date, str, str, _Failure | None]
@@ -149,7 +143,8 @@ def _failure(logged: LoggedEvent) -> _Failure | None:
     event = logged.event()
     if not isinstance(event, StepStuck):
         return None
-    service = _SERVICE_OF_STEP.get(event.step_id.rpartition("-")[0])
+    # A step's id begins with its type: see Order.next_step_id.
+    service = SERVICE_OF_STEP.get(event.step_id.rpartition("-")[0])
     if service is None:
         return None
     return service, logged.order_id, event.step_id, event.reason, logged.occurred_at

@@ -22,7 +22,7 @@ from orders.events import OrderEvent
 from orders.evolve import evolve
 from orders.order import Order
 from orders.policy import Policy
-from orders.steps import SERVICE_OF_STEP
+from orders.steps import SERVICE_OF_STEP, SERVICES
 from readside.engine import generations
 from readside.engine.batches import BatchStatus, project_batch
 from readside.engine.projection import Projection
@@ -249,7 +249,7 @@ _DECLINED = {e.StockShort: "stock", e.PaymentDeclined: "payments", e.CaptureRefu
 
 def results_of(lives: Lives) -> dict[str, list[dict[str, Any]]]:
     days: dict[str, dict[date, Counter[str]]] = {
-        service: defaultdict(Counter) for service in service_results.SERVICES
+        service: defaultdict(Counter) for service in SERVICES
     }
     for life in lives.values():
         kinds: dict[str, str] = {}

@@ -15,8 +15,6 @@ from api.callbacks.recorder import CallbackRecorder
 from background import WAITING_MAX
 from eventlog import callback_log
 from eventlog.callback_log import Callback, CallbackFilter
-from orders.steps import SERVICE_OF_STEP
-from readside.statistics import service_results
 from tests.support.api_requests import problem
 from tests.support.callback_events import event, recorded, send_callback
 from tests.support.servers import Running
@@ -159,8 +157,3 @@ async def test_services_show_what_waits_and_what_failed(orderly: Running, shop: 
     await order.recover("shipping")
     await order.execute("retry-step")
     await order.wait_until_settled(needs_attention=[])
-
-
-def test_every_type_of_step_belongs_to_a_service_of_the_statistics() -> None:
-    assert service_results._SERVICE_OF_STEP == SERVICE_OF_STEP
-    assert {*SERVICE_OF_STEP.values()} == {*service_results.SERVICES}
