@@ -12,11 +12,13 @@ from rich.console import Console
 
 from dev.bench import machine, report
 from dev.bench.load_generator import (
-    COMMANDS_PER_ORDER,
+    PAUSE_S,
     ReadCpu,
     Round,
     System,
+    alternate,
     fill_orders,
+    orders_of_a_round,
     run_round,
 )
 from dev.bench.orderly_api import OrderlySystem, orderly_system
@@ -27,7 +29,6 @@ from dev.stack import Stack, StackOptions, run_stack
 
 BASKETS_MAX = 300
 WARM_UP_ORDERS = 40
-PAUSE_S = 0.5  # Work that goes on after a round must not count in the next one.
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,19 +64,12 @@ async def _measure(
 ) -> Json:
     """Warms up, alternates the systems, and compares them."""
     cpu = machine.cpu_reader({**stack.pids, "baseline's worker": baseline.pid})
-    orders = max(options.commands // options.rounds // COMMANDS_PER_ORDER, 1)
+    orders = orders_of_a_round(options.commands, options.rounds)
     systems: dict[str, System] = {"baseline": baseline, "orderly": orderly}
     for system in systems.values():
         await fill_orders(system, min(orders, WARM_UP_ORDERS), cpu)
-    rounds: dict[str, list[Round]] = {name: [] for name in systems}
-    for number in range(options.rounds):
-        for name in sorted(systems, reverse=number % 2 == 0):  # They alternate in going first.
-            await asyncio.sleep(PAUSE_S)
-            one = await fill_orders(systems[name], orders, cpu)
-            rounds[name].append(one)
-            console.print(
-                f"round {number + 1}: {name:<9} {one.per_second:6.1f} commands per second"
-            )
+    fills = {name: partial(fill_orders, system, orders, cpu) for name, system in systems.items()}
+    rounds = await alternate(fills, options.rounds, console)
     counts = {
         "acknowledged": orderly.events,
         "published": await orderly.published(),

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import tempfile
+from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 import asyncpg
 from rich.console import Console
 
 from dev.bench import machine
 from dev.bench.commands import place_baskets
-from dev.bench.load_generator import COMMANDS_PER_ORDER, Round, fill_orders
-from dev.bench.orderly_api import orderly_system
+from dev.bench.load_generator import alternate, orders_of_a_round
 from dev.bench.report import Json, compare, numeric_table, positive_integer, summarize
-from dev.stack import Stack, StackOptions, programs, run_stack
+from dev.bench.two_stacks import two_stacks
+from dev.stack import Stack
 
 WITHOUT = Path(__file__).with_name("without_journal")
 """Its sitecustomize module makes orderly keep no intent."""
@@ -34,37 +32,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
     """Runs two stacks, one of them without a journal, and loads them in turn."""
-    console.print("starting two embedded stacks …")
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        async with run_stack(StackOptions(Path(one), 0, 0, 0)) as kept:
-            with patch.object(programs, "ROOT", f"{WITHOUT}:{programs.ROOT}"):
-                without = run_stack(StackOptions(Path(other), 0, 0, 0))
-                async with without as bare:
-                    return await _measure(kept, bare, options, console)
-
-
-async def _measure(kept: Stack, bare: Stack, options: argparse.Namespace, console: Console) -> Json:
-    orders = max(options.commands // options.rounds // COMMANDS_PER_ORDER, 1)
-    async with (
-        orderly_system(kept, options.clients) as one,
-        orderly_system(bare, options.clients) as other,
-    ):
-        systems = {"journal": (one, kept), "without": (other, bare)}
-        cpu = {name: machine.cpu_reader(stack.pids) for name, (_, stack) in systems.items()}
-        rounds: dict[str, list[Round]] = {name: [] for name in systems}
-        for name, (system, _) in systems.items():
-            await fill_orders(system, WARM_UP_ORDERS, cpu[name])
-        for number in range(options.rounds):
-            for name in sorted(systems, reverse=number % 2 == 0):
-                await asyncio.sleep(0.5)
-                done = await fill_orders(systems[name][0], orders, cpu[name])
-                rounds[name].append(done)
-                console.print(f"round {number + 1}: {name:<8} {done.per_second:6.1f} per second")
-        commands = {name: await _bytes(stack) for name, (_, stack) in systems.items()}
-        for system, stack in systems.values():
-            cpu_of = machine.cpu_reader(stack.pids)
-            await place_baskets(system, options.baskets, cpu_of)
-        everything = {name: await _bytes(stack) for name, (_, stack) in systems.items()}
+    async with two_stacks(WITHOUT, options.clients, console) as (kept, bare):
+        stacks = {"journal": kept, "without": bare}
+        for each in stacks.values():
+            await each.fill(WARM_UP_ORDERS)
+        orders = orders_of_a_round(options.commands, options.rounds)
+        fills = {name: partial(each.fill, orders) for name, each in stacks.items()}
+        rounds = await alternate(fills, options.rounds, console)
+        commands = {name: await _bytes(each.stack) for name, each in stacks.items()}
+        for each in stacks.values():
+            await place_baskets(each.system, options.baskets, each.cpu)
+        everything = {name: await _bytes(each.stack) for name, each in stacks.items()}
     ratio = everything["journal"] / everything["without"]
     is_large = ratio > BYTES_MAX
     return {

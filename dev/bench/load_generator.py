@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeVar
 
+from rich.console import Console
+
 T = TypeVar("T")
 
 COMMANDS_PER_ORDER = 10
 ITEM = {"sku": "1095275", "title": "ROLLS: BAGELS", "quantity": 2, "unit_price": 50}
+PAUSE_S = 0.5  # Work that goes on after a round must not count in the next one.
 ROUND_S_MAX = 600.0  # A round that hangs ends with an error.
 
 
@@ -114,6 +117,28 @@ async def fill_orders(system: System, orders: int, cpu: ReadCpu) -> Round:
     workers = [partial(fill_order, client) for client in system.clients]
     caught_up = partial(system.catch_up, orders * COMMANDS_PER_ORDER)
     return await run_round(workers, range(orders), caught_up, cpu)
+
+
+async def alternate(
+    fills: Mapping[str, Callable[[], Awaitable[Round]]], rounds: int, console: Console
+) -> dict[str, list[Round]]:
+    """Runs rounds of each of `fills`, which take turns in going first; returns them by name."""
+    found: dict[str, list[Round]] = {name: [] for name in fills}
+    width = max(map(len, fills)) + 1
+    for number in range(rounds):
+        for name in sorted(fills, reverse=number % 2 == 0):
+            await asyncio.sleep(PAUSE_S)
+            one = await fills[name]()
+            found[name].append(one)
+            console.print(
+                f"round {number + 1}: {name:<{width}} {one.per_second:6.1f} commands per second"
+            )
+    return found
+
+
+def orders_of_a_round(commands: int, rounds: int) -> int:
+    """How many new orders each of `rounds` fills, which have `commands` in all."""
+    return max(commands // rounds // COMMANDS_PER_ORDER, 1)
 
 
 async def fill_order(client: OrderClient, _: int, timed: Stopwatch) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from pathlib import Path
-from unittest.mock import patch
 
 import httpx
 from rich.console import Console
@@ -14,8 +12,7 @@ from rich.console import Console
 from admin.metrics import OPEN_METRICS
 from background import in_background
 from dev.bench import machine
-from dev.bench.load_generator import COMMANDS_PER_ORDER, Round, fill_orders
-from dev.bench.orderly_api import orderly_system
+from dev.bench.load_generator import Round, alternate, orders_of_a_round
 from dev.bench.report import (
     Json,
     compare,
@@ -24,12 +21,12 @@ from dev.bench.report import (
     positive_integer,
     summarize,
 )
-from dev.stack import Stack, StackOptions, programs, run_stack
+from dev.bench.two_stacks import two_stacks
+from dev.stack import Stack
 
 WITHOUT = Path(__file__).with_name("without_metrics")
 """Its sitecustomize module makes orderly count nothing."""
 WARM_UP_ORDERS = 40
-PAUSE_S = 0.5  # Work that goes on after a round must not count in the next one.
 SCRAPE_S = 15.0
 ORDERLY = ("api", "worker", "projector", "deliverer")
 METHOD = (
@@ -48,38 +45,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
     """Runs two stacks, one of them without metrics, and loads them in turn."""
-    console.print("starting two embedded stacks …")
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        async with run_stack(StackOptions(Path(one), 0, 0, 0)) as counting:
-            with patch.object(programs, "ROOT", f"{WITHOUT}:{programs.ROOT}"):
-                without = run_stack(StackOptions(Path(other), 0, 0, 0))
-                async with without as bare:
-                    return await _measure(counting, bare, options, console)
-
-
-async def _measure(
-    counting: Stack, bare: Stack, options: argparse.Namespace, console: Console
-) -> Json:
-    orders = max(options.commands // options.rounds // COMMANDS_PER_ORDER, 1)
     async with (
-        orderly_system(counting, options.clients) as one,
-        orderly_system(bare, options.clients) as other,
+        two_stacks(WITHOUT, options.clients, console) as (counting, bare),
         httpx.AsyncClient(headers={"Accept": f"{OPEN_METRICS};version=1.0.0"}) as http,
     ):
-        systems = {"metrics": (one, counting), "without": (other, bare)}
-        cpu = {name: machine.cpu_reader(stack.pids) for name, (_, stack) in systems.items()}
-        rounds: dict[str, list[Round]] = {name: [] for name in systems}
-        for name, (system, _) in systems.items():
-            await fill_orders(system, WARM_UP_ORDERS, cpu[name])
-        for number in range(options.rounds):
-            for name in sorted(systems, reverse=number % 2 == 0):
-                await asyncio.sleep(PAUSE_S)
-                system, stack = systems[name]
-                scraped = stack if name == "metrics" else None
-                async with in_background(_scrape(http, scraped)):
-                    done = await fill_orders(system, orders, cpu[name])
-                rounds[name].append(done)
-                console.print(f"round {number + 1}: {name:<8} {done.per_second:6.1f} per second")
+        for each in (counting, bare):
+            await each.fill(WARM_UP_ORDERS)
+        orders = orders_of_a_round(options.commands, options.rounds)
+
+        async def fill_scraped() -> Round:
+            async with in_background(_scrape(http, counting.stack)):
+                return await counting.fill(orders)
+
+        async def fill_bare() -> Round:
+            return await bare.fill(orders)
+
+        fills = {"metrics": fill_scraped, "without": fill_bare}
+        rounds = await alternate(fills, options.rounds, console)
     return {
         **compare(rounds["metrics"], rounds["without"]),
         "metrics": summarize(rounds["metrics"]),
@@ -88,9 +70,9 @@ async def _measure(
     }
 
 
-async def _scrape(http: httpx.AsyncClient, stack: Stack | None) -> None:
+async def _scrape(http: httpx.AsyncClient, stack: Stack) -> None:
     """Reads the metrics of every process of a stack again and again, as Prometheus does."""
-    while stack is not None:
+    while True:
         for url in stack.admin_urls.values():
             (await http.get(f"{url}/metrics", timeout=SCRAPE_S)).raise_for_status()
         await asyncio.sleep(SCRAPE_S)
