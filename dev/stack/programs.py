@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,7 +82,8 @@ async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
     executable, user = await _prepare_postgres(data_dir / "postgres", logs / "postgres.log")
     # After a power cut, its process id may belong to another program, and Postgres would not
     # start. The lock of the data directory, which Postgres inherits, shows that none is running.
-    (data_dir / "postgres" / "postmaster.pid").unlink(missing_ok=True)
+    lock_file = data_dir / "postgres" / "postmaster.pid"
+    lock_file.unlink(missing_ok=True)
     if user:
         shutil.chown(sockets, user)
     return Program(
@@ -90,9 +92,21 @@ async def postgres(data_dir: Path, logs: Path, sockets: Path) -> Program:
         log=logs / "postgres.log",
         environment=os.environ,
         user=user,
+        before_start=lambda: _remove_if_empty(lock_file),
         stop_signal=signal.SIGINT,  # Ends the sessions, too; SIGTERM waits for them.
         orphan_signal=signal.SIGINT,
     )
+
+
+def _remove_if_empty(lock_file: Path) -> None:
+    """Removes what a Postgres leaves that is killed while it creates its lock file.
+
+    With it no other would ever start. One with content stays: it names the shared memory by which
+    the next Postgres knows whether all processes of the last one have ended.
+    """
+    with suppress(FileNotFoundError):
+        if lock_file.stat().st_size == 0:
+            lock_file.unlink()
 
 
 # Runs in its own process, because initdb takes the locale from the environment. Postgres refuses to

@@ -30,6 +30,8 @@ class Program:
     log: Path
     environment: Mapping[str, str]
     user: str | None = None
+    before_start: Callable[[], None] = lambda: None
+    """Called before each start and restart."""
     stop_signal: signal.Signals = signal.SIGTERM
     # Sent by the kernel when the supervisor has ended without stopping it.
     orphan_signal: signal.Signals = signal.SIGKILL
@@ -68,6 +70,7 @@ class SupervisedProcess:
     async def start(self) -> None:
         """Starts the process in its own session, so that Ctrl-C does not reach it."""
         program = self.program
+        program.before_start()
         with program.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *program.command,

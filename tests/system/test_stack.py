@@ -196,6 +196,18 @@ def test_killed_process_is_restarted_and_reported(up: Up, name: str) -> None:
     place_order(up.info["api_url"], key=f"after the death of {name}")
 
 
+def test_postgres_killed_while_it_creates_its_lock_file_starts_again(up: Up) -> None:
+    killed = up.pids["postgres"]
+    lock_file = up.data_dir / "postgres" / "postmaster.pid"
+
+    os.truncate(lock_file, 0)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: up.pids["postgres"] != killed and is_alive(up.pids["postgres"]))
+
+    place_order(up.info["api_url"], key="after a death in the middle of a start")
+    assert lock_file.read_text().startswith(f"{up.pids['postgres']}\n")
+
+
 def test_acknowledged_commands_are_on_the_disk(up: Up) -> None:
     """Temporal's SQLite syncs each commit: otherwise a power cut would lose the last ones."""
     temporal = up.pids["temporal"]
