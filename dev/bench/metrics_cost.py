@@ -32,8 +32,8 @@ ORDERLY = ("api", "worker", "projector", "deliverer")
 METHOD = (
     "Two stacks on one machine, loaded in turn; in each round of the first, every process is"
     f" scraped at once and then every {SCRAPE_S:g} seconds. The other counts nothing, and neither"
-    " does Temporal's SDK. Ratios are medians of the rounds; by processor time, other load on the"
-    " machine changes them least."
+    " does Temporal's SDK. Ratios are medians of the rounds. Metrics are counted and rendered in"
+    " orderly's processes alone: what these use differs least from round to round."
 )
 
 
@@ -62,12 +62,23 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
 
         fills = {"metrics": fill_scraped, "without": fill_bare}
         rounds = await alternate(fills, options.rounds, console)
+    counted, uncounted = summarize(rounds["metrics"]), summarize(rounds["without"])
     return {
         **compare(rounds["metrics"], rounds["without"]),
-        "metrics": summarize(rounds["metrics"]),
-        "without": summarize(rounds["without"]),
+        "metrics": counted,
+        "without": uncounted,
+        "cost": _cost(counted, uncounted),
         "machine": machine.description(),
     }
+
+
+def _cost(counted: Json, uncounted: Json) -> float:
+    """What metrics add to orderly's processes, as a share of what the stack takes for a command."""
+    ms, without = counted["cpu_ms_per_request"], uncounted["cpu_ms_per_request"]
+    added = sum(ms[name] - without[name] for name in ORDERLY)
+    others = (machine.REST, machine.IDLE)
+    busy = sum(value for name, value in without.items() if name not in others)
+    return float(round(added / busy, 4))
 
 
 async def _scrape(http: httpx.AsyncClient, stack: Stack) -> None:
@@ -87,8 +98,13 @@ def show(console: Console, result: Json) -> None:
         f"{result['ratio']:.3f}",
     )  # fmt: skip
     table.add_row("the same, by processor time", "", "", f"{result['ratio_by_cpu_time']:.3f}")
+    table.add_section()
     for name in ORDERLY:
         cells = [each["cpu_ms_per_request"][name] for each in (one, other)]
         table.add_row(f"ms of {name} per command", *(f"{ms:.2f}" for ms in cells), "")
     console.print(table)
+    console.print(
+        f"What metrics add to these processes is {100 * result['cost']:.1f} % of the processor time"
+        " that a command takes of the whole stack."
+    )
     console.print(f"{describe_machine(result['machine'])}.\n{METHOD}")

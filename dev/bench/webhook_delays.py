@@ -9,7 +9,6 @@ import tempfile
 from collections import deque
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 
 import asyncpg
 import httpx
@@ -29,12 +28,21 @@ WARM_UP_S = 5
 PATH = "/v1/webhook-endpoints"
 WHOLE = "decided to POST"
 STAGES = (WHOLE, "decided to in the log", "in the log to POST")
+TURNS = {"good": "pause", "beside_bad": "resume"}  # And what is done to the bad endpoints.
+PERCENTILES = ("p50", "p99")
+
+Delays = tuple[float, float, float]
+"""The seconds of each of the stages of one event."""
 
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
-    """Percentiles of the delays of both kinds of turns, which alternate."""
+    """Percentiles of the delays of both kinds of turns, which alternate.
+
+    They are of all turns of a kind together: one turn has too few events for its p99 to be steady.
+    """
     fleet = Fleet.of(options.endpoints)
-    receiver, rounds = fleet.receiver(keeps_bodies=True), list[Json]()
+    receiver = fleet.receiver(keeps_bodies=True)
+    delays: dict[str, list[Delays]] = {name: [] for name in TURNS}
     with tempfile.TemporaryDirectory(prefix="orderly-bench-") as folder:
         console.print("starting the embedded stack …")
         async with (
@@ -47,28 +55,25 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             senders = deque(_Sender(OrderlyClient(pool), fleet, n) for n in range(CLIENTS))
             await _send(senders, options.rate, WARM_UP_S)
             for number in range(options.rounds):
-                turn = {}
-                for name, action in (("good", "pause"), ("beside_bad", "resume")):
+                for name in sorted(TURNS, reverse=number % 2 == 0):
                     for endpoint_id in ids[:BAD]:
-                        (await http.post(f"{PATH}/{endpoint_id}/{action}")).raise_for_status()
+                        (await http.post(f"{PATH}/{endpoint_id}/{TURNS[name]}")).raise_for_status()
                     await _send(senders, options.rate, WARM_UP_S)
                     arrived = await _run_turn(senders, receiver, fleet, options)
-                    turn[name] = _percentiles(arrived, await _recorded_at(stack.postgres_dsn))
-                rounds.append(turn)
-                console.print(f"round {number + 1}: {turn}")
+                    turn = _delays(arrived, await _recorded_at(stack.postgres_dsn))
+                    delays[name] += turn
+                    console.print(f"round {number + 1}: {name:<10} {_percentiles(turn)[WHOLE]} ms")
             pool.close()
-    ms = {
-        name: {
-            stage: {p: median(turn[name][stage][p] for turn in rounds) for p in ("p50", "p99")}
-            for stage in STAGES
-        }
-        for name in ("good", "beside_bad")
-    }
-    good, beside_bad = (ms[name][WHOLE] for name in ("good", "beside_bad"))
+    ms = {name: _percentiles(of_turns) for name, of_turns in delays.items()}
     return {
         **ms,
-        "ratio": {p: round(beside_bad[p] / good[p], 3) for p in ("p50", "p99")},
-        "rounds": rounds,
+        "ratio": {
+            stage: {
+                p: round(ms["beside_bad"][stage][p] / ms["good"][stage][p], 3) for p in PERCENTILES
+            }
+            for stage in STAGES
+        },
+        "events": {name: len(of_turns) for name, of_turns in delays.items()},
         "rate": options.rate,
     }
 
@@ -153,18 +158,19 @@ async def _recorded_at(dsn: str) -> dict[str, float]:
     return {row["id"]: row["recorded_at"].timestamp() for row in rows}
 
 
-def _percentiles(arrived: list[Arrival], recorded_at: dict[str, float]) -> Json:
+def _delays(arrived: list[Arrival], recorded_at: dict[str, float]) -> list[Delays]:
+    """Of each event, the seconds of each stage."""
+    found = []
+    for one in arrived:
+        decided = datetime.fromisoformat(json.loads(one.body)["time"]).timestamp()
+        logged = recorded_at[one.event_id]
+        found.append((one.at - decided, logged - decided, one.at - logged))
+    return found
+
+
+def _percentiles(delays: list[Delays]) -> dict[str, dict[str, float]]:
     """By stage, percentiles of its duration."""
-    decided_at = [
-        datetime.fromisoformat(json.loads(one.body)["time"]).timestamp() for one in arrived
-    ]
-    logged_at = [recorded_at[one.event_id] for one in arrived]
-    posted_at = [one.at for one in arrived]
-    pairs = ((decided_at, posted_at), (decided_at, logged_at), (logged_at, posted_at))
-    return {
-        stage: percentiles_ms(end - begin for begin, end in zip(*pair, strict=True))
-        for stage, pair in zip(STAGES, pairs, strict=True)
-    }
+    return dict(zip(STAGES, map(percentiles_ms, zip(*delays, strict=True)), strict=True))
 
 
 def _sent(senders: deque[_Sender], number: int) -> int:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dev.bench import machine, webhook_catch_up, webhook_delays, webhook_kills
 from dev.bench.report import Json, describe_machine, numeric_table, positive_integer
-from dev.bench.webhook_delays import WHOLE
+from dev.bench.webhook_delays import PERCENTILES
 
 METHOD = (
     "Kills: events are appended to the log at a constant rate, each for one of the endpoints; two"
@@ -18,7 +18,8 @@ METHOD = (
     " commands at a constant rate to the embedded stack, from an event's time, when the order"
     " decided it, until its POST has arrived at the receiver, and how much of it passes until the"
     " event is inserted into the log; the turns without and with the dead, slow and"
-    " failing endpoints alternate, and only the others are measured. Catch up: one deliverer, one"
+    " failing endpoints alternate, and only the others are measured; percentiles are of the events"
+    " of all rounds. Catch up: one deliverer, one"
     " endpoint, the same bodies, the same concurrency and the same receiver as httpx in a loop."
 )
 
@@ -30,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("seconds", 60, "of kills, one each second"),
         ("rate", 30, "commands per second, for delays"),
         ("turn-seconds", 20, "of each turn, for delays"),
-        ("rounds", 3, "of both turns, for delays"),
+        ("rounds", 6, "of both turns, for delays"),
         ("backlog", 200_000, "events to catch up with"),
         ("baseline-events", 20_000, "that httpx posts"),
     ):
@@ -67,8 +68,9 @@ def show(console: Console, result: Json) -> None:
     table = numeric_table(f"{delays['rate']} commands per second, ms", "p50", "p99")
     for turn, where in (("good", "alone"), ("beside_bad", "beside bad endpoints")):
         for stage, ms in delays[turn].items():
-            table.add_row(f"{stage}, {where}", *(f"{ms[p]:,.1f}" for p in ("p50", "p99")))
-    table.add_row(f"{WHOLE}, ratio", *map(str, delays["ratio"].values()))
+            table.add_row(f"{stage}, {where}", *(f"{ms[p]:,.1f}" for p in PERCENTILES))
+    for stage, ratio in delays["ratio"].items():
+        table.add_row(f"{stage}, ratio", *(str(ratio[p]) for p in PERCENTILES))
     console.print(table)
     table = numeric_table("catch up", "per second", "MB at 25/50/75/100 %")
     megabytes = " / ".join(f"{mb:.0f}" for mb in catch_up["resident_mb"])
