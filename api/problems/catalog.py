@@ -136,7 +136,7 @@ INVALID_CURSOR = ProblemType(
     "The API did not issue this cursor, or issued it for another sort.",
     "Send `next` exactly as the previous page returned it, with the same sort; or start without a "
     "cursor.",
-    (RouteKind.CURSOR,),
+    (RouteKind.CURSOR, RouteKind.WEBHOOKS),
 )
 INVALID_CONSISTENCY_TOKEN = ProblemType(
     "invalid-consistency-token",
