@@ -29,10 +29,12 @@ from orders import events as e
 GOAL_MS = 300.0
 WARM_UPS = 6
 BATCH = 1_000
+COLUMNS = ("first", "p50", "p99")
 METHOD = (
     "Requests over a kept-alive connection to one API process, one after the other; no tracing, no"
     " authentication, no Temporal. 1 % of the orders need attention, 0.5 % each are held and await"
     " the customer. Postgres has memory for all orders. The order has as many events as it says."
+    " The first request of each kind finds nothing that the API remembers."
 )
 
 
@@ -58,7 +60,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             for page, path in _requests(order_id, options.events)
             for found in [await _measure(dataset.api, path, options.samples)]
         ]
-    slow = [one for one in results if one["ms"]["p50"] > GOAL_MS]
+    slow = [one for one in results if max(one["ms"]["first"], one["ms"]["p50"]) > GOAL_MS]
     return {
         "orders": options.orders,
         "events": options.events,
@@ -66,7 +68,8 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
         "samples": options.samples,
         "requests": results,
         "failures": [
-            f"{one['request']} takes {one['ms']['p50']:,.0f} ms: more than {GOAL_MS:g}"
+            f"{one['request']} takes {max(one['ms']['first'], one['ms']['p50']):,.0f} ms:"
+            f" more than {GOAL_MS:g}"
             for one in slow
         ],
         "machine": machine.description(),
@@ -78,6 +81,7 @@ def _requests(order_id: str, events: int) -> list[tuple[str, str]]:
     order, soon = f"/v1/orders/{order_id}", (START + timedelta(days=700)).isoformat()
     filters = ("", "&status=on_hold", "&needs_attention=true", "&payment_status=declined")
     since = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    day = (datetime.now(UTC) - timedelta(days=30)).date()
     return [
         ("inbox", "/v1/inbox?limit=500"),
         ("inbox", "/v1/webhook-endpoints"),
@@ -95,6 +99,11 @@ def _requests(order_id: str, events: int) -> list[tuple[str, str]]:
         ("live feed", f"/v1/events?from={since}&include=sentences"),
         ("live feed", "/v1/schemas"),
         ("read models", "/v1/projections"),
+        ("services", f"/v1/services?from={day}"),
+        ("services", "/v1/callbacks?limit=50"),
+        ("numbers", "/v1/stats/statuses"),
+        ("numbers", f"/v1/stats/orders?from={day}"),
+        ("numbers", f"/v1/stats/lead-times?from={day}"),
     ]
 
 
@@ -105,7 +114,8 @@ async def _measure(api: ConnectionPool, path: str, samples: int) -> dict[str, An
         if result.status != 200:
             raise RuntimeError(f"GET {path}: {result.status} {result.order_id_or_code}")
         latencies_s.append(result.latency_s)
-    return {"ms": percentiles_ms(latencies_s[WARM_UPS:])}
+    first_ms = round(1000 * latencies_s[0], 3)
+    return {"ms": {"first": first_ms, **percentiles_ms(latencies_s[WARM_UPS:])}}
 
 
 async def _write_history(connection: asyncpg.Connection[Any], lines: int, events: int) -> str:
@@ -131,9 +141,9 @@ async def _write_history(connection: asyncpg.Connection[Any], lines: int, events
 
 def show(console: Console, result: Json) -> None:
     """Prints each request."""
-    table = numeric_table("page", "request", "p50", "p99")
+    table = numeric_table("page", "request", *COLUMNS)
     for one in result["requests"]:
-        times = (f"{one['ms'][p]:,.1f}" for p in ("p50", "p99"))
+        times = (f"{one['ms'][column]:,.1f}" for column in COLUMNS)
         table.add_row(one["page"], one["request"], *times)
     console.print(table)
     console.print(

@@ -32,6 +32,7 @@ from workflows.messages import as_set
 MOVES = 60
 CHANGES = 4
 """Of each kind, of the drafts that change much."""
+YOUNGER_EVERY, YOUNGER_INPUTS_MAX = 5, 12
 TICK = timedelta(minutes=1)
 
 
@@ -54,7 +55,10 @@ class Recording(RandomOrder):
 
 
 def random_orders(count: int) -> Iterator[RecordedOrder]:
-    """The same ones each time, by the same rules; every other one comes to its end."""
+    """The same ones each time, by the same rules; every other one comes to its end.
+
+    Some come twice: also as they were at a moment of their life, when most are drafts.
+    """
     for number in range(count):
         order = Recording()
         if number % 3:
@@ -65,7 +69,11 @@ def random_orders(count: int) -> Iterator[RecordedOrder]:
             order.move(Random(f"{number}, {move}"))
         if number % 2:
             order.finish()
-        yield RecordedOrder(f"ord_random_{number:04}", order.inputs)
+        order_id = f"ord_random_{number:04}"
+        yield RecordedOrder(order_id, order.inputs)
+        if number % YOUNGER_EVERY == 0:
+            inputs = order.inputs[: Random(number).randint(1, YOUNGER_INPUTS_MAX)]
+            yield RecordedOrder(f"{order_id}_younger", inputs)
 
 
 def _changing_draft(order: Recording, dice: Random) -> None:

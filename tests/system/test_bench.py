@@ -146,7 +146,16 @@ def test_console_measures_every_page(tmp_path: Path) -> None:
     sizes = ("--orders", "300", "--events", "120", "--lines", "50", "--samples", "3")
     result = bench(tmp_path, "console", *sizes)
     pages = {one["page"] for one in result["requests"]}
-    assert pages == {"inbox", "orders", "search", "one order", "live feed", "read models"}
+    assert pages == {
+        "inbox",
+        "orders",
+        "search",
+        "one order",
+        "live feed",
+        "read models",
+        "services",
+        "numbers",
+    }
     assert all(0 < one["ms"]["p50"] <= one["ms"]["p99"] for one in result["requests"])
 
 
