@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contracts.declaration import FILE, Declaration, read_declaration
-from dev.release.checkouts import output_of
+from dev.release.checkouts import CheckoutError, output_of
 from dev.release.comparison import Finding, Old, findings, notes, raised_models
 from dev.release.describe import Description, Request
 from dev.release.golden import newest_histories
@@ -77,8 +77,14 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
         histories=list(past.histories),
         cursors=past.version.description.shapes["cursors"],
     )
-    new = await _described(checkout, request)
     migrations = await migration_findings(await new_database(), past.checkout, checkout)
+    try:
+        new = await _described(checkout, request)
+    except CheckoutError:
+        if not migrations:
+            raise
+        # What they break keeps this version from making the databases that describe it.
+        return Found(migrations, notes=[], raised=[], is_read_back=False)
     old = past.version.description
     events = new.shapes["schemas"]["events"].keys() - old.shapes["schemas"]["events"].keys()
     return Found(

@@ -57,7 +57,7 @@ class Recording(RandomOrder):
 def random_orders(count: int) -> Iterator[RecordedOrder]:
     """The same ones each time, by the same rules; every other one comes to its end.
 
-    Some come twice: also as they were at a moment of their life, when most are drafts.
+    Some come twice: also as they were after their first inputs, when many are drafts.
     """
     for number in range(count):
         order = Recording()
@@ -72,8 +72,8 @@ def random_orders(count: int) -> Iterator[RecordedOrder]:
         order_id = f"ord_random_{number:04}"
         yield RecordedOrder(order_id, order.inputs)
         if number % YOUNGER_EVERY == 0:
-            inputs = order.inputs[: Random(number).randint(1, YOUNGER_INPUTS_MAX)]
-            yield RecordedOrder(f"{order_id}_younger", inputs)
+            count = 1 + number // YOUNGER_EVERY % YOUNGER_INPUTS_MAX
+            yield RecordedOrder(f"{order_id}_younger", order.inputs[:count])
 
 
 def _changing_draft(order: Recording, dice: Random) -> None:

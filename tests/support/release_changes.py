@@ -118,7 +118,10 @@ SEEDED = (
         ),
     ),
     declarable(
-        "at most two discounts", PAST, Edit(DRAFT, "DISCOUNTS_MAX = 100", "DISCOUNTS_MAX = 2")
+        "at most two discounts, and a version is raised",
+        PAST,
+        Edit(DRAFT, "DISCOUNTS_MAX = 100", "DISCOUNTS_MAX = 2"),
+        *NEW_READ_MODEL,
     ),
     refused("the odd cent goes to the last line", "fold documents", ODD_CENT, declarable=PAST),
     declarable(
@@ -596,14 +599,25 @@ OTHERS = (
 )
 
 # Rules that only accept more leave the past as it is. Those that decide which commands an order
-# offers change a read model, too.
-_ACCEPT_MORE = ("an empty order may be placed", "goodwill needs no capture")
-_OFFER_OTHERS = ("no goodwill", "orders can be cancelled after they have shipped")
+# offers, or what it waits for, change a read model, too.
+_ACCEPT_MORE = ("goodwill needs no capture",)
+_OFFER_MORE = (
+    "an empty order may be placed",
+    "orders can be cancelled after they have shipped",
+)
+_OFFER_OTHERS = (
+    "no goodwill",
+    "a return is refunded without its shipping",
+    "a deadline for capture is ignored",
+    "shipped orders close at once",
+)
 
 
 def _of_rule(name: str, edit: Edit) -> Change:
     if name in _ACCEPT_MORE:
         return harmless(name, edit)
+    if name in _OFFER_MORE:
+        return refused(name, DOCUMENTS, edit)
     if name in _OFFER_OTHERS:
         return refused(name, DOCUMENTS, edit, declarable=PAST)
     return declarable(name, PAST, edit)
