@@ -600,11 +600,8 @@ OTHERS = (
 
 # Rules that only accept more leave the past as it is. Those that decide which commands an order
 # offers, or what it waits for, change a read model, too.
-_ACCEPT_MORE = ("goodwill needs no capture",)
-_OFFER_MORE = (
-    "an empty order may be placed",
-    "orders can be cancelled after they have shipped",
-)
+_ACCEPT_MORE = ("an empty order may be placed", "goodwill needs no capture")
+_OFFER_MORE = ("orders can be cancelled after they have shipped",)
 _OFFER_OTHERS = (
     "no goodwill",
     "a return is refunded without its shipping",
