@@ -81,7 +81,7 @@ format: $(INSTALLED) ## format the code and apply automatic lint fixes
 bench: $(INSTALLED) ## run the benchmarks, beside their baselines (ARGS="catch-up" for one)
 	@for part in $(if $(ARGS),"$(ARGS)",commands cold appends catch-up freshness journal lists reads loss \
 		load long-log power-cut standby webhooks bursts shoppers cached-orders \
-		peers costs drain metrics-cost console); do \
+		peers costs drain metrics-cost console rehearsal); do \
 		$(PY) -m dev.bench $$part || exit 1; done
 
 bench-loss: $(INSTALLED) ## benchmark durability: late writers, killed projectors, no lost event

@@ -70,6 +70,10 @@ class Rules:
             raise await rules._failure("does not import")
         return rules
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def rehearse(
         self, orders: AsyncIterator[RecordedOrder], until: datetime
     ) -> AsyncIterator[tuple[RecordedOrder, Json]]:

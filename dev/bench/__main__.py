@@ -32,6 +32,7 @@ from dev.bench import (
     peers,
     power_cut,
     reads,
+    rehearsal,
     shoppers,
     standby,
     webhooks,
@@ -79,6 +80,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "costs": costs,
     "drain": drain,
     "metrics-cost": metrics_cost,
+    "rehearsal": rehearsal,
 }
 
 

@@ -349,3 +349,12 @@ def test_metrics_cost_compares_both_stacks(tmp_path: Path) -> None:
 
     assert [result[name]["requests"] for name in ("metrics", "without")] == [40, 40]
     assert result["ratio"] > 0 and result["ratio_by_cpu_time"] > 0
+
+
+@pytest.mark.soak
+def test_rehearsal_decides_every_order_as_it_was(tmp_path: Path) -> None:
+    result = bench(tmp_path, "rehearsal", "--orders", "80", "--baskets", "20")
+
+    assert result["orders"] == 80 and result["decisions"] > 80
+    assert len(result["resident_mb"]) == 4
+    assert all(mb > 0 for each in result["resident_mb"] for mb in each.values())
