@@ -72,6 +72,7 @@ class Rules:
 
     @property
     def pid(self) -> int:
+        """The id of the process that decides."""
         return self._process.pid
 
     async def rehearse(

@@ -60,7 +60,7 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             for page, path in _requests(order_id, options.events)
             for found in [await _measure(dataset.api, path, options.samples)]
         ]
-    slow = [one for one in results if max(one["ms"]["first"], one["ms"]["p50"]) > GOAL_MS]
+    slowest_ms = {one["request"]: max(one["ms"]["first"], one["ms"]["p50"]) for one in results}
     return {
         "orders": options.orders,
         "events": options.events,
@@ -68,9 +68,9 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
         "samples": options.samples,
         "requests": results,
         "failures": [
-            f"{one['request']} takes {max(one['ms']['first'], one['ms']['p50']):,.0f} ms:"
-            f" more than {GOAL_MS:g}"
-            for one in slow
+            f"{request} takes {ms:,.0f} ms: more than {GOAL_MS:g}"
+            for request, ms in slowest_ms.items()
+            if ms > GOAL_MS
         ],
         "machine": machine.description(),
     }

@@ -81,9 +81,9 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
     try:
         new = await _described(checkout, request)
     except CheckoutError:
-        if not migrations:
+        if all(finding.migration for finding in migrations):
             raise
-        # What they break keeps this version from making the databases that describe it.
+        # One of them is refused in any case, and may keep this version from being described.
         return Found(migrations, notes=[], raised=[], is_read_back=False)
     old = past.version.description
     events = new.shapes["schemas"]["events"].keys() - old.shapes["schemas"]["events"].keys()

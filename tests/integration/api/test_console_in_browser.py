@@ -551,7 +551,7 @@ async def added_note(order: PlacedOrder) -> Json:
 async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
     browser: Browser, orderly: Running, shop: Shop
 ) -> None:
-    order = await shop.place_order(MILK, place=False)  # Nobody else changes it.
+    order = await shop.place_order(MILK, place=False)  # Only this test changes it.
     async with issuing(ec_key()) as issuer:
         settings = Settings(
             postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
@@ -595,7 +595,7 @@ async def test_people_sign_in_at_the_identity_provider_and_renewal_loses_nothing
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    order = await shop.place_order(MILK, place=False)  # Nobody else changes it.
+    order = await shop.place_order(MILK, place=False)  # Only this test changes it.
     tokens = expiring_tokens(monkeypatch)
     with running_provider() as provider:
         settings = Settings(

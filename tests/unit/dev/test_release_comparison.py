@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from contracts.declaration import Declaration, DeclarationError, read_declaration
-from dev.release.check import judged
+from dev.release import check
+from dev.release.check import Past, judged
 from dev.release.checkouts import CheckoutError, checkout_of
 from dev.release.comparison import Finding, Old, findings, notes
 from dev.release.describe import Description, ReadModel
@@ -236,3 +237,28 @@ def test_recorded_random_orders_are_the_same_each_time_and_fold() -> None:
     whole, younger, *others = first
     assert younger.inputs == whole.inputs[: len(younger.inputs)] != whole.inputs
     assert all(len(order.events) > 10 for order in (whole, *others))
+
+
+@pytest.mark.parametrize("migration", [None, "0100_drops.sql"])
+async def test_version_that_cannot_be_described_passes_by_no_declared_migration(
+    migration: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = Finding("migrations", "It does harm.", migration=migration)
+
+    async def cannot(*_: object) -> Description:
+        raise CheckoutError("It does not import.")
+
+    async def harm(*_: object) -> list[Finding]:
+        return [finding]
+
+    async def dsn() -> str:
+        return "postgresql://unused"
+
+    monkeypatch.setattr(check, "_described", cannot)
+    monkeypatch.setattr(check, "migration_findings", harm)
+    past = Past(ROOT, ROOT / "orders.jsonl", [], Old(description(), OPENAPI, {}))
+    if migration is None:  # Nothing permits it.
+        assert list((await check.find(past, ROOT, dsn)).findings) == [finding]
+    else:
+        with pytest.raises(CheckoutError):
+            await check.find(past, ROOT, dsn)
