@@ -11,8 +11,15 @@ from rich.console import Console
 
 from dev.bench import machine
 from dev.bench.commands import place_baskets
-from dev.bench.load_generator import alternate, orders_of_a_round
-from dev.bench.report import Json, compare, numeric_table, positive_integer, summarize
+from dev.bench.load_generator import load_together, orders_of_a_round
+from dev.bench.report import (
+    Json,
+    compare,
+    describe_machine,
+    numeric_table,
+    positive_integer,
+    summarize,
+)
 from dev.bench.two_stacks import two_stacks
 from dev.stack import Stack
 
@@ -21,24 +28,34 @@ WITHOUT = Path(__file__).with_name("without_journal")
 WARM_UP_ORDERS = 20
 BYTES_MAX = 1.3
 """Times the log without a journal."""
+METHOD = (
+    "Two stacks on one machine, loaded at the same time: what else the machine does slows both down"
+    " alike. Ratios are medians of the rounds. With --control both keep a journal."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--commands", type=positive_integer, default=6_000, help="of each, in all")
-    parser.add_argument("--rounds", type=positive_integer, default=6, help="of each, alternating")
-    parser.add_argument("--clients", type=positive_integer, default=20, help="of each, concurrent")
+    parser.add_argument("--commands", type=positive_integer, default=9_600, help="of each, in all")
+    parser.add_argument("--rounds", type=positive_integer, default=24, help="of both at once")
+    parser.add_argument("--clients", type=positive_integer, default=10, help="of each, concurrent")
     parser.add_argument("--baskets", type=positive_integer, default=200, help="of each, to weigh")
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="let both keep a journal: how far equal stacks differ",
+    )
 
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
-    """Runs two stacks, one of them without a journal, and loads them in turn."""
-    async with two_stacks(WITHOUT, options.clients, console) as (kept, bare):
+    """Runs two stacks, one of them without a journal, and loads both at the same time."""
+    without = None if options.control else WITHOUT
+    async with two_stacks(without, options.clients, console) as (kept, bare):
         stacks = {"journal": kept, "without": bare}
         for each in stacks.values():
             await each.fill(WARM_UP_ORDERS)
         orders = orders_of_a_round(options.commands, options.rounds)
         fills = {name: partial(each.fill, orders) for name, each in stacks.items()}
-        rounds = await alternate(fills, options.rounds, console)
+        rounds = await load_together(fills, options.rounds, console)
         commands = {name: await _bytes(each.stack) for name, each in stacks.items()}
         for each in stacks.values():
             await place_baskets(each.system, options.baskets, each.cpu)
@@ -80,6 +97,7 @@ def show(console: Console, result: Json) -> None:
         str(result["ratio"]),
     )  # fmt: skip
     table.add_row("the same, by processor time", "", "", str(result["ratio_by_cpu_time"]))
+    table.add_row("standard errors of these", "", "", " ".join(map(str, result["ratio_errors"])))
     for what, ratio in (
         ("single commands", result["bytes_ratio_commands"]),
         ("with whole baskets", result["bytes_ratio"]),
@@ -90,3 +108,4 @@ def show(console: Console, result: Json) -> None:
             str(ratio),
         )  # fmt: skip
     console.print(table)
+    console.print(f"{describe_machine(result['machine'])}.\n{METHOD}")

@@ -136,6 +136,24 @@ async def alternate(
     return found
 
 
+async def load_together(
+    fills: Mapping[str, Callable[[], Awaitable[Round]]], rounds: int, console: Console
+) -> dict[str, list[Round]]:
+    """Runs rounds of all `fills` at the same time; returns them by name.
+
+    What slows the machine down for a while then slows all of them down alike.
+    """
+    found: dict[str, list[Round]] = {name: [] for name in fills}
+    for number in range(rounds):
+        await asyncio.sleep(PAUSE_S)
+        ended = await asyncio.gather(*(fill() for fill in fills.values()))
+        for name, one in zip(fills, ended, strict=True):
+            found[name].append(one)
+        rates = ", ".join(f"{name} {found[name][-1].per_second:.1f}" for name in fills)
+        console.print(f"round {number + 1}, commands per second: {rates}")
+    return found
+
+
 def orders_of_a_round(commands: int, rounds: int) -> int:
     """How many new orders each of `rounds` fills, which have `commands` in all."""
     return max(commands // rounds // COMMANDS_PER_ORDER, 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from statistics import median
+from math import sqrt
+from statistics import median, stdev
 from typing import Any
 
 from rich.console import Console
@@ -68,7 +69,13 @@ def compare(orderly: Sequence[Round], baseline: Sequence[Round]) -> Json:
         "ratio_acknowledged": round(median(acknowledged), 3),
         # The ratio if processors are the bottleneck; other load on the machine does not change it.
         "ratio_by_cpu_time": round(median(cpu), 3),
+        "ratio_errors": [round(_error_of_median(each), 3) for each in (rounds, cpu)],
     }
+
+
+def _error_of_median(values: Sequence[float]) -> float:
+    """The standard error of a median, of values that are about normally distributed."""
+    return 1.25 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def summarize(rounds: Sequence[Round]) -> Json:

@@ -1,4 +1,4 @@
-"""Two embedded stacks that are loaded in turn, the second without a part of orderly."""
+"""Two embedded stacks to be compared, the second without a part of orderly."""
 
 from __future__ import annotations
 
@@ -32,13 +32,17 @@ class Loaded:
 
 @asynccontextmanager
 async def two_stacks(
-    without: Path, clients: int, console: Console
+    without: Path | None, clients: int, console: Console
 ) -> AsyncIterator[tuple[Loaded, Loaded]]:
-    """A stack, and one whose processes begin with the sitecustomize module in `without`."""
+    """A stack, and one whose processes begin with the sitecustomize module in `without`.
+
+    None: the second is like the first.
+    """
     console.print("starting two embedded stacks …")
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         async with run_stack(StackOptions(Path(one), 0, 0, 0)) as whole:
-            with patch.object(programs, "ROOT", f"{without}:{programs.ROOT}"):
+            roots = [without, programs.ROOT] if without else [programs.ROOT]
+            with patch.object(programs, "ROOT", ":".join(map(str, roots))):
                 async with (
                     run_stack(StackOptions(Path(other), 0, 0, 0)) as bare,
                     orderly_system(whole, clients) as first,
