@@ -20,6 +20,8 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RawValue, VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import (
+    CustomSlotSupplier,
+    FixedSizeSlotSupplier,
     HandleSignalInput,
     HandleUpdateInput,
     Interceptor,
@@ -28,6 +30,7 @@ from temporalio.worker import (
     Worker,
     WorkerConfig,
     WorkerDeploymentConfig,
+    WorkerTuner,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
 )
@@ -50,7 +53,8 @@ from privacy.sealing import BrokenSeal, unseal_all
 from release_gate import GateChecks
 from settings import Settings, SettingsError, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
-from workflows.activity_options import STEP_TIMEOUT, service_queue
+from worker_pacing import PacedSlots, TaskWaits
+from workflows.activity_options import STEP_TIMEOUT, service_queue, stuck_queue
 from workflows.client import MissingSearchAttributes, check_search_attributes, connect
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
@@ -122,31 +126,61 @@ def unsealing(keys: CustomerKeys) -> Unseal:
 
 def workers_for(client: Client, settings: Settings, activities: Activities) -> list[Worker]:
     """The workers of a process, not started; pinned to their version if the settings name one."""
-    orders = Worker(**worker_config(client, settings, activities))
-    return [orders, *step_workers(client, settings, activities)]
+    waits = TaskWaits()
+    orders = Worker(**worker_config(client, settings, activities, waits))
+    return [orders, *step_workers(client, settings, activities, waits)]
 
 
-def step_workers(client: Client, settings: Settings, activities: Activities) -> list[Worker]:
-    """The workers that call services, each one of them: what hangs takes no slot of the others."""
-    return [_step_worker(client, settings, activities, service) for service in SERVICES]
+def step_workers(
+    client: Client, settings: Settings, activities: Activities, waits: TaskWaits
+) -> list[Worker]:
+    """The workers that call services, each one of them: what hangs takes no slot of the others.
+
+    Those for stuck steps go by how long other tasks wait.
+    """
+    common: Any = {
+        "client": client,
+        "activities": activities,
+        "graceful_shutdown_timeout": STEP_TIMEOUT,
+        "deployment_config": _deployment(settings),
+    }
+    workers = []
+    for service in SERVICES:
+        usual = Worker(
+            task_queue=service_queue(settings.task_queue, service),
+            max_concurrent_activities=STEP_SLOTS,
+            activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
+            **common,
+        )
+        slots = PacedSlots(service, STEP_SLOTS, waits)
+        stuck = Worker(
+            task_queue=stuck_queue(settings.task_queue, service),
+            tuner=_activities_only(slots),
+            activity_task_poller_behavior=PollerBehaviorSimpleMaximum(1),
+            interceptors=[slots],
+            **common,
+        )
+        workers += [usual, stuck]
+    return workers
 
 
-def _step_worker(
-    client: Client, settings: Settings, activities: Activities, service: str
-) -> Worker:
-    return Worker(
-        client=client,
-        task_queue=service_queue(settings.task_queue, service),
-        activities=activities,
-        max_concurrent_activities=STEP_SLOTS,
-        activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
-        graceful_shutdown_timeout=STEP_TIMEOUT,
-        deployment_config=_deployment(settings),
+def _activities_only(slots: CustomSlotSupplier) -> WorkerTuner:
+    unused = FixedSizeSlotSupplier(1)
+    return WorkerTuner.create_composite(
+        workflow_supplier=unused,
+        activity_supplier=slots,
+        local_activity_supplier=unused,
+        nexus_supplier=unused,
     )
 
 
-def worker_config(client: Client, settings: Settings, activities: Activities) -> WorkerConfig:
-    """The options of the worker that decides on orders and publishes; tests may change some."""
+def worker_config(
+    client: Client, settings: Settings, activities: Activities, waits: TaskWaits
+) -> WorkerConfig:
+    """The options of the worker that decides on orders and publishes; tests may change some.
+
+    `waits` learns how long what it publishes has waited.
+    """
     return WorkerConfig(
         client=client,
         task_queue=settings.task_queue,
@@ -163,6 +197,7 @@ def worker_config(client: Client, settings: Settings, activities: Activities) ->
         graceful_shutdown_timeout=STEP_TIMEOUT,
         interceptors=[
             DetailsOnDemand(),
+            waits,
             *([TraceUpdates()] if telemetry.is_tracing() else []),
         ],
         deployment_config=_deployment(settings),

@@ -23,8 +23,8 @@ LOG_OUTAGE = timedelta(seconds=10)  # After this time without success, the order
 CONFLICT_DELAY = timedelta(minutes=1)  # Before a batch that conflicts with the log is tried again.
 
 # External services: five quick attempts, then the step is stuck. While a service is unavailable,
-# Temporal attempts it on, without new events in the order's history: so it continues within 15
-# seconds of the service's return. What a service rejects is tried again after five minutes, because
+# Temporal attempts it on, without new events in the order's history: so it continues soon after the
+# service's return, in its turn. What a service rejects is tried again after five minutes, because
 # only a person can change that. `retry-step` starts over at once.
 STEP_TIMEOUT = timedelta(seconds=20)  # Longer than any call's HTTP timeout.
 STEP_RETRY = RetryPolicy(
@@ -40,6 +40,11 @@ STUCK_SECONDS = (8.0, 12.0)
 def service_queue(task_queue: str, service: str) -> str:
     """The task queue of the calls of a service: they take no slot of publishing or other calls."""
     return f"{task_queue}-{service}"
+
+
+def stuck_queue(task_queue: str, service: str) -> str:
+    """The task queue of the calls for stuck steps: after an outage, many are due at once."""
+    return f"{service_queue(task_queue, service)}-stuck"
 
 
 def stuck_retry(seconds: float) -> RetryPolicy:

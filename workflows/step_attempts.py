@@ -25,7 +25,7 @@ class Attempts(NamedTuple):
     begun: int
     """Including the one that runs, if one does."""
     next_at: datetime | None
-    """None while one runs."""
+    """None while one runs, and while one that is due waits for its turn."""
     error: str | None
     """Why the last one failed."""
 
@@ -46,11 +46,13 @@ async def read_attempts(
         else None
         for each in pending
     ]
-    return attempts_of(list(zip(pending, errors, strict=True)), steps)
+    return attempts_of(list(zip(pending, errors, strict=True)), steps, datetime.now(UTC))
 
 
 def attempts_of(
-    pending: Sequence[tuple[PendingActivityInfo, BaseException | None]], steps: Mapping[str, str]
+    pending: Sequence[tuple[PendingActivityInfo, BaseException | None]],
+    steps: Mapping[str, str],
+    now: datetime,
 ) -> dict[str, Attempts]:
     """The attempts by step, of pending activities with their last failures; pure.
 
@@ -60,7 +62,7 @@ def attempts_of(
     found: dict[str, Attempts] = {}
     unnamed: defaultdict[str, list[Attempts]] = defaultdict(list)
     for info, error in pending:
-        attempts = _attempts(info, error)
+        attempts = _attempts(info, error, now)
         step_id = next(iter(error.details), None) if isinstance(error, ApplicationError) else None
         if isinstance(step_id, str) and step_id in steps:
             found[step_id] = attempts
@@ -77,17 +79,18 @@ def attempts_of(
     return found
 
 
-def _attempts(info: PendingActivityInfo, error: BaseException | None) -> Attempts:
+def _attempts(info: PendingActivityInfo, error: BaseException | None, now: datetime) -> Attempts:
     waits = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
     # An attempt is counted when it is scheduled. A stuck step is called without a limit, after a
     # first series that had one.
     begun = info.attempt - waits
     earlier = 0 if info.maximum_attempts else STEP_RETRY.maximum_attempts
     message = str(error.message if isinstance(error, ApplicationError) else error or "") or None
-    return Attempts(begun + earlier, _next_at(info) if waits else None, message)
+    at = _scheduled_at(info) if waits else None
+    return Attempts(begun + earlier, at if at and at > now else None, message)
 
 
-def _next_at(info: PendingActivityInfo) -> datetime | None:
+def _scheduled_at(info: PendingActivityInfo) -> datetime | None:
     for name in ("next_attempt_schedule_time", "scheduled_time"):
         if info.HasField(name):
             at: datetime = getattr(info, name).ToDatetime(tzinfo=UTC)

@@ -19,6 +19,7 @@ from workflows.activity_options import (
     STEP_TIMEOUT,
     STUCK_SECONDS,
     service_queue,
+    stuck_queue,
     stuck_retry,
     summary,
 )
@@ -76,10 +77,11 @@ class StepRunner:
         )
         retry = STEP_RETRY
         while step.step_id in shell.order.steps:
+            queue = service_queue if retry is STEP_RETRY else stuck_queue
             call = workflow.start_activity(
                 STEP_ACTIVITIES[type(step)],
                 request,
-                task_queue=service_queue(workflow.info().task_queue, service),
+                task_queue=queue(workflow.info().task_queue, service),
                 result_type=_RESULT,
                 start_to_close_timeout=STEP_TIMEOUT,
                 retry_policy=retry,

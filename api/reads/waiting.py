@@ -53,7 +53,8 @@ class WaitingStep(BaseModel):
         " five minutes"
     )
     next_try_at: datetime | None = Field(
-        description="when the service is called next; null while a call runs, and with `attempts`"
+        description="when the service is called next; null while a call runs or is due, and with"
+        " `attempts`"
     )
     last_error: str | None = Field(description="why the last call failed; null if none has")
 

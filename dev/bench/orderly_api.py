@@ -90,6 +90,13 @@ class OrderlySystem:
         while await self._count(query) < orders:
             await asyncio.sleep(self.poll_s)
 
+    async def placed(self) -> list[str]:
+        """The ids of the orders that the read model shows placed, and not yet confirmed."""
+        rows = await self._postgres.fetch(
+            "SELECT order_id FROM order_view.orders WHERE status = 'placed'"
+        )
+        return [str(order_id) for (order_id,) in rows]
+
     async def shipments(self) -> list[tuple[str, str]]:
         """The ids of all shipments, each after that of its order."""
         query = (

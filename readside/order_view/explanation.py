@@ -145,7 +145,7 @@ def _tried(tries: Tries | None, w: Words) -> str:
         return f"It is tried again and again by itself, {at_once}"
     times = f"It was tried {tries.begun:,} time{'s' * (tries.begun != 1)}"
     if tries.next_at is None:
-        return f"{times}, and a call is under way."
+        return f"{times}, and a call is under way or due."
     return f"{times}. It is tried next at {w.time(tries.next_at)}, {at_once}"
 
 

@@ -50,6 +50,7 @@ from tests.support.histories import assert_all_replay, assert_stack_replays
 from tests.support.webhook_signing import new_secret
 from tests.support.webhooks import KEY, LOOPBACK_NETWORKS
 from worker import Activities, activities_for, running, step_workers, unsealing, worker_config
+from worker_pacing import TaskWaits
 from workflows.data_converter import DATA_CONVERTER
 from workflows.worker_heartbeats import INTERVAL
 
@@ -246,11 +247,12 @@ async def run_worker(
     has changed the rules.
     """
     settings = Settings(postgres_dsn="postgresql://unused", task_queue=queue)
-    config = worker_config(client, settings, activities or cut_off(pool))
+    waits = TaskWaits()
+    config = worker_config(client, settings, activities or cut_off(pool), waits)
     # In a test's process, on a busy machine, a workflow task may wait for the processor for two
     # seconds, which the SDK otherwise calls a deadlock, and interrupts wherever it is.
     changed: Any = {**config, "debug_mode": True, **options}
-    steps = step_workers(client, settings, config["activities"])
+    steps = step_workers(client, settings, config["activities"], waits)
     async with running([Worker(**changed), *steps], lambda: None):
         yield
     if replays:

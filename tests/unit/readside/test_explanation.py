@@ -209,7 +209,7 @@ def test_unpaid_goods_come_before_all_else() -> None:
     ("tries", "said"),
     [
         (Attempts(7, NOW, "503"), "It was tried 7 times. It is tried next at 1 March 2026, 12:00"),
-        (Attempts(1, None, "503"), "It was tried 1 time, and a call is under way."),
+        (Attempts(1, None, "503"), "It was tried 1 time, and a call is under way or due."),
         (None, "It is tried again and again by itself, and at once"),
     ],
 )

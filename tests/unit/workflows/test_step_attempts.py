@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio.api.enums.v1 import PendingActivityState
@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from workflows.step_attempts import Attempts, attempts_of
 
 AT = datetime(2026, 12, 4, 7, 43, tzinfo=UTC)
+BEFORE = AT - timedelta(seconds=1)
 STEPS = {"book-1": "book", "book-2": "book", "capture-3": "capture"}
 DOWN = "the shipping service answered 503: down"
 
@@ -37,7 +38,7 @@ def test_failure_names_its_step() -> None:
         (call("book_shipment", 2, waits=False), failed("book-1")),
         (call("capture_payment", 1, waits=False), None),
     ]
-    assert attempts_of(pending, STEPS) == {
+    assert attempts_of(pending, STEPS, BEFORE) == {
         "book-2": Attempts(2, AT, DOWN),
         "book-1": Attempts(2, None, DOWN),
         "capture-3": Attempts(1, None, None),
@@ -46,7 +47,12 @@ def test_failure_names_its_step() -> None:
 
 def test_stuck_step_was_called_in_a_first_series_too() -> None:
     pending = [(call("book_shipment", 8, waits=True, limit=0), failed("book-1"))]
-    assert attempts_of(pending, STEPS) == {"book-1": Attempts(5 + 7, AT, DOWN)}
+    assert attempts_of(pending, STEPS, BEFORE) == {"book-1": Attempts(5 + 7, AT, DOWN)}
+
+
+def test_call_that_is_due_has_no_time_of_its_own() -> None:
+    pending = [(call("book_shipment", 8, waits=True, limit=0), failed("book-1"))]
+    assert attempts_of(pending, STEPS, AT) == {"book-1": Attempts(5 + 7, None, DOWN)}
 
 
 @pytest.mark.parametrize("step_id", ["book-9", "", None])
@@ -55,11 +61,13 @@ def test_call_that_cannot_be_told_from_another_is_left_out(step_id: str | None) 
         (call("book_shipment", 2, waits=True), ApplicationError(DOWN, step_id)),
         (call("publish_events", 9, waits=True, limit=0), ApplicationError("the log is down")),
     ]
-    assert attempts_of(pending, STEPS) == {}
+    assert attempts_of(pending, STEPS, BEFORE) == {}
     one = {"book-1": "book"}
-    assert attempts_of(pending, one) == {"book-1": Attempts(1, AT, DOWN)}
+    assert attempts_of(pending, one, BEFORE) == {"book-1": Attempts(1, AT, DOWN)}
 
 
 def test_failure_of_a_worker_is_one_without_a_step() -> None:
     pending = [(call("capture_payment", 2, waits=True), RuntimeError("activity timed out"))]
-    assert attempts_of(pending, STEPS) == {"capture-3": Attempts(1, AT, "activity timed out")}
+    assert attempts_of(pending, STEPS, BEFORE) == {
+        "capture-3": Attempts(1, AT, "activity timed out")
+    }
