@@ -27,6 +27,7 @@ from dev.bench.report import (
     percentiles_ms,
     positive_integer,
 )
+from dev.bench.temporal_baseline import BaselineClient, temporal_baseline
 from dev.demo.baskets import PACKAGED_BASKETS, Basket, read_baskets
 from dev.stack import Stack, StackOptions, run_stack
 from workflows.messages import WORKFLOW_TYPE
@@ -44,13 +45,15 @@ WARM_COMMANDS = 100
 SHORT_ORDER, LONG_ORDER = 20, 200  # Commands: the first need not continue as new.
 NOTES = 10
 PROCESSES = ("worker", "temporal")
+SDK_COMMANDS = 4  # After so many, its history is about as long as that of a usual order.
 METHOD = (
     f"Cold: one client sends a command to each order, once {OTHER_ORDERS} other orders have had"
     f" one, of which the worker keeps {CACHED_ORDERS}. Warm: in a row to one order. A usual"
     f" order is a basket of the demo, placed, paid and booked; {CLIENTS} clients add notes, one to"
     f" each order (cold) or {NOTES} in a row (warm). Under load, {CLIENTS} clients send commands in"
     f" a row to orders that have {SHORT_ORDER} commands, and to others that have {LONG_ORDER} and"
-    " therefore continue as new."
+    " therefore continue as new. The SDK alone: the same for workflows with about as many events,"
+    " each command of which is an update with one no-op activity."
 )
 
 
@@ -163,12 +166,15 @@ async def _measure(
     acknowledged, published = system.events, await system.published()
     console.print("usual orders …")
     usual = await _usual_orders(bench, read_baskets(PACKAGED_BASKETS, options.baskets))
+    console.print("the SDK alone …")
+    sdk = await _sdk_alone(stack, temporal, options.baskets)
     p50 = {name: latency["p50"] for name, latency in by_commands.items()}
     return {
         "latency_ms": by_commands,
         "ratio_of_longest_to_shortest": round(p50[str(counts[-1])] / p50[str(counts[0])], 2),
         "ratio_of_slowest_to_warm": round(max(p50.values()) / p50[WARM], 2),
         "usual_orders": usual,
+        "sdk_alone": sdk,
         "under_load": load,
         "counts": {"acknowledged": acknowledged, "published": published},
         "machine": machine.description() | await machine.temporal(stack.temporal_address),
@@ -242,14 +248,54 @@ async def _usual_orders(bench: Bench, baskets: Sequence[Basket]) -> Json:
     some = order_ids[-CLIENTS:]
     await run_round(noting, some, published, bench.cpu)
     warm = await run_round(noting, some * NOTES, published, bench.cpu)
-    cpu = {name: _cpu_ms(sent) for name, sent in {"cold": cold, "warm": warm}.items()}
+    return {"history_events": events, **_compare(cold, warm)}
+
+
+async def _sdk_alone(stack: Stack, temporal: Client, count: int) -> Json:
+    """The same as of usual orders, of a workflow that does nothing, and the SDK's own worker."""
+    workflow_ids: list[str] = []
+
+    async def fill(client: BaselineClient, _: int, timed: Stopwatch) -> None:
+        workflow_id = await timed(client.open())
+        for _ in range(SDK_COMMANDS - 1):
+            await timed(client.add(workflow_id))
+        workflow_ids.append(workflow_id)
+
+    async def open_(client: BaselineClient, _: int, timed: Stopwatch) -> None:
+        await timed(client.open())
+
+    async def add(client: BaselineClient, workflow_id: str, timed: Stopwatch) -> None:
+        await timed(client.add(workflow_id))
+
+    async with temporal_baseline(stack, CLIENTS, CACHED_ORDERS) as sdk:
+        cpu = machine.cpu_reader({"worker": sdk.pid, "temporal": stack.pids["temporal"]})
+
+        async def run(
+            work: Callable[[BaselineClient, T, Stopwatch], Awaitable[None]],
+            jobs: Sequence[T],
+            commands: int,
+        ) -> Round:
+            workers = [partial(work, client) for client in sdk.clients]
+            return await run_round(workers, jobs, partial(sdk.catch_up, commands), cpu)
+
+        await run(fill, range(count), count * SDK_COMMANDS)
+        some = workflow_ids[-CLIENTS:]
+        described = [await temporal.get_workflow_handle(each).describe() for each in some]
+        await run(open_, range(OTHER_ORDERS), OTHER_ORDERS)
+        cold = await run(add, workflow_ids, count)
+        await run(add, some, len(some))
+        warm = await run(add, some * NOTES, len(some) * NOTES)
+    events = median(each.history_length for each in described)
+    return {"history_events": events, **_compare(cold, warm)}
+
+
+def _compare(cold: Round, warm: Round) -> Json:
+    """Latencies, processor time, and its ratio of cold commands to warm ones."""
+    sent = {"cold": cold, "warm": warm}
+    cpu = {name: _cpu_ms(one) for name, one in sent.items()}
     sums = {name: sum(ms.values()) for name, ms in cpu.items()}
     return {
-        "history_events": events,
-        "latency_ms": {
-            "cold": percentiles_ms(cold.latencies_s),
-            "warm": percentiles_ms(warm.latencies_s),
-        },
+        "latency_ms": {name: percentiles_ms(one.latencies_s) for name, one in sent.items()},
         "cpu_ms_per_command": cpu,
         "ratio_by_cpu_time": round(sums["cold"] / sums["warm"], 2),
     }
@@ -265,7 +311,7 @@ def show(console: Console, result: Json) -> None:
     for commands, latency in result["latency_ms"].items():
         label = "any (warm)" if commands == WARM else f"{int(commands):,} commands (cold)"
         table.add_row(label, f"{latency['p50']:.1f}", f"{latency['p99']:.1f}")
-    usual = result["usual_orders"]
+    usual, sdk = result["usual_orders"], result["sdk_alone"]
     table.add_section()
     for name, latency in usual["latency_ms"].items():
         label = f"a usual life, {CLIENTS} clients ({name})"
@@ -275,10 +321,6 @@ def show(console: Console, result: Json) -> None:
         label = f"{name} under load, {load['runs_continued']} runs continued"
         table.add_row(label, f"{load['p50']:.1f}", f"{load['p99']:.1f}")
     console.print(table)
-    processes = ", ".join(
-        f"{name} {' + '.join(f'{ms[process]} ({process})' for process in PROCESSES)}"
-        for name, ms in usual["cpu_ms_per_command"].items()
-    )
     machine_ = result["machine"]
     console.print(
         f"{describe_machine(machine_)}, temporalio {machine_['temporalio']}, Temporal Server"
@@ -286,5 +328,15 @@ def show(console: Console, result: Json) -> None:
         f" [bold]{result['ratio_of_longest_to_shortest']}[/bold], slowest to warm"
         f" [bold]{result['ratio_of_slowest_to_warm']}[/bold]. Usual order"
         f" ({usual['history_events']:.0f} events in its history): processor time of a cold"
-        f" command to a warm one [bold]{usual['ratio_by_cpu_time']}[/bold] (ms: {processes})."
+        f" command to a warm one [bold]{usual['ratio_by_cpu_time']}[/bold] ({_by_process(usual)})."
+        f" The SDK alone ({sdk['history_events']:.0f} events):"
+        f" [bold]{sdk['ratio_by_cpu_time']}[/bold] ({_by_process(sdk)})."
     )
+
+
+def _by_process(usual: Json) -> str:
+    parts = (
+        f"{name} {' + '.join(f'{ms[process]} ms ({process})' for process in PROCESSES)}"
+        for name, ms in usual["cpu_ms_per_command"].items()
+    )
+    return ", ".join(parts)

@@ -81,7 +81,7 @@ async def _measure(
         "baseline": summarize(rounds["baseline"]),
         "orderly": summarize(rounds["orderly"]),
         "baskets": summarize([baskets]),
-        "counts": {**counts, "baseline_activities": baseline.activities},
+        "counts": {**counts, "baseline_activities": baseline.events},
         "clients": options.clients,
         "rounds": options.rounds,
         "machine": machine.description() | await machine.temporal(stack.temporal_address),

@@ -1,4 +1,7 @@
-"""Commands per second beside DBOS, which does the same job over FastAPI on the same Postgres."""
+"""Commands per second beside DBOS, which does the same job over FastAPI on the same Postgres.
+
+Temporal's SDK alone runs beside both: orderly is built on it, and cannot be faster.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,19 +23,23 @@ from dev.bench import machine
 from dev.bench.dbos_system import DbosServers, DbosSystem, dbos_servers
 from dev.bench.load_generator import (
     COMMANDS_PER_ORDER,
+    OrderClient,
     ReadCpu,
     Round,
     Stopwatch,
-    fill_orders,
+    fill_order,
     run_round,
 )
-from dev.bench.orderly_api import OrderlyClient, OrderlySystem, orderly_system
+from dev.bench.orderly_api import OrderlySystem, orderly_system
 from dev.bench.report import Json, describe_machine, numeric_table, positive_integer, summarize
+from dev.bench.temporal_baseline import TemporalBaseline, temporal_baseline
 from dev.stack import StackOptions, run_stack
 
 T = TypeVar("T")
 
 ORDERLY = "orderly"
+SDK = "Temporal's SDK alone"
+SDK_WORKER = "SDK's worker"
 PROCESSES = ("api", "worker", "projector", "temporal", "postgres")
 PAUSE_S = 0.5  # Work that goes on after a round must not count in the next one.
 ONE_CLIENT_SHARE = 4  # A client alone sends a quarter as many commands: it takes as long.
@@ -44,8 +50,10 @@ METHOD = (
     " orders are open, and each command goes to one at random. DBOS: a durable workflow for each"
     " command, named by its key; one step decides and writes event and row in one transaction, one"
     " publishes nothing; all is done when it responds. Orderly's time ends when the read model has"
-    " the last event. Ratios are orderly's, above 1 if it is better. Processor time is that of the"
-    " system's processes and of Postgres."
+    " the last event. The SDK alone executes an update and a no-op activity for each command, on"
+    " the same Temporal, for clients in the load generator: nothing that does as much there can be"
+    " faster. Ratios are orderly's, above 1 if it is better. Processor time is that of the system's"
+    " processes and of Postgres, without the load generator."
 )
 
 
@@ -74,7 +82,7 @@ class Pattern(NamedTuple):
         return f"{'shoppers' if self.is_shoppers else 'warm'}, {clients}"
 
 
-Peer = OrderlySystem | DbosSystem
+Peer = OrderlySystem | DbosSystem | TemporalBaseline
 Rounds = Mapping[str, list[Round]]
 """By the name of a system."""
 
@@ -87,15 +95,18 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             run_stack(StackOptions(Path(data_dir), 0, 0, 0, is_durable=True)) as stack,
             orderly_system(stack, options.clients) as orderly,
             dbos_servers(stack, options.processes) as servers,
+            temporal_baseline(stack, options.clients) as sdk,
         ):
-            systems: dict[str, Peer] = {ORDERLY: orderly}
-            for number in sorted({1, options.processes}):
-                systems[_dbos(number)] = servers.system(number, options.clients)
-            cpu = machine.cpu_reader({**stack.pids, **servers.pids})
+            dbos = {
+                _dbos(number): servers.system(number, options.clients)
+                for number in sorted({1, options.processes})
+            }
+            systems: dict[str, Peer] = {ORDERLY: orderly, **dbos, SDK: sdk}
+            cpu = machine.cpu_reader({**stack.pids, **servers.pids, SDK_WORKER: sdk.pid})
             rounds = await _alternate(systems, cpu, options, console)
             counts = {
                 ORDERLY: await _counts([orderly], orderly),
-                "DBOS": await _counts([s for s in systems.values() if s is not orderly], servers),
+                "DBOS": await _counts(dbos.values(), servers),
             }
             temporal = await machine.temporal(stack.temporal_address)
     return {
@@ -138,7 +149,7 @@ async def _alternate(
             pattern = Pattern(is_shoppers, clients)
             commands = max(options.commands // (1 if clients > 1 else ONE_CLIENT_SHARE), 1)
             # One client uses one process.
-            names = [name for name in systems if clients > 1 or name in (ORDERLY, _dbos(1))]
+            names = [name for name in systems if clients > 1 or name in (ORDERLY, _dbos(1), SDK)]
             rounds: Rounds = {name: [] for name in names}
             for number in range(options.rounds):
                 for name in names[:: 1 if number % 2 else -1]:  # They alternate in going first.
@@ -160,17 +171,17 @@ async def _alternate(
 async def _fill(system: Peer, clients: int, commands: int, cpu: ReadCpu) -> Round:
     """Ten commands in a row to each of some new orders."""
     await asyncio.sleep(PAUSE_S)
-    some = replace(system, clients=system.clients[:clients])
-    filled = await fill_orders(some, max(commands // COMMANDS_PER_ORDER, 1), cpu)
-    system.events = some.events
-    return filled
+    orders = max(commands // COMMANDS_PER_ORDER, 1)
+    workers = [partial(fill_order, client) for client in system.clients[:clients]]
+    caught_up = partial(system.catch_up, orders * COMMANDS_PER_ORDER)
+    return await run_round(workers, range(orders), caught_up, cpu)
 
 
 async def _open(system: Peer, orders: int, cpu: ReadCpu) -> list[str]:
     """Opens orders; returns their ids."""
     opened: list[str] = []
 
-    async def open_one(client: OrderlyClient, _: int, timed: Stopwatch) -> None:
+    async def open_one(client: OrderClient, _: int, timed: Stopwatch) -> None:
         opened.append(await timed(client.open()))
 
     await _run(system, len(system.clients), open_one, range(orders), cpu)
@@ -180,7 +191,7 @@ async def _open(system: Peer, orders: int, cpu: ReadCpu) -> list[str]:
 async def _add_to(system: Peer, clients: int, order_ids: Sequence[str], cpu: ReadCpu) -> Round:
     """Adds an item to each of these orders, one of which may occur more than once."""
 
-    async def add(client: OrderlyClient, order_id: str, timed: Stopwatch) -> None:
+    async def add(client: OrderClient, order_id: str, timed: Stopwatch) -> None:
         await timed(client.add(order_id))
 
     return await _run(system, clients, add, order_ids, cpu)
@@ -189,7 +200,7 @@ async def _add_to(system: Peer, clients: int, order_ids: Sequence[str], cpu: Rea
 async def _run(
     system: Peer,
     clients: int,
-    work: Callable[[OrderlyClient, T, Stopwatch], Awaitable[None]],
+    work: Callable[[OrderClient, T, Stopwatch], Awaitable[None]],
     jobs: Sequence[T],
     cpu: ReadCpu,
 ) -> Round:
@@ -201,10 +212,11 @@ async def _run(
 def _compare(rounds: Rounds, dbos: Iterable[str]) -> dict[str, Json]:
     """Each system under one pattern, and orderly's ratios to it: medians of the rounds."""
     result: dict[str, Json] = {}
+    processes = {ORDERLY: PROCESSES, SDK: (SDK_WORKER, "temporal")}
     ours = [(one.per_second, _cpu_ms(one, PROCESSES)) for one in rounds[ORDERLY]]
     for name, of in rounds.items():
-        processes = PROCESSES if name == ORDERLY else (*dbos, "postgres")
-        theirs = [(one.per_second, _cpu_ms(one, processes)) for one in of]
+        used = processes.get(name, (*dbos, "postgres"))
+        theirs = [(one.per_second, _cpu_ms(one, used)) for one in of]
         ratios = [our / their for (our, _), (their, _) in zip(ours, theirs, strict=True)]
         by_cpu = [their / our for (_, our), (_, their) in zip(ours, theirs, strict=True)]
         result[name] = summarize(of) | {

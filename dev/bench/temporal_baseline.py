@@ -30,6 +30,7 @@ from dev.stack import Stack
 TASK_QUEUE = "baseline"
 STEPS = 3  # As of most orders: reserve stock, authorise payment, book shipment.
 DONE = b"."
+CACHED = 1_000  # The SDK's default.
 
 
 @activity.defn
@@ -105,21 +106,26 @@ class BaselineClient:
 
 @dataclass
 class TemporalBaseline:
-    """Clients, and the number of no-op activities that were executed for them."""
+    """Clients, and the number of their commands, each with its no-op activity."""
 
     clients: list[BaselineClient]
     pid: int
-    activities: int
+    events: int
     _done: asyncio.StreamReader
 
     async def catch_up(self, commands: int) -> None:
         """Returns when the activities of this many further commands were executed."""
-        self.activities += len(await self._done.readexactly(commands))
+        self.events += len(await self._done.readexactly(commands))
 
 
 @asynccontextmanager
-async def temporal_baseline(stack: Stack, clients: int) -> AsyncIterator[TemporalBaseline]:
-    """Starts the worker; the clients share one SDK client, as the SDK recommends."""
+async def temporal_baseline(
+    stack: Stack, clients: int, cached: int = CACHED
+) -> AsyncIterator[TemporalBaseline]:
+    """Starts the worker; the clients share one SDK client, as the SDK recommends.
+
+    The worker keeps `cached` workflows in memory.
+    """
     client = await Client.connect(stack.temporal_address, namespace=stack.temporal_namespace)
     worker = await asyncio.create_subprocess_exec(
         *(
@@ -128,6 +134,7 @@ async def temporal_baseline(stack: Stack, clients: int) -> AsyncIterator[Tempora
             "dev.bench.temporal_baseline",
             stack.temporal_address,
             stack.temporal_namespace,
+            str(cached),
         ),
         cwd=Path(__file__).parents[2],
         stdin=asyncio.subprocess.PIPE,
@@ -143,7 +150,7 @@ async def temporal_baseline(stack: Stack, clients: int) -> AsyncIterator[Tempora
         await worker.wait()
 
 
-async def work(address: str, namespace: str) -> None:
+async def work(address: str, namespace: str, cached: str) -> None:
     """Runs the worker until standard input ends, at the latest with the parent process."""
     client = await Client.connect(address, namespace=namespace)
     async with Worker(
@@ -152,6 +159,7 @@ async def work(address: str, namespace: str) -> None:
         workflows=[Entity],
         activities=[no_op],
         workflow_runner=UnsandboxedWorkflowRunner(),
+        max_cached_workflows=int(cached),
     ):
         await asyncio.to_thread(sys.stdin.read)
 

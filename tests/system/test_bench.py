@@ -280,8 +280,12 @@ def test_cold_counts_every_command_of_orders_in_no_cache(tmp_path: Path) -> None
         assert 0 < latency["p50"] <= latency["p99"]
     assert [load[kind]["commands"] for kind in ("short orders", "long orders")] == [400, 400]
     assert load["long orders"]["runs_continued"] > load["short orders"]["runs_continued"]
-    assert all(cpu.keys() == {"worker", "temporal"} for cpu in usual["cpu_ms_per_command"].values())
-    assert usual["ratio_by_cpu_time"] > 0
+    for orders in (usual, result["sdk_alone"]):
+        assert all(
+            cpu.keys() == {"worker", "temporal"} for cpu in orders["cpu_ms_per_command"].values()
+        )
+        assert orders["history_events"] > 0
+        assert orders["ratio_by_cpu_time"] > 0
 
 
 @pytest.mark.soak
@@ -300,10 +304,10 @@ def test_peers_do_the_same_job(tmp_path: Path) -> None:
 
     for counts in result["counts"].values():
         assert counts["acknowledged"] == counts["published"] == counts["projected"] > 0
-    one, two = "DBOS, one process", "DBOS, 2 processes"
+    one, two, sdk = "DBOS, one process", "DBOS, 2 processes", "Temporal's SDK alone"
     for pattern in ("warm", "shoppers"):
-        assert result["patterns"][f"{pattern}, one client"].keys() == {"orderly", one}
-        assert result["patterns"][f"{pattern}, 3 clients"].keys() == {"orderly", one, two}
+        assert result["patterns"][f"{pattern}, one client"].keys() == {"orderly", one, sdk}
+        assert result["patterns"][f"{pattern}, 3 clients"].keys() == {"orderly", one, two, sdk}
     for systems in result["patterns"].values():
         assert len({system["requests"] for system in systems.values()}) == 1
         for system in systems.values():
