@@ -36,8 +36,8 @@ up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000", AR
 
 # More at a time than a small machine has cores, because many tests wait. They are handed out one by
 # one, but for groups that share a server.
-test: $(INSTALLED) ## run the tests, four at a time (ARGS="-k name" for some, one at a time)
-	@$(PY) -m pytest $(or $(ARGS),-n 4 --dist loadgroup --no-loadscope-reorder)
+test: $(INSTALLED) ## run the tests, five at a time (ARGS="-k name" for some, one at a time)
+	@$(PY) -m pytest $(or $(ARGS),-n 5 --dist loadgroup --no-loadscope-reorder)
 
 test-browser: $(INSTALLED) ## test the console in Chromium, which must be installed
 	@command -v chromium >/dev/null || { echo 'Chromium is needed: apt-get install chromium.' >&2; exit 1; }
