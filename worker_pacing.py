@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -90,7 +90,7 @@ class _Waited(ActivityInboundInterceptor):
 class PacedSlots(CustomSlotSupplier, Interceptor):
     """Slots for the calls of a service for stuck steps: so many at a time, and so many a second.
 
-    As an interceptor it counts the calls that succeed.
+    As an interceptor it counts how the calls end.
     """
 
     def __init__(self, service: str, slots: int, waits: TaskWaits) -> None:
@@ -99,24 +99,27 @@ class PacedSlots(CustomSlotSupplier, Interceptor):
         self._pace = _PACE.labels(service)
         self._per_second = PER_SECOND_FIRST
         self._next_at = self._adjusted_at = 0.0
-        self._succeeded = 0
+        self._ended: Counter[bool] = Counter()
         # The SDK releases slots in other threads.
         self._taken: set[SlotPermit] = set()
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Counted(next, self)
 
-    def count(self) -> None:
-        """Counts a call that has succeeded."""
-        self._succeeded += 1
+    def count(self, has_succeeded: bool) -> None:
+        """Counts a call that has ended."""
+        self._ended[has_succeeded] += 1
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
         while len(self._taken) >= self._slots:
             await asyncio.sleep(FULL_SECONDS)
         now = time.monotonic()
         if now - self._adjusted_at >= ADJUST_SECONDS:
-            self._per_second = adjusted(self._per_second, self._succeeded, self._waits.lately())
-            self._succeeded, self._adjusted_at = 0, now
+            succeeded, failed = self._ended[True], self._ended[False]
+            wait = self._waits.lately()
+            self._per_second = adjusted(self._per_second, succeeded, failed, wait)
+            self._adjusted_at = now
+            self._ended.clear()
             self._pace.set(self._per_second)
         at = max(now, self._next_at)
         self._next_at = at + 1 / self._per_second
@@ -141,15 +144,22 @@ class _Counted(ActivityInboundInterceptor):
         self._slots = slots
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        result = await self.next.execute_activity(input)
-        self._slots.count()
+        has_succeeded = False
+        try:
+            result = await self.next.execute_activity(input)
+            has_succeeded = True
+        finally:
+            self._slots.count(has_succeeded)
         return result
 
 
-def adjusted(per_second: float, succeeded: int, wait: float) -> float:
-    """The rate after some time in which so many calls succeeded, and other tasks waited so long."""
+def adjusted(per_second: float, succeeded: int, failed: int, wait: float) -> float:
+    """The rate after some time in which so many calls ended, and other tasks waited so long.
+
+    It stays while none has ended: the service may be slow.
+    """
     if not succeeded:
-        return min(per_second, PER_SECOND_FIRST)  # Its service is not back.
+        return min(per_second, PER_SECOND_FIRST) if failed else per_second
     if wait > WAIT_SECONDS_MAX:
         return max(per_second * SHRINKAGE, PER_SECOND_MIN)
     return min(per_second * (1 + GROWTH * (1 - wait / WAIT_SECONDS_MAX)), PER_SECOND_MAX)

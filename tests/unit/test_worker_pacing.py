@@ -29,7 +29,7 @@ SKEW = 3_600.0
 def rates(wait: float, count: int, first: float = PER_SECOND_FIRST) -> list[float]:
     """The rates after each of `count` adjustments during which calls succeeded."""
     return list(
-        accumulate(repeat(wait, count), lambda rate, w: adjusted(rate, 1, w), initial=first)
+        accumulate(repeat(wait, count), lambda rate, w: adjusted(rate, 1, 0, w), initial=first)
     )
 
 
@@ -50,9 +50,15 @@ def test_rate_falls_to_its_least_while_other_tasks_wait() -> None:
     assert found[-1] == PER_SECOND_MIN
 
 
-def test_rate_begins_again_once_no_call_succeeds() -> None:
-    assert adjusted(PER_SECOND_MAX, 0, 0.0) == PER_SECOND_FIRST
-    assert adjusted(PER_SECOND_MIN, 0, 0.0) == PER_SECOND_MIN
+def test_rate_begins_again_once_all_calls_fail() -> None:
+    assert adjusted(PER_SECOND_MAX, 0, 1, 0.0) == PER_SECOND_FIRST
+    assert adjusted(PER_SECOND_MIN, 0, 1, 0.0) == PER_SECOND_MIN
+    assert adjusted(PER_SECOND_FIRST, 1, 9, 0.0) > PER_SECOND_FIRST
+
+
+def test_rate_stays_while_a_slow_service_answers_none() -> None:
+    assert adjusted(20.0, 0, 0, 0.0) == 20.0
+    assert adjusted(20.0, 0, 0, 2 * WAIT_SECONDS_MAX) == 20.0
 
 
 @pytest.mark.parametrize("skew", [-SKEW, 0, SKEW])
