@@ -1,9 +1,9 @@
 """How fast orders go on once a service that they waited for is back.
 
-All of them could go on within seconds. Each has many tasks to do then, and the commands of
-customers would wait behind these. So the calls for stuck steps have task queues of their own, and a
-worker takes only so many of them a second that its other tasks do not wait: few at first, more
-while they succeed, fewer once tasks wait. `make bench ARGS=bursts` measures it.
+All of them could go on within seconds, as a thundering herd. Each has many tasks to do then, and
+the commands of customers would wait behind these. So the calls for stuck steps have task queues of
+their own, whose rate a worker limits as congestion control does: it starts slowly, goes up while
+calls succeed, and down once other tasks wait. `make bench ARGS=bursts` measures it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LEAST_WAIT_GROWTH = 0.000_001
 
 _PACE = Gauge(
     "orderly_stuck_step_calls_per_second",
-    "The rate at which a worker calls a service for steps that are stuck, if as many wait.",
+    "How often a worker calls a service for stuck steps, per second and at most.",
     ["service"],
 )
 
@@ -88,7 +88,7 @@ class _Waited(ActivityInboundInterceptor):
 
 
 class PacedSlots(CustomSlotSupplier, Interceptor):
-    """Slots for the calls of a service for stuck steps: so many at a time, and so many a second.
+    """Slots for the calls of a service for stuck steps, limited in number and in rate.
 
     As an interceptor it counts how the calls end.
     """
@@ -154,7 +154,7 @@ class _Counted(ActivityInboundInterceptor):
 
 
 def adjusted(per_second: float, succeeded: int, failed: int, wait: float) -> float:
-    """The rate after some time in which so many calls ended, and other tasks waited so long.
+    """The next rate, from how calls ended lately and how long other tasks waited, in seconds.
 
     It stays while none has ended: the service may be slow.
     """

@@ -45,7 +45,7 @@ WARM_COMMANDS = 100
 SHORT_ORDER, LONG_ORDER = 20, 200  # Commands: the first need not continue as new.
 NOTES = 10
 PROCESSES = ("worker", "temporal")
-SDK_COMMANDS = 4  # After so many, its history is about as long as that of a usual order.
+SDK_COMMANDS = 4  # They make a history about as long as that of a usual order.
 METHOD = (
     f"Cold: one client sends a command to each order, once {OTHER_ORDERS} other orders have had"
     f" one, of which the worker keeps {CACHED_ORDERS}. Warm: in a row to one order. A usual"
