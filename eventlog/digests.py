@@ -12,6 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 from eventlog.feed import EventFilter
@@ -258,6 +259,6 @@ def _hashes_of(slice: str) -> tuple[int, int]:
     return number << bits, (number + 1) << bits
 
 
-def _digest(count: int, sum: object) -> Digest:
+def _digest(count: int, sum: Decimal) -> Digest:
     """From what Postgres adds up: signed hashes, without a modulus."""
-    return Digest(count, int(str(sum)) % _MODULUS)
+    return Digest(count, int(sum) % _MODULUS)

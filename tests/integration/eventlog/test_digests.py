@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from itertools import product
+from itertools import count, product
 from random import Random
 
 import asyncpg
@@ -132,6 +132,26 @@ async def test_digest_is_right_at_every_position(pool: asyncpg.Pool) -> None:
     for row in rows:
         sum_up_to_here += digests.total(expected([row], EventFilter(), "").values())
         assert (await read(pool, Checkpoint(*_at(row)))).whole == sum_up_to_here
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "not kept"])
+async def test_sum_that_ends_in_zeros_is_read_exactly(
+    pool: asyncpg.Pool, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver has it as a number with an exponent: one in 10,000 events is such a sum alone."""
+    order_id = next(one for n in count() if _signed_hash(one := f"o-{n}", 1) % 10_000 == 0)
+    monkeypatch.setattr(digest_blocks, "BLOCK_EVENTS", 1)
+    await append(pool, order_id, note(1))
+    rows = await read_log(pool)
+    assert await keep_all(pool) == 1 if is_kept else True
+    for filter in (EventFilter(), EventFilter(order_id=order_id)):
+        found = await read(pool, Checkpoint(*_at(rows[0])), filter)
+        assert found.slices == expected(rows, filter, "")
+
+
+def _signed_hash(order_id: str, version: int) -> int:
+    event_hash = hashlib.sha256(f"{order_id}@{version}".encode()).digest()[:8]
+    return int.from_bytes(event_hash, signed=True)
 
 
 @pytest.mark.usefixtures("small_blocks")
