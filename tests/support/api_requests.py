@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -25,6 +26,16 @@ async def shown(http: httpx.AsyncClient, path: str, version: int) -> dict[str, A
     assert response.status_code == 200, response.text
     document: dict[str, Any] = response.json()
     return document
+
+
+async def until_ready(http: httpx.AsyncClient, what: str | None = None) -> dict[str, Any]:
+    """The response of /readyz, once it is 200: on a busy machine, a check may take too long."""
+    async with asyncio.timeout(60):
+        while (response := await http.get("/readyz", params=what and {"for": what})).is_error:
+            assert response.status_code == 503
+            await asyncio.sleep(0.1)
+    readiness: dict[str, Any] = response.json()
+    return readiness
 
 
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:

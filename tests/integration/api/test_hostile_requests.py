@@ -15,7 +15,7 @@ import pytest
 from api import server
 from api.limits import json_body
 from eventlog import log
-from tests.support.api_requests import opened, problem
+from tests.support.api_requests import opened, problem, until_ready
 from tests.support.servers import Running
 
 TIMEOUT_SECONDS = 60
@@ -75,7 +75,7 @@ async def victim(orderly: Running) -> AsyncIterator[Victim]:
         victim.path, params={"min_version": 3}, headers={"Prefer": "wait=30"}
     )
     assert read.json()["version"] == 3
-    assert (await orderly.http.get("/readyz")).status_code == 200
+    await until_ready(orderly.http)
 
 
 BODIES: dict[str, tuple[bytes, str, str]] = {

@@ -20,6 +20,7 @@ from tests.support.api_requests import (
     opened,
     problem,
     shown,
+    until_ready,
 )
 
 # Commands
@@ -324,7 +325,6 @@ async def test_lists_filter_sort_and_page_without_skipping_or_repeating(
 
 async def test_liveness_and_readiness_are_reported(http: httpx.AsyncClient) -> None:
     assert (await http.get("/healthz")).json() == {"status": "alive"}
-    ready = await http.get("/readyz")
-    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    assert await until_ready(http) == {"ready": True, "commands": True, "reads": True}
     metrics = await http.get("/metrics")
     assert "orderly_projection_lag_seconds" in metrics.text, "an open service hides nothing"

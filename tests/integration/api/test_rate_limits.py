@@ -155,7 +155,7 @@ async def test_unauthenticated_caller_is_its_address_and_health_is_unlimited(
         assert_rejected(await http.post("/v1/orders", json=BASKET, headers=key))
         for path in ("/healthz", "/readyz") * 3:
             response = await http.get(path)
-            assert response.status_code == 200
+            assert response.status_code != 429
             assert "RateLimit" not in response.headers
     # The rejected command was not executed.
     opened = await orderly.http.post("/v1/orders", json=BASKET, headers=key)

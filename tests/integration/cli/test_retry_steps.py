@@ -16,6 +16,7 @@ from cli import main as cli
 from cli import retry_steps
 from cli.retry_steps import Interrupted, retry, stuck_orders
 from readside.order_view.stuck_steps import StuckSteps
+from tests.support.api_requests import until_ready
 from tests.support.processes import assert_one_sentence, run_inside
 from tests.support.servers import Running
 from tests.support.shop import MILK, PlacedOrder, Shop
@@ -68,9 +69,7 @@ async def test_stuck_steps_of_a_service_are_counted_and_retried(
     for order in (*unpaid, unbooked):
         await order.wait_for(needs_attention=1)
 
-    ready = await orderly.http.admin.get("/readyz")
-    assert ready.status_code == 200, "they do not affect readiness"
-    waiting = ready.json()["waiting_orders"]
+    waiting = (await until_ready(orderly.http.admin))["waiting_orders"]
     assert waiting["payments"] >= 2 and waiting["shipping"] >= 1
     metrics = (await orderly.http.admin.get("/metrics")).text
     counted = re.search(

@@ -22,7 +22,7 @@ from readside.engine import generations, projector
 from readside.engine.checkpoints import ALL_SLICES
 from readside.engine.slices import SliceLocks
 from settings import Settings
-from tests.support.api_requests import BASKET, problem
+from tests.support.api_requests import BASKET, problem, until_ready
 from tests.support.command_builders import new_order_id
 from tests.support.personal_data import ADA
 from tests.support.projections import OPENED, ORDER_VIEW, publish
@@ -70,7 +70,7 @@ async def test_api_is_ready_again_after_its_connections_went_silent(
     await publish(pool, order_id, 1, OPENED)
     settings = Settings(postgres_dsn=through(proxy, dsn))
     async with run_projector(dsn), run_api(temporal.client, settings) as http:
-        await _until_ready(http, "/readyz?for=reads")
+        await until_ready(http, "reads")
         seen = await http.get(f"/v1/orders/{order_id}", params={"min_version": 1})
         assert seen.status_code == 200
         assert proxy.silence() > 1
@@ -78,16 +78,10 @@ async def test_api_is_ready_again_after_its_connections_went_silent(
         for port in (http, http.admin):
             assert (await port.get("/readyz")).status_code in (200, 503)
         assert time.monotonic() - began < 4, "readiness answers whatever hangs"
-        await _until_ready(http, "/readyz?for=reads")
+        await until_ready(http, "reads")
         seen = await http.get(f"/v1/orders/{order_id}", params={"min_version": 1})
         assert seen.status_code == 200
         assert time.monotonic() - began < 2 * MOVED_SECONDS_MAX
-
-
-async def _until_ready(http: httpx.AsyncClient, path: str = "/readyz") -> None:
-    async with asyncio.timeout(60):
-        while (await http.get(path)).status_code != 200:
-            await asyncio.sleep(0.2)
 
 
 async def test_slices_of_a_machine_that_vanished_move_to_another_projector(
@@ -226,7 +220,7 @@ async def test_read_only_postgres_is_unavailability(
             erased = await http.delete("/v1/customers/c-1/personal-data")
             problem(erased, 503, "storage-unavailable")
             assert (await http.get("/v1/orders")).status_code == 200
-        await _until_ready(http)
+        await until_ready(http)
         opened = await open_order(http)
         assert opened.status_code == 201
         seen = await http.get(opened.headers["Location"], params={"min_version": 4})

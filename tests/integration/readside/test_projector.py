@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import asyncpg
 import pytest
@@ -28,6 +27,7 @@ from readside.order_view import queries as order_lists
 from readside.order_view.list_query import ListQuery, OrderFilter
 from readside.order_view.view import OrderView, StoredEvent, fold_view
 from settings import Settings
+from tests.support.api_requests import until_ready
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import ABOUT, AT, append_unannounced, note
 from tests.support.projections import (
@@ -41,7 +41,7 @@ from tests.support.projections import (
     publish_unreadable,
     shown,
 )
-from tests.support.servers import ApiClient, run_api, run_projector
+from tests.support.servers import run_api, run_projector
 
 
 async def test_row_is_the_fold_of_the_stream(pool: asyncpg.Pool, dsn: str) -> None:
@@ -306,7 +306,7 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
     order_id = new_order_id()
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         async with run_projector(dsn):
-            await ready(http)
+            await until_ready(http.admin, "reads")
             for _ in range(4):
                 await publish(pool, new_order_id(), 2, BAGELS)
             async with asyncio.timeout(30):
@@ -320,7 +320,7 @@ async def test_projection_stops_above_the_limit_of_parked_orders(
         monkeypatch.setattr(parking, "PARKED_MAX", 9)
         async with run_projector(dsn):
             await publish(pool, order_id, 1, OPENED)
-            assert (await ready(http))["parked_orders"] == 4
+            assert (await until_ready(http.admin, "reads"))["parked_orders"] == 4
     assert (await shown(pool, order_id)).version == 1
 
 
@@ -363,7 +363,7 @@ async def test_stopped_statistics_are_reported_but_do_not_fail_readiness(
         async with asyncio.timeout(60):
             while "lead_times" not in await checkpoints.stop_reasons(pool):
                 await asyncio.sleep(0.05)
-        readiness = (await ready(http))["projections"]
+        readiness = (await until_ready(http.admin, "reads"))["projections"]
     assert readiness["lead_times"].startswith("stopped: ")
     assert readiness["order_view"] == "ok"
 
@@ -414,15 +414,6 @@ async def test_freshness_histogram_counts_every_event(pool: asyncpg.Pool, dsn: s
     )
     assert sum(counts) == 6
     assert counts[-1] == 6, "AT is long ago"
-
-
-async def ready(http: ApiClient) -> dict[str, Any]:
-    """The response of /readyz, once it is 200."""
-    async with asyncio.timeout(60):
-        while (response := await http.admin.get("/readyz?for=reads")).status_code != 200:
-            await asyncio.sleep(0.05)
-    readiness: dict[str, Any] = response.json()
-    return readiness
 
 
 async def retry_parked(pool: asyncpg.Pool, dsn: str, order_id: str | None = None) -> None:
