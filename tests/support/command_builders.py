@@ -6,7 +6,8 @@ import secrets
 
 from api.context import short_hash
 from api.gateway.command_message import CommandMessage
-from orders.commands import AddItemToOrder, OpenOrder, OrderCommand
+from orders.commands import AddItemToOrder, OpenOrder, OrderCommand, PlaceOrder
+from orders.policy import Policy
 from orders.steps import StepResult
 from workflows.messages import CommandBatch
 
@@ -21,6 +22,12 @@ def new_order_id() -> str:
 def opening(order_id: str, *more: OrderCommand, key: str = "open") -> CommandMessage:
     """A message that opens an order, with more commands in the same batch."""
     return message(order_id, OPENING, *more, key=key, creates_order=True)
+
+
+def placing(order_id: str) -> CommandMessage:
+    """A message that opens an order and places it; it has a policy, so that its steps run."""
+    opening = OpenOrder(customer_id="900", currency="USD", policy=Policy())
+    return message(order_id, opening, bagels(), PlaceOrder(), creates_order=True)
 
 
 def bagels() -> AddItemToOrder:

@@ -21,12 +21,10 @@ from api.gateway.gateway import Gateway
 from dev.simulators.app import SimulatorOptions
 from dev.simulators.app import create_app as create_simulators
 from dev.stack import StackOptions
-from orders.commands import OpenOrder, PlaceOrder
-from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import Settings
 from tests.support.api_requests import BASKET
-from tests.support.command_builders import TRACEPARENT, bagels, message, new_order_id
+from tests.support.command_builders import TRACEPARENT, bagels, message, new_order_id, placing
 from tests.support.servers import reaching, run_replayed_stack, run_worker, serving
 from tests.support.trace_collector import Collector, Seen, until
 from worker import _traceparent_of, activities_for, unsealing
@@ -187,18 +185,11 @@ async def test_services_receive_the_traceparent(
         return await call_next(request)
 
     order_id, queue = new_order_id(), f"traced-{new_order_id()}"
-    placing = message(
-        order_id,
-        OpenOrder(customer_id="900", currency="USD", policy=Policy()),
-        bagels(),
-        PlaceOrder(),
-        creates_order=True,
-    )
     async with serving(services) as simulators, http_client(5) as outside:
         settings = reaching(simulators, Settings(postgres_dsn="postgresql://unused"))
         activities = activities_for(settings, pool, outside, unsealing(PostgresKeys(pool)))
         async with run_worker(temporal.client, queue, pool, activities):
-            await Gateway(temporal.client, pool, queue).execute(placing, 30)
+            await Gateway(temporal.client, pool, queue).execute(placing(order_id), 30)
             await until(lambda: len(heard) == 3)
 
     kinds = [key.removeprefix(f"{order_id}:").partition("-")[0] for key in heard]

@@ -14,11 +14,9 @@ from temporalio.testing import WorkflowEnvironment
 import worker_pacing
 from activities.service_client import http_client
 from api.gateway.gateway import Gateway
-from orders.commands import OpenOrder, PlaceOrder
-from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
-from tests.support.command_builders import bagels, message, new_order_id
+from tests.support.command_builders import new_order_id, placing
 from tests.support.event_log import log_has
 from tests.support.processes import UNREACHABLE_DSN
 from tests.support.servers import run_worker, serving
@@ -28,7 +26,6 @@ from workflows import step_runner
 ORDERS = 6
 PER_SECOND = 1.0
 WAIT_SECONDS = 60.0
-OPENING = OpenOrder(customer_id="900", currency="USD", policy=Policy())
 
 
 class Stock:
@@ -65,8 +62,7 @@ async def test_orders_take_turns_and_new_ones_wait_for_none_of_them(
 
     async def place() -> str:
         order_id = new_order_id()
-        commands = (OPENING, bagels(), PlaceOrder())
-        await gateway.execute(message(order_id, *commands, creates_order=True), WAIT_SECONDS)
+        await gateway.execute(placing(order_id), WAIT_SECONDS)
         return order_id
 
     async with serving(stock.app) as http, http_client(SERVICE_TIMEOUT_SECONDS_MAX) as client:

@@ -20,11 +20,9 @@ from activities.service_client import http_client
 from api.gateway.gateway import Gateway
 from dev.stack.supervisor import STOP_S_MAX
 from eventlog import log
-from orders.commands import OpenOrder, PlaceOrder
-from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
-from tests.support.command_builders import bagels, message, new_order_id
+from tests.support.command_builders import new_order_id, placing
 from tests.support.event_log import log_has
 from tests.support.paths import ROOT
 from tests.support.processes import UNREACHABLE_DSN, environment
@@ -66,10 +64,6 @@ class SlowPayments:
                 await asyncio.sleep(0.02)
 
 
-def opening_commands() -> tuple[OpenOrder, Any, PlaceOrder]:
-    return OpenOrder(customer_id="900", currency="USD", policy=Policy()), bagels(), PlaceOrder()
-
-
 async def test_worker_is_left_if_the_sdk_does_not_end_it(
     temporal: WorkflowEnvironment,
     pool: asyncpg.Pool,
@@ -108,7 +102,7 @@ async def test_sigterm_during_a_slow_payment_lets_it_finish(
             sys.executable, "worker.py", cwd=ROOT, env=variables
         )
         try:
-            order = message(order_id, *opening_commands(), creates_order=True)
+            order = placing(order_id)
             await Gateway(temporal.client, pool, queue).execute(order, WAIT_SECONDS)
             await services.wait_until_begun(order_id)
         finally:
@@ -128,9 +122,7 @@ async def test_restarts_during_payments_are_not_attempts_of_a_step(
         activities = activities_for(settings, pool, client, unsealing(PostgresKeys(pool)))
         for order_id in order_ids:
             async with running(workers_for(temporal.client, settings, activities), lambda: None):
-                await gateway.execute(
-                    message(order_id, *opening_commands(), creates_order=True), WAIT_SECONDS
-                )
+                await gateway.execute(placing(order_id), WAIT_SECONDS)
                 await services.wait_until_begun(order_id)
             assert services.finished[order_id] == 1, "the worker waited for the response"
         async with running(workers_for(temporal.client, settings, activities), lambda: None):

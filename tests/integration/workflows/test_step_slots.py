@@ -13,11 +13,9 @@ from temporalio.testing import WorkflowEnvironment
 import worker
 from activities.service_client import http_client
 from api.gateway.gateway import Gateway
-from orders.commands import OpenOrder, PlaceOrder
-from orders.policy import Policy
 from privacy.keys import PostgresKeys
 from settings import SERVICE_TIMEOUT_SECONDS_MAX, Settings
-from tests.support.command_builders import bagels, message, new_order_id
+from tests.support.command_builders import new_order_id, placing
 from tests.support.event_log import log_has
 from tests.support.processes import UNREACHABLE_DSN
 from tests.support.servers import run_worker, serving
@@ -25,7 +23,6 @@ from worker import activities_for, unsealing
 
 SLOTS = 2
 WAIT_SECONDS = 60.0
-OPENING = OpenOrder(customer_id="900", currency="USD", policy=Policy())
 
 
 class Services:
@@ -61,8 +58,7 @@ async def test_hanging_calls_delay_no_event_and_no_other_service(
 
     async def place() -> str:
         order_id = new_order_id()
-        commands = (OPENING, bagels(), PlaceOrder())
-        await gateway.execute(message(order_id, *commands, creates_order=True), WAIT_SECONDS)
+        await gateway.execute(placing(order_id), WAIT_SECONDS)
         return order_id
 
     async with serving(services.app) as http, http_client(SERVICE_TIMEOUT_SECONDS_MAX) as client:

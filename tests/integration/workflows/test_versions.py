@@ -15,10 +15,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import Moved, NotMoved, source
 from eventlog.postgres import connect_pool
-from orders.commands import OpenOrder, PlaceOrder
-from orders.policy import Policy
 from orders.steps import Held, PaymentRefused, Reserve, StepRequest, StockHeld
-from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.command_builders import bagels, message, new_order_id, opening, placing
 from tests.support.event_log import log_has
 from tests.support.servers import ApiClient, cut_off, new_database, run_api
 from tests.support.webhook_receiver import until
@@ -155,10 +153,7 @@ async def test_steps_of_an_order_run_in_its_version(deployment: Deployment) -> N
     async with deployment.worker("old", old), deployment.worker("new", new):
         await deployment.make_current("old")
         order_id = new_order_id()
-        fulfilled_at_once = OpenOrder(customer_id="900", currency="USD", policy=Policy())
-        commands = (fulfilled_at_once, bagels(), PlaceOrder())
-        place = message(order_id, *commands, creates_order=True)
-        await deployment.gateway.execute(place, WAIT_SECONDS)
+        await deployment.gateway.execute(placing(order_id), WAIT_SECONDS)
         await until(lambda: calls.made)
         await deployment.make_current("new")
         calls.may_answer.set()
