@@ -53,9 +53,9 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             console.print(f"  in {perf_counter() - began:.0f} s")
             pool = await exit_stack.enter_async_context(await connect_pool(data.dsn, 2))
             subjects.append(Subject(server, data, pool))
+        sizes_mb = [await _sizes_mb(subject.pool) for subject in subjects]
         wrong = sum([await one.count_wrong_rows(Random(2), CHECKED_ORDERS) for one in subjects])
         operations = await _measure_all(subjects, options, console)
-        sizes_mb = [await _sizes_mb(subject.pool) for subject in subjects]
     return {
         "events": [SHORT_EVENTS, options.events],
         "is_partitioned": options.partitioned,
