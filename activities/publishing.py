@@ -14,7 +14,7 @@ import telemetry
 from eventlog import log
 from eventlog.announcements import Announcer
 from eventlog.envelope import Batch, digest
-from eventlog.journal import append_ineffective
+from eventlog.journal import append_ineffective, read_no_ops
 from eventlog.log import ConflictingEvent
 
 # Temporal takes 2 MB.
@@ -69,9 +69,15 @@ class Publishing:
 
     @activity.defn
     async def log_after(self, order_id: str, version: int) -> Batch:
-        """An order's next events in the log after a version: as many as a result may hold."""
+        """An order's next events in the log after a version: as many as a result may hold.
+
+        With the no-ops at these versions.
+        """
         async with self._pool.acquire() as connection:
             events = await log.read_stream(connection, order_id, version, PAGE_EVENTS_MAX)
-        sizes = accumulate(len(envelope.model_dump_json()) for envelope in events)
-        count = max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
-        return Batch(order_id=order_id, events=events[:count])
+            sizes = accumulate(len(envelope.model_dump_json()) for envelope in events)
+            count = max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
+            page = events[:count]
+            last = page[-1].version if page else version
+            no_ops = await read_no_ops(connection, order_id, version, last)
+        return Batch(order_id=order_id, events=page, no_ops=no_ops)

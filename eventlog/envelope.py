@@ -85,13 +85,25 @@ class Ineffective(StoredModel):
     """Packed."""
 
 
+class NoOp(StoredModel):
+    """A command batch that was accepted and changed nothing, without its content."""
+
+    version: int
+    """Of the order that decided."""
+    decided_at: datetime
+    command_id: str
+    payload_hash: str
+
+
 class Batch(StoredModel):
-    """Consecutive events of one order, to be appended together."""
+    """Consecutive events of one order: to be appended together, or a page of its log."""
 
     order_id: str
     events: list[Envelope]
     ineffective: list[Ineffective] = Field(default_factory=list)
-    """The inputs since the batch before that changed nothing."""
+    """To be appended: the inputs since the batch before that changed nothing."""
+    no_ops: list[NoOp] = Field(default_factory=list)
+    """Of a page: what the order accepted at these versions, and it changed nothing."""
 
 
 def digest(events: Sequence[Envelope]) -> str:

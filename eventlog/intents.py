@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from base64 import b64encode
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
-from eventlog.envelope import Metadata
+from eventlog.envelope import Ineffective, Metadata, NoOp
 from orders.models import StoredModel
 
 _FORMAT = 1
@@ -97,6 +98,27 @@ def unpack(body: bytes, data: Mapping[str, Any] | None = None) -> Intent:
     except ValidationError:
         # Without the data: the message is printed.
         raise UnreadableIntent("a journal entry is damaged") from None
+
+
+def no_ops_of(entries: Iterable[Ineffective]) -> list[NoOp]:
+    """The no-ops among what changed nothing; without results of steps, which have no key.
+
+    One whose entry is damaged is left out.
+    """
+    found: list[NoOp] = []
+    for entry in entries:
+        with suppress(UnreadableIntent):
+            about = unpack(b64decode(entry.intent)).metadata if entry.code is None else None
+            if about is not None and about.payload_hash:
+                found.append(
+                    NoOp(
+                        version=entry.version,
+                        decided_at=entry.decided_at,
+                        command_id=entry.command_id,
+                        payload_hash=about.payload_hash,
+                    )
+                )
+    return found
 
 
 def unpack_text(body: bytes, data: Mapping[str, Any] | None = None) -> str:

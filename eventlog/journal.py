@@ -6,19 +6,21 @@ that caused none, a no-op or a rejection, has a table of its own.
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
-from eventlog.envelope import Ineffective, Metadata
-from eventlog.intents import Intent, UnreadableIntent, unpack
+from eventlog.envelope import Ineffective, Metadata, NoOp
+from eventlog.intents import Intent, UnreadableIntent, no_ops_of, unpack
 from eventlog.postgres import Connection, Reader
 
 REJECTIONS_MAX = 100
 """Of one order; later ones are not kept."""
+NO_OPS_MAX = 500
+"""In a page of an order's log."""
 MIGRATION = "0009_intents.sql"
 VERSION_MAX = 2**31 - 1
 ENTRIES_MAX = 100_000
@@ -102,6 +104,34 @@ async def read_entries(
     )
     entries = [_effective(row) for row in effective] + [_ineffective(row) for row in others]
     return sorted(entries, key=lambda each: (each.version, each.is_effective, each.decided_at))
+
+
+async def read_no_ops(reader: Reader, order_id: str, first: int, last: int) -> list[NoOp]:
+    """The newest no-ops of an order at the versions from `first` to `last`, oldest first.
+
+    At most NO_OPS_MAX. One whose entry is damaged is left out.
+    """
+    rows = await reader.fetch(
+        """
+        SELECT version, decided_at, command_id, body FROM ineffective_intents
+        WHERE order_id = $1 AND version BETWEEN $2 AND $3 AND code IS NULL
+        ORDER BY version DESC, decided_at DESC LIMIT $4
+        """,
+        order_id,
+        first,
+        last,
+        NO_OPS_MAX,
+    )
+    entries = [
+        Ineffective(
+            version=row["version"],
+            decided_at=row["decided_at"],
+            command_id=row["command_id"],
+            intent=b64encode(row["body"]).decode(),
+        )
+        for row in reversed(rows)
+    ]
+    return no_ops_of(entries)
 
 
 def _effective(row: asyncpg.Record) -> Entry:

@@ -6,12 +6,14 @@ displaces a result.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import groupby
 
 from pydantic import TypeAdapter
 
-from eventlog.envelope import Envelope
+from eventlog.envelope import Envelope, NoOp
 from orders.evolve import fold
 from orders.models import StoredModel
 from orders.order import Order
@@ -95,19 +97,26 @@ def unpack_rejections(text: str) -> StoredRejections:
 
 
 def from_stream(
-    stream: Iterable[Envelope], order: Order = _UNOPENED
+    stream: Iterable[Envelope], order: Order = _UNOPENED, no_ops: Iterable[NoOp] = ()
 ) -> tuple[Order, dict[str, StoredResult]]:
     """Folds published events into an order and the results of the batches that caused them.
 
-    `stream` holds all events of the order, or all after `order`. A no-op left no event, so its
-    result is not restored: repeated, it is decided again.
+    `stream` holds all events of the order, or all after `order`. The result of a no-op is restored
+    if it is among `no_ops`; repeated, another one is decided again.
     """
     results: dict[str, StoredResult] = {}
+    at_version: dict[int, list[NoOp]] = defaultdict(list)
+    for one in no_ops:
+        at_version[one.version].append(one)
+
+    def store(command_id: str, at: datetime, payload_hash: str, events: list[Envelope]) -> None:
+        result = result_of(order, events, payload_hash, attempt_id=None)
+        results[command_id] = StoredResult(command_id=command_id, at=at, result=result)
+
     for command_id, caused in groupby(stream, key=lambda e: e.metadata.command_id):
         events = list(caused)
         order = fold((e.event() for e in events), order)
-        result = result_of(order, events, events[0].metadata.payload_hash, attempt_id=None)
-        results[command_id] = StoredResult(
-            command_id=command_id, at=events[0].occurred_at, result=result
-        )
+        store(command_id, events[0].occurred_at, events[0].metadata.payload_hash, events)
+        for one in at_version[order.version]:
+            store(one.command_id, one.decided_at, one.payload_hash, [])
     return order, results

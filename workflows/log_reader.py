@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from temporalio import workflow
 
-from eventlog.envelope import Batch, Envelope
+from eventlog.envelope import Batch, Envelope, NoOp
 from orders.upcasting import UnreadableEvent
 from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, LOG_RETRY, LOG_TIMEOUT
 from workflows.unreadable import can_read, delays
+
+
+class Logged(NamedTuple):
+    """What the log has of an order."""
+
+    events: list[Envelope]
+    no_ops: list[NoOp]
 
 
 class LogReader:
@@ -22,13 +30,13 @@ class LogReader:
         self.problem: str | None = None
         self._after_attempt = after_attempt
 
-    async def read(self, after: int, unpublished: Sequence[Envelope], least: int) -> list[Envelope]:
+    async def read(self, after: int, unpublished: Sequence[Envelope], least: int) -> Logged:
         """The order's events after a version: from the log, and then those not published yet.
 
         Returns once they reach the version `least`, and this version of the software can read them.
         """
         for attempt, delay in enumerate(delays()):
-            events = await _logged(after)
+            events, no_ops = await _logged(after)
             head = events[-1].version if events else after
             events += [event for event in unpublished if event.version > head]
             reached = after + len(events)
@@ -36,7 +44,7 @@ class LogReader:
                 problem = f"the log has {len(events)} of its {least - after} events"
             elif can_read(f"log {attempt}", (reason := unreadable_reason(events)) is None):
                 self.problem = None
-                return events
+                return Logged(events, no_ops)
             else:
                 problem = f"the version that the order runs in cannot read them: {reason}"
             self.problem = f"the events of the order cannot be applied: {problem}"
@@ -56,8 +64,8 @@ def unreadable_reason(events: Iterable[Envelope]) -> str | None:
     return None
 
 
-async def _logged(after: int) -> list[Envelope]:
-    """The order's events after a version, page by page: all that the log had when it was called."""
+async def _logged(after: int) -> Logged:
+    """What the log has after a version, page by page: all that it had when it was called."""
     head: int = await workflow.execute_activity(
         HEAD_OF_LOG,
         workflow.info().workflow_id,
@@ -67,6 +75,7 @@ async def _logged(after: int) -> list[Envelope]:
         summary=f"has the log events after version {after}?",
     )
     events: list[Envelope] = []
+    no_ops: list[NoOp] = []
     while after < head:
         page: Batch = await workflow.execute_activity(
             LOG_AFTER,
@@ -77,5 +86,6 @@ async def _logged(after: int) -> list[Envelope]:
             summary=f"the events after version {after}",
         )
         events += page.events
+        no_ops += page.no_ops
         after = events[-1].version
-    return events
+    return Logged(events, no_ops)

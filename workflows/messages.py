@@ -41,8 +41,9 @@ class CommandBatch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     commands: list[Annotated[_ReadCommand | UnreadCommand, Field(union_mode="left_to_right")]] = (
-        Field(min_length=1, max_length=COMMANDS_MAX)
+        Field(min_length=1)
     )
+    """The API accepts COMMANDS_MAX. Here is no limit: a newer version may accept more."""
     expected_versions: list[int] | None = None
     """The versions that the caller accepts the order to have; the order itself checks them."""
     actor: str

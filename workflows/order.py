@@ -18,6 +18,7 @@ from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
+from eventlog.intents import no_ops_of
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
 from orders.rules.process import is_finished
@@ -72,6 +73,7 @@ STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 UNPUBLISHED_SINCE = SearchAttributeKey.for_datetime("UnpublishedSince")
 SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 
+KEEPS_NO_OPS = "results of no-ops that the journal does not have yet"
 FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
 
 M = TypeVar("M", bound=BaseModel)
@@ -125,7 +127,9 @@ class OrderWorkflow:
 
     async def _live(self, snapshot: Snapshot | None) -> str:
         """Opens or reopens the order if needed, and runs its loops until it has finished."""
-        if snapshot is not None and snapshot.has_lost and self.untrusted is None:
+        if snapshot is not None and (
+            snapshot.is_incomplete or (snapshot.has_lost and self.untrusted is None)
+        ):
             raise SnapshotLost(snapshot.made_by)
         loops = [asyncio.create_task(self.queue.retry_unread())]
         if (ended := await self._start()) is not None:
@@ -388,10 +392,13 @@ class OrderWorkflow:
         """Applies what the log has after our snapshot, and then what is not published yet."""
         least = self.order.version if self.untrusted is None else self.untrusted.version
         unpublished = self.publisher.unpublished
-        events = await self.log_reader.read(self.order.version, unpublished, least)
+        events, no_ops = await self.log_reader.read(self.order.version, unpublished, least)
         if not events:
             return
-        self.order, results = idempotency.from_stream(events, self.order)
+        # A run from before this took a repeated no-op for a new command.
+        if self.publisher.ineffective and workflow.patched(KEEPS_NO_OPS):
+            no_ops = [*no_ops, *no_ops_of(self.publisher.ineffective)]
+        self.order, results = idempotency.from_stream(events, self.order, no_ops)
         self.results = merged(self.results, results)
         self.order_bytes_max = capacity.size_of(self.order)
         self.deadline = next_deadline(self.order)

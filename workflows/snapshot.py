@@ -28,6 +28,9 @@ from workflows.idempotency import StoredRejection, StoredRejections, unpack_reje
 from workflows.messages import CommandBatch, QueuedCommands, as_set
 from workflows.stored_results import ResultChunk, StoredResult, StoredResults
 
+KEPT_NOWHERE_ELSE = frozenset({"queued", "unpublished"})
+"""The parts of a snapshot that no log can restore: no version may rename them."""
+
 _ORDER = TypeAdapter(Order)
 _PROSE = ("description", "title", "examples")
 
@@ -60,6 +63,8 @@ class Snapshot(StoredModel):
     earlier_runs: EarlierRuns = EarlierRuns()
     has_lost: bool = Field(False, exclude=True)
     """Reading it dropped a part that another version wrote."""
+    is_incomplete: bool = Field(False, exclude=True)
+    """That part may have been commands or events that only it had: see KEPT_NOWHERE_ELSE."""
 
     @property
     def is_own(self) -> bool:
@@ -88,10 +93,17 @@ class Snapshot(StoredModel):
         """Notes what is lost by reading another version's; an unreadable order is lost, too."""
         if not isinstance(stored, dict) or stored.get("made_by") in (None, fingerprint()):
             return read(stored)  # Before fingerprints, fields were removed on purpose.
+        if (KEPT_NOWHERE_ELSE - stored.keys()) and any(
+            part for key, part in stored.items() if key not in cls.model_fields
+        ):
+            return read({"made_by": stored["made_by"], "is_incomplete": True})
         try:
             snapshot = read(stored)
-        except ValidationError:
-            snapshot = read({key: part for key, part in stored.items() if key != "order"})
+        except ValidationError as error:
+            unread = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
+            if unread & KEPT_NOWHERE_ELSE:
+                raise
+            snapshot = read({key: part for key, part in stored.items() if key not in unread})
         if isinstance(stored.get("order"), dict):
             kept = snapshot.model_dump(mode="json", exclude={"queued"})
             if not _has(kept, {key: part for key, part in stored.items() if key != "queued"}):
@@ -152,7 +164,7 @@ def fingerprint() -> str:
     """A hash of the stored shapes of this version: equal only if it reads all that it wrote."""
     shapes = [
         TypeAdapter(shape).json_schema(mode="serialization")
-        for shape in (Order, Envelope, StoredResult, StoredRejection)
+        for shape in (Order, Envelope, Ineffective, ResultChunk, StoredResult, StoredRejection)
     ]
     parts = {name: str(field.annotation) for name, field in Snapshot.model_fields.items()}
     version = Snapshot.model_fields["schema_version"].default

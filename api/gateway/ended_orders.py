@@ -29,6 +29,7 @@ from api.problems.errors import (
     UnknownOrder,
 )
 from eventlog import log
+from eventlog.journal import read_no_ops
 from eventlog.postgres import UNAVAILABLE
 from workflows import command_handler, idempotency, orphans
 from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands
@@ -154,9 +155,10 @@ class EndedOrders:
         try:
             async with self._pool.acquire() as connection:
                 stream = await log.read_stream(connection, order_id)
+                no_ops = await read_no_ops(connection, order_id, 1, len(stream))
         except UNAVAILABLE as error:
             raise StorageUnavailable from error
-        order, results = idempotency.from_stream(stream)
+        order, results = idempotency.from_stream(stream, no_ops=no_ops)
         store = of_results(results)
         packed = store.packed_as_of_last()
         snapshot = Snapshot(

@@ -27,6 +27,7 @@ from eventlog import log
 from orders.commands import AddNote, CancelOrder
 from orders.events import BY_TAG
 from settings import Settings
+from tests.support.api_requests import opened
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import current_details, golden_histories, runs_of
 from tests.support.orphans import terminate
@@ -255,6 +256,7 @@ def renamed(names: dict[str, str]) -> Callable[[Any], Any]:
 CHANGES: list[dict[str, str]] = [
     {"goodwill": "courtesy", "authorisations": "promises"},  # Of the order: money.
     {"results": "answers", "rejections": "refusals"},  # Of the snapshot: keys.
+    {"text": "packed"},  # Of a part of it: keys, too.
     {"needs_rebooking": "outdated", "refund_requested": "requested"},  # Of parts of the order.
     {"lines": "pieces", "amount": "sum", "reference": "number"},  # Of steps, among others.
 ]
@@ -288,6 +290,50 @@ async def test_state_of_a_version_with_other_names_loses_no_cent_and_no_key(
     await order.wait_until_settled()
     assert (await order.payment_ledger())["refunded"] == 300
     await order.assert_ledgers_agree()
+
+
+async def test_key_of_a_no_op_counts_in_a_version_with_other_names(orderly: Running) -> None:
+    """Decided again, it would undo what came after it."""
+    path = await opened(orderly.http)
+    order_id = path.rpartition("/")[2]
+
+    async def charge(amount: int, key: str) -> tuple[int, bool]:
+        """The version, and whether the response is a repetition."""
+        headers = {"Idempotency-Key": f"{key} of {order_id}"}
+        response = await orderly.http.post(
+            f"{path}/commands/set-shipping-charge", json={"amount": amount}, headers=headers
+        )
+        assert response.status_code == 200, response.text
+        return response.json()["version"], "Idempotent-Replayed" in response.headers
+
+    assert await charge(0, "journal") == (3, False)
+    assert await charge(500, "change") == (4, False)  # With it, the journal gets the no-op.
+    assert await charge(500, "snapshot") == (4, False)
+    await reaches(orderly.pool, order_id, 4)
+    for names in ({"results": "answers"}, {"text": "packed"}, {"event_types": "events"}):
+        await restart(orderly, order_id, renamed(names))
+        assert (await state(orderly, order_id)).is_own
+        assert await charge(0, "journal") == (3, True), names
+        assert await charge(500, "snapshot") == (4, True), names
+    await charge(700, "later")
+    assert await charge(500, "snapshot") == (4, True)
+
+
+async def test_run_that_does_not_know_where_commands_wait_does_not_go_on(alone: Running) -> None:
+    """The version that wrote them is needed: no log has them."""
+    order_id = new_order_id()
+    waiting = {"command_id": "c", "batch": {}, "pointer": "#"}
+    async with run_worker(alone.client, alone.task_queue, alone.pool):
+        await alone.gateway.execute(opening(order_id), WAIT_SECONDS)
+
+        rename = renamed({"queued": "waiting"})
+        await restart(alone, order_id, lambda held: rename({**held, "queued": [waiting]}))
+        run = None
+        async with asyncio.timeout(WAIT_SECONDS):
+            while run is None or SnapshotLost.__name__ not in str(run.events):
+                await asyncio.sleep(0.1)
+                run = (await runs_of(alone.client, order_id))[-1]
+    await terminate(alone.client, order_id)
 
 
 async def test_state_with_the_same_names_is_checked_in_silence(

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from eventlog.envelope import Envelope
+from eventlog.envelope import Envelope, NoOp
 from orders.commands import COMMAND_TYPES, OrderCommand, type_of
 from orders.order import Order
 from tests.support.given import add_bagels, add_note, apply_welcome, but, cancel, open_order, place
@@ -153,6 +153,21 @@ def test_results_of_an_ended_order_are_restored_from_the_log() -> None:
         },
     )
     assert list(from_stream(stream)[1]) == list(results)
+
+
+def test_results_of_no_ops_are_restored_from_the_journal() -> None:
+    stream, order, results = history()
+    done = results["no-op"]
+    entry = NoOp(
+        version=done.result.version,
+        decided_at=done.at,
+        command_id="no-op",
+        payload_hash=done.result.payload_hash,
+    )
+    folded, restored = from_stream(stream, no_ops=[entry])
+    assert folded == order
+    assert restored["no-op"] == but(done, result=but(done.result, attempt_id=None))
+    assert list(restored) == list(results)
 
 
 def test_order_without_events_has_no_results() -> None:

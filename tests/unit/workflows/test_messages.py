@@ -15,7 +15,7 @@ from orders.commands import (
 from orders.steps import StepDone, StepResult
 from tests.support.command_builders import OPENING, bagels
 from workflows.continuation import HISTORY_BOUNDS
-from workflows.messages import COMMANDS_MAX, TYPES_NAMED_MAX, CommandBatch
+from workflows.messages import COMMANDS_MAX, TYPES_NAMED_MAX, CommandBatch, QueuedCommands
 from workflows.snapshot import WorkflowInput
 
 
@@ -46,6 +46,13 @@ def test_batch_name_is_short_and_holds_nothing_that_a_caller_wrote() -> None:
     )
     longest = max((type_of(command_type) for command_type in COMMAND_TYPES), key=len)
     assert TYPES_NAMED_MAX * len(f"{longest} ×{COMMANDS_MAX}, ") < 150
+
+
+def test_batch_of_more_commands_than_the_api_accepts_is_read() -> None:
+    """A newer version may accept more; a signal that cannot be read would be lost."""
+    many = batch_of(*[bagels()] * (COMMANDS_MAX + 1))
+    queued = QueuedCommands(command_id="c", batch=many, pointer="#")
+    assert QueuedCommands.model_validate_json(queued.model_dump_json()).batch.is_readable
 
 
 def test_start_input_shows_the_command_that_opens_the_order() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from api.commands.bodies import NewOrder
@@ -29,7 +30,14 @@ from tests.support.order_fixtures import LATER, NEWS, a_delivered_order, a_sent_
 from workflows import idempotency
 from workflows.command_handler import Rejected, decide_batch
 from workflows.messages import NOT_KNOWN_YET, CommandBatch, QueuedCommands, UnreadCommand
-from workflows.snapshot import Snapshot, WorkflowInput, differences, digest, fingerprint
+from workflows.snapshot import (
+    KEPT_NOWHERE_ELSE,
+    Snapshot,
+    WorkflowInput,
+    differences,
+    digest,
+    fingerprint,
+)
 from workflows.stored_results import ResultChunk, StoredResult, merged, of_results
 
 NEWER = {"type": "set-gift-message", "text": None, "copies": 2}
@@ -183,6 +191,27 @@ def test_order_that_cannot_be_read_at_all_is_lost_and_no_error() -> None:
     order = stored()["order"] | {"lines": {"x": {"what": "ever"}}}
     read = Snapshot.model_validate_json(json.dumps(stored(order=order)))
     assert (read.order, read.has_lost) == (Order(), True)
+
+
+def test_part_that_cannot_be_read_is_left_to_the_log() -> None:
+    chunk = {"packed": "", "marks": "", "count": 1, "last_at": "2026-03-01T12:00:00Z"}
+    read = Snapshot.model_validate_json(json.dumps(stored(results=[chunk])))
+    assert (read.order, read.results, read.has_lost) == (a_delivered_order.order, [], True)
+    assert not read.is_incomplete
+
+
+@pytest.mark.parametrize("part", sorted(KEPT_NOWHERE_ELSE))
+def test_commands_and_events_under_another_name_are_no_state_to_continue_from(part: str) -> None:
+    for content, is_incomplete in (([{"some": "thing"}], True), ([], False)):
+        text = json.dumps(renamed(stored(**{part: content}), part, "waiting"))
+        assert Snapshot.model_validate_json(text).is_incomplete is is_incomplete
+    with pytest.raises(ValidationError):
+        Snapshot.model_validate_json(json.dumps(stored(**{part: [{"some": "thing"}]})))
+
+
+def test_further_part_of_a_newer_version_is_not_missed() -> None:
+    read = Snapshot.model_validate_json(json.dumps(stored(gifts=["a"])))
+    assert not read.is_incomplete
 
 
 def test_results_that_cannot_be_read_are_left_to_the_log() -> None:
