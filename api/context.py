@@ -112,6 +112,16 @@ def short_hash(*parts: str) -> str:
     return b32encode(digest[:12]).decode().rstrip("=").lower()
 
 
+def order_id_of(actor: str, key: str) -> str:
+    """The id of the order that a request opens: the same for each repetition."""
+    return f"ord_{short_hash(actor, key)}"
+
+
+def command_id_of(actor: str, key: str) -> str:
+    """The id of a caller's command by its idempotency key: a repeated one is executed once."""
+    return short_hash(actor, key)
+
+
 def canonical_payload(path: str, body: bytes) -> str:
     """The same text for the same request, independent of the order of keys and of white space."""
     return "\0".join([path, json.dumps(json.loads(body), sort_keys=True) if body else ""])

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from contracts.json_schema_diff import Between, Schema
+from workflows.snapshot import KEPT_NOWHERE_ELSE
 
 Json = dict[str, Any]
 
+_COMMANDS = "commands[]."
+"""In a message; they are compared by themselves, too."""
+_KEPT_NOWHERE_ELSE = tuple(f"`{name}`" for name in (*sorted(KEPT_NOWHERE_ELSE), "rejections"))
 _COMPARED_BY_THEMSELVES = ("`snapshot.", "`order.", "`queued[].")
 
 
@@ -33,12 +37,14 @@ class Versions:
         yield from self._events()
         yield from self._commands()
         yield from self._others("results", limited=False)
-        yield from self._others("messages", limited=False, read=True)
+        yield from self._others("messages", limited=True, read=True)
+        yield from self._callbacks()
+        yield from self._limits()
         yield from self._state()
         yield from self._client_ids()
         yield from self._read_models()
-        for query in sorted({*self.old["queries"]} - {*self.new["queries"]}):
-            yield Change(f"the query {query} of the workflow was removed, and older APIs send it")
+        for lost in _lost(self.old.get("derived", {}), self.new["derived"], ""):
+            yield Change(f"{lost}: other versions, services or consumers rely on it")
 
     def notes(self) -> Iterator[str]:
         """What the older version cannot read yet: harmless in the order of deployment."""
@@ -101,7 +107,28 @@ class Versions:
             yield Change(f"{one} {name} was removed, and other versions send it")
         for name, changes in self._differences(kind, read=read, limited=limited):
             for change in changes:
-                yield Change(f"{one} {name}: {change}, and other versions send or read it")
+                if _COMMANDS not in change:
+                    yield Change(f"{one} {name}: {change}, and other versions send or read it")
+
+    def _callbacks(self) -> Iterator[Change]:
+        new = self.new["callbacks"]
+        for name, was in sorted(self.old.get("callbacks", {}).items()):
+            if name not in new:
+                yield Change(f"the callback {name} is not known any more, and services send it")
+                continue
+            definitions = was.get("$defs", {}), new[name].get("$defs", {})
+            between = Between(*definitions, read=False, limited=True)
+            for change in between.changes(was, new[name], ""):
+                yield Change(f"the callback {name}: {change}, and services send it as it was")
+
+    def _limits(self) -> Iterator[Change]:
+        for name, was in sorted(self.old.get("limits", {}).items()):
+            now = self.new["limits"].get(name, was)
+            if isinstance(was, list):
+                if gone := sorted({*was} - {*now}):
+                    yield Change(f"orders no longer have the {name} {', '.join(gone)}", "commands")
+            elif now < was:
+                yield Change(f"the limit of {name} of an order is {now}, was {was}", "commands")
 
     def _state(self) -> Iterator[Change]:
         if self.new["state_version"] < self.old["state_version"]:
@@ -110,7 +137,11 @@ class Versions:
             yield Change(f"{name} of the stored state was removed", permit="state")
         for name, changes in self._differences("state", read=False, limited=False):
             for change in changes:
-                if not change.startswith(_COMPARED_BY_THEMSELVES):
+                if change.startswith(_COMPARED_BY_THEMSELVES):
+                    continue
+                if name == "StoredRejection" or change.startswith(_KEPT_NOWHERE_ELSE):
+                    yield Change(f"{name}: {change}, and no log can restore it")
+                else:
                     yield Change(f"the state of orders changes: {name}: {change}", permit="state")
 
     def _client_ids(self) -> Iterator[Change]:
@@ -135,6 +166,18 @@ class Versions:
         for part, what in (("documents", "another document"), ("allowed_in", "other commands")):
             if self.old[part] != self.new[part]:
                 yield Change(f"read model order_view has {what} of an order: raise its version")
+
+
+def _lost(was: Any, now: Any, name: str) -> Iterator[str]:
+    """What of a derived value is not as it was; more of it may be there."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key, part in was.items():
+            at = f"{name}, {key}" if name else f"the {key}"
+            yield from _lost(part, now.get(key), at)
+    elif now is None and was is not None:
+        yield f"{name} is gone, was {was}"
+    elif was != now:
+        yield f"{name} is {now}, was {was}"
 
 
 def _versioned(name: str) -> tuple[str, int]:

@@ -1,8 +1,9 @@
 """Writes contracts/stored_shapes.json from the code: `make schemas`.
 
 It has the shape of all that one version of orderly stores or sends and another one reads: events,
-commands, results of services, messages between API and workflow, the state of an order, step
-requests, read models and cursors. `make release-check` compares it with that of another version.
+commands, results and callbacks of services, messages between API and workflow, the state of an
+order, step requests and read models, and examples (`stored_examples.py`). `make release-check`
+compares it with that of another version.
 """
 
 from __future__ import annotations
@@ -10,39 +11,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
-from temporalio import workflow
 
-from api.reads.cursor import decode_cursor as decode_list_cursor
-from api.reads.cursor import encode_cursor as encode_list_cursor
+from api.callbacks.payloads import EVENTS as CALLBACK_EVENTS
+from contracts import stored_examples
 from contracts.json_schema_diff import Schema
-from eventlog.cursor import decode_cursor, encode_cursor
+from contracts.stored_examples import smallest
 from eventlog.envelope import Batch
 from eventlog.intents import Intent
-from eventlog.log import Checkpoint
 from orders.commands import COMMAND_TYPES, type_of
 from orders.events import BY_TAG, EVENT_TYPES, ClientIdentified
+from orders.money import CURRENCIES, TOTAL_MAX
 from orders.order import Order
 from orders.rules.checks import fingerprint
+from orders.rules.draft import DISCOUNTS_MAX, LINES_MAX, NOTES_MAX
+from orders.rules.shipments import SHIPMENTS_MAX
 from orders.steps import RESULT_TYPES, StepRequest
 from readside.order_view.document import OrderDocument
 from readside.registry import PROJECTIONS
 from workflows.idempotency import CommandStatus, StoredRejection
 from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands, Rejection
-from workflows.order import OrderWorkflow
 from workflows.snapshot import Snapshot, State, WorkflowInput, without_prose
 from workflows.stored_results import StoredResult
 
 FILE = Path(__file__).with_name("stored_shapes.json")
 Json = dict[str, Any]
-
-_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def _result_type(result: type[Any]) -> str:
@@ -83,7 +81,6 @@ def shapes() -> Json:
         "$defs": {name: without_prose(one) for name, one in sorted(definitions["$defs"].items())},
         "client_ids": dict(_fingerprints()),
         "state_version": Snapshot.model_fields["schema_version"].default,
-        "queries": sorted(_queries()),
         "allowed_in": {type_of(command): sorted(command.allowed_in) for command in COMMAND_TYPES},
         "read_models": {
             projection.name: {
@@ -93,7 +90,10 @@ def shapes() -> Json:
             for projection in PROJECTIONS
         },
         "documents": _document(),
-        "cursors": _cursors(),
+        "callbacks": _callbacks(),
+        "limits": _limits(),
+        "derived": stored_examples.derived(),
+        "written": stored_examples.written(),
     }
 
 
@@ -105,21 +105,6 @@ def text(shapes: Json) -> str:
 def write(file: Path = FILE) -> None:
     """Updates the file. What it may change is checked against a release, not against itself."""
     file.write_text(text(shapes()))
-
-
-def unreadable_cursors(cursors: Mapping[str, Any]) -> Iterator[str]:
-    """The names of another version's cursors that this version does not continue from."""
-    try:
-        feed = decode_cursor(cursors["feed"]) == (Checkpoint(11, 22), 1)
-    except ValueError:
-        feed = False
-    if not feed:
-        yield "the event feed"
-    for sort, cursor in cursors["lists"].items():
-        try:
-            decode_list_cursor(cursor, sort)
-        except Exception:  # A Problem of the API, or a field that is not there.
-            yield f"lists sorted by {sort}"
 
 
 class _Shapes(GenerateJsonSchema):
@@ -137,50 +122,34 @@ def _document() -> Schema:
     return document
 
 
-def _queries() -> Iterator[str]:
-    definition = workflow._Definition.must_from_class(OrderWorkflow)
-    return (name for name in definition.queries if name is not None)
-
-
 def _fingerprints() -> Iterator[tuple[str, str]]:
     """By command, the fingerprint of an example: orders keep them to recognise a client id."""
     kept = {event.client_id_field for event in EVENT_TYPES if issubclass(event, ClientIdentified)}
     for command in COMMAND_TYPES:
         if command.client_id_field in kept:
             schema = command.model_json_schema()
-            example = command.model_validate_json(json.dumps(_example(schema, schema)))
+            example = command.model_validate_json(json.dumps(smallest(schema, schema)))
             yield type_of(command), fingerprint(example)
 
 
-def _example(schema: Schema, root: Schema) -> Any:
-    """The smallest value that a schema allows: only required fields, and one of each list."""
-    if "$ref" in schema:
-        return _example(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    if choices := schema.get("oneOf") or schema.get("anyOf"):
-        return _example(choices[0], root)
-    if "const" in schema or "enum" in schema:
-        return schema["const"] if "const" in schema else schema["enum"][0]
-    match schema["type"]:
-        case "object":
-            required = {*schema.get("required", []), "type"} & schema["properties"].keys()
-            parts = schema["properties"]
-            return {name: _example(parts[name], root) for name in sorted(required)}
-        case "array":
-            return [_example(schema["items"], root)]
-        case "integer":
-            return max(1, schema.get("minimum", 1))
-        case "boolean":
-            return False
-        case _:
-            return "a"
-
-
-def _cursors() -> Json:
-    """Examples of cursors that callers may have kept."""
-    sorts: Mapping[str, datetime | int] = {"opened_at": _AT, "-total": 336}
+def _callbacks() -> dict[str, Schema]:
+    """By type, the data of what services report."""
     return {
-        "feed": encode_cursor(Checkpoint(11, 22), 1),
-        "lists": {sort: encode_list_cursor(sort, value, "ord_a") for sort, value in sorts.items()},
+        f"{type_} of {sender}": without_prose(data.model_json_schema())
+        for sender, types in CALLBACK_EVENTS.items()
+        for type_, data in types.items()
+    }
+
+
+def _limits() -> Json:
+    """What orders of this version may have at most, and the currencies that they may have."""
+    return {
+        "lines": LINES_MAX,
+        "discounts": DISCOUNTS_MAX,
+        "notes": NOTES_MAX,
+        "shipments": SHIPMENTS_MAX,
+        "total": TOTAL_MAX,
+        "currencies": sorted(CURRENCIES),
     }
 
 

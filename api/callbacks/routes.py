@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.callbacks.payloads import EVENTS, CallbackData, CallbackEvent
-from api.context import WAIT_SECONDS, canonical_payload, context_of, short_hash
+from api.context import WAIT_SECONDS, canonical_payload, command_id_of, context_of, short_hash
 from api.dependencies import Services, ServicesDep
 from api.gateway.command_message import CommandMessage
 from api.limits.rate_limit import charge
@@ -201,7 +201,7 @@ def _message(
     context = context_of(request)
     return CommandMessage(
         order_id=data.order_id,
-        command_id=short_hash(sender, message_id),  # A repeated delivery is executed once.
+        command_id=command_id_of(sender, message_id),
         batch=CommandBatch(
             commands=[data.message()],
             actor=sender,

@@ -10,7 +10,14 @@ from api.auth.ownership import customer_of
 from api.auth.permissions import assert_allowed
 from api.commands.bodies import CommandBatch, NewOrder
 from api.commands.headers import CommandOptions
-from api.context import canonical_payload, client_request_id, context_of, short_hash
+from api.context import (
+    canonical_payload,
+    client_request_id,
+    command_id_of,
+    context_of,
+    order_id_of,
+    short_hash,
+)
 from api.dependencies import Services
 from api.gateway.command_message import CommandMessage
 from api.personal_data import PlaintextCommand, encrypt_personal_data, has_no_personal_data
@@ -23,7 +30,7 @@ async def opening_message(
     request: Request, services: Services, order: NewOrder, options: CommandOptions
 ) -> CommandMessage:
     """The message that opens an order, whose id is derived from caller and key."""
-    order_id = f"ord_{short_hash(context_of(request).actor, options.key)}"
+    order_id = order_id_of(context_of(request).actor, options.key)
     commands = order.commands(services.policy)
     return await command_message(
         request, services, order_id, commands, options, opener=order.customer_id
@@ -55,7 +62,7 @@ async def command_message(
     """The message for a request; `opener` is the customer of the order that it opens, if any."""
     context = context_of(request)
     assert_allowed(context, [command.type for command in commands], opener)
-    command_id = short_hash(context.actor, options.key)
+    command_id = command_id_of(context.actor, options.key)
     encrypted, payload_hash = await _encrypt(request, services, order_id, commands, opener)
     return CommandMessage(
         order_id=order_id,

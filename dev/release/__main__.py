@@ -11,6 +11,7 @@ import runtime
 from contracts.declaration import Declaration, DeclarationError
 from dev.release.check import Verdict, find, judged, past_of, verdict
 from dev.release.checkouts import ROOT, CheckoutError, checkout_of
+from dev.release.golden import recorded_histories
 from dev.release.roll import Release, Version, roll
 from dev.release.scratch import scratch_databases
 from dev.stack import StackError
@@ -35,7 +36,7 @@ async def main(options: argparse.Namespace) -> int:
 
 async def _result(old: Path, options: argparse.Namespace) -> Verdict:
     """What all checks find; the roll comes last, and only if nothing else is against it."""
-    histories = sorted(options.recorded.glob("*.json")) if options.recorded else []
+    histories = recorded_histories(options.recorded) if options.recorded else []
     with tempfile.TemporaryDirectory(prefix="orderly-release-") as name:
         folder = Path(name)
         with scratch_databases() as new_database:

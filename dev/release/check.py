@@ -75,7 +75,7 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
         orders=past.orders,
         dsn=await new_database(),
         histories=list(past.histories),
-        cursors=past.version.description.shapes["cursors"],
+        written=past.version.description.shapes.get("written", {}),
     )
     migrations = await migration_findings(await new_database(), past.checkout, checkout)
     try:

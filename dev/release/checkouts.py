@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+MARK = "contracts/stored_shapes.json"
 LOCKS = ("requirements/runtime.txt", "requirements/dev.txt")
 
 
@@ -22,7 +23,14 @@ class CheckoutError(Exception):
 @contextmanager
 def checkout_of(version: str) -> Iterator[Path]:
     """The folder that `version` names, or a worktree of the tag or commit; raises CheckoutError."""
+    if not version:
+        raise CheckoutError(
+            "Name the version before: `make release-check FROM=…`, a tag, a commit"
+            " or the folder of a checkout."
+        )
     if Path(version).is_dir():
+        if not (Path(version) / MARK).exists():
+            raise CheckoutError(f"{version} is no checkout of orderly: it has no {MARK}.")
         yield Path(version).resolve()
         return
     with tempfile.TemporaryDirectory(prefix="orderly-release-") as folder:

@@ -36,8 +36,8 @@ def findings(old: Old, new: Description) -> Iterator[Finding]:
     """All that the newer version would break."""
     for change in Versions(old.description.shapes, new.shapes).changes():
         yield Finding("shapes", f"{change.sentence}.", change.permit)
-    for name in new.lost_cursors:
-        yield Finding("shapes", f"cursors of {name} that callers have kept are rejected.")
+    for name in new.unreadable_examples:
+        yield Finding("shapes", f"{name} that the version before wrote cannot be read.")
     yield from _past(new)
     yield from _fold(old.description, new)
     yield from _documents(old.description, new)

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio.client import WorkflowHistory
 
-from contracts import event_schemas, openapi_document, stored_shapes
+from contracts import event_schemas, openapi_document, stored_examples, stored_shapes
 from dev.release.golden import read_history
 from eventlog import log
 from eventlog.envelope import Envelope, Metadata
@@ -52,8 +52,8 @@ class Request(BaseModel):
     """Of an empty database, for the read models."""
     histories: list[Path] = []
     """Recorded runs of workflows, to replay."""
-    cursors: Json | None = None
-    """Of the other version."""
+    written: dict[str, str] | None = None
+    """Examples of what the other version writes; None for the version before."""
 
 
 class ReadModel(BaseModel):
@@ -83,7 +83,7 @@ class Description(BaseModel):
     redecided: int = 0
     rewritten: dict[str, str] = {}
     """What of a recorded order would be decided otherwise, by its id."""
-    lost_cursors: list[str] = []
+    unreadable_examples: list[str] = []
 
 
 async def describe(request: Request) -> Description:
@@ -98,8 +98,8 @@ async def describe(request: Request) -> Description:
         unreadable=unreadable,
         read_models=await _read_models(request.dsn, orders),
     )
-    if request.cursors is not None:
-        description.lost_cursors = list(stored_shapes.unreadable_cursors(request.cursors))
+    if request.written is not None:
+        description.unreadable_examples = list(stored_examples.unreadable(request.written))
         description.replayed = len(request.histories)
         description.diverged = await _diverged(request.histories)
         description.redecided = len(orders)

@@ -12,6 +12,8 @@ from typing import Any
 
 from temporalio.client import WorkflowHistory
 
+from dev.release.checkouts import CheckoutError
+
 FOLDER = Path("tests/support/golden_histories")
 
 
@@ -24,6 +26,13 @@ def epochs(checkout: Path) -> list[Path]:
 def newest_histories(checkout: Path) -> list[Path]:
     """The files of the newest epoch."""
     return sorted(epochs(checkout)[-1].glob("*.json"))
+
+
+def recorded_histories(folder: Path) -> list[Path]:
+    """The files that `orderly record` wrote to a folder; raises CheckoutError if there are none."""
+    if files := sorted(folder.glob("*.json")):
+        return files
+    raise CheckoutError(f"{folder} has no recorded histories: `orderly record` writes them.")
 
 
 def read_history(file: Path) -> WorkflowHistory:

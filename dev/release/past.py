@@ -91,16 +91,20 @@ def _changing_draft(order: Recording, dice: Random) -> None:
 
 
 async def orders_of(files: Iterable[Path]) -> AsyncIterator[RecordedOrder]:
-    """The published events of orders whose runs are all there; of inputs, nothing is known."""
+    """The published events of orders whose runs are all there; of inputs, nothing is known.
+
+    A run begins with what the one before had not published, so both may have an event.
+    """
     runs_of: dict[str, list[Path]] = {}
     for file in sorted(files, key=_order_and_run):
         runs_of.setdefault(_order_and_run(file)[0], []).append(file)
     for order, runs in runs_of.items():
-        events: list[Envelope] = []
+        events: dict[int, Envelope] = {}
         for run in runs:
-            events += await events_for_log(read_history(run), DATA_CONVERTER)
-        if events and [e.version for e in events] == [*range(1, len(events) + 1)]:
-            yield RecordedOrder(order, [*map(_published, events)])
+            for event in await events_for_log(read_history(run), DATA_CONVERTER):
+                events.setdefault(event.version, event)
+        if events and sorted(events) == [*range(1, len(events) + 1)]:
+            yield RecordedOrder(order, [_published(events[version]) for version in sorted(events)])
 
 
 def _published(e: Envelope) -> RecordedInput:

@@ -13,7 +13,24 @@ from tests.support.next_version import NEW_READ_MODEL, NEXT_VERSION, make_copy
 from tests.support.paths import ROOT
 from tests.support.processes import environment
 
+NO_VERSION = "Name the version before: "
 DECLARATION = 'rewrites = "Notes have a language."\nworkers = "versioned"\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--from", ""), NO_VERSION),
+        (("--from", "/"), "/ is no checkout of orderly: "),
+        (("--from", "no-such-tag"), "git worktree add fails: "),
+        (("--from", str(ROOT), "--recorded", "/no/where"), "/no/where has no recorded histories: "),
+    ],
+)
+def test_wrong_use_is_one_sentence(options: tuple[str, ...], sentence: str) -> None:
+    done = check(ROOT, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"orderly: {sentence}"), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
 
 
 def check(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:

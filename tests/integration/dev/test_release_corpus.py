@@ -12,6 +12,7 @@ from contracts.declaration import FILE, PERMITS, Declaration, read_declaration
 from dev.release.check import Past, find, judged, past_of, verdict
 from dev.release.comparison import Finding
 from dev.release.scratch import scratch_databases
+from tests.support.contract_changes import CONTRACT_CHANGES
 from tests.support.next_version import make_copy
 from tests.support.paths import ROOT
 from tests.support.release_changes import CHANGES, OTHERS, SEEDED, Change
@@ -19,6 +20,7 @@ from tests.support.releasing_page import Example, examples
 
 pytestmark = pytest.mark.xdist_group("release corpus")
 
+ALL = (*CHANGES, *CONTRACT_CHANGES)
 Databases = Callable[[], Awaitable[str]]
 
 
@@ -44,7 +46,7 @@ def all_declared(findings: list[Finding]) -> Declaration:
 
 
 @pytest.mark.soak  # test_release_comparison.py and test_stored_shapes.py are its short siblings.
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change.verdict}: {change.name}")
+@pytest.mark.parametrize("change", ALL, ids=lambda change: f"{change.verdict}: {change.name}")
 async def test_change_gets_its_verdict(
     change: Change, before: tuple[Past, Databases], tmp_path: Path
 ) -> None:
@@ -94,13 +96,13 @@ def test_page_has_an_example_of_each_kind() -> None:
 
 
 def test_corpus_has_what_it_must_have() -> None:
-    verdicts = {change.verdict for change in CHANGES}
+    verdicts = {change.verdict for change in ALL}
     assert verdicts == {"allowed", "allowed if declared", "refused"}
     assert len(SEEDED) + len(OTHERS) >= 40
-    assert len({change.name for change in CHANGES}) == len(CHANGES)
+    assert len({change.name for change in ALL}) == len(ALL)
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+@pytest.mark.parametrize("change", ALL, ids=lambda change: change.name)
 def test_change_still_applies(change: Change) -> None:
     for edit in change.edits:
         file = ROOT / edit.file

@@ -11,6 +11,7 @@ import pytest
 
 from contracts import stored_shapes
 from contracts.shapes_diff import Change, Versions
+from contracts.stored_examples import unreadable
 
 Json = dict[str, Any]
 Edit = Callable[[Json], object]
@@ -78,10 +79,26 @@ REFUSED: list[tuple[Edit, str, str | None]] = [
     (renamed("Shipment", "needs_rebooking", "old"), "`shipments{}.needs_rebooking`", STATE),
     (renamed("Reserve", "lines", "pieces"), "Order: `steps{}.lines` was removed", STATE),
     (renamed("Snapshot", "results", "answers"), "Snapshot: `results` was removed", STATE),
+    (renamed("Snapshot", "queued", "waiting"), "no log can restore it", None),
+    (renamed("Snapshot", "rejections", "refusals"), "no log can restore it", None),
+    (renamed("StoredRejection", "pointer", "at"), "no log can restore it", None),
+    (renamed("ResultChunk", "text", "packed"), "Snapshot: `results[].text` was removed", STATE),
     (renamed("StoredResult", "at", "time"), "StoredResult: `at` was removed", STATE),
     (at("state_version", 0), "schema_version of Snapshot was lowered", None),
     (at("client_ids/refund-payment", "other"), "refund-payment has another fingerprint", None),
-    (at("queries", ["preview"]), "the query command_status of the workflow was removed", None),
+    (at("derived/arguments of queries/preview"), "the arguments of queries, preview is gone", None),
+    (at("derived/id of a command", "other"), "the id of a command is other, was", None),
+    (at("derived/event/sequence", "4"), "the event, sequence is 4, was 0000000004", None),
+    (at("derived/calls of services/void_payment/headers/idempotency-key"), "is gone", None),
+    (at("derived/statuses of problems/no-lines", 422), "no-lines is 422, was 409", None),
+    (at("callbacks/shipment.failed of shipping"), "shipment.failed of shipping is not known", None),
+    (
+        at("callbacks/shipment.failed of shipping/required", ["order_id", "reason"]),
+        "`reason` became required, and services send it as it was",
+        None,
+    ),
+    (at("limits/notes", 50), "the limit of notes of an order is 50, was 1000", COMMANDS),
+    (at("limits/currencies", ["USD"]), "orders no longer have the currencies AED, ", COMMANDS),
     (at("read_models/order_stats/tables", "other"), "order_stats has other tables", None),
     (at("read_models/order_view/version", 1), "order_view has version 1, had", None),
     (at("documents/properties/note", TEXT), "order_view has another document", None),
@@ -99,6 +116,10 @@ HARMLESS: list[list[Edit]] = [
     [at("state_version", 2)],
     [RAISED, at("documents/properties/note", TEXT), at("allowed_in/add-note", ["draft"])],
     [RAISED, at("read_models/order_view/tables", "other")],
+    [at("derived/event/severity", "low"), at("derived/arguments of queries/age", [])],
+    [at("derived/calls of services/void_payment/body/amount", 1)],
+    [at("limits/notes", 2_000), at("limits/currencies", [*SHAPES["limits"]["currencies"], "XXY"])],
+    [at("callbacks/stock.gone of stock", {"type": "object", "properties": {}})],
 ]
 
 
@@ -132,10 +153,22 @@ def test_file_matches_the_code() -> None:
     )
 
 
-def test_cursors_that_callers_kept_are_read() -> None:
-    assert list(stored_shapes.unreadable_cursors(SHAPES["cursors"])) == []
-    kept = {"feed": "AAAA", "lists": {"opened_at": SHAPES["cursors"]["lists"]["-total"]}}
-    assert list(stored_shapes.unreadable_cursors(kept)) == [
-        "the event feed",
-        "lists sorted by opened_at",
-    ]
+def test_tighter_limit_of_a_message_is_named_apart_from_its_commands() -> None:
+    edit = at("$defs/CommandBatch/properties/commands/maxItems", 100)
+    shorter = at("$defs/AddNote/properties/text/maxLength", 500)
+    found = [change for change in changes(edit, shorter) if change.permit is None]
+    assert found
+    assert all("commands` has maxItems 100, had none" in change.sentence for change in found)
+
+
+def test_version_before_without_examples_is_compared_in_all_else() -> None:
+    old = {key: part for key, part in SHAPES.items() if key not in ("derived", "written", "limits")}
+    assert list(Versions({**old, "callbacks": {}}, SHAPES).changes()) == []
+
+
+def test_what_other_versions_wrote_is_read() -> None:
+    written: dict[str, str] = SHAPES["written"]
+    assert list(unreadable(written)) == []
+    for name, text in written.items():
+        assert list(unreadable({name: f"{text[:-9]}AAAAAAAAA"})) == [name]
+    assert list(unreadable({"a format of later": "a"})) == ["a format of later"]
