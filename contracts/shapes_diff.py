@@ -117,7 +117,7 @@ class Versions:
                 yield Change(f"the callback {name} is not known any more, and services send it")
                 continue
             definitions = was.get("$defs", {}), new[name].get("$defs", {})
-            between = Between(*definitions, read=False, limited=True)
+            between = Between(*definitions, read=False)
             for change in between.changes(was, new[name], ""):
                 yield Change(f"the callback {name}: {change}, and services send it as it was")
 
@@ -128,7 +128,7 @@ class Versions:
                 if gone := sorted({*was} - {*now}):
                     yield Change(f"orders no longer have the {name} {', '.join(gone)}", "commands")
             elif now < was:
-                yield Change(f"the limit of {name} of an order is {now}, was {was}", "commands")
+                yield Change(f"the limit of {name} is {now}, was {was}", "commands")
 
     def _state(self) -> Iterator[Change]:
         if self.new["state_version"] < self.old["state_version"]:

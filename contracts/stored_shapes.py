@@ -35,7 +35,14 @@ from orders.steps import RESULT_TYPES, StepRequest
 from readside.order_view.document import OrderDocument
 from readside.registry import PROJECTIONS
 from workflows.idempotency import CommandStatus, StoredRejection
-from workflows.messages import CommandBatch, CommandResult, Preview, QueuedCommands, Rejection
+from workflows.messages import (
+    COMMANDS_MAX,
+    CommandBatch,
+    CommandResult,
+    Preview,
+    QueuedCommands,
+    Rejection,
+)
 from workflows.snapshot import Snapshot, State, WorkflowInput, without_prose
 from workflows.stored_results import StoredResult
 
@@ -142,13 +149,14 @@ def _callbacks() -> dict[str, Schema]:
 
 
 def _limits() -> Json:
-    """What orders of this version may have at most, and the currencies that they may have."""
+    """What orders and requests may have at most, and the currencies that orders may have."""
     return {
-        "lines": LINES_MAX,
-        "discounts": DISCOUNTS_MAX,
-        "notes": NOTES_MAX,
-        "shipments": SHIPMENTS_MAX,
-        "total": TOTAL_MAX,
+        "lines of an order": LINES_MAX,
+        "discounts of an order": DISCOUNTS_MAX,
+        "notes of an order": NOTES_MAX,
+        "shipments of an order": SHIPMENTS_MAX,
+        "the total of an order": TOTAL_MAX,
+        "commands in a request": COMMANDS_MAX,
         "currencies": sorted(CURRENCIES),
     }
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from tests.support.next_version import Edit
 from tests.support.release_changes import (
-    CONTRACTS,
     DOCUMENTS,
     DRAFT,
     EVOLVE,
     FOLD,
-    PAST,
     SHAPES,
     SHELL,
     Change,
@@ -160,10 +158,14 @@ CONTRACT_CHANGES: tuple[Change, ...] = (
             'return f"{task_queue}.{service}"',
         ),
     ),
-    refused(
-        "batches of at most 100 commands",
-        f"{SHAPES} {CONTRACTS}",
+    declarable(
+        "requests of at most 100 commands",
+        SHAPES,
         Edit("workflows/messages.py", "COMMANDS_MAX = 600", "COMMANDS_MAX = 100"),
+    ),
+    harmless(
+        "requests of more commands",
+        Edit("workflows/messages.py", "COMMANDS_MAX = 600", "COMMANDS_MAX = 1_000"),
     ),
     refused(
         "a callback that is not known any more",
@@ -211,6 +213,5 @@ CONTRACT_CHANGES: tuple[Change, ...] = (
             "        case e.AuthorisationReduced",
             "            return order\n        case e.AuthorisationReduced",
         ),
-        declarable=PAST,
     ),
 )

@@ -269,6 +269,7 @@ SEEDED = (
             "authorisation_id=key, reference=authorisation.reference)\n            )\n        case e.RefundGranted",
             "authorisation_id=key, payment_reference=authorisation.reference)\n            )\n        case e.RefundGranted",
         ),
+        Edit("activities/payments.py", 'step.reference, "void"', 'step.payment_reference, "void"'),
     ),
     declarable(
         "a renamed activity",

@@ -97,7 +97,7 @@ REFUSED: list[tuple[Edit, str, str | None]] = [
         "`reason` became required, and services send it as it was",
         None,
     ),
-    (at("limits/notes", 50), "the limit of notes of an order is 50, was 1000", COMMANDS),
+    (at("limits/notes of an order", 50), "notes of an order is 50, was 1000", COMMANDS),
     (at("limits/currencies", ["USD"]), "orders no longer have the currencies AED, ", COMMANDS),
     (at("read_models/order_stats/tables", "other"), "order_stats has other tables", None),
     (at("read_models/order_view/version", 1), "order_view has version 1, had", None),
@@ -118,7 +118,10 @@ HARMLESS: list[list[Edit]] = [
     [RAISED, at("read_models/order_view/tables", "other")],
     [at("derived/event/severity", "low"), at("derived/arguments of queries/age", [])],
     [at("derived/calls of services/void_payment/body/amount", 1)],
-    [at("limits/notes", 2_000), at("limits/currencies", [*SHAPES["limits"]["currencies"], "XXY"])],
+    [
+        at("limits/notes of an order", 2_000),
+        at("limits/currencies", [*SHAPES["limits"]["currencies"], "XXY"]),
+    ],
     [at("callbacks/stock.gone of stock", {"type": "object", "properties": {}})],
 ]
 
