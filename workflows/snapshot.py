@@ -93,9 +93,9 @@ class Snapshot(StoredModel):
         """Notes what is lost by reading another version's; an unreadable order is lost, too."""
         if not isinstance(stored, dict) or stored.get("made_by") in (None, fingerprint()):
             return read(stored)  # Before fingerprints, fields were removed on purpose.
-        if (KEPT_NOWHERE_ELSE - stored.keys()) and any(
-            part for key, part in stored.items() if key not in cls.model_fields
-        ):
+        others = [part for key, part in stored.items() if key not in cls.model_fields]
+        is_renamed = not stored.keys() & cls.model_fields.keys() >= KEPT_NOWHERE_ELSE
+        if is_renamed and any(isinstance(part, list) and part for part in others):
             return read({"made_by": stored["made_by"], "is_incomplete": True})
         try:
             snapshot = read(stored)

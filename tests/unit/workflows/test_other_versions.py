@@ -209,6 +209,19 @@ def test_commands_and_events_under_another_name_are_no_state_to_continue_from(pa
         Snapshot.model_validate_json(json.dumps(stored(**{part: [{"some": "thing"}]})))
 
 
+def test_version_that_renames_where_commands_wait_does_not_pass_over_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {k: f for k, f in Snapshot.model_fields.items() if k != "queued"}
+    monkeypatch.setattr(Snapshot, "__pydantic_fields__", fields)
+    read = Snapshot.model_validate_json(json.dumps(stored(queued=[{"some": "thing"}])))
+    assert read.is_incomplete
+
+
+def test_snapshot_has_the_parts_that_are_kept_nowhere_else() -> None:
+    assert Snapshot.model_fields.keys() >= KEPT_NOWHERE_ELSE
+
+
 def test_further_part_of_a_newer_version_is_not_missed() -> None:
     read = Snapshot.model_validate_json(json.dumps(stored(gifts=["a"])))
     assert not read.is_incomplete
