@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import time
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from orders.order import Order
 from rehearsal.imagine import Imagination
@@ -92,13 +91,14 @@ def _difference(given: Input, decision: Decision, order: Order, facts: Any) -> J
     }
 
 
-def main() -> None:
+def main(orders: TextIO, outcomes: TextIO) -> None:
     """Serves until its input ends; the last line says how much processor time it took."""
     gc.freeze()  # What is imported stays, and is not to be traversed again and again.
     began, count = time.process_time(), 0
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
+    print(json.dumps({"ready": True}), file=outcomes, flush=True)
+    for line in orders:
         outcome = outcome_of(json.loads(line))
         count += outcome["decisions"]
-        print(json.dumps(outcome), flush=True)
-    print(json.dumps({"cpu_seconds": time.process_time() - began, "decisions": count}))
+        print(json.dumps(outcome), file=outcomes, flush=True)
+    about = {"cpu_seconds": time.process_time() - began, "decisions": count}
+    print(json.dumps(about), file=outcomes, flush=True)

@@ -18,12 +18,19 @@ OURS = Path(__file__).parents[1]
 LINE_BYTES_MAX = 256 * 2**20
 ON_THE_WAY_MAX = 200
 """The number of orders that are read ahead, and in memory."""
+ERROR_BYTES_MAX = 2**16
+"""What is kept of standard error: its end."""
 
 # Of ours are the rehearsal and the simulators' rules, which know no rule of an order; of the other
-# checkout is all that they import.
+# checkout is all that they import. Lines go over duplicates of standard input and output, because
+# rules may read and print: what they print goes to standard error.
 _BOOT = """
-import sys
+import os, sys
 ours, theirs = sys.argv[1:]
+orders_in, outcomes_out = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(2, 1)
+sys.stdout = sys.stderr
 sys.path.insert(0, ours)
 import rehearsal, dev.simulators.fault_injection
 sys.path.insert(0, theirs)
@@ -31,7 +38,7 @@ import orders
 if not orders.__file__ or not orders.__file__.startswith(theirs):
     sys.exit("it has no package `orders`")
 from rehearsal.child import main
-main()
+main(orders_in, outcomes_out)
 """
 
 Json = dict[str, Any]
@@ -49,6 +56,9 @@ class Rules:
         self.decisions = 0
         self._directory = directory
         self._process = process
+        self._errors = b""
+        # All the time: a process that prints more than a pipe holds would wait for a reader.
+        self._reading_errors = asyncio.ensure_future(self._read_errors())
 
     @classmethod
     async def start(cls, directory: Path) -> Rules:
@@ -94,6 +104,7 @@ class Rules:
         """Ends the process."""
         with suppress(ProcessLookupError):
             self._process.kill()
+        await self._reading_errors
         await self._process.communicate()
 
     async def _send(
@@ -126,7 +137,14 @@ class Rules:
         outcome: Json = json.loads(line)
         return outcome
 
+    async def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        while text := await self._process.stderr.read(ERROR_BYTES_MAX):
+            self._errors = (self._errors + text)[-ERROR_BYTES_MAX:]
+
     async def _failure(self, what: str) -> CheckoutError:
-        _, errors = await self._process.communicate()
-        last = (errors.decode(errors="replace").strip() or "it says nothing").splitlines()[-1]
+        await self._reading_errors
+        await self._process.wait()
+        text = self._errors.decode(errors="replace").strip()
+        last = (text or "it says nothing").splitlines()[-1]
         return CheckoutError(f"The checkout {self._directory} {what}: {last.rstrip('.')}.")

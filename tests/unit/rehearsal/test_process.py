@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -13,6 +15,19 @@ from dev.demo.recorded_orders import ENDED, demo_orders
 from rehearsal.process import ON_THE_WAY_MAX, CheckoutError, Rules
 from rehearsal.recorded import RecordedOrder
 from tests.support.paths import ROOT
+
+
+def checkout_with(folder: Path, source: str) -> Path:
+    """A checkout with these rules, whose package begins with `source`."""
+    other = folder / "other"
+    shutil.copytree(ROOT / "orders", other / "orders")
+    (other / "orders" / "__init__.py").write_text(dedent(source))
+    return other
+
+
+async def each_of(orders: Sequence[RecordedOrder]) -> AsyncIterator[RecordedOrder]:
+    for order in orders:
+        yield order
 
 
 @pytest.mark.parametrize(
@@ -46,18 +61,47 @@ async def test_checkout_without_rules_is_one_sentence(
 async def test_rules_of_this_checkout_decide_the_same_in_their_process() -> None:
     """More orders than are on the way at a time."""
     orders = demo_orders(10) * (ON_THE_WAY_MAX // 10 + 3)
-
-    async def all_orders() -> AsyncIterator[RecordedOrder]:
-        for order in orders:
-            yield order
-
     rules = await Rules.start(ROOT)
-    outcomes = await asyncio.wait_for(_outcomes(rules, all_orders()), 120)
+    outcomes = await asyncio.wait_for(_outcomes(rules, each_of(orders)), 120)
 
     assert [each["order_id"] for each in outcomes] == [each.order_id for each in orders]
     assert {key for each in outcomes for key in each} == {"order_id", "decisions"}
     assert rules.decisions == sum(each["decisions"] for each in outcomes)
     assert rules.cpu_seconds > 0
+
+
+async def test_rules_may_print_and_read(tmp_path: Path) -> None:
+    """Also more than a pipe holds, and from other processes."""
+    other = checkout_with(
+        tmp_path,
+        """
+        import os, sys
+        print("imported", flush=True)
+        assert sys.stdin.read() == ""
+        os.system("echo from a shell; cat")
+        print("x" * 200_000)
+        """,
+    )
+    with (other / "orders" / "decider.py").open("a") as file:
+        file.write(
+            "\n_decide_all = decide_all\n"
+            "def decide_all(*given):\n"
+            "    print('x' * 10_000)\n"
+            "    return _decide_all(*given)\n"
+        )
+    orders = demo_orders(20)
+    rules = await Rules.start(other)
+    outcomes = await asyncio.wait_for(_outcomes(rules, each_of(orders)), 120)
+
+    assert [each["order_id"] for each in outcomes] == [each.order_id for each in orders]
+    assert {key for each in outcomes for key in each} == {"order_id", "decisions"}
+
+
+async def test_process_that_prints_and_ends_is_one_sentence(tmp_path: Path) -> None:
+    other = checkout_with(tmp_path, 'import sys\nprint("deciding")\nsys.exit("no rules today")\n')
+
+    with pytest.raises(CheckoutError, match="does not import: no rules today"):
+        await Rules.start(other)
 
 
 async def test_failure_to_read_orders_is_the_callers() -> None:
