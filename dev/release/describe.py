@@ -45,7 +45,7 @@ class Request(BaseModel):
     """What to describe."""
 
     output: Path
-    """Not the standard output: Temporal's SDK logs there."""
+    """Not the standard output: Temporal's SDK logs there, and rules may print."""
     orders: Path
     """Recorded orders, as `dev.release.past` writes them."""
     dsn: str

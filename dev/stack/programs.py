@@ -257,7 +257,7 @@ async def build_id_of(root: Path) -> str:
     answer, _ = await asking.communicate()
     if asking.returncode != 0 or not (root / "cli").is_dir():
         raise StackError(f"{root} has no version of orderly that knows `orderly build-id`.")
-    return answer.decode().strip()
+    return answer.decode().split()[-1]  # Its modules may print when they are imported.
 
 
 def versioned(build_id: str) -> dict[str, str]:
