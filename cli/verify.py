@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from temporalio.client import Client
 
-from cli.history_comparison import PAGE_SIZE, order_pages, sentences, unlogged_orders
+from cli.history_comparison import PAGE_SIZE, order_pages, sentences, unlogged, unlogged_orders
 from cli.state_comparison import OtherVersion, state_differences
 from eventlog import digest_blocks, log
 from eventlog.journal import find_damaged
@@ -56,9 +56,9 @@ async def verify(
 
     With a client, compares the log with Temporal's histories, too, as far as they are retained, and
     finds orphaned orders; with a task queue, also orders that the log does not have. Without a
-    `sample`, computes the digests of events again. With `states`, compares the state that each
-    running order decides on with its events. Yields the report as it grows; the last one is
-    complete.
+    `sample`, computes the digests of events again, and reads the journal of orders that were never
+    opened. With `states`, compares the state that each running order decides on with its events.
+    Yields the report as it grows; the last one is complete.
     """
     report = Report()
     pages = order_pages(pool, "order_events") if sample is None else _sampled(pool, sample)
@@ -68,15 +68,20 @@ async def verify(
             report.differences += [f"order {order_id}: {difference}" for difference in found]
             report.orders += 1
         yield report
-    unlogged = await pool.fetch(
+    only_viewed = await pool.fetch(
         f"SELECT order_id FROM {VIEW}.orders AS o WHERE $1::int IS NULL AND NOT EXISTS"
         " (SELECT FROM order_events AS e WHERE e.order_id = o.order_id)",
         sample,
     )
     report.differences += [
-        f"order {row['order_id']}: the log has no event of it" for row in unlogged
+        f"order {row['order_id']}: the log has no event of it" for row in only_viewed
     ]
     if sample is None:
+        async for order_ids in order_pages(pool, "ineffective_intents"):
+            for order_id in await unlogged(pool, order_ids):  # Their openings were rejected.
+                found = await _journal_differences(pool, order_id)
+                report.differences += [f"order {order_id}: {difference}" for difference in found]
+            yield report
         report.differences += [str(wrong) async for wrong in digest_blocks.find_wrong(pool)]
         yield report
     if client is not None and task_queue is not None and sample is None:
@@ -97,10 +102,7 @@ async def _differences(
     return [
         *_view_differences(order_id, row, stream),
         *await _missed_events(pool, order_id, row, report),
-        *(
-            f"what it decided on at version {version} cannot be read: the journal is damaged"
-            for version in await find_damaged(pool, order_id)
-        ),
+        *await _journal_differences(pool, order_id),
         *(await _history_differences(pool, client, order_id, stream, report) if client else []),
         *(await _orphan_differences(client, pool, order_id) if client else []),
         *(await _state_differences(client, pool, order_id, report) if client and states else []),
@@ -175,6 +177,13 @@ async def _missed_events(
     if progress.version > version:
         return []  # Both the view and the checkpoint have advanced meanwhile.
     return [f"its view is at version {version}, and the projection has passed version {passed}"]
+
+
+async def _journal_differences(pool: asyncpg.Pool, order_id: str) -> list[str]:
+    return [
+        f"what it decided on at version {version} cannot be read: the journal is damaged"
+        for version in await find_damaged(pool, order_id)
+    ]
 
 
 async def _history_differences(

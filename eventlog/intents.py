@@ -19,6 +19,7 @@ from eventlog.envelope import Ineffective, Metadata, NoOp
 from orders.models import StoredModel
 
 _FORMAT = 1
+_DAMAGED = "a journal entry is damaged"
 # Small, because a compressor that clears 256 kB takes longer than all else that a command needs.
 _WINDOW_BITS, _MEMORY_LEVEL, _LEVEL = 14, 4, 6
 _DICTIONARY = (
@@ -93,11 +94,7 @@ def pack(intent: Intent, data: Mapping[str, Any] | None = None) -> str:
 
 def unpack(body: bytes, data: Mapping[str, Any] | None = None) -> Intent:
     """The intent in a packed body; raises UnreadableIntent."""
-    try:
-        return Intent.model_validate_json(unpack_text(body, data))
-    except ValidationError:
-        # Without the data: the message is printed.
-        raise UnreadableIntent("a journal entry is damaged") from None
+    return _read(body, data)[0]
 
 
 def no_ops_of(entries: Iterable[Ineffective]) -> list[NoOp]:
@@ -123,12 +120,27 @@ def no_ops_of(entries: Iterable[Ineffective]) -> list[NoOp]:
 
 def unpack_text(body: bytes, data: Mapping[str, Any] | None = None) -> str:
     """The JSON of an intent in a packed body; raises UnreadableIntent."""
+    return _read(body, data)[1]
+
+
+def _read(body: bytes, data: Mapping[str, Any] | None) -> tuple[Intent, str]:
+    """An intent and its JSON; only whole ones, whose messages have types."""
     if body[:1] != bytes([_FORMAT]):
         raise UnreadableIntent(f"format {body[0] if body else 'none'} of the journal is not known")
+    unpacker = zlib.decompressobj(zdict=_known(data))
     try:
-        return zlib.decompressobj(zdict=_known(data)).decompress(body[1:]).decode()
-    except (zlib.error, UnicodeDecodeError):
-        raise UnreadableIntent("a journal entry is damaged") from None
+        text = unpacker.decompress(body[1:]).decode()
+        intent = Intent.model_validate_json(text)
+    except (zlib.error, UnicodeDecodeError, ValidationError):
+        raise UnreadableIntent(_DAMAGED) from None  # The error has the data, and would be printed.
+    is_whole = unpacker.eof and not unpacker.unused_data
+    if not (is_whole and intent.messages and all(map(_has_type, intent.messages))):
+        raise UnreadableIntent(_DAMAGED)
+    return intent, text
+
+
+def _has_type(message: Mapping[str, Any]) -> bool:
+    return isinstance(message.get("type"), str)
 
 
 def _known(data: Mapping[str, Any] | None) -> bytes:

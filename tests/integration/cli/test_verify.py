@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -74,6 +75,30 @@ async def test_log_that_differs_from_temporal_history_is_found(own: Running, ord
     found = (await verified(own)).differences
     assert any("version 3 is item-added in Temporal's history" in one for one in found), found
     assert any(one.startswith(f"order {order_id}: total") for one in found), found
+
+
+async def test_damaged_entry_of_the_journal_is_found(own: Running, order_id: str) -> None:
+    """Also of an order that was never opened."""
+    rejected = new_order_id()
+    await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
+    await own.pool.execute(
+        "UPDATE order_events SET intent = substr(intent, 1, length(intent) - 9)"
+        " WHERE order_id = $1 AND version = 3",
+        order_id,
+    )
+    await own.pool.execute(
+        "INSERT INTO ineffective_intents VALUES ($1, 0, now(), 'key', 'no-lines', $2)",
+        rejected,
+        b"\x01" + zlib.compress(b"[1,2]"),
+    )
+    history = await own.http.get(f"/v1/orders/{order_id}/history", params={"include": "intents"})
+    *_, last = history.json()["intents"]
+    assert (last["version"], last["messages"]) == (2, None)
+    damaged = "cannot be read: the journal is damaged"
+    assert (await verified(own)).differences == [
+        f"order {order_id}: what it decided on at version 2 {damaged}",
+        f"order {rejected}: what it decided on at version 0 {damaged}",
+    ]
 
 
 async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_named(

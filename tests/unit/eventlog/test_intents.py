@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 
 import pytest
 
-from eventlog.intents import Intent, UnreadableIntent, pack, unpack
+from eventlog.intents import Intent, UnreadableIntent, pack, unpack, unpack_text
 from orders.commands import AddItemToOrder, SetShippingAddress
 from orders.events import ItemAdded
 from orders.order import Order
@@ -57,10 +58,28 @@ def test_sealed_address_is_not_stored_twice() -> None:
     assert len(b64decode(pack(intent, {"address": token}))) < 60
 
 
-@pytest.mark.parametrize("body", [b"", b"\x02abc", b"\x01", b"\x01abc"])
-def test_damaged_entry_is_an_error(body: bytes) -> None:
-    with pytest.raises(UnreadableIntent):
-        unpack(body)
+def packed_text(text: str) -> bytes:
+    """Any text in the form of a packed intent."""
+    return b"\x01" + zlib.compress(text.encode())
+
+
+WHOLE = b64decode(pack(Intent(messages=[*map(as_set, [ITEM])])))
+NO_INTENTS = ("", "[1,2]", "{}", '{"messages":[]}', '{"messages":[{"line_id":"bagels"}]}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\x02abc", b"\x01", b"\x01abc"),
+        *(WHOLE[:-missing] for missing in (1, 4, 5, 9, len(WHOLE) // 2)),
+        WHOLE + b"more",
+        *map(packed_text, NO_INTENTS),
+    ],
+)
+def test_damaged_entry_is_an_error_to_all_its_readers(body: bytes) -> None:
+    for read in (unpack, unpack_text):
+        with pytest.raises(UnreadableIntent):
+            read(body)
 
 
 def test_entry_of_another_event_is_an_error() -> None:
