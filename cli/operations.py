@@ -68,6 +68,7 @@ def erase(
     from pydantic import TypeAdapter, ValidationError
 
     from eventlog.postgres import connect_pool
+    from field_errors import words_for
     from orders.text import CustomerId
     from privacy.keys import PostgresKeys
     from readside.order_view.queries import count_open_with_address
@@ -89,7 +90,7 @@ def erase(
     try:
         TypeAdapter(CustomerId).validate_python(customer)
     except ValidationError as error:
-        fail(f"The customer id {error.errors()[0]['msg']}.", EXIT_USAGE)
+        fail(f"The customer id {words_for(error.errors()[0])[1]}.", EXIT_USAGE)
     operate(perform)
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from standardwebhooks import Webhook
 
 from api.callbacks.payloads import EVENTS
+from field_errors import words_for
 
 TIMEOUT_S = 15.0
 
@@ -49,7 +50,7 @@ def body_of(event: str, order_id: str, given: Sequence[str]) -> tuple[str, dict[
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "data"
         raise NotSendable(
-            f"The field {name} of {event} is wrong: {first['msg']}; write it as {name}=VALUE."
+            f"The field {name} of {event} {words_for(first)[1]}; write it as {name}=VALUE."
         ) from None
     return found[0], data
 

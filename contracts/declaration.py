@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from field_errors import first_fault
 from orders.models import StrictModel
 
 FILE = "contracts/release.toml"
@@ -59,6 +60,4 @@ def read_declaration(checkout: Path) -> Declaration:
     except tomllib.TOMLDecodeError as error:
         raise DeclarationError(f"{file} is not TOML: {error}.") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DeclarationError(f"{file}, {where}: {first['msg']}.") from None
+        raise DeclarationError(f"{file}: {first_fault(error)}.") from None

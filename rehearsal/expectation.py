@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from field_errors import first_fault
 from orders.models import StrictModel
 from rehearsal.report import Report
 from rehearsal.report_text import count_of, differ
@@ -74,9 +75,7 @@ def read_expectation(file: Path) -> Expectation:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExpectationError(f"{file} is not TOML: {error}.") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ExpectationError(f"{file}, {where}: {first['msg']}.") from None
+        raise ExpectationError(f"{file}: {first_fault(error)}.") from None
 
 
 def violations(expected: Expectation, found: Report) -> Iterator[str]:

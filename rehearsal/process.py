@@ -21,9 +21,9 @@ ON_THE_WAY_MAX = 200
 ERROR_BYTES_MAX = 2**16
 """What is kept of standard error: its end."""
 
-# Of ours are the rehearsal and the simulators' rules, which know no rule of an order; of the other
-# checkout is all that they import. Lines go over duplicates of standard input and output, because
-# rules may read and print: what they print goes to standard error.
+# Of ours are the rehearsal, the simulators' rules and the words for errors, which know no rule of
+# an order; of the other checkout is all that they import. Lines go over duplicates of standard
+# input and output, because rules may read and print: what they print goes to standard error.
 _BOOT = """
 import os, sys
 ours, theirs = sys.argv[1:]
@@ -32,7 +32,7 @@ os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(2, 1)
 sys.stdout = sys.stderr
 sys.path.insert(0, ours)
-import rehearsal, dev.simulators.fault_injection
+import rehearsal, field_errors, dev.simulators.fault_injection
 sys.path.insert(0, theirs)
 import orders
 if not orders.__file__ or not orders.__file__.startswith(theirs):

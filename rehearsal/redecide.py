@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from field_errors import words_for
 from orders.commands import AnyCommand, OrderCommand
 from orders.decider import Message, decide_all
 from orders.events import OrderEvent
@@ -98,7 +99,7 @@ def read(given: Input) -> Sequence[Message]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][2:]) or "its type"
         raise Unreadable(
-            f"what came at {given.at:%Y-%m-%d %H:%M:%S}: {where}: {first['msg']}"
+            f"what came at {given.at:%Y-%m-%d %H:%M:%S}: {where} {words_for(first)[1]}"
         ) from None
 
 

@@ -18,7 +18,6 @@ from starlette.routing import Match
 
 from api.context import RequestContext, context_of, route_of
 from api.problems import catalog, errors
-from api.problems.field_errors import words_for
 from api.problems.problem import (
     BodyRejected,
     FieldError,
@@ -27,6 +26,7 @@ from api.problems.problem import (
     malformed,
 )
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
+from field_errors import words_for
 from orders.commands import COMMAND_TYPES, type_of
 from orders.upcasting import UnreadableEvent
 from readside.engine.projection import ProjectionError

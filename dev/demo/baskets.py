@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from field_errors import words_for
+
 PACKAGED_BASKETS = Path(__file__).with_name("baskets.jsonl")
 
 
@@ -85,4 +87,4 @@ def _describe(error: Any) -> str:
         return f"{field} is missing"
     if not field:
         return "a basket must be a JSON object"
-    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{field} {words_for(error)[1]}"

@@ -53,7 +53,10 @@ def test_events_are_listed_with_their_fields() -> None:
     [
         (("capture.undone", "ord_x"), "There is no event capture.undone"),
         (("capture.done",), "Name the order"),
-        (("capture.done", "ord_x"), "The field step_id of capture.done is wrong"),
+        (
+            ("capture.done", "ord_x"),
+            "The field step_id of capture.done is required; write it as step_id=VALUE.",
+        ),
         (("capture.done", "ord_x", "step_id"), "write it as NAME=VALUE"),
         (("capture.done", "ord_x", "step_id=s", "amount=-1"), "The field amount"),
     ],

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from api.problems.field_errors import words_for
+from field_errors import first_fault, words_for
 from orders.text import Name
 
 
@@ -78,3 +78,20 @@ def test_missing_field_is_required() -> None:
     with pytest.raises(ValidationError) as invalid:
         Needs.model_validate({})
     assert words_for(invalid.value.errors()[0]) == ("required", "is required")
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"inner": {"colour": "red"}}, "inner.colour is not a known field"),
+        ({"tags": {"x": 1}}, "tags.x must be 'red' or 'blue'"),
+        ([], "it must be an object"),
+    ],
+)
+def test_first_fault_names_its_field(given: object, fault: str) -> None:
+    class Tagged(Shape):
+        tags: dict[Literal["red", "blue"], int] = Field(default_factory=dict)
+
+    with pytest.raises(ValidationError) as invalid:
+        Tagged.model_validate(given)
+    assert first_fault(invalid.value) == fault

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 # By pydantic's error type: our code, and our message with the error's context filled in.
 _WORDS: Mapping[str, tuple[str, str]] = {
     "missing": ("required", "is required"),
@@ -17,6 +19,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "bool_type": ("wrong-type", "must be true or false"),
     "bool_parsing": ("wrong-type", "must be true or false"),
     "list_type": ("wrong-type", "must be a list"),
+    "frozen_set_type": ("wrong-type", "must be a list"),
     "dict_type": ("wrong-type", "must be an object"),
     "model_type": ("wrong-type", "must be an object"),
     "model_attributes_type": ("wrong-type", "must be an object"),
@@ -56,3 +59,10 @@ def words_for(error: Mapping[str, Any]) -> tuple[str, str]:
     if kind == "value_error":
         return "invalid", str(error["msg"]).removeprefix("Value error, ")
     return kind.replace("_", "-"), str(error["msg"])
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first malformed field and what is wrong with it, as in "orders.at_most is required"."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    return f"{field or 'it'} {words_for(first)[1]}"
