@@ -41,7 +41,7 @@ def outcome_of(recorded: Json) -> Json:
     except Unreadable as error:
         outcome["unreadable"] = str(error)
     except Exception as error:  # The rules are another version's: they may fail in any way.
-        outcome["failure"] = f"{type(error).__name__}: {error}"
+        outcome["failure"] = " ".join(f"{type(error).__name__}: {error}".split())
     return outcome
 
 

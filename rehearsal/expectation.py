@@ -80,9 +80,8 @@ def read_expectation(file: Path) -> Expectation:
 
 def violations(expected: Expectation, found: Report) -> Iterator[str]:
     """What a rehearsal found that was not declared, each as a sentence."""
-    if found.unreadable or found.failures:
-        count = found.unreadable + found.failures
-        yield f"{count_of(count)} could not be rehearsed."
+    if found.not_rehearsed:
+        yield f"{count_of(found.not_rehearsed)} could not be rehearsed."
     if found.stray:
         events = " or ".join(sorted(expected.orders.with_event))
         examples = ", ".join(found.strays[:3])

@@ -49,7 +49,7 @@ class Report:
     unreadable: int = 0
     failures: int = 0
     problems: list[str] = field(default_factory=list)
-    """Sentences about the first orders that could not be rehearsed."""
+    """Sentences about the first EXAMPLES_MAX orders that could not be rehearsed."""
     without_journal: int = 0
     """Orders with inputs that the journal lacks, which are taken as they happened."""
     damaged: int = 0
@@ -130,9 +130,15 @@ class Report:
                 if was != now:
                     yield kind, currency, was, now
 
+    @property
+    def not_rehearsed(self) -> int:
+        """The number of orders that these rules cannot read, or on which they fail."""
+        return self.unreadable + self.failures
+
     def as_json(self) -> Json:
         """The report, for programs."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        known = {name: _plain(value) for name, value in vars(self).items()}
+        return known | {"not_rehearsed": self.not_rehearsed}
 
 
 def _plain(value: object) -> object:

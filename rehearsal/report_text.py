@@ -21,9 +21,9 @@ def sentences(report: Report, directory: str) -> Iterator[str]:
         f"{count_of(report.orders)} rehearsed with {directory}: {report.decisions:,} decisions in"
         f" {report.seconds:.1f} s, {rate:,.0f} a second and core."
     )
-    same = report.orders - report.differing - report.unreadable - report.failures
+    same = report.orders - report.differing - report.not_rehearsed
     yield f"{differ(report.differing)}, and {same:,} as before."
-    yield from report.problems
+    yield from _problems(report)
     yield from _gaps(report)
     yield from _section("First difference of each order", report.first_differences)
     money = list(report.money_changes())
@@ -48,6 +48,14 @@ def count_of(orders: int) -> str:
 
 def differ(orders: int) -> str:
     return f"{count_of(orders)} {'differs' if orders == 1 else 'differ'}"
+
+
+def _problems(report: Report) -> Iterator[str]:
+    if report.problems:
+        shown = len(report.problems)
+        first = f", of which these are the first {shown}" if report.not_rehearsed > shown else ""
+        yield f"{count_of(report.not_rehearsed)} could not be rehearsed{first}:"
+    yield from (f"  {problem}" for problem in report.problems)
 
 
 def _gaps(report: Report) -> Iterator[str]:

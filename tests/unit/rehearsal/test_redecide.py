@@ -151,6 +151,18 @@ def test_rules_that_ask_without_end_fail_on_the_order() -> None:
     assert found["failure"].endswith("the rules request steps without end")
 
 
+def test_failure_of_rules_is_one_line() -> None:
+    several_lines = RuleChange(
+        "several lines",
+        "orders.rules.draft",
+        "            if not order.lines:\n",
+        '            if order.lines:\n                raise ValueError("one\\ntwo")\n',
+    )
+    order = recorded()[0]
+    with applied(several_lines):
+        assert outcome(order)["failure"] == "ValueError: one two"
+
+
 def first_intent(order: RecordedOrder, text: str | None) -> RecordedOrder:
     first = order.inputs[0]._replace(intent=text)
     return order._replace(inputs=[first, *order.inputs[1:]])

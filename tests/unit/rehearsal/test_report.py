@@ -110,6 +110,20 @@ def test_order_that_rules_cannot_read_is_a_sentence() -> None:
     ]
 
 
+def test_number_of_orders_that_rules_fail_on_is_given() -> None:
+    report = report_of(one_of_each())
+    for _ in range(139):
+        report.add(one_of_each()[0], {"decisions": 1, "failure": "KeyError: 'x'"})
+    lines = found(report).splitlines()
+
+    assert lines[1:3] == [
+        "0 orders differ, and 10 as before.",
+        "139 orders could not be rehearsed, of which these are the first 10:",
+    ]
+    assert lines[3:] == ["  Order ord_0000: these rules fail: KeyError: 'x'."] * 10
+    assert report.as_json()["not_rehearsed"] == 139
+
+
 # Expectations
 
 
