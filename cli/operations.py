@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PANEL = "Operations, on the database in ORDERLY_POSTGRES_DSN, or of a running `orderly up`"
 EXIT_DIFFERENT = 1
+EXIT_NOT_COMPARED = 2
+"""Of a command whose exit code 1 is a finding, if it could not look."""
 
 app = typer.Typer()
 
@@ -129,6 +131,7 @@ def verify(
 ) -> None:
     """Fold orders from the log and from Temporal's history, and print differences to the views."""
     from rich.console import Console
+    from temporalio.service import RPCError
 
     from cli.verify import Report, verify
     from eventlog.journal import find_gaps
@@ -144,11 +147,14 @@ def verify(
         try:
             client = await connect() if history else None
         except ConnectionError as error:
-            fail(error, EXIT_FAILED)
+            fail(error, EXIT_NOT_COMPARED)
         async with await connect_pool(dsn) as pool:
-            with Console(stderr=True).status("folding …") as status:
-                async for report in verify(pool, client, sample, task_queue, states=state):
-                    status.update(f"{report.orders:,} orders folded")
+            try:
+                with Console(stderr=True).status("folding …") as status:
+                    async for report in verify(pool, client, sample, task_queue, states=state):
+                        status.update(f"{report.orders:,} orders folded")
+            except RPCError as error:
+                fail(f"Temporal does not answer: {error}. Run it again.", EXIT_NOT_COMPARED)
             gaps = await find_gaps(pool)
         for line in [*report.differences, *([gaps] if gaps else [])]:
             print(line)
@@ -163,7 +169,7 @@ def verify(
             )
         return EXIT_DIFFERENT if report.differences else 0
 
-    operate(compare)
+    operate(compare, exit_failed=EXIT_NOT_COMPARED)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -196,14 +202,18 @@ def resume(
     operate_on_both(perform)
 
 
-def operate(work: Callable[[str], Coroutine[Any, Any, int | None]], dsn: str | None = None) -> None:
+def operate(
+    work: Callable[[str], Coroutine[Any, Any, int | None]],
+    dsn: str | None = None,
+    exit_failed: int = EXIT_FAILED,
+) -> None:
     """Runs `work` on a database, or that of the settings, and exits.
 
-    Errors of the database are one sentence.
+    Errors of the database are one sentence, with the exit code `exit_failed`.
     """
     from asyncpg import PostgresError
 
-    from eventlog.postgres import UNAVAILABLE
+    from eventlog.postgres import OTHER_TABLES, UNAVAILABLE
     from readside.engine.rebuild import RebuildError
 
     address = dsn or load_settings(_settings).postgres_dsn
@@ -211,15 +221,19 @@ def operate(work: Callable[[str], Coroutine[Any, Any, int | None]], dsn: str | N
     async def perform() -> int | None:
         try:
             return await work(address)
+        except OTHER_TABLES as error:
+            sentence = f"The tables are not those of this release: {error}; run `orderly migrate`."
+            fail(sentence, exit_failed)
         except (*UNAVAILABLE, PostgresError) as error:
             reason = str(error).rstrip(".") or "it does not answer"
-            fail(f"Postgres cannot be used: {reason}.", EXIT_FAILED)
+            fail(f"Postgres cannot be used: {reason}.", exit_failed)
 
     run(perform(), {RebuildError: EXIT_FAILED})
 
 
 def operate_on_both(
     perform: Callable[[asyncpg.Pool, Client, str], Awaitable[int | None]],
+    exit_failed: int = EXIT_FAILED,
 ) -> None:
     """Runs `perform` with connections to Postgres and to Temporal, and the task queue."""
     from temporalio.service import RPCError
@@ -233,14 +247,14 @@ def operate_on_both(
         try:
             client = await connect()
         except ConnectionError as error:
-            fail(error, EXIT_FAILED)
+            fail(error, exit_failed)
         async with await connect_pool(dsn) as pool:
             try:
                 return await perform(pool, client, task_queue)
             except RPCError as error:
-                fail(f"Temporal does not answer: {error}. Run it again.", EXIT_FAILED)
+                fail(f"Temporal does not answer: {error}. Run it again.", exit_failed)
 
-    operate(connected)
+    operate(connected, exit_failed=exit_failed)
 
 
 def load_task_queue() -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import operations
-from cli.operations import operate_on_both
+from cli.operations import EXIT_NOT_COMPARED, operate_on_both
 from runtime import EXIT_FAILED, EXIT_USAGE, fail
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def versions() -> None:
             print(_line(version))
         return EXIT_FAILED if any(version.is_deserted for version in found) else 0
 
-    operate_on_both(show)
+    operate_on_both(show, EXIT_NOT_COMPARED)
 
 
 def _line(version: Version) -> str:
@@ -87,7 +87,7 @@ def stuck() -> None:
         print(f"{count:,} orders are stuck." if count else "No order is stuck.")
         return EXIT_FAILED if count else 0
 
-    operate_on_both(show)
+    operate_on_both(show, EXIT_NOT_COMPARED)
 
 
 @app.command(rich_help_panel=operations.PANEL)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.confirmation import Yes, confirm
-from cli.operations import EXIT_DIFFERENT, operate, operate_on_both, write_json
+from cli.operations import EXIT_DIFFERENT, EXIT_NOT_COMPARED, operate, operate_on_both, write_json
 from runtime import EXIT_INTERRUPTED, fail, until_signal
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def status() -> None:
     async def perform(pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
         return await _conclude(pool, client, task_queue)
 
-    operate_on_both(perform)
+    operate_on_both(perform, EXIT_NOT_COMPARED)
 
 
 @app.command()
@@ -47,7 +47,7 @@ def apply(
             print("Nothing was changed: `orderly restore apply --yes` does it.")
         return await _conclude(pool, client, task_queue)
 
-    operate_on_both(perform)
+    operate_on_both(perform, EXIT_NOT_COMPARED)
 
 
 @app.command()
@@ -69,7 +69,7 @@ def overrule(
             print(f"accepted: {difference}")
         return await _conclude(pool, client, task_queue, because)
 
-    operate_on_both(perform)
+    operate_on_both(perform, EXIT_NOT_COMPARED)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def rehearse(
         print("\n".join(sentences(found)))
         return EXIT_DIFFERENT if found.differences else 0
 
-    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED))
+    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED), exit_failed=EXIT_NOT_COMPARED)
 
 
 async def _survey(pool: asyncpg.Pool, client: Client, task_queue: str) -> Survey:

@@ -176,7 +176,7 @@ async def test_credentials_are_sent_with_each_call_and_must_be_needed() -> None:
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        (("payments", UNREACHABLE_URL), 1, "cannot be reached"),
+        (("payments", UNREACHABLE_URL), 2, "cannot be reached"),
         (("payment", UNREACHABLE_URL), 2, "There is no service payment"),
         (("payments", "payments.internal"), 2, "The URL must be one such as"),
     ],
