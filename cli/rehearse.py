@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.operations import EXIT_DIFFERENT, PANEL, operate, write_json
-from runtime import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
+from cli.operations import EXIT_DIFFERENT, EXIT_NOT_COMPARED, PANEL, operate, write_json
+from runtime import EXIT_INTERRUPTED, EXIT_USAGE, fail, until_signal
 
 if TYPE_CHECKING:
+    from rehearsal.expectation import Expectation
     from rehearsal.recorded import Selection
     from rehearsal.report import Report
 
@@ -37,15 +38,15 @@ def rehearse(
         Path | None, typer.Option("--json", help="JSON file for the whole report.")
     ] = None,
 ) -> None:
-    """Decide recorded orders again by other rules, and print what would differ; 1 if any does."""
-    from datetime import UTC
+    """Decide recorded orders again by other rules, and print what would differ; 1 if any does.
 
-    from rehearsal.expectation import Expectation, ExpectationError, read_expectation, violations
+    The exit code is 2 if no order was rehearsed.
+    """
+    from rehearsal.expectation import ExpectationError, read_expectation, violations
     from rehearsal.process import CheckoutError
     from rehearsal.recorded import Selection
     from rehearsal.report_text import sentences
 
-    expected: Expectation | None = None
     try:
         expected = read_expectation(expect) if expect else None
     except ExpectationError as error:
@@ -55,25 +56,25 @@ def rehearse(
     async def perform(dsn: str) -> int:
         write_json(json_file, None)  # Instead of the last report: this one may not come.
         try:
-            events = expected.orders.with_event if expected else frozenset[str]()
-            report = await _rehearse(dsn, directory, selection, events)
-        except CheckoutError as error:
+            report = await _rehearse(dsn, directory, selection, expected)
+        except (CheckoutError, ExpectationError) as error:
             fail(error, EXIT_USAGE)
         found = [*violations(expected, report)] if expected else []
         write_json(json_file, report.as_json() | {"violations": found})
+        if not report.orders:
+            then = f" that was opened since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+            fail(f"No order was rehearsed: the log has none{then}.", EXIT_NOT_COMPARED)
         print("\n".join(sentences(report, str(directory))))
         if expected is not None:
             print("\n" + ("\n".join(found) or f"All of it is as declared: {expected.because}"))
             return EXIT_USAGE if found else 0
-        if report.unreadable or report.failures:
-            return EXIT_FAILED
-        return EXIT_DIFFERENT if report.differing else 0
+        return EXIT_DIFFERENT if report.differing or report.not_rehearsed else 0
 
-    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED))
+    operate(lambda dsn: until_signal(perform(dsn), EXIT_INTERRUPTED), exit_failed=EXIT_NOT_COMPARED)
 
 
 async def _rehearse(
-    dsn: str, directory: Path, selection: Selection, events: frozenset[str]
+    dsn: str, directory: Path, selection: Selection, expected: Expectation | None
 ) -> Report:
     """The report, with a progress bar; raises CheckoutError."""
     from rich.console import Console
@@ -88,4 +89,4 @@ async def _rehearse(
         def advance(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, visible=True)
 
-        return await rehearse(dsn, directory, selection, advance, events)
+        return await rehearse(dsn, directory, selection, advance, expected)

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from orders.order import Order
 from rehearsal.imagine import Imagination
+from rehearsal.known_types import known_types
 from rehearsal.redecide import (
     LATE,
     Decision,
@@ -92,10 +93,13 @@ def _difference(given: Input, decision: Decision, order: Order, facts: Any) -> J
 
 
 def main(orders: TextIO, outcomes: TextIO) -> None:
-    """Serves until its input ends; the last line says how much processor time it took."""
+    """Serves until its input ends; the first line has the types that there are.
+
+    The last line says how much processor time it took.
+    """
     gc.freeze()  # What is imported stays, and is not to be traversed again and again.
     began, count = time.process_time(), 0
-    print(json.dumps({"ready": True}), file=outcomes, flush=True)
+    print(known_types().to_json(), file=outcomes, flush=True)
     for line in orders:
         outcome = outcome_of(json.loads(line))
         count += outcome["decisions"]

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from field_errors import first_fault
 from orders.models import StrictModel
+from rehearsal.known_types import KnownTypes
 from rehearsal.report import Report
 from rehearsal.report_text import count_of, differ
 
@@ -23,6 +24,14 @@ def _percentage(text: str) -> str:
     if not _PERCENT.fullmatch(text):
         raise ValueError('must be a percentage such as "+0.2 %"')
     return text
+
+
+def _count_or_share(value: object) -> object:
+    is_count = type(value) is int and value >= 0
+    is_share = isinstance(value, str) and _PERCENT.fullmatch(value) and _value(value) >= 0
+    if not (is_count or is_share):
+        raise ValueError('must be a number of orders, or a percentage of them such as "2 %"')
+    return value
 
 
 Percentage = Annotated[str, AfterValidator(_percentage)]
@@ -38,12 +47,20 @@ class Range(StrictModel):
     at_least: Percentage = "0 %"
     at_most: Percentage = "0 %"
 
+    @model_validator(mode="after")
+    def _has_an_inside(self) -> Range:
+        if _value(self.at_least) > _value(self.at_most):
+            raise ValueError(
+                f"has an at_least of {self.at_least}, above its at_most of {self.at_most}"
+            )
+        return self
+
 
 class Orders(StrictModel):
     """Which orders may differ, and how many of all."""
 
     with_event: frozenset[str] = frozenset()
-    at_most: int | Percentage | None = None
+    at_most: Annotated[int | str | None, BeforeValidator(_count_or_share)] = None
 
 
 class Commands(StrictModel):
@@ -78,8 +95,21 @@ def read_expectation(file: Path) -> Expectation:
         raise ExpectationError(f"{file}: {first_fault(error)}.") from None
 
 
+def check_types(expected: Expectation, known: KnownTypes) -> None:
+    """Raises ExpectationError for a type that does not exist, and so would permit nothing."""
+    for where, declared, kind, types in (
+        ("orders.with_event", expected.orders.with_event, "event", known.events),
+        ("commands.accepted", expected.commands.accepted, "command", known.commands),
+        ("commands.rejected", expected.commands.rejected, "command", known.commands),
+    ):
+        for name in sorted(declared - types):
+            raise ExpectationError(f"{where} has {name}, but there is no such {kind}.")
+
+
 def violations(expected: Expectation, found: Report) -> Iterator[str]:
     """What a rehearsal found that was not declared, each as a sentence."""
+    if not found.orders:
+        yield "No order was rehearsed."
     if found.not_rehearsed:
         yield f"{count_of(found.not_rehearsed)} could not be rehearsed."
     if found.stray:

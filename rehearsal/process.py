@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from background import in_background
+from rehearsal.known_types import known_types
 from rehearsal.recorded import RecordedOrder
 
 OURS = Path(__file__).parents[1]
@@ -54,6 +55,8 @@ class Rules:
     def __init__(self, directory: Path, process: asyncio.subprocess.Process) -> None:
         self.cpu_seconds = 0.0
         self.decisions = 0
+        self.types = known_types()
+        """Those of events and commands in its rules or in ours: both may be in the log."""
         self._directory = directory
         self._process = process
         self._errors = b""
@@ -76,8 +79,9 @@ class Rules:
         )
         rules = cls(directory, process)
         assert process.stdout is not None
-        if not await process.stdout.readline():
+        if not (line := await process.stdout.readline()):
             raise await rules._failure("does not import")
+        rules.types = rules.types.with_those_in(line)
         return rules
 
     @property
@@ -101,7 +105,7 @@ class Rules:
             await self.stop()
 
     async def stop(self) -> None:
-        """Ends the process."""
+        """Ends the process; again, does nothing."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._reading_errors

@@ -10,7 +10,8 @@ import pytest
 
 from dev.demo.recorded_orders import ENDED, LIVES, demo_orders
 from rehearsal.child import outcome_of
-from rehearsal.expectation import ExpectationError, read_expectation, violations
+from rehearsal.expectation import ExpectationError, check_types, read_expectation, violations
+from rehearsal.known_types import known_types
 from rehearsal.money import money_of
 from rehearsal.recorded import RecordedOrder
 from rehearsal.report import IDS_MAX, Report
@@ -190,7 +191,26 @@ def test_money_may_change_as_far_as_declared(tmp_path: Path) -> None:
         ('[orders]\nat_most = "few"\n', "because is required."),
         (
             'because = "x"\n[orders]\nat_most = "few"\n',
-            "toml: orders.at_most.int must be an integer",
+            "toml: orders.at_most must be a number of orders",
+        ),
+        ('because = "x"\n[orders]\nat_most = -1\n', "orders.at_most must be a number of orders"),
+        ('because = "x"\n[orders]\nat_most = "-1 %"\n', "orders.at_most must be a number"),
+        ('because = "x"\n[orders]\nat_most = true\n', "orders.at_most must be a number"),
+        (
+            'because = "x"\n[money.refunded]\nat_least = "3 %"\nat_most = "+2.5 %"\n',
+            r"money.refunded has an at_least of 3 %, above its at_most of \+2.5 %.$",
+        ),
+        (
+            'because = "x"\n[money.voided]\nat_most = "-1 %"\n',
+            "money.voided has an at_least of 0 %, above its at_most of -1 %.$",
+        ),
+        (
+            'because = "x"\n[money.voided]\nat_most = "few"\n',
+            'toml: money.voided.at_most must be a percentage such as "\\+0.2 %".$',
+        ),
+        (
+            'because = "x"\n[money.spent]\nat_most = "1 %"\n',
+            "toml: money.spent must be 'authorised', 'captured', 'refunded' or 'voided'.$",
         ),
         ('because = "x"\nmony = 1\n', "mony is not a known field."),
     ],
@@ -202,3 +222,28 @@ def test_declaration_that_says_nothing_is_one_sentence(
         declared(tmp_path, text, Report())
     with pytest.raises(ExpectationError, match="cannot be read"):
         read_expectation(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[orders]\nwith_event = ["gift-wrapped"]', "orders.with_event has gift-wrapped, "),
+        ('[commands]\naccepted = ["order-placed"]', "commands.accepted has order-placed, "),
+        ('[commands]\nrejected = ["place-ordr"]', "commands.rejected has place-ordr, "),
+    ],
+)
+def test_declared_type_that_no_rules_have_is_named(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    file = tmp_path / "expect.toml"
+    file.write_text(f'because = "x"\n{text}\n')
+    expected = read_expectation(file)
+    with pytest.raises(ExpectationError, match=f"{sentence}but there is no such (event|command).$"):
+        check_types(expected, known_types())
+
+    others = '[["gift-wrapped", "order-placed"], ["order-placed", "place-ordr"]]'
+    check_types(expected, known_types().with_those_in(others))
+
+
+def test_nothing_is_as_declared_without_orders(tmp_path: Path) -> None:
+    assert declared(tmp_path, 'because = "x"', Report()) == ["No order was rehearsed."]
