@@ -19,13 +19,29 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+def instant_of(text: str) -> datetime:
+    """An ISO 8601 date or date-time, in UTC if it names no zone."""
+    try:
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is no date or time of ISO 8601, such as 2026-03-01 or 2026-03-01T12:00:00Z."
+        ) from None
+
+
 @app.command(rich_help_panel=PANEL)
 def rehearse(
     directory: Annotated[
         Path, typer.Option("--with", help="A checkout of orderly, with the rules to try.")
     ],
     since: Annotated[
-        datetime | None, typer.Option(help="Only orders opened since then (UTC).")
+        datetime | None,
+        typer.Option(
+            parser=instant_of,
+            metavar="TIME",
+            help="Only orders opened since then: ISO 8601, in UTC without a zone.",
+        ),
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="Only this many orders, picked at random.")
@@ -51,7 +67,7 @@ def rehearse(
         expected = read_expectation(expect) if expect else None
     except ExpectationError as error:
         fail(error, EXIT_USAGE)
-    selection = Selection(since and since.replace(tzinfo=UTC), sample)
+    selection = Selection(since, sample)
 
     async def perform(dsn: str) -> int:
         write_json(json_file, None)  # Instead of the last report: this one may not come.

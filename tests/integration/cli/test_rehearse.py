@@ -49,7 +49,7 @@ async def test_no_order_is_not_as_declared(dsn: str, tmp_path: Path) -> None:
 
 async def test_orders_from_before_are_not_rehearsed(pool: asyncpg.Pool, dsn: str) -> None:
     await append(pool, "a", note(1))
-    ended = await rehearse(dsn, "--since", "2098-12-31T23:30:00")
+    ended = await rehearse(dsn, "--since", "2099-01-01T01:30:00+02:00")
 
     since = "opened since 2098-12-31 23:30:00 UTC."
     assert_not_rehearsed(ended, f"No order was rehearsed: the log has none that was {since}")
