@@ -120,16 +120,19 @@ async def get_history(
     consistency = await read_consistency(request, services, PROJECTION.name, query, prefer)
     await consistency.wait()
     stored = await log.read_stream(services.pool, order_id, query.cursor, query.limit)
-    if not stored and (query.cursor == 0 or await log.head(services.pool, order_id) == 0):
-        raise UnknownOrder(order_id)
-    items = await _entries(services, order_id, stored, zone_of(prefer))
-    next_ = items[-1].version if len(items) == query.limit else None
-    intents: list[IntentEntry] | None = None
-    has_addresses = any(event.type in ADDRESS_EVENTS for event in stored)
+    next_ = stored[-1].version if len(stored) == query.limit else None
+    entries: list[Entry] = []
     if query.include == "intents":
         until = VERSION_MAX if next_ is None else next_
         entries = await read_entries(services.pool, order_id, query.cursor, until, HISTORY_MAX)
         entries = _visible(entries, context_of(request))
+    # An order whose opening was rejected has no event, but may have entries.
+    if not stored and not entries and await log.head(services.pool, order_id) == 0:
+        raise UnknownOrder(order_id)
+    items = await _entries(services, order_id, stored, zone_of(prefer))
+    intents: list[IntentEntry] | None = None
+    has_addresses = any(event.type in ADDRESS_EVENTS for event in stored)
+    if query.include == "intents":
         messages = await public_messages(entries, services.keys)
         intents = [_intent(*pair) for pair in zip(entries, messages, strict=True)]
         has_addresses |= any(map(addresses_in, entries))

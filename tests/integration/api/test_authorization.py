@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from api.auth.permissions import COMMAND_ROLES, OPERATE, READ, WRITE
 from api.auth.tokens import LEEWAY_SECONDS
+from api.context import short_hash
 from api.events import stream as api_streams
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from orders.commands import Role, type_of
@@ -503,3 +504,24 @@ async def test_customer_sees_of_the_journal_only_what_it_sent(api: Guarded) -> N
     operator, customer = f"operator:{olga.sub}", f"customer:{ada.sub}"
     assert await actors(olga) == [customer, operator, operator]
     assert await actors(ada) == [customer]
+
+
+async def test_operator_reads_the_rejection_of_an_opening(api: Guarded) -> None:
+    ada, olga = api.customer(), api.operator()
+    key = secrets.token_hex(8)
+    body = {"customer_id": ada.sub, "currency": "USD", "lines": [{**BAGELS, "discount": 1000}]}
+    rejected = await olga.send("POST", "/v1/orders", json=body, headers={"Idempotency-Key": key})
+    assert problem(rejected, 409, "discount-exceeds-price")
+    path = f"/v1/orders/ord_{short_hash(f'operator:{olga.sub}', key)}/history"
+
+    async with asyncio.timeout(30):
+        while (await olga.send("GET", f"{path}?include=intents")).status_code == 404:
+            await asyncio.sleep(0.05)
+    history = (await olga.send("GET", f"{path}?include=intents")).json()
+    assert (history["items"], history["next"]) == ([], None)
+    (entry,) = history["intents"]
+    assert (entry["version"], entry["actor"]) == (0, f"operator:{olga.sub}")
+    assert entry["rejection"]["code"] == "discount-exceeds-price"
+    assert entry["messages"][0]["type"] == "open-order"
+    for caller, query in ((ada, "?include=intents"), (olga, ""), (olga, "?cursor=1")):
+        problem(await caller.send("GET", f"{path}{query}"), 404, "unknown-order")
