@@ -134,10 +134,12 @@ async def _is_order(client: Client, run: WorkflowExecution) -> bool:
     """Whether a run of which the log has nothing was an order: a rejected opening starts one."""
     handle = client.get_workflow_handle(run.id, run_id=run.run_id)
     past = await handle.fetch_history()
+    carried = await history.first_snapshot(past, client.data_converter)
     return bool(
-        await history.events_for_log(past, client.data_converter)
+        carried.order.version
+        or carried.queued
+        or await history.events_for_log(past, client.data_converter)
         or await history.unprocessed_commands(past, client.data_converter)
-        or (await history.first_snapshot(past, client.data_converter)).order.version
     )
 
 

@@ -14,7 +14,6 @@ import asyncpg
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
-from temporalio.common import RawValue, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
@@ -30,12 +29,13 @@ from settings import Settings
 from tests.support.api_requests import opened
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.histories import current_details, golden_histories, runs_of
-from tests.support.orphans import terminate
+from tests.support.orphans import resumed, terminate
+from tests.support.other_versions import newer, restart
 from tests.support.servers import Running, run_api, run_worker
 from tests.support.shop import MILK, Shop
 from workflows.command_handler import Rejected
 from workflows.idempotency import CommandStatus
-from workflows.messages import EVENT_UNREADABLE, NOT_KNOWN_YET, CommandBatch, UnreadCommand
+from workflows.messages import EVENT_UNREADABLE, NOT_KNOWN_YET, CommandBatch
 from workflows.order import OrderWorkflow
 from workflows.snapshot import Snapshot, SnapshotLost
 
@@ -43,15 +43,6 @@ WAIT_SECONDS = 30.0
 SOON = timedelta(seconds=0.3)
 
 _STATUS: Any = CommandStatus | None  # The converter accepts it, although it is no class.
-
-NEWER = UnreadCommand.model_validate({"type": "set-gift-message", "text": "happy birthday"})
-
-
-def newer(order_id: str, key: str = "gift", **options: Any) -> CommandMessage:
-    """A message as the API of the next version sends it."""
-    known = message(order_id, AddNote(text="x"), key=key, **options)
-    batch = known.batch.model_copy(update={"commands": [*known.batch.commands[:-1], NEWER]})
-    return CommandMessage(order_id, known.command_id, batch, known.creates_order)
 
 
 async def status(client: Client, sent: CommandMessage) -> CommandStatus | None:
@@ -162,6 +153,24 @@ async def test_finished_order_stays_for_a_command_that_it_cannot_read_yet(
         assert await handle.result() == "cancelled at version 3"
 
 
+async def test_terminated_order_that_no_version_could_open_yet_is_resumed_with_its_opening(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
+    order_id = new_order_id()
+    with monkeypatch.context() as older:
+        unable_to_read(older)
+        async with run_worker(client, queue, pool, replays=False):
+            order = opening(order_id, AddNote(text="later"))
+            await Gateway(client, pool, queue).enqueue(order)
+            await restart(client, queue, order_id)
+            assert await status(client, order) == CommandStatus(is_unread=True)
+            await terminate(client, order_id)
+    async with run_worker(client, queue, pool, replays=False):
+        assert await resumed(client, pool, queue, order_id)
+        await reaches(pool, order_id, 2)
+
+
 async def test_command_that_no_version_reads_is_answered_in_the_end(
     orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,23 +217,6 @@ async def test_ended_order_with_a_newer_event_is_no_bug_and_answers_503(alone: R
 
 
 # States
-
-
-async def restart(
-    orderly: Running, order_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]
-) -> None:
-    """Continues an order with its state as another version would have written it."""
-    handle = orderly.client.get_workflow_handle(order_id)
-    raw = await handle.query("snapshot", result_type=RawValue)
-    snapshot = json.loads(raw.payload.data)
-    await terminate(orderly.client, order_id)
-    await orderly.client.start_workflow(
-        "OrderWorkflow",
-        {"snapshot": change(snapshot | {"made_by": "another"})},
-        id=order_id,
-        task_queue=orderly.task_queue,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-    )
 
 
 async def state(orderly: Running, order_id: str) -> Snapshot:
@@ -276,7 +268,7 @@ async def test_state_of_a_version_with_other_names_loses_no_cent_and_no_key(
     assert before.order.goodwill == 300 and before.order.steps
     with caplog.at_level(logging.WARNING):
         for names in CHANGES:
-            await restart(orderly, order.order_id, renamed(names))
+            await restart(orderly.client, orderly.task_queue, order.order_id, renamed(names))
             after = await state(orderly, order.order_id)
             assert after.order == before.order, names
             assert after.is_own
@@ -342,7 +334,7 @@ async def test_state_with_the_same_names_is_checked_in_silence(
     order = await shop.place_order(MILK)
     await order.wait_until_settled(status="confirmed")
     before = await state(orderly, order.order_id)
-    await restart(orderly, order.order_id, lambda snapshot: snapshot)
+    await restart(orderly.client, orderly.task_queue, order.order_id)
     assert (await state(orderly, order.order_id)).order == before.order
     assert "folded from the log" not in caplog.text
     await order.execute("add-note", text="hi")
@@ -364,7 +356,7 @@ async def test_unpublished_events_of_another_version_are_applied_and_published(
     def holding_an_event(snapshot: dict[str, Any]) -> dict[str, Any]:
         return snapshot | {"unpublished": [json.loads(late.model_dump_json())], "order": {}}
 
-    await restart(orderly, order_id, holding_an_event)
+    await restart(orderly.client, orderly.task_queue, order_id, holding_an_event)
     await reaches(orderly.pool, order_id, 3)
     after = await state(orderly, order_id)
     assert (after.order.version, list(after.order.notes)[-1]) == (3, "late")
@@ -411,7 +403,7 @@ async def test_order_whose_log_has_newer_events_waits_for_the_version_that_reads
     async with pool.acquire() as connection:
         await log.append(connection, order_id, [note])
     async with run_worker(client, queue, pool):
-        await restart(alone, order_id, lambda snapshot: snapshot)
+        await restart(client, queue, order_id)
         with pytest.raises(Rejected) as rejected:
             await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
         assert rejected.value.rejection.code == EVENT_UNREADABLE
