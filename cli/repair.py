@@ -103,6 +103,6 @@ async def _snapshot(client: Client, past: Past) -> Snapshot:
         results_dropped_until=packed.dropped_until or carried.results_dropped_until,
         rejections=carried.rejections if carried.is_own else "",
         reopened=True,
-        queued=await history.unprocessed_commands(past.run, converter),
+        queued=await repair.undecided(past.run, converter, logged.keys()),
         cancellation_ignored=carried.cancellation_ignored,
     )

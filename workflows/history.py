@@ -111,6 +111,13 @@ async def unprocessed_commands(
     return await _queued(history, converter, last_processed(history))
 
 
+async def received_commands(
+    history: WorkflowHistory, converter: DataConverter
+) -> list[QueuedCommands]:
+    """The asynchronous commands that this run received, in order."""
+    return await _queued(history, converter, 0)
+
+
 async def first_snapshot(history: WorkflowHistory, converter: DataConverter) -> Snapshot:
     """The state with which a run began."""
     started = history.events[0].workflow_execution_started_event_attributes

