@@ -16,7 +16,6 @@ from workflows.activity_options import PUBLISH_EVENTS
 from workflows.idempotency import CommandStatus
 from workflows.messages import QueuedCommands
 from workflows.snapshot import Snapshot, WorkflowInput
-from workflows.stored_results import StoredResults
 
 _WORKFLOW_TASK = (
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
@@ -87,17 +86,18 @@ async def command_status(
     None if the run never received it. What the run itself decided only a worker knows: that is
     reported as pending, and so is every command while a workflow task is running, because signals
     enter history after it. With `unprocessed_only`, for a run that a worker was asked about, only
-    signals count that no workflow task has processed.
+    commands count that no workflow task has processed.
     """
     snapshot = await first_snapshot(history, converter)
+    after = last_processed(history) if unprocessed_only else 0
+    # As for a worker: a command whose rejection is stored may have been sent again since.
+    if after == 0 and any(queued.command_id == command_id for queued in snapshot.queued):
+        return CommandStatus()
     known = idempotency.status_of(
-        command_id,
-        StoredResults(snapshot.results),
-        idempotency.unpack_rejections(snapshot.rejections),
+        command_id, snapshot.stored_results(), snapshot.stored_rejections()
     )
     if known is not None and not unprocessed_only:
         return known
-    after = last_processed(history) if unprocessed_only else 0
     if any(queued.command_id == command_id for queued in await _queued(history, converter, after)):
         return CommandStatus()
     # After a worker has died, its task is taken for running until it times out, seconds later.

@@ -21,6 +21,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 import orders.upcasting
 import workflows.unreadable
 from api.gateway.command_message import CommandMessage
+from api.gateway.command_status import command_status
 from api.gateway.gateway import Gateway
 from eventlog import log
 from orders.commands import AddNote, CancelOrder
@@ -90,6 +91,25 @@ async def test_asynchronous_command_of_a_newer_version_waits_and_does_not_hold_u
     assert (shown["state"], shown["problem"]["code"]) == ("pending", NOT_KNOWN_YET)
     details = await current_details(orderly.client, order_id)
     assert "1 asynchronous commands wait for a newer version" in details
+
+
+async def test_command_that_waits_in_a_snapshot_is_pending_without_a_worker(
+    orderly: Running,
+) -> None:
+    """The run that it was sent to has continued as new, and no signal of the new one has it."""
+    client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
+    gateway, order_id = Gateway(client, pool, queue), new_order_id()
+    gift = newer(order_id)
+    async with run_worker(client, queue, pool):
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
+        await gateway.enqueue(gift)
+        await reaches(pool, order_id, 1)
+        await restart(client, queue, order_id)
+        assert await status(client, gift) == CommandStatus(is_unread=True)
+    async with asyncio.timeout(WAIT_SECONDS):  # While a task may run, any command may have come.
+        while await command_status(client, pool, order_id, "never-sent") is not None:
+            await asyncio.sleep(0.1)
+    assert await command_status(client, pool, order_id, gift.command_id) == CommandStatus()
 
 
 @pytest.fixture
