@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.messages import MOVE
-from workflows.versions import Version, find_versions, pinned_to
+from workflows.versions import Version, ask_to_move, find_versions, pinned_to
 
 ROUNDS = 3
 ROUND_SECONDS_MAX = 10.0
@@ -55,7 +53,7 @@ async def move(
         began = now()
         for number, order_id in enumerate(left):
             await asyncio.sleep(began + number / rate - now())
-            await _ask(client, order_id)
+            await ask_to_move(client, order_id)
             yield Moved(number + 1, left)
         deadline = now() + ROUND_SECONDS_MAX
         while left and now() < deadline:
@@ -63,11 +61,3 @@ async def move(
             pinned = set(await pinned_to(client, task_queue, version.name))
             left = [order_id for order_id in left if order_id in pinned]
             yield Moved(len(order_ids), left)
-
-
-async def _ask(client: Client, order_id: str) -> None:
-    try:
-        await client.get_workflow_handle(order_id).signal(MOVE)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:  # It has ended meanwhile.
-            raise

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple, TypeVar
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.enums.v1 import WorkerDeploymentVersionStatus as Status
-from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.taskqueue.v1 import TaskQueue, TaskQueueVersioningInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     DescribeWorkerDeploymentRequest,
 )
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from background import in_background
 from workflows.failing_orders import count_failing
+from workflows.messages import MOVE
 from workflows.visibility import RUNNING, orders_query
 from workflows.worker_heartbeats import CALL_SECONDS_MAX, UNVERSIONED, Workers
 
@@ -91,6 +92,24 @@ async def pinned_to(client: Client, task_queue: str, version: str) -> list[str]:
     return [run.id async for run in client.list_workflows(_query(task_queue, version))]
 
 
+async def may_move(client: Client, task_queue: str, order_id: str) -> bool:
+    """Whether orders come to another version than the one that runs an order. Raises RPCError."""
+    described = await client.get_workflow_handle(order_id).describe()
+    own = described.raw_description.workflow_execution_info.versioning_info.deployment_version
+    routing = await _routing(client, task_queue)
+    new = (routing.current_deployment_version, routing.ramping_deployment_version)
+    return bool(own.build_id) and any(each.build_id and each != own for each in new)
+
+
+async def ask_to_move(client: Client, order_id: str) -> None:
+    """Asks an order, if it still runs, to look whether it is to move. Raises RPCError."""
+    try:
+        await client.get_workflow_handle(order_id).signal(MOVE)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+
+
 def _query(task_queue: str, version: str) -> str:
     is_version = "IS NULL" if version == UNVERSIONED else f"= '{version}'"
     return orders_query(task_queue, RUNNING, f"TemporalWorkerDeploymentVersion {is_version}")
@@ -104,15 +123,7 @@ async def _deployments(
     client: Client, task_queue: str, workers: Iterable[str]
 ) -> list[WorkerDeploymentInfo]:
     """The deployments that the task queue is routed to, and those of its workers."""
-    service, namespace = client.workflow_service, client.namespace
-    described = await service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=namespace,
-            task_queue=TaskQueue(name=task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-    )
-    routing = described.versioning_info
+    routing = await _routing(client, task_queue)
     names = {
         routing.current_deployment_version.deployment_name,
         routing.ramping_deployment_version.deployment_name,
@@ -120,12 +131,23 @@ async def _deployments(
     }
     return [
         (
-            await service.describe_worker_deployment(
-                DescribeWorkerDeploymentRequest(namespace=namespace, deployment_name=name)
+            await client.workflow_service.describe_worker_deployment(
+                DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name)
             )
         ).worker_deployment_info
         for name in sorted(names - {""})
     ]
+
+
+async def _routing(client: Client, task_queue: str) -> TaskQueueVersioningInfo:
+    """The versions to which new orders go."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    described = await client.workflow_service.describe_task_queue(request)
+    return described.versioning_info
 
 
 async def _versions(

