@@ -29,6 +29,8 @@ class Moved(NamedTuple):
 async def source(client: Client, task_queue: str, build: str) -> Version:
     """The version that a build id, or a full name, stands for. Raises NotMoved and RPCError."""
     versions = await find_versions(client, task_queue, None)
+    if not build:
+        raise NotMoved("The build id is empty: `orderly versions` lists those that there are.")
     found = [one for one in versions if build in (one.name, one.name.partition(":")[2])]
     if len(found) != 1:
         names = ", ".join(one.name for one in versions) or "none"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,7 @@ def order(
     from cli.order_story import NoSuchOrder, read, story
     from eventlog.postgres import connect_pool
 
+    check_order_id(order_id)
     use_running_stack(info_file)
 
     async def show(dsn: str) -> None:
@@ -136,7 +138,6 @@ def verify(
     from cli.verify import Report, verify
     from eventlog.journal import find_gaps
     from eventlog.postgres import connect_pool
-    from workflows.client import connect
 
     if state and not history:
         fail("--state asks the orders in Temporal: leave out --no-history.", EXIT_USAGE)
@@ -144,18 +145,13 @@ def verify(
 
     async def compare(dsn: str) -> int:
         report = Report()
-        try:
-            client = await connect() if history else None
-        except ConnectionError as error:
-            fail(error, EXIT_NOT_COMPARED)
-        async with await connect_pool(dsn) as pool:
-            try:
+        with temporal_errors(EXIT_NOT_COMPARED):
+            client = await connect_temporal(EXIT_NOT_COMPARED) if history else None
+            async with await connect_pool(dsn) as pool:
                 with Console(stderr=True).status("folding …") as status:
                     async for report in verify(pool, client, sample, task_queue, states=state):
                         status.update(f"{report.orders:,} orders folded")
-            except RPCError as error:
-                fail(f"Temporal does not answer: {error}. Run it again.", EXIT_NOT_COMPARED)
-            gaps = await find_gaps(pool)
+                gaps = await find_gaps(pool)
         for line in [*report.differences, *([gaps] if gaps else [])]:
             print(line)
         print(
@@ -189,6 +185,7 @@ def resume(
     """Start the workflow of an orphaned order again, where it was terminated or has vanished."""
     from cli.resume import NotResumed, resume
 
+    check_order_id(order)
     if from_log:
         confirm("What the workflow had not published is lost for ever.", yes=yes)
 
@@ -236,25 +233,49 @@ def operate_on_both(
     exit_failed: int = EXIT_FAILED,
 ) -> None:
     """Runs `perform` with connections to Postgres and to Temporal, and the task queue."""
-    from temporalio.service import RPCError
-
     from eventlog.postgres import connect_pool
-    from workflows.client import connect
 
     task_queue = load_task_queue()
 
     async def connected(dsn: str) -> int | None:
-        try:
-            client = await connect()
-        except ConnectionError as error:
-            fail(error, exit_failed)
-        async with await connect_pool(dsn) as pool:
-            try:
+        with temporal_errors(exit_failed):
+            client = await connect_temporal(exit_failed)
+            async with await connect_pool(dsn) as pool:
                 return await perform(pool, client, task_queue)
-            except RPCError as error:
-                fail(f"Temporal does not answer: {error}. Run it again.", exit_failed)
 
     operate(connected, exit_failed=exit_failed)
+
+
+async def connect_temporal(exit_failed: int = EXIT_FAILED) -> Client:
+    """A client of Temporal; exits if there is no server, or it has another namespace."""
+    from workflows.client import UnknownNamespace, check_namespace, connect
+
+    try:
+        client = await connect()
+    except ConnectionError as error:
+        fail(error, exit_failed)
+    try:
+        await check_namespace(client)
+    except UnknownNamespace as error:
+        fail(error, EXIT_USAGE)
+    return client
+
+
+@contextmanager
+def temporal_errors(exit_failed: int = EXIT_FAILED) -> Iterator[None]:
+    """Exits with one sentence if Temporal fails inside."""
+    from temporalio.service import RPCError
+
+    try:
+        yield
+    except RPCError as error:
+        fail(f"Temporal cannot be used: {str(error).rstrip('.')}. Run it again.", exit_failed)
+
+
+def check_order_id(order_id: str | None) -> None:
+    """Exits if an order id is empty, as that of a variable that is not set."""
+    if order_id is not None and not order_id.strip():
+        fail("The order id is empty: name an order.", EXIT_USAGE)
 
 
 def load_task_queue() -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.operations import operate
+from cli.operations import check_order_id, operate
 from runtime import EXIT_USAGE, fail
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def retry(
     """Project parked orders again, once the cause of their errors is fixed."""
     from eventlog.postgres import connect_pool
     from readside.engine import parking
+
+    check_order_id(order)
 
     async def request(dsn: str) -> None:
         async with await connect_pool(dsn) as pool:

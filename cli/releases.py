@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import operations
-from cli.operations import EXIT_NOT_COMPARED, operate_on_both
+from cli.operations import EXIT_NOT_COMPARED, check_order_id, operate_on_both
 from runtime import EXIT_FAILED, EXIT_USAGE, fail
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ def repair(
         try:
             print(await repaired(client, pool, task_queue, order))
         except NotRepaired as error:
-            fail(f"{error}.", EXIT_FAILED)
+            fail(f"{error}.", error.exit_code)
 
+    check_order_id(order)
     operate_on_both(perform)
 
 

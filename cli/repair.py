@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import asyncpg
 from temporalio.client import Client, WorkflowHistory
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway.ended_orders import EndedOrders
 from eventlog import log
 from eventlog.announcements import announce
 from eventlog.envelope import Envelope
 from orders.upcasting import UnreadableEvent
+from runtime import EXIT_FAILED, EXIT_USAGE
 from workflows import history, idempotency, repair
 from workflows.comparison import compare_order
 from workflows.failing_orders import failing_order
@@ -24,7 +26,11 @@ REASON = "its history cannot be replayed: orderly repair"
 
 
 class NotRepaired(Exception):
-    """Why an order is not repaired."""
+    """Why an order is not repaired, and the exit code."""
+
+    def __init__(self, reason: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
 
 
 class Past(NamedTuple):
@@ -38,7 +44,12 @@ class Past(NamedTuple):
 
 async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id: str) -> str:
     """Repairs an order, and says what was done. Raises NotRepaired and RPCError."""
-    failing = await failing_order(client, order_id)
+    try:
+        failing = await failing_order(client, order_id)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise await _without_workflow(pool, order_id) from error
     if failing is None:
         raise NotRepaired(f"The workflow of order {order_id} does not fail: nothing is to repair")
     await _past(client, pool, order_id)
@@ -56,6 +67,12 @@ async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id
     snapshot = await _snapshot(client, past)
     await EndedOrders(client, pool, task_queue).reopen(order_id, snapshot)
     return f"Order {order_id} continues from version {snapshot.order.version} of its log."
+
+
+async def _without_workflow(pool: asyncpg.Pool, order_id: str) -> NotRepaired:
+    if await log.head(pool, order_id):
+        return NotRepaired(f"Temporal has no workflow of order {order_id}: see `orderly resume`")
+    return NotRepaired(f"There is no order {order_id}", EXIT_USAGE)
 
 
 async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, KeepAliveConfig
 from temporalio.envconfig import ClientConfig
@@ -37,6 +38,24 @@ NO_WORKFLOW = "health-check"
 
 class MissingSearchAttributes(Exception):
     """The namespace lacks search attributes, without which orders could not continue."""
+
+
+class UnknownNamespace(Exception):
+    """The server has no namespace of the name that is configured."""
+
+
+async def check_namespace(client: Client) -> None:
+    """Raises UnknownNamespace, and RPCError if the server fails to look for a workflow."""
+    try:
+        await client.get_workflow_handle(NO_WORKFLOW).describe()
+    except RPCError as error:
+        details = error.grpc_status.details
+        if any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in details):
+            raise UnknownNamespace(
+                f"Temporal has no namespace {client.namespace}: set TEMPORAL_NAMESPACE."
+            ) from error
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 async def check_search_attributes(client: Client, needed: Iterable[str]) -> None:
@@ -86,11 +105,7 @@ async def health_of(client: Client) -> str:
 
 
 async def _look_at(client: Client) -> str:
-    try:
-        await client.get_workflow_handle(NO_WORKFLOW).describe()
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
+    await check_namespace(client)
     return "ok" if await client.service_client.check_health() else "not serving"
 
 
