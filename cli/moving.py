@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from temporalio.client import Client
@@ -13,6 +13,7 @@ from workflows.versions import Version, ask_to_move, find_versions, pinned_to
 ROUNDS = 3
 ROUND_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.5
+LEFT_SHOWN_MAX = 5
 
 
 class NotMoved(Exception):
@@ -63,3 +64,13 @@ async def move(
             pinned = set(await pinned_to(client, task_queue, version.name))
             left = [order_id for order_id in left if order_id in pinned]
             yield Moved(len(order_ids), left)
+
+
+def remaining(left: Sequence[str], failing: Set[str]) -> Iterator[str]:
+    """Why orders are still where they were."""
+    for are_failing, why in (
+        (False, "move once their steps have ended"),
+        (True, "cannot move, because their workflow tasks fail (see `orderly stuck`)"),
+    ):
+        if order_ids := [each for each in left if (each in failing) is are_failing]:
+            yield f"{len(order_ids):,} {why}, such as {', '.join(order_ids[:LEFT_SHOWN_MAX])}."

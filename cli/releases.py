@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from workflows.versions import Version
 
-LEFT_SHOWN_MAX = 5
-
 app = typer.Typer()
 
 
@@ -53,7 +51,8 @@ def move_orders(
     """Ask all orders of a version to go on in the one that is current; its workers must run."""
     from rich.console import Console
 
-    from cli.moving import Moved, NotMoved, move, source
+    from cli.moving import Moved, NotMoved, move, remaining, source
+    from workflows.failing_orders import failing_ids
 
     async def perform(_pool: asyncpg.Pool, client: Client, task_queue: str) -> int:
         try:
@@ -67,8 +66,8 @@ def move_orders(
         print(f"{moved.asked - len(moved.left):,} orders have left {version.name}.")
         if not moved.left:
             return 0
-        examples = ", ".join(moved.left[:LEFT_SHOWN_MAX])
-        print(f"{len(moved.left):,} move once their steps have ended, such as {examples}.")
+        failing = set(await failing_ids(client, task_queue))
+        print("\n".join(remaining(moved.left, failing)))
         return EXIT_FAILED
 
     operate_on_both(perform)

@@ -33,10 +33,15 @@ async def count_failing(client: Client, task_queue: str) -> int:
 
 async def find_failing(client: Client, task_queue: str) -> AsyncIterator[FailingOrder]:
     """The orders whose tasks have failed five times in a row. Raises RPCError."""
-    async for run in client.list_workflows(_query(task_queue)):
-        found = await failing_order(client, run.id)
+    for order_id in await failing_ids(client, task_queue):
+        found = await failing_order(client, order_id)
         if found is not None:
             yield found
+
+
+async def failing_ids(client: Client, task_queue: str) -> list[str]:
+    """The ids of the orders that `find_failing` may find. Raises RPCError."""
+    return [run.id async for run in client.list_workflows(_query(task_queue))]
 
 
 async def failing_order(client: Client, order_id: str) -> FailingOrder | None:

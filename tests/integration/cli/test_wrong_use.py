@@ -9,6 +9,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from cli.moving import remaining
 from tests.support.processes import UNREACHABLE_DSN, assert_one_sentence, run_inside
 from workflows.client import health_of
 
@@ -81,3 +82,11 @@ async def test_health_names_an_unknown_namespace(temporal: WorkflowEnvironment) 
     address = temporal.client.service_client.config.target_host
     health = await health_of(await Client.connect(address, namespace="none"))
     assert health == "unreachable: Temporal has no namespace none: set TEMPORAL_NAMESPACE."
+
+
+def test_orders_that_do_not_move_because_they_fail_are_named_apart() -> None:
+    assert list(remaining(["a", "b", "c"], {"b", "d"})) == [
+        "2 move once their steps have ended, such as a, c.",
+        "1 cannot move, because their workflow tasks fail (see `orderly stuck`), such as b.",
+    ]
+    assert list(remaining(["a"], set())) == ["1 move once their steps have ended, such as a."]
