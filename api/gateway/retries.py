@@ -7,9 +7,15 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TypeVar
 
+from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.problems.errors import ServiceError, TemporalUnavailable, TooManyCommands
+from api.problems.errors import (
+    OutcomeUnknown,
+    ServiceError,
+    TemporalUnavailable,
+    TooManyCommands,
+)
 
 T = TypeVar("T")
 
@@ -60,6 +66,8 @@ def raise_rpc_error(error: RPCError) -> None:
     """Raises what a failed call means; returns if it means that no workflow is running."""
     if error.status is RPCStatusCode.NOT_FOUND:
         return
+    if any(each.Is(WorkflowNotReadyFailure.DESCRIPTOR) for each in error.grpc_status.details):
+        raise Retry(OutcomeUnknown()) from error  # Its workflow tasks fail: Temporal is well.
     if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
         raise Retry(TooManyCommands()) from error
     if error.status in _RETRYABLE:

@@ -6,6 +6,8 @@ import asyncio
 import time
 
 import pytest
+from temporalio.api.common.v1 import GrpcStatus
+from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
@@ -13,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.gateway import retries
 from api.gateway.gateway import raise_update_error
 from api.gateway.retries import Retry, raise_rpc_error, retry_until
-from api.problems.errors import ServiceError, TemporalUnavailable, TooManyCommands
+from api.problems.errors import OutcomeUnknown, ServiceError, TemporalUnavailable, TooManyCommands
 from orders.commands import RemoveItemFromOrder
 from tests.support.command_builders import message
 
@@ -71,6 +73,16 @@ async def test_unavailable_server_gets_little_time_to_return() -> None:
 async def test_timeout_of_a_call_is_not_retried() -> None:
     with pytest.raises(TemporalUnavailable):
         await attempts(RPCStatusCode.DEADLINE_EXCEEDED, seconds=60)
+
+
+def test_order_whose_tasks_fail_is_not_taken_for_an_unavailable_server() -> None:
+    """The server says so in this way from the third attempt of a task on."""
+    status = GrpcStatus()
+    status.details.add().Pack(WorkflowNotReadyFailure())
+    raw, code = status.SerializeToString(), RPCStatusCode.FAILED_PRECONDITION
+    with pytest.raises(Retry) as retry:
+        raise_rpc_error(RPCError("Workflow Task in failed state.", code, raw))
+    assert isinstance(retry.value.error, OutcomeUnknown)
 
 
 def test_update_that_a_stopping_worker_did_not_look_at_is_sent_again() -> None:
