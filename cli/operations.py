@@ -133,7 +133,6 @@ def verify(
 ) -> None:
     """Fold orders from the log and from Temporal's history, and print differences to the views."""
     from rich.console import Console
-    from temporalio.service import RPCError
 
     from cli.verify import Report, verify
     from eventlog.journal import find_gaps

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contracts.declaration import FILE, Declaration, read_declaration
-from dev.release.checkouts import CheckoutError, run_module
+from dev.release.checkouts import CheckoutError, output_of
 from dev.release.comparison import Finding, Old, findings, notes, raised_models
 from dev.release.describe import Description, Request
 from dev.release.golden import newest_histories
@@ -48,13 +48,18 @@ async def past_of(
     `recorded` are histories of production.
     """
     histories = [*newest_histories(checkout), *recorded]
+    arguments = [str(RANDOM_ORDERS), str(BASKETS), *map(str, histories)]
     orders = folder / "orders.jsonl"
-    arguments = map(str, (orders, RANDOM_ORDERS, BASKETS, *histories))
-    await run_module(checkout, "dev.release.past", *arguments)
-    output = folder / "description.json"
-    request = Request(output=output, orders=orders, dsn=await new_database())
+    orders.write_text(orders_in(await output_of(checkout, "dev.release.past", *arguments)))
+    request = Request(output=folder / "description.json", orders=orders, dsn=await new_database())
     description = await _described(checkout, request)
     return Past(checkout, orders, histories, _published(checkout, description))
+
+
+def orders_in(output: str) -> str:
+    """The lines of `dev.release.past` that are orders: the rules of a version may print others."""
+    lines = output.splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith('{"order_id":'))
 
 
 class Found(NamedTuple):
@@ -123,7 +128,7 @@ def _way_out(finding: Finding) -> str:
 
 
 async def _described(checkout: Path, request: Request) -> Description:
-    await run_module(checkout, "dev.release.describe", given=request.model_dump_json())
+    await output_of(checkout, "dev.release.describe", given=request.model_dump_json())
     return Description.model_validate_json(request.output.read_text())
 
 

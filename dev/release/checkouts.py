@@ -67,27 +67,28 @@ def _locked(checkout: Path) -> list[bytes]:
     return [file.read_bytes() for lock in LOCKS if (file := checkout / lock).exists()]
 
 
-async def run_module(checkout: Path, module: str, *arguments: str, given: str = "") -> None:
-    """Runs a module of a version in its own process, until it ends; raises CheckoutError."""
+async def output_of(checkout: Path, module: str, *arguments: str, given: str = "") -> str:
+    """What a module of a version writes, run as its own process; raises CheckoutError."""
     if not (checkout / f"{module.replace('.', '/')}.py").exists():
         raise CheckoutError(f"{checkout} has no {module}: it is older than `make release-check`.")
     python = str(await asyncio.to_thread(python_of, checkout))
     process = await asyncio.create_subprocess_exec(
         *(python, "-P", "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout)},
     )
     try:
-        _, errors = await process.communicate(given.encode())
+        output, errors = await process.communicate(given.encode())
     except asyncio.CancelledError:
         process.kill()
         await process.wait()
         raise
     if process.returncode != 0:
         raise CheckoutError(f"{module} of {checkout} fails: {_last_line(errors)}.")
+    return output.decode()
 
 
 def _last_line(errors: bytes) -> str:

@@ -2,8 +2,7 @@
 
 `make release-check` runs it in the older version, and then reads and decides the orders again in
 both. There are random orders, some of the demo's baskets, and the orders of recorded histories:
-`python -m dev.release.past OUTPUT RANDOM BASKETS [FILE …]`. It writes a file, because rules may
-print to the standard output.
+`python -m dev.release.past RANDOM BASKETS [FILE …]`.
 """
 
 from __future__ import annotations
@@ -121,10 +120,10 @@ def _order_and_run(file: Path) -> tuple[str, int]:
 
 async def main() -> None:
     """Writes the orders, one a line."""
-    output, (random, baskets) = Path(sys.argv[1]), map(int, sys.argv[2:4])
-    recorded = [order async for order in orders_of(map(Path, sys.argv[4:]))]
-    orders = (*random_orders(random), *demo_orders(baskets), *recorded)
-    output.write_bytes(b"".join(order.line(_end(order)) for order in orders))
+    random, baskets = map(int, sys.argv[1:3])
+    recorded = [order async for order in orders_of(map(Path, sys.argv[3:]))]
+    for order in (*random_orders(random), *demo_orders(baskets), *recorded):
+        sys.stdout.buffer.write(order.line(_end(order)))
 
 
 def _end(order: RecordedOrder) -> datetime:

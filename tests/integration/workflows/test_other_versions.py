@@ -323,7 +323,7 @@ async def test_key_of_a_no_op_counts_in_a_version_with_other_names(orderly: Runn
     assert await charge(500, "snapshot") == (4, False)
     await reaches(orderly.pool, order_id, 4)
     for names in ({"results": "answers"}, {"text": "packed"}, {"event_types": "events"}):
-        await restart(orderly, order_id, renamed(names))
+        await restart(orderly.client, orderly.task_queue, order_id, renamed(names))
         assert (await state(orderly, order_id)).is_own
         assert await charge(0, "journal") == (3, True), names
         assert await charge(500, "snapshot") == (4, True), names
@@ -339,7 +339,12 @@ async def test_run_that_does_not_know_where_commands_wait_does_not_go_on(alone: 
         await alone.gateway.execute(opening(order_id), WAIT_SECONDS)
 
         rename = renamed({"queued": "waiting"})
-        await restart(alone, order_id, lambda held: rename({**held, "queued": [waiting]}))
+        await restart(
+            alone.client,
+            alone.task_queue,
+            order_id,
+            lambda held: rename({**held, "queued": [waiting]}),
+        )
         run = None
         async with asyncio.timeout(WAIT_SECONDS):
             while run is None or SnapshotLost.__name__ not in str(run.events):
