@@ -12,7 +12,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.gateway.ended_orders import EndedOrders
 from eventlog import log
 from eventlog.announcements import announce
-from eventlog.envelope import Envelope
+from eventlog.envelope import Envelope, NoOp
+from eventlog.journal import read_no_ops
 from orders.upcasting import UnreadableEvent
 from runtime import EXIT_FAILED, EXIT_USAGE
 from workflows import history, idempotency, repair
@@ -37,8 +38,12 @@ class Past(NamedTuple):
     """All that is known of an order whose workflow fails."""
 
     run: WorkflowHistory
+    carried: Snapshot
+    """With which the run began."""
     events: list[Envelope]
     """In the log, or handed to an activity that was to publish them."""
+    no_ops: list[NoOp]
+    """In the journal."""
     acknowledged: list[StoredResult]
 
 
@@ -86,9 +91,17 @@ async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:
     stream = {event.version: event for event in await log.read_stream(pool, order_id)}
     pending = found.newest.pending if found.newest else ()
     known = {event.version: event for event in (*found.missing, *pending)} | stream
+    carried = await history.first_snapshot(run, client.data_converter)
+    if carried.is_incomplete:
+        raise NotRepaired(
+            f"Order {order_id} is not repaired: its state has commands or events under a name that"
+            " only the version knows that wrote it"
+        )
     past = Past(
         run,
+        carried,
         [known[version] for version in sorted(known)],
+        await read_no_ops(pool, order_id, 1, max(known, default=0)),
         await repair.acknowledged(run, client.data_converter),
     )
     try:
@@ -107,9 +120,8 @@ async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:
 
 async def _snapshot(client: Client, past: Past) -> Snapshot:
     """The state by the events, with the results that history has."""
-    converter, now = client.data_converter, datetime.now(UTC)
-    carried = await history.first_snapshot(past.run, converter)
-    order, logged = idempotency.from_stream(past.events)
+    converter, now, carried = client.data_converter, datetime.now(UTC), past.carried
+    order, logged = idempotency.from_stream(past.events, no_ops=past.no_ops)
     stored = carried.stored_results()
     stored.add(*past.acknowledged)
     packed = merged(stored, logged).packed(now)

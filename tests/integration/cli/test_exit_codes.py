@@ -33,4 +33,4 @@ def test_temporal_that_fails_meanwhile_is_no_difference(monkeypatch: pytest.Monk
     ended = run_inside("verify", "--no-history", ORDERLY_POSTGRES_DSN=UNREACHABLE_DSN)
 
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.endswith("orderly: Temporal does not answer: timeout. Run it again.\n")
+    assert ended.stderr.endswith("orderly: Temporal cannot be used: timeout. Run it again.\n")
