@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,9 @@ from dev.release.comparison import Finding, Old, findings, notes, raised_models
 from dev.release.describe import Description, Request
 from dev.release.golden import newest_histories
 from dev.release.migrations import migration_findings
+from dev.release.scratch import NewDatabase
 
 RANDOM_ORDERS, BASKETS = 150, 50
-
-NewDatabase = Callable[[], Awaitable[str]]
-"""Creates an empty database, and returns its address."""
 
 
 class Past(NamedTuple):
@@ -28,6 +26,8 @@ class Past(NamedTuple):
     """A file of recorded orders."""
     histories: Sequence[Path]
     version: Old
+    database: str
+    """The address of a database that it has set up, with the events of the orders."""
 
 
 class Verdict(NamedTuple):
@@ -53,7 +53,7 @@ async def past_of(
     orders.write_text(orders_in(await output_of(checkout, "dev.release.past", *arguments)))
     request = Request(output=folder / "description.json", orders=orders, dsn=await new_database())
     description = await _described(checkout, request)
-    return Past(checkout, orders, histories, _published(checkout, description))
+    return Past(checkout, orders, histories, _published(checkout, description), request.dsn)
 
 
 def orders_in(output: str) -> str:
@@ -82,7 +82,8 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
         histories=list(past.histories),
         written=past.version.description.shapes.get("written", {}),
     )
-    migrations = await migration_findings(await new_database(), past.checkout, checkout)
+    applied = await new_database(past.database)
+    migrations = await migration_findings(applied, past.checkout, checkout)
     try:
         new = await _described(checkout, request)
     except CheckoutError:

@@ -1,55 +1,38 @@
-"""What the new migrations of a release lock or drop, found by running them on Postgres."""
+"""What the migrations of a release lock, drop or change, found by running them on Postgres."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import asyncpg
 
+from contracts.declaration import FILE
+from dev.release.catalog import Catalog, Column, Part, locked_tables, read_catalog
 from dev.release.comparison import Finding
 from eventlog.postgres import connect
 
 FOLDER = Path("eventlog/migrations")
 
+_WRITES = "RowExclusiveLock"
+_BLOCKING = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
+"""The modes of locks for which writers wait."""
 
-_BODY = re.compile(r"\$\$.*?\$\$|--[^\n]*", re.DOTALL)
-_LOCKING = re.compile(r"^\s*(UPDATE|DELETE|TRUNCATE|LOCK)\b", re.IGNORECASE | re.MULTILINE)
-
-
-class Column(NamedTuple):
-    """A column of a table."""
-
-    type: str
-    is_required: bool
-    """It allows no null."""
-    has_default: bool
-
-    @property
-    def is_mandatory(self) -> bool:
-        """Whether each writer has to write it."""
-        return self.is_required and not self.has_default
-
-
-class Catalog(NamedTuple):
-    """What a database consists of, as far as a migration can harm it."""
-
-    tables: Mapping[str, int]
-    """By name, the file that has its rows: another one after a table was rewritten."""
-    columns: Mapping[str, Column]
-    """By table and name, as in "order_events.data"."""
-    indexes: Mapping[str, str]
-    """By name, the table."""
-    checks: Mapping[str, str]
-    """By name, the table of a validated constraint."""
-    others: frozenset[str]
-    """Functions and triggers."""
+_TOKEN = re.compile(
+    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+        | "[^"]*" | \w+ | \S""",
+    re.DOTALL | re.VERBOSE,
+)
+_CHANGING = {"UPDATE", "DELETE", "MERGE", "TRUNCATE", "LOCK", "EXECUTE"}
 
 
 async def migration_findings(dsn: str, old: Path, new: Path) -> list[Finding]:
-    """What is wrong with the migrations of a newer checkout; `dsn` is of an empty database."""
+    """What is wrong with the migrations of a newer checkout.
+
+    `dsn` is of a database that the older checkout has set up; the new files are applied to it.
+    """
     before, now = _migrations(old), _migrations(new)
     found = [
         Finding("migrations", f"{name} was {what}, but databases have applied it: restore it.")
@@ -64,103 +47,159 @@ async def migration_findings(dsn: str, old: Path, new: Path) -> list[Finding]:
     ]
     connection = await connect(dsn)
     try:
-        for text in before.values():
-            await connection.execute(text)
-        for name in sorted(added):
-            was = await _catalog(connection)
+        for name in added:
             try:
-                await connection.execute(now[name])
+                named = await _harms_of(connection, now[name])
             except asyncpg.PostgresError as error:
-                found.append(Finding("migrations", f"{name} fails: {error}."))
-                return found
-            for harm in (*_locks(now[name]), *harms(was, await _catalog(connection))):
-                sentence = f"{name} {harm}: do it in steps, or declare why it does no harm."
-                found.append(Finding("migrations", sentence, migration=name))
+                reason = str(error).partition("\n")[0]
+                return [*found, Finding("migrations", f"{name} fails: {reason}.")]
+            found += [_declarable(name, harm) for harm in named]
     finally:
         await connection.close()
     return found
 
 
-def _locks(text: str) -> Iterator[str]:
-    """Statements that change or lock the rows of whole tables."""
-    for statement in _LOCKING.findall(_BODY.sub("", text)):
-        yield f"has a statement {statement.upper()}, which locks what it changes until all is done"
+def _declarable(file: str, harm: str) -> Finding:
+    way_out = f"do it in steps, or declare under [migrations] in {FILE} why it does no harm"
+    return Finding("migrations", f"{file} {harm}: {way_out}.", migration=file)
+
+
+async def _harms_of(connection: asyncpg.Connection, text: str) -> list[str]:
+    """Applies a migration in a transaction, as `orderly migrate` does."""
+    async with connection.transaction():
+        # To check the body of a new function would lock the tables in it.
+        await connection.execute("SET LOCAL check_function_bodies = off")
+        transaction = await connection.fetchval("SELECT pg_current_xact_id()")
+        was = await read_catalog(connection)
+        await connection.execute(text)
+        if await connection.fetchval("SELECT pg_current_xact_id()") != transaction:
+            raise asyncpg.InvalidTransactionTerminationError("it ends the transaction of all files")
+        now = await read_catalog(connection)
+        found = [*locks(await locked_tables(connection), was, now), *harms(was, now)]
+    return found or [*conditional_changes(text)]
+
+
+def locks(held: Mapping[str, frozenset[str]], was: Catalog, now: Catalog) -> Iterator[str]:
+    """What a migration wrote or locked in tables that were there before; pure.
+
+    To alter a table locks it, too, but only for a moment.
+    """
+    for table, modes in sorted(held.items()):
+        if table not in was.tables:
+            continue
+        if _WRITES in modes:
+            yield f"writes to the table {table}, and locks the rows until all migrations are done"
+        elif modes & _BLOCKING and _of_table(was, table) == _of_table(now, table):
+            yield f"locks the table {table} until all migrations are done"
+
+
+def _of_table(catalog: Catalog, table: str) -> tuple[object, ...]:
+    parts = {name: part for name, part in catalog.parts.items() if part.table == table}
+    files = [catalog.files.get(name) for name in (f"the table {table}", *parts)]
+    columns = {name: column for name, column in catalog.columns.items() if _table_of(name) == table}
+    return catalog.tables[table], columns, parts, files
+
+
+def conditional_changes(text: str) -> Iterator[str]:
+    """The DO blocks that may change rows or lock tables that the tried database has not; pure."""
+    tokens = _tokens(text)
+    for number, (previous, token) in enumerate(pairwise([";", *tokens])):
+        if previous != ";" or token.upper() != "DO":
+            continue
+        body = next((t for t in tokens[number:] if t[0] in "'$"), "").strip("'")
+        words = {word.upper() for word in _tokens(re.sub(r"^\$\w*\$|\$\w*\$$", "", body))}
+        if changing := sorted(words & _CHANGING):
+            yield f"has a DO block with {changing[0]}, which may change or lock rows of any table"
+
+
+def _tokens(text: str) -> list[str]:
+    """The words, quoted texts and signs of SQL, without its comments."""
+    found = (match[0] for match in _TOKEN.finditer(text))
+    return [token for token in found if not token.startswith(("--", "/*"))]
 
 
 def harms(was: Catalog, now: Catalog) -> Iterator[str]:
     """What a migration did that older processes miss, or wait for; pure."""
-    for table in was.tables.keys() - now.tables.keys():
-        yield f"drops or renames the table {table}, which the version before may use"
+    for schema in sorted(was.schemas - now.schemas):
+        yield f"drops or renames the schema {schema}, which the version before may use"
+    for table, row_security in sorted(was.tables.items()):
+        if table not in now.tables:
+            if _schema_of(table) in now.schemas:
+                yield f"drops or renames the table {table}, which the version before may use"
+        elif now.tables[table] != row_security:
+            yield f"changes the row security of the table {table}, which may hide or reject rows"
+    yield from _column_harms(was, now)
+    yield from _rewritten(was, now)
+    yield from _part_harms(was, now)
+
+
+def _column_harms(was: Catalog, now: Catalog) -> Iterator[str]:
     for gone in sorted(was.columns.keys() - now.columns.keys()):
-        if gone.rpartition(".")[0] in now.tables:
+        if _table_of(gone) in now.tables:
             yield f"drops or renames the column {gone}, which the version before may use"
     for name, column in sorted(now.columns.items()):
         if name in was.columns:
             yield from _changes_of(name, was.columns[name], column)
-        elif name.rpartition(".")[0] in was.tables and column.is_mandatory:
+        elif _table_of(name) in was.tables and column.is_mandatory:
             yield f"adds the column {name}, which the version before does not write"
-    for table, file in sorted(was.tables.items()):
-        if now.tables.get(table, file) != file:
-            yield f"rewrites the table {table} under a lock"
-    for what, before, after in (
-        ("builds an index of", was.indexes, now.indexes),
-        ("checks a constraint of", was.checks, now.checks),
-    ):
-        for table in sorted({after[name] for name in after.keys() - before.keys()}):
-            if table in was.tables:
-                yield f"{what} the table {table} while writers wait"
-    for index in sorted(was.indexes.keys() - now.indexes.keys()):
-        if was.indexes[index] in now.tables:
-            yield f"drops the index {index}, which the version before may need"
-    for other in sorted(was.others - now.others):
-        yield f"drops {other}, which the version before may need"
 
 
 def _changes_of(name: str, was: Column, now: Column) -> Iterator[str]:
     if was.type != now.type:
         yield f"changes the type of {name}"
-    elif now.is_required and not was.is_required:
+        return
+    if now.is_required and not was.is_required:
         yield f"scans the table of {name} for nulls under a lock"
+    if was.default != now.default and not was.is_mandatory:
+        what = "changes" if now.default else "drops"
+        yield f"{what} the default of {name}, which the version before may leave out"
+
+
+def _rewritten(was: Catalog, now: Catalog) -> Iterator[str]:
+    changed = {name for name, file in was.files.items() if now.files.get(name, file) != file}
+    for name in sorted(changed):
+        part = was.parts.get(name)
+        is_named = part and (f"the table {part.table}" in changed or now.parts.get(name) != part)
+        if not is_named:
+            yield f"rewrites {name} under a lock"
+
+
+def _part_harms(was: Catalog, now: Catalog) -> Iterator[str]:
+    for name, part in sorted(now.parts.items()):
+        if name not in was.parts:
+            if part.table in was.tables:
+                yield from _addition(name, part)
+        elif part.definition != was.parts[name].definition and part.kind != "reference":
+            yield f"changes {name}, on which the version before may rely"
+    for name, part in sorted(was.parts.items()):
+        is_gone = name not in now.parts and (part.table is None or part.table in now.tables)
+        if is_gone and part.kind != "reference" and not part.definition.startswith("CHECK"):
+            yield f"drops {name}, which the version before may need"
+
+
+def _addition(name: str, part: Part) -> Iterator[str]:
+    """The harm that a new part does to a table that was there before."""
+    match part.kind:
+        case "index":
+            yield f"builds an index of the table {part.table} while writers wait"
+        case "constraint" if part.is_valid:
+            yield f"checks a constraint of the table {part.table} while writers wait"
+        case "constraint":
+            yield f"adds {name}, which rows that the version before writes may break"
+        case "reference" if "ON DELETE" not in part.definition:
+            yield f"adds {name}, which forbids deletions that the version before may make"
+        case "trigger" | "rule":
+            yield f"adds {name}, which may reject or change what the version before writes"
+
+
+def _table_of(column: str) -> str:
+    return column.rpartition(".")[0]
+
+
+def _schema_of(table: str) -> str:
+    return table.rpartition(".")[0] or "public"
 
 
 def _migrations(checkout: Path) -> dict[str, str]:
     files = sorted((checkout / FOLDER).glob("*.sql"))
     return {file.name: file.read_text() for file in files}
-
-
-async def _catalog(connection: asyncpg.Connection) -> Catalog:
-    tables = await connection.fetch(
-        "SELECT relname, relfilenode FROM pg_class"
-        " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-    )
-    columns = await connection.fetch(
-        """
-        SELECT relname || '.' || attname,
-               format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''
-        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-              AND attnum > 0 AND NOT attisdropped
-        """
-    )
-    indexes = await connection.fetch(
-        "SELECT indexname, tablename FROM pg_indexes WHERE schemaname = 'public'"
-    )
-    checks = await connection.fetch(
-        """
-        SELECT conname, conrelid::regclass::text FROM pg_constraint
-        WHERE convalidated AND contype IN ('c', 'f') AND connamespace = 'public'::regnamespace
-        """
-    )
-    others = await connection.fetch(
-        """
-        SELECT 'the function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-        UNION ALL SELECT 'the trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
-        """
-    )
-    return Catalog(
-        dict(map(tuple, tables)),
-        {name: Column(*column) for name, *column in columns},
-        dict(map(tuple, indexes)),
-        dict(map(tuple, checks)),
-        frozenset(row[0] for row in others),
-    )

@@ -65,6 +65,10 @@ def new_file(file: str, text: str) -> Edit:
     return Edit(file, "", text)
 
 
+def migration(text: str) -> Edit:
+    return new_file(f"{LOG}/0100_next.sql", f"{text}\n")
+
+
 DRAFT, EVOLVE, EVENTS = "orders/rules/draft.py", "orders/evolve.py", "orders/events.py"
 PROCESS, COMMANDS, ORDER = "orders/rules/process.py", "orders/commands.py", "orders/order.py"
 STEPS, SHELL, OPTIONS = "orders/steps.py", "workflows/order.py", "workflows/activity_options.py"
@@ -513,55 +517,6 @@ OTHERS = (
             '@router.get("/lead-times", summary="Times of orders"',
         ),
     ),
-    harmless(
-        "a migration of a new table",
-        new_file(
-            f"{LOG}/0100_new.sql",
-            "CREATE TABLE labels (label text PRIMARY KEY);\nCREATE INDEX ON labels (label);\n",
-        ),
-    ),
-    harmless(
-        "a migration of a column that may be null",
-        new_file(f"{LOG}/0100_column.sql", "ALTER TABLE order_events ADD COLUMN label text;\n"),
-    ),
-    declarable(
-        "a migration of an index",
-        MIGRATIONS,
-        new_file(f"{LOG}/0100_index.sql", "CREATE INDEX ON order_events (type);\n"),
-    ),
-    declarable(
-        "a migration that drops a column",
-        MIGRATIONS,
-        new_file(f"{LOG}/0100_drop.sql", "ALTER TABLE webhook_deliveries DROP COLUMN answer;\n"),
-    ),
-    declarable(
-        "a migration that renames a table",
-        MIGRATIONS,
-        new_file(
-            f"{LOG}/0100_rename.sql", "ALTER TABLE webhook_health RENAME TO webhook_states;\n"
-        ),
-    ),
-    declarable(
-        "a migration that rewrites the log",
-        MIGRATIONS,
-        new_file(
-            f"{LOG}/0100_rewrite.sql",
-            "ALTER TABLE order_events ALTER COLUMN version TYPE bigint;\n",
-        ),
-    ),
-    declarable(
-        "a migration that allows no nulls",
-        MIGRATIONS,
-        new_file(
-            f"{LOG}/0100_null.sql",
-            "ALTER TABLE webhook_deliveries ALTER COLUMN status SET NOT NULL;\n",
-        ),
-    ),
-    declarable(
-        "a migration that changes all rows",
-        MIGRATIONS,
-        new_file(f"{LOG}/0100_update.sql", "UPDATE webhook_health SET probes = 0;\n"),
-    ),
     refused(
         "a migration that was changed",
         MIGRATIONS,
@@ -574,7 +529,12 @@ OTHERS = (
     refused(
         "a migration that fails",
         MIGRATIONS,
-        new_file(f"{LOG}/0100_fails.sql", "ALTER TABLE orders ADD COLUMN x text;\n"),
+        migration("ALTER TABLE orders ADD COLUMN x text;"),
+    ),
+    refused(
+        "a migration that ends the transaction",
+        MIGRATIONS,
+        migration("UPDATE webhook_health SET probes = 0;\nCOMMIT;\nBEGIN;"),
     ),
     refused(
         "a migration before the others",
@@ -621,5 +581,145 @@ def _of_rule(name: str, edit: Edit) -> Change:
     return declarable(name, PAST, edit)
 
 
+# What the version before may go on with, beside the migrated tables.
+HARMLESS_MIGRATIONS = tuple(
+    harmless(f"a migration {what}", migration(text))
+    for what, text in (
+        (
+            "of a new table",
+            "CREATE TABLE labels (label text PRIMARY KEY);\nCREATE INDEX ON labels (label);",
+        ),
+        ("of a column that may be null", "ALTER TABLE order_events ADD COLUMN label text;"),
+        (
+            "of a table that it fills",
+            """CREATE TABLE labels (label text);
+INSERT INTO labels SELECT type FROM order_events;
+UPDATE labels SET label = '';""",
+        ),
+        ("with UPDATE in a comment", "/*\nUPDATE webhook_health SET probes = 0;\n*/ SELECT 1;"),
+        (
+            "with UPDATE in a new function",
+            """CREATE FUNCTION reset() RETURNS void LANGUAGE sql AS $fn$
+UPDATE webhook_health SET probes = 0;
+$fn$;""",
+        ),
+        (
+            "of a trigger of a new table",
+            """CREATE TABLE labels (label text);
+CREATE TRIGGER labels_never_change BEFORE INSERT OR
+UPDATE ON labels
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_to_change_intents();""",
+        ),
+        (
+            "that stores less often",
+            "ALTER TABLE webhook_health SET (autovacuum_vacuum_scale_factor = 0.5);",
+        ),
+        (
+            "of a new table with a reference",
+            """CREATE TABLE labels (
+    endpoint_id text REFERENCES webhook_endpoints ON DELETE CASCADE
+);""",
+        ),
+        (
+            "that allows more",
+            "ALTER TABLE webhook_endpoints DROP CONSTRAINT webhook_endpoints_status_check;",
+        ),
+        (
+            "with a block that depends on rows",
+            """DO $$ BEGIN
+    IF EXISTS (SELECT FROM customer_keys) THEN
+        CREATE TABLE labels (label text);
+    END IF;
+END $$;""",
+        ),
+    )
+)
+# What it may miss, wait for, or be rejected by.
+HARMFUL_MIGRATIONS = tuple(
+    declarable(f"a migration {what}", MIGRATIONS, migration(text))
+    for what, text in (
+        ("of an index", "CREATE INDEX ON order_events (type);"),
+        ("that drops a column", "ALTER TABLE webhook_deliveries DROP COLUMN answer;"),
+        ("that renames a table", "ALTER TABLE webhook_health RENAME TO webhook_states;"),
+        ("that rewrites the log", "ALTER TABLE order_events ALTER COLUMN version TYPE bigint;"),
+        (
+            "that allows no nulls",
+            "ALTER TABLE webhook_deliveries ALTER COLUMN status SET NOT NULL;",
+        ),
+        ("that changes all rows", "UPDATE webhook_health SET probes = 0;"),
+        (
+            "that changes rows in a block",
+            "DO $$ BEGIN UPDATE webhook_health SET probes = 0; END $$;",
+        ),
+        (
+            "that changes rows if there are some",
+            """DO $$ DECLARE one record; BEGIN
+    FOR one IN SELECT * FROM webhook_health LOOP
+        UPDATE webhook_health SET probes = 0 WHERE endpoint_id = one.endpoint_id;
+    END LOOP;
+END $$;""",
+        ),
+        (
+            "that changes rows in a common table expression",
+            "WITH reset AS (UPDATE webhook_health SET probes = 0 RETURNING 1)\nSELECT * FROM reset;",
+        ),
+        (
+            "that changes rows after another statement",
+            "CREATE TABLE labels (label text); UPDATE webhook_health SET probes = 0;",
+        ),
+        ("that locks a table", "LOCK TABLE webhook_health IN SHARE ROW EXCLUSIVE MODE;"),
+        (
+            "of a column with a check",  # Postgres scans the table for it, under a lock.
+            "ALTER TABLE webhook_health ADD COLUMN tries integer CHECK (tries > 0);",
+        ),
+        (
+            "of a check of new rows",
+            "ALTER TABLE webhook_health ADD CONSTRAINT few CHECK (probes < 9) NOT VALID;",
+        ),
+        (
+            "of a reference that forbids deletions",
+            "CREATE TABLE labels (endpoint_id text REFERENCES webhook_endpoints);",
+        ),
+        (
+            "of a trigger",
+            """CREATE TRIGGER keys_never_change BEFORE INSERT ON customer_keys
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_to_change_intents();""",
+        ),
+        (
+            "of a rule",
+            "CREATE RULE no_keys AS ON INSERT TO customer_keys DO INSTEAD NOTHING;",
+        ),
+        (
+            "that drops a default",
+            "ALTER TABLE customer_keys ALTER COLUMN created_at DROP DEFAULT;",
+        ),
+        (
+            "that drops an identity",
+            "ALTER TABLE callbacks ALTER COLUMN callback_id DROP IDENTITY;",
+        ),
+        (
+            "that disables a trigger",
+            "ALTER TABLE order_events DISABLE TRIGGER order_events_never_change;",
+        ),
+        (
+            "that replaces a function",
+            """CREATE OR REPLACE FUNCTION refuse_to_change_events() RETURNS trigger
+LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;""",
+        ),
+        (
+            "that replaces an index",
+            """DROP INDEX callbacks_of_service;
+CREATE INDEX callbacks_of_service ON callbacks (service);""",
+        ),
+        (
+            "that replaces a primary key",
+            """ALTER TABLE digest_blocks DROP CONSTRAINT digest_blocks_pkey,
+    ADD CONSTRAINT digest_blocks_pkey PRIMARY KEY (number, level);""",
+        ),
+        ("that builds indexes again", "REINDEX TABLE order_events;"),
+        ("that drops a read model", "DROP SCHEMA order_view CASCADE;"),
+        ("that restricts a table", "ALTER TABLE customer_keys ENABLE ROW LEVEL SECURITY;"),
+    )
+)
 RULES = tuple(_of_rule(c.name, Edit(c.file, c.old, c.new)) for c in RULE_CHANGES)
-CHANGES = (*SEEDED, *OTHERS, *RULES)
+CHANGES = (*SEEDED, *OTHERS, *HARMLESS_MIGRATIONS, *HARMFUL_MIGRATIONS, *RULES)

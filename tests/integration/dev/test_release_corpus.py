@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from contracts.declaration import FILE, PERMITS, Declaration, read_declaration
 from dev.release.check import Past, find, judged, past_of, verdict
 from dev.release.comparison import Finding
-from dev.release.scratch import scratch_databases
+from dev.release.scratch import NewDatabase, scratch_databases
 from tests.support.contract_changes import CONTRACT_CHANGES
 from tests.support.next_version import make_copy
 from tests.support.paths import ROOT
@@ -21,13 +21,12 @@ from tests.support.releasing_page import Example, examples
 pytestmark = pytest.mark.xdist_group("release corpus")
 
 ALL = (*CHANGES, *CONTRACT_CHANGES)
-Databases = Callable[[], Awaitable[str]]
 
 
 @pytest.fixture(scope="module")
 async def before(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Past, Databases]]:
+) -> AsyncIterator[tuple[Past, NewDatabase]]:
     """This version, described once for all changes of it."""
     with scratch_databases() as new_database:
         folder = tmp_path_factory.mktemp("release")
@@ -48,7 +47,7 @@ def all_declared(findings: list[Finding]) -> Declaration:
 @pytest.mark.soak  # test_release_comparison.py and test_stored_shapes.py are its short siblings.
 @pytest.mark.parametrize("change", ALL, ids=lambda change: f"{change.verdict}: {change.name}")
 async def test_change_gets_its_verdict(
-    change: Change, before: tuple[Past, Databases], tmp_path: Path
+    change: Change, before: tuple[Past, NewDatabase], tmp_path: Path
 ) -> None:
     past, new_database = before
     copy = make_copy(tmp_path, change.edits)
@@ -66,7 +65,7 @@ async def test_change_gets_its_verdict(
 @pytest.mark.soak
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.subject)
 async def test_example_of_the_page_may_be_released_as_it_says(
-    example: Example, before: tuple[Past, Databases], tmp_path: Path
+    example: Example, before: tuple[Past, NewDatabase], tmp_path: Path
 ) -> None:
     past, new_database = before
     copy = make_copy(tmp_path, example.edits)

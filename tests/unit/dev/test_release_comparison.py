@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 
 from contracts.declaration import Declaration, DeclarationError, read_declaration
 from dev.release import check
+from dev.release.catalog import Catalog, Column, Part
 from dev.release.check import Past, judged
 from dev.release.checkouts import CheckoutError, checkout_of
 from dev.release.comparison import Finding, Old, findings, notes
 from dev.release.describe import Description, ReadModel
-from dev.release.migrations import Catalog, Column, harms
+from dev.release.migrations import conditional_changes, harms, locks
 from dev.release.past import random_orders
 from orders.evolve import fold
 from orders.upcasting import restore
@@ -175,58 +176,170 @@ def test_checkout_declares_what_can_be_read() -> None:
 
 
 BEFORE = Catalog(
-    tables={"log": 1, "keys": 2},
-    columns={"log.id": Column("bigint", True, False), "log.note": Column("text", False, False)},
-    indexes={"log_id": "log"},
-    checks={"log_check": "log"},
-    others=frozenset({"the function f"}),
+    schemas=frozenset({"public", "view"}),
+    tables={"log": "", "keys": "", "view.orders": ""},
+    columns={
+        "log.id": Column("text", is_required=True),
+        "log.note": Column("text", is_required=False),
+        "log.at": Column("timestamp", is_required=True, default="now()"),
+    },
+    parts={
+        "the index log_id of log": Part("index", "log", "CREATE UNIQUE INDEX ON log (id)"),
+        "the constraint log_check of log": Part("constraint", "log", "CHECK (id > 0)", False),
+        "the constraint log_keys of log": Part("constraint", "log", "FOREIGN KEY (id)"),
+        "the trigger log_trigger of log": Part("trigger", "log", "BEFORE INSERT"),
+        "the function f()": Part("function", None, "RETURN 1"),
+    },
+    files={"the table log": 1, "the index log_id of log": 2},
 )
+
+
+def _with_column(name: str, column: Column) -> Catalog:
+    return BEFORE._replace(columns={**BEFORE.columns, name: column})
+
+
+def _with_part(name: str, part: Part) -> Catalog:
+    return BEFORE._replace(parts={**BEFORE.parts, name: part})
+
+
+def _without(mapping: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if name != key}
 
 
 @pytest.mark.parametrize(
-    ("change", "harm"),
+    ("after", "harm"),
     [
-        ({"tables": {"log": 1}}, "drops or renames the table keys"),
-        ({"columns": {"log.id": BEFORE.columns["log.id"]}}, "drops or renames the column log.note"),
         (
-            {"columns": {**BEFORE.columns, "log.id": Column("text", True, False)}},
-            "changes the type of log.id",
+            BEFORE._replace(
+                schemas=frozenset({"public"}), tables=_without(BEFORE.tables, "view.orders")
+            ),
+            "drops or renames the schema view",
         ),
         (
-            {"columns": {**BEFORE.columns, "log.note": Column("text", True, False)}},
-            "scans the table of log.note for nulls",
+            BEFORE._replace(tables=_without(BEFORE.tables, "keys")),
+            "drops or renames the table keys",
         ),
         (
-            {"columns": {**BEFORE.columns, "log.more": Column("text", True, False)}},
+            BEFORE._replace(tables={**BEFORE.tables, "keys": "tf"}),
+            "changes the row security of the table keys",
+        ),
+        (
+            BEFORE._replace(columns=_without(BEFORE.columns, "log.note")),
+            "drops or renames the column log.note",
+        ),
+        (_with_column("log.id", Column("integer", True)), "changes the type of log.id"),
+        (_with_column("log.note", Column("text", True)), "scans the table of log.note for nulls"),
+        (_with_column("log.note", Column("text", False, "1")), "changes the default of log.note"),
+        (_with_column("log.at", Column("timestamp", True)), "drops the default of log.at"),
+        (
+            _with_column("log.more", Column("text", True)),
             "adds the column log.more, which the version before does not write",
         ),
-        ({"tables": {"log": 3, "keys": 2}}, "rewrites the table log"),
-        ({"indexes": {**BEFORE.indexes, "more": "keys"}}, "builds an index of the table keys"),
-        ({"checks": {**BEFORE.checks, "more": "log"}}, "checks a constraint of the table log"),
-        ({"indexes": {}}, "drops the index log_id"),
-        ({"others": frozenset[str]()}, "drops the function f"),
+        (
+            BEFORE._replace(files={"the table log": 3, "the index log_id of log": 4}),
+            "rewrites the table log",
+        ),
+        (
+            BEFORE._replace(files={**BEFORE.files, "the index log_id of log": 4}),
+            "rewrites the index log_id of log",
+        ),
+        (_with_part("the index more", Part("index", "keys", "")), "builds an index of the table k"),
+        (
+            _with_part("the constraint more", Part("constraint", "log", "CHECK (true)")),
+            "checks a constraint of the table log",
+        ),
+        (
+            _with_part("the constraint more", Part("constraint", "log", "CHECK (true)", False)),
+            "adds the constraint more, which rows that the version before writes may break",
+        ),
+        (
+            _with_part("the reference more", Part("reference", "keys", "FOREIGN KEY (id)")),
+            "adds the reference more, which forbids deletions",
+        ),
+        (_with_part("the trigger more", Part("trigger", "log", "")), "adds the trigger more"),
+        (
+            _with_part("the index log_id of log", Part("index", "log", "other")),
+            "changes the index log_id of log",
+        ),
+        (_with_part("the function f()", Part("function", None, "")), "changes the function f()"),
+        *(
+            (BEFORE._replace(parts=_without(BEFORE.parts, name)), f"drops {name}")
+            for name in BEFORE.parts
+            if name != "the constraint log_check of log"
+        ),
     ],
 )
-def test_harm_of_a_migration_is_named(change: dict[str, Any], harm: str) -> None:
-    (named,) = harms(BEFORE, BEFORE._replace(**change))
+def test_harm_of_a_migration_is_named(after: Catalog, harm: str) -> None:
+    (named,) = harms(BEFORE, after)
     assert named.startswith(harm)
 
 
 @pytest.mark.parametrize(
-    "change",
+    "after",
     [
-        {"columns": {**BEFORE.columns, "log.more": Column("text", False, False)}},
-        {"columns": {**BEFORE.columns, "log.more": Column("integer", True, True)}},
-        {
-            "tables": {**BEFORE.tables, "new": 3},
-            "columns": {**BEFORE.columns, "new.id": Column("text", True, False)},
-            "indexes": {**BEFORE.indexes, "new_id": "new"},
-            "checks": {**BEFORE.checks, "new_check": "new"},
-        },
+        _with_column("log.more", Column("text", False)),
+        _with_column("log.more", Column("integer", True, "1")),
+        _with_column("log.id", Column("text", True, "'new'")),
+        _with_part("the function g()", Part("function", None, "RETURN 2")),
+        _with_part(
+            "the constraint log_check of log", Part("constraint", "log", "CHECK (id > 0)", True)
+        ),
+        BEFORE._replace(parts=_without(BEFORE.parts, "the constraint log_check of log")),
+        BEFORE._replace(
+            tables={**BEFORE.tables, "new": ""},
+            columns={**BEFORE.columns, "new.id": Column("text", True)},
+            parts={
+                **BEFORE.parts,
+                "the index new_id of new": Part("index", "new", ""),
+                "the constraint new_check of new": Part("constraint", "new", ""),
+                "the reference new_keys to keys": Part("reference", "keys", "ON DELETE CASCADE"),
+            },
+            files={**BEFORE.files, "the table new": 3},
+        ),
     ],
 )
-def test_harmless_migration_is_not(change: dict[str, Any]) -> None:
-    assert list(harms(BEFORE, BEFORE._replace(**change))) == []
+def test_harmless_migration_is_not(after: Catalog) -> None:
+    assert list(harms(BEFORE, after)) == []
+
+
+def test_written_and_locked_tables_are_named_unless_they_were_altered() -> None:
+    altered = _with_column("log.more", Column("text", False))
+    held = {
+        "keys": frozenset({"RowExclusiveLock"}),
+        "log": frozenset({"AccessExclusiveLock"}),
+        "new": frozenset({"RowExclusiveLock"}),
+        "view.orders": frozenset({"AccessShareLock"}),
+    }
+    writes, lock = locks(held, BEFORE, BEFORE)
+    assert writes.startswith("writes to the table keys")
+    assert lock.startswith("locks the table log")
+    assert list(locks(held, BEFORE, altered)) == [writes]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DO $$ BEGIN UPDATE log SET id = 1; END $$;",
+        "SELECT 1; do language plpgsql $a$ BEGIN Delete FROM log; END $a$",
+        "DO 'BEGIN EXECUTE ''UPDATE log''; END'",
+    ],
+)
+def test_block_that_may_change_rows_is_named(text: str) -> None:
+    (named,) = conditional_changes(text)
+    assert named.startswith("has a DO block with ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DO $$ BEGIN /* UPDATE */ PERFORM 'DELETE'; -- LOCK\nEND $$;",
+        "-- DO $$ BEGIN UPDATE log SET id = 1; END $$;",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $f$ ; DO UPDATE $f$;",
+        "INSERT INTO new VALUES (1) ON CONFLICT DO UPDATE SET id = 'UPDATE';",
+    ],
+)
+def test_other_statement_is_no_such_block(text: str) -> None:
+    assert list(conditional_changes(text)) == []
 
 
 def test_recorded_random_orders_are_the_same_each_time_and_fold() -> None:
@@ -251,12 +364,12 @@ async def test_version_that_cannot_be_described_passes_by_no_declared_migration(
     async def harm(*_: object) -> list[Finding]:
         return [finding]
 
-    async def dsn() -> str:
+    async def dsn(_: str | None = None, /) -> str:
         return "postgresql://unused"
 
     monkeypatch.setattr(check, "_described", cannot)
     monkeypatch.setattr(check, "migration_findings", harm)
-    past = Past(ROOT, ROOT / "orders.jsonl", [], Old(description(), OPENAPI, {}))
+    past = Past(ROOT, ROOT / "orders.jsonl", [], Old(description(), OPENAPI, {}), "unused")
     if migration is None:  # Nothing permits it.
         assert list((await check.find(past, ROOT, dsn)).findings) == [finding]
     else:
