@@ -12,7 +12,7 @@ from dev.release.checkouts import CheckoutError, output_of
 from dev.release.comparison import Finding, Old, findings, notes, raised_models
 from dev.release.describe import Description, Request
 from dev.release.golden import newest_histories
-from dev.release.migrations import migration_findings
+from dev.release.migrations import migration_findings, schema_findings
 from dev.release.scratch import NewDatabase
 
 RANDOM_ORDERS, BASKETS = 150, 50
@@ -75,14 +75,15 @@ class Found(NamedTuple):
 
 async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
     """What a newer version would break; raises CheckoutError."""
+    applied, migrated = [await new_database(past.database) for _ in range(2)]
     request = Request(
         output=past.orders.with_name("new_description.json"),
         orders=past.orders,
         dsn=await new_database(),
         histories=list(past.histories),
         written=past.version.description.shapes.get("written", {}),
+        old_database=migrated,
     )
-    applied = await new_database(past.database)
     migrations = await migration_findings(applied, past.checkout, checkout)
     try:
         new = await _described(checkout, request)
@@ -91,6 +92,7 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
             raise
         # One of them is refused in any case, and may keep this version from being described.
         return Found(migrations, notes=[], raised=[], is_read_back=False)
+    migrations += await schema_findings(applied, migrated, request.dsn)
     old = past.version.description
     events = new.shapes["schemas"]["events"].keys() - old.shapes["schemas"]["events"].keys()
     return Found(

@@ -54,6 +54,8 @@ class Request(BaseModel):
     """Recorded runs of workflows, to replay."""
     written: dict[str, str] | None = None
     """Examples of what the other version writes; None for the version before."""
+    old_database: str | None = None
+    """The address of a database that the other version has set up, to migrate."""
 
 
 class ReadModel(BaseModel):
@@ -88,6 +90,8 @@ class Description(BaseModel):
 
 async def describe(request: Request) -> Description:
     """The version that is imported here."""
+    if request.old_database is not None:
+        await migrate(request.old_database, PROJECTIONS)
     orders = [json.loads(line) for line in request.orders.read_text().splitlines()]
     states, unreadable = _folded(orders)
     description = Description(

@@ -15,6 +15,7 @@ from dev.release.comparison import Finding
 from eventlog.postgres import connect
 
 FOLDER = Path("eventlog/migrations")
+ENGINE = "readside/engine/migrate.py"
 
 _WRITES = "RowExclusiveLock"
 _BLOCKING = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
@@ -59,6 +60,21 @@ async def migration_findings(dsn: str, old: Path, new: Path) -> list[Finding]:
     return found
 
 
+async def schema_findings(applied: str, migrated: str, empty: str) -> list[Finding]:
+    """What is wrong with the tables that the newer version creates in its code.
+
+    All are addresses: of the database of the older version with the new files applied, of the same
+    after the newer version has migrated it, and of a database that the newer version has set up.
+    """
+    was, now, fresh = [await _catalog_of(dsn) for dsn in (applied, migrated, empty)]
+    # Two databases have other files for the same tables.
+    named = harms(was._replace(files={}), now._replace(files={}))
+    return [
+        *(_declarable(ENGINE, harm) for harm in named),
+        *(Finding("migrations", sentence) for sentence in differences(now, fresh)),
+    ]
+
+
 def _declarable(file: str, harm: str) -> Finding:
     way_out = f"do it in steps, or declare under [migrations] in {FILE} why it does no harm"
     return Finding("migrations", f"{file} {harm}: {way_out}.", migration=file)
@@ -77,6 +93,14 @@ async def _harms_of(connection: asyncpg.Connection, text: str) -> list[str]:
         now = await read_catalog(connection)
         found = [*locks(await locked_tables(connection), was, now), *harms(was, now)]
     return found or [*conditional_changes(text)]
+
+
+async def _catalog_of(dsn: str) -> Catalog:
+    connection = await connect(dsn)
+    try:
+        return await read_catalog(connection)
+    finally:
+        await connection.close()
 
 
 def locks(held: Mapping[str, frozenset[str]], was: Catalog, now: Catalog) -> Iterator[str]:
@@ -190,6 +214,48 @@ def _addition(name: str, part: Part) -> Iterator[str]:
             yield f"adds {name}, which forbids deletions that the version before may make"
         case "trigger" | "rule":
             yield f"adds {name}, which may reject or change what the version before writes"
+
+
+def differences(migrated: Catalog, fresh: Catalog) -> Iterator[str]:
+    """How a migrated database differs from a new one of the same version, for its code; pure.
+
+    Tables of read models are left to their versions: a rebuild replaces them.
+    """
+    for table in sorted(fresh.tables.keys() - migrated.tables.keys()):
+        if _schema_of(table) == "public":
+            yield _only_new(f"the table {table}")
+    for name, column in sorted(fresh.columns.items()):
+        if _is_kept(_table_of(name), migrated) and migrated.columns.get(name) != column:
+            yield _only_new(f"the column {name} as it is")
+    for name, column in sorted(migrated.columns.items()):
+        if _is_kept(_table_of(name), fresh) and name not in fresh.columns and column.is_mandatory:
+            yield _only_migrated(f"the column {name}")
+    for name, part in sorted(fresh.parts.items()):
+        if _is_kept(part.table, migrated) and migrated.parts.get(name) != part:
+            yield _only_new(f"{name} as it is")
+    for name, part in sorted(migrated.parts.items()):
+        is_harmless = part.kind in ("function", "index") and "UNIQUE" not in part.definition
+        if _is_kept(part.table, fresh) and name not in fresh.parts and not is_harmless:
+            yield _only_migrated(name)
+
+
+def _only_new(what: str) -> str:
+    return (
+        f"Only a new database has {what}, not one that the version before has set up and this"
+        " version has migrated: alter it there, too."
+    )
+
+
+def _only_migrated(what: str) -> str:
+    return (
+        f"A database that the version before has set up still has {what}, which this version does"
+        " not know: alter it there, too."
+    )
+
+
+def _is_kept(table: str | None, other: Catalog) -> bool:
+    """Whether a table is of no read model, and the other database has it, too."""
+    return table is None or (_schema_of(table) == "public" and table in other.tables)
 
 
 def _table_of(column: str) -> str:

@@ -75,7 +75,7 @@ STEPS, SHELL, OPTIONS = "orders/steps.py", "workflows/order.py", "workflows/acti
 VIEW, ORDER_VIEW = "readside/order_view/view.py", "readside/order_view/projection.py"
 SNAPSHOT, MESSAGES = "workflows/snapshot.py", "workflows/messages.py"
 DOCUMENT, STATISTICS = "readside/order_view/document.py", "readside/statistics/order_stats.py"
-LOG = "eventlog/migrations"
+LOG, ENGINE = "eventlog/migrations", "readside/engine/migrate.py"
 
 NOTE_READ = "        case e.NoteAdded(note_id=key, text=text):"
 NOTE_FIELDS = '    type: Literal["note-added"] = "note-added"\n    note_id: str\n    text: str\n'
@@ -107,6 +107,19 @@ WIDER = Edit(
     COMMANDS,
     'class HoldOrder(OrderCommand):\n    """Hold an order until it is released."""\n\n    allowed_in = ACTIVE\n',
     'class HoldOrder(OrderCommand):\n    """Hold an order until it is released."""\n\n    allowed_in = ACTIVE | DRAFT\n',
+)
+HALTED = (
+    Edit(ENGINE, "    stopped_by     text,", "    halted_by      text,"),
+    Edit(
+        "readside/engine/monitoring.py",
+        "stopped_by IS NOT NULL AS is_stopped",
+        "halted_by IS NOT NULL AS is_stopped",
+    ),
+    Edit(
+        "readside/engine/checkpoints.py",
+        "position = $7, stopped_by = NULL",
+        "position = $7, halted_by = NULL",
+    ),
 )
 EMPTY_LOSES = "        case e.NoteAdded(note_id=key, text=text):\n            return evolve_fields(order, notes={**order.notes, key: fingerprint_of(text)})\n"
 
@@ -535,6 +548,30 @@ OTHERS = (
         "a migration that ends the transaction",
         MIGRATIONS,
         migration("UPDATE webhook_health SET probes = 0;\nCOMMIT;\nBEGIN;"),
+    ),
+    refused("a column of the engine that was renamed in code only", MIGRATIONS, *HALTED),
+    declarable(
+        "a column of the engine that was renamed in code and in the database",
+        MIGRATIONS,
+        *HALTED,
+        Edit(
+            ENGINE,
+            "CREATE TABLE IF NOT EXISTS parked_orders (",
+            """DO $$ BEGIN
+    ALTER TABLE projection_checkpoints RENAME COLUMN stopped_by TO halted_by;
+EXCEPTION WHEN undefined_column THEN NULL;
+END $$;
+CREATE TABLE IF NOT EXISTS parked_orders (""",
+        ),
+    ),
+    harmless(
+        "a column of the engine that was added in code and in the database",
+        Edit(
+            ENGINE,
+            "CREATE TABLE IF NOT EXISTS parked_orders (",
+            """ALTER TABLE projection_checkpoints ADD COLUMN IF NOT EXISTS host text;
+CREATE TABLE IF NOT EXISTS parked_orders (""",
+        ),
     ),
     refused(
         "a migration before the others",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.release.migrations import FOLDER, migration_findings
+from dev.release.migrations import FOLDER, migration_findings, schema_findings
 from dev.release.scratch import NewDatabase, scratch_databases
 from readside.engine.migrate import migrate
 from readside.registry import PROJECTIONS
@@ -37,3 +37,11 @@ async def test_migration_gets_its_verdict(
     found = await migration_findings(await new_database(database), ROOT, tmp_path)
     assert bool(found) == bool(change.found), found
     assert all(finding.migration == "0100_next.sql" for finding in found)
+
+
+async def test_same_version_changes_nothing(before: tuple[str, NewDatabase]) -> None:
+    database, new_database = before
+    fresh = await new_database()
+    await migrate(fresh, PROJECTIONS)
+    applied, migrated = await new_database(database), await new_database(database)
+    assert await schema_findings(applied, migrated, fresh) == []

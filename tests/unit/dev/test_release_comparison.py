@@ -16,7 +16,7 @@ from dev.release.check import Past, judged
 from dev.release.checkouts import CheckoutError, checkout_of
 from dev.release.comparison import Finding, Old, findings, notes
 from dev.release.describe import Description, ReadModel
-from dev.release.migrations import conditional_changes, harms, locks
+from dev.release.migrations import conditional_changes, differences, harms, locks
 from dev.release.past import random_orders
 from orders.evolve import fold
 from orders.upcasting import restore
@@ -340,6 +340,24 @@ def test_block_that_may_change_rows_is_named(text: str) -> None:
 )
 def test_other_statement_is_no_such_block(text: str) -> None:
     assert list(conditional_changes(text)) == []
+
+
+def test_difference_between_a_migrated_and_a_new_database_is_named() -> None:
+    assert list(differences(BEFORE, BEFORE)) == []
+    renamed = _without(BEFORE.columns, "log.at") | {"log.on": BEFORE.columns["log.note"]}
+    (only_new,) = differences(BEFORE, BEFORE._replace(columns=renamed))
+    assert only_new.startswith("Only a new database has the column log.on")
+    needed = _with_column("log.more", Column("text", True))
+    (only_migrated,) = differences(needed, BEFORE)
+    assert "still has the column log.more" in only_migrated
+    other = _with_part("the trigger log_trigger of log", Part("trigger", "log", "AFTER INSERT"))
+    (only_new,) = differences(other, BEFORE)
+    assert only_new.startswith("Only a new database has the trigger log_trigger of log")
+    more = _with_part("the trigger more", Part("trigger", "log", ""))
+    (only_migrated,) = differences(more, BEFORE)
+    assert "still has the trigger more" in only_migrated
+    rebuilt = BEFORE._replace(tables=_without(BEFORE.tables, "view.orders"))
+    assert list(differences(rebuilt, BEFORE)) == []
 
 
 def test_recorded_random_orders_are_the_same_each_time_and_fold() -> None:
