@@ -87,10 +87,12 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
     migrations = await migration_findings(applied, past.checkout, checkout)
     try:
         new = await _described(checkout, request)
-    except CheckoutError:
-        if all(finding.migration for finding in migrations):
+    except CheckoutError as error:
+        if not migrations:
             raise
-        # One of them is refused in any case, and may keep this version from being described.
+        if all(finding.migration for finding in migrations):
+            # They may be why. No declaration permits that, whatever it says of them.
+            migrations.append(Finding("migrations", f"After these migrations, {error}"))
         return Found(migrations, notes=[], raised=[], is_read_back=False)
     migrations += await schema_findings(applied, migrated, request.dsn)
     old = past.version.description

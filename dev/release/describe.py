@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from pydantic import BaseModel
 from temporalio.client import WorkflowHistory
 
@@ -216,7 +217,12 @@ def _short(reason: object) -> str:
 
 def main() -> None:
     request = Request.model_validate_json(sys.stdin.read())
-    request.output.write_text(asyncio.run(describe(request)).model_dump_json())
+    try:
+        description = asyncio.run(describe(request))
+    except asyncpg.PostgresError as error:
+        reason = str(error).partition("\n")[0]
+        sys.exit(f"Postgres rejects a statement of this version: {reason}")
+    request.output.write_text(description.model_dump_json())
 
 
 if __name__ == "__main__":

@@ -549,6 +549,11 @@ OTHERS = (
         MIGRATIONS,
         migration("UPDATE webhook_health SET probes = 0;\nCOMMIT;\nBEGIN;"),
     ),
+    refused(
+        "a migration that rejects what both versions write",
+        MIGRATIONS,
+        migration("ALTER TABLE order_events ADD CONSTRAINT short CHECK (version < 5) NOT VALID;"),
+    ),
     refused("a column of the engine that was renamed in code only", MIGRATIONS, *HALTED),
     declarable(
         "a column of the engine that was renamed in code and in the database",
