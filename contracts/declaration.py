@@ -29,7 +29,7 @@ class Declaration(StrictModel):
     commands: str | None = None
     workers: Literal["versioned"] | None = None
     migrations: dict[str, str] = Field(default_factory=dict)
-    """By file, why what it locks or drops does no harm."""
+    """By file, why what it locks, drops or changes does no harm."""
 
     def permits(self, entry: str | None, migration: str | None = None) -> bool:
         """Whether it has an entry, or one for a migration."""

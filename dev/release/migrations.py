@@ -125,7 +125,10 @@ def _of_table(catalog: Catalog, table: str) -> tuple[object, ...]:
 
 
 def conditional_changes(text: str) -> Iterator[str]:
-    """The DO blocks that may change rows or lock tables that the tried database has not; pure."""
+    """The DO blocks that may change rows or lock tables, as far as the text says; pure.
+
+    What depends on rows may not happen in the database of the check, which has few.
+    """
     tokens = _tokens(text)
     for number, (previous, token) in enumerate(pairwise([";", *tokens])):
         if previous != ";" or token.upper() != "DO":
@@ -226,13 +229,13 @@ def differences(migrated: Catalog, fresh: Catalog) -> Iterator[str]:
             yield _only_new(f"the table {table}")
     for name, column in sorted(fresh.columns.items()):
         if _is_kept(_table_of(name), migrated) and migrated.columns.get(name) != column:
-            yield _only_new(f"the column {name} as it is")
+            yield _only_new(f"the column {name}")
     for name, column in sorted(migrated.columns.items()):
         if _is_kept(_table_of(name), fresh) and name not in fresh.columns and column.is_mandatory:
             yield _only_migrated(f"the column {name}")
     for name, part in sorted(fresh.parts.items()):
         if _is_kept(part.table, migrated) and migrated.parts.get(name) != part:
-            yield _only_new(f"{name} as it is")
+            yield _only_new(name)
     for name, part in sorted(migrated.parts.items()):
         is_harmless = part.kind in ("function", "index") and "UNIQUE" not in part.definition
         if _is_kept(part.table, fresh) and name not in fresh.parts and not is_harmless:
@@ -241,15 +244,15 @@ def differences(migrated: Catalog, fresh: Catalog) -> Iterator[str]:
 
 def _only_new(what: str) -> str:
     return (
-        f"Only a new database has {what}, not one that the version before has set up and this"
-        " version has migrated: alter it there, too."
+        f"A new database has {what}, but one that the version before has set up has not, or has it"
+        f" otherwise, after `orderly migrate`: add an ALTER TABLE to {ENGINE}."
     )
 
 
 def _only_migrated(what: str) -> str:
     return (
-        f"A database that the version before has set up still has {what}, which this version does"
-        " not know: alter it there, too."
+        f"A database that the version before has set up still has {what} after `orderly migrate`,"
+        f" and a new one has not: add an ALTER TABLE to {ENGINE}."
     )
 
 

@@ -346,13 +346,13 @@ def test_difference_between_a_migrated_and_a_new_database_is_named() -> None:
     assert list(differences(BEFORE, BEFORE)) == []
     renamed = _without(BEFORE.columns, "log.at") | {"log.on": BEFORE.columns["log.note"]}
     (only_new,) = differences(BEFORE, BEFORE._replace(columns=renamed))
-    assert only_new.startswith("Only a new database has the column log.on")
+    assert only_new.startswith("A new database has the column log.on")
     needed = _with_column("log.more", Column("text", True))
     (only_migrated,) = differences(needed, BEFORE)
     assert "still has the column log.more" in only_migrated
     other = _with_part("the trigger log_trigger of log", Part("trigger", "log", "AFTER INSERT"))
     (only_new,) = differences(other, BEFORE)
-    assert only_new.startswith("Only a new database has the trigger log_trigger of log")
+    assert only_new.startswith("A new database has the trigger log_trigger of log")
     more = _with_part("the trigger more", Part("trigger", "log", ""))
     (only_migrated,) = differences(more, BEFORE)
     assert "still has the trigger more" in only_migrated
