@@ -129,9 +129,6 @@ RENAMED_RESULTS = (
     ),
     Edit("workflows/snapshot.py", "StoredResults(self.results)", "StoredResults(self.answers)"),
     Edit("workflows/order.py", "results=results.chunks", "answers=results.chunks"),
-    Edit(
-        "workflows/history.py", "StoredResults(snapshot.results)", "StoredResults(snapshot.answers)"
-    ),
 )
 
 
