@@ -759,7 +759,7 @@ CREATE INDEX callbacks_of_service ON callbacks (service);""",
     ADD CONSTRAINT digest_blocks_pkey PRIMARY KEY (number, level);""",
         ),
         ("that builds indexes again", "REINDEX TABLE order_events;"),
-        ("that drops a read model", "DROP SCHEMA order_view CASCADE;"),
+        ("that drops a read model", "DROP SCHEMA IF EXISTS order_view CASCADE;"),
         ("that restricts a table", "ALTER TABLE customer_keys ENABLE ROW LEVEL SECURITY;"),
     )
 )
