@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanKind
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RawValue, VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError
 from temporalio.worker import (
     CustomSlotSupplier,
     FixedSizeSlotSupplier,
@@ -55,7 +56,13 @@ from settings import Settings, SettingsError, from_environment
 from worker_memory import collecting, memory_limit, orders_to_keep
 from worker_pacing import PacedSlots, TaskWaits
 from workflows.activity_options import STEP_TIMEOUT, service_queue, stuck_queue
-from workflows.client import MissingSearchAttributes, check_search_attributes, connect
+from workflows.client import (
+    MissingSearchAttributes,
+    UnknownNamespace,
+    check_namespace,
+    check_search_attributes,
+    connect,
+)
 from workflows.details_on_demand import DetailsOnDemand
 from workflows.order import SEARCH_ATTRIBUTES, OrderWorkflow
 from workflows.release_gate import ReleaseGate
@@ -235,6 +242,10 @@ async def run(settings: Settings) -> None:
     fingerprint()  # It takes a tenth of a second, which no order is to wait.
     sdk = SdkMetrics.start()
     client = await connect(runtime=sdk.runtime)
+    with suppress(
+        RPCError
+    ):  # As below: what the server does not tell keeps no worker from starting.
+        await check_namespace(client)
     await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
     pool = await connect_pool(
         settings.postgres_dsn,
@@ -337,6 +348,7 @@ def main() -> None:
         ConnectionError: runtime.EXIT_FAILED,
         RestoreNoticed: runtime.EXIT_FAILED,
         MissingSearchAttributes: runtime.EXIT_USAGE,
+        UnknownNamespace: runtime.EXIT_USAGE,
     }
     runtime.serve(lambda: from_environment(Settings), run, "orderly-worker", failures)
 

@@ -23,7 +23,12 @@ from readside.engine import checkpoints, generations
 from readside.engine.generations import LIVE
 from readside.registry import PROJECTIONS
 from settings import Settings
-from workflows.client import MissingSearchAttributes, check_search_attributes
+from workflows.client import (
+    MissingSearchAttributes,
+    UnknownNamespace,
+    check_namespace,
+    check_search_attributes,
+)
 from workflows.client import connect as connect_temporal
 from workflows.order import SEARCH_ATTRIBUTES
 from workflows.worker_heartbeats import heard_of
@@ -153,9 +158,12 @@ async def _deliverers(connection: asyncpg.Connection) -> Finding:
 async def _of_temporal(task_queue: str) -> list[Finding]:
     try:
         client = await connect_temporal()
+        await check_namespace(client)
         return [*await _namespace(client), await _workers(client, task_queue)]
     except (ConnectionError, RPCError) as error:
         return [Finding("temporal", str(error).rstrip("."), TEMPORAL)]
+    except UnknownNamespace as error:
+        return [Finding("temporal", "unusable", str(error).rstrip("."))]
 
 
 async def _namespace(client: Client) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import remaining
-from tests.support.processes import UNREACHABLE_DSN, assert_one_sentence, run_inside
+from tests.support.processes import UNREACHABLE_DSN, assert_one_sentence, run, run_inside
 from workflows.client import health_of
 
 # Their exit code 1 says that they found something.
@@ -75,6 +76,24 @@ async def test_unreachable_temporal_is_a_failure(
     ended = await orderly(temporal, dsn, *command, TEMPORAL_ADDRESS="127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (2 if command in FINDING else 1, ""), ended
     assert ended.stderr == "orderly: Temporal cannot be reached at 127.0.0.1:1.\n"
+
+
+async def test_worker_does_not_start_in_an_unknown_namespace(temporal: WorkflowEnvironment) -> None:
+    settings = {
+        "TEMPORAL_ADDRESS": temporal.client.service_client.config.target_host,
+        "TEMPORAL_NAMESPACE": "none",
+        "ORDERLY_POSTGRES_DSN": UNREACHABLE_DSN,
+    }
+    ended = await asyncio.to_thread(run, "worker", **settings)
+    assert ended.returncode == 2, ended
+    assert "Temporal has no namespace none: set TEMPORAL_NAMESPACE." in ended.stderr
+
+
+async def test_doctor_names_an_unknown_namespace(temporal: WorkflowEnvironment, dsn: str) -> None:
+    ended = await orderly(temporal, dsn, "doctor", TEMPORAL_NAMESPACE="none")
+    assert re.search(
+        r"^temporal .*no namespace none: set TEMPORAL_NAMESPACE$", ended.stdout, re.MULTILINE
+    )
 
 
 async def test_health_names_an_unknown_namespace(temporal: WorkflowEnvironment) -> None:
