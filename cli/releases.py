@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,7 @@ def move_orders(
 ) -> None:
     """Ask all orders of a version to go on in the one that is current; its workers must run."""
     from rich.console import Console
+    from temporalio.service import RPCError
 
     from cli.moving import Moved, NotMoved, move, remaining, source
     from workflows.failing_orders import failing_ids
@@ -66,7 +68,9 @@ def move_orders(
         print(f"{moved.asked - len(moved.left):,} orders have left {version.name}.")
         if not moved.left:
             return 0
-        failing = set(await failing_ids(client, task_queue))
+        failing: set[str] = set()
+        with suppress(RPCError):  # Servers before 1.30 do not know which orders fail.
+            failing.update(await failing_ids(client, task_queue))
         print("\n".join(remaining(moved.left, failing)))
         return EXIT_FAILED
 
