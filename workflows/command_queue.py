@@ -25,6 +25,9 @@ UNREAD_BYTES_MAX = 50_000
 class CommandShell(Protocol):
     """The workflow of an order, as far as its asynchronous commands are concerned."""
 
+    reopening: bool
+    """It has not read all of the log yet, and rejects what it is asked."""
+
     def execute_queued(self, queued: QueuedCommands) -> None:
         """Executes commands that this version can read, and stores their result or rejection."""
 
@@ -81,7 +84,8 @@ class CommandQueue:
             for delay in delays():
                 await workflow.sleep(delay, summary="before unreadable commands are tried again")
                 self._attempts += 1
-                self.execute_all()
+                if not self._shell.reopening:  # Otherwise, they are executed when it is reopened.
+                    self.execute_all()
                 if not self.commands:
                     break
 

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -427,18 +427,24 @@ async def test_order_whose_log_has_newer_events_waits_for_the_version_that_reads
     )
     async with pool.acquire() as connection:
         await log.append(connection, order_id, [note])
+    late = message(order_id, AddNote(text="It waits, too."))
+    waiting = late.queued.model_copy(update={"received_at": datetime.now(UTC)})
+    queued = [waiting.model_dump(mode="json")]
     async with run_worker(client, queue, pool):
-        await restart(client, queue, order_id)
+        await restart(client, queue, order_id, lambda snapshot: snapshot | {"queued": queued})
         with pytest.raises(Rejected) as rejected:
             await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
         assert rejected.value.rejection.code == EVENT_UNREADABLE
         assert "note-added has schema version 2" in rejected.value.rejection.message
         preview = await gateway.preview(message(order_id, bagels()), WAIT_SECONDS)
         assert preview.rejection == rejected.value.rejection
+        await asyncio.sleep(3 * SOON.total_seconds())  # It tries again, in vain.
+        assert await status(client, late) == CommandStatus()
     monkeypatch.setattr(BY_TAG["note-added"], "schema_version", 2)
     monkeypatch.setitem(orders.upcasting.UPCASTERS, ("note-added", 1), lambda data: data)
     async with run_worker(client, queue, pool):
         async with asyncio.timeout(WAIT_SECONDS):
-            while (await state(alone, order_id)).order.version < 2:
+            while (await state(alone, order_id)).order.version < 3:
                 await asyncio.sleep(0.05)
-        assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 3
+        assert (await gateway.execute(late, WAIT_SECONDS)).version == 3
+        assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 4
