@@ -132,7 +132,8 @@ async def _deployments(
     return [
         (
             await client.workflow_service.describe_worker_deployment(
-                DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name)
+                DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name),
+                retry=True,  # Temporal allows few of these calls at a time.
             )
         ).worker_deployment_info
         for name in sorted(names - {""})
@@ -146,7 +147,7 @@ async def _routing(client: Client, task_queue: str) -> TaskQueueVersioningInfo:
         task_queue=TaskQueue(name=task_queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
-    described = await client.workflow_service.describe_task_queue(request)
+    described = await client.workflow_service.describe_task_queue(request, retry=True)
     return described.versioning_info
 
 
