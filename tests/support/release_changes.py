@@ -136,7 +136,7 @@ SEEDED = (
     ),
     declarable(
         "at most two discounts, and a version is raised",
-        PAST,
+        f"{SHAPES} {PAST}",
         Edit(DRAFT, "DISCOUNTS_MAX = 100", "DISCOUNTS_MAX = 2"),
         *NEW_READ_MODEL,
     ),
