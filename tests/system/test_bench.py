@@ -245,8 +245,9 @@ def test_shoppers_counts_every_process_of_both_systems(tmp_path: Path) -> None:
             orderly, baseline = level["orderly"], level["baseline"]
             assert orderly["per_second"] == baseline["per_second"]
             assert 0 < orderly["p50"] <= orderly["p99"] <= orderly["p99.9"]
-            processes = {"api", "worker", "projector", "temporal", "postgres", "simulators"}
-            assert orderly["cpu_ms"].keys() == processes | {"load generator"}
+            ours = {"api", "worker", "projector", "deliverer", "simulators"}
+            servers = {"temporal", "postgres", "load generator"}
+            assert orderly["cpu_ms"].keys() == ours | servers
             assert baseline["cpu_ms"].keys() == {"worker", "temporal", "load generator"}
             ratio = sum(baseline["cpu_ms"].values()) / sum(orderly["cpu_ms"].values())
             assert level["ratio_by_cpu_time"] == pytest.approx(ratio, abs=0.001)
