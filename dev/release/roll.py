@@ -46,7 +46,9 @@ STAGE_SECONDS = 6.0
 READY_SECONDS = 60.0
 MOVED_SECONDS = 60.0
 SETTLED_SECONDS = 60.0
-LOST = re.compile(r"dropping the signal|HistoryDiverged|SnapshotLost|TMPRL1100")
+LOST = re.compile(
+    r"dropping the signal|carries no command batch|HistoryDiverged|SnapshotLost|TMPRL1100"
+)
 EXAMPLES_MAX = 3
 
 Report = Callable[[str], None]
