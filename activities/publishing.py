@@ -71,7 +71,7 @@ class Publishing:
     async def log_after(self, order_id: str, version: int) -> Batch:
         """An order's next events in the log after a version: as many as a result may hold.
 
-        With the no-ops at these versions.
+        With the no-ops at the versions of these events.
         """
         async with self._pool.acquire() as connection:
             events = await log.read_stream(connection, order_id, version, PAGE_EVENTS_MAX)
@@ -79,5 +79,5 @@ class Publishing:
             count = max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
             page = events[:count]
             last = page[-1].version if page else version
-            no_ops = await read_no_ops(connection, order_id, version, last)
+            no_ops = await read_no_ops(connection, order_id, version + 1, last)
         return Batch(order_id=order_id, events=page, no_ops=no_ops)

@@ -42,7 +42,7 @@ from eventlog.envelope import Envelope, Metadata
 from eventlog.intents import Intent, unpack
 from eventlog.log import Checkpoint
 from orders.commands import COMMAND_TYPES, Role, type_of
-from orders.steps import AnyStep, StepRequest
+from orders.steps import StepRequest
 from outbound.cloudevents import as_json, cloud_event
 from outbound.relay.nats import subject_of
 from outbound.rendering import RenderedEvent
@@ -210,19 +210,9 @@ def _calls() -> Iterator[tuple[str, Json]]:
     with ThreadPoolExecutor(1) as thread:  # Of its own: this one may run an event loop.
         for step, activity_name in STEP_ACTIVITIES.items():
             schema = TypeAdapter(step).json_schema()
-            request = StepRequest(
-                order_id="ord_a",
-                customer_id="900",
-                currency="USD",
-                step=_step(smallest(schema, schema)),
-            )
+            order = {"order_id": "ord_a", "customer_id": "900", "currency": "USD"}
+            request = StepRequest.model_validate({**order, "step": smallest(schema, schema)})
             yield activity_name, thread.submit(asyncio.run, _sent(activity_name, request)).result()
-
-
-def _step(value: Json) -> AnyStep:
-    return StepRequest.model_validate(
-        {"order_id": "", "customer_id": "", "currency": "", "step": value}
-    ).step
 
 
 async def _sent(activity_name: str, request: StepRequest) -> Json:

@@ -10,7 +10,7 @@ import json
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -97,25 +97,30 @@ def unpack(body: bytes, data: Mapping[str, Any] | None = None) -> Intent:
     return _read(body, data)[0]
 
 
-def no_ops_of(entries: Iterable[Ineffective]) -> list[NoOp]:
-    """The no-ops among what changed nothing; without results of steps, which have no key.
+def no_op_of(version: int, decided_at: datetime, command_id: str, body: bytes) -> NoOp | None:
+    """The no-op in a packed body; None for the result of a step, which has no key, or damage."""
+    try:
+        about = unpack(body).metadata
+    except UnreadableIntent:
+        return None
+    if about is None or not about.payload_hash:
+        return None
+    return NoOp(
+        version=version,
+        decided_at=decided_at,
+        command_id=command_id,
+        payload_hash=about.payload_hash,
+    )
 
-    One whose entry is damaged is left out.
-    """
-    found: list[NoOp] = []
-    for entry in entries:
-        with suppress(UnreadableIntent):
-            about = unpack(b64decode(entry.intent)).metadata if entry.code is None else None
-            if about is not None and about.payload_hash:
-                found.append(
-                    NoOp(
-                        version=entry.version,
-                        decided_at=entry.decided_at,
-                        command_id=entry.command_id,
-                        payload_hash=about.payload_hash,
-                    )
-                )
-    return found
+
+def no_ops_of(entries: Iterable[Ineffective]) -> list[NoOp]:
+    """The no-ops among what changed nothing."""
+    found = (
+        no_op_of(one.version, one.decided_at, one.command_id, b64decode(one.intent))
+        for one in entries
+        if one.code is None
+    )
+    return [no_op for no_op in found if no_op is not None]
 
 
 def unpack_text(body: bytes, data: Mapping[str, Any] | None = None) -> str:

@@ -6,7 +6,7 @@ that caused none, a no-op or a rejection, has a table of its own.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from eventlog.envelope import Ineffective, Metadata, NoOp
-from eventlog.intents import Intent, UnreadableIntent, no_ops_of, unpack
+from eventlog.intents import Intent, UnreadableIntent, no_op_of, unpack
 from eventlog.postgres import Connection, Reader
 
 REJECTIONS_MAX = 100
@@ -122,16 +122,8 @@ async def read_no_ops(reader: Reader, order_id: str, first: int, last: int) -> l
         last,
         NO_OPS_MAX,
     )
-    entries = [
-        Ineffective(
-            version=row["version"],
-            decided_at=row["decided_at"],
-            command_id=row["command_id"],
-            intent=b64encode(row["body"]).decode(),
-        )
-        for row in reversed(rows)
-    ]
-    return no_ops_of(entries)
+    found = (no_op_of(*row) for row in reversed(rows))
+    return [no_op for no_op in found if no_op is not None]
 
 
 def _effective(row: asyncpg.Record) -> Entry:

@@ -17,7 +17,7 @@ from workflows.versions import ask_to_move, may_move
 
 # Of the response, which says when to repeat the request anyway.
 MOVE_SECONDS_MAX = 1.0
-# Shorter than callers are told to wait. Each signal is a workflow task.
+# Shorter than Retry-After. Each signal is a workflow task.
 PAUSE_SECONDS = 5.0
 ORDERS_REMEMBERED_MAX = 1_000
 
