@@ -151,9 +151,10 @@ class ApiClient:
             order = await self.newer_order(order_id, order["version"]) or order
         return order
 
-    async def history(self, order_id: str, after: int = 0) -> list[Json]:
-        """The events after a version, oldest first: one page of them."""
-        page = await self.get(f"{ORDERS}/{order_id}/history", cursor=after)
+    async def history(self, order_id: str, after: int = 0, min_version: int = 0) -> list[Json]:
+        """The events after a version, oldest first, with `min_version`: one page of them."""
+        path = f"{ORDERS}/{order_id}/history"
+        page = await self.get(path, cursor=after, min_version=min_version)
         items: list[Json] = page["items"]
         return items
 

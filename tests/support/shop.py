@@ -146,7 +146,8 @@ class PlacedOrder:
         return await self.wait_for(pending=[], **fields)
 
     async def history(self) -> list[Json]:
-        return await self.shop.api.history(self.order_id)
+        """The order's events, with those of all commands sent so far."""
+        return await self.shop.api.history(self.order_id, min_version=self.version)
 
     async def event_data(self, event_type: str) -> list[Json]:
         """The data of the events of one type, in order."""
