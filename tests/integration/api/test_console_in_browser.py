@@ -60,6 +60,7 @@ async def page(browser: Browser, orderly: Running) -> AsyncIterator[Page]:
 
 
 async def show(page: Page, order: PlacedOrder, **query: int) -> None:
+    await order.document()  # The page shows what the read model has.
     version = f"?version={query['version']}" if query else ""
     await page.goto(f"/console/orders/{order.order_id}{version}")
     await expect(page.get_by_role("heading", name="What happened")).to_be_visible()
@@ -161,6 +162,7 @@ async def test_each_page_is_accessible_and_fits_a_narrow_screen(page: Page, shop
     order = await shop.place_order(MILK, BREAD)
     await order.wait_until_settled(status="confirmed")
     await order.execute("hold-order", reason="x" * 100)
+    await order.document()
     for path, landmark in (
         ("/", "Inbox"),
         ("/orders?needs_attention=false&status=on_hold", "Orders"),
@@ -539,6 +541,7 @@ async def test_markup_is_text_everywhere(page: Page, shop: Shop) -> None:
     await order.wait_until_settled(status="confirmed")
     await order.execute("add-note", text=f"{HOSTILE}\n" * 20)
     await order.execute("hold-order", reason=HOSTILE)
+    await order.document()
     for path in ("/", "/orders", f"/orders/{order.order_id}"):
         await page.goto(f"/console{path}")
         await expect(page.get_by_text(HOSTILE).first).to_be_visible()

@@ -119,6 +119,7 @@ async def test_order_full_of_notes_can_be_shipped_and_returned(shop: Shop) -> No
         response := await shop.http.post(f"{order.path}/commands", json={"commands": notes})
     ).is_success:
         order.version = response.json()["version"]
+        await order.document()  # Commands are refused if the log does not keep up.
     assert (response.status_code, response.json()["code"]) == (409, "too-many-notes")
 
     await order.ship()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
-from temporalio.client import WorkflowFailureError
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -26,6 +28,15 @@ from tests.support.servers import cut_off, run_worker
 from workflows.release_gate import RELEASE_GATE, GateReport
 
 WAIT_SECONDS = 60
+ACTIVITY_COMPLETED = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
+
+
+async def until_publishing_is_recorded(client: Client, order_id: str) -> None:
+    """Waits until a replay of the order would notice other events: by what was published."""
+    handle = client.get_workflow_handle(order_id)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while ACTIVITY_COMPLETED not in {e.event_type async for e in handle.fetch_history_events()}:
+            await asyncio.sleep(0.05)
 
 
 async def test_gate_closes_for_what_must_not_get_orders(
@@ -54,8 +65,10 @@ async def test_gate_closes_for_what_must_not_get_orders(
         return cause.cause.message
 
     activities = [*cut_off(pool), gate.check_release]
+    order_id = new_order_id()
     async with run_worker(client, queue, pool, activities, replays=False):
-        await Gateway(client, pool, queue).execute(opening(new_order_id(), bagels()), WAIT_SECONDS)
+        await Gateway(client, pool, queue).execute(opening(order_id, bagels()), WAIT_SECONDS)
+        await until_publishing_is_recorded(client, order_id)
         # Visibility lists an order a moment after it was opened.
         while (report := await passed()).replayed == 0:
             pass
