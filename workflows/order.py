@@ -117,6 +117,7 @@ class OrderWorkflow:
         """Runs until the order has finished; returns how it ended. No failed activity ends it."""
         life = asyncio.create_task(self._live(start.snapshot))
         await self._wait_until(lambda: life.done() or self._is_to_continue())
+        await asyncio.sleep(0)  # What ended the order may also have brought a reason to continue.
         if life.done():
             return life.result()  # Raises what stopped it: a bug, or HistoryDiverged.
         # Activities under way are abandoned: the next run publishes and calls again.

@@ -16,6 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import Moved, NotMoved, source
 from eventlog.postgres import connect_pool
+from orders.commands import CancelOrder
 from orders.steps import Held, PaymentRefused, Reserve, StepRequest, StockHeld
 from tests.support.command_builders import bagels, message, new_order_id, opening, placing
 from tests.support.event_log import log_has
@@ -95,6 +96,17 @@ async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and
         assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
         for order_id in order_ids:
             assert await deployment.build_of(order_id) == "old", "nothing flaps"
+
+
+async def test_order_that_ends_goes_on_in_no_other_version(deployment: Deployment) -> None:
+    async with deployment.worker("old"), deployment.worker("new"):
+        await deployment.make_current("old")
+        (order_id,) = await opened(deployment)
+        await deployment.make_current("new")
+        await deployment.gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
+        handle = deployment.client.get_workflow_handle(order_id)
+        assert await handle.result() == "cancelled at version 2"
+        assert len(await runs_of(deployment.client, order_id)) == 1
 
 
 async def test_order_at_rest_moves_once_it_cannot_read_what_it_is_asked(
