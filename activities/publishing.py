@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 import telemetry
 from eventlog import log
 from eventlog.announcements import Announcer
-from eventlog.envelope import Batch, digest
+from eventlog.envelope import Batch, bytes_of, digest
 from eventlog.journal import append_ineffective, read_no_ops
 from eventlog.log import ConflictingEvent
 
@@ -75,7 +75,7 @@ class Publishing:
         """
         async with self._pool.acquire() as connection:
             events = await log.read_stream(connection, order_id, version, PAGE_EVENTS_MAX)
-            sizes = accumulate(len(envelope.model_dump_json()) for envelope in events)
+            sizes = accumulate(bytes_of([envelope]) for envelope in events)
             count = max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
             page = events[:count]
             last = page[-1].version if page else version

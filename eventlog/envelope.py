@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from orders.events import BY_TAG, OrderEvent
 from orders.models import StoredModel
@@ -104,6 +105,11 @@ class Batch(StoredModel):
     """To be appended: the inputs since the batch before that changed nothing."""
     no_ops: list[NoOp] = Field(default_factory=list)
     """Of a page: what the order accepted at these versions, and it changed nothing."""
+
+
+def bytes_of(models: Iterable[BaseModel]) -> int:
+    """The size of models as Temporal gets them: JSON in UTF-8, of which its limits count bytes."""
+    return sum(len(to_json(model)) for model in models)
 
 
 def digest(events: Sequence[Envelope]) -> str:

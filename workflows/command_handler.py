@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from eventlog.envelope import Envelope, Ineffective, Metadata
+from eventlog.envelope import Envelope, Ineffective, Metadata, bytes_of
 from eventlog.intents import Intent, RejectionReason, pack
 from orders import ledger
 from orders.decider import allowed_commands, decide_all
@@ -25,7 +25,6 @@ from workflows.messages import (
     UnreadCommand,
     as_set,
 )
-from workflows.publisher import bytes_of
 
 # Deciding on so much takes half a second; the SDK stops a workflow task after two.
 EVENTS_BYTES_MAX = 750_000

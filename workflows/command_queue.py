@@ -11,6 +11,7 @@ from typing import Protocol
 
 from temporalio import workflow
 
+from eventlog.envelope import bytes_of
 from workflows.idempotency import CommandStatus
 from workflows.messages import QueuedCommands
 from workflows.unreadable import can_read, delays
@@ -45,6 +46,7 @@ class CommandQueue:
         self.commands = list(commands)
         self._shell = shell
         self._attempts = 0
+        self._unread = set[str]()
 
     def status_of(self, command_id: str) -> CommandStatus | None:
         """The status of commands that wait; None if they do not."""
@@ -58,10 +60,17 @@ class CommandQueue:
         self.commands.append(queued)
 
     def execute(self, queued: QueuedCommands) -> None:
-        """Executes commands, or keeps them until a version runs the order that can read them."""
-        if can_read(f"{COMMAND}{queued.command_id} {self._attempts}", queued.batch.is_readable):
+        """Executes commands, or keeps them until a version runs the order that can read them.
+
+        A repetition waits with them for the next attempt: a replay of this one takes both for
+        unreadable.
+        """
+        attempt = f"{COMMAND}{queued.command_id} {self._attempts}"
+        if attempt not in self._unread and can_read(attempt, queued.batch.is_readable):
             self._shell.execute_queued(queued)
-        elif self._is_too_old(queued) or not self._has_room(queued):
+            return
+        self._unread.add(attempt)
+        if self._is_too_old(queued) or not self._has_room(queued):
             self._shell.give_up(queued)
         elif self.status_of(queued.command_id) is None:
             received_at = queued.received_at or workflow.now()
@@ -99,5 +108,4 @@ class CommandQueue:
         return received_at is not None and workflow.now() - received_at > PATIENCE
 
     def _has_room(self, queued: QueuedCommands) -> bool:
-        waiting = [*self.commands, queued]
-        return sum(len(each.model_dump_json()) for each in waiting) <= UNREAD_BYTES_MAX
+        return bytes_of([*self.commands, queued]) <= UNREAD_BYTES_MAX

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from eventlog.envelope import Batch, Envelope, Ineffective, digest
+from eventlog.envelope import Batch, Envelope, Ineffective, bytes_of, digest
 from workflows.activity_options import (
     CONFLICT_DELAY,
     LOG_OUTAGE,
@@ -131,11 +131,6 @@ class Publisher:
         workflow.logger.error("Order %s: %s", workflow.info().workflow_id, self.alert)
         self._after_attempt()
         await workflow.sleep(CONFLICT_DELAY, summary="before publishing is tried again")
-
-
-def bytes_of(events: Sequence[Envelope | Ineffective]) -> int:
-    """The size of events and other intents in a snapshot."""
-    return sum(len(e.model_dump_json()) for e in events)
 
 
 async def _publish(

@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from activities.publishing import Publishing
 from eventlog import log, migrate
 from eventlog.envelope import digest
 from eventlog.log import START, Checkpoint, ConflictingEvent
@@ -23,6 +24,18 @@ async def test_appended_events_are_read_back_unchanged(pool: asyncpg.Pool) -> No
     ]
     assert await log.head(pool, order_id) == 2
     assert await log.head(pool, new_order_id()) == 0
+
+
+async def test_page_of_the_log_fits_in_a_result_whatever_its_script(pool: asyncpg.Pool) -> None:
+    """Temporal takes no result of more than 2 MiB; a bagel has four bytes."""
+    order_id, publishing = new_order_id(), Publishing(pool)
+    await append(pool, order_id, *(note(version, "🥯" * 1_000) for version in range(1, 701)))
+    versions, sizes = list[int](), list[int]()
+    while (page := await publishing.log_after(order_id, len(versions))).events:
+        versions += [envelope.version for envelope in page.events]
+        sizes.append(len(page.model_dump_json().encode()))
+    assert versions == [*range(1, 701)]
+    assert max(sizes) < 2**20
 
 
 async def test_repeated_append_changes_nothing(pool: asyncpg.Pool) -> None:

@@ -155,6 +155,28 @@ async def test_newer_worker_executes_what_an_older_one_could_not_read(
         await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
 
 
+async def test_repetition_of_an_unreadable_command_waits_with_it(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay knows by the key that it could not be read: it must not be executed before."""
+    client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
+    gateway, order_id = Gateway(client, pool, queue), new_order_id()
+    note = message(order_id, AddNote(text="later"))
+    with monkeypatch.context() as older:
+        unable_to_read(older)
+        async with run_worker(client, queue, pool):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            await gateway.enqueue(note)
+            assert await status(client, note) == CommandStatus(is_unread=True)
+    async with run_worker(client, queue, pool):
+        await gateway.enqueue(note)
+        assert await status(client, note) == CommandStatus(is_unread=False)
+        await restart(client, queue, order_id)
+        await reaches(pool, order_id, 2)
+        result = await gateway.execute(note, WAIT_SECONDS)
+        assert (result.version, result.event_types) == (2, ["note-added"])
+
+
 async def test_finished_order_stays_for_a_command_that_it_cannot_read_yet(
     orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from eventlog.envelope import bytes_of
 from orders import commands as c
 from orders import steps as o
 from orders.commands import LineQuantity, OrderCommand
@@ -31,7 +32,6 @@ from tests.support.order_fixtures import passed
 from workflows import capacity, command_handler
 from workflows.command_handler import EVENTS_BYTES_MAX, Rejected, decide_batch
 from workflows.messages import BATCH_TOO_LARGE, CommandBatch
-from workflows.publisher import bytes_of
 
 # Of one message: for each line and shipment, and besides. Most messages need far fewer.
 CALLS_PER_PART_MAX = 300
@@ -214,3 +214,15 @@ def test_batch_that_causes_too_many_events_is_rejected_before_all_is_decided(
     fits = batch.model_copy(update={"commands": some[: rejection.index]})
     events = decide_batch(fits, order, "id", NOW).events
     assert EVENTS_BYTES_MAX * 0.9 < bytes_of(events) <= EVENTS_BYTES_MAX
+
+
+def test_size_of_events_is_in_bytes_whatever_their_script() -> None:
+    """Temporal's limits are in bytes, of which a bagel has four."""
+    notes = [c.AddNote(note_id=str(number), text="🥯" * 1_000) for number in range(200)]
+    batch = CommandBatch(commands=[*notes], actor="a", payload_hash="", attempt_id="")
+    with pytest.raises(Rejected) as rejected:
+        decide_batch(batch, confirmed(1), "id", NOW)
+    assert rejected.value.rejection.code == BATCH_TOO_LARGE
+    fits = batch.model_copy(update={"commands": notes[:100]})
+    decided = decide_batch(fits, confirmed(1), "id", NOW)
+    assert decided.size == len("".join(e.model_dump_json() for e in decided.events).encode())
