@@ -84,11 +84,13 @@ class Intent(StoredModel):
 
 def pack(intent: Intent, data: Mapping[str, Any] | None = None) -> str:
     """The intent, compressed, as text. It mostly repeats `data`, that of the first event."""
-    text = intent.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+    text = intent.model_dump_json(exclude_none=True, exclude_defaults=True)
+    if not text.isascii():  # Escaped as in the dictionary: otherwise nothing in it would match.
+        text = json.dumps(json.loads(text), separators=(",", ":"))
     packer = zlib.compressobj(
         _LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _known(data)
     )
-    packed = packer.compress(text) + packer.flush()
+    packed = packer.compress(text.encode()) + packer.flush()
     return b64encode(bytes([_FORMAT]) + packed).decode()
 
 

@@ -45,10 +45,23 @@ def test_defaults_that_no_sender_set_are_not_kept() -> None:
     assert message["type"] == "add-item-to-order"
 
 
-def test_intent_that_its_event_repeats_takes_few_bytes() -> None:
-    packed = b64decode(pack(Intent(messages=[*map(as_set, [ITEM])]), ADDED))
+def text_from(first: str) -> str:
+    """A text of some of the 2,000 characters from one on, which does not repeat itself."""
+    return "".join(chr(ord(first) + number * number % 1_999) for number in range(200))
 
-    assert len(packed) < 40 < len(ITEM.model_dump_json())
+
+@pytest.mark.parametrize(
+    "title",
+    ["ROLLS", "ROLLS: BAGELS – ½", text_from("А"), text_from("一")],
+    ids=["ASCII", "Latin", "Cyrillic", "Chinese"],
+)
+def test_intent_that_its_event_repeats_takes_few_bytes(title: str) -> None:
+    item = ITEM.model_copy(update={"title": title})
+    intent = Intent(messages=[*map(as_set, [item])])
+    packed = b64decode(pack(intent, {**ADDED, "title": title}))
+
+    assert len(packed) < 50 < len(item.model_dump_json())
+    assert unpack(packed, {**ADDED, "title": title}) == intent
 
 
 def test_sealed_address_is_not_stored_twice() -> None:
