@@ -131,7 +131,7 @@ def record(
 
 @app.command("build-id", rich_help_panel=operations.PANEL)
 def build_id() -> None:
-    """Print a build id for workers: it changes only with code that histories are replayed by."""
+    """Print a build id for workers: it changes with the code that histories are replayed by."""
     from workflows.build_id import build_id
 
     print(build_id())

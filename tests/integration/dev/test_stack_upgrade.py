@@ -15,6 +15,8 @@ from dev.stack.read_models import upgrade_read_models
 from readside.engine import generations
 from readside.engine.generations import LIVE
 from tests.support.command_builders import new_order_id
+from tests.support.paths import ROOT
+from tests.support.processes import run_python
 from tests.support.projections import (
     BAGELS,
     OPENED,
@@ -23,7 +25,7 @@ from tests.support.projections import (
     project_all,
     publish,
 )
-from workflows.build_id import build_id
+from workflows.build_id import build_id, replayed_files
 
 NEWER = replace(ORDER_VIEW, version=ORDER_VIEW.version + 1)
 
@@ -80,9 +82,19 @@ def test_build_id_follows_the_code_that_is_replayed(
     for name in ("orders", "workflows"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "code.py").write_text("1")
-    (tmp_path / "eventlog" / "envelope.py").write_text("1")
+    for name in ("envelope.py", "intents.py"):
+        (tmp_path / "eventlog" / name).write_text("1")
     first = build_id()
     (tmp_path / "api.py").write_text("not replayed")
     assert build_id() == first
     (tmp_path / "orders" / "code.py").write_text("2")
     assert build_id() != first
+
+
+def test_build_id_covers_all_that_a_workflow_imports() -> None:
+    show = "import sys, workflows.order; print(*(m.__file__ for m in sys.modules.values()"
+    loaded = run_python("-c", f"{show} if getattr(m, '__file__', None)))").stdout.split()
+    of_ours = {Path(file).relative_to(ROOT) for file in loaded if Path(file).is_relative_to(ROOT)}
+    of_ours -= {file for file in of_ours if file.parts[0] == ".venv"}
+    covered = {file.relative_to(ROOT) for file in replayed_files()}
+    assert of_ours - covered - {Path("eventlog/__init__.py")} == set()
