@@ -102,7 +102,8 @@ def from_stream(
     """Folds published events into an order and the results of the batches that caused them.
 
     `stream` holds all events of the order, or all after `order`. The result of a no-op is restored
-    if it is among `no_ops`; repeated, another one is decided again.
+    if it is among `no_ops`; repeated, another one is decided again. Results of steps and deadlines
+    have no payload hash, and none is stored: nobody repeats them under a key.
     """
     results: dict[str, StoredResult] = {}
     at_version: dict[int, list[NoOp]] = defaultdict(list)
@@ -116,7 +117,8 @@ def from_stream(
     for command_id, caused in groupby(stream, key=lambda e: e.metadata.command_id):
         events = list(caused)
         order = fold((e.event() for e in events), order)
-        store(command_id, events[0].occurred_at, events[0].metadata.payload_hash, events)
+        if payload_hash := events[0].metadata.payload_hash:
+            store(command_id, events[0].occurred_at, payload_hash, events)
         for one in at_version[order.version]:
             store(one.command_id, one.decided_at, one.payload_hash, [])
     return order, results

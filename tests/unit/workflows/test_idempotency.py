@@ -11,7 +11,16 @@ import pytest
 from eventlog.envelope import Envelope, NoOp
 from orders.commands import COMMAND_TYPES, OrderCommand, type_of
 from orders.order import Order
-from tests.support.given import add_bagels, add_note, apply_welcome, but, cancel, open_order, place
+from tests.support.given import (
+    add_bagels,
+    add_note,
+    apply_welcome,
+    but,
+    cancel,
+    note_added,
+    open_order,
+    place,
+)
 from workflows.command_handler import Rejected, decide_batch
 from workflows.idempotency import (
     REJECTIONS_MAX,
@@ -168,6 +177,13 @@ def test_results_of_no_ops_are_restored_from_the_journal() -> None:
     assert folded == order
     assert restored["no-op"] == but(done, result=but(done.result, attempt_id=None))
     assert list(restored) == list(results)
+
+
+def test_results_of_steps_and_deadlines_take_no_room_of_commands() -> None:
+    stream, order, _ = history()
+    about = stream[-1].metadata.model_copy(update={"command_id": "step-done:9", "payload_hash": ""})
+    told = Envelope.of(note_added, order.version + 1, NOW, about)
+    assert from_stream([*stream, told])[1].keys() == from_stream(stream)[1].keys()
 
 
 def test_order_without_events_has_no_results() -> None:
