@@ -18,7 +18,7 @@ from workflows.unreadable import can_read, delays
 
 COMMAND = "command "
 # As long as an idempotency key counts.
-PATIENCE = timedelta(hours=24)
+UNREAD_TIMEOUT = timedelta(hours=24)
 # Of commands that wait for another version. They are a part of the snapshot: see capacity.py.
 UNREAD_BYTES_MAX = 50_000
 
@@ -105,7 +105,7 @@ class CommandQueue:
 
     def _is_too_old(self, queued: QueuedCommands) -> bool:
         received_at = queued.received_at
-        return received_at is not None and workflow.now() - received_at > PATIENCE
+        return received_at is not None and workflow.now() - received_at > UNREAD_TIMEOUT
 
     def _has_room(self, queued: QueuedCommands) -> bool:
         return bytes_of([*self.commands, queued]) <= UNREAD_BYTES_MAX

@@ -74,7 +74,7 @@ UNPUBLISHED_SINCE = SearchAttributeKey.for_datetime("UnpublishedSince")
 SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 
 KEEPS_NO_OPS = "results of no-ops that the journal does not have yet"
-FIRST_COMMAND_PATIENCE = timedelta(minutes=10)
+FIRST_COMMAND_TIMEOUT = timedelta(minutes=10)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -381,7 +381,7 @@ class OrderWorkflow:
             if waits:
                 await workflow.wait_condition(
                     self._is_open,
-                    timeout=FIRST_COMMAND_PATIENCE,
+                    timeout=FIRST_COMMAND_TIMEOUT,
                     timeout_summary="for the command that started the workflow",
                 )
         except TimeoutError:

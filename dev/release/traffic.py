@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 SHOPPERS = 4
 PAUSE_SECONDS = 0.15
-PATIENCE_SECONDS = 60.0
+ANSWER_SECONDS_MAX = 60.0
 RETRY_SECONDS = 0.3
 ORDERS = "/v1/orders"
 ASYNC = {"Prefer": "respond-async"}
@@ -96,7 +96,7 @@ class Traffic:
     async def _answer(self, method: str, path: str, **content: Any) -> httpx.Response | None:
         """The first answer that is no retryable 503; None if there is none in time."""
         clock = asyncio.get_running_loop().time
-        until, code = clock() + PATIENCE_SECONDS, "no response"
+        until, code = clock() + ANSWER_SECONDS_MAX, "no response"
         while clock() < until:
             try:
                 answer = await self._http.request(method, path, **content)
@@ -112,7 +112,7 @@ class Traffic:
                 if code in UNREADABLE:
                     return None
             await asyncio.sleep(RETRY_SECONDS)
-        self.complaints.append(f"{method} {path} had no answer for {PATIENCE_SECONDS:g} s: {code}")
+        self.complaints.append(f"{method} {path} had no answer for {ANSWER_SECONDS_MAX:g} s: {code}")
         return None
 
     async def unsettled(self) -> list[str]:

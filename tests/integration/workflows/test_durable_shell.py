@@ -39,7 +39,7 @@ from tests.support.servers import (
 )
 from workflows.command_handler import Rejected
 from workflows.messages import LOG_BEHIND, LOG_CONFLICT, CommandResult
-from workflows.order import FIRST_COMMAND_PATIENCE, SEARCH_ATTRIBUTES, OrderWorkflow
+from workflows.order import FIRST_COMMAND_TIMEOUT, SEARCH_ATTRIBUTES, OrderWorkflow
 from workflows.snapshot import WorkflowInput
 
 WAIT_SECONDS = 30.0
@@ -251,7 +251,7 @@ async def test_workflow_without_its_first_command_gives_up(
         handle = await environment.client.start_workflow(
             OrderWorkflow.run, WorkflowInput(), id=order_id, task_queue="never-opened"
         )
-        await environment.fast_forward(handle, FIRST_COMMAND_PATIENCE)
+        await environment.fast_forward(handle, FIRST_COMMAND_TIMEOUT)
         assert await handle.result() == "no command came"
 
         gateway = Gateway(environment.client, pool, "never-opened")

@@ -216,7 +216,7 @@ async def test_terminated_order_that_no_version_could_open_yet_is_resumed_with_i
 async def test_command_that_no_version_reads_is_answered_in_the_end(
     orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflows.command_queue.PATIENCE", SOON)
+    monkeypatch.setattr("workflows.command_queue.UNREAD_TIMEOUT", SOON)
     order_id, gateway = new_order_id(), orderly.gateway
     await gateway.execute(opening(order_id), WAIT_SECONDS)
     await gateway.enqueue(newer(order_id))

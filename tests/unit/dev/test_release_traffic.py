@@ -70,7 +70,7 @@ async def test_rejection_without_retry_after_is_complained_of() -> None:
 
 
 async def test_no_answer_in_time_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "ANSWER_SECONDS_MAX", 0.01)
     traffic = answering(problem(503, "outcome-unknown", **LATER))
     await traffic._post(ORDERS, {})
     (said,) = traffic.complaints
