@@ -242,9 +242,8 @@ async def run(settings: Settings) -> None:
     fingerprint()  # It takes a tenth of a second, which no order is to wait.
     sdk = SdkMetrics.start()
     client = await connect(runtime=sdk.runtime)
-    with suppress(
-        RPCError
-    ):  # As below: what the server does not tell keeps no worker from starting.
+    # As for search attributes: what the server does not tell keeps no worker from starting.
+    with suppress(RPCError):
         await check_namespace(client)
     await check_search_attributes(client, (key.name for key in SEARCH_ATTRIBUTES))
     pool = await connect_pool(
