@@ -98,16 +98,14 @@ async def last_snapshot(client: Client, orphan: Orphan) -> Snapshot:
     return snapshot.model_copy(update={"made_by": made_by, "reopened": True, "queued": queued})
 
 
-async def ended_from_outside(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
+def ended_from_outside(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
     """Ids of orders one of whose runs was ended from outside; they may be running again."""
-    async for page in _orders(client, task_queue, f"ExecutionStatus IN ({_STATUSES})"):
-        yield page
+    return _orders(client, task_queue, f"ExecutionStatus IN ({_STATUSES})")
 
 
-async def all_orders(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
+def all_orders(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
     """Ids of all orders that Temporal retains, page by page; an id may be in several pages."""
-    async for page in _orders(client, task_queue):
-        yield page
+    return _orders(client, task_queue)
 
 
 async def _orders(client: Client, task_queue: str, *conditions: str) -> AsyncIterator[list[str]]:
