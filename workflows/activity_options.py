@@ -35,6 +35,7 @@ STEP_RETRY = RetryPolicy(
 )
 REJECTED_STEP_DELAY = timedelta(minutes=5)
 STUCK_SECONDS = (8.0, 12.0)
+"""Between the attempts of a stuck step: at least and at most, drawn once for all its attempts."""
 
 
 def service_queue(task_queue: str, service: str) -> str:

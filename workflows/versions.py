@@ -43,7 +43,7 @@ class Version(NamedTuple):
     role: str
     """ "current", "ramping", "draining", "drained" or "inactive"; for unversioned workers empty."""
     percentage: float
-    """The share of orders that a ramping version gets."""
+    """The share of orders that a ramping version gets, from 0 to 100; 0 for all others."""
     orders: int
     """Running orders that are pinned to it."""
     workers: int | None
