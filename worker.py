@@ -228,9 +228,13 @@ async def running(workers: Sequence[Worker], stop: Callable[[], None]) -> AsyncI
         await asyncio.wait({*runs, *stopping}, timeout=SHUTDOWN_SECONDS_MAX)
         if not all(run.done() for run in runs):
             log.warning("Temporal's SDK does not end after the last call, and is left")
+        # A shutdown waits for its run, which never says so if it is cancelled.
+        for task in (*runs, *stopping):
+            task.cancel()
+        await asyncio.wait({*runs, *stopping})
         for run in runs:
-            run.cancel()
-        await asyncio.gather(*runs, *stopping)
+            if not run.cancelled():
+                run.result()
 
 
 async def run(settings: Settings) -> None:

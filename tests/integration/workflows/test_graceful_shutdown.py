@@ -64,18 +64,26 @@ class SlowPayments:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize(
+    ("part", "call"),
+    [("_bridge_worker", "finalize_shutdown"), ("_activity_worker", "wait_all_completed")],
+)
 async def test_worker_is_left_if_the_sdk_does_not_end_it(
     temporal: WorkflowEnvironment,
     pool: asyncpg.Pool,
+    part: str,
+    call: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The SDK has been seen to wait for ever, after the last call, for its core to end."""
+    """The SDK has been seen to wait for ever, after the last call, for its core to end.
+
+    It ignores that it is cancelled there, and only there.
+    """
     monkeypatch.setattr(worker, "SHUTDOWN_SECONDS_MAX", 1.0)
     settings = Settings(postgres_dsn=UNREACHABLE_DSN, task_queue=f"left-{new_order_id()}")
     hanging, *steps = workers_for(temporal.client, settings, cut_off(pool))
-    assert hanging._bridge_worker is not None
-    monkeypatch.setattr(hanging._bridge_worker, "finalize_shutdown", asyncio.Event().wait)
+    monkeypatch.setattr(getattr(hanging, part), call, asyncio.Event().wait)
     has_ended = asyncio.Event()
     async with asyncio.timeout(WAIT_SECONDS):
         async with running([hanging, *steps], has_ended.set):
