@@ -103,14 +103,10 @@ class Workers:
         self.remember(await list_heartbeats(self._client, self.task_queue))
 
     async def _follow(self) -> None:
-        service, timeout = self._client.workflow_service, timedelta(seconds=CALL_SECONDS_MAX)
-        namespace = DescribeNamespaceRequest(namespace=self._client.namespace)
         is_supported = False
         while True:
             with suppress(RPCError, RuntimeError):  # RuntimeError: it was never connected.
-                if not is_supported:
-                    described = await service.describe_namespace(namespace, timeout=timeout)
-                    is_supported = described.namespace_info.capabilities.worker_heartbeats
+                is_supported = is_supported or await lists_workers(self._client)
                 if is_supported:
                     await self.list_once()
             await asyncio.sleep(POLL_SECONDS)
@@ -125,6 +121,15 @@ def version_of(heartbeat: WorkerHeartbeat) -> str:
     if not version.deployment_name:
         return UNVERSIONED
     return f"{version.deployment_name}:{version.build_id}"
+
+
+async def lists_workers(client: Client) -> bool:
+    """Whether the server is new enough to list workers. Raises RPCError."""
+    described = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace),
+        timeout=timedelta(seconds=CALL_SECONDS_MAX),
+    )
+    return described.namespace_info.capabilities.worker_heartbeats
 
 
 async def list_heartbeats(client: Client, task_queue: str) -> list[WorkerHeartbeat]:
@@ -142,10 +147,7 @@ async def heard_of(client: Client, task_queue: str) -> Counter[str] | None:
 
     Raises RPCError.
     """
-    described = await client.workflow_service.describe_namespace(
-        DescribeNamespaceRequest(namespace=client.namespace)
-    )
-    if not described.namespace_info.capabilities.worker_heartbeats:
+    if not await lists_workers(client):
         return None
     times = {
         beat.worker_instance_key: beat.heartbeat_time.ToNanoseconds()

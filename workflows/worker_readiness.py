@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
 
 from temporalio.api.enums.v1 import WorkerStatus
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -16,9 +14,9 @@ from background import within
 from workflows.client import HEALTH_SECONDS_MAX, health_of
 from workflows.worker_heartbeats import (
     ABSENT_AFTER_SECONDS,
-    CALL_SECONDS_MAX,
     UNVERSIONED,
     list_heartbeats,
+    lists_workers,
 )
 
 SERVES = ("commands",)
@@ -41,7 +39,7 @@ async def _worker(client: Client, task_queue: str) -> str:
 
 
 async def _heard_of(client: Client, task_queue: str) -> str:
-    if not await _lists_workers(client):
+    if not await lists_workers(client):
         return OK  # As far as can be known: the process ends with its worker.
     heartbeats = await list_heartbeats(client, task_queue)
     earliest = (time.time() - ABSENT_AFTER_SECONDS) * 1e9  # Both times are of this machine's clock.
@@ -52,12 +50,3 @@ async def _heard_of(client: Client, task_queue: str) -> str:
         for beat in heartbeats
     )
     return OK if is_heard_of else UNHEARD_OF
-
-
-async def _lists_workers(client: Client) -> bool:
-    """Whether the server is new enough."""
-    described = await client.workflow_service.describe_namespace(
-        DescribeNamespaceRequest(namespace=client.namespace),
-        timeout=timedelta(seconds=CALL_SECONDS_MAX),
-    )
-    return described.namespace_info.capabilities.worker_heartbeats
