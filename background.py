@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 WAITING_MAX = 1_000
 WRITTEN_AT_ONCE = 100
+# A process may take half a minute to end, of which ten seconds are for requests.
+END_SECONDS_MAX = 5.0
 
 
 @asynccontextmanager
@@ -31,12 +33,17 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asynci
 class BatchWriter(Generic[T]):
     """Entries that wait in memory, and are written in batches behind the requests that left them.
 
-    What `write` cannot write is its own affair: it must not raise.
+    What `write` cannot write is its own affair: it must not raise. `drop` is called with how many
+    were not written in time at the end, and why; of the last batch, it counts all.
     """
 
-    def __init__(self, write: Callable[[list[T]], Awaitable[None]]) -> None:
+    def __init__(
+        self, write: Callable[[list[T]], Awaitable[None]], drop: Callable[[int, str], None]
+    ) -> None:
         self._write = write
+        self._drop = drop
         self._waiting = asyncio.Queue[T](WAITING_MAX)
+        self._unwritten = 0
 
     @property
     def is_full(self) -> bool:
@@ -46,21 +53,32 @@ class BatchWriter(Generic[T]):
     def add(self, entry: T) -> None:
         """Leaves an entry to be written; raises asyncio.QueueFull if there is no room."""
         self._waiting.put_nowait(entry)
+        self._unwritten += 1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Writes entries in the background; at the end, those that still wait."""
+        """Writes entries in the background; at the end, those that still wait.
+
+        Drops those that are not written END_SECONDS_MAX later.
+        """
+        writing = asyncio.create_task(self._write_all())
         try:
-            async with in_background(self._write_all()):
-                yield
+            yield
         finally:
-            while not self._waiting.empty():
-                await self._write(self._next())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS_MAX):
+                    await self._waiting.join()
+            writing.cancel()  # And not awaited: a cancelled query waits for its connection.
+            if self._unwritten:
+                self._drop(self._unwritten, "the process ends")
 
     async def _write_all(self) -> None:
         while True:
-            first = await self._waiting.get()
-            await self._write([first, *self._next()])
+            batch = [await self._waiting.get(), *self._next()]
+            await self._write(batch)
+            self._unwritten -= len(batch)
+            for _ in batch:
+                self._waiting.task_done()
 
     def _next(self) -> list[T]:
         count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)

@@ -30,7 +30,7 @@ class CallbackRecorder:
     def __init__(self, pool: asyncpg.Pool, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._clock = clock
-        self._writer = BatchWriter(self._write)
+        self._writer = BatchWriter(self._write, self._drop)
         self._purged_at = clock()
         self._unverified_at: dict[str, float] = {}
 
@@ -47,7 +47,7 @@ class CallbackRecorder:
         self._writer.add(callback)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Writes entries in the background; at the end, those that still wait."""
+        """Writes entries in the background; at the end, those that still wait, if that is fast."""
         return self._writer.running()
 
     def _is_due(self, service: str) -> bool:
@@ -64,4 +64,7 @@ class CallbackRecorder:
                 self._purged_at = self._clock()
                 await callback_log.purge(self._pool)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            log.warning("%d callbacks are not recorded: %s", len(callbacks), type(error).__name__)
+            self._drop(len(callbacks), type(error).__name__)
+
+    def _drop(self, count: int, reason: str) -> None:
+        log.warning("%d callbacks are not recorded: %s", count, reason)

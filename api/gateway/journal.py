@@ -31,7 +31,7 @@ class IntentRecorder:
         self.dropped = 0
         """How many had no room, or could not be written."""
         self._pool = pool
-        self._writer = BatchWriter(self._write)
+        self._writer = BatchWriter(self._write, self._drop)
 
     def add(
         self, message: CommandMessage, version: int, rejection: Rejection | None = None
@@ -45,7 +45,7 @@ class IntentRecorder:
         self._writer.add((message.order_id, entry))
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Writes entries in the background; at the end, those that still wait."""
+        """Writes entries in the background; at the end, those that still wait, if that is fast."""
         return self._writer.running()
 
     async def _write(self, entries: list[tuple[str, Ineffective]]) -> None:
@@ -57,5 +57,8 @@ class IntentRecorder:
                 async with self._pool.acquire() as connection:
                     await append_ineffective(connection, order_id, intents)
             except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-                self.dropped += len(intents)
-                log.warning("%d rejections are not kept: %s", len(intents), type(error).__name__)
+                self._drop(len(intents), type(error).__name__)
+
+    def _drop(self, count: int, reason: str) -> None:
+        self.dropped += count
+        log.warning("%d rejections are not kept: %s", count, reason)
