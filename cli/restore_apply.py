@@ -73,7 +73,7 @@ async def _repair(
     if comparison.newest is not None and not comparison.newest.is_closed:
         handle = client.get_workflow_handle(order_id, run_id=comparison.newest.run_id)
         with suppress(RPCError):  # It has ended meanwhile.
-            await handle.terminate(REASON)
+            await handle.terminate(reason=REASON)
     await ended_orders.resume(Orphan(order_id, REASON, None), START_SECONDS_MAX, from_log=True)
 
 

@@ -19,7 +19,7 @@ WAIT_SECONDS = 30.0
 async def terminate(client: Client, order_id: str) -> str:
     """Terminates an order's workflow, as a person does in the Web UI; returns the run's id."""
     handle = client.get_workflow_handle(order_id)
-    await handle.terminate("by hand")
+    await handle.terminate(reason="by hand")
     description = await handle.describe()
     assert description.status is WorkflowExecutionStatus.TERMINATED
     return description.run_id or ""

@@ -20,7 +20,7 @@ import pytest
 
 from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
-from cli.restore_apply import apply
+from cli.restore_apply import REASON, apply
 from cli.restore_differences import Kind
 from cli.restore_survey import Survey, survey
 from cli.verify import Report, verify
@@ -39,6 +39,7 @@ from tests.support.processes import run
 from tests.support.restorable import QUEUE, Site, restorable_site
 from tests.support.servers import run_api
 from workflows.comparison import read_runs
+from workflows.history import all_runs_of
 from workflows.restore_guard import RestoreNoticed, check_markers, check_newest_orders
 from workflows.restore_marker import renew
 
@@ -253,8 +254,11 @@ async def test_older_temporal_continues_from_the_log(recorded: tuple[Site, Past]
             await check_newest_orders(site.client, pool, QUEUE)
 
     # As after an `apply` that was killed between the two halves of a repair.
-    await site.client.get_workflow_handle(GROWING).terminate("a test")
+    await site.client.get_workflow_handle(GROWING).terminate(reason="a test")
     assert len(await applied(site)) == 5
+    runs = [run for each in past.versions["end"] async for run in all_runs_of(site.client, each)]
+    ends = [run.events[-1].workflow_execution_terminated_event_attributes for run in runs]
+    assert {end.reason for end in ends} == {"", "a test", REASON}
     assert await applied(site) == []
     async with site.pool() as pool:
         await check_newest_orders(site.client, pool, QUEUE)
