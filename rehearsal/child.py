@@ -12,6 +12,7 @@ import time
 from datetime import datetime
 from typing import Any, TextIO
 
+from orders import ledger
 from orders.order import Order
 from rehearsal.imagine import Imagination
 from rehearsal.known_types import known_types
@@ -70,6 +71,7 @@ def _rehearse(inputs: list[Input], until: datetime, outcome: Json) -> None:
             return
         if (changed := change(given, decision)) is not None:
             outcome.setdefault("changes", []).append(changed)
+    outcome["money"] = {"recorded": _money(order), "imagined": _money(order)}
 
 
 def _describe(imagined: Imagination, version: int, outcome: Json) -> None:
@@ -80,6 +82,20 @@ def _describe(imagined: Imagination, version: int, outcome: Json) -> None:
     outcome["matched"], outcome["imagined"] = imagined.matched, imagined.imagined
     outcome["unclaimed"] = imagined.unclaimed
     outcome["changes"] = outcome.get("changes", []) + imagined.changes
+    outcome["money"] = {"recorded": _money(imagined.recorded), "imagined": _money(imagined.order)}
+
+
+def _money(order: Order) -> Json:
+    """By its currency, the amounts of an order in the end, in minor units."""
+    if not order.currency:
+        return {}  # It was not opened.
+    amounts = {
+        "authorised": ledger.authorised(order),
+        "captured": ledger.captured(order),
+        "refunded": ledger.refunded(order),
+        "voided": ledger.voided(order),
+    }
+    return {order.currency: amounts}
 
 
 def _difference(given: Input, decision: Decision, order: Order, facts: Any) -> Json:

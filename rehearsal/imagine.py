@@ -102,6 +102,11 @@ class Imagination:
         return sum(map(len, self._unclaimed.values()))
 
     @property
+    def recorded(self) -> Order:
+        """The order as it ended in fact."""
+        return self._past.was[-1]
+
+    @property
     def recorded_flow(self) -> list[str]:
         """The statuses of the order in fact, from the first difference on."""
         statuses = [order.status for order in self._past.was]

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rehearsal.money import KINDS, money_of
-from rehearsal.recorded import Fact, RecordedOrder
+from rehearsal.recorded import RecordedOrder
 
 Json = dict[str, Any]
 
+KINDS = ("authorised", "captured", "refunded", "voided")
+"""Of money."""
 EXAMPLES_MAX = 10
 """Of differing orders, with their first difference in full."""
 IDS_MAX = 10_000
@@ -33,7 +34,7 @@ class Report:
     """The first orders that have none of them."""
     stray: int = 0
     recorded: dict[str, Counter[str]] = field(default_factory=dict)
-    """By currency, the amounts of all orders by kind, in minor units."""
+    """By currency and kind, the amounts of all orders that could be rehearsed, in minor units."""
     imagined: dict[str, Counter[str]] = field(default_factory=dict)
     flows: Counter[str] = field(default_factory=Counter)
     """Orders with other statuses, as in "placed → confirmed instead of placed → cancelled"."""
@@ -63,14 +64,12 @@ class Report:
         self.decisions += outcome["decisions"]
         self.without_journal += order.without_journal > 0
         self.damaged += order.damaged
-        events = order.events
-        imagined = events
         if "unreadable" in outcome or "failure" in outcome:
             self._add_problem(order.order_id, outcome)
-        elif "first" in outcome:
-            imagined = self._add_difference(order, events, outcome)
-        self._add_money(events, self.recorded)
-        self._add_money(imagined, self.imagined)
+            return
+        if "first" in outcome:
+            self._add_difference(order, outcome)
+        self._add_money(**outcome["money"])
 
     def _add_problem(self, order_id: str, outcome: Json) -> None:
         self.unreadable += "unreadable" in outcome
@@ -84,16 +83,11 @@ class Report:
             )
             self.problems.append(f"Order {order_id}: {what.rstrip('.')}.")
 
-    def _add_difference(
-        self, order: RecordedOrder, events: list[Fact], outcome: Json
-    ) -> list[Fact]:
-        """Counts an order that differs; returns its events by the other rules."""
+    def _add_difference(self, order: RecordedOrder, outcome: Json) -> None:
+        """Counts an order that differs."""
         self.differing += 1
-        imagined = events
         if "events" in outcome:
-            factual = outcome["factual_events"]
-            imagined = events[:factual] + [tuple(each) for each in outcome["events"]]
-            self.factual_events += factual
+            self.factual_events += outcome["factual_events"]
             self.imagined_events += len(outcome["events"])
             self.matched.update(outcome["matched"])
             self.simulated.update(outcome["imagined"])
@@ -106,7 +100,7 @@ class Report:
             now, was = change["now"], "rejected" if change["now"] == "accepted" else "accepted"
             self.changes[f"{change['commands']}: {now}, was {was} ({change['code']})"] += 1
             self.changed_commands.setdefault(now, set()).update(change["types"])
-        types = {type_ for type_, _, _ in [*events, *imagined]}
+        types = {type_ for type_, _, _ in [*order.events, *outcome.get("events", [])]}
         if self.expected_events and not types & self.expected_events:
             self.stray += 1
             self.strays += [order.order_id] if len(self.strays) < EXAMPLES_MAX else []
@@ -116,17 +110,21 @@ class Report:
             self.order_ids.append(order.order_id)
         if len(self.examples) < EXAMPLES_MAX:
             self.examples.append({"order_id": order.order_id, **first})
-        return imagined
 
-    def _add_money(self, events: list[Fact], totals: dict[str, Counter[str]]) -> None:
-        money = money_of(events)
-        totals.setdefault(money.currency, Counter()).update(money.amounts)
+    def _add_money(self, recorded: Json, imagined: Json) -> None:
+        """Takes the amounts by kind, by currency."""
+        for totals, money in ((self.recorded, recorded), (self.imagined, imagined)):
+            for currency, amounts in money.items():
+                totals.setdefault(currency, Counter()).update(amounts)
 
     def money_changes(self) -> Iterator[tuple[str, str, int, int]]:
         """Kind, currency, and the amounts in fact and by the other rules, where they differ."""
-        for currency in sorted(self.recorded):
+        for currency in sorted(self.recorded.keys() | self.imagined.keys()):
+            before, after = (
+                each.get(currency, Counter[str]()) for each in (self.recorded, self.imagined)
+            )
             for kind in KINDS:
-                was, now = self.recorded[currency][kind], self.imagined[currency][kind]
+                was, now = before[kind], after[kind]
                 if was != now:
                     yield kind, currency, was, now
 

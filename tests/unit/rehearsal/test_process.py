@@ -65,7 +65,7 @@ async def test_rules_of_this_checkout_decide_the_same_in_their_process() -> None
     outcomes = await asyncio.wait_for(_outcomes(rules, each_of(orders)), 120)
 
     assert [each["order_id"] for each in outcomes] == [each.order_id for each in orders]
-    assert {key for each in outcomes for key in each} == {"order_id", "decisions"}
+    assert {key for each in outcomes for key in each} == {"order_id", "decisions", "money"}
     assert rules.decisions == sum(each["decisions"] for each in outcomes)
     assert rules.cpu_seconds > 0
 
@@ -94,7 +94,7 @@ async def test_rules_may_print_and_read(tmp_path: Path) -> None:
     outcomes = await asyncio.wait_for(_outcomes(rules, each_of(orders)), 120)
 
     assert [each["order_id"] for each in outcomes] == [each.order_id for each in orders]
-    assert {key for each in outcomes for key in each} == {"order_id", "decisions"}
+    assert {key for each in outcomes for key in each} == {"order_id", "decisions", "money"}
 
 
 async def test_process_that_prints_and_ends_is_one_sentence(tmp_path: Path) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from dev.demo.recorded_orders import ENDED, LIVES, demo_orders
+from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
+from dev.demo.recorded_orders import ENDED, LIVES, Shop, delivered, demo_orders, goodwill
+from orders import commands as c
+from orders import steps as o
 from rehearsal.child import outcome_of
 from rehearsal.expectation import ExpectationError, check_types, read_expectation, violations
 from rehearsal.known_types import known_types
-from rehearsal.money import money_of
 from rehearsal.recorded import RecordedOrder
-from rehearsal.report import IDS_MAX, Report
+from rehearsal.report import IDS_MAX, KINDS, Report
 from rehearsal.report_text import sentences
-from tests.support.rule_changes import RULE_CHANGES, applied
+from tests.support.rule_changes import RULE_CHANGES, RuleChange, applied
+
+(BASKET,) = read_baskets(PACKAGED_BASKETS, 1)
+TOTAL = BASKET.total
+REPORTS = "orders.rules.payment_reports"
 
 
 def report_of(
@@ -54,12 +60,112 @@ def test_report_on_the_same_rules_has_no_difference() -> None:
 
 def test_money_is_that_of_the_services() -> None:
     """A delivered order is captured in full; a cancelled one is voided in full."""
-    was_delivered, _, was_cancelled, *_ = (money_of(each.events) for each in one_of_each())
+    (was_delivered, _, was_cancelled, *_) = (report_of([each]) for each in one_of_each())
 
-    total = was_delivered.amounts["authorised"]
-    assert was_delivered.amounts == {"authorised": total, "captured": total}
-    total = was_cancelled.amounts["authorised"]
-    assert was_cancelled.amounts == {"authorised": total, "voided": total}
+    amounts = was_delivered.recorded["USD"]
+    assert amounts["authorised"] == amounts["captured"] > 0 == amounts["voided"]
+    amounts = was_cancelled.recorded["USD"]
+    assert amounts["authorised"] == amounts["voided"] > 0 == amounts["captured"]
+
+
+def capture_reversed(shop: Shop) -> None:
+    delivered(shop)
+    (authorisation,) = shop.order.authorisations.values()
+    (capture,) = authorisation.captures
+    shop.tell(o.PaymentRefused(step_id=capture, reason="reversed"))
+
+
+def refund_reversed(shop: Shop) -> None:
+    goodwill(shop)
+    (authorisation,) = shop.order.authorisations.values()
+    (refund,) = authorisation.refunds
+    shop.tell(o.RefundFailed(step_id=refund, reason="the account is closed"))
+
+
+def refund_recorded(shop: Shop) -> None:
+    delivered(shop)
+    shop.tell(o.StepDone(step_id="by-hand", operation="refund", amount=TOTAL // 4))
+
+
+def authorisation_reduced(shop: Shop) -> None:
+    """What is missing is authorised again; then the order is cancelled."""
+    shop.open("pm_card")
+    (key,) = shop.order.authorisations
+    half = o.AuthorisationChanged(authorisation_id=key, amount=shop.order.total // 2, reason="old")
+    shop.tell(half)
+    shop.settle()
+    assert len(shop.order.authorisations) == 2
+    shop.tell(c.CancelOrder(reason="changed my mind"))
+    shop.settle()
+
+
+def order_of(life: Callable[[Shop], None]) -> RecordedOrder:
+    shop = Shop(0, BASKET)
+    life(shop)
+    return shop.recorded()
+
+
+@pytest.mark.parametrize(
+    ("life", "ignored", "amounts", "changes"),
+    [
+        (
+            capture_reversed,
+            RuleChange(
+                "", REPORTS, "        if key in authorisation.captures:\n", "        if 0:\n"
+            ),
+            (TOTAL, 0, 0, TOTAL),
+            [("captured", 0, TOTAL), ("voided", TOTAL, 0)],
+        ),
+        (
+            refund_reversed,
+            RuleChange(
+                "", REPORTS, "        if key in authorisation.refunds:\n", "        if 0:\n"
+            ),
+            (TOTAL, TOTAL, 0, 0),
+            [("refunded", 0, TOTAL // 10)],
+        ),
+        (
+            refund_recorded,
+            RuleChange("", REPORTS, "        if authorisation is not None:\n", "        if 0:\n"),
+            (TOTAL, TOTAL, TOTAL // 4, 0),
+            [("refunded", TOTAL // 4, 0)],
+        ),
+        (
+            authorisation_reduced,
+            RuleChange("", REPORTS, "    if authorisation.closed or max(", "    if 1 or max("),
+            (TOTAL, 0, 0, TOTAL),
+            [],
+        ),
+    ],
+    ids=["capture reversed", "refund reversed", "refund recorded", "authorisation reduced"],
+)
+def test_money_follows_reports_of_the_payment_service(
+    life: Callable[[Shop], None],
+    ignored: RuleChange,
+    amounts: tuple[int, ...],
+    changes: list[tuple[str, int, int]],
+) -> None:
+    """The other rules ignore them."""
+    order, report = order_of(life), Report()
+    with applied(ignored):
+        report.add(order, outcome_of(json.loads(order.line(ENDED))))
+
+    assert report.differing == 1
+    assert tuple(report.recorded["USD"][kind] for kind in KINDS) == amounts
+    assert [(kind, was, now) for kind, _, was, now in report.money_changes()] == changes
+
+
+def test_money_of_orders_that_are_no_longer_opened_is_gone() -> None:
+    opening = "        case c.OpenOrder(policy=policy):\n"
+    closed = '            raise CommandRejected("the shop is closed", "closed")\n'
+    order, report = order_of(delivered), Report()
+    with applied(RuleChange("no order is opened", "orders.rules.draft", opening, opening + closed)):
+        report.add(order, outcome_of(json.loads(order.line(ENDED))))
+
+    assert [*report.money_changes()] == [
+        ("authorised", "USD", TOTAL, 0),
+        ("captured", "USD", TOTAL, 0),
+    ]
 
 
 def test_report_names_what_changes() -> None:
