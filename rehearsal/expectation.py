@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -18,11 +19,18 @@ from rehearsal.report import Report
 from rehearsal.report_text import count_of, differ
 
 _PERCENT = re.compile(r"([+-]?\d+(?:\.\d+)?) ?%")
+ANY = "any"
 
 
 def _percentage(text: str) -> str:
     if not _PERCENT.fullmatch(text):
         raise ValueError('must be a percentage such as "+0.2 %"')
+    return text
+
+
+def _percentage_or_any(text: str) -> str:
+    if text != ANY and not _PERCENT.fullmatch(text):
+        raise ValueError('must be a percentage such as "+0.2 %", or "any"')
     return text
 
 
@@ -45,7 +53,8 @@ class Range(StrictModel):
     """How the sum of one kind of money may change, in each currency."""
 
     at_least: Percentage = "0 %"
-    at_most: Percentage = "0 %"
+    at_most: Annotated[str, AfterValidator(_percentage_or_any)] = "0 %"
+    """"any" admits every rise, also that from nothing, which no percentage covers."""
 
     @model_validator(mode="after")
     def _has_an_inside(self) -> Range:
@@ -54,6 +63,14 @@ class Range(StrictModel):
                 f"has an at_least of {self.at_least}, above its at_most of {self.at_most}"
             )
         return self
+
+    def has(self, change: float) -> bool:
+        """Whether a sum may change by so many per cent."""
+        return _value(self.at_least) <= change <= _value(self.at_most)
+
+    def __str__(self) -> str:
+        most = "or more" if self.at_most == ANY else f"to {self.at_most}"
+        return f"{self.at_least} {most}"
 
 
 class Orders(StrictModel):
@@ -133,11 +150,12 @@ def violations(expected: Expectation, found: Report) -> Iterator[str]:
 def _money(expected: Expectation, found: Report) -> Iterator[str]:
     for kind, currency, was, now in found.money_changes():
         allowed = next((r for name, r in expected.money.items() if name == kind), Range())
-        change = 100 * (now - was) / was if was else float("inf")
-        if not _value(allowed.at_least) <= change <= _value(allowed.at_most):
+        change = 100 * (now - was) / was if was else math.inf
+        if not allowed.has(change):
+            found_change = f"by {change:+.2f} %" if was else "from nothing"
             yield (
-                f"The money that is {kind} changes by {change:+.2f} % in {currency}, and may change"
-                f" by {allowed.at_least} to {allowed.at_most}."
+                f"The money that is {kind} changes {found_change} in {currency}, and may change by"
+                f" {allowed}."
             )
 
 
@@ -146,6 +164,8 @@ def _count(most: int | str, orders: int) -> float:
 
 
 def _value(percentage: str) -> float:
+    if percentage == ANY:
+        return math.inf
     match = _PERCENT.fullmatch(percentage)
     assert match is not None
     return float(match[1])

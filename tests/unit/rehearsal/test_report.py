@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -290,6 +291,26 @@ def test_money_may_change_as_far_as_declared(tmp_path: Path) -> None:
     assert sentence.endswith("% in USD, and may change by 0 % to 9.9 %.")
 
 
+def test_first_money_of_a_currency_is_declared_as_any(tmp_path: Path) -> None:
+    report = Report(
+        orders=1,
+        recorded={"USD": Counter(authorised=500)},
+        imagined={"USD": Counter(authorised=500, refunded=100)},
+    )
+
+    def text(bounds: str) -> str:
+        return f'because = "x"\n[money.refunded]\n{bounds}'
+
+    assert declared(tmp_path, text('at_most = "any"'), report) == []
+    assert declared(tmp_path, text('at_most = "100 %"'), report) == [
+        "The money that is refunded changes from nothing in USD, and may change by 0 % to 100 %."
+    ]
+    less = Report(orders=1, recorded=report.imagined, imagined=report.recorded)
+    assert declared(tmp_path, text('at_least = "-3 %"\nat_most = "any"'), less) == [
+        "The money that is refunded changes by -100.00 % in USD, and may change by -3 % or more."
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -312,7 +333,11 @@ def test_money_may_change_as_far_as_declared(tmp_path: Path) -> None:
         ),
         (
             'because = "x"\n[money.voided]\nat_most = "few"\n',
-            'toml: money.voided.at_most must be a percentage such as "\\+0.2 %".$',
+            'toml: money.voided.at_most must be a percentage such as "\\+0.2 %", or "any".$',
+        ),
+        (
+            'because = "x"\n[money.voided]\nat_least = "any"\n',
+            'toml: money.voided.at_least must be a percentage such as "\\+0.2 %".$',
         ),
         (
             'because = "x"\n[money.spent]\nat_most = "1 %"\n',
