@@ -54,7 +54,6 @@ class Rules:
 
     def __init__(self, directory: Path, process: asyncio.subprocess.Process) -> None:
         self.cpu_seconds = 0.0
-        self.decisions = 0
         self.types = known_types()
         """Those of events and commands in its rules or in ours: both may be in the log."""
         self._directory = directory
@@ -99,8 +98,7 @@ class Rules:
                 while (order := await waiting.get()) is not None:
                     yield order, await self._receive()
                 await sending
-                about = await self._receive()
-                self.cpu_seconds, self.decisions = about["cpu_seconds"], about["decisions"]
+                self.cpu_seconds = (await self._receive())["cpu_seconds"]
         finally:
             await self.stop()
 

