@@ -72,8 +72,8 @@ def random_orders(count: int) -> Iterator[RecordedOrder]:
         order_id = f"ord_random_{number:04}"
         yield RecordedOrder(order_id, order.inputs)
         if number % YOUNGER_EVERY == 0:
-            count = 1 + number // YOUNGER_EVERY % YOUNGER_INPUTS_MAX
-            yield RecordedOrder(f"{order_id}_younger", order.inputs[:count])
+            first = 1 + number // YOUNGER_EVERY % YOUNGER_INPUTS_MAX
+            yield RecordedOrder(f"{order_id}_younger", order.inputs[:first])
 
 
 def _changing_draft(order: Recording, dice: Random) -> None:
