@@ -9,7 +9,7 @@ from pathlib import Path
 
 import runtime
 from contracts.declaration import Declaration, DeclarationError
-from dev.release.check import Verdict, find, judged, past_of, verdict
+from dev.release.check import Verdict, find, judged, old_version_of, verdict
 from dev.release.checkouts import ROOT, CheckoutError, checkout_of
 from dev.release.golden import recorded_histories
 from dev.release.roll import Release, Version, roll
@@ -34,20 +34,20 @@ async def main(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _result(old: Path, options: argparse.Namespace) -> Verdict:
+async def _result(checkout: Path, options: argparse.Namespace) -> Verdict:
     """What all checks find; the roll comes last, and only if nothing else is against it."""
     histories = recorded_histories(options.recorded) if options.recorded else []
     with tempfile.TemporaryDirectory(prefix="orderly-release-") as name:
         folder = Path(name)
         with scratch_databases() as new_database:
             _report(f"{options.version} makes orders, and reads them")
-            past = await past_of(old, folder, new_database, histories)
+            old = await old_version_of(checkout, folder, new_database, histories)
             _report("this checkout reads the same orders")
-            found = await find(past, ROOT, new_database)
-        result = verdict(past, ROOT, found)
+            found = await find(old, ROOT, new_database)
+        result = verdict(old, ROOT, found)
         if result.refused or not options.roll:
             return result
-        versions = Version(old, "old"), Version(ROOT, "new")
+        versions = Version(checkout, "old"), Version(ROOT, "new")
         release = Release(*versions, found.raised, found.is_read_back)
         (folder / "stack").mkdir()
         refused, _ = judged(await roll(release, folder / "stack", _report), Declaration())

@@ -18,14 +18,14 @@ from dev.release.scratch import NewDatabase
 RANDOM_ORDERS, BASKETS = 150, 50
 
 
-class Past(NamedTuple):
-    """What the older version has made and decided."""
+class OldVersion(NamedTuple):
+    """The version before, and what it has made and decided."""
 
     checkout: Path
     orders: Path
     """A file of recorded orders."""
     histories: Sequence[Path]
-    version: Old
+    described: Old
     database: str
     """The address of a database that it has set up, with the events of the orders."""
 
@@ -40,9 +40,9 @@ class Verdict(NamedTuple):
     notes: Sequence[str]
 
 
-async def past_of(
+async def old_version_of(
     checkout: Path, folder: Path, new_database: NewDatabase, recorded: Sequence[Path] = ()
-) -> Past:
+) -> OldVersion:
     """Has a version make orders, and describe itself; raises CheckoutError.
 
     `recorded` are histories of production.
@@ -53,7 +53,8 @@ async def past_of(
     orders.write_text(orders_in(await output_of(checkout, "dev.release.past", *arguments)))
     request = Request(output=folder / "description.json", orders=orders, dsn=await new_database())
     description = await _described(checkout, request)
-    return Past(checkout, orders, histories, _published(checkout, description), request.dsn)
+    described = _published(checkout, description)
+    return OldVersion(checkout, orders, histories, described, request.dsn)
 
 
 def orders_in(output: str) -> str:
@@ -73,18 +74,18 @@ class Found(NamedTuple):
     """Whether the version before can read all events of this one."""
 
 
-async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
+async def find(old: OldVersion, checkout: Path, new_database: NewDatabase) -> Found:
     """What a newer version would break; raises CheckoutError."""
-    applied, migrated = [await new_database(past.database) for _ in range(2)]
+    applied, migrated = [await new_database(old.database) for _ in range(2)]
     request = Request(
-        output=past.orders.with_name("new_description.json"),
-        orders=past.orders,
+        output=old.orders.with_name("new_description.json"),
+        orders=old.orders,
         dsn=await new_database(),
-        histories=list(past.histories),
-        written=past.version.description.shapes.get("written", {}),
+        histories=list(old.histories),
+        written=old.described.description.shapes.get("written", {}),
         old_database=migrated,
     )
-    migrations = await migration_findings(applied, past.checkout, checkout)
+    migrations = await migration_findings(applied, old.checkout, checkout)
     try:
         new = await _described(checkout, request)
     except CheckoutError as error:
@@ -95,19 +96,19 @@ async def find(past: Past, checkout: Path, new_database: NewDatabase) -> Found:
             migrations.append(Finding("migrations", f"After these migrations, {error}"))
         return Found(migrations, notes=[], raised=[], is_read_back=False)
     migrations += await schema_findings(applied, migrated, request.dsn)
-    old = past.version.description
-    events = new.shapes["schemas"]["events"].keys() - old.shapes["schemas"]["events"].keys()
+    was = old.described.description
+    events = new.shapes["schemas"]["events"].keys() - was.shapes["schemas"]["events"].keys()
     return Found(
-        findings=[*findings(past.version, new), *migrations],
-        notes=[*notes(past.version, new)],
-        raised=[*raised_models(old, new)],
+        findings=[*findings(old.described, new), *migrations],
+        notes=[*notes(old.described, new)],
+        raised=[*raised_models(was, new)],
         is_read_back=not events,
     )
 
 
-def verdict(past: Past, checkout: Path, found: Found) -> Verdict:
+def verdict(old: OldVersion, checkout: Path, found: Found) -> Verdict:
     """What becomes of a newer version by its declaration; raises DeclarationError."""
-    before, declaration = map(read_declaration, (past.checkout, checkout))
+    before, declaration = map(read_declaration, (old.checkout, checkout))
     refused, declared = judged(found.findings, declaration)
     faults = [f"declaration: {fault}" for fault in declaration.faults(before)]
     return Verdict([*faults, *refused], declared, found.notes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.declaration import FILE, PERMITS, Declaration, read_declaration
-from dev.release.check import Past, find, judged, past_of, verdict
+from dev.release.check import OldVersion, find, judged, old_version_of, verdict
 from dev.release.comparison import Finding
 from dev.release.scratch import NewDatabase, scratch_databases
 from tests.support.contract_changes import CONTRACT_CHANGES
@@ -26,11 +26,11 @@ ALL = (*CHANGES, *CONTRACT_CHANGES)
 @pytest.fixture(scope="module")
 async def before(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Past, NewDatabase]]:
+) -> AsyncIterator[tuple[OldVersion, NewDatabase]]:
     """This version, described once for all changes of it."""
     with scratch_databases() as new_database:
         folder = tmp_path_factory.mktemp("release")
-        yield await past_of(ROOT, folder, new_database), new_database
+        yield await old_version_of(ROOT, folder, new_database), new_database
 
 
 def checks(sentences: list[str]) -> set[str]:
@@ -47,12 +47,12 @@ def all_declared(findings: list[Finding]) -> Declaration:
 @pytest.mark.soak  # test_release_comparison.py and test_stored_shapes.py are its short siblings.
 @pytest.mark.parametrize("change", ALL, ids=lambda change: f"{change.verdict}: {change.name}")
 async def test_change_gets_its_verdict(
-    change: Change, before: tuple[Past, NewDatabase], tmp_path: Path
+    change: Change, before: tuple[OldVersion, NewDatabase], tmp_path: Path
 ) -> None:
-    past, new_database = before
+    old, new_database = before
     copy = make_copy(tmp_path, change.edits)
     try:
-        found = await find(past, copy, new_database)
+        found = await find(old, copy, new_database)
     finally:
         shutil.rmtree(copy)
     findings = list(found.findings)
@@ -65,14 +65,14 @@ async def test_change_gets_its_verdict(
 @pytest.mark.soak
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.subject)
 async def test_example_of_the_page_may_be_released_as_it_says(
-    example: Example, before: tuple[Past, NewDatabase], tmp_path: Path
+    example: Example, before: tuple[OldVersion, NewDatabase], tmp_path: Path
 ) -> None:
-    past, new_database = before
+    old, new_database = before
     copy = make_copy(tmp_path, example.edits)
     if example.declaration:
         (copy / FILE).write_text(example.declaration)
-    found = await find(past, copy, new_database)
-    released = verdict(past, copy, found)
+    found = await find(old, copy, new_database)
+    released = verdict(old, copy, found)
     assert released.refused == []
     assert bool(released.declared) == bool(example.declaration)
 

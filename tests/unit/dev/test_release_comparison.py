@@ -12,7 +12,7 @@ import pytest
 from contracts.declaration import Declaration, DeclarationError, read_declaration
 from dev.release import check
 from dev.release.catalog import Catalog, Column, Part
-from dev.release.check import Past, judged
+from dev.release.check import OldVersion, judged
 from dev.release.checkouts import CheckoutError, checkout_of
 from dev.release.comparison import Finding, Old, findings, notes
 from dev.release.describe import Description, ReadModel
@@ -387,8 +387,9 @@ async def test_version_that_cannot_be_described_passes_by_no_declared_migration(
 
     monkeypatch.setattr(check, "_described", cannot)
     monkeypatch.setattr(check, "migration_findings", harm)
-    past = Past(ROOT, ROOT / "orders.jsonl", [], Old(description(), OPENAPI, {}), "unused")
-    found = await check.find(past, ROOT, dsn)
+    described = Old(description(), OPENAPI, {})
+    old = OldVersion(ROOT, ROOT / "orders.jsonl", [], described, "unused")
+    found = await check.find(old, ROOT, dsn)
     refused, _ = judged(found.findings, Declaration(migrations={"0100_drops.sql": "small"}))
     reason = "After these migrations, It does not import." if migration else finding.sentence
     assert refused == [f"migrations: {reason}"]
