@@ -72,14 +72,16 @@ class ReadModel(BaseModel):
 class Description(BaseModel):
     """A version of orderly."""
 
-    shapes: Json
-    openapi: Json
-    event_schemas: dict[str, Json]
     states: dict[str, Json]
     """Of the recorded orders, by id."""
     unreadable: dict[str, str]
     """Why the events of an order cannot be read, by its id."""
     read_models: dict[str, ReadModel]
+    # Not of the version before: it is held to the contracts that it has committed.
+    shapes: Json = {}
+    openapi: Json = {}
+    event_schemas: dict[str, Json] = {}
+    # Nor the rest: it decides nothing again.
     replayed: int = 0
     diverged: dict[str, str] = {}
     """Why a recorded run does not replay, by its name."""
@@ -96,14 +98,14 @@ async def describe(request: Request) -> Description:
     orders = [json.loads(line) for line in request.orders.read_text().splitlines()]
     states, unreadable = _folded(orders)
     description = Description(
-        shapes=stored_shapes.shapes(),
-        openapi=openapi_document.document(),
-        event_schemas=event_schemas.schemas(),
         states=states,
         unreadable=unreadable,
         read_models=await _read_models(request.dsn, orders),
     )
     if request.written is not None:
+        description.shapes = stored_shapes.shapes()
+        description.openapi = openapi_document.document()
+        description.event_schemas = event_schemas.schemas()
         description.unreadable_examples = list(stored_examples.unreadable(request.written))
         description.replayed = len(request.histories)
         description.diverged = await _diverged(request.histories)
