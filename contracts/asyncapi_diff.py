@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from contracts.documents import resolved
 from contracts.json_schema_diff import Between
 
 Json = dict[str, Any]
@@ -45,7 +46,7 @@ def _replacement(key: str, messages: Json) -> str | None:
 
 
 def _of_message(old: Json, new: Json, before: Json, now: Json) -> Iterator[str]:
-    old, new = _resolved(old, before), _resolved(new, now)
+    old, new = resolved(old, before), resolved(new, now)
     if old["contentType"] != new["contentType"]:
         yield f"the content type is {new['contentType']}, was {old['contentType']}"
     between = Between(_flat_schemas(before), _flat_schemas(now), written=False)
@@ -57,7 +58,7 @@ def _parts(message: Json, document: Json) -> tuple[Json, Json]:
     """The schemas of the headers and of the payload of a message."""
     headers: Json = {}
     for trait in message.get("traits", []):
-        headers = _resolved(trait, document).get("headers", headers)
+        headers = resolved(trait, document).get("headers", headers)
     return headers, message["payload"]
 
 
@@ -78,13 +79,3 @@ def _flat(schema: Json, schemas: Json) -> Json:
         "required": [name for part in parts for name in part.get("required", [])],
         "properties": {k: v for part in parts for k, v in part.get("properties", {}).items()},
     }
-
-
-def _resolved(value: Json, document: Json) -> Json:
-    """The target of a reference such as "#/components/messages/item-added"."""
-    if "$ref" not in value:
-        return value
-    found: Any = document
-    for key in value["$ref"].removeprefix("#/").split("/"):
-        found = found[key]
-    return dict(found)

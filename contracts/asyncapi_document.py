@@ -6,23 +6,21 @@ change that would break consumers is rejected, and nothing is written.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from api.events.routes import EventList
 from contracts.asyncapi_diff import breaking_changes
+from contracts.documents import update
 from contracts.event_schemas import PLAINTEXT_FORMS, schema_of, shape
-from contracts.openapi_document import text
 from orders.events import BY_TAG, OrderEvent
 from outbound.cloudevents import MEDIA_TYPE, CloudEvent, type_name
 
 Json = dict[str, Any]
 
 FILE = Path(__file__).with_name("asyncapi.json")
-EXIT_BREAKING = 2
+WAY_OUT = "This breaks consumers: restore it, or add a channel or a version (docs/events.md)."
 EVENT, ATTRIBUTES, PAGE = "Event", "EventAttributes", "EventPage"
 
 _SERVERS: Json = {
@@ -129,17 +127,7 @@ def document() -> Json:
 
 def write(file: Path = FILE) -> None:
     """Updates the file, unless that would break consumers."""
-    new = document()
-    old = json.loads(file.read_text()) if file.exists() else new
-    if changes := breaking_changes(old, new):
-        for change in changes:
-            print(
-                f"{change}. This breaks consumers: restore it, or add a channel or a version"
-                " (docs/events.md).",
-                file=sys.stderr,
-            )
-        sys.exit(EXIT_BREAKING)
-    file.write_text(text(new))
+    update(file, document(), breaking_changes, WAY_OUT)
 
 
 def _channels() -> Json:

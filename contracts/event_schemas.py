@@ -7,13 +7,13 @@ would break consumers of an existing schema is rejected, and nothing is written.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from api.personal_data import ErasedAddress, UnreadableAddress
+from contracts.documents import exit_if_breaking, text
 from contracts.json_schema_diff import Schema, breaking_changes
 from orders import events
 from orders.events import BY_TAG
@@ -22,7 +22,6 @@ from outbound.event_data import INTERNAL_FIELDS
 from privacy.address import Address
 
 FOLDER = Path(__file__).parent / "events"
-EXIT_BREAKING = 2
 
 
 class ShippingAddressSet(events.ShippingAddressSet):
@@ -51,11 +50,6 @@ def schemas() -> dict[str, Schema]:
     }
 
 
-def text(schema: Schema) -> str:
-    """The schema as it is written to its file."""
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
 def rejections(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
     """A sentence for each change that would break consumers of the old schemas."""
     types = {_without_version(name) for name in new}
@@ -81,9 +75,7 @@ def write(folder: Path = FOLDER) -> None:
     """Updates the files, unless one would break consumers; files of older versions remain."""
     old = {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
     new = schemas()
-    if breaking := rejections(old, new):
-        print(*breaking, sep="\n", file=sys.stderr)
-        sys.exit(EXIT_BREAKING)
+    exit_if_breaking(rejections(old, new))
     for name, schema in new.items():
         (folder / f"{name}.json").write_text(text(schema))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.openapi import METHODS
+from contracts.documents import resolved
 from contracts.json_schema_diff import Between
 
 Json = dict[str, Any]
@@ -78,7 +79,7 @@ class Documents:
             yield from self._content(old, new, written=True)
 
     def _responses(self, old: Json, new: Json) -> Iterator[str]:
-        old, new = _resolved(old, self.old), _resolved(new, self.new)
+        old, new = resolved(old, self.old), resolved(new, self.new)
         for header in old.get("headers", {}):
             if header not in new.get("headers", {}):
                 yield f"the header {header} was removed"
@@ -105,14 +106,5 @@ class Documents:
 
 
 def _parameters(operation: Json, document: Json) -> dict[str, Json]:
-    found = (_resolved(one, document) for one in operation.get("parameters", []))
+    found = (resolved(one, document) for one in operation.get("parameters", []))
     return {f"the {one['in']} parameter `{one['name']}`": one for one in found}
-
-
-def _resolved(value: Json, document: Json) -> Json:
-    """The target of a reference such as "#/components/responses/Conflict"."""
-    if "$ref" not in value:
-        return value
-    *_, kind, name = value["$ref"].split("/")
-    found: Json = document["components"][kind][name]
-    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import re
 import secrets
 import tempfile
@@ -24,6 +23,7 @@ import httpx
 from api.auth.permissions import OPERATE, READ, WRITE
 from api.auth.tokens import issue_token
 from api.openapi import EXAMPLES
+from contracts.documents import text
 from dev.stack import Stack, StackOptions, run_stack
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import orderly_process
@@ -357,11 +357,6 @@ async def _settled_version(recorder: Recorder, path: str) -> int:
                 if order["status"] == "confirmed" and not order["pending"]:
                     return int(order["version"])
             await asyncio.sleep(0.05)
-
-
-def text(examples: Json) -> str:
-    """The examples as they are written to their file."""
-    return json.dumps(examples, indent=2, ensure_ascii=False) + "\n"
 
 
 async def main() -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from contracts.documents import text
 from dev.simulators.app import SERVICES, TABLES
 from dev.simulators.idempotent_service import IdempotentService
 from dev.simulators.outbox import Outbox
@@ -51,16 +52,11 @@ def file_of(service: str) -> Path:
     return FOLDER / f"{service}.openapi.json"
 
 
-def text(service: str) -> str:
-    """The document as it is written to its file."""
-    return json.dumps(document(service), indent=2, ensure_ascii=False) + "\n"
-
-
 def write() -> None:
     """Updates all files."""
     FOLDER.mkdir(exist_ok=True)
     for service in SERVICES:
-        file_of(service).write_text(text(service))
+        file_of(service).write_text(text(document(service)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from openapi_schema_validator import OAS31Validator
 from api import events_page
 from contracts import asyncapi_document as asyncapi
 from contracts.asyncapi_diff import breaking_changes
-from contracts.openapi_document import text
+from contracts.documents import text
 from eventlog.envelope import Envelope, Metadata
 from orders.events import BY_TAG, ItemAdded, NoteAdded, OrderEvent
 from outbound.cloudevents import as_json, cloud_event

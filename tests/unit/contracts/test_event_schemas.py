@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from contracts import event_schemas as contracts
+from contracts.documents import text
 from contracts.json_schema_diff import Schema, breaking_changes
 from orders.events import BY_TAG, ItemAdded
 from tests.support.paths import ROOT
@@ -120,7 +121,7 @@ def test_all_breaking_changes_are_named_at_once() -> None:
 
 def test_schema_files_match_the_code() -> None:
     there = {file.stem: file.read_text() for file in contracts.FOLDER.glob("*.json")}
-    today = {name: contracts.text(schema) for name, schema in contracts.schemas().items()}
+    today = {name: text(schema) for name, schema in contracts.schemas().items()}
     assert today.items() <= there.items(), "run `make schemas`"
     older = {
         f"orderly.order.{tag}.v{version}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from contracts import openapi_document as openapi
+from contracts.documents import text
 from contracts.openapi_diff import breaking_changes
 
 Json = dict[str, Any]
@@ -240,7 +241,7 @@ def test_code_does_not_break_clients_of_the_document() -> None:
 
 
 def test_document_matches_the_code() -> None:
-    assert openapi.FILE.read_text() == openapi.text(openapi.document()), "run `make openapi`"
+    assert openapi.FILE.read_text() == text(openapi.document()), "run `make openapi`"
 
 
 def test_breaking_change_is_rejected_and_nothing_is_written(
@@ -248,15 +249,15 @@ def test_breaking_change_is_rejected_and_nothing_is_written(
 ) -> None:
     file = tmp_path / "openapi.json"
     openapi.write(file)
-    assert file.read_text() == openapi.text(openapi.document())
+    assert file.read_text() == text(openapi.document())
     older = json.loads(file.read_text())
     older["info"]["title"] = "older"
-    file.write_text(openapi.text(older))
+    file.write_text(text(older))
     openapi.write(file)
     assert json.loads(file.read_text())["info"]["title"] == "orderly"
 
     older["paths"]["/v1/teleport"] = older["paths"]["/v1/orders"]
-    file.write_text(broken := openapi.text(older))
+    file.write_text(broken := text(older))
     with pytest.raises(SystemExit) as ended:
         openapi.write(file)
     assert ended.value.code == 2
