@@ -43,13 +43,18 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
     report, memory, began = Report(), list[Json](), time.monotonic()
     rules = await Rules.start(ROOT)
     processes = {"reports": psutil.Process(), "decides": psutil.Process(rules.pid)}
-    orders = _each(islice(cycle(recorded), options.orders))
-    async for order, outcome in rules.rehearse(orders, datetime.now(UTC)):
+
+    async def sent() -> AsyncIterator[RecordedOrder]:
+        """All orders. With the last one not yet sent, both processes still run."""
+        for number, order in enumerate(islice(cycle(recorded), options.orders), start=1):
+            if number in quarters:
+                megabytes = {name: p.memory_info().rss / MB for name, p in processes.items()}
+                memory.append({name: round(mb, 1) for name, mb in megabytes.items()})
+                console.print(f"{quarters[number]} %: {memory[-1]} MB")
+            yield order
+
+    async for order, outcome in rules.rehearse(sent(), datetime.now(UTC)):
         report.add(order, outcome)
-        if report.orders in quarters:
-            megabytes = {name: p.memory_info().rss / MB for name, p in processes.items()}
-            memory.append({name: round(mb, 1) for name, mb in megabytes.items()})
-            console.print(f"{quarters[report.orders]} %: {memory[-1]} MB")
     per_core = round(report.decisions / rules.cpu_seconds)
     failures = {
         f"{report.differing} orders differ by the same rules": report.differing > 0,
@@ -64,11 +69,6 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
         "failures": [message for message, failed in failures.items() if failed],
         "machine": machine.description(),
     }
-
-
-async def _each(orders: islice[RecordedOrder]) -> AsyncIterator[RecordedOrder]:
-    for order in orders:
-        yield order
 
 
 def show(console: Console, result: Json) -> None:

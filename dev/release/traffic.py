@@ -112,7 +112,9 @@ class Traffic:
                 if code in UNREADABLE:
                     return None
             await asyncio.sleep(RETRY_SECONDS)
-        self.complaints.append(f"{method} {path} had no answer for {ANSWER_SECONDS_MAX:g} s: {code}")
+        self.complaints.append(
+            f"{method} {path} had no answer for {ANSWER_SECONDS_MAX:g} s: {code}"
+        )
         return None
 
     async def unsettled(self) -> list[str]:
