@@ -34,7 +34,7 @@ from readside.statistics import (
     service_results,
 )
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import ABOUT
+from tests.support.event_log import ABOUT, settled
 
 MODULES = (order_stats, removed_items, abandoned_drafts, lead_times, service_results)
 STATS = [module.PROJECTION for module in MODULES]
@@ -329,5 +329,6 @@ async def publish_more(pool: asyncpg.Pool, lives: Lives, come: Counter[str]) -> 
 
 async def project_all(dsn: str, projection: Projection) -> None:
     async with generations.connected(dsn, projection) as connection:
+        await settled(connection)
         while await project_batch(connection, projection) is not BatchStatus.CAUGHT_UP:
             pass

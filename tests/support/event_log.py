@@ -10,6 +10,7 @@ import asyncpg
 from eventlog import log
 from eventlog.announcements import announce
 from eventlog.envelope import Envelope, Metadata
+from eventlog.postgres import Reader
 from orders.events import NoteAdded, OrderEvent
 
 AT = datetime(2017, 1, 1, 11, 53, 26, 123456, tzinfo=UTC)
@@ -25,8 +26,29 @@ def note(version: int, text: str = "hi") -> Envelope:
 
 
 async def append(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
+    """Returns once readers of the log see the events."""
+    await append_unsettled(pool, order_id, *events)
+    await settled(pool)
+
+
+async def append_unsettled(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:
+    """For tests that hold an older transaction open, so that readers do not see the events yet."""
     await append_unannounced(pool, order_id, *events)
     await announce(pool)
+
+
+async def settled(connection: Reader) -> None:
+    """Waits until readers of the log see all that is committed.
+
+    Any open transaction of the server that writes hides it, also one of another database.
+    """
+    unsettled = (
+        "SELECT EXISTS (SELECT FROM order_events"
+        " WHERE transaction_id >= pg_snapshot_xmin(pg_current_snapshot()))"
+    )
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await connection.fetchval(unsettled):
+            await asyncio.sleep(0.01)
 
 
 async def append_unannounced(pool: asyncpg.Pool, order_id: str, *events: Envelope) -> None:

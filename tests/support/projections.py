@@ -24,7 +24,7 @@ from readside.order_view import queries as order_lists
 from readside.order_view.document import OrderDocument, document
 from readside.order_view.row import order_row
 from readside.order_view.view import OrderView, fold_view
-from tests.support.event_log import ABOUT, AT
+from tests.support.event_log import ABOUT, AT, settled
 
 ORDER_VIEW = order_view.PROJECTION
 OPENED = OrderOpened(customer_id="900", currency="USD")
@@ -55,6 +55,7 @@ async def publish_unreadable(pool: asyncpg.Pool, order_id: str, version: int) ->
 
 async def project_all(dsn: str, slices: Sequence[int] = ALL_SLICES) -> None:
     async with generations.connected(dsn, ORDER_VIEW) as connection:
+        await settled(connection)
         while await project_batch(connection, ORDER_VIEW, slices) is not BatchStatus.CAUGHT_UP:
             pass
 

@@ -20,7 +20,7 @@ from settings import Settings
 from tests.support.api_requests import opened, problem, shown
 from tests.support.command_builders import new_order_id
 from tests.support.event_feed import order_versions, page, read_on, streaming
-from tests.support.event_log import ABOUT, AT, append, note
+from tests.support.event_log import ABOUT, AT, append, append_unsettled, note, settled
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.projections import OPENED
 from tests.support.servers import Running, run_api
@@ -108,10 +108,11 @@ async def test_late_commit_is_not_skipped(
             holding = slow.transaction()
             await holding.start()
             await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
-            await append(pool, late, note(1))
+            await append_unsettled(pool, late, note(1))
             items, after = await read_on(http)
             assert items == [], "later events must wait for the earlier one"
             await holding.commit()
+        await settled(pool)
         items, _ = await read_on(http, after)
     assert order_versions(items) == [(early, 1), (late, 1)]
 

@@ -25,7 +25,7 @@ from settings import Settings
 from tests.support.api_requests import opened, problem
 from tests.support.command_builders import new_order_id
 from tests.support.event_feed import SSE, Stream, order_versions, page, streaming
-from tests.support.event_log import append, append_unannounced, note
+from tests.support.event_log import append, append_unannounced, append_unsettled, note
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.servers import run_api
 
@@ -113,7 +113,7 @@ async def test_late_commit_is_not_skipped_by_a_stream(
         holding = slow.transaction()
         await holding.start()
         await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
-        await append(pool, late, note(1))
+        await append_unsettled(pool, late, note(1))
         coming = asyncio.create_task(stream.take(2))
         await page(api)
         assert not coming.done()
@@ -132,7 +132,7 @@ async def test_event_behind_an_older_transaction_is_sent_without_a_notification(
         holding = slow.transaction()
         await holding.start()
         await slow.execute("SELECT pg_current_xact_id()")
-        await append(pool, held, note(1))
+        await append_unsettled(pool, held, note(1))
         coming = asyncio.create_task(stream.next())
         async with asyncio.timeout(TIMEOUT_S):
             while not any(read_page.unsettled for read_page in pages_read):

@@ -16,7 +16,7 @@ from eventlog.digests import Digest, Digests, DigestsBehind, TooManyOrders
 from eventlog.feed import EventFilter
 from eventlog.log import START, Checkpoint
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import append, note
+from tests.support.event_log import append, append_unsettled, note, settled
 
 ORDERS, VERSIONS = 40, 10
 CUSTOMERS = "a", "b"
@@ -55,6 +55,7 @@ async def fill(pool: asyncpg.Pool) -> list[asyncpg.Record]:
         ORDERS,
         VERSIONS,
     )
+    await settled(pool)
     return await read_log(pool)
 
 
@@ -192,10 +193,11 @@ async def test_event_that_commits_late_is_in_the_block_that_it_precedes(
         holding = slow.transaction()
         await holding.start()
         await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
-        await append(pool, late, *(note(version) for version in range(1, 9)))
+        await append_unsettled(pool, late, *(note(version) for version in range(1, 9)))
         assert await keep_all(pool) == 0, "a block may only have settled events"
         assert (await read(pool, await log.settled_head(pool))).whole == Digest()
         await holding.commit()
+    await settled(pool)
     assert await keep_all(pool) == 1
     kept = await pool.fetchval(
         "SELECT sum(events) FROM digest_sums WHERE slice = $1",

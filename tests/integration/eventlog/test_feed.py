@@ -11,7 +11,7 @@ from eventlog.feed import EventFilter, Page, PublishedEvent
 from eventlog.log import START
 from orders.events import OrderOpened
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import ABOUT, AT, append, note
+from tests.support.event_log import ABOUT, AT, append, append_unsettled, note, settled
 
 FILTERS = {
     "order": EventFilter(order_id="a-1"),
@@ -89,10 +89,11 @@ async def test_late_commit_of_a_customer_is_not_skipped(pool: asyncpg.Pool) -> N
         holding = slow.transaction()
         await holding.start()
         await log.append(slow, "early", [opened("a")])  # Has its position, but is not committed.
-        await append(pool, "late", opened("a"))
+        await append_unsettled(pool, "late", opened("a"))
         page = await feed.read(pool, START, filter, 10)
         assert page == Page([], START, True)
         await holding.commit()
+    await settled(pool)
     page = await feed.read(pool, page.end, filter, 10)
     assert [event.order_id for event in page.events] == ["early", "late"]
     assert not page.unsettled

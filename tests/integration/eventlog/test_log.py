@@ -12,7 +12,7 @@ from eventlog import log, migrate
 from eventlog.envelope import digest
 from eventlog.log import START, Checkpoint, ConflictingEvent
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import ABOUT, append, note
+from tests.support.event_log import ABOUT, append, append_unsettled, note, settled
 
 
 async def test_appended_events_are_read_back_unchanged(pool: asyncpg.Pool) -> None:
@@ -84,9 +84,9 @@ async def test_late_and_retried_appends_commit_in_version_order(
             transaction = dying.transaction()
             await transaction.start()
             await log.append(dying, order_id, five)
-            longer = asyncio.create_task(append(pool, order_id, *ten))
+            longer = asyncio.create_task(append_unsettled(pool, order_id, *ten))
             await asyncio.sleep(0.05)  # The longer batch starts first, so its transaction is older.
-            retried = asyncio.create_task(append(pool, order_id, *five))
+            retried = asyncio.create_task(append_unsettled(pool, order_id, *five))
             await asyncio.sleep(0.05)
             await transaction.rollback()
             await asyncio.gather(longer, retried)
@@ -111,7 +111,7 @@ async def test_late_commit_is_not_skipped(
         transaction = slow.transaction()
         await transaction.start()
         await log.append(slow, early, [note(1)])  # Has its position, but is not committed.
-        await append(pool, late, note(1))
+        await append_unsettled(pool, late, note(1))
 
         naive = await pool.fetch("SELECT order_id, position FROM order_events ORDER BY position")
         assert [row["order_id"] for row in naive] == [late]
@@ -126,6 +126,7 @@ async def test_late_commit_is_not_skipped(
 
     lost = await pool.fetch("SELECT 1 FROM order_events WHERE position > $1", naive_checkpoint)
     assert lost == [], "a reader by position alone never sees the early event"
+    await settled(pool)
     reading = await read(pool, START)
     assert [event.order_id for event in reading.events] == [early, late]
     assert not reading.unsettled

@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from orderly_consumer import Digest, Feed, HeldIds, find_missing
 from settings import Settings
-from tests.support.event_log import ABOUT, AT, append, note
+from tests.support.event_log import ABOUT, AT, append, note, settled
 from tests.support.servers import run_api
 
 ORDERS, VERSIONS = 4_000, 3
@@ -42,6 +42,7 @@ async def feed(pool: asyncpg.Pool, dsn: str, temporal: WorkflowEnvironment) -> A
         AT,
         ABOUT.model_dump(exclude_none=True),
     )
+    await settled(pool)
     async with (
         run_api(temporal.client, Settings(postgres_dsn=dsn)) as http,
         Feed(str(http.base_url), transport=Counting()) as feed,

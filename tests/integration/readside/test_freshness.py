@@ -22,6 +22,7 @@ from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.statistics import lead_times
 from settings import Settings
 from tests.support.command_builders import new_order_id
+from tests.support.event_log import settled
 from tests.support.projections import BAGELS, OPENED, ORDER_VIEW, publish
 from tests.support.servers import run_api, run_projector
 
@@ -152,6 +153,7 @@ async def test_projection_of_rare_types_scans_the_log_bit_by_bit(
     projection, order_id = lead_times.PROJECTION, new_order_id()
     notes = [NoteAdded(note_id=f"{n}", text="hi") for n in range(98)]
     await publish(pool, order_id, 1, OPENED, *notes, OrderPlaced(total=90))
+    await settled(pool)
     async with generations.connected(dsn, projection) as connection:
         statuses = [await batches.project_batch(connection, projection) for _ in range(11)]
     assert statuses == [BatchStatus.MORE] * 10 + [BatchStatus.CAUGHT_UP]
