@@ -91,16 +91,24 @@ async def connect(
 
 
 @asynccontextmanager
-async def listening(dsn: str, channel: str, handle: Callable[[str], None]) -> AsyncIterator[None]:
+async def listening(
+    dsn: str,
+    channel: str,
+    handle: Callable[[str], None],
+    on_connect: Callable[[], None] = lambda: None,
+) -> AsyncIterator[None]:
     """Calls `handle` with each notification's payload, and reconnects whenever it has to.
 
-    Notifications during a reconnection are lost, so a listener must also poll.
+    Notifications during a reconnection are lost, so a listener must also poll. It hears all from
+    the call of `on_connect` on, until it is disconnected again.
     """
-    async with in_background(_listen(dsn, channel, handle)):
+    async with in_background(_listen(dsn, channel, handle, on_connect)):
         yield
 
 
-async def _listen(dsn: str, channel: str, handle: Callable[[str], None]) -> None:
+async def _listen(
+    dsn: str, channel: str, handle: Callable[[str], None], on_connect: Callable[[], None]
+) -> None:
     while True:
         try:
             connection = await connect(dsn)
@@ -111,6 +119,7 @@ async def _listen(dsn: str, channel: str, handle: Callable[[str], None]) -> None
         connection.add_termination_listener(lambda _, lost=lost: lost.set())
         try:
             await connection.add_listener(channel, lambda *notification: handle(notification[3]))
+            on_connect()
             while not lost.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), PROBE_SECONDS)

@@ -42,7 +42,10 @@ class Streams:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Receives notifications of new events inside the `async with`."""
-        async with listening(self._dsn, announcements.CHANNEL, lambda _: self._wake()):
+        # Those before it was connected are lost.
+        async with listening(
+            self._dsn, announcements.CHANNEL, lambda _: self._wake(), on_connect=self._wake
+        ):
             yield
 
     def end(self) -> None:

@@ -17,9 +17,10 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.events import stream as streams
 from dev.stack.ports import free_ports
+from dev.tcp_proxy import TcpProxy, through, unix_socket
 from eventlog import feed, log
 from eventlog.feed import EventFilter, Page
-from eventlog.log import Checkpoint
+from eventlog.log import START, Checkpoint
 from eventlog.postgres import Reader, connect_pool
 from settings import Settings
 from tests.support.api_requests import opened, problem
@@ -100,6 +101,25 @@ async def test_stream_finds_events_whose_announcements_are_lost(
         for version in range(1, 6):
             await append_unannounced(pool, order_id, note(version))
             assert order_versions([await stream.next()]) == [(order_id, version)]
+
+
+@pytest.mark.usefixtures("no_heartbeat")
+async def test_stream_is_woken_when_notifications_can_arrive_again(
+    pool: asyncpg.Pool, dsn: str, pages_read: list[Page]
+) -> None:
+    order_id = new_order_id()
+    async with TcpProxy(unix_socket(dsn)).listening() as proxy:
+        proxy.is_refusing = True
+        streams_ = streams.Streams(pool, through(proxy, dsn))
+        async with streams_.listening(), asyncio.timeout(TIMEOUT_S):
+            pages = streams_.follow(START, EventFilter())
+            assert (await anext(pages)).events == []
+            following = asyncio.ensure_future(anext(pages))
+            while len(pages_read) < 2:
+                await asyncio.sleep(0.01)
+            await append(pool, order_id, note(1))  # Its announcement is lost.
+            proxy.is_refusing = False
+            assert [event.order_id for event in (await following).events] == [order_id]
 
 
 @pytest.mark.usefixtures("no_heartbeat")
