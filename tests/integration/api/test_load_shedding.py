@@ -18,7 +18,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-import api.gateway.availability
+from api.gateway import availability
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import SEARCH_ATTRIBUTES
 from eventlog import log
@@ -26,12 +26,6 @@ from settings import Settings
 from tests.support.api_requests import BASKET, problem, shown
 from tests.support.servers import TEMPORAL, Running, run_api, run_projector, run_worker
 from workflows.client import connect
-
-
-@pytest.fixture(autouse=True)
-def production_health_check(health_check_seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.gateway.availability, "HEALTH_CHECK_SECONDS_MAX", health_check_seconds)
-
 
 # Overload
 
@@ -267,8 +261,9 @@ async def assert_unavailable(http: httpx.AsyncClient, key: str) -> None:
 
 
 async def test_stopped_or_killed_temporal_is_reported_at_once_while_reads_work(
-    dsn: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+    dsn: str, pool: asyncpg.Pool, health_check_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(availability, "HEALTH_CHECK_SECONDS_MAX", health_check_seconds)
     (port,) = free_ports({"temporal": 0})
     monkeypatch.setenv("TEMPORAL_ADDRESS", f"{LOOPBACK}:{port}")
     client = await connect(lazy=True)  # As the API does.
