@@ -43,6 +43,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     delay_s: float = 0.0
+    after: asyncio.Event | None = None
+    """It is sent once this is set."""
     raw: bytes | None = None
     endless: bytes = b""
     """Sent again and again after the answer, until the client hangs up."""
@@ -96,6 +98,8 @@ class Receiver:
                 self.requests.append(request)
                 reply = self.respond(request)
                 await asyncio.sleep(reply.delay_s)
+                if reply.after is not None:
+                    await reply.after.wait()
                 if 200 <= reply.status < 300:
                     self.accepted.append(request)
                 writer.write(reply.encoded())

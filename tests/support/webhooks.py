@@ -7,11 +7,13 @@ import base64
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 
+from admin.readiness import Pulse
 from eventlog.epochs import FIRST
 from eventlog.log import START, Checkpoint
 from eventlog.postgres import connect_pool
@@ -22,18 +24,22 @@ from outbound.webhooks.deliveries import EndpointHealth, RecordedDelivery
 from outbound.webhooks.endpoints import Endpoint, NewEndpoint
 from outbound.webhooks.health import Pace
 from outbound.webhooks.secrets import SecretBox, new_secret
+from tests.support.webhook_receiver import until
 
 KEY = base64.b64encode(secrets.token_bytes(32)).decode()
 BOX = SecretBox(KEY)
 LOOPBACK_NETWORKS = "127.0.0.0/8,::1/128"
 BASE_URL = "https://orders.example/"
 QUICK = Pace(
-    attempt_seconds_max=2.0,
+    attempt_seconds_max=30.0,
     first_pause_seconds=0.05,
     pause_seconds_max=0.2,
     commit_seconds=0.02,
     reload_seconds=0.05,
 )
+# For receivers that do not answer. Others may take longer on a busy machine, and would then get an
+# event twice.
+IMPATIENT = replace(QUICK, attempt_seconds_max=2.0)
 
 
 async def register(
@@ -59,17 +65,35 @@ async def register(
         return await endpoints.register(connection, new, start, FIRST)
 
 
+class Reloads(Pulse):
+    """Counts how often a deliverer has looked for changed endpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+
+    def beat(self) -> None:
+        super().beat()
+        self._count += 1
+
+    async def notice(self) -> None:
+        """Waits until it has noticed what is committed now."""
+        later = self._count + 2  # One may have begun.
+        await until(lambda: self._count >= later)
+
+
 @asynccontextmanager
 async def delivering(
     dsn: str, pace: Pace = QUICK, networks: str | None = LOOPBACK_NETWORKS, box: SecretBox = BOX
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Reloads]:
     """A deliverer; at the end it finishes the attempts that are under way."""
     stopped = asyncio.Event()
     async with await connect_pool(dsn) as pool:
         deliverer = Deliverer(pool, dsn, box, AllowedNetworks(networks), timedelta(days=7), pace)
+        deliverer.pulse = reloads = Reloads()
         running = asyncio.create_task(deliverer.run(stopped))
         try:
-            yield
+            yield reloads
         finally:
             stopped.set()
             await running

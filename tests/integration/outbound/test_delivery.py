@@ -24,11 +24,21 @@ from tests.support.webhook_receiver import (
     Received,
     Receiver,
     Reply,
+    Respond,
     failing_first,
     receiving,
     until,
 )
-from tests.support.webhooks import BOX, KEY, attempts, delivering, health, register
+from tests.support.webhooks import (
+    BOX,
+    IMPATIENT,
+    KEY,
+    QUICK,
+    attempts,
+    delivering,
+    health,
+    register,
+)
 
 
 async def publish(pool: asyncpg.Pool, orders: int = 3, events: int = 3) -> list[str]:
@@ -234,13 +244,19 @@ async def test_410_stops_delivery_until_an_operator_resumes_it(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     order_ids = await publish(pool)
-    async with receiving(lambda _: Reply(410)) as receiver, delivering(dsn):
+    async with (
+        receiving(lambda _: Reply(410)) as receiver,
+        receiving() as other,
+        delivering(dsn),
+    ):
         endpoint = await register(pool, receiver.url)
         await until(lambda: _has_status(pool, endpoint, "gone"))
-        sent = len(receiver.requests)
-        await publish(pool, 1, 1)
-        await asyncio.sleep(0.3)
-        assert len(receiver.requests) == sent <= 3
+        # The first events of all orders are sent side by side.
+        await receiver.until(lambda: len(receiver.requests) == len(order_ids))
+        await register(pool, other.url)
+        later = await publish(pool, 1, 1)
+        await other.until(lambda: complete(other, later, 1))
+        assert len(receiver.requests) == len(order_ids)
         receiver.respond = lambda _: OK
         await endpoints.resume(pool, endpoint.endpoint_id)
         await receiver.until(lambda: complete(receiver, order_ids))
@@ -254,8 +270,9 @@ async def _has_status(pool: asyncpg.Pool, endpoint: Endpoint, status: str) -> bo
 async def test_slow_and_dead_endpoints_cost_the_others_nothing(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
+    released = asyncio.Event()
     async with (
-        receiving(lambda _: Reply(delay_s=1.5)) as slow,
+        receiving(lambda _: Reply(after=released)) as slow,
         receiving() as good,
         delivering(dsn),
     ):
@@ -264,48 +281,65 @@ async def test_slow_and_dead_endpoints_cost_the_others_nothing(
         await register(pool, good.url)
         order_ids = await publish(pool, 20, 4)
         await good.until(lambda: complete(good, order_ids, 4))
-        assert len(slow.accepted) < len(good.accepted)
+        await slow.until(lambda: slow.requests)
+        assert slow.accepted == []
+        released.set()
 
 
 async def test_paused_endpoint_gets_nothing_until_it_is_resumed(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
-    async with receiving() as receiver, delivering(dsn):
+    async with receiving() as receiver, receiving() as other, delivering(dsn) as reloads:
         endpoint = await register(pool, receiver.url)
-        await receiver.until(lambda: True)
+        await register(pool, other.url)
+        await reloads.notice()
         await endpoints.pause(pool, endpoint.endpoint_id)
-        await asyncio.sleep(0.2)
+        await reloads.notice()
         order_ids = await publish(pool)
-        await asyncio.sleep(0.2)
+        await other.until(lambda: complete(other, order_ids))
         assert receiver.requests == []
         await endpoints.resume(pool, endpoint.endpoint_id)
         await receiver.until(lambda: complete(receiver, order_ids))
 
 
+def first_at_once(later: asyncio.Event) -> Respond:
+    """Accepts the first request at once, and the others once an event is set."""
+    replies = iter([OK])
+    return lambda _: next(replies, Reply(after=later))
+
+
+async def _is_released(pool: asyncpg.Pool) -> bool:
+    """Whether no deliverer owns an endpoint: its attempts have ended."""
+    return not await _owned(pool)
+
+
 async def test_endpoint_deleted_while_it_delivers_gets_nothing_more(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
-    async with receiving(lambda _: Reply(delay_s=0.3)) as receiver, delivering(dsn):
+    noticed, at_once = asyncio.Event(), QUICK.concurrent_max
+    async with receiving(first_at_once(noticed)) as receiver, delivering(dsn) as reloads:
         endpoint = await register(pool, receiver.url)
         await publish(pool, 20, 10)
-        await receiver.until(lambda: receiver.accepted)
+        await receiver.until(lambda: len(receiver.requests) == 1 + at_once)
         assert await endpoints.delete(pool, endpoint.endpoint_id)
-        await asyncio.sleep(0.4)
-        sent = len(receiver.requests)
-        await asyncio.sleep(0.3)
-        assert len(receiver.requests) == sent < 200
+        await reloads.notice()
+        noticed.set()
+        await until(lambda: _is_released(pool))
+        assert len(receiver.requests) == 1 + at_once
     for table in ("webhook_cursors", "webhook_health", "webhook_parked_orders"):
         assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0
 
 
 async def test_secret_rotated_in_the_middle_signs_with_both(pool: asyncpg.Pool, dsn: str) -> None:
-    old, new = new_secret(), new_secret()
-    async with receiving(lambda _: Reply(delay_s=0.02)) as receiver, delivering(dsn):
+    old, new, noticed = new_secret(), new_secret(), asyncio.Event()
+    async with receiving(first_at_once(noticed)) as receiver, delivering(dsn) as reloads:
         endpoint = await register(pool, receiver.url, old)
         order_ids = await publish(pool, 20, 4)
         await receiver.until(lambda: receiver.accepted)
         sealed = BOX.seal(new, endpoint.endpoint_id)
         await endpoints.rotate_secret(pool, endpoint.endpoint_id, sealed)
+        await reloads.notice()
+        noticed.set()
         await receiver.until(lambda: complete(receiver, order_ids, 4))
     for request in receiver.requests:
         Webhook(old).verify(request.body, request.headers)
@@ -315,12 +349,12 @@ async def test_secret_rotated_in_the_middle_signs_with_both(pool: asyncpg.Pool, 
 
 
 async def test_changed_url_and_filter_apply_to_what_follows(pool: asyncpg.Pool, dsn: str) -> None:
-    async with receiving() as first, receiving() as second, delivering(dsn):
+    async with receiving() as first, receiving() as second, delivering(dsn) as reloads:
         endpoint = await register(pool, first.url)
         order_ids = await publish(pool)
         await first.until(lambda: complete(first, order_ids))
         await endpoints.change(pool, endpoint.endpoint_id, {"url": second.url}, None)
-        await asyncio.sleep(0.3)
+        await reloads.notice()
         order_ids = await publish(pool)
         await second.until(lambda: complete(second, order_ids))
         assert len(first.requests) == 9
@@ -349,7 +383,7 @@ async def test_misbehaving_receiver_ends_in_time(pool: asyncpg.Pool, dsn: str, n
             seen.append(request.event_id)
         return bad if is_bad else OK
 
-    async with receiving(respond) as receiver, delivering(dsn):
+    async with receiving(respond) as receiver, delivering(dsn, IMPATIENT):
         endpoint = await register(pool, receiver.url)
         await receiver.until(lambda: complete(receiver, [poisoned, *others]))
     first = next(o for o in await attempts(pool, endpoint) if o.event_id == f"{poisoned}@1")
@@ -402,11 +436,16 @@ async def test_two_deliverers_share_the_endpoints(pool: asyncpg.Pool, dsn: str) 
 
 async def _owners(pool: asyncpg.Pool, most: int) -> bool:
     """Whether each deliverer owns this many endpoints."""
+    return set(await _owned(pool)) == {most}
+
+
+async def _owned(pool: asyncpg.Pool) -> list[int]:
+    """How many endpoints each deliverer owns that owns any."""
     rows = await pool.fetch(
         f"SELECT count(*) AS owned FROM {HELD_LOCKS}"
         " WHERE mode = 'ExclusiveLock' AND objsubid = 1 GROUP BY pid"
     )
-    return {row["owned"] for row in rows} == {most}
+    return [row["owned"] for row in rows]
 
 
 async def _sent(pool: asyncpg.Pool, count: int) -> bool:
