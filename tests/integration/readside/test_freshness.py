@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
-import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
@@ -16,11 +15,13 @@ from api.monitoring import readiness
 from eventlog.announcements import announce
 from eventlog.postgres import connect
 from orders.events import NoteAdded, OrderPlaced
+from readside import freshness as freshness_of_projections
 from readside.engine import batches, generations
 from readside.engine.batches import BatchStatus
 from readside.freshness import HEARTBEAT_SECONDS_MAX, Freshness
 from readside.statistics import lead_times
 from settings import Settings
+from tests.support.api_requests import until_ready
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import settled
 from tests.support.projections import BAGELS, OPENED, ORDER_VIEW, publish
@@ -55,10 +56,23 @@ def lag(freshness: Freshness, name: str = ORDER_VIEW.name) -> int:
     return progress.lag_ms
 
 
-def assert_age(lag_ms: int, began: float, ended: float) -> None:
-    """The lag is the age of an event that was published between two times."""
-    now, tolerance_ms = time.monotonic(), 200
-    assert (now - ended) * 1000 - tolerance_ms < lag_ms < (now - began) * 1000 + tolerance_ms
+def is_age(lag_ms: int, asked: float, began: float, ended: float) -> bool:
+    """Whether a lag that was asked for is the age of an event published between two times."""
+    tolerance_s = 0.2
+    return asked - ended - tolerance_s < lag_ms / 1000 < time.monotonic() - began + tolerance_s
+
+
+async def until_age(freshness: Freshness, began: float, ended: float) -> None:
+    """Waits until the lag is the age of an event published between two times.
+
+    A notification that a busy machine delivers late makes it shorter, until the next one.
+    """
+    async with asyncio.timeout(30):
+        while True:
+            asked = time.monotonic()
+            if is_age(lag(freshness), asked, began, ended):
+                return
+            await asyncio.sleep(0.02)
 
 
 def is_nothing(lag_ms: int) -> bool:
@@ -75,7 +89,7 @@ async def test_lag_counts_events_behind_an_older_transaction(pool: asyncpg.Pool,
             ended = time.monotonic()
             for _ in range(6):
                 await asyncio.sleep(HELD_SECONDS / 6)
-                assert_age(lag(freshness), began, ended)
+                await until_age(freshness, began, ended)
         await until(freshness, is_nothing, ORDER_VIEW.name)
 
 
@@ -105,19 +119,20 @@ async def test_uncommitted_event_adds_no_lag(pool: asyncpg.Pool, dsn: str) -> No
 
 
 async def test_lag_counts_events_published_after_the_last_heartbeat(
-    pool: asyncpg.Pool, dsn: str
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(freshness_of_projections, "HEARTBEAT_SECONDS_MAX", 3600.0)
     freshness = Freshness(pool, dsn)
     async with freshness.listening():
         async with run_projector(dsn):
             await until(freshness, is_nothing, ORDER_VIEW.name)
         began = time.monotonic()
         await publish(pool, new_order_id(), 1, OPENED)
-        ended = time.monotonic()
         await until(freshness, lambda ms: ms > 0, ORDER_VIEW.name)
+        heard = time.monotonic()
         await asyncio.sleep(0.5)
-        assert lag(freshness) < HEARTBEAT_SECONDS_MAX * 1000
-        assert_age(lag(freshness), began, ended)
+        asked = time.monotonic()
+        assert is_age(lag(freshness), asked, began, heard)
         async with run_projector(dsn):
             await until(freshness, is_nothing, ORDER_VIEW.name)
 
@@ -174,11 +189,12 @@ async def test_events_of_other_types_add_no_lag(pool: asyncpg.Pool, dsn: str) ->
         await publish(pool, order_id, 1, OPENED)
         await until(freshness, is_nothing, name)
         async with held_back(dsn):
+            began = time.monotonic()
             await publish(pool, order_id, 2, NoteAdded(note_id="n", text="hi"))
+            ended = time.monotonic()
             await asyncio.sleep(HELD_SECONDS)
             await until(freshness, is_nothing, name)
-            # Two clocks measure it, and it is cut to whole milliseconds.
-            assert lag(freshness) >= HELD_SECONDS * 1000 - 150
+            await until_age(freshness, began, ended)
 
 
 async def test_api_reports_the_lag_of_its_reads(
@@ -187,26 +203,37 @@ async def test_api_reports_the_lag_of_its_reads(
     monkeypatch.setattr(readiness, "LAG_SECONDS_MAX", 1)
     order_id = new_order_id()
 
-    async def listed(http: httpx.AsyncClient) -> tuple[bool, int]:
-        response = await http.get("/v1/orders", params={"customer_id": OPENED.customer_id})
-        ids = [item["order_id"] for item in response.json()["items"]]
-        return order_id in ids, int(response.headers["Projection-Lag-Ms"])
-
     async with run_projector(dsn), run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
-        assert await listed(http) == (False, 0)
-        async with held_back(dsn):
-            await publish(pool, order_id, 1, OPENED, BAGELS)
-            await asyncio.sleep(HELD_SECONDS)
-            is_listed, lag_ms = await listed(http)
-            assert not is_listed
-            assert HELD_SECONDS * 1000 - 150 < lag_ms < 30_000
-            ready = await http.admin.get("/readyz", params={"for": "reads"})
-            assert ready.status_code == 200, "the API stays ready while reads are late"
-            assert ready.json()["projections"]["order_view"].endswith(" seconds behind")
-        async with asyncio.timeout(30):
-            while await listed(http) != (True, 0):
+
+        async def listed() -> tuple[bool, int]:
+            response = await http.get("/v1/orders", params={"customer_id": OPENED.customer_id})
+            ids = [item["order_id"] for item in response.json()["items"]]
+            return order_id in ids, int(response.headers["Projection-Lag-Ms"])
+
+        async def until_ready_and(words: str) -> None:
+            async with asyncio.timeout(30):
+                while True:
+                    states = (await until_ready(http.admin, "reads"))["projections"]
+                    if states["order_view"].endswith(words):
+                        return
+                    await asyncio.sleep(0.05)
+
+        async with asyncio.timeout(60):
+            while await listed() != (False, 0):
                 await asyncio.sleep(0.02)
-        assert (await http.admin.get("/readyz")).json()["projections"]["order_view"] == "ok"
+            async with held_back(dsn):
+                began = time.monotonic()
+                await publish(pool, order_id, 1, OPENED, BAGELS)
+                ended = asked = time.monotonic()
+                lag_ms = 0
+                while lag_ms < HELD_SECONDS * 1000 or not is_age(lag_ms, asked, began, ended):
+                    asked = time.monotonic()
+                    is_listed, lag_ms = await listed()
+                    assert not is_listed
+                await until_ready_and(" seconds behind")
+            while await listed() != (True, 0):
+                await asyncio.sleep(0.02)
+        await until_ready_and("ok")
 
 
 async def test_first_read_reports_the_lag(
