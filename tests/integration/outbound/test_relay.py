@@ -174,7 +174,7 @@ async def test_killed_relay_loses_and_repeats_nothing(
             await server.until(lambda found: len(found) > 0)
         # What a relay leaves that was killed before it stored anything of what it published.
         await pool.execute("UPDATE relay_cursors SET transaction_id = '0', position = 0")
-        assert not (await health(pool)).is_running
+        await until(lambda: _is_stopped(pool))  # Postgres has noticed that it was killed.
         async with relay_process(dsn, server.url) as process:
             messages = await server.until(lambda found: len(found) >= len(written))
             await until(lambda: _has_published(pool, len(written)))
@@ -183,6 +183,10 @@ async def test_killed_relay_loses_and_repeats_nothing(
             assert await process.wait() == 0
     assert sorted(ids_of(messages)) == sorted(written)
     assert_in_order(ids_of(messages))
+
+
+async def _is_stopped(pool: asyncpg.Pool) -> bool:
+    return not (await health(pool)).is_running
 
 
 async def test_credentials_and_certificates_are_used(
