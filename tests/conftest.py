@@ -19,7 +19,9 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 import api.app
+import workflows.client
 from api.gateway import availability
+from api.monitoring import readiness, state_metrics
 from eventlog.postgres import connect_pool
 from tests.support.histories import assert_new_kinds_replay_in_sandbox, runs_of
 from tests.support.servers import (
@@ -34,6 +36,7 @@ from tests.support.servers import (
     temporal_server,
 )
 from tests.support.shop import Shop
+from workflows import worker_readiness
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
@@ -78,6 +81,25 @@ def statement_seconds() -> Iterator[float]:
     api.app.STATEMENT_SECONDS_MAX = STATEMENT_SECONDS
     yield usual
     api.app.STATEMENT_SECONDS_MAX = usual
+
+
+# What could not be read within these times, readiness and metrics leave out.
+CHECK_SECONDS = (
+    (readiness, "CHECK_SECONDS_MAX"),
+    (state_metrics, "QUERY_SECONDS_MAX"),
+    (workflows.client, "HEALTH_SECONDS_MAX"),
+    (worker_readiness, "HEALTH_SECONDS_MAX"),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def check_seconds() -> Iterator[float]:
+    """The time that a check of the API's readiness has in production."""
+    usual = readiness.CHECK_SECONDS_MAX
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in CHECK_SECONDS:
+            patch.setattr(module, name, HEALTH_CHECK_SECONDS)
+        yield usual
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ from temporalio.testing import WorkflowEnvironment
 from eventlog import log
 from eventlog.postgres import connect_pool
 from settings import Settings
-from tests.support.api_requests import BASKET
+from tests.support.api_requests import BASKET, until_ready
 from tests.support.processes import UNREACHABLE_DSN, run_inside
 from tests.support.servers import ApiClient, run_api, run_projector, run_worker
 
 SHOWN_SECONDS_MAX = 15
+BUSY_SECONDS = 15
+"""How much longer it may take on a busy machine."""
 
 
 async def test_order_that_cannot_publish_is_counted_until_it_can(
@@ -36,13 +38,11 @@ async def test_order_that_cannot_publish_is_counted_until_it_can(
             assert opened.status_code == 201
             began = time.monotonic()
             await _wait_for(http, 1)
-            assert time.monotonic() - began < SHOWN_SECONDS_MAX + 5
+            assert time.monotonic() - began < SHOWN_SECONDS_MAX + BUSY_SECONDS
             orders, age = await _unpublished(http)
             assert orders == 1 and age >= 5
-            assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
-            seen = await asyncio.to_thread(run_inside, "status", "--url", str(http.admin.base_url))
-            assert seen.returncode == 1, seen
-            assert re.search(r"^unpublished orders +1: ", seen.stdout, re.MULTILINE), seen.stdout
+            await until_ready(http, "commands")
+            await _wait_for_status(http, r"^unpublished orders +1: ")
 
             second = await http.post("/v1/orders", json=BASKET)
             assert second.status_code == 201, "orders are accepted meanwhile"
@@ -63,10 +63,10 @@ async def test_readiness_tells_commands_from_reads(
         run_worker(temporal.client, queue, pool),
         run_api(temporal.client, Settings(postgres_dsn=dsn, task_queue=queue)) as http,
     ):
-        async with asyncio.timeout(SHOWN_SECONDS_MAX):
+        async with asyncio.timeout(SHOWN_SECONDS_MAX + BUSY_SECONDS):
             while (await http.get("/readyz", params={"for": "reads"})).status_code != 503:
                 await asyncio.sleep(0.2)
-        assert (await http.get("/readyz", params={"for": "commands"})).status_code == 200
+        await until_ready(http, "commands")
         seen = await http.get("/readyz")
         assert seen.status_code == 503
         assert seen.json() == {"ready": False, "commands": True, "reads": False}
@@ -80,6 +80,17 @@ async def _wait_for(http: ApiClient, orders: int) -> None:
     async with asyncio.timeout(60):
         while (await http.admin.get("/readyz")).json()["unpublished_orders"] != orders:
             await asyncio.sleep(0.2)
+
+
+async def _wait_for_status(http: ApiClient, line: str) -> None:
+    """Waits until `orderly status`, which waits four seconds for an answer, prints a line."""
+    async with asyncio.timeout(60):
+        while True:
+            url = str(http.admin.base_url)
+            seen = await asyncio.to_thread(run_inside, "status", "--url", url)
+            assert seen.returncode == 1, seen
+            if re.search(line, seen.stdout, re.MULTILINE):
+                return
 
 
 async def _unpublished(http: ApiClient) -> tuple[int, float]:
