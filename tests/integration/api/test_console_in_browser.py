@@ -234,14 +234,21 @@ async def test_search_filters_and_keys_lead_to_an_order(page: Page, shop: Shop) 
     await expect(page.get_by_role("heading", level=1, name=second.order_id)).to_be_visible()
 
 
+async def follow(page: Page, customer: str) -> None:
+    """Opens the feed of a customer, which shows what happens from now on."""
+    async with page.expect_response(lambda response: "/v1/events" in response.url):
+        await page.goto(f"/console/feed?customer_id={customer}")
+    await expect(page.get_by_text("Following.")).to_be_visible()
+
+
 async def test_feed_follows_and_pauses(page: Page, shop: Shop) -> None:
     customer = f"c-{secrets.token_hex(4)}"
-    await page.goto(f"/console/feed?customer_id={customer}")
-    await expect(page.get_by_text("Following.")).to_be_visible()
+    await follow(page, customer)
     order = await shop.place_order(MILK, customer_id=customer)
     await order.wait_until_settled(status="confirmed")
     events = page.get_by_role("listitem")
     await expect(events.filter(has_text="The order was confirmed")).to_be_visible()
+    await expect(events).to_have_count(len(await order.history()))
     await page.get_by_role("button", name="Pause").click()
     await order.execute("add-note", text="while it is paused")
     await expect(page.get_by_text("Paused; 1 more since.")).to_be_visible()
@@ -529,8 +536,7 @@ async def test_wrong_clock_of_the_browser_misleads_no_page(page: Page, shop: Sho
     year = (await order.document())["placed_at"][:4]
     await show(page, order)
     await expect(page.locator(".facts")).to_contain_text(re.compile(rf"placed .*{year}"))
-    await page.goto(f"/console/feed?customer_id={customer}")
-    await expect(page.get_by_text("Following.")).to_be_visible()
+    await follow(page, customer)
     await order.execute("add-note", text="after the page was opened")
     await expect(page.get_by_text("after the page was opened")).to_be_visible()
 
