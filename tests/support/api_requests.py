@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 import httpx
@@ -11,6 +12,31 @@ BAGELS = {"sku": "1095275", "title": "ROLLS: BAGELS", "quantity": 2, "unit_price
 TUNA = {"sku": "1053875", "title": "TUNA", "quantity": 2, "unit_price": 179, "discount": 80}
 BASKET = {"customer_id": "900", "currency": "USD", "lines": [BAGELS, TUNA]}
 BAGELS_CENTS, TUNA_CENTS = 100, 278
+
+TRANSIENT = {"temporal-unavailable", "storage-unavailable", "outcome-unknown", "projection-behind"}
+
+
+class PatientClient(httpx.AsyncClient):
+    """A client of an API with the time limits of production, which a busy machine may exceed.
+
+    Repeats a request that was answered 503 for that reason, under the same idempotency key.
+    """
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        if request.method == "POST":
+            request.headers.setdefault("Idempotency-Key", secrets.token_hex(8))
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + 60
+        while is_transient(response := await super().send(request, **options)):
+            if clock() > deadline:
+                break
+            await asyncio.sleep(0.2)
+        return response
+
+
+def is_transient(response: httpx.Response) -> bool:
+    """Whether the API says that a server did not respond in time."""
+    return response.status_code == 503 and response.json()["code"] in TRANSIENT
 
 
 async def opened(http: httpx.AsyncClient, **changes: Any) -> str:

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from cli import main as cli
 from cli.main import RENAMED
+from dev.stack.ports import free_ports
 from tests.support.paths import ROOT
 from tests.support.processes import (
     UNREACHABLE_DSN,
@@ -168,8 +169,7 @@ def test_without_a_command_all_are_listed() -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stop_signal_ends_a_process_with_exit_code_0(signum: signal.Signals) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    (port,) = map(str, free_ports({"api": 0}))
     api = subprocess.Popen(
         [sys.executable, "-m", "cli", "api"],
         cwd=ROOT,
@@ -179,17 +179,17 @@ def test_stop_signal_ends_a_process_with_exit_code_0(signum: signal.Signals) -> 
     try:
         assert is_healthy(f"http://127.0.0.1:{port}/healthz")
         api.send_signal(signum)
-        assert api.wait(20) == 0
+        assert api.wait(60) == 0
     finally:
         api.kill()
         api.wait()
 
 
 def is_healthy(url: str) -> bool:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            return httpx.get(url, verify=False).status_code == 200
+            return httpx.get(url, verify=False, timeout=60).status_code == 200
         except httpx.TransportError:
             time.sleep(0.05)
     return False

@@ -17,6 +17,7 @@ from temporalio.client import Client
 
 from dev.stack import StackOptions
 from dev.stack.stack import Stack
+from tests.support.api_requests import PatientClient
 from tests.support.servers import run_replayed_stack
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop, piece, scarce
 from workflows.activity_options import PUBLISH_EVENTS
@@ -134,7 +135,7 @@ async def test_ledgers_agree_when_the_worker_is_killed_at_every_step(
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
         run_replayed_stack(options) as stack,
-        httpx.AsyncClient(base_url=stack.api_url, timeout=60, limits=LIMITS) as http,
+        PatientClient(base_url=stack.api_url, timeout=60, limits=LIMITS) as http,
         httpx.AsyncClient(base_url=stack.simulators_url, timeout=60, limits=LIMITS) as simulators,
     ):
         shop = Shop(http, simulators)

@@ -35,6 +35,7 @@ from eventlog.intents import unpack_text
 from eventlog.postgres import connect
 from orders.commands import CancelOrder, type_of
 from privacy.address import Address
+from tests.support.api_requests import PatientClient
 from tests.support.histories import assert_all_replay, current_details, runs_of
 from tests.support.leak_markers import Kind, Markers, Output
 from tests.support.paths import ROOT
@@ -325,7 +326,7 @@ async def running(
     async with (
         AsyncExitStack() as processes,
         run_simulators(folder, f"{url}/v1/callbacks", secret) as simulators,
-        httpx.AsyncClient(base_url=url, timeout=60) as http,
+        PatientClient(base_url=url, timeout=60) as http,
     ):
         dsn = await new_database(postgres)
         variables = environment(

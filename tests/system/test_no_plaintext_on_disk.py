@@ -19,7 +19,7 @@ from temporalio.client import Client
 
 from dev.stack import Stack, StackOptions
 from eventlog.postgres import connect
-from tests.support.api_requests import BASKET, shown
+from tests.support.api_requests import BASKET, PatientClient, shown
 from tests.support.personal_data import (
     ERASED,
     FORGED,
@@ -78,7 +78,7 @@ async def test_no_personal_data_is_in_plaintext_before_or_after_erasure(tmp_path
     options = StackOptions(tmp_path / "data", api_port=0, temporal_port=0, ui_port=0)
     async with (
         run_replayed_stack(options) as stack,
-        httpx.AsyncClient(base_url=stack.api_url, timeout=20) as http,
+        PatientClient(base_url=stack.api_url, timeout=60) as http,
     ):
         customer, planted = new_customer(), Planted()
         path = await send_in_every_way(http, customer, planted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.auth.permissions import OPERATE, READ, WRITE
 from api.auth.tokens import issue_token
-from tests.support.api_requests import BASKET
+from dev.stack.ports import free_ports
+from tests.support.api_requests import BASKET, PatientClient
 from tests.support.paths import ROOT
 from tests.support.processes import environment, wait_until_alive
 from tests.support.servers import Running
@@ -23,8 +23,7 @@ from tests.support.trace_collector import Collector
 async def test_token_is_in_no_log_span_or_response(
     temporal: WorkflowEnvironment, orderly: Running, collector: Collector, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    (port,) = map(str, free_ports({"api": 0}))
     url, log = f"http://127.0.0.1:{port}", tmp_path / "api.log"
     variables = environment(
         ORDERLY_POSTGRES_DSN=orderly.dsn,
@@ -41,7 +40,7 @@ async def test_token_is_in_no_log_span_or_response(
             *(sys.executable, "-m", "cli", "api"), cwd=ROOT, env=variables, stderr=errors
         )
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        async with PatientClient(base_url=url, timeout=60) as http:
             await wait_until_alive(http)
             responses = [await sent_everywhere(http, good, 200, 201, 404, 415, 422)]
             responses += [await sent_everywhere(http, token, 401, 403) for token in bad]
