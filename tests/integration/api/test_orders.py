@@ -292,7 +292,8 @@ async def test_lists_filter_sort_and_page_without_skipping_or_repeating(
     ]
     await http.post(f"{paths[0]}/commands/place-order", json={"payment_method": "pm_declined"})
     await awaiting_customer(http, paths[0])
-    await shown(http, paths[-1], 2)
+    for path in paths:
+        await shown(http, path, 2)
 
     for sort in ("opened_at", "-opened_at", "updated_at", "-updated_at", "total", "-total"):
         items: list[dict[str, Any]] = []

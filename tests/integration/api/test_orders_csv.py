@@ -37,7 +37,7 @@ async def test_csv_has_the_orders_of_the_list(
             external_reference=reference,
             lines=[{**BAGELS, "quantity": number + 1}],
         )
-    await shown(http, path, 2)
+        await shown(http, path, 2)
     for sort in ("-opened_at", "total"):
         query = {"customer_id": customer, "sort": sort}
         listed = (await http.get("/v1/orders", params=query)).json()["items"]
@@ -58,7 +58,7 @@ async def test_no_cell_is_a_formula(http: httpx.AsyncClient) -> None:
     references = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "1=1"]
     for reference in references:
         path = await opened(http, customer_id=customer, external_reference=reference)
-    await shown(http, path, 1)
+        await shown(http, path, 1)
     cells = [row["external_reference"] for row in await rows_of(http, customer_id=customer)]
     assert sorted(cells) == sorted(["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "1=1"])
 

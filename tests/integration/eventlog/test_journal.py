@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from api.gateway.command_message import CommandMessage
 from api.gateway.journal import IntentRecorder
 from background import WAITING_MAX
 from dev.api_client import Json
-from eventlog import journal
+from eventlog import journal, log
 from eventlog.envelope import Ineffective
 from eventlog.journal import REJECTIONS_MAX, append_ineffective, find_damaged, find_gaps
 from rehearsal.child import outcome_of
@@ -53,6 +53,11 @@ async def until_kept(order: PlacedOrder, outcome: str, count: int = 1) -> list[J
             await asyncio.sleep(0.05)
 
 
+async def opened_at(orderly: Running, order: PlacedOrder) -> datetime:
+    """When an order was opened; orders of earlier tests were opened before."""
+    return (await log.read_stream(orderly.pool, order.order_id))[0].occurred_at
+
+
 async def recorded_since(pool: asyncpg.Pool, since: datetime) -> AsyncIterator[RecordedOrder]:
     async for order in read_recorded(pool, Selection(since)):
         yield order
@@ -61,7 +66,6 @@ async def recorded_since(pool: asyncpg.Pool, since: datetime) -> AsyncIterator[R
 async def test_journal_has_each_input_of_an_order_with_its_events(
     shop: Shop, orderly: Running
 ) -> None:
-    began = datetime.now(UTC) - timedelta(seconds=1)
     customer = new_customer()
     order = await shop.place_order(MILK, BREAD, customer_id=customer, shipping_address=ADA)
     await order.ship()
@@ -94,7 +98,7 @@ async def test_journal_has_each_input_of_an_order_with_its_events(
     assert no_op["messages"][0]["text"] == "The bell is broken."
     assert no_op["version"] == no["version"] + 1
 
-    await assert_rehearsal_is_exact(orderly.pool, began, order.order_id)
+    await assert_rehearsal_is_exact(orderly.pool, await opened_at(orderly, order), order.order_id)
     assert await find_damaged(orderly.pool, order.order_id) == []
     await assert_sealed(shop, orderly, order, customer)
 
@@ -203,7 +207,6 @@ def rehearse(dsn: str, directory: Path, *options: str) -> Any:
 async def test_rehearse_runs_the_rules_of_another_checkout(
     shop: Shop, orderly: Running, tmp_path: Path
 ) -> None:
-    since = f"{datetime.now(UTC) - timedelta(seconds=1):%Y-%m-%dT%H:%M:%S}"
     order = await shop.place_order(MILK, BREAD, payment_method="pm_card")
     await order.wait_until_settled(status="confirmed")
     await order.execute("cancel-order", reason="bought elsewhere")
@@ -212,6 +215,7 @@ async def test_rehearse_runs_the_rules_of_another_checkout(
     shutil.copytree(ROOT / "orders", other / "orders")
     next(c for c in RULE_CHANGES if c.name == "cancellations name no reason").apply_to(other)
     expected.write_text('because = "no reason"\n[orders]\nwith_event = ["delivery-failed"]\n')
+    since = (await opened_at(orderly, order)).isoformat()
     options = ("--since", since, "--expect", str(expected), "--json", str(report))
 
     ended = await asyncio.to_thread(rehearse, orderly.dsn, other, *options)
