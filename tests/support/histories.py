@@ -8,7 +8,8 @@ from functools import cache
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowExecution, WorkflowHistory
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -95,14 +96,23 @@ async def assert_all_replay(client: Client, task_queue: str) -> int:
     async def histories() -> AsyncIterator[WorkflowHistory]:
         nonlocal runs
         async for run in client.list_workflows(query):
-            handle = client.get_workflow_handle(run.id, run_id=run.run_id)
-            past = await handle.fetch_history()
-            assert_explained([past])
-            runs += 1
-            yield past
+            if past := await _history(client, run):
+                assert_explained([past])
+                runs += 1
+                yield past
 
     await _replay(histories(), UnsandboxedWorkflowRunner())
     return runs
+
+
+async def _history(client: Client, run: WorkflowExecution) -> WorkflowHistory | None:
+    """None if it was deleted, which Temporal's list of workflows may not show yet."""
+    try:
+        return await client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return None
 
 
 async def assert_stack_replays(stack: Addresses) -> None:

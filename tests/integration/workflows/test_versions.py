@@ -30,7 +30,7 @@ from workflows import versions
 from workflows.command_handler import Decided, Rejected, rejected_by
 from workflows.messages import NOT_KNOWN_YET, CommandBatch
 from workflows.order import OrderWorkflow
-from workflows.versions import Version, find_versions
+from workflows.versions import Version, find_versions, pinned_to
 from workflows.worker_heartbeats import UNVERSIONED
 
 WAIT_SECONDS = 30.0
@@ -67,6 +67,16 @@ async def is_at_rest(deployment: Deployment, order_id: str) -> bool:
     return not (order.pending_activities or order.HasField("pending_workflow_task"))
 
 
+async def listed(deployment: Deployment, build: str, *order_ids: str) -> None:
+    """Waits until Temporal lists just these orders in a version: its list is a little behind."""
+
+    async def is_so() -> bool:
+        found = await pinned_to(deployment.client, deployment.name, f"{deployment.name}:{build}")
+        return sorted(found) == sorted(order_ids)
+
+    await until(is_so)
+
+
 async def moved(deployment: Deployment, build: str) -> Moved:
     """What `orderly move-orders --from` did in the end."""
     version = await source(deployment.client, deployment.name, build)
@@ -86,9 +96,11 @@ async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and
         await deployment.make_current("new")
         asked = message(order_ids[0], bagels())
         assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
-        await deployment.wait_until_in("new", order_ids[0])
+        await listed(deployment, "old", *order_ids[1:])
+        await listed(deployment, "new", order_ids[0])
         assert await moved(deployment, "old") == Moved(2, [])
         await deployment.make_current("old")
+        await listed(deployment, "new", *order_ids)
         assert await moved(deployment, "new") == Moved(3, [])
         await deployment.wait_until_in("old", *order_ids)
         reached = [
@@ -156,16 +168,20 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
             state = "no version is current: `orderly versions` lists them"
             assert (await readiness(http, workers=state))["commands"]["ready"] is False
             await deployment.make_current("old")
-            await opened(deployment, 2)
+            oldest = await opened(deployment, 2)
             await deployment.make_current("new")
-            await opened(deployment)
+            newest = await opened(deployment)
         shown = await readiness(http, workers="ok", worker_versions={old: DESERTED, new: "ok"})
         assert (shown["commands"]["ready"], shown["failing_orders"]) == (True, 0)
-        metrics = (await http.admin.get("/metrics")).text
-        assert f'orderly_version_orders{{version="{old}"}} 2.0' in metrics
-        assert f'orderly_version_workers{{version="{old}"}} 0.0' in metrics
-        assert f'orderly_version_workers{{version="{new}"}} 1.0' in metrics
-        assert "orderly_failing_orders 0.0" in metrics
+        await measured(
+            http,
+            f'orderly_version_orders{{version="{old}"}} 2.0',
+            f'orderly_version_workers{{version="{old}"}} 0.0',
+            f'orderly_version_workers{{version="{new}"}} 1.0',
+            "orderly_failing_orders 0.0",
+        )
+        await listed(deployment, "old", *oldest)
+        await listed(deployment, "new", *newest)
         assert sorted(await find_versions(deployment.client, deployment.name, {new: 1})) == [
             Version(new, "current", 0.0, 1, 1),
             Version(old, "draining", 0.0, 2, 0),
@@ -250,6 +266,17 @@ async def test_steps_of_an_order_run_in_its_version(deployment: Deployment) -> N
 
 
 DESERTED = "no workers for 2 orders"
+
+
+async def measured(http: ApiClient, *lines: str) -> None:
+    """Waits until the metrics have these lines."""
+    async with asyncio.timeout(SHOWN_SECONDS_MAX):
+        while True:
+            metrics = (await http.admin.get("/metrics")).text
+            if all(line in metrics for line in lines):
+                return
+            print(metrics)  # Shown if the test fails.
+            await asyncio.sleep(0.2)
 
 
 async def readiness(http: ApiClient, **states: Any) -> dict[str, Any]:
