@@ -16,6 +16,7 @@ from temporalio.client import Client
 from api.auth.permissions import COMMAND_ROLES, OPERATE, READ, WRITE
 from api.auth.tokens import LEEWAY_SECONDS
 from api.context import short_hash
+from api.events import routes as api_routes
 from api.events import stream as api_streams
 from api.personal_data import PUBLIC_COMMAND_TYPES
 from orders.commands import Role, type_of
@@ -292,13 +293,23 @@ async def test_stream_ends_when_its_token_expires(
     api: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_streams, "HEARTBEAT_SECONDS", 0.2)
-    soon = api.issuer.token(exp=int(time.time()) - LEEWAY_SECONDS + 3)
-    headers = {"Authorization": f"Bearer {soon}", "Accept": "text/event-stream"}
-    async with asyncio.timeout(20):
-        async with api.http.stream("GET", "/v1/events", headers=headers) as stream:
+    expires_at = int(time.time()) + 600
+
+    def headers(expires_at: int) -> dict[str, str]:
+        token = api.issuer.token(exp=expires_at)
+        return {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+
+    async with asyncio.timeout(60):
+        async with api.http.stream("GET", "/v1/events", headers=headers(expires_at)) as stream:
             assert stream.status_code == 200
-            assert [line async for line in stream.aiter_lines()]
-        problem(await api.http.get("/v1/events", headers=headers), 401, "unauthenticated")
+            lines = stream.aiter_lines()
+            while not (await anext(lines)).startswith("id:"):
+                pass  # It lives while the token does.
+            monkeypatch.setattr(api_routes, "time", lambda: expires_at + LEEWAY_SECONDS)
+            async for _ in lines:
+                pass
+        expired = headers(int(time.time()) - LEEWAY_SECONDS - 1)
+        problem(await api.http.get("/v1/events", headers=expired), 401, "unauthenticated")
 
 
 async def test_consistency_token_of_another_customers_order_reveals_nothing(

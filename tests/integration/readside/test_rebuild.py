@@ -243,8 +243,7 @@ async def test_concurrent_rebuild_and_rollback_without_previous_generation_are_r
 ) -> None:
     with pytest.raises(RebuildError, match="no previous"):
         await rebuild.rollback(dsn, ORDER_VIEW)
-    results = await asyncio.gather(
-        *(rebuild.rebuild(dsn, ORDER_VIEW) for _ in range(2)), return_exceptions=True
-    )
-    (rejected,) = (result for result in results if isinstance(result, BaseException))
-    assert "is running" in str(rejected)
+    async with rebuild._exclusive(dsn, ORDER_VIEW):  # As another one that is running.
+        with pytest.raises(RebuildError, match="is running"):
+            await rebuild.rebuild(dsn, ORDER_VIEW)
+    await rebuild.rebuild(dsn, ORDER_VIEW)

@@ -250,7 +250,7 @@ async def test_ended_order_with_a_newer_event_is_no_bug_and_answers_503(alone: R
     async with alone.pool.acquire() as connection:
         await log.append(connection, order_id, [gift])
     for command, body in (("cancel-order", {}), ("add-note", {"text": "late"})):
-        for prefer in ("wait=1", "respond-async"):
+        for prefer in ("wait=30", "respond-async"):
             path = f"/v1/orders/{order_id}/commands/{command}"
             headers = {"Prefer": prefer, "Idempotency-Key": secrets.token_hex(8)}
             response = await alone.http.post(path, json=body, headers=headers)

@@ -107,7 +107,7 @@ async def test_running_process_stops_when_it_notices(
             await asyncio.sleep(0.3)
             assert not stopped.is_set()
             await set_back(pool)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await stopped.wait()
 
     with pytest.raises(RestoreNoticed):
@@ -120,7 +120,7 @@ async def test_process_starts_while_postgres_is_unavailable(
     stopped = asyncio.Event()
     async with (
         await connect_pool(UNREACHABLE_DSN) as unreachable,
-        asyncio.timeout(5),
+        asyncio.timeout(60),
         guarded(temporal.client, unreachable, queue, stopped.set, renews=True),
     ):
         assert not stopped.is_set()

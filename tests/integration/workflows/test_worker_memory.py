@@ -63,7 +63,11 @@ async def test_worker_lives_in_512_mb(
             result = await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
         assert result.version == LINES + 2
 
+    assert process.stderr is not None
+    started = b""
     try:
+        async with asyncio.timeout(60):
+            started = await process.stderr.readuntil(b"orders in memory")
         await asyncio.gather(*map(fill, order_ids))
         Random(1).shuffle(order_ids)  # Half of them are replayed if they are more than it keeps.
         await asyncio.gather(*map(add, order_ids))
@@ -72,6 +76,7 @@ async def test_worker_lives_in_512_mb(
         assert peak_kb and 1_000 * int(peak_kb[1]) < MEMORY
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = await process.communicate()
+        _, later = await process.communicate()
+        errors = started + later
     assert process.returncode == 0, errors.decode()
     assert f"keeps up to {orders_to_keep(MEMORY)} orders" in errors.decode()
