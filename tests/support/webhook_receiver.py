@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class Receiver:
                 versions.append(version)
         return found
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], object | Awaitable[object]]) -> None:
         await until(condition)
 
     def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +92,7 @@ class Receiver:
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 request = await _read(reader)
                 self.requests.append(request)
@@ -109,7 +109,6 @@ class Receiver:
                     await asyncio.sleep(0.001)
                 if reply.raw is not None:
                     break
-        writer.close()
 
 
 async def until(condition: Callable[[], object | Awaitable[object]]) -> None:
@@ -143,6 +142,7 @@ async def receiving(respond: Respond | None = None, port: int = 0) -> AsyncItera
         server.close()
         for task in receiver._serving:
             task.cancel()
+        await asyncio.gather(*receiver._serving, return_exceptions=True)
 
 
 def failing_first(times: int, failure: Reply = ERROR) -> Respond:
