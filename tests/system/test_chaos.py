@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from dev.chaos.checker import commands_of
 from dev.chaos.clocks import Clocks
-from dev.chaos.nemesis import Strike
+from dev.chaos.history import History
+from dev.chaos.nemesis import Nemesis
 from dev.chaos.report import figures
-from dev.chaos.run import Result, run_faults
+from dev.chaos.run import run_faults
 from dev.chaos.schedule import HOUR_S, Fault, Step
 
 SEED = 203227
-DOWN_S = 6.0  # Each is killed again whenever it has been restarted.
+DOWN_S, DOWN_TIMES_MAX = 6.0, 5  # Each is killed again whenever it has been restarted.
 DOWN = [Fault("down", name, DOWN_S) for name in ("worker", "api 2", "projector", "deliverer")]
 CALM_S = 3.0  # The first orders are open when the processes go down.
 JUMPS = [
@@ -33,8 +38,11 @@ SHOPPERS = 14
 SENT_AGAIN_MIN = 30  # Of 60, if a slow machine has acknowledged fewer.
 
 
-async def test_faults_under_load_lose_and_repeat_nothing(tmp_path: Path) -> None:
+async def test_faults_under_load_lose_and_repeat_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One of each of two processes is down for a while; then come kills, jumps and a lock."""
+    up_again_s = keep_down_until_served(monkeypatch)
     # An order whose task the dead worker had waits ten seconds; enough are open that others go on.
     clocks = clocks_in(tmp_path / "clocks")
     result = await run_faults(
@@ -43,8 +51,9 @@ async def test_faults_under_load_lose_and_repeat_nothing(tmp_path: Path) -> None
 
     assert result.complaints == []
     for strike in result.strikes[: len(DOWN)]:
-        assert served_during(strike, "POST", result), "no command was acknowledged meanwhile"
-        assert served_during(strike, "GET", result), "no read model followed meanwhile"
+        down = strike.began_s, up_again_s[strike.fault]
+        assert is_served(result.history, "POST", *down), "no command was acknowledged meanwhile"
+        assert is_served(result.history, "GET", *down), "no read model followed meanwhile"
     wanted = [fault for step in STEPS for fault in step.faults if clocks or fault not in JUMPS]
     assert [strike.fault for strike in result.strikes] == wanted
     numbers, commands = figures(result), commands_of(result.history).values()
@@ -67,11 +76,31 @@ def clocks_in(folder: Path) -> Clocks | None:
         return None
 
 
-def served_during(strike: Strike, method: str, result: Result) -> int:
-    """How many commands, or reads of a version, were sent and served while a process was down."""
-    return sum(
-        strike.began_s < attempt.began_s < attempt.ended_s < strike.began_s + DOWN_S
-        for attempt in result.history.attempts
+def keep_down_until_served(monkeypatch: pytest.MonkeyPatch) -> Mapping[Fault, float]:
+    """Keeps a process down, on a slow machine for longer, until a command and a read were served.
+
+    Returns when each came up again.
+    """
+    keep_down, up_again_s = Nemesis._keep_down, dict[Fault, float]()
+
+    async def keep_down_longer(nemesis: Nemesis, fault: Fault) -> None:
+        began_s = time.monotonic()
+        for _ in range(DOWN_TIMES_MAX):
+            await keep_down(nemesis, fault)
+            up_again_s[fault] = ended_s = time.monotonic()
+            history = nemesis._load.history
+            if all(is_served(history, method, began_s, ended_s) for method in ("POST", "GET")):
+                return
+
+    monkeypatch.setattr(Nemesis, "_keep_down", keep_down_longer)
+    return up_again_s
+
+
+def is_served(history: History, method: str, began_s: float, ended_s: float) -> bool:
+    """Whether a command, or a read of a version, was sent and served within a time."""
+    return any(
+        began_s < attempt.began_s < attempt.ended_s < ended_s
+        for attempt in history.attempts
         if attempt.method == method
         and attempt.status in (200, 201)
         and (attempt.key or int(attempt.query.get("min_version", 0)) > 0)
