@@ -49,7 +49,7 @@ async def run_harmed_stack(folder: Path) -> AsyncIterator[HarmedStack]:
     async with (
         run_stack(options) as stack,
         httpx.AsyncClient(base_url=stack.api_url, timeout=REQUEST_SECONDS_MAX) as http,
-        httpx.AsyncClient(base_url=stack.simulators_url) as simulators,
+        httpx.AsyncClient(base_url=stack.simulators_url, timeout=60) as simulators,
     ):
         load = Load(History(), stack.api_urls, stack.simulators_url, run="harmed")
         yield HarmedStack(stack, http, Shop(http, simulators), Nemesis(stack, proxies, load))

@@ -47,7 +47,7 @@ class Provider:
 
     def revoke(self, user: str) -> None:
         """Ends all sessions of a user: nothing renews a token any more."""
-        httpx.post(f"{self.issuer}/users/{user}/revoke-tokens").raise_for_status()
+        httpx.post(f"{self.issuer}/users/{user}/revoke-tokens", timeout=60).raise_for_status()
 
 
 @contextmanager

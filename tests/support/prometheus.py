@@ -29,7 +29,7 @@ WAIT_SECONDS = 3
 RANGE_SECONDS = 10
 """What a minute of a range, as in rate(…[2m]), lasts."""
 LOOK_AGAIN_SECONDS = 0.3
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 60
 
 Value = dict[str, Any]
 
@@ -93,7 +93,7 @@ async def run_prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncItera
             stderr=log,
         )
     try:
-        async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}") as http:
+        async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as http:
             await _until_ready(http, folder / "log")
             yield Prometheus(http)
     finally:

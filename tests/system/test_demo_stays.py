@@ -175,7 +175,7 @@ def look_around(demo: Terminal) -> list[psutil.Process]:
     last_part = demo.output[demo.output.rindex("Console ") :]
     console = re.match(r"Console +(http://\S+)/console/", last_part)
     assert console is not None
-    inbox = httpx.get(f"{console[1]}/v1/inbox").json()
+    inbox = httpx.get(f"{console[1]}/v1/inbox", timeout=60).json()
     waiting = Counter[str]()
     for group in inbox["groups"]:
         waiting[group["kind"]] += group["orders"]
@@ -188,11 +188,13 @@ def look_around(demo: Terminal) -> list[psutil.Process]:
         "awaits-shortfall": ORDERS["shortfall"],
         "held": ORDERS["held"],
     }
-    returns = httpx.get(f"{console[1]}/v1/orders", params={"return_status": "requested"}).json()
+    returns = httpx.get(
+        f"{console[1]}/v1/orders", params={"return_status": "requested"}, timeout=60
+    ).json()
     assert len(returns["items"]) == ORDERS["return"]
     history = re.search(r"curl (http://\S+/history)", demo.output)
     assert history is not None
-    events = [event["type"] for event in httpx.get(history[1]).json()["items"]]
+    events = [event["type"] for event in httpx.get(history[1], timeout=60).json()["items"]]
     assert events[0] == "order-opened"
     assert "order-confirmed" in events
     return children

@@ -38,7 +38,7 @@ def assert_ends_by(signum: signal.Signals) -> None:
     with subprocess.Popen(["sleep", "60"], preexec_fn=signal_with_parent(signum)) as child:
         child.send_signal(signum)
         try:
-            assert child.wait(10) == -signum
+            assert child.wait(30) == -signum
         finally:
             child.kill()
 

@@ -75,7 +75,7 @@ async def test_idle_worker_collects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_memory, "CHECK_SECONDS", 0.001)
     monkeypatch.setattr(worker_memory, "is_due", lambda rounds, share: True)
     monkeypatch.setattr(gc, "collect", collected.set)
-    async with collecting(512 * MB), asyncio.timeout(10):
+    async with collecting(512 * MB), asyncio.timeout(60):
         assert gc.get_threshold() == (*usual[:2], rounds_before_collection(512 * MB))
         await collected.wait()
     assert gc.get_threshold() == usual

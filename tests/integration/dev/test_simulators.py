@@ -396,8 +396,8 @@ async def process(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     command += ["--database", str(folder / "simulators.db")]
     running = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            async with asyncio.timeout(30):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            async with asyncio.timeout(60):
                 while not await is_healthy(http):
                     await asyncio.sleep(0.05)
             yield http

@@ -87,7 +87,7 @@ async def test_silent_server_is_no_answer_within_seconds(monkeypatch: pytest.Mon
     monkeypatch.setattr(status, "ANSWER_SECONDS_MAX", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(NoAnswer, match=r"does not answer at .* within 0\.2 seconds"):
                 await fetch(url)
     with pytest.raises(NoAnswer, match="does not answer"):
