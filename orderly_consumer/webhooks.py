@@ -26,15 +26,16 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes) -> Event:
     sent = {name.lower(): value for name, value in headers.items()}
     try:
         webhook_id, timestamp = sent["webhook-id"], sent["webhook-timestamp"]
-        signatures = sent["webhook-signature"].split(" ")
-        age = abs(time.time() - int(timestamp))
+        signatures = [one.encode() for one in sent["webhook-signature"].split(" ")]
+        # As integers: a float would overflow with a timestamp of hundreds of digits.
+        age = abs(int(time.time()) - int(timestamp))
+        signed = f"{webhook_id}.{timestamp}.".encode() + body
     except (KeyError, ValueError) as error:
         raise SignatureInvalid(f"a header is missing or malformed: {error}") from error
     if age > TOLERANCE_SECONDS:
         raise SignatureInvalid("it was signed too long ago, or the clocks differ")
     key = b64decode(secret.removeprefix("whsec_"))
-    signed = hmac.digest(key, f"{webhook_id}.{timestamp}.".encode() + body, sha256)
-    expected = f"v1,{b64encode(signed).decode()}"
-    if not any(hmac.compare_digest(one.encode(), expected.encode()) for one in signatures):
+    expected = b"v1," + b64encode(hmac.digest(key, signed, sha256))
+    if not any(hmac.compare_digest(one, expected) for one in signatures):
         raise SignatureInvalid("no signature is right")
     return parse_event(json.loads(body))

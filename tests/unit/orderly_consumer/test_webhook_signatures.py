@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.consumed_events import PLACED
 
 SECRET, OTHER = new_secret(), new_secret()
 BODY = json.dumps(PLACED, ensure_ascii=False).encode()
+ARABIC_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
 
 
 def headers(*secrets: str, body: bytes = BODY, age: timedelta = timedelta()) -> dict[str, str]:
@@ -52,10 +54,18 @@ def test_signature_with_another_secret_is_rejected() -> None:
     ("header", "value"),
     [
         ("Webhook-Id", "ord_x@4"),
+        ("Webhook-Id", "\udcff"),
         ("Webhook-Timestamp", "1"),
+        ("Webhook-Timestamp", "-1"),
         ("Webhook-Timestamp", "soon"),
+        ("Webhook-Timestamp", "inf"),
+        ("Webhook-Timestamp", "nan"),
+        pytest.param("Webhook-Timestamp", "9" * 400, id="too large for a float"),
+        pytest.param("Webhook-Timestamp", "9" * 5_000, id="too long for an integer"),
+        ("Webhook-Timestamp", str(int(time.time())).translate(ARABIC_DIGITS)),
         ("Webhook-Signature", ""),
         ("Webhook-Signature", "v1,größer"),
+        ("Webhook-Signature", "v1,\udcff"),
         ("Webhook-Signature", "v1,"),
     ],
 )
