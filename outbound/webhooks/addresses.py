@@ -68,6 +68,9 @@ def _meant(address: Address) -> Iterator[Address]:
 
 
 def _is_public(address: Address) -> bool:
+    # Python counts site-local addresses as global; they are deprecated, but old networks use them.
+    if isinstance(address, IPv6Address) and address.is_site_local:
+        return False
     return address.is_global and not (
         address.is_multicast or address.is_reserved or address.is_unspecified
     )

@@ -34,7 +34,8 @@ def test_public_addresses_are_allowed_with_tls_only(address: str) -> None:
             "2001:db8::1",
         ),
         *("2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1"),
-        *("2002:7f00:1::", "2002:a00:1::1", "2001:0:7f00:1::"),
+        *("2002:7f00:1::", "2002:a00:1::1", "2001:0:7f00:1::", "2001:0:808:808::f5ff:fffe"),
+        *("fec0::1", "feff:ffff::1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a00:1"),
     ],
 )
 def test_other_addresses_are_not_allowed(address: str) -> None:
