@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from standardwebhooks import Webhook as Signer
 
 from outbound.cloudevents import MEDIA_TYPE
 from outbound.webhooks.endpoints import Endpoint
-from outbound.webhooks.secrets import SecretBox
+from outbound.webhooks.secrets import SecretBox, SecretUnreadable
 
 
 def signers(endpoint: Endpoint, box: SecretBox) -> list[tuple[Signer, datetime | None]]:
     """The secrets of an endpoint, the newest first, each with the time of its end.
 
-    Raises SecretUnreadable.
+    Raises SecretUnreadable if the newest one cannot be read.
     """
     found: list[tuple[Signer, datetime | None]] = [
         (Signer(box.unseal(endpoint.secret, endpoint.endpoint_id)), None)
     ]
     if endpoint.old_secret is not None:
-        old = Signer(box.unseal(endpoint.old_secret, endpoint.endpoint_id))
-        found.append((old, endpoint.old_secret_until))
+        # It cannot be read where its key was lost, and the secret was rotated because of that.
+        with suppress(SecretUnreadable):
+            old = Signer(box.unseal(endpoint.old_secret, endpoint.endpoint_id))
+            found.append((old, endpoint.old_secret_until))
     return found
 
 

@@ -83,3 +83,20 @@ def test_both_secrets_sign_until_the_old_one_has_ended() -> None:
     verify(new, headers)
     with pytest.raises(WebhookVerificationError):
         verify(old, headers)
+
+
+def test_old_secret_of_a_lost_key_is_left_out() -> None:
+    new = new_secret()
+    lost = new_box().seal(new_secret(), "we_1")
+    for until in (NOW + timedelta(hours=1), NOW - timedelta(hours=1)):
+        rotated = replace(endpoint(new), old_secret=lost, old_secret_until=until)
+        headers = signed_headers(signers(rotated, BOX), datetime.now(UTC), "ord_x@1", BODY)
+        verify(new, headers)
+        assert " " not in headers["webhook-signature"]
+
+
+def test_secret_of_a_lost_key_is_not_replaced_by_the_old_one() -> None:
+    lost = replace(endpoint(new_secret()), secret=new_box().seal(new_secret(), "we_1"))
+    readable = BOX.seal(new_secret(), "we_1")
+    with pytest.raises(SecretUnreadable):
+        signers(replace(lost, old_secret=readable, old_secret_until=NOW + timedelta(1)), BOX)
