@@ -15,8 +15,11 @@ ADDRESS_EVENTS = frozenset({"shipping-address-set", "billing-address-set"})
 INTERNAL_FIELDS = frozenset({"fingerprint"})
 
 
-async def public_events(stored: Iterable[Envelope], keys: ReadableKeys) -> list[Envelope]:
-    """In today's shape, without internal fields, and with their addresses decrypted."""
+async def public_events(stored: Iterable[Envelope], keys: ReadableKeys | None) -> list[Envelope]:
+    """In today's shape, without internal fields, and with their addresses decrypted.
+
+    Without keys, all addresses are unreadable.
+    """
     events = [event.upcast() for event in stored]
     sealed = {event.data["address"] for event in events if event.type in ADDRESS_EVENTS}
     addresses = await decrypt_addresses(sealed, keys)

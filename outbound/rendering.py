@@ -31,9 +31,9 @@ class RenderedEvent(NamedTuple):
 
 
 async def render(
-    events: Sequence[PublishedEvent], base_url: str, keys: ReadableKeys
+    events: Sequence[PublishedEvent], base_url: str, keys: ReadableKeys | None
 ) -> list[RenderedEvent]:
-    """The events as the public feed shows them now."""
+    """The events as the public feed shows them now; without keys, all addresses are unreadable."""
     if not events:
         return []
     shown = await public_events((event.envelope for event in events), keys)

@@ -33,13 +33,6 @@ class ReadableKeys(Protocol):
         """Keys by their ids; None for an erased one, no entry for an unknown one."""
 
 
-class NoKeys:
-    """No keys: every address is unreadable."""
-
-    async def find(self, key_ids: Collection[str]) -> Mapping[str, CustomerKey | None]:
-        return {}
-
-
 class CustomerKeys(ReadableKeys, Protocol):
     """A store of keys. No caller keeps a key longer than a request, so erasure acts at once."""
 

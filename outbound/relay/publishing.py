@@ -21,7 +21,6 @@ from outbound.relay import cursors
 from outbound.relay.broker import Broker, NotPublished
 from outbound.rendering import RenderedEvent, render
 from outbound.window import Window
-from privacy.keys import NoKeys
 
 PAGE_EVENTS_MAX = 500
 WINDOW_MAX = 2_000
@@ -135,8 +134,8 @@ class Publishing:
         read_to, self._has_news = self._window.read_to, False  # What comes meanwhile is news.
         page = await feed.read(self._owner, read_to, EventFilter(), PAGE_EVENTS_MAX)
         self._is_unsettled = page.unsettled
-        # A broker keeps what it gets, so that no erasure would reach an address there.
-        self._window.add(await render(page.events, self._public_url, NoKeys()), page.end)
+        # No keys: a broker keeps what it gets, so that no erasure would reach an address there.
+        self._window.add(await render(page.events, self._public_url, keys=None), page.end)
         self._has_news = self._has_news or page.end > read_to
 
     def _start(self, event: RenderedEvent) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import asyncpg
 from nats.js.api import RawStreamMsg
+from prometheus_client import REGISTRY
 
+from eventlog.envelope import Envelope
 from eventlog.epochs import raise_epoch
+from orders.events import ShippingAddressSet
 from outbound.relay import cursors
 from outbound.relay.broker import Broker, NotPublished
 from outbound.relay.cursors import RelayHealth
@@ -21,8 +24,11 @@ from outbound.relay.nats import NatsBroker
 from outbound.relay.publishing import Pace
 from outbound.relay.relay import Relay
 from outbound.rendering import RenderedEvent
+from privacy.address import Address
+from privacy.keys import new_key
+from privacy.sealing import seal
 from settings import NatsSettings
-from tests.support.event_log import append, note
+from tests.support.event_log import ABOUT, AT, append, note
 from tests.support.nats_security import write_accounts, write_certificates
 from tests.support.nats_server import NatsServer, nats_server
 from tests.support.paths import ROOT
@@ -214,6 +220,7 @@ class MemoryBroker:
 
     def __init__(self, failure_share: float = 0.0) -> None:
         self.stored: list[str] = []
+        self.bodies: list[bytes] = []
         self.failure_share = failure_share
         self.refused: str | None = None
         self._dice = random.Random(1)
@@ -225,9 +232,24 @@ class MemoryBroker:
         if self._dice.random() < self.failure_share:
             raise NotPublished("no answer")
         self.stored.append(event.event_id)
+        self.bodies.append(event.body)
 
     async def close(self) -> None:
         pass
+
+
+async def test_addresses_are_not_published_and_alert_nobody(pool: asyncpg.Pool, dsn: str) -> None:
+    """The relay has no keys; elsewhere an address that cannot be read is one that is lost."""
+    unreadable = REGISTRY.get_sample_value("orderly_unreadable_addresses_total")
+    ada = Address.model_construct(name="Ada", line1="1 Main St", country="US")
+    sealed = seal(ada, new_key("ada"))
+    event = Envelope.of(ShippingAddressSet(address=sealed), 1, AT, ABOUT)
+    broker = MemoryBroker()
+    async with relaying(dsn, broker):
+        await append(pool, "o.1", event)
+        await until(lambda: broker.bodies)
+    assert json.loads(broker.bodies[0])["data"]["address"] == {"unreadable": True}
+    assert REGISTRY.get_sample_value("orderly_unreadable_addresses_total") == unreadable
 
 
 async def test_failures_do_not_change_the_order(pool: asyncpg.Pool, dsn: str) -> None:
