@@ -164,18 +164,22 @@ async def read_with_customers(
 
 
 async def read_order_after(
-    reader: Reader, order_id: str, version: int, until: Checkpoint, limit: int
+    reader: Reader, order_id: str, version: int, until: Checkpoint, filter: EventFilter, limit: int
 ) -> list[PublishedEvent]:
-    """At most `limit` events of an order from a version on, up to a checkpoint."""
+    """At most `limit` matching events of an order from a version on, up to a checkpoint."""
     found = await reader.fetch(
         f"""
-        SELECT {_COLUMNS} FROM order_events
+        SELECT {_COLUMNS} FROM order_events AS event
         WHERE order_id = $1 AND version >= $2 AND (transaction_id, position) <= ($3, $4)
-        ORDER BY version LIMIT $5
+          AND ($5::text[] IS NULL OR type = ANY($5))
+          AND ($6::text IS NULL OR $6 = {_CUSTOMER_ID})
+        ORDER BY version LIMIT $7
         """,
         order_id,
         version,
         *until,
+        filter.types,
+        filter.customer_id,
         limit,
     )
     return [_published(row) for row in found]

@@ -49,14 +49,15 @@ class LogReader:
     async def read_order(
         self, endpoint: Endpoint, order_id: str, version: int, until: Checkpoint
     ) -> tuple[list[RenderedEvent], int | None]:
-        """The next events of an order, and the version after them; None if there are no more."""
+        """The next events of an order, as far as the endpoint's filter matches them.
+
+        Also the version after them; None if there are no more.
+        """
         events = await feed.read_order_after(
-            self._pool, order_id, version, until, PARKED_EVENTS_MAX
+            self._pool, order_id, version, until, filter_of(endpoint), PARKED_EVENTS_MAX
         )
         more = events[-1].envelope.version + 1 if len(events) == PARKED_EVENTS_MAX else None
-        types = endpoint.event_types
-        wanted = [one for one in events if types is None or one.envelope.type in types]
-        return await render(wanted, endpoint.base_url, self.keys), more
+        return await render(events, endpoint.base_url, self.keys), more
 
 
 def filter_of(endpoint: Endpoint) -> EventFilter:

@@ -11,13 +11,18 @@ from eventlog import log
 from eventlog.announcements import announce
 from eventlog.envelope import Envelope, Metadata
 from eventlog.postgres import Reader
-from orders.events import NoteAdded, OrderEvent
+from orders.events import NoteAdded, OrderEvent, OrderOpened
 
 AT = datetime(2017, 1, 1, 11, 53, 26, 123456, tzinfo=UTC)
 WAIT_SECONDS = 60.0
 ABOUT = Metadata(
     actor="somebody", command="add-note", command_id="c", payload_hash="h", request_id="r"
 )
+
+
+def opened(customer_id: str) -> Envelope:
+    """The first event of an order."""
+    return Envelope.of(OrderOpened(customer_id=customer_id, currency="USD"), 1, AT, ABOUT)
 
 
 def note(version: int, text: str = "hi") -> Envelope:

@@ -6,12 +6,10 @@ import asyncpg
 import pytest
 
 from eventlog import feed, log
-from eventlog.envelope import Envelope
 from eventlog.feed import EventFilter, Page, PublishedEvent
 from eventlog.log import START
-from orders.events import OrderOpened
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import ABOUT, AT, append, append_unsettled, note, settled
+from tests.support.event_log import append, append_unsettled, note, opened, settled
 
 FILTERS = {
     "order": EventFilter(order_id="a-1"),
@@ -21,10 +19,6 @@ FILTERS = {
     "types of a customer": EventFilter(types=("order-opened",), customer_id="a"),
     "unknown customer": EventFilter(customer_id="c"),
 }
-
-
-def opened(customer: str) -> Envelope:
-    return Envelope.of(OrderOpened(customer_id=customer, currency="USD"), 1, AT, ABOUT)
 
 
 async def read_all(pool: asyncpg.Pool, filter: EventFilter, limit: int) -> list[PublishedEvent]:

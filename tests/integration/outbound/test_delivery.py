@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import asyncpg
 import pytest
@@ -17,7 +18,7 @@ from outbound.webhooks import clock, deliverer, deliveries, delivery, endpoints,
 from outbound.webhooks.endpoints import Endpoint
 from outbound.webhooks.secrets import SecretBox, new_secret
 from tests.support.command_builders import new_order_id
-from tests.support.event_log import append, note
+from tests.support.event_log import append, note, opened
 from tests.support.webhook_receiver import (
     ERROR,
     OK,
@@ -147,6 +148,23 @@ async def test_rejected_event_parks_its_order_and_the_others_go_on(
 async def _parked(pool: asyncpg.Pool, endpoint: Endpoint, event_id: str | None) -> bool:
     parked = await deliveries.parked_orders(pool, endpoint.endpoint_id)
     return [f"{one.order_id}@{one.version}" for one in parked] == ([event_id] if event_id else [])
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [{"customer_id": "bob"}, {"event_types": ("order-placed",)}],
+    ids=["customer", "event types"],
+)
+async def test_parked_order_that_a_new_filter_excludes_is_not_sent(
+    pool: asyncpg.Pool, dsn: str, filter: dict[str, Any]
+) -> None:
+    async with receiving(lambda _: ERROR) as first, receiving() as second, delivering(dsn):
+        endpoint = await register(pool, first.url)
+        await append(pool, "o.ada", opened("ada"), note(2))
+        await until(lambda: _parked(pool, endpoint, "o.ada@1"))
+        await endpoints.change(pool, endpoint.endpoint_id, {"url": second.url, **filter}, None)
+        await until(lambda: _parked(pool, endpoint, None))
+    assert second.requests == []
 
 
 async def test_parked_order_survives_a_restart(pool: asyncpg.Pool, dsn: str) -> None:
