@@ -57,14 +57,17 @@ class Channel:
         self._read_secrets()
 
     def renew(self, endpoint: Endpoint) -> bool:
-        """Takes over changes of the endpoint; returns whether an operator has resumed it."""
-        is_resumed = endpoint.resumed_at != self.endpoint.resumed_at
+        """Takes over changes of the endpoint; returns whether an operator has resumed it.
+
+        Also if that was before this channel began: the stored health says which resume it knows.
+        """
+        is_resumed = endpoint.resumed_at != self.health.resumed_at
         if endpoint.version != self.endpoint.version:
             self.endpoint = endpoint
             self._read_secrets()
         if is_resumed:
             self.is_gone = False
-            self.health.try_now(self.clock.now())
+            self.health.resume(endpoint.resumed_at, self.clock.now())
         return is_resumed
 
     def may_send(self, now: datetime) -> bool:

@@ -113,7 +113,7 @@ async def load_parked(reader: Reader, cursor_id: str) -> dict[str, ParkedOrder]:
     return {row["order_id"]: ParkedOrder(*row[1:]) for row in rows}
 
 
-_HEALTH = "failures, failing_since, next_try_at, probes, last_error, last_success_at"
+_HEALTH = "failures, failing_since, next_try_at, probes, last_error, last_success_at, resumed_at"
 
 
 async def load_health(reader: Reader, endpoint_id: str) -> Health:
@@ -162,12 +162,12 @@ async def _move(
             FROM present WHERE cursor_id = $2 AND revision = $3 RETURNING present.endpoint_id
         ), judged AS (
             UPDATE webhook_health AS health
-            SET ({_HEALTH}) = ($7, $8, $9, $10, $11, $12),
-                delivered = delivered + $13, failed = failed + $14
+            SET ({_HEALTH}) = ($7, $8, $9, $10, $11, $12, $13),
+                delivered = delivered + $14, failed = failed + $15
             FROM moved WHERE health.endpoint_id = moved.endpoint_id
         ), recorded AS (
             INSERT INTO webhook_deliveries ({_ATTEMPT})
-            SELECT moved.endpoint_id, new.* FROM moved, {_unnested_attempts(15)}
+            SELECT moved.endpoint_id, new.* FROM moved, {_unnested_attempts(16)}
         )
         SELECT true FROM moved
         """,
@@ -182,6 +182,7 @@ async def _move(
         health.probes,
         health.last_error,
         health.last_success_at,
+        health.resumed_at,
         len(progress.attempts) - failed,
         failed,
         *_columns(progress.attempts),

@@ -57,6 +57,7 @@ class Endpoint(NewEndpoint):
     created_at: datetime
     updated_at: datetime
     resumed_at: datetime | None
+    """When an operator last resumed it, or changed its URL or secret: then what waits is tried."""
 
     @property
     def target(self) -> tuple[object, ...]:
@@ -120,6 +121,8 @@ async def find_all(reader: Reader) -> list[Endpoint]:
 
 # What `change` may set, which are names of columns.
 CHANGEABLE = ("url", "event_types", "customer_id", "description")
+# Makes the deliverer try at once what waits.
+_RESUMED = "resumed_at = clock_timestamp()"
 
 
 async def change(
@@ -128,9 +131,14 @@ async def change(
     values: dict[str, Any],
     expected_versions: Sequence[int] | None,
 ) -> Endpoint | None:
-    """Sets some of CHANGEABLE; None if the endpoint is unknown. Raises EndpointChanged."""
+    """Sets some of CHANGEABLE; None if the endpoint is unknown. Raises EndpointChanged.
+
+    What waits is tried at once at a changed URL.
+    """
     assert values.keys() <= set(CHANGEABLE)
     assignments = "".join(f", {name} = ${n}" for n, name in enumerate(values, 3))
+    if "url" in values:
+        assignments += f", {_RESUMED}"
     row = await reader.fetchrow(
         f"""
         UPDATE webhook_endpoints SET version = version + 1, updated_at = now(){assignments}
@@ -152,7 +160,7 @@ async def pause(reader: Reader, endpoint_id: str) -> Endpoint | None:
 
 async def resume(reader: Reader, endpoint_id: str) -> Endpoint | None:
     """Continues delivery, and tries at once what waits; None if the endpoint is unknown."""
-    return await _update(reader, endpoint_id, "status = 'active', resumed_at = clock_timestamp()")
+    return await _update(reader, endpoint_id, f"status = 'active', {_RESUMED}")
 
 
 async def rotate_secret(reader: Reader, endpoint_id: str, secret: str) -> Endpoint | None:
@@ -160,7 +168,7 @@ async def rotate_secret(reader: Reader, endpoint_id: str, secret: str) -> Endpoi
     return await _update(
         reader,
         endpoint_id,
-        "old_secret = secret, old_secret_until = now() + $2, secret = $3",
+        f"old_secret = secret, old_secret_until = now() + $2, secret = $3, {_RESUMED}",
         OLD_SECRET_PERIOD,
         secret,
     )

@@ -58,6 +58,8 @@ class Health:
     """Of which none succeeded since it is down."""
     last_error: str | None = None
     last_success_at: datetime | None = None
+    resumed_at: datetime | None = None
+    """The endpoint's last resume that is taken into account."""
 
     @property
     def is_down(self) -> bool:
@@ -84,7 +86,8 @@ class Health:
             return
         self.next_try_at = now + pace.probe_pause(self.probes + 1, answer)
 
-    def try_now(self, now: datetime) -> None:
-        """An operator wants to know whether it answers again."""
+    def resume(self, resumed_at: datetime | None, now: datetime) -> None:
+        """Takes a resume into account: an operator wants to know whether it answers again."""
+        self.resumed_at = resumed_at
         if self.is_down:
             self.next_try_at, self.probes = now, 0

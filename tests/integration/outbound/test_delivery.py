@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -331,6 +332,63 @@ async def _is_released(pool: asyncpg.Pool) -> bool:
     return not await _owned(pool)
 
 
+LATER = {"Retry-After": "3600"}
+
+
+async def put_off(pool: asyncpg.Pool, receiver: Receiver, endpoint: Endpoint) -> list[str]:
+    """Publishes an order that is parked for an hour, and one for which the endpoint is down."""
+    receiver.respond = lambda _: Reply(500, LATER)
+    [parked] = await publish(pool, 1)
+    await until(lambda: _parked(pool, endpoint, f"{parked}@1"))
+    receiver.respond = lambda _: Reply(503, LATER)
+    [waiting] = await publish(pool, 1)
+    await until(lambda: _failed(pool, endpoint, 2))
+    return [parked, waiting]
+
+
+async def test_resume_after_a_pause_tries_at_once(pool: asyncpg.Pool, dsn: str) -> None:
+    async with receiving() as receiver, delivering(dsn):
+        endpoint = await register(pool, receiver.url)
+        order_ids = await put_off(pool, receiver, endpoint)
+        await endpoints.pause(pool, endpoint.endpoint_id)
+        await asyncio.sleep(0.5)
+        receiver.respond = lambda _: OK
+        await endpoints.resume(pool, endpoint.endpoint_id)
+        await receiver.until(lambda: complete(receiver, order_ids))
+
+
+async def test_resume_after_the_410_of_an_endpoint_that_was_down_tries_at_once(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    replies = iter([Reply(503), Reply(410, LATER)])
+    async with receiving(lambda _: next(replies, OK)) as receiver, delivering(dsn):
+        endpoint = await register(pool, receiver.url)
+        order_ids = await publish(pool, 1)
+        await until(lambda: _has_status(pool, endpoint, "gone"))
+        await asyncio.sleep(0.5)
+        await endpoints.resume(pool, endpoint.endpoint_id)
+        await receiver.until(lambda: complete(receiver, order_ids))
+
+
+async def test_changed_url_is_tried_at_once(pool: asyncpg.Pool, dsn: str) -> None:
+    async with receiving() as first, receiving() as second, delivering(dsn):
+        endpoint = await register(pool, first.url)
+        order_ids = await put_off(pool, first, endpoint)
+        await endpoints.change(pool, endpoint.endpoint_id, {"url": second.url}, None)
+        await second.until(lambda: complete(second, order_ids))
+
+
+async def test_resume_while_no_deliverer_runs_tries_at_once(pool: asyncpg.Pool, dsn: str) -> None:
+    async with receiving() as receiver:
+        endpoint = await register(pool, receiver.url)
+        async with delivering(dsn):
+            order_ids = await put_off(pool, receiver, endpoint)
+        receiver.respond = lambda _: OK
+        await endpoints.resume(pool, endpoint.endpoint_id)
+        async with delivering(dsn):
+            await receiver.until(lambda: complete(receiver, order_ids))
+
+
 async def test_endpoint_deleted_while_it_delivers_gets_nothing_more(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
@@ -435,6 +493,21 @@ async def test_secret_that_cannot_be_read_is_shown(pool: asyncpg.Pool, dsn: str)
             await until(lambda: _failed(pool, endpoint, 1))
         assert receiver.requests == []
     assert "ORDERLY_ENDPOINT_KEY" in str((await health(pool, endpoint)).last_error)
+
+
+async def test_secret_rotated_after_its_key_was_lost_is_used_at_once(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    other, new = SecretBox(KEY[:-4] + "AAA="), new_secret()
+    slow = replace(QUICK, first_pause_seconds=3600.0, pause_seconds_max=7200.0)
+    await publish(pool, 1, 1)
+    async with receiving() as receiver, delivering(dsn, pace=slow, box=other):
+        endpoint = await register(pool, receiver.url)
+        await until(lambda: _failed(pool, endpoint, 1))
+        sealed = other.seal(new, endpoint.endpoint_id)
+        await endpoints.rotate_secret(pool, endpoint.endpoint_id, sealed)
+        await receiver.until(lambda: receiver.accepted)
+    Webhook(new).verify(receiver.accepted[0].body, receiver.accepted[0].headers)
 
 
 async def test_two_deliverers_share_the_endpoints(pool: asyncpg.Pool, dsn: str) -> None:

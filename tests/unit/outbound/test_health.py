@@ -95,7 +95,7 @@ def test_success_ends_an_outage() -> None:
 def test_operator_can_have_it_tried_now() -> None:
     health = Health()
     probed(health, UNREACHABLE, 8)
-    health.try_now(NOW + HOUR)
+    health.resume(NOW, NOW + HOUR)
     assert health.next_try_at == NOW + HOUR
 
 
