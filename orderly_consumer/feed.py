@@ -111,9 +111,18 @@ class Feed:
                 yield message.id, event
 
     async def digest(self, until: str | None = None, slice: str = "") -> FeedDigest:
-        """The digest up to a cursor; without one, up to the last event. It retries as `follow`."""
+        """The digest up to a cursor; without one, up to the last event. It retries as `follow`.
+
+        This is one request, or more if the slice has more orders than the service reads at once:
+        then the digests of the slices within it are added up.
+        """
         query = {**self._query(None), "slice": slice, **({"until": until} if until else {})}
-        found = await self._read("/v1/events/digest", query)
+        try:
+            found = await self._read("/v1/events/digest", query)
+        except FeedRejected as error:
+            if error.code != "digest-too-large":
+                raise
+            return await self._sum_of_slices(until, slice)
         orders = found["orders"]
         return FeedDigest(
             found["until"],
@@ -124,6 +133,13 @@ class Feed:
             if orders is None
             else {one["order_id"]: Digest.parse(one["count"], one["digest"]) for one in orders},
         )
+
+    async def _sum_of_slices(self, until: str | None, slice: str) -> FeedDigest:
+        """The digest of a slice, from those of the 16 slices within it."""
+        first = await self.digest(until, f"{slice}0")
+        others = [await self.digest(first.until, slice + digit) for digit in "123456789abcdef"]
+        slices = {one.slice: one.whole for one in (first, *others) if one.whole.count}
+        return FeedDigest(first.until, slice, sum(slices.values(), Digest()), slices, None)
 
     async def first_events_of(self, order_id: str, count: int) -> list[Event]:
         """The first events of an order that the feed has. It retries as `follow`."""

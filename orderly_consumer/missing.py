@@ -66,7 +66,8 @@ async def find_missing(feed: Feed, held: Held, until: str | None = None) -> Miss
     """Compares the events that a consumer holds with the feed up to a cursor, or to its end.
 
     If they are equal, this is one request. Each order that differs takes some more: one for each
-    digit by which slices get smaller, 16 times at once, and one for its events.
+    digit by which slices get smaller, 16 times at once, and one for its events. A digest of very
+    many orders takes more, too: see Feed.digest.
     """
     whole = await feed.digest(until)
     missing = Missing(whole.until)

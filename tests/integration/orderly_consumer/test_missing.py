@@ -9,9 +9,10 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from eventlog import digests
 from orderly_consumer import Digest, Feed, HeldIds, find_missing
 from settings import Settings
-from tests.support.event_log import ABOUT, AT, append, note, settled
+from tests.support.event_log import ABOUT, AT, append, note, opened, settled
 from tests.support.servers import run_api
 
 ORDERS, VERSIONS = 4_000, 3
@@ -77,6 +78,33 @@ async def test_missing_events_are_found_in_a_few_requests(feed: Feed, pool: asyn
     assert requests_of(feed) <= 1 + 3 * orders
     of_one = [event.id for event in missing.events if event.subject == "ord_1234"]
     assert of_one == ["ord_1234@1", "ord_1234@2", "ord_1234@3"]
+
+
+async def test_missing_events_are_found_in_slices_of_many_orders(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "ORDERS_MAX", 4)  # Slices of two digits have about 16.
+    lacking, extra = {"ord_17@2", "ord_1234@1"}, {"ord_new@1"}
+    missing = await find_missing(feed, HeldIds(ALL - lacking | extra))
+    assert {event.id for event in missing.events} == lacking
+    assert missing.extra == sorted(extra)
+
+
+async def test_customer_with_many_orders_can_be_compared(
+    feed: Feed, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "ORDERS_MAX", 4)
+    held = {f"ada_{number}@1" for number in range(20)}
+    for event_id in held:
+        await append(pool, event_id.partition("@")[0], opened("ada"))
+    feed.customer_id = "ada"
+    proof = await feed.digest()
+    assert proof.whole == Digest.of(*held)
+    missing = await find_missing(feed, HeldIds(held))
+    assert (missing.events, missing.extra, missing.until) == ([], [], proof.until)
+    lacking = {"ada_7@1"}
+    missing = await find_missing(feed, HeldIds(held - lacking))
+    assert {event.id for event in missing.events} == lacking
 
 
 async def test_events_after_the_cursor_are_not_missing(feed: Feed, pool: asyncpg.Pool) -> None:
