@@ -1,4 +1,4 @@
-"""Work in the background of an `async with`, writes among it, and work given up after a time."""
+"""Work in the background of an `async with`, writes among it, and what is given up after a time."""
 
 from __future__ import annotations
 
@@ -83,6 +83,13 @@ class BatchWriter(Generic[T]):
     def _next(self) -> list[T]:
         count = min(self._waiting.qsize(), WRITTEN_AT_ONCE)
         return [self._waiting.get_nowait() for _ in range(count)]
+
+
+async def wait_at_most(seconds: float, event: asyncio.Event) -> None:
+    """Waits until an event is set, or for `seconds`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def within(seconds: float, check: Coroutine[Any, Any, T]) -> T:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import asyncpg
 
+from background import wait_at_most
 from eventlog import digests, log
 from eventlog.digests import HASH_DIGITS, LEVELS, digits_of
 from eventlog.log import START, Checkpoint
@@ -70,22 +70,17 @@ async def run(dsn: str, stopped: asyncio.Event) -> None:
             logger.warning("Postgres is unavailable, retrying: %r", error)
         except asyncpg.PostgresError:
             logger.exception("digests are not kept for the moment")
-        await _pause(stopped, RETRY_SECONDS)
+        await wait_at_most(RETRY_SECONDS, stopped)
 
 
 async def _follow(connection: Connection, stopped: asyncio.Event) -> None:
     while not stopped.is_set():
         if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             break
-        await _pause(stopped, RETRY_SECONDS)
+        await wait_at_most(RETRY_SECONDS, stopped)
     while not stopped.is_set():
         if not await add_block(connection):
-            await _pause(stopped, POLL_SECONDS)
-
-
-async def _pause(stopped: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopped.wait(), seconds)
+            await wait_at_most(POLL_SECONDS, stopped)
 
 
 async def add_block(connection: Connection) -> bool:

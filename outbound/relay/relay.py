@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from admin.readiness import Pulse
+from background import wait_at_most
 from eventlog import announcements
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE, Connection, connect, listening
 from outbound.relay import cursors
@@ -45,7 +45,7 @@ class Relay:
                     except (*UNAVAILABLE, *OTHER_TABLES) as error:
                         self.pulse.fail(f"Postgres is unavailable or not migrated: {error!r}")
                         logger.warning("Postgres is unavailable or not migrated: %r", error)
-                        await _wait(stopped, RETRY_SECONDS)
+                        await wait_at_most(RETRY_SECONDS, stopped)
         finally:
             await self._broker.close()
 
@@ -71,7 +71,7 @@ class Relay:
         """Waits until the connection owns the cursor; returns False if it is to stop before."""
         while not await cursors.acquire(connection, self._broker.name):
             self.pulse.beat()
-            await _wait(stopped, self._pace.standby_seconds)
+            await wait_at_most(self._pace.standby_seconds, stopped)
             if stopped.is_set():
                 return False
         return True
@@ -79,9 +79,3 @@ class Relay:
     def _wake(self) -> None:
         if self._publishing is not None:
             self._publishing.wake()
-
-
-async def _wait(stopped: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopped.wait()

@@ -15,7 +15,7 @@ from datetime import timedelta
 import asyncpg
 
 from admin.readiness import Pulse
-from background import in_background
+from background import in_background, wait_at_most
 from eventlog import announcements
 from eventlog.epochs import Epochs, read_epochs
 from eventlog.postgres import OTHER_TABLES, UNAVAILABLE, Connection, connect, listening
@@ -99,7 +99,7 @@ class Deliverer:
                 except (*UNAVAILABLE, *OTHER_TABLES) as error:
                     self.pulse.fail(f"Postgres is unavailable or not migrated: {error!r}")
                     logger.warning("Postgres is unavailable or not migrated, retrying: %r", error)
-                    await _wait(stopped, RETRY_SECONDS)
+                    await wait_at_most(RETRY_SECONDS, stopped)
 
     async def _serve(self, stopped: asyncio.Event) -> None:
         """Owns endpoints by the locks of one connection, until that ends or `stopped`."""
@@ -113,7 +113,7 @@ class Deliverer:
                     await self._store_skipped(connection)
                     await self._purge()
                     self.pulse.beat()
-                    await _wait(stopped, self._pace.reload_seconds)
+                    await wait_at_most(self._pace.reload_seconds, stopped)
                 await self._stop_all()
         finally:
             await self._abandon_all()
@@ -237,9 +237,3 @@ def _log_end(endpoint_id: str, task: asyncio.Task[None]) -> None:
         logger.warning("delivery to %s starts again: %r", endpoint_id, error)
     else:
         logger.error("delivery to %s failed", endpoint_id, exc_info=error)
-
-
-async def _wait(stopped: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopped.wait()

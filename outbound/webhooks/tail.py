@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import asyncpg
 
+from background import wait_at_most
 from eventlog import feed
 from eventlog.feed import PublishedEvent
 from eventlog.log import Checkpoint, settled_head
@@ -136,9 +136,7 @@ class Tail:
         if page.unsettled:
             await asyncio.sleep(POLL_SECONDS_UNSETTLED)
         elif len(page.events) < PAGE_EVENTS_MAX:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._woken.wait()
+            await wait_at_most(POLL_SECONDS, self._woken)
 
     async def _read(self) -> feed.Page:
         """Reads the next page, and offers it if it has any events."""
