@@ -136,7 +136,8 @@ class Delivery:
         if channel.may_send(self._now()):
             if self._wants_more():
                 await self._read()
-            self._start_attempts()
+            if not self._is_stopping:  # It may have been stopped while it read.
+                self._start_attempts()
         if _clock() >= self._commit_due():
             await self._commit()
         if channel.is_gone:

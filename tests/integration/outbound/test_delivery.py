@@ -17,6 +17,8 @@ from eventlog.log import Checkpoint, settled_head
 from eventlog.postgres import HELD_LOCKS
 from outbound.webhooks import clock, deliverer, deliveries, delivery, endpoints, replays
 from outbound.webhooks.endpoints import Endpoint
+from outbound.webhooks.log_reader import Page
+from outbound.webhooks.reading import CursorReader
 from outbound.webhooks.secrets import SecretBox, new_secret
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import append, note, opened
@@ -316,6 +318,32 @@ async def test_paused_endpoint_gets_nothing_until_it_is_resumed(
         await reloads.notice()
         order_ids = await publish(pool)
         await other.until(lambda: complete(other, order_ids))
+        assert receiver.requests == []
+        await endpoints.resume(pool, endpoint.endpoint_id)
+        await receiver.until(lambda: complete(receiver, order_ids))
+
+
+async def test_endpoint_paused_while_its_events_are_read_gets_none_of_them(
+    pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, is_reading, may_read = CursorReader.read, asyncio.Event(), asyncio.Event()
+
+    async def read_later(self: CursorReader, endpoint: Endpoint, after: Checkpoint) -> Page:
+        page = await read(self, endpoint, after)
+        if page.webhooks:
+            is_reading.set()
+            await may_read.wait()
+        return page
+
+    monkeypatch.setattr(CursorReader, "read", read_later)
+    order_ids = await publish(pool)
+    async with receiving() as receiver, delivering(dsn) as reloads:
+        endpoint = await register(pool, receiver.url)
+        await is_reading.wait()
+        await endpoints.pause(pool, endpoint.endpoint_id)
+        await reloads.notice()
+        may_read.set()
+        await reloads.notice()
         assert receiver.requests == []
         await endpoints.resume(pool, endpoint.endpoint_id)
         await receiver.until(lambda: complete(receiver, order_ids))
