@@ -69,41 +69,41 @@ def test_money_is_that_of_the_services() -> None:
     assert amounts["authorised"] == amounts["voided"] > 0 == amounts["captured"]
 
 
-def capture_reversed(shop: Shop) -> None:
-    delivered(shop)
-    (authorisation,) = shop.order.authorisations.values()
+def capture_reversed(store: Shop) -> None:
+    delivered(store)
+    (authorisation,) = store.order.authorisations.values()
     (capture,) = authorisation.captures
-    shop.tell(o.PaymentRefused(step_id=capture, reason="reversed"))
+    store.tell(o.PaymentRefused(step_id=capture, reason="reversed"))
 
 
-def refund_reversed(shop: Shop) -> None:
-    goodwill(shop)
-    (authorisation,) = shop.order.authorisations.values()
+def refund_reversed(store: Shop) -> None:
+    goodwill(store)
+    (authorisation,) = store.order.authorisations.values()
     (refund,) = authorisation.refunds
-    shop.tell(o.RefundFailed(step_id=refund, reason="the account is closed"))
+    store.tell(o.RefundFailed(step_id=refund, reason="the account is closed"))
 
 
-def refund_recorded(shop: Shop) -> None:
-    delivered(shop)
-    shop.tell(o.StepDone(step_id="by-hand", operation="refund", amount=TOTAL // 4))
+def refund_recorded(store: Shop) -> None:
+    delivered(store)
+    store.tell(o.StepDone(step_id="by-hand", operation="refund", amount=TOTAL // 4))
 
 
-def authorisation_reduced(shop: Shop) -> None:
+def authorisation_reduced(store: Shop) -> None:
     """What is missing is authorised again; then the order is cancelled."""
-    shop.open("pm_card")
-    (key,) = shop.order.authorisations
-    half = o.AuthorisationChanged(authorisation_id=key, amount=shop.order.total // 2, reason="old")
-    shop.tell(half)
-    shop.settle()
-    assert len(shop.order.authorisations) == 2
-    shop.tell(c.CancelOrder(reason="changed my mind"))
-    shop.settle()
+    store.open("pm_card")
+    (key,) = store.order.authorisations
+    half = o.AuthorisationChanged(authorisation_id=key, amount=store.order.total // 2, reason="old")
+    store.tell(half)
+    store.settle()
+    assert len(store.order.authorisations) == 2
+    store.tell(c.CancelOrder(reason="changed my mind"))
+    store.settle()
 
 
 def order_of(life: Callable[[Shop], None]) -> RecordedOrder:
-    shop = Shop(0, BASKET)
-    life(shop)
-    return shop.recorded()
+    store = Shop(0, BASKET)
+    life(store)
+    return store.recorded()
 
 
 @pytest.mark.parametrize(
