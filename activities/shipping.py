@@ -8,7 +8,8 @@ from typing import Any
 from temporalio import activity
 
 from activities.service_client import Body, Reply, Service, step_rejected, url_path
-from orders.steps import Book, BookingAccepted, Piece, ShipmentDeparted, StepDone, StepRequest, Stop
+from orders.service_fields import ReportedPiece
+from orders.steps import Book, BookingAccepted, ShipmentDeparted, StepDone, StepRequest, Stop
 
 Unseal = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 """(customer id, sealed address) → address; None if the customer was erased."""
@@ -27,7 +28,7 @@ class Gone(Body):
     """The shipment has left; `lines` are its pieces, where the carrier knows them."""
 
     tracking: str | None = None
-    lines: list[Piece] | None = None
+    lines: list[ReportedPiece] | None = None
 
 
 class Shipping:
@@ -85,5 +86,5 @@ class Shipping:
 
 
 def _gone(shipment_id: str, reply: Reply) -> ShipmentDeparted:
-    gone = reply.read(Gone)
-    return ShipmentDeparted(shipment_id=shipment_id, tracking=gone.tracking, lines=gone.lines)
+    gone = reply.read(Gone).model_dump()
+    return ShipmentDeparted.model_validate({"shipment_id": shipment_id, **gone})

@@ -9,13 +9,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from orders.money import AMOUNT_MAX
 from orders.rules.draft import LINES_MAX
+from orders.service_fields import ReportedPiece
 from orders.steps import (
     AuthorisationChanged,
     ChargebackReported,
     DeliveryDenied,
     PaymentApproved,
     PaymentRefused,
-    Piece,
     RefundFailed,
     ShipmentArrived,
     ShipmentDeparted,
@@ -151,7 +151,7 @@ class ReservedStockLost(_Data):
 class ShipmentDispatched(_Data):
     shipment_id: Id
     tracking: Annotated[str, Field(max_length=100)] | None = None
-    lines: Annotated[list[Piece], Field(max_length=LINES_MAX)] | None = None
+    lines: Annotated[list[ReportedPiece], Field(max_length=LINES_MAX)] | None = None
 
     def message(self) -> StepResult:
         return ShipmentDeparted.model_validate(self.fields())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -367,6 +368,22 @@ async def test_reservation_beyond_the_request_leaves_the_step_stuck(
     assert (
         step_rejection(error) == "the stock service reserved pieces that the order did not request"
     )
+
+
+@pytest.mark.parametrize("piece", [{"quantity": -3}, {"quantity": 0}, {"line_id": ""}])
+async def test_departure_with_unusable_pieces_leaves_the_step_stuck(
+    fixed: tuple[FixedResponse, Activities], piece: dict[str, Any]
+) -> None:
+    """A negative count would ship pieces again, beyond those that were ordered."""
+    service, activities = fixed
+    body = {"code": "gone", "lines": [MILK.model_dump() | piece]}
+    service.response = Response(json.dumps(body), 409)
+    for call in (
+        activities.shipping.book_shipment(book()),
+        activities.shipping.stop_shipment(request(Stop(step_id="x", shipment_id="s"))),
+    ):
+        message = step_rejection(await failure(call))
+        assert message.startswith("the shipping service gave an answer without a usable lines.0.")
 
 
 @pytest.mark.parametrize(
