@@ -11,6 +11,7 @@ from orders import events as e
 from orders import steps as o
 from orders.entities import REFUND_FAILED, Authorisation
 from orders.events import OrderEvent, client_key
+from orders.money import format_amount
 from orders.order import Order
 from orders.rules.checks import policy_of
 from orders.rules.discrepancies import PAYMENTS, discrepancy, is_recorded, was_requested
@@ -19,8 +20,10 @@ from orders.rules.discrepancies import PAYMENTS, discrepancy, is_recorded, was_r
 def done(report: o.StepDone, order: Order) -> list[OrderEvent]:
     """An operation that the order does not wait for: repeated, or made at the provider."""
     key = report.step_id
+    if is_of_another_kind(report, order):
+        return _unrequested(report, order)
     if _was_done(key, order):
-        return []
+        return _amount_differs(report, _known_amount(key, order), order)
     if key.startswith("capture-") and was_requested(key, order):
         summary = f"capture {key} was done after it had been declined"
         return discrepancy(order, PAYMENTS, "captured-after-decline", key, summary, report.amount)
@@ -37,7 +40,35 @@ def done(report: o.StepDone, order: Order) -> list[OrderEvent]:
                     fingerprint="",
                 )
             ]
-    operation = report.operation or "step"
+    return _unrequested(report, order)
+
+
+def is_of_another_kind(report: o.StepDone, order: Order) -> bool:
+    """Whether a report names a step that requested something else, such as to stop a shipment."""
+    kind, _, _ = report.step_id.partition("-")
+    return report.operation not in (None, kind) and was_requested(report.step_id, order)
+
+
+def differing_amount(report: o.StepDone, step: o.AnyStep, order: Order) -> list[OrderEvent]:
+    """The discrepancy if another amount was moved than `step` requests; the step is done anyway."""
+    requested = step.amount if isinstance(step, o.Capture | o.Refund) else None
+    return _amount_differs(report, requested, order)
+
+
+def _amount_differs(report: o.StepDone, known: int | None, order: Order) -> list[OrderEvent]:
+    key, amount = report.step_id, report.amount
+    if known is None or amount is None or amount == known:
+        return []
+    summary = (
+        f"{report.operation or 'step'} {key} was done with"
+        f" {format_amount(amount, order.currency)} instead of"
+        f" {format_amount(known, order.currency)}"
+    )
+    return discrepancy(order, PAYMENTS, "amount-differs", key, summary, amount)
+
+
+def _unrequested(report: o.StepDone, order: Order) -> list[OrderEvent]:
+    key, operation = report.step_id, report.operation or "step"
     summary = f"{operation} {key} was done, and the order did not request it"
     return discrepancy(order, PAYMENTS, f"unknown-{operation}", key, summary, report.amount)
 
@@ -45,13 +76,19 @@ def done(report: o.StepDone, order: Order) -> list[OrderEvent]:
 def _was_done(key: str, order: Order) -> bool:
     """Whether the order knows that a step was done, even if that was reversed since."""
     kind, _, _ = key.partition("-")
-    if kind == "capture":
-        known = any(key in a.captures for a in order.authorisations.values())
-        return known or is_recorded("capture-reversed", key, order)
-    if kind == "refund":
-        known = any(key in a.refunds for a in order.authorisations.values())
-        return known or is_recorded(REFUND_FAILED, key, order)
+    if kind in ("capture", "refund"):
+        reversal = "capture-reversed" if kind == "capture" else REFUND_FAILED
+        return _known_amount(key, order) is not None or is_recorded(reversal, key, order)
     return was_requested(key, order)
+
+
+def _known_amount(key: str, order: Order) -> int | None:
+    """The amount of a capture or refund that was done, unless it was reversed."""
+    for authorisation in order.authorisations.values():
+        amount = authorisation.captures.get(key, authorisation.refunds.get(key))
+        if amount is not None:
+            return amount
+    return None
 
 
 def _refundable(order: Order, key: str | None, amount: int) -> Authorisation | None:

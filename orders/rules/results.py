@@ -51,7 +51,9 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             return shipping_reports.denied(result, order)
         case o.StepDone(step_id=key):
             step = order.steps.get(key)
-            return payment_reports.done(result, order) if step is None else _done(step)
+            if step is None or payment_reports.is_of_another_kind(result, order):
+                return payment_reports.done(result, order)
+            return [*_done(step), *payment_reports.differing_amount(result, step, order)]
         case o.RefundFailed():
             return payment_reports.refund_failed(result, order)
         case o.AuthorisationChanged():

@@ -93,7 +93,14 @@ def _payment_reports(order: Order, dice: Random) -> Iterator[Message]:
     yield o.PaymentRefused(step_id=dice.choice([*captures, authorisation_id]), reason="reversed")
     yield o.RefundFailed(step_id=dice.choice([*refunds, "ghost"]), reason="account closed")
     yield o.StepDone(step_id=f"elsewhere:{amount}", operation="refund", amount=amount)
-    yield o.StepDone(step_id="elsewhere", operation="capture", amount=amount)
+    step_ids = ["elsewhere", *order.steps, *captures, *refunds]
+    yield o.StepDone.model_validate(
+        {
+            "step_id": step_ids[amount % len(step_ids)],
+            "operation": ("capture", "refund", "void")[amount % 3],
+            "amount": amount,
+        }
+    )
     yield o.AuthorisationChanged(authorisation_id=authorisation_id, amount=amount, reason="shrunk")
     state = dice.choice(["opened", "won", "lost"])
     yield o.ChargebackReported.model_validate(

@@ -212,6 +212,15 @@ async def _(shop: Shop) -> None:
     await assert_recorded(order, "captured-after-decline")
 
 
+@case("capture.done amount-differs")
+async def _(shop: Shop) -> None:
+    order = await shipped(shop)
+    key = await first(order, "payment-captured")
+    await report(order, "payments", "capture.done", step_id=key, amount=5)
+    await assert_recorded(order, "amount-differs")
+    await order.wait_until_settled(payment={"captured": TOTAL})
+
+
 @case("capture.declined")
 async def _(shop: Shop) -> None:
     order = await shipped(shop, "pm_capture_declined")
@@ -255,6 +264,17 @@ async def _(shop: Shop) -> None:
     order = await placed(shop)
     await report(order, "payments", "refund.done", step_id="by-hand", amount=10**6)
     await assert_recorded(order, "unknown-refund")
+
+
+@case("refund.done amount-differs")
+async def _(shop: Shop) -> None:
+    order = await shipped(shop)
+    await order.wait_until_settled(payment={"captured": TOTAL})
+    await order.execute("refund-payment", amount=100)
+    key = await first(order, "payment-refunded")
+    await report(order, "payments", "refund.done", step_id=key, amount=5)
+    await assert_recorded(order, "amount-differs")
+    await order.wait_until_settled(payment={"refunded": 100})
 
 
 @case("refund.failed")

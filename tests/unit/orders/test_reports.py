@@ -15,6 +15,7 @@ from tests.support.order_fixtures import (
     TUNA,
     a_booked_order,
     a_cancelled_order,
+    a_cancelling_order,
     a_completed_order,
     a_delivered_order,
     a_placed_order,
@@ -204,6 +205,46 @@ def test_late_repetition_of_a_reversed_capture_or_refund_changes_nothing() -> No
     (step_id,) = authorisation.refunds
     failed = refunded.having(o.RefundFailed(step_id=step_id, reason="account closed"))
     failed.when(o.StepDone(step_id=step_id, operation="refund", amount=50)).then()
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+def test_amount_that_differs_from_the_requested_one_is_recorded(is_settled: bool) -> None:
+    """The report may come before the response to the call, or after it."""
+    leaving = a_booked_order.having(c.DispatchShipment(shipment_id=BAGELS))
+    refunding = a_sent_order.having(c.RefundPayment(refund_id="sorry", amount=50))
+    for scene, step_id, operation, requested, moved in (
+        (leaving, leaving.owed(o.Capture), "capture", 380, ledger.captured),
+        (refunding, refunding.owed(o.Refund), "refund", 50, ledger.refunded),
+    ):
+        scene = scene.settled() if is_settled else scene
+        report = o.StepDone.model_validate(
+            {"step_id": step_id, "operation": operation, "amount": requested}
+        )
+        done = scene.having(report)
+        assert (kinds(done), moved(done.order)) == ([], requested)
+        other = but(report, amount=40)
+        differing = scene.having(other)
+        assert (kinds(differing), moved(differing.order)) == (["amount-differs"], requested)
+        (entry,) = differing.order.discrepancies.values()
+        assert entry.amount == 40
+        differing.when(other).then()
+
+
+@pytest.mark.parametrize("operation", ["capture", "refund", "void"])
+def test_operation_that_is_not_that_of_the_step_leaves_it_pending(operation: str) -> None:
+    """A carrier that was not heard of must not count as one that stopped a shipment."""
+    leaving = a_booked_order.having(c.DispatchShipment(shipment_id=BAGELS))
+    for scene in (leaving, a_cancelling_order):
+        for key, step in scene.order.steps.items():
+            if step.type == operation:
+                continue
+            report = o.StepDone.model_validate({"step_id": key, "operation": operation})
+            reported = scene.having(report)
+            assert reported.order.steps == scene.order.steps
+            assert kinds(reported) == [f"unknown-{operation}"]
+            reported.when(report).then()
+            late = scene.settled().having(report)
+            assert kinds(late) == [f"unknown-{operation}"]
 
 
 # Settled by hand
