@@ -263,6 +263,7 @@ class DiscrepancyResolvedData(Data):
     discrepancy_id: str
     reason: str
     retry: bool | None = None
+    amount: int | None = None
 
 
 class DiscrepancyResolved(OrderEvent):

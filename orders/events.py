@@ -582,6 +582,8 @@ class DiscrepancyResolved(OrderEvent):
     reason: str
     retry: bool | None = None
     """For a failed refund: it is requested again; else it was paid by other means."""
+    amount: int | None = None
+    """For a failed refund that was paid by other means: what counts as refunded by this."""
 
 
 EVENT_TYPES: tuple[type[OrderEvent], ...] = tuple(

@@ -7,7 +7,7 @@ from datetime import datetime
 from orders import commands as c
 from orders import events as e
 from orders import steps as o
-from orders.entities import REFUND_FAILED
+from orders.entities import REFUND_FAILED, Discrepancy
 from orders.events import OrderEvent
 from orders.evolve import evolve
 from orders.order import Order
@@ -39,8 +39,20 @@ def resolve_discrepancy(command: c.ResolveDiscrepancy, order: Order) -> list[Ord
             discrepancy_id=command.discrepancy_id,
             reason=command.reason,
             retry=command.retry or None,
+            amount=None if command.retry else _paid_otherwise(known, order),
         )
     ]
+
+
+def _paid_otherwise(known: Discrepancy, order: Order) -> int | None:
+    """What of a failed refund is not booked yet: the provider or the bank may have paid it since.
+
+    None for other discrepancies, which move no money.
+    """
+    if known.kind != REFUND_FAILED or known.amount is None or known.authorisation_id is None:
+        return None
+    refundable = order.authorisations[known.authorisation_id].refundable
+    return max(0, min(known.amount, order.unrefunded, refundable))
 
 
 def _result(command: c.SettleStep, step: o.AnyStep, order: Order) -> o.StepResult:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orders import commands as c
+from orders import events as e
 from orders import ledger
 from orders import steps as o
+from orders.evolve import evolve
 from orders.lifecycle import Status
 from orders.statuses import unpaid
 from tests.support.given import Given, but
@@ -33,6 +35,17 @@ def capture_of(scene: Given) -> str:
     """The id of the first capture."""
     (authorisation,) = scene.order.authorisations.values()
     return next(iter(authorisation.captures))
+
+
+def a_failed_refund(amount: int) -> tuple[Given, str]:
+    """An order after a refund that did not reach the customer, and the id of the discrepancy."""
+    refund = c.RefundPayment(refund_id="sorry", amount=amount)
+    refunded = a_sent_order.having(refund).settled()
+    (authorisation,) = refunded.order.authorisations.values()
+    (step_id,) = authorisation.refunds
+    failed = refunded.having(o.RefundFailed(step_id=step_id, reason="account closed"))
+    (key,) = failed.order.discrepancies
+    return failed, key
 
 
 # Shipping
@@ -126,18 +139,52 @@ def test_reversed_capture_is_unpaid_until_the_customer_pays_otherwise() -> None:
 
 @pytest.mark.parametrize("retry", [True, False])
 def test_failed_refund_is_requested_again_or_was_paid_otherwise(retry: bool) -> None:
-    refund = c.RefundPayment(refund_id="sorry", amount=50)
-    refunded = a_sent_order.having(refund).settled()
-    (authorisation,) = refunded.order.authorisations.values()
-    (step_id,) = authorisation.refunds
-    failed = refunded.having(o.RefundFailed(step_id=step_id, reason="account closed"))
+    failed, key = a_failed_refund(50)
     assert (kinds(failed), ledger.refunded(failed.order)) == (["refund-failed"], 0)
     assert not failed.order.steps, "it is not requested again by itself"
-    (key,) = failed.order.discrepancies
     resolve = c.ResolveDiscrepancy(discrepancy_id=key, reason="new account", retry=retry)
     resolved = failed.having(resolve)
     assert bool(resolved.order.steps) == retry
     assert ledger.refunded(resolved.settled().order) == 50
+
+
+@pytest.mark.parametrize("since", [40, 15])
+@pytest.mark.parametrize("by_chargeback", [False, True])
+def test_failed_refund_that_was_refunded_since_counts_once(since: int, by_chargeback: bool) -> None:
+    failed, key = a_failed_refund(40)
+    due = ledger.due(failed.order)
+    taken_back: o.StepResult = o.StepDone(step_id="dashboard-1", operation="refund", amount=since)
+    if by_chargeback:
+        taken_back = o.ChargebackReported(
+            chargeback_id="c", state="lost", amount=since, reason="fraud"
+        )
+    refunded = failed.having(taken_back)
+    assert (ledger.refunded(refunded.order), refunded.order.unrefunded) == (since, 40 - since)
+    resolve = c.ResolveDiscrepancy(discrepancy_id=key, reason="the customer has it")
+    refunded.when(resolve).then(
+        e.DiscrepancyResolved(discrepancy_id=key, reason="the customer has it", amount=40 - since)
+    )
+    order = refunded.having(resolve).order
+    assert (ledger.refunded(order), order.unrefunded, ledger.due(order)) == (40, 0, due)
+    assert not order.steps
+
+
+def test_failed_refund_is_not_booked_beyond_what_its_capture_has_left() -> None:
+    failed, key = a_failed_refund(40)
+    most = ledger.refundable(failed.order)
+    disputed = o.ChargebackReported(
+        chargeback_id="c", state="opened", amount=most - 10, reason="fraud"
+    )
+    resolve = c.ResolveDiscrepancy(discrepancy_id=key, reason="the customer has it")
+    order = failed.having(disputed, resolve).order
+    assert (ledger.refunded(order), order.unrefunded) == (10, 30)
+
+
+def test_resolution_without_an_amount_folds_as_it_was_decided() -> None:
+    """Logs have such events, of before the amount was in them."""
+    failed, key = a_failed_refund(40)
+    resolved = e.DiscrepancyResolved(discrepancy_id=key, reason="the customer has it")
+    assert ledger.refunded(evolve(failed.order, resolved)) == 40
 
 
 def test_refund_made_at_the_provider_counts_once_and_is_not_due_again() -> None:
