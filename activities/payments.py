@@ -15,6 +15,7 @@ from orders.steps import (
     StepRequest,
     Void,
 )
+from orders.text import Reference
 
 DECLINED = "declined"
 
@@ -22,7 +23,7 @@ DECLINED = "declined"
 class Authorised(Body):
     """The amount is authorised, under the payment service's own reference."""
 
-    reference: str
+    reference: Reference
 
 
 class Payments:

@@ -10,6 +10,7 @@ from temporalio import activity
 from activities.service_client import Body, Reply, Service, step_rejected, url_path
 from orders.service_fields import ReportedPiece
 from orders.steps import Book, BookingAccepted, ShipmentDeparted, StepDone, StepRequest, Stop
+from orders.text import Name
 
 Unseal = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 """(customer id, sealed address) → address; None if the customer was erased."""
@@ -21,13 +22,13 @@ STOPPED = "stopped"
 class Booked(Body):
     """The carrier accepts the shipment."""
 
-    tracking: str | None = None
+    tracking: Name | None = None
 
 
 class Gone(Body):
     """The shipment has left; `lines` are its pieces, where the carrier knows them."""
 
-    tracking: str | None = None
+    tracking: Name | None = None
     lines: list[ReportedPiece] | None = None
 
 

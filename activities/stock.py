@@ -7,6 +7,7 @@ from collections import Counter
 from temporalio import activity
 
 from activities.service_client import Body, Service, step_body, step_rejected
+from orders.service_fields import ReservedPiece
 from orders.steps import (
     Held,
     Piece,
@@ -23,7 +24,7 @@ from orders.steps import (
 class Reserved(Body):
     """The pieces reserved, which may be fewer than requested."""
 
-    held: list[Held]
+    held: list[ReservedPiece]
 
 
 class Stock:
@@ -39,10 +40,11 @@ class Stock:
         assert isinstance(step, Reserve)
         body = step_body(request) | {"lines": [line.model_dump() for line in step.lines]}
         reply = await self._service.call(request, "POST", "/reservations", body)
-        held = reply.read(Reserved).held
-        if not _is_part_of(step.lines, held):
+        reserved = reply.read(Reserved).model_dump()
+        result = StockHeld.model_validate({"step_id": step.step_id, **reserved})
+        if not _is_part_of(step.lines, result.held):
             raise step_rejected(f"{reply.service} reserved pieces that the order did not request")
-        return StockHeld(step_id=step.step_id, held=held)
+        return result
 
     @activity.defn
     async def release_stock(self, request: StepRequest) -> StepDone:

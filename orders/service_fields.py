@@ -1,17 +1,32 @@
 """Fields of the responses and callbacks of external services, as they may come into an event.
 
-An event is kept for ever: what an order cannot use is rejected before it is a result.
+An event is kept for ever: what an order cannot use is rejected before it is a result. So is a NUL,
+which Postgres stores in no JSON: no event of the order could be published any more.
 """
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
 from orders.money import Quantity
-from orders.steps import Piece
-from orders.text import Id
+from orders.steps import Held, Piece
+from orders.text import Id, LongName, one_line
+
+Reason = Annotated[str, AfterValidator(one_line)]
+"""Words for people: shortened and cleaned instead of rejected."""
 
 
 class ReportedPiece(Piece):
     """A quantity of a line in a shipment, as the carrier counts it."""
 
     line_id: Id
+    sku: LongName | Literal[""]
     quantity: Quantity
+
+
+class ReservedPiece(Held):
+    """A quantity of a line, as the stock service has reserved it at one location."""
+
+    location: LongName

@@ -72,6 +72,8 @@ CustomerId = Annotated[
 Name = Annotated[str, Characters(100, _PRINTABLE, _PRINTABLE_WORDS)]
 LongName = Annotated[str, Characters(255, _PRINTABLE, _PRINTABLE_WORDS)]
 """Titles and SKUs, as long as marketplaces have them."""
+Reference = Annotated[str, Characters(256, _PRINTABLE, _PRINTABLE_WORDS)]
+"""The payment service's own id of an authorisation."""
 Text = Annotated[
     str, Characters(1000, r"^\x00-\x08\x0b-\x1f\x7f-\x9f", "printable characters and line breaks")
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from orders.money import AMOUNT_MAX
 from orders.rules.draft import LINES_MAX
-from orders.service_fields import ReportedPiece
+from orders.service_fields import Reason, ReportedPiece
 from orders.steps import (
     AuthorisationChanged,
     ChargebackReported,
@@ -24,9 +24,8 @@ from orders.steps import (
     StepResult,
     StockLost,
 )
-from orders.text import Id, one_line
+from orders.text import Id, Name, Reference
 
-Reason = Annotated[str, AfterValidator(one_line)]
 Amount = Annotated[int, Field(gt=0, le=AMOUNT_MAX, description="integer minor units")]
 
 
@@ -43,7 +42,7 @@ class _Data(BaseModel):
 
 class AuthorisationApproved(_Data):
     authorisation_id: Id
-    reference: Annotated[str, Field(min_length=1, max_length=256)]
+    reference: Reference
 
     def message(self) -> StepResult:
         return PaymentApproved(step_id=self.authorisation_id, reference=self.reference)
@@ -150,7 +149,7 @@ class ReservedStockLost(_Data):
 
 class ShipmentDispatched(_Data):
     shipment_id: Id
-    tracking: Annotated[str, Field(max_length=100)] | None = None
+    tracking: Name | None = None
     lines: Annotated[list[ReportedPiece], Field(max_length=LINES_MAX)] | None = None
 
     def message(self) -> StepResult:

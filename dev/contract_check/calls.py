@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from activities.credentials import ANONYMOUS, Credentials
 
@@ -139,11 +140,15 @@ def accepted(call: Call, response: httpx.Response) -> Json:
     return body
 
 
-def text_in(call: Call, body: Json, name: str) -> str:
-    """A field that must be a text."""
+def text_in(call: Call, body: Json, name: str, type_: Any) -> str:
+    """A field that must be a text of this annotated type."""
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise Wrong(f"{call} answered without the text `{name}`")
+    try:
+        TypeAdapter(type_).validate_python(value)
+    except ValidationError as error:
+        raise Wrong(f"{call} answered a `{name}` that {error.errors()[0]['msg']}") from None
     return value
 
 

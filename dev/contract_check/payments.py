@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from dev.contract_check.calls import Call, Caller, Wrong, text_in
 from dev.contract_check.examples import Examples
+from orders.text import Reference
 
 AMOUNT = 1_000
 PART = 600
@@ -30,7 +31,7 @@ def authorisation(method: str) -> Call:
 async def authorised(caller: Caller, examples: Examples) -> tuple[str, str]:
     """The order id and the reference of a new authorisation."""
     call = authorisation(examples.method)
-    return call.body["order_id"], text_in(call, await caller.done(call), "reference")
+    return call.body["order_id"], text_in(call, await caller.done(call), "reference", Reference)
 
 
 def movement(owner: tuple[str, str], what: str, amount: int | None = None) -> Call:
@@ -45,7 +46,7 @@ async def authorises_once(caller: Caller, examples: Examples) -> None:
     """An authorisation has a reference, and the same key gets it again."""
     call = authorisation(examples.method)
     first = await caller.done(call)
-    text_in(call, first, "reference")
+    text_in(call, first, "reference", Reference)
     await caller.repeats(call, first)
 
 
@@ -61,7 +62,7 @@ async def authorises_concurrently(caller: Caller, examples: Examples) -> None:
     """Calls with the same key at the same time get the same reference."""
     call = authorisation(examples.method)
     bodies = await asyncio.gather(*(caller.done(call) for _ in range(4)))
-    if len({text_in(call, body, "reference") for body in bodies}) > 1:
+    if len({text_in(call, body, "reference", Reference) for body in bodies}) > 1:
         raise Wrong(f"{call} was executed more than once under one key")
 
 

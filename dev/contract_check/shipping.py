@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from dev.contract_check.calls import Call, Caller, Json, Wrong
+from dev.contract_check.calls import Call, Caller, Json, Wrong, text_in
 from dev.contract_check.examples import Examples
+from orders.text import Name
 
 ADDRESS = {
     "name": "Check",
@@ -44,6 +45,8 @@ def check_tracking(call: Call, body: Json) -> None:
     """A tracking number is a text, or there is none yet."""
     if not isinstance(body.get("tracking"), str | None):
         raise Wrong(f"{call} answered a `tracking` that is no text")
+    if body.get("tracking"):
+        text_in(call, body, "tracking", Name)
 
 
 async def books_once(caller: Caller, examples: Examples) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dev.contract_check.calls import Call, Caller, Json, Wrong
+from dev.contract_check.calls import Call, Caller, Json, Wrong, text_in
 from dev.contract_check.examples import Examples
+from orders.text import LongName
 
 PIECES = 3
 
@@ -31,6 +32,8 @@ def held_in(call: Call, body: Json) -> list[dict[str, Any]]:
         raise Wrong(
             f"{call} answered without `held`, a list of line_id, sku, location and quantity"
         )
+    for pieces in held:
+        text_in(call, pieces, "location", LongName)
     if sum(pieces["quantity"] for pieces in held) > PIECES:
         raise Wrong(f"{call} reserved more than was requested")
     return held

@@ -256,6 +256,11 @@ def _fingerprint(keyed: Keyed, body: ServiceRequest) -> str:
     return hashlib.sha256(request.encode()).hexdigest()
 
 
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+
 Id = Annotated[str, Field(min_length=1, max_length=256)]
+Reference = Annotated[str, Field(min_length=1, max_length=256, pattern=_PRINTABLE)]
+Tracking = Annotated[str, Field(min_length=1, max_length=100, pattern=_PRINTABLE)]
+Location = Annotated[str, Field(min_length=1, max_length=255, pattern=_PRINTABLE)]
 Amount = Annotated[int, Field(gt=0, description="integer minor units of the currency")]
 Quantity = Annotated[int, Field(gt=0, description="pieces")]

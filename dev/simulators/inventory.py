@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from dev.simulators.fault_injection import LOCATIONS, initial_stock
 from dev.simulators.idempotent_service import (
     Id,
+    Location,
     Quantity,
     RequestRejected,
     ServiceRequest,
@@ -56,7 +57,7 @@ class HeldPieces(ServiceRequest):
 
     line_id: Id
     sku: Id
-    location: Id
+    location: Location
     quantity: Quantity
 
 

@@ -17,6 +17,7 @@ from dev.simulators.idempotent_service import (
     Id,
     IdempotentService,
     KeyedRequest,
+    Reference,
     Rejection,
     RequestRejected,
     ServiceRequest,
@@ -63,7 +64,7 @@ class Authorisation(ServiceRequest):
 class Authorised(BaseModel):
     """The amount is authorised."""
 
-    reference: str
+    reference: Reference
     status: str = "authorised"
 
 

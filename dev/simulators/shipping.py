@@ -21,6 +21,7 @@ from dev.simulators.idempotent_service import (
     RequestRejected,
     ServiceRequest,
     ServiceResponse,
+    Tracking,
 )
 from dev.simulators.outbox import CallbackEvent
 
@@ -61,7 +62,7 @@ class Booking(ServiceRequest):
 class Booked(BaseModel):
     """The shipment is booked."""
 
-    tracking: str
+    tracking: Tracking
 
 
 class StopRequest(ServiceRequest):
@@ -81,7 +82,7 @@ class ShipmentConflict(BaseModel):
 
     code: Literal["gone", "stopped"]
     reason: str
-    tracking: str | None = None
+    tracking: Tracking | None = None
     lines: list[Pieces] | None = None
 
 

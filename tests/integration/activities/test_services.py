@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -384,6 +384,35 @@ async def test_departure_with_unusable_pieces_leaves_the_step_stuck(
     ):
         message = step_rejection(await failure(call))
         assert message.startswith("the shipping service gave an answer without a usable lines.0.")
+
+
+TEXTS_AT_LENGTH = {"reference": 256, "tracking": 100, "location": 255}
+
+
+@pytest.mark.parametrize("name", TEXTS_AT_LENGTH)
+@pytest.mark.parametrize("is_too_long", [False, True])
+async def test_text_that_no_event_can_have_leaves_the_step_stuck(
+    fixed: tuple[FixedResponse, Activities], name: str, is_too_long: bool
+) -> None:
+    """Postgres stores no NUL in JSON, and finds orders by short texts only."""
+    service, activities = fixed
+    text = "x" * (TEXTS_AT_LENGTH[name] + 1) if is_too_long else "x\0"
+    held = Held(line_id="1", sku="MILK", location=text, quantity=1).model_dump()
+    stop = request(Stop(step_id="x", shipment_id="s"))
+    pay, stock, shipping = activities.payments, activities.stock, activities.shipping
+    calls: dict[str, list[tuple[Callable[[], Awaitable[object]], int, dict[str, Any]]]] = {
+        "reference": [(lambda: pay.authorise_payment(authorise()), 201, {name: text})],
+        "location": [(lambda: stock.reserve_stock(request(reserve())), 201, {"held": [held]})],
+        "tracking": [
+            (lambda: shipping.book_shipment(book()), 200, {name: text}),
+            (lambda: shipping.book_shipment(book()), 409, {"code": "gone", name: text}),
+            (lambda: shipping.stop_shipment(stop), 409, {"code": "gone", name: text}),
+        ],
+    }
+    for call, status, body in calls[name]:
+        service.response = Response(json.dumps(body), status)
+        message = step_rejection(await failure(call()))
+        assert message.endswith(name)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,11 @@ def with_field(name: str, value: object) -> Change:
     [
         ("payments", without("reference"), "without the text `reference`"),
         ("payments", with_field("reference", 7), "without the text `reference`"),
+        (
+            "payments",
+            with_field("reference", "r" * 257),
+            "a `reference` that must have at most 256",
+        ),
         ("payments", instead(402, 200, reference="auth_x"), "was accepted (200)"),
         ("payments", instead(402, 402, code="no-funds"), "the code no-funds instead of declined"),
         ("payments", instead(402, 400), "answered 400 instead of 402"),
@@ -109,9 +114,15 @@ def with_field(name: str, value: object) -> Change:
             with_field("held", [{"line_id": "1", "sku": "M", "location": "E", "quantity": 9}]),
             "reserved more than was requested",
         ),
+        (
+            "stock",
+            with_field("held", [{"line_id": "1", "sku": "M", "location": "\0", "quantity": 1}]),
+            "a `location` that may contain printable",
+        ),
         ("stock", instead(201, 409, code="too-few", reason="none"), "answered 409 (too-few)"),
         ("stock", instead(422, 200), "was accepted (200)"),
         ("shipping", with_field("tracking", 7), "a `tracking` that is no text"),
+        ("shipping", with_field("tracking", "1\0"), "a `tracking` that may contain printable"),
         ("shipping", instead(409, 409, code="conflict"), "code conflict instead of stopped"),
         ("shipping", instead(409, 200, tracking="1Z"), "was accepted (200)"),
     ],

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from api.callbacks.payloads import EVENTS
 from orders.money import QUANTITY_MAX
-from orders.steps import Piece, ShipmentDeparted, StepResult
+from orders.steps import PaymentRefused, Piece, ShipmentDeparted, StepResult
 
 BAGELS = {"line_id": "bagels", "sku": "1095275", "quantity": 2}
 
@@ -37,3 +37,74 @@ def test_dispatched_pieces_are_counted_from_one(change: dict[str, Any]) -> None:
     assert reported("shipment.dispatched", shipment_id="s", lines=[BAGELS]) == ShipmentDeparted(
         shipment_id="s", lines=[Piece(line_id="bagels", sku="1095275", quantity=2)]
     )
+
+
+TEXTS = {
+    "authorisation_id": "authorise-9",
+    "step_id": "capture-20",
+    "chargeback_id": "c",
+    "loss_id": "mouse",
+    "line_id": "bagels",
+    "location": "EAST",
+    "shipment_id": "shipment-12",
+    "reference": "auth_1",
+    "tracking": "1Z999",
+    "reason": "no funds",
+    "goods": "lost",
+    "sku": "1095275",
+}
+FIELDS = [
+    (type_, name)
+    for types in EVENTS.values()
+    for type_, payload in types.items()
+    for name in payload.model_fields
+    if name not in ("order_id", "amount", "quantity", "lines")
+]
+
+
+def data_of(type_: str) -> dict[str, Any]:
+    """Valid data, with every field that the type has."""
+    (payload,) = (types[type_] for types in EVENTS.values() if type_ in types)
+    known = {**TEXTS, "amount": 1, "quantity": 1, "lines": [BAGELS]}
+    return {name: known[name] for name in payload.model_fields if name != "order_id"}
+
+
+def assert_no_nul(type_: str, data: dict[str, Any]) -> None:
+    try:
+        result = reported(type_, **data)
+    except ValidationError:
+        return
+    assert r"\u0000" not in result.model_dump_json()
+
+
+@pytest.mark.parametrize(("type_", "name"), FIELDS)
+def test_no_text_of_a_service_brings_a_nul_into_an_order(type_: str, name: str) -> None:
+    """Postgres stores none in JSON: the order could not publish its events any more."""
+    data = data_of(type_)
+    assert reported(type_, **data)
+    assert_no_nul(type_, data | {name: f"{TEXTS[name]}\0"})
+
+
+@pytest.mark.parametrize("name", ["line_id", "sku"])
+def test_no_reported_piece_brings_a_nul_into_an_order(name: str) -> None:
+    piece = BAGELS | {name: f"{TEXTS[name]}\0"}
+    assert_no_nul("shipment.dispatched", {"shipment_id": "s", "lines": [piece]})
+
+
+@pytest.mark.parametrize(
+    ("type_", "name", "most"),
+    [("authorisation.approved", "reference", 256), ("shipment.dispatched", "tracking", 100)],
+)
+def test_texts_that_orders_are_found_by_are_short_and_on_one_line(
+    type_: str, name: str, most: int
+) -> None:
+    data = data_of(type_)
+    assert reported(type_, **(data | {name: "é" * most}))
+    for text in ("é" * (most + 1), "a\nb", "a\x85b", "a\u2028b"):
+        with pytest.raises(ValidationError):
+            reported(type_, **(data | {name: text}))
+
+
+def test_reason_is_cleaned_and_shortened() -> None:
+    declined = reported("capture.declined", step_id="capture-20", reason="no\n\0funds" + "!" * 300)
+    assert declined == PaymentRefused(step_id="capture-20", reason="no funds" + "!" * 192)
