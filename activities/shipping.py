@@ -8,9 +8,8 @@ from typing import Any
 from temporalio import activity
 
 from activities.service_client import Body, Reply, Service, step_rejected, url_path
-from orders.service_fields import ReportedPiece
+from orders.service_fields import ReportedPiece, Tracking
 from orders.steps import Book, BookingAccepted, ShipmentDeparted, StepDone, StepRequest, Stop
-from orders.text import Name
 
 Unseal = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 """(customer id, sealed address) → address; None if the customer was erased."""
@@ -22,13 +21,13 @@ STOPPED = "stopped"
 class Booked(Body):
     """The carrier accepts the shipment."""
 
-    tracking: Name | None = None
+    tracking: Tracking = None
 
 
 class Gone(Body):
     """The shipment has left; `lines` are its pieces, where the carrier knows them."""
 
-    tracking: Name | None = None
+    tracking: Tracking = None
     lines: list[ReportedPiece] | None = None
 
 

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from orders.money import Quantity
 from orders.steps import Held, Piece
-from orders.text import Id, LongName, one_line
+from orders.text import Id, LongName, Name, one_line
 
 Reason = Annotated[str, AfterValidator(one_line)]
 """Words for people: shortened and cleaned instead of rejected."""
+
+
+def _none_if_blank(text: object) -> object:
+    return None if isinstance(text, str) and not text.strip() else text
+
+
+Tracking = Annotated[Name | None, BeforeValidator(_none_if_blank)]
+"""A blank one says nothing, so it must not replace the one that an order knows."""
 
 
 class ReportedPiece(Piece):

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from orders.money import AMOUNT_MAX
 from orders.rules.draft import LINES_MAX
-from orders.service_fields import Reason, ReportedPiece
+from orders.service_fields import Reason, ReportedPiece, Tracking
 from orders.steps import (
     AuthorisationChanged,
     ChargebackReported,
@@ -24,7 +24,7 @@ from orders.steps import (
     StepResult,
     StockLost,
 )
-from orders.text import Id, Name, Reference
+from orders.text import Id, Reference
 
 Amount = Annotated[int, Field(gt=0, le=AMOUNT_MAX, description="integer minor units")]
 
@@ -149,7 +149,7 @@ class ReservedStockLost(_Data):
 
 class ShipmentDispatched(_Data):
     shipment_id: Id
-    tracking: Name | None = None
+    tracking: Tracking = None
     lines: Annotated[list[ReportedPiece], Field(max_length=LINES_MAX)] | None = None
 
     def message(self) -> StepResult:

@@ -386,6 +386,16 @@ async def test_departure_with_unusable_pieces_leaves_the_step_stuck(
         assert message.startswith("the shipping service gave an answer without a usable lines.0.")
 
 
+async def test_blank_tracking_number_is_none(fixed: tuple[FixedResponse, Activities]) -> None:
+    """It would erase the one that the order knows."""
+    service, activities = fixed
+    service.response = Response('{"tracking": ""}')
+    assert await activities.shipping.book_shipment(book()) == BookingAccepted(step_id="b1")
+    service.response = Response('{"code": "gone", "tracking": " "}', 409)
+    stop = request(Stop(step_id="x", shipment_id="s"))
+    assert await activities.shipping.stop_shipment(stop) == ShipmentDeparted(shipment_id="s")
+
+
 TEXTS_AT_LENGTH = {"reference": 256, "tracking": 100, "location": 255}
 
 

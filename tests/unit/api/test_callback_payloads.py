@@ -105,6 +105,13 @@ def test_texts_that_orders_are_found_by_are_short_and_on_one_line(
             reported(type_, **(data | {name: text}))
 
 
+@pytest.mark.parametrize("tracking", ["", " ", None])
+def test_blank_tracking_number_is_none(tracking: str | None) -> None:
+    """It would erase the one that the order knows."""
+    departed = reported("shipment.dispatched", shipment_id="s", tracking=tracking)
+    assert departed == ShipmentDeparted(shipment_id="s")
+
+
 def test_reason_is_cleaned_and_shortened() -> None:
     declined = reported("capture.declined", step_id="capture-20", reason="no\n\0funds" + "!" * 300)
     assert declined == PaymentRefused(step_id="capture-20", reason="no funds" + "!" * 192)
