@@ -41,6 +41,11 @@ def net_captured(order: Order) -> int:
     return sum(a.capture_requested - a.refund_requested for a in order.authorisations.values())
 
 
+def to_refund(order: Order) -> int:
+    """What is captured beyond what is due, less refunds that failed: those wait for a person."""
+    return max(0, net_captured(order) - due(order) - order.unrefunded)
+
+
 def capturable(order: Order) -> int:
     """What is authorised and can still be captured."""
     return sum(a.capturable for a in order.authorisations.values())

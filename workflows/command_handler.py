@@ -12,6 +12,7 @@ from orders import ledger
 from orders.decider import allowed_commands, decide_all
 from orders.order import Order
 from orders.rules.checks import CommandRejected, RejectionCode
+from orders.steps import Refund
 from workflows.activity_options import summary
 from workflows.messages import (
     BATCH_TOO_LARGE,
@@ -155,6 +156,8 @@ def preview_of(order: Order, decide: Callable[[], Decided]) -> Preview:
         events, after, _ = decide()
     except Rejected as error:
         return Preview(version=order.version, rejection=error.rejection)
+    new_steps = [step for step_id, step in after.steps.items() if step_id not in order.steps]
+    requested = sum(step.amount for step in new_steps if isinstance(step, Refund))
     return Preview(
         version=order.version,
         status=after.status,
@@ -166,13 +169,12 @@ def preview_of(order: Order, decide: Callable[[], Decided]) -> Preview:
                 service=step.service,
                 summary=summary(step, after.currency),
             )
-            for step_id, step in after.steps.items()
-            if step_id not in order.steps
+            for step in new_steps
         ],
         total_before=order.total,
         total_after=after.total,
         to_authorise=ledger.to_authorise(after) if after.is_priced else 0,
-        to_refund=max(0, ledger.net_captured(order) - ledger.due(after)) if after.is_priced else 0,
+        to_refund=requested + ledger.to_refund(after) if after.is_priced else 0,
         currency=after.currency,
         titles={line.line_id: line.title for line in order.lines.values()},
     )

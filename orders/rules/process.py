@@ -229,8 +229,8 @@ def _capture(order: Order) -> OrderEvent | None:
 def _refund(order: Order) -> OrderEvent | None:
     if order.may_ship_excess:
         return None
-    excess = ledger.net_captured(order) - ledger.due(order) - order.unrefunded
-    if excess <= 0:
+    excess = ledger.to_refund(order)
+    if not excess:
         return None
     for authorisation in order.authorisations.values():
         refundable = authorisation.refundable
