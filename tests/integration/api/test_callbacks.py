@@ -130,6 +130,7 @@ async def test_without_a_secret_callbacks_are_rejected_with_the_name_of_the_sett
         (event("capture.done", {"order_id": "o"}), "#/data/step_id"),
         (event("capture.done", {"order_id": "o/../p", "step_id": "c"}), "#/data/order_id"),
         (event("authorisation.approved", NOT_AN_ORDER | {"reference": ""}), "#/data/reference"),
+        (event("authorisation.approved", NOT_AN_ORDER | {"reference": "r\0"}), "#/data/reference"),
     ],
     ids=lambda part: part if isinstance(part, str) else "body",
 )
@@ -138,6 +139,13 @@ async def test_malformed_callback_is_rejected_with_a_pointer(
 ) -> None:
     document = problem(await send_callback(orderly, "payments", body), 422, "malformed-request")
     assert pointer in [error["pointer"] for error in document["errors"]]
+
+
+async def test_report_of_less_than_one_piece_is_rejected(orderly: Running) -> None:
+    lines = [{"line_id": "a", "sku": "s", "quantity": -3}]
+    body = event("shipment.dispatched", NOT_AN_ORDER | {"shipment_id": "s", "lines": lines})
+    document = problem(await send_callback(orderly, "shipping", body), 422, "malformed-request")
+    assert [error["pointer"] for error in document["errors"]] == ["#/data/lines/0/quantity"]
 
 
 async def test_unknown_order_is_not_found(orderly: Running) -> None:
