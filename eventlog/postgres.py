@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,8 @@ import asyncpg
 
 from background import in_background
 from eventlog.query_spans import trace_queries
+
+log = logging.getLogger("orderly.postgres")
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Reader = Connection | asyncpg.Pool  # A single query may run on any connection of a pool.
@@ -112,7 +115,8 @@ async def _listen(
     while True:
         try:
             connection = await connect(dsn)
-        except UNAVAILABLE:
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.warning("not listening to %s, retrying: %r", channel, error)
             await asyncio.sleep(RECONNECT_SECONDS)
             continue
         lost = asyncio.Event()
@@ -124,7 +128,8 @@ async def _listen(
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), PROBE_SECONDS)
                 await connection.fetchval("SELECT 1", timeout=PROBE_SECONDS_MAX)
-        except UNAVAILABLE:
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.warning("not listening to %s any more, reconnecting: %r", channel, error)
             await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             connection.terminate()

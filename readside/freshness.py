@@ -7,6 +7,7 @@ event that has been published since the first.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -24,6 +25,8 @@ from readside.engine.announcements import CHANNEL, Announcement, parse
 from readside.engine.checkpoints import ALL_SLICES
 from readside.engine.generations import LIVE
 from readside.engine.monitoring import read_metrics
+
+logger = logging.getLogger("orderly.api")
 
 # A projector announces every commit, and repeats it once a second.
 HEARTBEAT_SECONDS_MAX = 3.0
@@ -171,7 +174,9 @@ class Freshness:
             self._announced.clear()
             try:
                 await self._check()
-            except UNAVAILABLE:
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                # Also before `orderly migrate`: all later waits need this task.
+                logger.warning("no read can wait for a version, retrying: %r", error)
                 await asyncio.sleep(FALLBACK_SECONDS)
 
     async def _check(self) -> None:

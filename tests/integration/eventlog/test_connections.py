@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -51,6 +52,19 @@ async def test_listener_leaves_a_connection_that_went_silent(
         began = time.monotonic()
         await _notify_until_heard(pool, heard, "after")
         assert time.monotonic() - began < MOVED_SECONDS_MAX + BUSY_SECONDS
+
+
+async def test_listener_waits_for_a_database_that_does_not_exist_yet(
+    dsn: str, pool: asyncpg.Pool
+) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    name = f"later_{secrets.token_hex(6)}"
+    later = urlsplit(dsn)._replace(path=f"/{name}").geturl()
+    async with listening(later, "news", heard.put_nowait):
+        await asyncio.sleep(2 * postgres.RECONNECT_SECONDS)
+        await pool.execute(f"CREATE DATABASE {name}")
+        async with await connect_pool(later, 1) as there:
+            await _notify_until_heard(there, heard, "at last")
 
 
 async def _notify_until_heard(pool: asyncpg.Pool, heard: asyncio.Queue[str], text: str) -> None:

@@ -244,3 +244,16 @@ async def test_first_read_reports_the_lag(
     async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
         response = await http.get("/v1/orders")
     assert int(response.headers["Projection-Lag-Ms"]) >= 300
+
+
+async def test_reads_wait_for_versions_again_once_the_tables_are_there(
+    pool: asyncpg.Pool, dsn: str
+) -> None:
+    """An API may run before `orderly migrate`."""
+    order_id, freshness = new_order_id(), Freshness(pool, dsn)
+    await publish(pool, order_id, 1, OPENED)
+    async with freshness.listening(), run_projector(dsn, [ORDER_VIEW]):
+        await pool.execute("ALTER TABLE parked_orders RENAME TO later")
+        assert not await freshness.wait_for(ORDER_VIEW.name, order_id, 1, 1.0)
+        await pool.execute("ALTER TABLE later RENAME TO parked_orders")
+        assert await freshness.wait_for(ORDER_VIEW.name, order_id, 1, 30.0)
