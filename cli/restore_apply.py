@@ -22,6 +22,7 @@ from eventlog import log
 from eventlog.announcements import announce
 from eventlog.epochs import raise_epoch
 from eventlog.log import ConflictingEvent
+from orders.upcasting import UnreadableEvent
 from readside.engine.parking import request_retry
 from workflows.orphans import Orphan
 
@@ -50,6 +51,12 @@ async def apply(
                     reason = str(error) or type(error).__doc__
                     yield f"Order {state.order_id} is not repaired: {reason}"
                     continue
+                except UnreadableEvent as error:
+                    yield (
+                        f"Order {state.order_id} is not repaired: the log has an event of it that"
+                        f" this version cannot read: {error}. Run the newest version of orderly."
+                    )
+                    continue
             yield f"Order {state.order_id}: {_repairs(state, dry_run=dry_run)}."
 
 
@@ -70,6 +77,8 @@ async def _repair(
         await request_retry(pool, order_id)
     if not _is_to_be_started(state):
         return
+    # What cannot be started from the log is not terminated either: it would be an orphan.
+    await ended_orders.logged_state(order_id)
     if comparison.newest is not None and not comparison.newest.is_closed:
         handle = client.get_workflow_handle(order_id, run_id=comparison.newest.run_id)
         with suppress(RPCError):  # It has ended meanwhile.

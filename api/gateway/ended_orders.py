@@ -116,7 +116,7 @@ class EndedOrders:
 
         async def attempt(_: float) -> None:
             if from_log or orphan.run_id is None:
-                snapshot = (await self._logged_state(orphan.order_id)).snapshot
+                snapshot = (await self.logged_state(orphan.order_id)).snapshot
             else:
                 snapshot = await self._orphaned_state(orphan)
             if snapshot.order.version == 0 and not snapshot.queued:
@@ -132,7 +132,7 @@ class EndedOrders:
         """
         if not await self.is_logged(message):
             return None
-        return (await self._logged_state(message.order_id)).results[message.command_id].result
+        return (await self.logged_state(message.order_id)).results[message.command_id].result
 
     async def is_logged(self, message: CommandMessage) -> bool:
         """Whether the log has events of a batch; raises StorageUnavailable."""
@@ -142,21 +142,8 @@ class EndedOrders:
             raise StorageUnavailable from error
         return version is not None
 
-    async def _last_state(self, order_id: str) -> LastState:
-        try:
-            find = orphans.find_orphan(self._client, self._pool, order_id)
-            orphan = await await_or_unavailable(self._client, find)
-        except RPCError as error:
-            raise_rpc_error(error)
-            raise
-        except UNAVAILABLE as error:
-            raise StorageUnavailable from error
-        if orphan is None or orphan.run_id is None:
-            return await self._logged_state(order_id)
-        snapshot = await self._orphaned_state(orphan)
-        return LastState(snapshot, StoredResults(snapshot.results))
-
-    async def _logged_state(self, order_id: str) -> LastState:
+    async def logged_state(self, order_id: str) -> LastState:
+        """The state by the log; raises StorageUnavailable and UnreadableEvent."""
         try:
             async with self._pool.acquire() as connection:
                 stream = await log.read_stream(connection, order_id)
@@ -174,6 +161,20 @@ class EndedOrders:
             reopened=True,
         )
         return LastState(snapshot, store)
+
+    async def _last_state(self, order_id: str) -> LastState:
+        try:
+            find = orphans.find_orphan(self._client, self._pool, order_id)
+            orphan = await await_or_unavailable(self._client, find)
+        except RPCError as error:
+            raise_rpc_error(error)
+            raise
+        except UNAVAILABLE as error:
+            raise StorageUnavailable from error
+        if orphan is None or orphan.run_id is None:
+            return await self.logged_state(order_id)
+        snapshot = await self._orphaned_state(orphan)
+        return LastState(snapshot, StoredResults(snapshot.results))
 
     async def _orphaned_state(self, orphan: Orphan) -> Snapshot:
         try:
