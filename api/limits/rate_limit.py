@@ -20,6 +20,8 @@ from api.problems.handlers import problem_of, problem_response
 from settings import RateLimit
 
 UNLIMITED = frozenset(("/healthz", "/readyz"))
+# That of an IPv6 address with an IPv4 address in it.
+HOST_CHARACTERS_MAX = 45
 
 
 class RateLimitMiddleware:
@@ -77,6 +79,9 @@ def _address(scope: Scope) -> str:
     """Rate-limit key of an unauthenticated client: its IPv4 address, or its IPv6 /64."""
     host: str = (scope.get("client") or ("unknown", 0))[0]
     if ":" not in host:
-        return host
-    address = IPv6Address(host.partition("%")[0])
+        return host[:HOST_CHARACTERS_MAX]
+    try:
+        address = IPv6Address(host.partition("%")[0])
+    except ValueError:  # Anything may be in an X-Forwarded-For that only trusted proxies have seen.
+        return host[:HOST_CHARACTERS_MAX]
     return str(address.ipv4_mapped or int(address) >> 64)

@@ -183,3 +183,15 @@ async def test_forwarded_address_counts_only_from_a_trusted_proxy(
 
 async def test_without_a_rate_limit_no_headers_are_sent(orderly: Running) -> None:
     assert "RateLimit" not in (await orderly.http.get("/v1/orders")).headers
+
+
+@pytest.mark.parametrize("address", ["a:b:c", "fe80::1%", ":" * 100], ids=["words", "zone", "long"])
+async def test_forwarded_address_that_is_malformed_is_a_caller_of_its_own(
+    orderly: Running, address: str
+) -> None:
+    """A trusted network forwards what a client within it sent."""
+    async with limited(orderly, trusted_proxies="127.0.0.0/8") as http:
+        headers = {"X-Forwarded-For": address}
+        for expected in (2, 1, 0):
+            assert remaining(await http.get("/v1/orders", headers=headers)) == expected
+        assert_rejected(await http.get("/v1/orders", headers=headers))
