@@ -19,6 +19,7 @@ from starlette.routing import Match
 from api.context import RequestContext, context_of, route_of
 from api.problems import catalog, errors
 from api.problems.problem import (
+    ERRORS_MAX,
     BodyRejected,
     FieldError,
     Problem,
@@ -121,8 +122,9 @@ async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
-    invalid = cast(RequestValidationError, error)
-    return problem_response(request, malformed([_field_error(e) for e in invalid.errors()]))
+    found = cast(RequestValidationError, error).errors()
+    shown = [_field_error(each) for each in found[:ERRORS_MAX]]
+    return problem_response(request, malformed(shown, len(found)))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -88,10 +88,11 @@ def insufficient_scope(scope: str) -> Problem:
     return Problem(INSUFFICIENT_SCOPE, detail, headers={"WWW-Authenticate": challenge})
 
 
-def malformed(errors: Sequence[FieldError]) -> Problem:
-    count = "One part" if len(errors) == 1 else f"{len(errors)} parts"
-    verb = "is" if len(errors) == 1 else "are"
-    detail = f"{count} of the request {verb} invalid; `errors` says what to change."
+def malformed(errors: Sequence[FieldError], number: int | None = None) -> Problem:
+    """`number` is that of all mistakes, if `errors` has the first ones only."""
+    number = number or len(errors)
+    parts = "One part of the request is" if number == 1 else f"{number} parts of the request are"
+    detail = f"{parts} invalid; `errors` says what to change."
     return Problem(MALFORMED_REQUEST, detail, errors=errors[:ERRORS_MAX])
 
 

@@ -17,7 +17,10 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api.problems.problem import FieldError, malformed
+from api.problems.problem import ERRORS_MAX, FieldError, malformed
+
+# More unknown names than these are no typos, and each is compared with all parameters.
+HINTS_MAX = 10
 
 
 class StrictRoute(APIRoute):
@@ -59,14 +62,21 @@ def _declared(dependant: Dependant) -> Iterator[tuple[str, Any]]:
 
 def _check(request: Request, parameters: Mapping[str, bool]) -> None:
     """Raises a Problem that names the parameters to change."""
-    errors = []
-    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
-        if name not in parameters:
-            nearest = get_close_matches(name, parameters, 1)
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    # A query has room for thousands: only what is shown is worked out.
+    wrong = [name for name in counts if not _is_valid(name, counts[name], parameters)]
+    shown = []
+    for number, name in enumerate(wrong[:ERRORS_MAX]):
+        if name in parameters:
+            code, detail = "repeated", "must be given once"
+        else:
+            nearest = get_close_matches(name, parameters, 1) if number < HINTS_MAX else []
             hint = f": did you mean {nearest[0]}?" if nearest else ""
-            detail = f"is not a parameter of this operation{hint}"
-            errors.append(FieldError(parameter=name, code="unknown-parameter", detail=detail))
-        elif count > 1 and not parameters[name]:
-            errors.append(FieldError(parameter=name, code="repeated", detail="must be given once"))
-    if errors:
-        raise malformed(errors)
+            code, detail = "unknown-parameter", f"is not a parameter of this operation{hint}"
+        shown.append(FieldError(parameter=name, code=code, detail=detail))
+    if shown:
+        raise malformed(shown, len(wrong))
+
+
+def _is_valid(name: str, count: int, parameters: Mapping[str, bool]) -> bool:
+    return name in parameters and (count == 1 or parameters[name])

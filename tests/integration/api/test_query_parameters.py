@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from difflib import get_close_matches
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
 from api.openapi import METHODS
+from api.problems import handlers, strict_route
+from api.problems.problem import ERRORS_MAX
 from contracts.openapi_document import FILE
 from tests.support.api_requests import problem
 
@@ -65,3 +69,23 @@ async def test_lists_of_values_are_read_completely(
     broken = await http.get(f"{path}?{query}&{query.partition('=')[0]}=lost")
     name = problem(broken, 422, "malformed-request")["errors"][0]["parameter"]
     assert name == f"{query.partition('=')[0]}.2"
+
+
+async def test_work_for_a_response_does_not_grow_with_the_mistakes(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = Mock(wraps=get_close_matches)
+    monkeypatch.setattr(strict_route, "get_close_matches", compare)
+    query = "&".join(f"statu{number}" for number in range(3_000))
+    rejected = problem(await http.get(f"/v1/orders?{query}"), 422, "malformed-request")
+    assert rejected["detail"].startswith("3000 parts of the request are invalid")
+    assert len(rejected["errors"]) == ERRORS_MAX
+    assert rejected["errors"][0]["detail"].endswith("did you mean status?")
+    assert compare.call_count <= strict_route.HINTS_MAX
+
+    describe = Mock(wraps=handlers._field_error)
+    monkeypatch.setattr(handlers, "_field_error", describe)
+    body = dict.fromkeys(f"field{number}" for number in range(3_000))
+    rejected = problem(await http.post("/v1/orders", json=body), 422, "malformed-request")
+    assert len(rejected["errors"]) == ERRORS_MAX
+    assert describe.call_count == ERRORS_MAX
