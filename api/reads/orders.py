@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
@@ -61,6 +62,8 @@ else:
         Annotated[Literal[_SORTS], Field(json_schema_extra={"x-enum-varnames": _SORT_NAMES})],
     )
 Total = Annotated[int | None, Field(ge=0, le=TOTAL_MAX)]
+
+_PUBLIC_FORMS = {type_of(each): each for each in PUBLIC_COMMAND_TYPES}
 
 
 class OrderQuery(ConsistencyQuery, AsOfQuery):
@@ -245,31 +248,19 @@ async def get_allowed_commands(
     order = await find_state(services.pool, order_id)
     if order is None:
         raise UnknownOrder(order_id)
-    permitted = allowed_to(
-        context_of(request).is_customer, [type_of(each) for each in PUBLIC_COMMAND_TYPES]
-    )
-    obstacles = {
-        type_of(each): why_not(each, order) for each in COMMAND_TYPES if type_of(each) in permitted
-    }
+    permitted = allowed_to(context_of(request).is_customer, list(_PUBLIC_FORMS))
     allowed = AllowedCommands(
-        order_id=order_id,
-        version=order.version,
-        status=order.status,
-        commands=[
-            AllowedCommand(
-                type=type_of(command_type),
-                href=f"/v1/orders/{order_id}/commands/{type_of(command_type)}",
-                json_schema=command_type.model_json_schema(),
-            )
-            for command_type in PUBLIC_COMMAND_TYPES
-            if type_of(command_type) in permitted and obstacles[type_of(command_type)] is None
-        ],
-        unavailable=[
-            UnavailableCommand(type=type_, why_not=obstacle)
-            for type_, obstacle in obstacles.items()
-            if obstacle is not None
-        ],
+        order_id=order_id, version=order.version, status=order.status, commands=[], unavailable=[]
     )
+    for command_type in COMMAND_TYPES:
+        name = type_of(command_type)
+        if name not in permitted:
+            continue
+        if (obstacle := why_not(command_type, order)) is not None:
+            allowed.unavailable.append(UnavailableCommand(type=name, why_not=obstacle))
+            continue
+        href, schema = f"/v1/orders/{order_id}/commands/{name}", _json_schema(name)
+        allowed.commands.append(AllowedCommand(type=name, href=href, json_schema=schema))
     headers = {"ETag": f'"{order.version}"', **consistency.headers()}
     return _json_response(allowed.model_dump_json(), headers)
 
@@ -302,6 +293,13 @@ async def list_orders(
     items = ",".join(await orders_json(rows, context_of(request), services.keys))
     body = f'{{"items":[{items}],"next":{json.dumps(next_)}}}'
     return _json_response(body, consistency.headers(), rows)
+
+
+@cache
+def _json_schema(command: str) -> dict[str, Any]:
+    """The schema of a command as callers send it; to generate all of them takes 30 ms."""
+    schema: dict[str, Any] = _PUBLIC_FORMS[command].model_json_schema()
+    return schema
 
 
 async def _load(order_id: str, services: Services, consistency: ReadConsistency) -> OrderRow:

@@ -6,9 +6,11 @@ import asyncio
 import json
 import secrets
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
+from pydantic.json_schema import GenerateJsonSchema
 
 from orders.commands import COMMAND_TYPES, type_of
 from readside.order_view.document import OrderDocument
@@ -106,6 +108,18 @@ async def test_allowed_commands_are_listed_with_their_schemas(http: httpx.AsyncC
     note = listed["commands"][0]
     assert note["href"] == f"{path}/commands/add-note"
     assert note["json_schema"]["required"] == ["text"]
+
+
+async def test_schemas_of_commands_are_generated_once(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await opened(http, lines=[])
+    await shown(http, path, 1)
+    first = (await http.get(f"{path}/commands")).json()
+    generate = Mock(wraps=GenerateJsonSchema.generate)
+    monkeypatch.setattr(GenerateJsonSchema, "generate", generate)
+    assert (await http.get(f"{path}/commands")).json() == first
+    assert not generate.called
 
 
 async def test_commands_that_are_not_allowed_say_why(http: httpx.AsyncClient) -> None:
