@@ -97,6 +97,8 @@ async def read(
     """
     if filter.names_orders or len(slice) >= KEPT_DIGITS:
         return await _of_orders(reader, after, until, filter, slice)
+    if after >= until:
+        return Digests({}, None)
     found = await _up_to(reader, until, filter, slice)
     before = await _up_to(reader, after, filter, slice) if after > START else {}
     ranges = {name: digest - before.get(name, Digest()) for name, digest in found.items()}

@@ -126,6 +126,16 @@ def _at(row: asyncpg.Record) -> tuple[int, int]:
 
 
 @pytest.mark.usefixtures("small_blocks")
+async def test_nothing_lies_between_a_position_and_an_earlier_one(pool: asyncpg.Pool) -> None:
+    rows = await fill(pool)
+    await keep_all(pool)
+    earlier, later = (Checkpoint(*_at(rows[n])) for n in (3, -1))
+    for filter, slice, after in product(FILTERS.values(), ("", "7", "77"), (earlier, later)):
+        found = await read(pool, earlier, filter, slice, after)
+        assert (found.slices, found.whole) == ({}, Digest()), (filter, slice)
+
+
+@pytest.mark.usefixtures("small_blocks")
 async def test_digest_is_right_at_every_position(pool: asyncpg.Pool) -> None:
     rows = await fill(pool)
     await keep_all(pool)
