@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from cli.backup_check import verify_postgres
 from cli.backup_files import (
@@ -109,10 +109,22 @@ async def _copy_postgres(dsn: str, folder: Path, about: Manifest, lock: int) -> 
 
 
 def without_password(dsn: str) -> tuple[str, str | None]:
-    """The address, and the password in it, which the list of processes would show."""
-    parts = urlsplit(dsn)
-    if parts.password is None:
-        return dsn, None
-    credentials, _, host = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    return parts._replace(netloc=f"{user}@{host}").geturl(), unquote(password)
+    """The address, and the password in it, which the list of processes would show.
+
+    A password before the host is used rather than one in the query, as asyncpg does.
+    """
+    address, mark, query = dsn.partition("?")
+    parameters = [parameter.partition("=") for parameter in query.split("&")]
+    kept = ["".join(each) for each in parameters if not _is_password(each[0])]
+    found = [unquote_plus(value) for name, _, value in parameters if _is_password(name)]
+    parts = urlsplit(address)
+    if parts.password is not None:
+        credentials, _, host = parts.netloc.rpartition("@")
+        address = parts._replace(netloc=f"{credentials.partition(':')[0]}@{host}").geturl()
+        found.append(unquote(parts.password))
+    password = next(filter(None, reversed(found)), None)
+    return address + (mark + "&".join(kept) if kept else ""), password
+
+
+def _is_password(name: str) -> bool:
+    return unquote_plus(name) == "password"

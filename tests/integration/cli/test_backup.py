@@ -348,6 +348,10 @@ def test_backup_of_a_stack_that_does_not_run_is_rejected(tmp_path: Path) -> None
         ("postgresql://a:p%40b@db:5432/o?sslmode=require", "a@db:5432/o?sslmode=require", "p@b"),
         ("postgresql://a@db/o", "a@db/o", None),
         ("postgresql:///o?host=/run", "/o?host=/run", None),
+        ("postgresql://a@db/o?password=s3%20cret", "a@db/o", "s3 cret"),
+        ("postgresql:///o?host=/run&p%61ssword=s&user=a", "/o?host=/run&user=a", "s"),
+        ("postgresql://a:first@db/o?password=second&port=1", "a@db/o?port=1", "first"),
+        ("postgresql://a:@db/o?password=second", "a@db/o", "second"),
     ],
 )
 def test_password_is_not_in_the_list_of_processes(
