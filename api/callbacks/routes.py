@@ -20,7 +20,7 @@ from api.dependencies import Services, ServicesDep
 from api.gateway.command_message import CommandMessage
 from api.limits.rate_limit import charge
 from api.problems.catalog import CALLBACKS_NOT_CONFIGURED, INVALID_SIGNATURE
-from api.problems.handlers import PROBLEMS, code_of
+from api.problems.handlers import PROBLEMS, problem_of
 from api.problems.problem import Problem, rejected
 from api.problems.strict_route import StrictRoute
 from eventlog.callback_log import Callback
@@ -69,7 +69,7 @@ def _route_for(sender: str) -> Callable[..., Awaitable[CallbackReceipt]]:
             outcome, code = receipt.outcome, receipt.code
             return receipt
         except Exception as error:
-            code = code_of(error)
+            code = problem_of(error).type.code
             raise
         finally:
             _CALLBACKS.labels(sender, outcome).inc()

@@ -61,8 +61,8 @@ class ProblemDetails(BaseModel):
 def register_exception_handlers(app: FastAPI) -> None:
     """Makes every error of the application, the framework's included, a problem document."""
     app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(errors.ServiceError, _on_service_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(errors.ServiceError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_postgres_unavailable)
@@ -73,9 +73,16 @@ def register_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-def problem_of(error: errors.ServiceError) -> Problem:
-    """The HTTP problem of an error that was raised below HTTP."""
+def problem_of(error: Exception) -> Problem:
+    """The HTTP problem that an error of a route becomes, wherever it was raised."""
     match error:
+        case Problem():
+            return error
+        case BodyRejected(problem=problem):
+            return problem
+        case RequestValidationError():
+            found = error.errors()
+            return malformed([_field_error(each) for each in found[:ERRORS_MAX]], len(found))
         case errors.UnknownOrder(order_id=order_id):
             return Problem(catalog.UNKNOWN_ORDER, f"There is no order {order_id}.")
         case errors.IdempotencyKeyReused():
@@ -85,19 +92,16 @@ def problem_of(error: errors.ServiceError) -> Problem:
         case errors.RateLimited(retry_after=seconds):
             detail = f"Rate limit exceeded. Nothing was changed; retry in {seconds} s."
             return Problem(catalog.RATE_LIMITED, detail, retry_after=seconds)
-    return Problem(_TYPES[type(error)])
-
-
-def code_of(error: Exception) -> str:
-    """The code of the problem that an error of a route becomes."""
-    match error:
-        case Problem(type=known) | BodyRejected(problem=Problem(type=known)):
-            return known.code
-        case RequestValidationError():
-            return catalog.MALFORMED_REQUEST.code
         case errors.ServiceError():
-            return problem_of(error).type.code
-    return catalog.INTERNAL_ERROR.code
+            return Problem(_TYPES[type(error)])
+        case UnreadableEvent() | ProjectionError(__cause__=UnreadableEvent()):
+            return Problem(catalog.PROBLEM_TYPES[EVENT_UNREADABLE])
+    if isinstance(error, OTHER_TABLES):
+        detail = "The service is being upgraded, and what this request reads is not there yet."
+        return Problem(catalog.STORAGE_UNAVAILABLE, detail, retry_after=UPGRADE_SECONDS)
+    if isinstance(error, UNAVAILABLE):
+        return Problem(catalog.STORAGE_UNAVAILABLE)
+    return Problem(catalog.INTERNAL_ERROR)
 
 
 _TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
@@ -114,17 +118,7 @@ _TYPES: dict[type[errors.ServiceError], catalog.ProblemType] = {
 
 
 async def _on_problem(request: Request, error: Exception) -> JSONResponse:
-    return problem_response(request, cast(Problem, error))
-
-
-async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
-    return problem_response(request, problem_of(cast(errors.ServiceError, error)))
-
-
-async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
-    found = cast(RequestValidationError, error).errors()
-    shown = [_field_error(each) for each in found[:ERRORS_MAX]]
-    return problem_response(request, malformed(shown, len(found)))
+    return problem_response(request, problem_of(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -160,14 +154,12 @@ def _http_problem(request: Request, status: int) -> Problem:
 
 async def _on_postgres_unavailable(request: Request, error: Exception) -> JSONResponse:
     log.warning("Postgres unavailable: %r", error)
-    return problem_response(request, problem_of(errors.StorageUnavailable()))
+    return problem_response(request, problem_of(error))
 
 
 async def _on_schema_mismatch(request: Request, error: Exception) -> JSONResponse:
     log.error("the tables are of another version (orderly migrate, or rebuild): %s", error)
-    detail = "The service is being upgraded, and what this request reads is not there yet."
-    problem = Problem(catalog.STORAGE_UNAVAILABLE, detail, retry_after=UPGRADE_SECONDS)
-    return problem_response(request, problem)
+    return problem_response(request, problem_of(error))
 
 
 async def _on_projection_error(request: Request, error: Exception) -> JSONResponse:
@@ -177,12 +169,12 @@ async def _on_projection_error(request: Request, error: Exception) -> JSONRespon
 
 async def _on_unreadable_event(request: Request, error: Exception) -> JSONResponse:
     log.warning("unreadable event: %s", error)
-    return problem_response(request, Problem(catalog.PROBLEM_TYPES[EVENT_UNREADABLE]))
+    return problem_response(request, problem_of(error))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("bug while serving %s %s", request.method, request.url.path, exc_info=error)
-    return problem_response(request, Problem(catalog.INTERNAL_ERROR))
+    return problem_response(request, problem_of(error))
 
 
 def problem_details(problem: Problem, context: RequestContext, instance: str) -> ProblemDetails:

@@ -6,15 +6,20 @@ import asyncio
 import secrets
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock
 
 import asyncpg
 import pytest
 
 from api.callbacks import recorder
 from api.callbacks.recorder import CallbackRecorder
+from api.gateway.gateway import Gateway
+from api.problems.errors import TemporalUnavailable
 from background import WAITING_MAX
 from eventlog import callback_log
 from eventlog.callback_log import Callback, CallbackFilter
+from orders.upcasting import UnreadableEvent
+from readside.engine.projection import ProjectionError
 from settings import Settings
 from tests.support.api_requests import problem
 from tests.support.callback_events import event, recorded, send_callback
@@ -51,6 +56,35 @@ async def test_callbacks_are_recorded_with_what_became_of_each(orderly: Running)
         "/v1/callbacks", params={"order_id": order_id, "service": "stock"}
     )
     assert none.json() == {"items": [], "next": None}
+
+
+def unprojectable() -> ProjectionError:
+    error = ProjectionError("ord_x", 3, "order-teleported is not a known event")
+    error.__cause__ = UnreadableEvent("order-teleported is not a known event")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnreadableEvent("order-teleported is not a known event"),
+        unprojectable(),
+        ConnectionRefusedError("refused"),
+        asyncpg.UndefinedTableError("no such table"),
+        TemporalUnavailable(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_recorded_code_is_that_of_the_response(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(Gateway, "execute", AsyncMock(side_effect=error))
+    order_id = f"ord_{secrets.token_hex(6)}"
+    body = event("capture.done", {"order_id": order_id, "step_id": "c1"})
+    response = await send_callback(orderly, "payments", body)
+    assert response.status_code == 503
+    (one,) = await recorded(orderly.http, 1, order_id=order_id)
+    assert (one["outcome"], one["code"]) == ("refused", response.json()["code"])
 
 
 async def test_accepted_callbacks_are_found_by_their_order(orderly: Running, shop: Shop) -> None:
