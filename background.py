@@ -1,10 +1,11 @@
-"""Work in the background of an `async with`, writes among it, and what is given up after a time."""
+"""Work in the background of an `async with`, shared work, and what is given up after a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -90,6 +91,26 @@ async def wait_at_most(seconds: float, event: asyncio.Event) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+class SharedRead(Generic[T]):
+    """Reads for many callers at the price of one: one at a time, at most every `seconds`.
+
+    A caller joins the read that is under way, or gets a result that is not older than `seconds`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun_at = 0.0
+        self._reading: asyncio.Task[T] | None = None
+
+    async def get(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `read` returns or raises."""
+        reading, now = self._reading, monotonic()
+        if reading is None or (reading.done() and now - self._begun_at >= self._seconds):
+            reading = self._reading = asyncio.create_task(read())
+            self._begun_at = now
+        return await asyncio.shield(reading)  # A caller that leaves takes it from no other.
 
 
 async def within(seconds: float, check: Coroutine[Any, Any, T]) -> T:

@@ -58,6 +58,7 @@ from api.reads import statistics as stats
 from api.server import HardenedHttpProtocol
 from api.webhook_endpoints import delivery_routes as webhook_deliveries
 from api.webhook_endpoints import routes as webhook_endpoints
+from background import SharedRead
 from eventlog.postgres import connect_pool
 from outbound.webhooks.addresses import AllowedNetworks
 from outbound.webhooks.secrets import SecretBox
@@ -77,6 +78,8 @@ CONNECTIONS_MAX = 10
 # A read that takes longer is 503, so that a Postgres that hangs does not hold all slots for long.
 STATEMENT_SECONDS_MAX = 2.0
 DRAIN_SECONDS_MAX = 10
+# To find out the readiness takes a number of queries, which a flood would take from reads.
+READINESS_SECONDS = 1.0
 # uvloop accepts one connection per listening socket and turn of the event loop. Under overload
 # turns are long, and new connections would wait for seconds before they can be rejected.
 ACCEPTED_AT_ONCE = 16
@@ -185,6 +188,7 @@ def _services(
         freshness=Freshness(pool, settings.postgres_dsn, names),
         workers=workers,
         versions=VersionWatch(client, workers),
+        readiness=SharedRead(READINESS_SECONDS),
         streams=Streams(pool, settings.postgres_dsn),
         policy=settings.policy,
         webhook_secret=settings.webhook_secret,

@@ -13,11 +13,13 @@ import asyncpg
 from fastapi import Depends, FastAPI, Request
 from temporalio.client import Client
 
+from admin.readiness import Readiness
 from api.auth.identity_provider import IdentityProvider
 from api.auth.tokens import Verifier
 from api.callbacks.recorder import CallbackRecorder
 from api.events.stream import Streams
 from api.gateway.gateway import Gateway
+from background import SharedRead
 from orders.policy import Policy
 from outbound.webhooks.addresses import AllowedNetworks
 from outbound.webhooks.secrets import SecretBox
@@ -42,6 +44,8 @@ class Services:
     freshness: Freshness
     workers: Workers
     versions: VersionWatch
+    readiness: SharedRead[Readiness]
+    """For the public port, where it needs no token."""
     streams: Streams
     policy: Policy
     webhook_secret: str | None

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from admin.readiness import STARTING
 from admin.readiness import Readiness as AdminReadiness
 from admin.server import Process, metrics_of
-from api.dependencies import ServicesDep, is_started, services_of
+from api.dependencies import Services, ServicesDep, is_started, services_of
 from api.monitoring.readiness import read_state
 from api.monitoring.state_metrics import read_state_metrics
 from api.problems.handlers import MALFORMED
@@ -59,12 +59,16 @@ async def get_health() -> Liveness:
 )
 async def get_readiness(services: ServicesDep, what: WhatQuery = None) -> JSONResponse:
     """200 if commands and reads can be served, or what `for` names; else 503."""
-    found = (await read_state(services)).readiness()
+    found = await services.readiness.get(lambda: _read_readiness(services))
     ready = found.is_ready(what)
     body = Readiness(
         ready=ready, commands=found.is_ready("commands"), reads=found.is_ready("reads")
     )
     return JSONResponse(body.model_dump(), 200 if ready else 503)
+
+
+async def _read_readiness(services: Services) -> AdminReadiness:
+    return (await read_state(services)).readiness()
 
 
 def process_of(
@@ -77,7 +81,7 @@ def process_of(
     async def read_readiness() -> AdminReadiness:
         if not is_started(app):
             return AdminReadiness.of_none(SERVES, STARTING)
-        return (await read_state(services_of(app))).readiness()
+        return await _read_readiness(services_of(app))
 
     async def read_metrics() -> list[Metric]:
         return await read_state_metrics(services_of(app)) if is_started(app) else []

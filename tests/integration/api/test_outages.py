@@ -6,16 +6,21 @@ import asyncio
 import re
 import secrets
 import time
+from unittest.mock import AsyncMock
 
 import asyncpg
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from api.app import READINESS_SECONDS
+from api.monitoring import health
+from api.monitoring.readiness import read_state
 from eventlog import log
 from eventlog.postgres import connect_pool
 from settings import Settings
 from tests.support.api_requests import BASKET, until_ready
 from tests.support.processes import UNREACHABLE_DSN, run_inside
-from tests.support.servers import ApiClient, run_api, run_projector, run_worker
+from tests.support.servers import ApiClient, Running, run_api, run_projector, run_worker
 
 SHOWN_SECONDS_MAX = 15
 BUSY_SECONDS = 15
@@ -99,3 +104,14 @@ async def _unpublished(http: ApiClient) -> tuple[int, float]:
     (orders,) = re.findall(r"^orderly_unpublished_orders (\S+)", metrics, re.MULTILINE)
     (age,) = re.findall(r"^orderly_unpublished_age_seconds (\S+)", metrics, re.MULTILINE)
     return int(float(orders)), float(age)
+
+
+async def test_flood_of_readiness_checks_is_one_check_a_second(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = AsyncMock(wraps=read_state)
+    monkeypatch.setattr(health, "read_state", read)
+    began = time.monotonic()
+    for _ in range(5):
+        await asyncio.gather(*(orderly.http.get("/readyz") for _ in range(20)))
+    assert read.await_count <= 1 + (time.monotonic() - began) / READINESS_SECONDS
