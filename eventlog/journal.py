@@ -42,6 +42,13 @@ class Entry(NamedTuple):
     """Whether it caused the events after `version`."""
 
 
+class Entries(NamedTuple):
+    """Entries in order, and whether they lack some that are there."""
+
+    entries: list[Entry]
+    lacks_no_ops: bool
+
+
 async def append_ineffective(
     connection: Connection, order_id: str, intents: Sequence[Ineffective]
 ) -> None:
@@ -75,12 +82,12 @@ async def append_ineffective(
 
 
 async def read_entries(
-    reader: Reader, order_id: str, after: int, until: int, limit: int
-) -> list[Entry]:
+    reader: Reader, order_id: str, after: int, until: int, no_ops_max: int
+) -> Entries:
     """What the order decided at the versions from `after` on, below `until`, in order.
 
-    At most `limit` of those that caused no event. Events from before there was a journal have no
-    entry.
+    With the newest no-ops only, as their number has no limit; rejections are few. Events from
+    before there was a journal have no entry.
     """
     effective = await reader.fetch(
         """
@@ -91,19 +98,30 @@ async def read_entries(
         after,
         until,
     )
-    others = await reader.fetch(
+    rejections = await reader.fetch(
         """
         SELECT version, decided_at, code, body FROM ineffective_intents
-        WHERE order_id = $1 AND version >= $2 AND version < $3
-        ORDER BY version, decided_at LIMIT $4
+        WHERE order_id = $1 AND version >= $2 AND version < $3 AND code IS NOT NULL
         """,
         order_id,
         after,
         until,
-        limit,
     )
+    no_ops = await reader.fetch(
+        """
+        SELECT version, decided_at, code, body FROM ineffective_intents
+        WHERE order_id = $1 AND version >= $2 AND version < $3 AND code IS NULL
+        ORDER BY version DESC, decided_at DESC LIMIT $4
+        """,
+        order_id,
+        after,
+        until,
+        no_ops_max + 1,
+    )
+    others = [*rejections, *no_ops[:no_ops_max]]
     entries = [_effective(row) for row in effective] + [_ineffective(row) for row in others]
-    return sorted(entries, key=lambda each: (each.version, each.is_effective, each.decided_at))
+    entries.sort(key=lambda each: (each.version, each.is_effective, each.decided_at))
+    return Entries(entries, len(no_ops) > no_ops_max)
 
 
 async def read_no_ops(reader: Reader, order_id: str, first: int, last: int) -> list[NoOp]:
@@ -184,7 +202,7 @@ async def find_gaps(reader: Reader) -> Gaps | None:
 
 async def find_damaged(reader: Reader, order_id: str) -> list[int]:
     """The versions of an order at which entries of the journal cannot be read."""
-    entries = await read_entries(reader, order_id, 0, VERSION_MAX, ENTRIES_MAX)
+    entries, _ = await read_entries(reader, order_id, 0, VERSION_MAX, ENTRIES_MAX)
     return [entry.version for entry in entries if entry.intent is None]
 
 

@@ -32,6 +32,8 @@ router = APIRouter(
 )
 
 HISTORY_MAX = 1_000
+NO_OPS_MAX = 1_000
+"""In a page. Each is unpacked to know its caller."""
 
 
 class HistoryQuery(ConsistencyQuery):
@@ -106,6 +108,11 @@ class OrderHistory(BaseModel):
         description="with `include=intents`: what was decided between these events, in order;"
         " customers get what they sent. Rejections are kept as far as there is room.",
     )
+    no_ops_left_out: bool | None = Field(
+        None,
+        description="with `include=intents`: whether there are more no-ops between these events,"
+        f" of any caller, than the newest {NO_OPS_MAX:,}, which are read; no rejection is left out",
+    )
 
 
 @router.get("/{order_id}/history", summary="Get an order's history", response_model=OrderHistory)
@@ -122,10 +129,11 @@ async def get_history(
     stored = await log.read_stream(services.pool, order_id, query.cursor, query.limit)
     next_ = stored[-1].version if len(stored) == query.limit else None
     entries: list[Entry] = []
+    lacks_no_ops: bool | None = None
     if query.include == "intents":
         until = VERSION_MAX if next_ is None else next_
-        entries = await read_entries(services.pool, order_id, query.cursor, until, HISTORY_MAX)
-        entries = _visible(entries, context_of(request))
+        found = await read_entries(services.pool, order_id, query.cursor, until, NO_OPS_MAX)
+        entries, lacks_no_ops = _visible(found.entries, context_of(request)), found.lacks_no_ops
     # An order whose opening was rejected has no event, but may have entries.
     if not stored and not entries and await log.head(services.pool, order_id) == 0:
         raise UnknownOrder(order_id)
@@ -136,11 +144,11 @@ async def get_history(
         messages = await public_messages(entries, services.keys)
         intents = [_intent(*pair) for pair in zip(entries, messages, strict=True)]
         has_addresses |= any(map(addresses_in, entries))
-    body = OrderHistory(items=items, next=next_, intents=intents).model_dump_json()
+    history = OrderHistory(items=items, next=next_, intents=intents, no_ops_left_out=lacks_no_ops)
     headers = consistency.headers()
     if has_addresses:
         headers["Cache-Control"] = "no-store"  # A cached copy would outlive the key.
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(history.model_dump_json(), headers=headers, media_type="application/json")
 
 
 async def _entries(

@@ -12,9 +12,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
 from api.gateway.command_message import CommandMessage
 from api.gateway.journal import IntentRecorder
+from api.reads import history
 from background import WAITING_MAX
 from dev.api_client import Json
 from eventlog import journal, log
@@ -22,13 +24,15 @@ from eventlog.envelope import Ineffective
 from eventlog.journal import REJECTIONS_MAX, append_ineffective, find_damaged, find_gaps
 from rehearsal.child import outcome_of
 from rehearsal.recorded import RecordedOrder, Selection, end_of_log, read_recorded
+from settings import Settings
 from tests.support.command_builders import bagels
 from tests.support.event_log import AT, append, note
 from tests.support.paths import ROOT
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.processes import run
+from tests.support.projections import BAGELS, OPENED, publish
 from tests.support.rule_changes import RULE_CHANGES, applied
-from tests.support.servers import Running
+from tests.support.servers import Running, run_api
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
 from workflows.command_handler import ineffective
 from workflows.messages import CommandBatch
@@ -144,7 +148,7 @@ def entry(number: int, code: str | None, command_id: str = "") -> Ineffective:
 
 
 async def count(pool: asyncpg.Pool, order_id: str) -> int:
-    entries = await journal.read_entries(pool, order_id, 0, journal.VERSION_MAX, 10_000)
+    entries, _ = await journal.read_entries(pool, order_id, 0, journal.VERSION_MAX, 10_000)
     return len(entries)
 
 
@@ -157,6 +161,34 @@ async def test_rejections_are_bounded_and_no_ops_are_not(pool: asyncpg.Pool) -> 
 
     assert await count(pool, "a") == REJECTIONS_MAX + 1
     assert await count(pool, "b") == 1
+
+
+async def test_no_ops_hide_no_rejection(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a page's no-ops, the newest are shown, and the response says that there are more."""
+    monkeypatch.setattr(history, "NO_OPS_MAX", 10)
+    await publish(pool, "a", 1, OPENED, BAGELS)
+    no_ops = [entry(2, None, f"no-op-{n}") for n in range(10)]
+    dated = [
+        each.model_copy(update={"decided_at": AT + timedelta(seconds=n)})
+        for n, each in enumerate([*no_ops, entry(2, "no-lines", "rejected")])
+    ]
+    older = [entry(1, None, "older")]
+    async with run_api(temporal.client, Settings(postgres_dsn=dsn)) as http:
+
+        async def shown(new: list[Ineffective]) -> tuple[list[tuple[str, str]], bool]:
+            async with pool.acquire() as connection:
+                await append_ineffective(connection, "a", new)
+            page = (await http.get("/v1/orders/a/history?include=intents")).json()
+            entries = [(each["cause_id"], each["outcome"]) for each in page["intents"]]
+            return entries, page["no_ops_left_out"]
+
+        expected = [*((f"no-op-{n}", "no-op") for n in range(10)), ("rejected", "rejected")]
+        assert await shown(dated) == (expected, False)
+        assert await shown(older) == (expected, True)
+        plain = (await http.get("/v1/orders/a/history")).json()
+        assert (plain["intents"], plain["no_ops_left_out"]) == (None, None)
 
 
 async def test_repeated_rejection_of_one_command_is_kept_once(pool: asyncpg.Pool) -> None:
