@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo rehearse-demo up test test-browser pictures drills soak chaos check audit sbom format \
+.PHONY: help install demo rehearse-demo up test test-late test-browser pictures drills soak chaos check audit sbom format \
 	bench bench-loss fuzz docs schemas asyncapi openapi typescript monitoring lock release-check release-corpus
 
 help: ## list the targets
@@ -38,6 +38,10 @@ up: $(INSTALLED) ## run the whole stack until Ctrl-C (ARGS="--api-port 9000", AR
 # one, but for groups that share a server.
 test: $(INSTALLED) ## run the tests, five at a time (ARGS="-k name" for some, one at a time)
 	@$(PY) -m pytest $(or $(ARGS),-n 5 --dist loadgroup --no-loadscope-reorder)
+
+# On a fast machine, tests that do not wait for what comes later seldom fail.
+test-late: $(INSTALLED) ## run the tests with a log and read models that are late, to find those that do not wait
+	@$(PY) -m pytest --late 0.4 $(or $(ARGS),-n 5 --dist loadgroup --no-loadscope-reorder)
 
 test-browser: $(INSTALLED) ## test the console in Chromium, which must be installed
 	@command -v chromium >/dev/null || { echo 'Chromium is needed: apt-get install chromium.' >&2; exit 1; }

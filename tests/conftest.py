@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from shutil import rmtree
@@ -22,7 +23,9 @@ import api.app
 import workflows.client
 from api.gateway import availability
 from api.monitoring import readiness, state_metrics
+from eventlog import log
 from eventlog.postgres import connect_pool
+from readside.engine import batches
 from tests.support.histories import assert_new_kinds_replay_in_sandbox, runs_of
 from tests.support.servers import (
     PREPARED_DIRECTORY,
@@ -100,6 +103,31 @@ def check_seconds() -> Iterator[float]:
         for module, name in CHECK_SECONDS:
             patch.setattr(module, name, HEALTH_CHECK_SECONDS)
         yield usual
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "append to the log and project so much later: tests that do not wait for it fail"
+    parser.addoption("--late", type=float, default=0.0, metavar="SECONDS", help=help)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lateness(request: pytest.FixtureRequest) -> Iterator[float]:
+    """By how many seconds the log is later than usual, and each read model once more."""
+    seconds: float = request.config.getoption("--late")
+
+    def later(usual: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def do_later(*arguments: Any) -> Any:
+            await asyncio.sleep(seconds)
+            return await usual(*arguments)
+
+        return do_later
+
+    with pytest.MonkeyPatch.context() as patch:
+        if seconds:
+            patch.setattr(log, "append", later(log.append))
+            late_batch = later(batches.project_batch)
+            patch.setattr("readside.engine.projector.project_batch", late_batch)
+        yield seconds
 
 
 @pytest.fixture
