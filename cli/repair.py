@@ -88,7 +88,14 @@ async def _terminate(client: Client, pool: asyncpg.Pool, order_id: str) -> None:
     if failing is None:
         raise NotRepaired(f"The workflow of order {order_id} does not fail: nothing is to repair")
     await _past(client, pool, order_id)
-    await client.get_workflow_handle(order_id, run_id=failing.run_id).terminate(reason=REASON)
+    try:
+        await client.get_workflow_handle(order_id, run_id=failing.run_id).terminate(reason=REASON)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        # A call whose answer was lost is repeated, and the run is terminated by then.
+        if not await _is_terminated(client, order_id):
+            raise
 
 
 async def _is_terminated(client: Client, order_id: str) -> bool:

