@@ -65,7 +65,7 @@ class Range(StrictModel):
         return self
 
     def has(self, change: float) -> bool:
-        """Whether a sum may change by so many per cent."""
+        """Whether a sum may change by `change` per cent."""
         return _value(self.at_least) <= change <= _value(self.at_most)
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -155,19 +156,30 @@ async def test_newer_worker_executes_what_an_older_one_could_not_read(
         await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
 
 
+@asynccontextmanager
+async def older_worker_with_unread_note(
+    orderly: Running, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[CommandMessage]:
+    """A note that an order has, and that the worker, which runs inside, cannot read."""
+    gateway, order_id = Gateway(orderly.client, orderly.pool, queue), new_order_id()
+    note = message(order_id, AddNote(text="later"))
+    with monkeypatch.context() as older:
+        unable_to_read(older)
+        async with run_worker(orderly.client, queue, orderly.pool):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            await gateway.enqueue(note)
+            assert await status(orderly.client, note) == CommandStatus(is_unread=True)
+            yield note
+
+
 async def test_repetition_of_an_unreadable_command_waits_with_it(
     orderly: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replay knows by the key that it could not be read: it must not be executed before."""
     client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
-    gateway, order_id = Gateway(client, pool, queue), new_order_id()
-    note = message(order_id, AddNote(text="later"))
-    with monkeypatch.context() as older:
-        unable_to_read(older)
-        async with run_worker(client, queue, pool):
-            await gateway.execute(opening(order_id), WAIT_SECONDS)
-            await gateway.enqueue(note)
-            assert await status(client, note) == CommandStatus(is_unread=True)
+    gateway = Gateway(client, pool, queue)
+    async with older_worker_with_unread_note(orderly, queue, monkeypatch) as note:
+        order_id = note.order_id
     async with run_worker(client, queue, pool):
         await gateway.enqueue(note)
         assert await status(client, note) == CommandStatus(is_unread=False)
@@ -181,17 +193,12 @@ async def test_finished_order_stays_for_a_command_that_it_cannot_read_yet(
     orderly: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
-    gateway, order_id = Gateway(client, pool, queue), new_order_id()
-    note = message(order_id, AddNote(text="later"))
-    with monkeypatch.context() as older:
-        unable_to_read(older)
-        async with run_worker(client, queue, pool):
-            await gateway.execute(opening(order_id), WAIT_SECONDS)
-            await gateway.enqueue(note)
-            await gateway.execute(message(order_id, CancelOrder()), WAIT_SECONDS)
-            assert await status(client, note) == CommandStatus(is_unread=True)
+    gateway = Gateway(client, pool, queue)
+    async with older_worker_with_unread_note(orderly, queue, monkeypatch) as note:
+        await gateway.execute(message(note.order_id, CancelOrder()), WAIT_SECONDS)
+        assert await status(client, note) == CommandStatus(is_unread=True)
     async with run_worker(client, queue, pool):
-        handle = client.get_workflow_handle(order_id)
+        handle = client.get_workflow_handle(note.order_id)
         assert await handle.result() == "cancelled at version 3"
 
 
