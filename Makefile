@@ -40,7 +40,7 @@ test: $(INSTALLED) ## run the tests, five at a time (ARGS="-k name" for some, on
 	@$(PY) -m pytest $(or $(ARGS),-n 5 --dist loadgroup --no-loadscope-reorder)
 
 # On a fast machine, tests that do not wait for what comes later seldom fail.
-test-late: $(INSTALLED) ## run the tests with a log and read models that are late, to find those that do not wait
+test-late: $(INSTALLED) ## run the tests with all late that they have to wait for
 	@$(PY) -m pytest --late 0.4 $(or $(ARGS),-n 5 --dist loadgroup --no-loadscope-reorder)
 
 test-browser: $(INSTALLED) ## test the console in Chromium, which must be installed

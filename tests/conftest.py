@@ -7,7 +7,7 @@ import gc
 import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -21,11 +21,14 @@ from temporalio.testing import WorkflowEnvironment
 
 import api.app
 import workflows.client
+from activities.service_client import Service
 from api.gateway import availability
 from api.monitoring import readiness, state_metrics
 from eventlog import log
 from eventlog.postgres import connect_pool
-from readside.engine import batches
+from outbound.relay.publishing import Publishing
+from outbound.webhooks.delivery import Delivery
+from readside.engine import projector
 from tests.support.histories import assert_new_kinds_replay_in_sandbox, runs_of
 from tests.support.servers import (
     PREPARED_DIRECTORY,
@@ -105,29 +108,36 @@ def check_seconds() -> Iterator[float]:
         yield usual
 
 
+# What others see of the log, a read model, a service, the relay and webhooks comes from these.
+DELAYED = (
+    (log, "append"),
+    (projector, "project_batch"),
+    (Service, "call"),
+    (Publishing, "_advance"),
+    (Delivery, "_advance"),
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    help = "append to the log and project so much later: tests that do not wait for it fail"
+    help = "do so much later what tests have to wait for, so that those fail that do not"
     parser.addoption("--late", type=float, default=0.0, metavar="SECONDS", help=help)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def lateness(request: pytest.FixtureRequest) -> Iterator[float]:
-    """By how many seconds the log is later than usual, and each read model once more."""
+def late(request: pytest.FixtureRequest) -> Iterator[None]:
     seconds: float = request.config.getoption("--late")
 
     def later(usual: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def do_later(*arguments: Any) -> Any:
+        async def do_later(*arguments: Any, **named: Any) -> Any:
             await asyncio.sleep(seconds)
-            return await usual(*arguments)
+            return await usual(*arguments, **named)
 
         return do_later
 
     with pytest.MonkeyPatch.context() as patch:
-        if seconds:
-            patch.setattr(log, "append", later(log.append))
-            late_batch = later(batches.project_batch)
-            patch.setattr("readside.engine.projector.project_batch", late_batch)
-        yield seconds
+        for where, name in DELAYED if seconds else ():
+            patch.setattr(where, name, later(getattr(where, name)))
+        yield
 
 
 @pytest.fixture
@@ -184,7 +194,7 @@ def pytest_configure_node(node: Any) -> None:
     stash = node.config.stash
     if SERVERS not in stash:
         stash[SERVERS] = ExitStack()
-        stash[ADDRESS] = stash[SERVERS].enter_context(temporal_server())
+        stash[ADDRESS] = stash[SERVERS].enter_context(_temporal_server(node.config))
     node.workerinput["temporal"] = stash[ADDRESS]
     node.workerinput["postgres"] = str(prepared_directory())
 
@@ -213,11 +223,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash.get(SERVERS, ExitStack()).close()
 
 
+def _temporal_server(config: pytest.Config) -> AbstractContextManager[str]:
+    return temporal_server(is_visibility_late=bool(config.getoption("--late")))
+
+
 @pytest.fixture(scope="session")
 async def temporal(request: pytest.FixtureRequest) -> AsyncIterator[WorkflowEnvironment]:
     """A Temporal server: that of all workers of pytest-xdist, or one of this process alone."""
     shared = getattr(request.config, "workerinput", {}).get("temporal")
-    with nullcontext(shared) if shared else temporal_server() as address:
+    with nullcontext(shared) if shared else _temporal_server(request.config) as address:
         yield await connect_temporal(address)
 
 

@@ -12,16 +12,21 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cli.resume import resume
 from tests.support.histories import runs_of
+from tests.support.visibility import listed, unlisted
 
 WAIT_SECONDS = 30.0
 
 
 async def terminate(client: Client, order_id: str) -> str:
-    """Terminates an order's workflow, as a person does in the Web UI; returns the run's id."""
+    """Terminates an order's workflow, as a person does in the Web UI; returns the run's id.
+
+    By then visibility shows it, too.
+    """
     handle = client.get_workflow_handle(order_id)
     await handle.terminate(reason="by hand")
     description = await handle.describe()
     assert description.status is WorkflowExecutionStatus.TERMINATED
+    await listed(client, f"RunId = '{description.run_id}' AND ExecutionStatus = 'Terminated'")
     return description.run_id or ""
 
 
@@ -29,6 +34,7 @@ async def forget(client: Client, order_id: str) -> None:
     """Deletes an order's runs in Temporal, as the end of their retention does."""
     for run in await runs_of(client, order_id):
         run_id = run.events[0].workflow_execution_started_event_attributes.original_execution_run_id
+        await listed(client, f"RunId = '{run_id}'")  # Or visibility could list it later.
         await client.workflow_service.delete_workflow_execution(
             DeleteWorkflowExecutionRequest(
                 namespace=client.namespace,
@@ -38,6 +44,7 @@ async def forget(client: Client, order_id: str) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
         while await is_known(client, order_id):
             await asyncio.sleep(0.05)
+    await unlisted(client, f"WorkflowId = '{order_id}'")
 
 
 async def is_known(client: Client, order_id: str) -> bool:

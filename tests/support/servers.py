@@ -122,20 +122,22 @@ async def _create_all_tables(server: PostgresServer) -> None:
 
 
 @contextmanager
-def temporal_server(history_events_max: int = HISTORY_EVENTS_SUGGESTED_MAX) -> Iterator[str]:
+def temporal_server(*, is_visibility_late: bool = False) -> Iterator[str]:
     """The address of a Temporal server, to which clients can connect soon.
 
-    It suggests continue-as-new at `history_events_max` events.
+    If visibility is late, its lists are a second behind, and not some milliseconds.
     """
     (port,) = free_ports({"temporal": 0})
-    configured = (
-        f"limit.historyCount.suggestContinueAsNew={history_events_max}",
+    configured = [
+        f"limit.historyCount.suggestContinueAsNew={HISTORY_EVENTS_SUGGESTED_MAX}",
         # What a test deletes is gone at once, and not half a minute later.
         "history.transferProcessorEnsureCloseBeforeDelete=false",
         # A version without orders is drained within seconds, and not within minutes.
         'matching.wv.VersionDrainageStatusVisibilityGracePeriod="1s"',
         'matching.wv.VersionDrainageStatusRefreshInterval="1s"',
-    )
+    ]
+    if is_visibility_late:
+        configured.append("history.visibilityProcessorMaxPollHostRPS=1")
     command = [str(TEMPORAL), "server", "start-dev", "--headless", "--port", str(port)]
     for configuration in configured:
         command += ["--dynamic-config-value", configuration]

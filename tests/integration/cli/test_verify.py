@@ -14,6 +14,7 @@ from tests.support.command_builders import bagels, message, new_order_id, openin
 from tests.support.orphans import forget, terminate
 from tests.support.processes import assert_one_sentence, run_inside
 from tests.support.servers import Running, run_orderly
+from tests.support.visibility import listed
 from workflows.comparison import read_runs
 
 
@@ -209,6 +210,7 @@ async def test_events_that_were_published_and_that_the_log_lacks_are_differences
     await own.gateway.execute(opening(whole, bagels()), 10)
     for each, version in ((order_id, 3), (whole, 2)):
         await acknowledged(own, each, version)
+        await listed(own.client, f"WorkflowId = '{each}'")
     await lose(own, order_id, after=1)
     await lose(own, whole, after=0)
 
