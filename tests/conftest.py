@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from time import time
 from typing import Any
 
 import asyncpg
@@ -147,6 +149,8 @@ def own_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+DAY_SECONDS = 24 * 60 * 60
+
 # Minutes each, most of which they wait.
 LONGEST = ("test_fuzzing.py", "test_restore_drills.py")
 
@@ -154,9 +158,10 @@ LONGEST = ("test_fuzzing.py", "test_restore_drills.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the longest tests first, so that the shortest fill the gaps between them.
 
-    Fails if a test's name has the address of an object: each worker would have another name.
+    Fails if a test's name has the address of an object, or the time: each worker would have
+    another name.
     """
-    if nameless := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+    if nameless := [item.nodeid for item in items if _changes(item.name)]:
         raise pytest.UsageError(f"give the parameters of this test ids: {nameless[0]}")
     wings = ("system", "integration", "unit")
 
@@ -165,6 +170,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.path.name not in LONGEST, wings.index(wing)
 
     items.sort(key=rank)
+
+
+def _changes(name: str) -> bool:
+    """Whether a test's name would be another in another process."""
+    text = name.encode().decode("unicode_escape", "replace")  # As pytest writes other scripts.
+    times = (int(digits) for digits in re.findall(r"\d{10}", text))
+    return " at 0x" in text or any(abs(at - time()) < DAY_SECONDS for at in times)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
