@@ -76,7 +76,10 @@ class BatchWriter(Generic[T]):
     async def _write_all(self) -> None:
         while True:
             batch = [await self._waiting.get(), *self._next()]
-            await self._write(batch)
+            try:
+                await self._write(batch)
+            except Exception as error:  # A fault of ours, which must not keep others from it.
+                self._drop(len(batch), repr(error))
             self._unwritten -= len(batch)
             for _ in batch:
                 self._waiting.task_done()

@@ -61,6 +61,24 @@ async def test_what_cannot_be_written_in_time_is_dropped_and_counted(
     assert store.dropped == [(WRITTEN_AT_ONCE + 3, "the process ends")]
 
 
+async def test_entries_after_a_batch_that_fails_are_written(store: Store) -> None:
+    written: list[list[int]] = []
+
+    async def write(entries: list[int]) -> None:
+        written.append(entries)
+        if len(written) == 1:
+            raise ValueError("one")
+
+    writer = BatchWriter(write, store.drop)
+    async with writer.running():
+        writer.add(1)
+        while not store.dropped:
+            await asyncio.sleep(0)
+        writer.add(2)
+    assert written == [[1], [2]]
+    assert store.dropped == [(1, "ValueError('one')")]
+
+
 class Reading:
     """A read that counts how often it is done; each waits until it may go on."""
 
