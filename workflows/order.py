@@ -459,7 +459,9 @@ class OrderWorkflow:
 
         A stuck step is no reason to stay. A new run calls its service again, under the same key.
         """
-        is_published = self.reopening or not self.publisher.unpublished
+        # What changed nothing can go along, but not of an order that ends once that is published.
+        ends = is_finished(self.order) and not self.publisher.is_done
+        is_published = self.reopening or not (self.publisher.unpublished or ends)
         are_stuck = self.order.steps.keys() <= self.order.stuck_steps.keys()
         return self.is_version_changed and is_published and are_stuck
 

@@ -124,6 +124,23 @@ async def test_order_that_ends_goes_on_in_no_other_version(deployment: Deploymen
         assert len(await runs_of(deployment.client, order_id)) == 1
 
 
+async def test_order_that_ends_with_a_no_op_to_publish_goes_on_in_no_other_version(
+    deployment: Deployment,
+) -> None:
+    async with deployment.worker("old"), deployment.worker("new"):
+        await deployment.make_current("old")
+        (order_id,) = await opened(deployment)
+        async with deployment.pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE order_events IN SHARE MODE")
+            for _ in range(2):
+                cancelled = message(order_id, CancelOrder())
+                assert (await deployment.gateway.execute(cancelled, WAIT_SECONDS)).version == 2
+            await deployment.make_current("new")
+        handle = deployment.client.get_workflow_handle(order_id)
+        assert await handle.result() == "cancelled at version 2"
+        assert len(await runs_of(deployment.client, order_id)) == 1
+
+
 async def test_order_at_rest_moves_once_it_cannot_read_what_it_is_asked(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
