@@ -19,7 +19,7 @@ from orders.lifecycle import ACTIVE, DISPATCHING, DRAFT, UNFINISHED, Status
 from orders.models import StrictModel
 from orders.money import Amount, Currency, PositiveAmount, Quantity
 from orders.policy import Policy
-from orders.text import ID_CHARACTERS_MAX, CustomerId, Id, LongName, Name, Text
+from orders.text import ID_CHARACTERS_MAX, CustomerId, Id, LongName, Name, Reference, Text
 
 # Encrypted by `privacy/`; opaque to the domain.
 Sealed = Annotated[str, Field(pattern=r"^sealed\.[A-Za-z0-9._=-]+$", max_length=8192)]
@@ -476,7 +476,8 @@ class ReceiveReturn(OrderCommand):
     lines: Pieces
     condition: Literal["sellable", "damaged"]
     location: Annotated[
-        Id | None, Field(description="where they go into stock; by default where they came from")
+        LongName | None,
+        Field(description="where they go into stock; by default where they came from"),
     ] = None
 
 
@@ -500,9 +501,10 @@ class SettleStep(OrderCommand):
     outcome: Literal["done", "failed"]
     reason: Text
     reference: Annotated[
-        Name | None, Field(description="of an authorisation, or the tracking number of a shipment")
+        Reference | None,
+        Field(description="of an authorisation, or the tracking number of a shipment"),
     ] = None
-    location: Annotated[Id | None, Field(description="where stock was reserved")] = None
+    location: Annotated[LongName | None, Field(description="where stock was reserved")] = None
 
 
 class ResolveDiscrepancy(OrderCommand):

@@ -583,7 +583,8 @@ class DiscrepancyResolved(OrderEvent):
     retry: bool | None = None
     """For a failed refund: it is requested again; else it was paid by other means."""
     amount: int | None = None
-    """For a failed refund that was paid by other means: what counts as refunded by this."""
+    """For a failed refund that was paid by other means: what of it counts as refunded by this, if
+    not all of it."""
 
 
 EVENT_TYPES: tuple[type[OrderEvent], ...] = tuple(

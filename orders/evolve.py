@@ -371,7 +371,7 @@ def _resolved(order: Order, event: e.DiscrepancyResolved) -> Order:
         return evolve_fields(order, unrefunded=max(0, order.unrefunded - amount))
     if event.amount is not None:
         return _taken_back(order, key, event.amount)
-    # Events of before the amount was in them, which must fold as they were decided.
+    # Also in logs of before the amount was in such events, which must fold as they were decided.
     if order.authorisations[key].refundable < amount:
         return order
     return _taken_back(order, key, amount)

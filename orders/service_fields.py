@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from orders.money import Quantity
+from orders.money import QUANTITY_MAX
 from orders.steps import Held, Piece
-from orders.text import Id, LongName, Name, one_line
+from orders.text import LongName, Name, one_line
 
 Reason = Annotated[str, AfterValidator(one_line)]
 """Words for people: shortened and cleaned instead of rejected."""
@@ -27,11 +27,14 @@ Tracking = Annotated[Name | None, BeforeValidator(_none_if_blank)]
 
 
 class ReportedPiece(Piece):
-    """A quantity of a line in a shipment, as the carrier counts it."""
+    """A quantity of a line in a shipment, as the carrier counts it.
 
-    line_id: Id
+    The line need not be one of the order: what has left has left, and is recorded.
+    """
+
+    line_id: LongName
     sku: LongName | Literal[""]
-    quantity: Quantity
+    quantity: Annotated[int, Field(ge=0, le=QUANTITY_MAX)]
 
 
 class ReservedPiece(Held):

@@ -24,7 +24,7 @@ from orders.steps import (
     StepResult,
     StockLost,
 )
-from orders.text import Id, Reference
+from orders.text import Id, LongName, Reference
 
 Amount = Annotated[int, Field(gt=0, le=AMOUNT_MAX, description="integer minor units")]
 
@@ -140,7 +140,7 @@ class ChargebackLost(_Chargeback):
 class ReservedStockLost(_Data):
     loss_id: Id
     line_id: Id
-    location: Id
+    location: LongName
     quantity: Annotated[int, Field(gt=0)]
 
     def message(self) -> StepResult:

@@ -40,7 +40,11 @@ def decide_result(result: o.StepResult, order: Order, now: datetime) -> list[Ord
             step = order.steps.get(key)
             if not isinstance(step, o.Book):
                 return []
-            return [e.ShipmentBooked(shipment_id=step.shipment_id, step_id=key, tracking=tracking)]
+            known = order.shipments[step.shipment_id]
+            booked = e.ShipmentBooked(
+                shipment_id=step.shipment_id, step_id=key, tracking=tracking or known.tracking
+            )
+            return [booked]
         case o.ShipmentDeparted():
             return shipping_reports.departed(result, order)
         case o.ShipmentArrived():

@@ -370,7 +370,7 @@ async def test_reservation_beyond_the_request_leaves_the_step_stuck(
     )
 
 
-@pytest.mark.parametrize("piece", [{"quantity": -3}, {"quantity": 0}, {"line_id": ""}])
+@pytest.mark.parametrize("piece", [{"quantity": -3}, {"line_id": ""}])
 async def test_departure_with_unusable_pieces_leaves_the_step_stuck(
     fixed: tuple[FixedResponse, Activities], piece: dict[str, Any]
 ) -> None:

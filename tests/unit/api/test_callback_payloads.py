@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from api.callbacks.payloads import EVENTS
 from orders.money import QUANTITY_MAX
-from orders.steps import PaymentRefused, Piece, ShipmentDeparted, StepResult
+from orders.steps import PaymentRefused, Piece, ShipmentDeparted, StepResult, StockLost
 
 BAGELS = {"line_id": "bagels", "sku": "1095275", "quantity": 2}
 
@@ -24,18 +24,31 @@ def reported(type_: str, **data: Any) -> StepResult:
     "change",
     [
         {"quantity": -3},
-        {"quantity": 0},
         {"quantity": QUANTITY_MAX + 1},
         {"line_id": ""},
-        {"line_id": "a b"},
+        {"line_id": "a\x00b"},
     ],
 )
-def test_dispatched_pieces_are_counted_from_one(change: dict[str, Any]) -> None:
+def test_dispatched_pieces_are_not_counted_below_zero(change: dict[str, Any]) -> None:
     """A negative count would ship pieces again, beyond those that were ordered."""
     with pytest.raises(ValidationError):
         reported("shipment.dispatched", shipment_id="s", lines=[BAGELS | change])
     assert reported("shipment.dispatched", shipment_id="s", lines=[BAGELS]) == ShipmentDeparted(
         shipment_id="s", lines=[Piece(line_id="bagels", sku="1095275", quantity=2)]
+    )
+
+
+@pytest.mark.parametrize("other", [{"line_id": "gift bag", "sku": ""}, {"quantity": 0}])
+def test_departure_is_reported_whatever_else_is_in_it(other: dict[str, Any]) -> None:
+    departed = reported("shipment.dispatched", shipment_id="s", lines=[BAGELS, BAGELS | other])
+    assert isinstance(departed, ShipmentDeparted)
+    assert departed.lines == [Piece(**BAGELS), Piece(**BAGELS | other)]
+
+
+def test_stock_is_reported_lost_wherever_it_may_be_reserved() -> None:
+    lost = {"loss_id": "mouse", "line_id": "bagels", "quantity": 1}
+    assert reported("stock.lost", location="Berlin Mitte", **lost) == StockLost(
+        location="Berlin Mitte", **lost
     )
 
 

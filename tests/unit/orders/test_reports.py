@@ -180,10 +180,33 @@ def test_failed_refund_is_not_booked_beyond_what_its_capture_has_left() -> None:
     assert (ledger.refunded(order), order.unrefunded) == (10, 30)
 
 
-def test_resolution_without_an_amount_folds_as_it_was_decided() -> None:
-    """Logs have such events, of before the amount was in them."""
+def test_failed_refund_that_was_paid_otherwise_leaves_others_what_they_wait_for() -> None:
+    one, first = a_failed_refund(40)
+    again = one.having(c.RefundPayment(refund_id="sorry-again", amount=30)).settled()
+    (authorisation,) = again.order.authorisations.values()
+    (step_id,) = authorisation.refunds
+    both = again.having(o.RefundFailed(step_id=step_id, reason="account closed"))
+    (second,) = both.order.discrepancies.keys() - {first}
+    refunded = both.having(o.StepDone(step_id="dashboard-1", operation="refund", amount=40))
+    assert (ledger.refunded(refunded.order), refunded.order.unrefunded) == (40, 30)
+
+    otherwise = c.ResolveDiscrepancy(discrepancy_id=first, reason="the customer has it")
+    resolved = refunded.having(otherwise)
+    assert (ledger.refunded(resolved.order), resolved.order.unrefunded) == (40, 30)
+    retry = c.ResolveDiscrepancy(discrepancy_id=second, reason="new account", retry=True)
+    retried = resolved.having(retry)
+    step = retried.order.steps[retried.owed(o.Refund)]
+    assert isinstance(step, o.Refund)
+    assert step.amount == 30
+    assert ledger.refunded(retried.settled().order) == 70
+
+
+def test_failed_refund_that_was_paid_otherwise_as_a_whole_has_no_amount_in_its_event() -> None:
+    """As in logs of before: versions of before the amount fold it, too."""
     failed, key = a_failed_refund(40)
+    resolve = c.ResolveDiscrepancy(discrepancy_id=key, reason="the customer has it")
     resolved = e.DiscrepancyResolved(discrepancy_id=key, reason="the customer has it")
+    failed.when(resolve).then(resolved)
     assert ledger.refunded(evolve(failed.order, resolved)) == 40
 
 

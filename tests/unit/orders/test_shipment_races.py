@@ -36,6 +36,14 @@ def test_booking_is_accepted() -> None:
     )
 
 
+def test_booking_without_a_tracking_number_keeps_the_known_one() -> None:
+    rebooked = a_booked_order.having(one_bagel_off)
+    known = rebooked.order.shipments[BAGELS].tracking
+    assert known
+    accepted = o.BookingAccepted(step_id=rebooked.owed(o.Book))
+    assert rebooked.having(accepted).order.shipments[BAGELS].tracking == known
+
+
 def test_result_of_an_older_booking_changes_nothing() -> None:
     a_confirmed_order.having(one_bagel_off).when(o.BookingAccepted(step_id="book-13")).then()
 
