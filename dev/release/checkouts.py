@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +45,7 @@ def checkout_of(version: str) -> Iterator[Path]:
 def _git(*command: str) -> None:
     done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        reason = (done.stderr.strip() or "it says nothing").splitlines()[-1].rstrip(".")
-        raise CheckoutError(f"git {' '.join(command[:2])} fails: {reason}.")
+        raise CheckoutError(f"git {' '.join(command[:2])} fails: {last_line(done.stderr)}.")
 
 
 def python_of(checkout: Path) -> Path:
@@ -72,25 +71,44 @@ async def output_of(checkout: Path, module: str, *arguments: str, given: str = "
     if not (checkout / f"{module.replace('.', '/')}.py").exists():
         raise CheckoutError(f"{checkout} has no {module}: it is older than `make release-check`.")
     python = str(await asyncio.to_thread(python_of, checkout))
-    process = await asyncio.create_subprocess_exec(
+    code, output, errors = await run_to_end(
         *(python, "-P", "-m", module, *arguments),
+        environment={**os.environ, "PYTHONPATH": str(checkout)},
+        folder=checkout,
+        given=given,
+    )
+    if code != 0:
+        raise CheckoutError(f"{module} of {checkout} fails: {last_line(errors)}.")
+    return output
+
+
+async def run_to_end(
+    *command: str | Path,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    given: str = "",
+) -> tuple[int, str, str]:
+    """Runs a program, and kills it when cancelled; its exit code, output and errors."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
+        cwd=folder,
+        env=environment,
     )
     try:
         output, errors = await process.communicate(given.encode())
     except asyncio.CancelledError:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
         raise
-    if process.returncode != 0:
-        raise CheckoutError(f"{module} of {checkout} fails: {_last_line(errors)}.")
-    return output.decode()
+    assert process.returncode is not None
+    return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
-def _last_line(errors: bytes) -> str:
-    lines = errors.decode(errors="replace").strip().splitlines()
+def last_line(text: str) -> str:
+    """What a program said last, without its full stop."""
+    lines = text.strip().splitlines()
     return lines[-1].rstrip(".") if lines else "it says nothing"

@@ -23,7 +23,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from dev.release.checkouts import python_of
+from dev.release.checkouts import last_line, python_of, run_to_end
 from dev.release.comparison import Finding
 from dev.release.traffic import Traffic
 from dev.stack import StackOptions, run_stack
@@ -214,18 +214,12 @@ class Rolling:
         """
         program = orderly_process(self.addresses, self.logs, command[0], *command)
         program = of_version(program, version.root)
-        running = await asyncio.create_subprocess_exec(
-            *(python_of(version.root), *program.command[1:]),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=program.environment,
+        code, output, errors = await run_to_end(
+            *(python_of(version.root), *program.command[1:]), environment=program.environment
         )
-        output, errors = await running.communicate()
-        code = running.returncode
-        assert code is not None
         if code != 0 and not (may_find and code == EXIT_FOUND):
-            self.complaints.append(f"`orderly {' '.join(command)}` fails: {errors.decode()[-300:]}")
-        return code, output.decode()
+            self.complaints.append(f"`orderly {' '.join(command)}` fails: {last_line(errors)}")
+        return code, output
 
     async def _route(self, version: Version, percentage: float | None = None) -> None:
         """Gives a version a share of the orders, or all; it is known once a worker polls."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import cast
@@ -30,6 +32,7 @@ def rolling(folder: Path, code: int) -> Rolling:
     (folder / "cli" / "__main__.py").write_text(
         "import sys\n"
         "print('ord_1 differs')\n"
+        "print('Traceback (most recent call last):', file=sys.stderr)\n"
         "print('orderly: it cannot be done', file=sys.stderr)\n"
         f"sys.exit({code})\n"
     )
@@ -62,7 +65,25 @@ async def test_command_that_fails_is_complained_of(
     roll = rolling(tmp_path, code=1)
     await roll._orderly(roll.release.old, *command)
     (said,) = roll.complaints
-    assert said.startswith(f"`orderly {' '.join(command)}` fails: orderly: it cannot be done")
+    assert said == f"`orderly {' '.join(command)}` fails: orderly: it cannot be done"
+
+
+async def test_command_ends_when_the_roll_is_cancelled(tmp_path: Path) -> None:
+    roll = rolling(tmp_path, code=0)
+    (tmp_path / "cli" / "__main__.py").write_text(
+        "import os, pathlib, signal\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
+        "signal.pause()\n"
+    )
+    running = asyncio.create_task(roll._orderly(roll.release.old, "migrate"))
+    async with asyncio.timeout(60):
+        while not (files := [*tmp_path.glob("*.pid")]):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(files[0].stem), 0)
 
 
 async def test_rollback_of_a_read_model_that_fails_is_complained_of(
@@ -85,7 +106,7 @@ async def test_rollback_of_a_read_model_that_fails_is_complained_of(
     [
         (0, None),
         (1, "`orderly verify --state` finds: ord_1 differs"),
-        (2, "`orderly verify --state` fails: orderly: it cannot be done\n"),
+        (2, "`orderly verify --state` fails: orderly: it cannot be done"),
     ],
 )
 async def test_verification_complains_once(
