@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -26,7 +27,7 @@ from temporalio.service import RPCError
 from dev.release.checkouts import last_line, python_of, run_to_end
 from dev.release.comparison import Finding
 from dev.release.traffic import Traffic
-from dev.stack import StackOptions, run_stack
+from dev.stack import StackError, StackOptions, run_stack
 from dev.stack.ports import LOOPBACK, free_ports
 from dev.stack.programs import (
     DEPLOYMENT_NAME,
@@ -38,7 +39,6 @@ from dev.stack.programs import (
     webhook_secret,
 )
 from dev.stack.readiness import Check, api_is_ready, simulators_are_ready
-from dev.stack.stack import failed_start
 from dev.stack.supervisor import Program, SupervisedProcess
 from workflows.versions import pinned_to
 
@@ -47,8 +47,11 @@ READY_SECONDS = 60.0
 MOVED_SECONDS = 60.0
 SETTLED_SECONDS = 60.0
 LOST = re.compile(
-    r"dropping the signal|carries no command batch|HistoryDiverged|SnapshotLost|TMPRL1100"
+    r"^.*?(?:dropping the signal|carries no command batch|HistoryDiverged|SnapshotLost|TMPRL1100)"
+    r".{0,200}",
+    re.MULTILINE,
 )
+"""The line of a log that tells of lost work."""
 EXAMPLES_MAX = 3
 EXIT_FOUND = 1
 """Of `verify`, which finds differences, and of `move-orders`, which leaves orders for now."""
@@ -196,13 +199,19 @@ class Rolling:
         process = self.processes[program.name] = SupervisedProcess(program, descriptor)
         await process.start()
         self.held.push_async_callback(process.stop)
+        if is_ready is not None:
+            await self._wait_until(partial(is_ready, self.addresses), program)
+
+    async def _wait_until(self, is_ready: Callable[[], Awaitable[bool]], program: Program) -> None:
+        """Waits for a program; raises StackError if it takes too long, or any has ended."""
         clock = asyncio.get_running_loop().time
         until = clock() + READY_SECONDS
-        while is_ready is not None and not await is_ready(self.addresses):
-            if process.exit_reason is not None:
-                raise failed_start(program, f"{process.exit_reason} during the start")
+        while not await is_ready():
+            for process in self.processes.values():
+                if process.exit_reason is not None:
+                    raise _failed(process.program, process.exit_reason)
             if clock() > until:
-                raise failed_start(program, f"is not ready after {READY_SECONDS:.0f} seconds")
+                raise _failed(program, f"is not ready after {READY_SECONDS:.0f} seconds")
             await asyncio.sleep(0.1)
 
     async def _orderly(
@@ -223,9 +232,8 @@ class Rolling:
 
     async def _route(self, version: Version, percentage: float | None = None) -> None:
         """Gives a version a share of the orders, or all; it is known once a worker polls."""
-        async with asyncio.timeout(READY_SECONDS):
-            while not await self._is_routed(version, percentage):
-                await asyncio.sleep(0.2)
+        worker = self.processes[f"worker {version.build_id}"].program
+        await self._wait_until(partial(self._is_routed, version, percentage), worker)
 
     async def _is_routed(self, version: Version, percentage: float | None) -> bool:
         service, namespace = self.client.workflow_service, self.client.namespace
@@ -317,12 +325,19 @@ class Rolling:
         """What went wrong, each kind once."""
         for log in sorted(self.logs.glob("*.log")):
             if found := LOST.search(log.read_text(errors="replace")):
-                self.complaints.append(f"the log of {log.stem} says {found[0]!r}: see {log}")
+                self.complaints.append(f"the log of {log.stem} says: {found[0].strip()}")
         complaints = [*self.traffic.complaints, *self.complaints]
         for complaint in complaints[:EXAMPLES_MAX]:
             yield Finding("roll", f"{complaint.rstrip('.')}.")
         if len(complaints) > EXAMPLES_MAX:
             yield Finding("roll", f"There are {len(complaints) - EXAMPLES_MAX} more complaints.")
+
+
+def _failed(program: Program, how: str) -> StackError:
+    """An error that quotes the program's log, which is deleted with the folder."""
+    return StackError(
+        f"{program.name} {how}: {last_line(program.log.read_text(errors='replace'))}."
+    )
 
 
 async def _database(dsn: str) -> str:

@@ -12,9 +12,11 @@ import httpx
 import pytest
 from temporalio.client import Client
 
+from dev.release import roll as module
 from dev.release.checkouts import LOCKS
 from dev.release.roll import Release, Rolling, Version
 from dev.release.traffic import Traffic
+from dev.stack import StackError
 from dev.stack.programs import Addresses
 from tests.support.paths import ROOT
 
@@ -84,6 +86,56 @@ async def test_command_ends_when_the_roll_is_cancelled(tmp_path: Path) -> None:
         await running
     with pytest.raises(ProcessLookupError):
         os.kill(int(files[0].stem), 0)
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        (
+            "sys.exit('orderly: ORDERLY_NEW is missing.')",
+            "ended with exit code 1: orderly: ORDERLY_NEW is missing.",
+        ),
+        ("signal.pause()", "is not ready after 0 seconds: "),
+    ],
+)
+async def test_worker_that_never_polls_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, sentence: str
+) -> None:
+    async def none(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Rolling, "_is_routed", none)
+    roll = rolling(tmp_path, code=0)
+    (tmp_path / "cli" / "__main__.py").write_text(f"import signal, sys\n{program}\n")
+    async with roll.held:
+        await roll._start(roll._program(roll.release.old, "worker"))
+        if "pause" in program:
+            monkeypatch.setattr(module, "READY_SECONDS", 0)
+        with pytest.raises(StackError) as raised:
+            await roll._route(roll.release.old)
+    said = str(raised.value)
+    assert said.startswith(f"worker old {sentence}") and "\n" not in said, said
+
+
+async def test_api_does_not_wait_for_a_projector_that_has_ended(tmp_path: Path) -> None:
+    roll = rolling(tmp_path, code=0)
+    (tmp_path / "cli" / "__main__.py").write_text(
+        "import signal, sys\nsys.exit('no table') if 'projector' in sys.argv else signal.pause()\n"
+    )
+    async with roll.held:
+        with pytest.raises(StackError) as raised:
+            await roll._readers(roll.release.old)
+    assert str(raised.value) == "projector ended with exit code 1: no table."
+
+
+def test_log_that_says_that_work_was_lost_is_quoted(tmp_path: Path) -> None:
+    roll = rolling(tmp_path, code=0)
+    (tmp_path / "worker new.log").write_text(
+        "started\nWARNING of signal add-note: dropping the signal.\nSnapshotLost, too\n"
+    )
+    assert [finding.sentence for finding in roll.findings()] == [
+        "the log of worker new says: WARNING of signal add-note: dropping the signal."
+    ]
 
 
 async def test_rollback_of_a_read_model_that_fails_is_complained_of(
