@@ -12,7 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MARK = "contracts/stored_shapes.json"
+PARTS = (
+    "contracts/stored_shapes.json",
+    "dev/release/past.py",
+    "tests/support/golden_histories/[0-9]*/*.json",
+)
+"""What every version has that can be checked."""
 LOCKS = ("requirements/runtime.txt", "requirements/dev.txt")
 
 
@@ -29,17 +34,25 @@ def checkout_of(version: str) -> Iterator[Path]:
             " or the folder of a checkout."
         )
     if Path(version).is_dir():
-        if not (Path(version) / MARK).exists():
-            raise CheckoutError(f"{version} is no checkout of orderly: it has no {MARK}.")
-        yield Path(version).resolve()
+        yield _checked(Path(version).resolve(), version)
         return
     with tempfile.TemporaryDirectory(prefix="orderly-release-") as folder:
         checkout = Path(folder) / "checkout"
         _git("worktree", "add", "--quiet", "--detach", str(checkout), version)
         try:
-            yield checkout
+            yield _checked(checkout, version)
         finally:
             _git("worktree", "remove", "--force", str(checkout))
+
+
+def _checked(checkout: Path, version: str) -> Path:
+    for part in PARTS:
+        if not any(checkout.glob(part)):
+            raise CheckoutError(
+                f"{version} is no checkout of orderly, or is older than `make release-check`:"
+                f" it has no {part}."
+            )
+    return checkout
 
 
 def _git(*command: str) -> None:
@@ -68,8 +81,6 @@ def _locked(checkout: Path) -> list[bytes]:
 
 async def output_of(checkout: Path, module: str, *arguments: str, given: str = "") -> str:
     """What a module of a version writes, run as its own process; raises CheckoutError."""
-    if not (checkout / f"{module.replace('.', '/')}.py").exists():
-        raise CheckoutError(f"{checkout} has no {module}: it is older than `make release-check`.")
     python = str(await asyncio.to_thread(python_of, checkout))
     code, output, errors = await run_to_end(
         *(python, "-P", "-m", module, *arguments),

@@ -7,6 +7,7 @@ newest epoch replay with today's code; those of older ones only have to be reada
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,26 @@ def newest_histories(checkout: Path) -> list[Path]:
 
 
 def recorded_histories(folder: Path) -> list[Path]:
-    """The files that `orderly record` wrote to a folder; raises CheckoutError if there are none."""
-    if files := sorted(folder.glob("*.json")):
-        return files
-    raise CheckoutError(f"{folder} has no recorded histories: `orderly record` writes them.")
+    """The files that `orderly record` wrote to a folder; raises CheckoutError."""
+    # Absolute, because each version runs in its own folder.
+    files = sorted(folder.resolve().glob("*.json"))
+    if not files:
+        raise CheckoutError(f"{folder} has no recorded histories: `orderly record` writes them.")
+    for file in files:
+        if not _is_recorded(file):
+            raise CheckoutError(f"{file} is no history that `orderly record` has written.")
+    return files
+
+
+def _is_recorded(file: Path) -> bool:
+    """Whether a file has the name and the content of a recorded run."""
+    if not re.fullmatch(r".+-[0-9]+", file.stem):
+        return False
+    try:
+        read_history(file)
+    except Exception:  # It may have anything in it.
+        return False
+    return True
 
 
 def read_history(file: Path) -> WorkflowHistory:

@@ -21,7 +21,7 @@ DECLARATION = 'rewrites = "Notes have a language."\nworkers = "versioned"\n'
     ("options", "sentence"),
     [
         (("--from", ""), NO_VERSION),
-        (("--from", "/"), "/ is no checkout of orderly: "),
+        (("--from", "/"), "/ is no checkout of orderly, "),
         (("--from", "no-such-tag"), "git worktree add fails: "),
         (("--from", str(ROOT), "--recorded", "/no/where"), "/no/where has no recorded histories: "),
     ],
