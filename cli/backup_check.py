@@ -18,7 +18,7 @@ from runtime import EXIT_USAGE
 async def read_backup(folder: Path) -> Manifest:
     """What a backup has; raises BackupError if it is none, or is not as it was written."""
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except OSError as error:
         reason = error.strerror or str(error)
         raise BackupError(

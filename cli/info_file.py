@@ -26,7 +26,8 @@ def addresses(info_file: Path) -> Mapping[str, Any]:
     """The URLs of a running stack; raises NoRunningStack without one."""
     try:
         info: dict[str, Any] = json.loads(info_file.read_text())
-    except (OSError, ValueError):
+        settings_of(info)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # Or it is another file.
         raise NoRunningStack(
             f"{info_file} names no running stack: start one with `make up`."
         ) from None

@@ -221,6 +221,8 @@ def operate(
             sentence = f"The tables are not those of this release: {error}; run `orderly migrate`."
             fail(sentence, exit_failed)
         except (*UNAVAILABLE, PostgresError) as error:
+            if isinstance(error, OSError) and error.filename:  # A file, and no connection.
+                fail(f"{error.filename} cannot be used: {error.strerror}.", EXIT_USAGE)
             reason = str(error).rstrip(".") or "it does not answer"
             fail(f"Postgres cannot be used: {reason}.", exit_failed)
 
@@ -291,8 +293,15 @@ def _settings() -> Settings:
 
 def write_json(file: Path | None, result: object) -> None:
     """Writes a result for a program, if a file is named for it."""
-    try:
-        if file is not None:
+    if file is not None:
+        with writing(file):
             file.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Exits with one sentence if a file or a folder cannot be written inside."""
+    try:
+        yield
     except OSError as error:
-        fail(f"{file} cannot be written: {error.strerror}.", EXIT_USAGE)
+        fail(f"{path} cannot be written: {error.strerror}.", EXIT_USAGE)

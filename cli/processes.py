@@ -100,12 +100,17 @@ def simulators(
 
     They send signed webhooks to ORDERLY_CALLBACK_URL if ORDERLY_WEBHOOK_SECRET is set too.
     """
+    import sqlite3
+
     from dev.simulators.app import SimulatorOptions
     from dev.simulators.server import serve
     from settings import SimulatorSettings, from_environment
 
     async def simulate(settings: SimulatorSettings) -> None:
         options = SimulatorOptions(database, settings.callback_url, settings.webhook_secret)
-        await serve(options, host, port)
+        try:
+            await serve(options, host, port)
+        except sqlite3.Error as error:
+            runtime.fail(f"{database} cannot be used: {error}.", runtime.EXIT_USAGE)
 
     runtime.serve(lambda: from_environment(SimulatorSettings), simulate)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import operations
-from cli.operations import EXIT_NOT_COMPARED, check_order_id, operate_on_both
+from cli.operations import EXIT_NOT_COMPARED, check_order_id, operate_on_both, writing
 from runtime import EXIT_FAILED, EXIT_USAGE, fail
 
 if TYPE_CHECKING:
@@ -118,8 +118,10 @@ def record(
     """Record the Temporal histories of a random sample of orders, for `make release-check`."""
     from cli.recording import record
 
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # Texts in it may be personal data.
-    if any(folder.iterdir()):
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # Texts in it may be personal data.
+        is_empty = not any(folder.iterdir())
+    if not is_empty:
         fail(f"{folder} is not empty: name another folder.", EXIT_USAGE)
 
     async def perform(_pool: asyncpg.Pool, client: Client, task_queue: str) -> None:

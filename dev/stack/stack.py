@@ -117,8 +117,8 @@ async def run_stack(
     """
     check_names()
     programs.check_installed()
-    if options.info_file and not options.info_file.absolute().parent.is_dir():
-        raise ResourceInUse(f"{options.info_file} cannot be written: its directory does not exist.")
+    if (file := options.info_file) and not _can_be_written(file.absolute()):
+        raise ResourceInUse(f"{file} cannot be written: name a file in another directory.")
     async with AsyncExitStack() as held:
         data_dir = options.data_dir.resolve()
         lock_fd = await lock_data_dir(data_dir, held)
@@ -160,6 +160,10 @@ async def run_stack(
         )
         launch.restart_on_exit(held.enter_context(_info_files(stack, infos)))
         yield stack
+
+
+def _can_be_written(file: Path) -> bool:
+    return os.access(file.parent, os.W_OK) and not file.is_dir()
 
 
 def _prometheus(stack: Stack, data_dir: Path) -> Iterator[tuple[Program, Check]]:

@@ -111,6 +111,12 @@ def test_worker_script_rejects_a_renamed_setting() -> None:
     assert_one_sentence(ended.stderr)
 
 
+def test_simulators_name_a_database_that_they_cannot_use(tmp_path: Path) -> None:
+    ended = run("simulators", "--database", str(tmp_path))
+    assert ended.returncode == 2
+    assert ended.stderr == f"orderly: {tmp_path} cannot be used: unable to open database file.\n"
+
+
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("order_view", "--info-file", "x")])
 def test_renamed_command_is_rejected_with_its_new_name(
