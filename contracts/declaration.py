@@ -45,9 +45,10 @@ class Declaration(StrictModel):
                 f"{FILE} declares `{declared[0]}`, which open orders bear only if they stay in the"
                 ' version in which they began: declare `workers = "versioned"`, and deploy so.'
             )
-        for name in declared:
-            if getattr(self, name) == getattr(before, name):
-                yield f"{FILE} declares `{name}` as the version before did: remove it, or renew it."
+        kept = [name for name in declared if getattr(self, name) == getattr(before, name)]
+        kept += sorted(file for file, _ in self.migrations.items() & before.migrations.items())
+        for name in kept:
+            yield f"{FILE} declares `{name}` as the version before did: remove it, or renew it."
 
 
 def read_declaration(checkout: Path) -> Declaration:

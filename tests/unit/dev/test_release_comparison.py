@@ -158,8 +158,11 @@ def test_declaration_demands_versioned_workers_and_is_not_left_over(tmp_path: Pa
     assert 'declare `workers = "versioned"`' in fault
     complete = declared.model_copy(update={"workers": "versioned"})
     assert list(complete.faults(Declaration())) == []
-    (left_over,) = complete.faults(complete)
-    assert "as the version before did" in left_over
+    left_over = list(complete.faults(complete))
+    assert [sentence.split("`")[1] for sentence in left_over] == ["rewrites", "0010.sql"]
+    assert all("as the version before did" in sentence for sentence in left_over)
+    renewed = complete.model_copy(update={"rewrites": "6 % off", "migrations": {"0010.sql": "new"}})
+    assert list(renewed.faults(complete)) == []
     for text in ("rewrites = 3", "rewrites", 'rewrite = "typo"'):
         file.write_text(text)
         with pytest.raises(DeclarationError, match=r"release\.toml"):
