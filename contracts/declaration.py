@@ -54,11 +54,13 @@ class Declaration(StrictModel):
 def read_declaration(checkout: Path) -> Declaration:
     """That of a checkout, an empty one if it has none; raises DeclarationError."""
     file = checkout / FILE
-    if not file.exists():
-        return Declaration()
     try:
         return Declaration.model_validate(tomllib.loads(file.read_text()))
-    except tomllib.TOMLDecodeError as error:
+    except FileNotFoundError:
+        return Declaration()
+    except OSError as error:
+        raise DeclarationError(f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeclarationError(f"{file} is not TOML: {error}.") from None
     except ValidationError as error:
         raise DeclarationError(f"{file}: {first_fault(error)}.") from None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from contracts.declaration import FILE, Declaration, read_declaration
 from dev.release.checkouts import CheckoutError, output_of
 from dev.release.comparison import Finding, Old, findings, notes, raised_models
-from dev.release.describe import Description, Request
+from dev.release.describe import Description, Json, Request
 from dev.release.golden import newest_histories
 from dev.release.migrations import migration_findings, schema_findings
 from dev.release.scratch import NewDatabase
@@ -141,9 +141,15 @@ async def _described(checkout: Path, request: Request) -> Description:
 def _published(checkout: Path, description: Description) -> Old:
     """A version with the contracts that it has committed."""
     contracts = checkout / "contracts"
-    description.shapes = json.loads((contracts / "stored_shapes.json").read_text())
-    openapi = json.loads((contracts / "openapi.json").read_text())
-    events = {
-        file.stem: json.loads(file.read_text()) for file in (contracts / "events").glob("*.json")
-    }
+    description.shapes = _read(contracts / "stored_shapes.json")
+    openapi = _read(contracts / "openapi.json")
+    events = {file.stem: _read(file) for file in (contracts / "events").glob("*.json")}
     return Old(description, openapi, events)
+
+
+def _read(file: Path) -> Json:
+    try:
+        document: Json = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckoutError(f"{file} cannot be read: {error}.") from None
+    return document

@@ -31,7 +31,7 @@ def sign(file: str, nonce: str) -> bytes:
 
 
 def _part(file: str, pattern: re.Pattern[str]) -> str:
-    found = pattern.search(Path(file).read_text())
+    found = pattern.search(Path(file).read_text(errors="replace"))
     if found is None:
         raise CredentialsError(f"{file} has no credentials of a NATS user")
     return found[1]

@@ -163,15 +163,26 @@ def test_declaration_demands_versioned_workers_and_is_not_left_over(tmp_path: Pa
     assert all("as the version before did" in sentence for sentence in left_over)
     renewed = complete.model_copy(update={"rewrites": "6 % off", "migrations": {"0010.sql": "new"}})
     assert list(renewed.faults(complete)) == []
-    for text in ("rewrites = 3", "rewrites", 'rewrite = "typo"'):
-        file.write_text(text)
+    for content in (b"rewrites = 3", b"rewrites", b'rewrite = "typo"', b'rewrites = "\xff"'):
+        file.write_bytes(content)
         with pytest.raises(DeclarationError, match=r"release\.toml"):
             read_declaration(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(DeclarationError, match=r"release\.toml cannot be read: Is a directory\.$"):
+        read_declaration(tmp_path)
 
 
 def test_unknown_version_is_named_in_one_sentence() -> None:
     with pytest.raises(CheckoutError, match="git worktree add fails: "), checkout_of("no-such-tag"):
         pass
+
+
+def test_contract_that_cannot_be_read_is_named_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / "stored_shapes.json").write_text("<<<<<<< ours")
+    with pytest.raises(CheckoutError, match=r"stored_shapes\.json cannot be read: "):
+        check._published(tmp_path, description())
 
 
 def test_checkout_declares_what_can_be_read() -> None:

@@ -32,10 +32,11 @@ def test_credentials_are_read_from_the_file(tmp_path: Path) -> None:
     assert read_jwt(str(file)) == b"some.token.here"
     assert len(base64.b64decode(sign(str(file), "nonce"))) == 64
     assert sign(str(file), "nonce") != sign(str(file), "another")
-    file.write_text("hunter2")
-    with pytest.raises(CredentialsError, match="has no credentials") as error:
-        read_jwt(str(file))
-    assert "hunter2" not in str(error.value)
+    for content in (b"hunter2", b"hunter2 \xff"):
+        file.write_bytes(content)
+        with pytest.raises(CredentialsError, match="has no credentials") as error:
+            read_jwt(str(file))
+        assert "hunter2" not in str(error.value)
 
 
 def test_connection_is_configured_as_for_other_tools_of_nats(tmp_path: Path) -> None:
