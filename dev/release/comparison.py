@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 from contracts import event_schemas, openapi_diff
 from contracts.shapes_diff import Versions
 from dev.release.describe import Description, Json, ReadModel
+
+_REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
 
 
 class Finding(NamedTuple):
@@ -85,27 +88,41 @@ def _fold(old: Description, new: Description) -> Iterator[Finding]:
 
 
 def _other_fields(old: Json, new: Json) -> set[str]:
-    """The fields that only one of the versions has: `shapes` judges them."""
+    """The fields of an order that only one of the versions has: `shapes` judges them."""
     fields: set[str] = set()
-    for name in old.keys() & new.keys():
+    for name in _parts_of_order(old) & _parts_of_order(new):
         fields |= old[name].get("properties", {}).keys() ^ new[name].get("properties", {}).keys()
     return fields
 
 
+def _parts_of_order(definitions: Json) -> set[str]:
+    """The definitions that the state of an order consists of."""
+    found: set[str] = set()
+    left = ["Order"]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += _REFERENCE.findall(json.dumps(definitions[name]))
+    return found
+
+
 def _differences(one: Json, other: Json, others: set[str]) -> list[str]:
     """The fields of two states that have other content, apart from `others`."""
-    before, now = _without(one, others), _without(other, others)
-    return [name for name in before if name in now and before[name] != now[name]]
+    return [key for key in one if key in other and not _is_same(one[key], other[key], others)]
 
 
-def _without(state: Any, fields: set[str]) -> Any:
-    match state:
-        case dict():
-            return {key: _without(part, fields) for key, part in state.items() if key not in fields}
-        case list():
-            return [_without(part, fields) for part in state]
+def _is_same(one: Any, other: Any, others: set[str]) -> bool:
+    """Whether two parts are equal, apart from those of `others` that only one of them has."""
+    match one, other:
+        case dict(), dict():
+            return one.keys() ^ other.keys() <= others and not _differences(one, other, others)
+        case list(), list():
+            return len(one) == len(other) and all(
+                _is_same(*parts, others) for parts in zip(one, other, strict=True)
+            )
         case _:
-            return state
+            return bool(one == other)
 
 
 def _documents(old: Description, new: Description) -> Iterator[Finding]:

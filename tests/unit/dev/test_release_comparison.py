@@ -95,6 +95,23 @@ def test_new_and_renamed_fields_of_the_state_are_left_to_its_shapes() -> None:
     assert {check for check, _, _ in found(rename)} == {"shapes"}
 
 
+@pytest.mark.parametrize("owner", ["HoldOrder", "Discount"])
+def test_new_field_elsewhere_hides_no_other_content_of_its_namesake(owner: str) -> None:
+    def lose(new: Description) -> None:
+        new.shapes["$defs"][owner]["properties"]["quantity"] = {"default": None}
+        new.states["one"]["lines"]["a"]["quantity"] = 0
+
+    assert "fold" in {check for check, _, _ in found(lose)}
+
+
+def test_new_field_of_a_command_hides_no_row_of_a_read_model() -> None:
+    old, new = description(), description()
+    old.read_models["order_view"].rows[1] = 'skus {"b": 0}'
+    new.read_models["order_view"].rows[1] = 'skus {"b": null}'
+    new.shapes["$defs"]["HoldOrder"]["properties"]["b"] = {"default": None}
+    assert "documents" in {finding.check for finding in findings(Old(old, OPENAPI, {}), new)}
+
+
 def test_unreadable_event_is_refused() -> None:
     def forget(new: Description) -> None:
         new.unreadable["two"] = "gift-set is not a known event"
