@@ -201,9 +201,8 @@ async def _history_differences(
 async def _state_differences(
     client: Client, pool: asyncpg.Pool, order_id: str, report: Report
 ) -> list[str]:
-    stream = await log.read_order(pool, order_id, after=0)
     try:
-        found = await state_differences(client, order_id, stream)
+        found = await state_differences(client, pool, order_id)
     except OtherVersion:
         report.other_versions += 1
         return []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from cli.verify import Report, verify
+from cli.verify import Report, _state_differences, verify
+from eventlog import log
 from tests.support.command_builders import bagels, message, new_order_id, opening
 from tests.support.orphans import forget, terminate
 from tests.support.processes import assert_one_sentence, run_inside
@@ -233,6 +235,32 @@ async def test_event_that_is_still_on_its_way_is_no_difference(own: Running, ord
         assert (await verified(own)).differences == []
     await acknowledged(own, order_id, 4)
     assert (await verified(own)).differences == []
+
+
+async def test_event_that_is_published_meanwhile_is_no_difference_of_the_state(
+    own: Running, order_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await acknowledged(own, order_id, 3)
+    async with own.pool.acquire() as connection:
+        locked = connection.transaction()
+        await locked.start()
+        await connection.execute("LOCK TABLE order_events IN SHARE MODE")
+        await own.gateway.execute(message(order_id, bagels()), 10)
+
+        async def read_before_it_is_published(*args: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            found = await log.read_order(*args, **options)
+            await locked.commit()
+            await acknowledged(own, order_id, 4)
+            return found
+
+        monkeypatch.setattr(log, "read_order", read_before_it_is_published)
+        report = Report()
+        assert await _state_differences(own.client, own.pool, order_id, report) == []
+        assert report.states == 1
+    await lose(own, order_id, after=3)
+    found = await _state_differences(own.client, own.pool, order_id, report)
+    assert found == ["it is at version 4, and the log lacks 4"]
 
 
 async def test_event_that_the_workflow_does_not_know_is_a_difference(
