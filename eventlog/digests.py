@@ -154,10 +154,25 @@ async def _up_to(
 ) -> dict[str, Digest]:
     """The digests of the slices within a slice, from the beginning up to a checkpoint."""
     lowest_level = len(slice)  # Blocks of lower levels have no slices as small.
-    kept = await _kept(reader, until, lowest_level, filter, slice)
-    unkept = await _unkept(reader, until, lowest_level, filter, slice)
+    end = await _end_of_blocks(reader, until, lowest_level)  # Blocks may be added meanwhile.
+    kept = await _kept(reader, end, lowest_level, filter, slice)
+    unkept = await _unkept(reader, end, until, filter, slice)
     names = sorted(kept.keys() | unkept.keys())
     return {name: kept.get(name, Digest()) + unkept.get(name, Digest()) for name in names}
+
+
+async def _end_of_blocks(reader: Reader, until: Checkpoint, level: int) -> Checkpoint:
+    """Where the last block of a level ends that is up to a checkpoint."""
+    end = await reader.fetchrow(
+        """
+        SELECT transaction_id, position FROM digest_blocks
+        WHERE level = $1 AND (transaction_id, position) <= ($2, $3)
+        ORDER BY transaction_id DESC, position DESC LIMIT 1
+        """,
+        level,
+        *until,
+    )
+    return START if end is None else Checkpoint(*end)
 
 
 async def _kept(
@@ -204,18 +219,9 @@ async def _kept(
 
 
 async def _unkept(
-    reader: Reader, until: Checkpoint, lowest_level: int, filter: EventFilter, slice: str
+    reader: Reader, after: Checkpoint, until: Checkpoint, filter: EventFilter, slice: str
 ) -> dict[str, Digest]:
-    """The digests of the events after the last block of a level; raises DigestsBehind."""
-    end = await reader.fetchrow(
-        """
-        SELECT transaction_id, position FROM digest_blocks
-        WHERE level = $1 AND (transaction_id, position) <= ($2, $3)
-        ORDER BY transaction_id DESC, position DESC LIMIT 1
-        """,
-        lowest_level,
-        *until,
-    )
+    """The digests of the events between two checkpoints; raises DigestsBehind."""
     first, after_last = _hashes_of(slice)
     rows = await reader.fetch(
         """
@@ -232,7 +238,7 @@ async def _unkept(
                sum(event_hash(order_id, version)) FILTER (WHERE matches) AS sum
         FROM hashed GROUP BY child
         """,
-        *(end or START),
+        *after,
         *until,
         UNKEPT_EVENTS_MAX + 1,
         4 * (HASH_DIGITS - len(slice) - 1),

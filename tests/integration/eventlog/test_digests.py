@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
+from collections.abc import Awaitable
 from itertools import count, product
 from random import Random
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -15,6 +17,7 @@ from eventlog import digest_blocks, digests, log
 from eventlog.digests import Digest, Digests, DigestsBehind, TooManyOrders
 from eventlog.feed import EventFilter
 from eventlog.log import START, Checkpoint
+from eventlog.postgres import Connection
 from tests.support.command_builders import new_order_id
 from tests.support.event_log import append, append_unsettled, note, settled
 
@@ -179,6 +182,36 @@ async def test_digest_is_kept_and_not_computed(
     await pool.execute("UPDATE digest_sums SET events = events + 1 WHERE level = 2 AND number = 0")
     changed = await pool.fetchval("SELECT count(*) FROM digest_sums WHERE level = 2 AND number = 0")
     assert (await read(pool, end)).whole.count == before.whole.count + changed
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_blocks_that_are_added_meanwhile_change_no_digest(pool: asyncpg.Pool) -> None:
+    rows = await fill(pool)
+    end, whole = Checkpoint(*_at(rows[-1])), expected(rows, EventFilter(), "")
+    async with pool.acquire() as connection:
+        growing = Growing(connection)
+        while growing.has_grown:
+            growing.has_grown = False
+            assert (await read(cast(asyncpg.Pool, growing), end)).slices == whole
+
+
+class Growing:
+    """A connection that adds a block after each statement."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.has_grown = True
+
+    async def fetch(self, *statement: Any) -> Any:
+        return await self._and_grow(self._connection.fetch(*statement))
+
+    async def fetchrow(self, *statement: Any) -> Any:
+        return await self._and_grow(self._connection.fetchrow(*statement))
+
+    async def _and_grow(self, result: Awaitable[Any]) -> Any:
+        found = await result
+        self.has_grown |= await digest_blocks.add_block(self._connection)
+        return found
 
 
 async def test_slice_of_too_many_orders_is_rejected(
