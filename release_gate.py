@@ -22,7 +22,8 @@ from readside.engine.generations import LIVE
 from readside.registry import PROJECTIONS
 from workflows.release_gate import CHECK_RELEASE, GateInput, GateReport
 from workflows.replay import begun, reason_of, replayer
-from workflows.visibility import RUNNING, orders_query
+from workflows.versions import current_version, pinned_to
+from workflows.worker_heartbeats import UNVERSIONED
 
 ROOT = Path(__file__).parent
 LISTED_MAX = 10_000
@@ -65,10 +66,13 @@ class GateChecks:
                 )
 
     async def _open_orders(self, sample: int) -> list[str]:
-        """A random sample of the orders that run now."""
-        query = orders_query(self._task_queue, RUNNING)
-        listed = self._client.list_workflows(query, limit=LISTED_MAX)
-        order_ids = [run.id async for run in listed]
+        """A random sample of the orders that run now, without those that stay in older versions."""
+        client, queue = self._client, self._task_queue
+        order_ids = [
+            order_id
+            for version in {UNVERSIONED, await current_version(client, queue)}
+            for order_id in await pinned_to(client, queue, version, LISTED_MAX)
+        ]
         return random.sample(order_ids, min(sample, len(order_ids)))
 
     async def _replay(self, order_ids: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:

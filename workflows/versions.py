@@ -87,9 +87,18 @@ def without_current(versions: Iterable[Version]) -> bool:
     return bool(alive) and not is_current and all(version.role for version in alive)
 
 
-async def pinned_to(client: Client, task_queue: str, version: str) -> list[str]:
+async def current_version(client: Client, task_queue: str) -> str:
+    """The version to which new orders go, apart from a ramp; or "unversioned". Raises RPCError."""
+    current = (await _routing(client, task_queue)).current_deployment_version
+    return f"{current.deployment_name}:{current.build_id}" if current.build_id else UNVERSIONED
+
+
+async def pinned_to(
+    client: Client, task_queue: str, version: str, limit: int | None = None
+) -> list[str]:
     """The ids of the running orders of a version. Raises RPCError."""
-    return [run.id async for run in client.list_workflows(_query(task_queue, version))]
+    query = _query(task_queue, version)
+    return [run.id async for run in client.list_workflows(query, limit=limit)]
 
 
 async def may_move(client: Client, task_queue: str, order_id: str) -> bool:

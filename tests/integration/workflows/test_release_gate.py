@@ -25,7 +25,9 @@ from release_gate import GateChecks
 from tests.support.changed_rules import decide_dearer
 from tests.support.command_builders import bagels, new_order_id, opening
 from tests.support.servers import cut_off, run_worker
-from workflows.release_gate import RELEASE_GATE, GateReport
+from tests.support.worker_versions import Deployment
+from workflows.release_gate import RELEASE_GATE, GateInput, GateReport
+from workflows.versions import pinned_to
 
 WAIT_SECONDS = 60
 ACTIVITY_COMPLETED = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
@@ -93,6 +95,29 @@ async def test_gate_closes_for_what_must_not_get_orders(
 
         await pool.execute("DELETE FROM schema_migrations WHERE name LIKE '0009%'")
         assert "0009_intents.sql is not applied: run `orderly migrate`" in await refusal()
+
+
+async def test_gate_replays_no_order_that_stays_in_an_older_version(
+    temporal: WorkflowEnvironment, pool: asyncpg.Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = Deployment(temporal.client, pool, dsn, f"gate-{secrets.token_hex(4)}")
+
+    async def opened(build: str) -> None:
+        await deployment.make_current(build)
+        order_id = new_order_id()
+        await deployment.gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
+        await until_publishing_is_recorded(deployment.client, order_id)
+        version = f"{deployment.name}:{build}"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await pinned_to(deployment.client, deployment.name, version) != [order_id]:
+                await asyncio.sleep(0.05)
+
+    async with deployment.worker("old"), deployment.worker("new"):
+        await opened("old")
+        monkeypatch.setattr(workflows.command_handler, "decide_all", decide_dearer)
+        await opened("new")
+        gate = GateChecks(deployment.client, pool, deployment.name)
+        assert await gate.check_release(GateInput()) == GateReport(replayed=1, rewritten=0)
 
 
 async def test_gate_names_a_database_without_tables(
