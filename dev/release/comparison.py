@@ -41,7 +41,7 @@ def findings(old: Old, new: Description) -> Iterator[Finding]:
         yield Finding("shapes", f"{change.sentence}.", change.permit)
     for name in new.unreadable_examples:
         yield Finding("shapes", f"{name} that the version before wrote cannot be read.")
-    yield from _past(new)
+    yield from _past(old.description, new)
     yield from _fold(old.description, new)
     yield from _documents(old.description, new)
     for sentence in event_schemas.rejections(old.event_schemas, new.event_schemas):
@@ -50,13 +50,15 @@ def findings(old: Old, new: Description) -> Iterator[Finding]:
         yield Finding("contracts", f"{sentence}. This breaks clients of the API.")
 
 
-def _past(new: Description) -> Iterator[Finding]:
-    rewritten = {**new.diverged, **new.rewritten}
+def _past(old: Description, new: Description) -> Iterator[Finding]:
+    # What the version before cannot replay stays in the one in which it began.
+    diverged = {name: why for name, why in new.diverged.items() if name not in old.diverged}
+    rewritten = {**diverged, **new.rewritten}
     if rewritten:
         parts = [
             f"{len(found)} of {total} {what}"
             for found, total, what in (
-                (new.diverged, new.replayed, "recorded runs"),
+                (diverged, new.replayed - len(old.diverged), "recorded runs"),
                 (new.rewritten, new.redecided, "recorded orders"),
             )
             if found

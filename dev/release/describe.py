@@ -77,14 +77,14 @@ class Description(BaseModel):
     unreadable: dict[str, str]
     """Why the events of an order cannot be read, by its id."""
     read_models: dict[str, ReadModel]
+    replayed: int = 0
+    diverged: dict[str, str] = {}
+    """Why a recorded run does not replay, by its name."""
     # Not of the version before: it is held to the contracts that it has committed.
     shapes: Json = {}
     openapi: Json = {}
     event_schemas: dict[str, Json] = {}
     # Nor the rest: it decides nothing again.
-    replayed: int = 0
-    diverged: dict[str, str] = {}
-    """Why a recorded run does not replay, by its name."""
     redecided: int = 0
     rewritten: dict[str, str] = {}
     """What of a recorded order would be decided otherwise, by its id."""
@@ -101,14 +101,14 @@ async def describe(request: Request) -> Description:
         states=states,
         unreadable=unreadable,
         read_models=await _read_models(request.dsn, orders),
+        replayed=len(request.histories),
+        diverged=await _diverged(request.histories),
     )
     if request.written is not None:
         description.shapes = stored_shapes.shapes()
         description.openapi = openapi_document.document()
         description.event_schemas = event_schemas.schemas()
         description.unreadable_examples = list(stored_examples.unreadable(request.written))
-        description.replayed = len(request.histories)
-        description.diverged = await _diverged(request.histories)
         description.redecided = len(orders)
         reasons = {order["order_id"]: _rewritten(order["inputs"]) for order in orders}
         description.rewritten = {key: reason for key, reason in reasons.items() if reason}

@@ -15,7 +15,8 @@ from dev.release.catalog import Catalog, Column, Part
 from dev.release.check import OldVersion, judged
 from dev.release.checkouts import CheckoutError, checkout_of
 from dev.release.comparison import Finding, Old, findings, notes
-from dev.release.describe import Description, ReadModel
+from dev.release.describe import Description, ReadModel, Request
+from dev.release.golden import newest_histories
 from dev.release.migrations import conditional_changes, differences, harms, locks
 from dev.release.past import random_orders
 from orders.evolve import fold
@@ -69,6 +70,15 @@ def test_rewritten_past_is_counted_and_may_be_declared() -> None:
             "rewrites",
         )
     ]
+
+
+def test_run_that_the_version_before_cannot_replay_either_is_not_rewritten() -> None:
+    old, new = description(), description()
+    old.diverged = new.diverged = {"ord_1-0": "HistoryDiverged: version 3"}
+    assert list(findings(Old(old, OPENAPI, {}), new)) == []
+    new.diverged = {**old.diverged, "ord_2-0": "HistoryDiverged: version 7"}
+    (finding,) = findings(Old(old, OPENAPI, {}), new)
+    assert finding.sentence.startswith("It rewrites 1 of 29 recorded runs, such as ord_2-0: ")
 
 
 def test_other_state_of_the_same_events_is_refused_unless_a_version_was_raised() -> None:
@@ -424,3 +434,26 @@ async def test_version_that_cannot_be_described_passes_by_no_declared_migration(
     refused, _ = judged(found.findings, Declaration(migrations={"0100_drops.sql": "small"}))
     reason = "After these migrations, It does not import." if migration else finding.sentence
     assert refused == [f"migrations: {reason}"]
+
+
+async def test_version_before_replays_what_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested: list[Request] = []
+
+    async def no_orders(*_: object) -> str:
+        return ""
+
+    async def describe(_: Path, request: Request) -> Description:
+        requested.append(request)
+        return description()
+
+    async def dsn(_: str | None = None, /) -> str:
+        return "postgresql://unused"
+
+    monkeypatch.setattr(check, "output_of", no_orders)
+    monkeypatch.setattr(check, "_described", describe)
+    recorded = [tmp_path / "ord_1-0.json"]
+    old = await check.old_version_of(ROOT, tmp_path, dsn, recorded)
+    assert [request.histories for request in requested] == [recorded]
+    assert old.histories == [*newest_histories(ROOT), *recorded]
