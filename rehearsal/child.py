@@ -20,6 +20,7 @@ from rehearsal.redecide import (
     LATE,
     Decision,
     Input,
+    Overdue,
     Unreadable,
     apply,
     change,
@@ -48,35 +49,39 @@ def outcome_of(recorded: Json) -> Json:
 
 
 def _rehearse(inputs: list[Input], until: datetime, outcome: Json) -> None:
-    order, before = Order(), inputs[0].at if inputs else until
+    order, checked = Order(), inputs[0].at if inputs else until
     for index, given in enumerate(inputs):
-        early, is_later = None, given.at - before > LATE
-        before = given.at
         if given.intent is None:
             order = apply(given.events, order)
             continue
-        if is_later:
-            early = pass_overdue(order, given, inputs[index:])
-        decision = early or decide(given, order)
+        if given.at - checked > LATE:
+            checked = given.at
+            if overdue := pass_overdue(order, given.at - LATE, inputs[index:]):
+                _pass(overdue, Imagination(inputs, index, order), until, outcome)
+                return
+        decision = decide(given, order)
         outcome["decisions"] += len(decision.messages)
-        if early is None and decision.is_as(given):
+        if decision.is_as(given):
             order = decision.order
             continue
-        facts = [] if early else given.events
-        outcome.setdefault("first", _difference(given, decision, order, facts))
-        if decision.events or facts:
-            imagined = Imagination(inputs, index, order)
-            imagined.run(None if early else decision, until)
-            _describe(imagined, order.version, outcome)
+        outcome.setdefault("first", _difference(given, decision, order))
+        if decision.events or given.events:
+            _imagine(Imagination(inputs, index, order), decision, until, outcome)
             return
         if (changed := change(given, decision)) is not None:
             outcome.setdefault("changes", []).append(changed)
     outcome["money"] = {"recorded": _money(order), "imagined": _money(order)}
 
 
-def _describe(imagined: Imagination, version: int, outcome: Json) -> None:
+def _pass(overdue: Overdue, imagined: Imagination, until: datetime, outcome: Json) -> None:
+    outcome.setdefault("first", _difference(*overdue, imagined.order))
+    _imagine(imagined, None, until, outcome)
+
+
+def _imagine(imagined: Imagination, first: Decision | None, until: datetime, outcome: Json) -> None:
+    outcome["factual_events"] = imagined.order.version
+    imagined.run(first, until)
     outcome["decisions"] += imagined.decisions
-    outcome["factual_events"] = version
     outcome["events"] = imagined.events
     outcome["flow"] = {"recorded": imagined.recorded_flow, "imagined": imagined.flow}
     outcome["matched"], outcome["imagined"] = imagined.matched, imagined.imagined
@@ -98,12 +103,12 @@ def _money(order: Order) -> Json:
     return {order.currency: amounts}
 
 
-def _difference(given: Input, decision: Decision, order: Order, facts: Any) -> Json:
+def _difference(given: Input, decision: Decision, order: Order) -> Json:
     return {
         "at": given.at.isoformat(),
         "after_version": order.version,
         "input": names_of(decision.messages),
-        "recorded": {"code": given.code, "events": list(facts)},
+        "recorded": {"code": given.code, "events": list(given.events)},
         "imagined": {"code": decision.code, "events": decision.facts()},
     }
 

@@ -73,6 +73,13 @@ class Decision(NamedTuple):
         return all(map(_same, self.events, given.events))
 
 
+class Overdue(NamedTuple):
+    """The passing of a deadline that was not recorded, and what rules decide on it."""
+
+    given: Input
+    decision: Decision
+
+
 class Unreadable(Exception):
     """A recorded input or event that these rules cannot read; the message says which and why."""
 
@@ -113,19 +120,20 @@ def apply(facts: Sequence[Fact], order: Order) -> Order:
     return order
 
 
-def pass_overdue(order: Order, given: Input, rest: Sequence[Input]) -> Decision | None:
-    """The passing of a deadline that these rules set before an input, and that none recorded."""
+def pass_overdue(order: Order, before: datetime, rest: Sequence[Input]) -> Overdue | None:
+    """The passing of a deadline that these rules set before a time, and that none recorded."""
     deadline = next_deadline(order)
-    if deadline is None or given.at - deadline.at < LATE:
+    if deadline is None or deadline.at > before:
         return None
     for later in rest:
         if later.intent is not None and '"deadline-passed"' in later.intent:
             passed = read(later)[0]
-            if isinstance(passed, DeadlinePassed) and passed.deadline == deadline.name:
+            if isinstance(passed, DeadlinePassed) and (passed.deadline, passed.at) == deadline:
                 return None  # It came late, as after an outage.
     passing = DeadlinePassed(deadline=deadline.name, at=deadline.at)
-    decision = decide_on([passing], order, deadline.at + TICK)
-    return decision if decision.events else None
+    unrecorded = Input(deadline.at + TICK, None, None, ())
+    decision = decide_on([passing], order, unrecorded.at)
+    return Overdue(unrecorded, decision) if decision.events else None
 
 
 def change(given: Input, decision: Decision) -> Json | None:

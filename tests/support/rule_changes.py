@@ -202,6 +202,13 @@ RULE_CHANGES = (
         "    if order.return_by and not order.return_window_closed and order.has_arrived:\n"
         '        yield Deadline("return-window", order.return_by.replace(day=1, month=4))\n',
     ),
+    RuleChange(
+        "five days to return",
+        "orders.rules.deadlines",
+        '        yield Deadline("return-window", order.return_by)\n',
+        "        from datetime import timedelta\n"
+        '        yield Deadline("return-window", order.return_by - timedelta(days=25))\n',
+    ),
 )
 
 

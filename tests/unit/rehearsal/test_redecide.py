@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import pytest
 
-from dev.demo.recorded_orders import ENDED, LIVES, demo_orders, differing
+from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
+from dev.demo.recorded_orders import ENDED, LIVES, Shop, delivered, demo_orders, differing
+from orders import commands as c
 from orders import steps as o
 from rehearsal.child import outcome_of
 from rehearsal.recorded import RecordedInput, RecordedOrder
@@ -135,6 +137,60 @@ def test_deadline_of_other_rules_passes_by_itself() -> None:
 
     assert found["first"]["input"] == "deadline-passed"
     assert found["first"]["imagined"]["events"] == []
+
+
+def returned_on_day_ten(store: Shop) -> None:
+    delivered(store)
+    store.pass_time(10)
+    pieces = [c.LineQuantity(line_id="line-0", quantity=1)]
+    store.tell(c.RequestReturn(return_id="back", lines=pieces, reason="too large"))
+    store.tell(c.ApproveReturn(return_id="back"))
+    store.tell(
+        c.ReceiveReturn(receipt_id="in", return_id="back", lines=pieces, condition="sellable")
+    )
+    store.settle()
+    store.end()
+
+
+def order_of(life: Callable[[Shop], None]) -> RecordedOrder:
+    (basket,) = read_baskets(PACKAGED_BASKETS, 1)
+    shop = Shop(0, basket)
+    life(shop)
+    return shop.recorded()
+
+
+def test_earlier_deadline_passes_before_what_came_after_it() -> None:
+    """The rest is as if the order had been made by the changed rules, with its money."""
+    order = order_of(returned_on_day_ten)
+    with applied(changed("five days to return")):
+        real = order_of(returned_on_day_ten)
+        found = json.loads(json.dumps(outcome(order)))
+
+    assert found["first"]["input"] == "deadline-passed"
+    assert [(change["now"], change["code"]) for change in found["changes"]] == [
+        ("rejected", "not-allowed-now")
+    ] * 3
+    factual = order.events[: found["factual_events"]]
+    assert [*map(list, factual), *found["events"]] == [*map(list, real.events)]
+    refunded = {which: found["money"][which]["USD"]["refunded"] for which in found["money"]}
+    assert refunded["recorded"] > 0 == refunded["imagined"]
+
+
+def test_deadline_passes_between_inputs_that_come_all_the_time() -> None:
+    """None of them comes a minute after the one before it."""
+    shop = Shop(0, read_baskets(PACKAGED_BASKETS, 1)[0])
+    delivered(shop)
+    shop.now += timedelta(days=5, minutes=-1)
+    for number in range(6):
+        shop.now += timedelta(seconds=30)
+        shop.tell(c.AddNote(note_id=f"note-{number}", text="Where is the bell?"))
+    order = shop.recorded()
+
+    assert "first" not in outcome(order)
+    with applied(changed("five days to return")):
+        found = outcome(order)
+    assert found["first"]["input"] == "deadline-passed"
+    assert found["factual_events"] < len(order.events)
 
 
 def test_rules_that_ask_without_end_fail_on_the_order() -> None:
