@@ -18,6 +18,7 @@ from rehearsal.imagine import Imagination
 from rehearsal.known_types import known_types
 from rehearsal.redecide import (
     LATE,
+    RECORDED_WITHIN,
     Decision,
     Input,
     Overdue,
@@ -70,6 +71,9 @@ def _rehearse(inputs: list[Input], until: datetime, outcome: Json) -> None:
             return
         if (changed := change(given, decision)) is not None:
             outcome.setdefault("changes", []).append(changed)
+    if overdue := pass_overdue(order, until - RECORDED_WITHIN, ()):
+        _pass(overdue, Imagination(inputs, len(inputs), order), until, outcome)
+        return
     outcome["money"] = {"recorded": _money(order), "imagined": _money(order)}
 
 

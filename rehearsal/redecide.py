@@ -31,6 +31,8 @@ Fact = tuple[str, int, Json]
 TICK = timedelta(milliseconds=1)
 LATE = timedelta(minutes=1)
 """A deadline that passed so long before the next input passed in fact, unless no worker ran."""
+RECORDED_WITHIN = timedelta(hours=1)
+"""What happened is in the log so soon, unless Postgres was unavailable or no worker ran."""
 
 
 class Received(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -36,8 +36,8 @@ def facts(orders: Sequence[RecordedOrder]) -> dict[str, Any]:
     return {each.order_id: [(i.at, i.code, i.events) for i in each.inputs] for each in orders}
 
 
-def outcome(order: RecordedOrder) -> dict[str, Any]:
-    return outcome_of(json.loads(order.line(ENDED)))
+def outcome(order: RecordedOrder, until: datetime = ENDED) -> dict[str, Any]:
+    return outcome_of(json.loads(order.line(until)))
 
 
 def changed(name: str) -> RuleChange:
@@ -186,11 +186,32 @@ def test_deadline_passes_between_inputs_that_come_all_the_time() -> None:
         shop.tell(c.AddNote(note_id=f"note-{number}", text="Where is the bell?"))
     order = shop.recorded()
 
-    assert "first" not in outcome(order)
+    assert "first" not in outcome(order, shop.now)
     with applied(changed("five days to return")):
-        found = outcome(order)
+        found = outcome(order, shop.now)
     assert found["first"]["input"] == "deadline-passed"
     assert found["factual_events"] < len(order.events)
+
+
+def test_deadline_after_the_last_input_passes_before_the_end_of_the_log() -> None:
+    order = order_of(delivered)
+    end = datetime.fromisoformat(order.inputs[-1].at) + timedelta(days=20)
+
+    assert "first" not in outcome(order, end)
+    with applied(changed("five days to return")):
+        found = outcome(order, end)
+    assert found["first"]["input"] == "deadline-passed"
+    assert found["factual_events"] == len(order.events)
+    assert found["flow"]["imagined"] == ["confirmed", "completed"]
+
+
+def test_deadline_that_may_not_be_in_the_log_yet_is_no_difference() -> None:
+    """Its event can be on its way when the log is read."""
+    order = order_of(delivered)
+    closes = datetime.fromisoformat(order.inputs[-1].at) + timedelta(days=30)
+
+    assert "first" not in outcome(order, closes + timedelta(minutes=50))
+    assert "first" in outcome(order, closes + timedelta(minutes=70))
 
 
 def test_rules_that_ask_without_end_fail_on_the_order() -> None:
