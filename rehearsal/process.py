@@ -36,7 +36,7 @@ sys.path.insert(0, ours)
 import rehearsal, field_errors, dev.simulators.fault_injection
 sys.path.insert(0, theirs)
 import orders
-if not orders.__file__ or not orders.__file__.startswith(theirs):
+if orders.__file__ != theirs + "orders/__init__.py":
     sys.exit("it has no package `orders`")
 from rehearsal.child import main
 main(orders_in, outcomes_out)

@@ -58,6 +58,12 @@ async def test_checkout_without_rules_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("directory", [ROOT.parent, ROOT / "orders"], ids=["parent", "orders"])
+async def test_directory_around_or_in_our_own_rules_has_none(directory: Path) -> None:
+    with pytest.raises(CheckoutError, match="does not import: it has no package `orders`"):
+        await _started_and_stopped(directory)
+
+
 async def test_rules_of_this_checkout_decide_the_same_in_their_process() -> None:
     """More orders than are on the way at a time."""
     orders = demo_orders(10) * (ON_THE_WAY_MAX // 10 + 3)
@@ -113,6 +119,10 @@ async def test_failure_to_read_orders_is_the_callers() -> None:
     reading = _outcomes(rules, broken())
     with pytest.raises(ValueError, match="the log is gone"):
         await asyncio.wait_for(reading, 120)
+
+
+async def _started_and_stopped(directory: Path) -> None:
+    await (await Rules.start(directory)).stop()
 
 
 async def _outcomes(rules: Rules, orders: AsyncIterator[RecordedOrder]) -> list[dict[str, Any]]:
