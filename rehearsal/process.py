@@ -78,9 +78,13 @@ class Rules:
         )
         rules = cls(directory, process)
         assert process.stdout is not None
-        if not (line := await process.stdout.readline()):
-            raise await rules._failure("does not import")
-        rules.types = rules.types.with_those_in(line)
+        try:
+            if not (line := await process.stdout.readline()):
+                raise await rules._failure("does not import")
+            rules.types = rules.types.with_those_in(line)
+        except BaseException:
+            await rules.stop()
+            raise
         return rules
 
     @property

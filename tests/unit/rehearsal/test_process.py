@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -103,6 +106,31 @@ async def test_rules_may_print_and_read(tmp_path: Path) -> None:
     assert {key for each in outcomes for key in each} == {"order_id", "decisions", "money"}
 
 
+async def test_interrupted_start_leaves_no_process(tmp_path: Path) -> None:
+    """The rules are being imported, and that does not end."""
+    other = checkout_with(
+        tmp_path,
+        """
+        import os, pathlib, time
+        pathlib.Path("pid.new").write_text(str(os.getpid()))
+        os.rename("pid.new", "pid")
+        time.sleep(600)
+        """,
+    )
+    starting = asyncio.ensure_future(Rules.start(other))
+    pid = await _pid_in(other / "pid")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 async def test_process_that_prints_and_ends_is_one_sentence(tmp_path: Path) -> None:
     other = checkout_with(tmp_path, 'import sys\nprint("deciding")\nsys.exit("no rules today")\n')
 
@@ -123,6 +151,13 @@ async def test_failure_to_read_orders_is_the_callers() -> None:
 
 async def _started_and_stopped(directory: Path) -> None:
     await (await Rules.start(directory)).stop()
+
+
+async def _pid_in(file: Path) -> int:
+    async with asyncio.timeout(60):
+        while not file.exists():
+            await asyncio.sleep(0.01)
+    return int(file.read_text())
 
 
 async def _outcomes(rules: Rules, orders: AsyncIterator[RecordedOrder]) -> list[dict[str, Any]]:
