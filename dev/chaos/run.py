@@ -24,7 +24,7 @@ from dev.chaos.webhooks import receiving_webhooks
 from dev.chaos.workload import EVENTS, Load
 from dev.history_replay import Replayed, replay_orders
 from dev.stack import Stack, StackOptions, run_stack
-from dev.stack.programs import orderly_process
+from dev.stack.programs import orderly_process, output_of
 from workflows.data_converter import DATA_CONVERTER
 
 SHOPPERS = 20
@@ -188,7 +188,6 @@ async def _verify(stack: Stack) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         *program.command, env=program.environment, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await process.communicate()
-    *differences, summary = output.decode().splitlines() or ["no output"]
+    *differences, summary = (await output_of(process)).decode().splitlines() or ["no output"]
     is_clean = process.returncode == 0 and " 0 parked" in summary
     return differences if is_clean else [*differences, summary]

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -254,10 +255,22 @@ async def build_id_of(root: Path) -> str:
         stderr=asyncio.subprocess.DEVNULL,
         env={**_base_environment(), "PYTHONPATH": str(root)},
     )
-    answer, _ = await asking.communicate()
+    answer = await output_of(asking)
     if asking.returncode != 0 or not (root / "cli").is_dir():
         raise StackError(f"{root} has no version of orderly that knows `orderly build-id`.")
     return answer.decode().split()[-1]  # Its modules may print when they are imported.
+
+
+async def output_of(process: Process) -> bytes:
+    """What a process writes until it ends; it ends at once if this is cancelled."""
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    return output
 
 
 def versioned(build_id: str) -> dict[str, str]:

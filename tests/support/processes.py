@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
+import pytest
 from typer.testing import CliRunner
 
 from cli import main as cli
@@ -53,6 +56,30 @@ def run_python(*arguments: str, **variables: str) -> subprocess.CompletedProcess
         timeout=60,
         check=False,
     )
+
+
+HANGING = """
+import os, pathlib, time
+pid = pathlib.Path(__file__).with_name("pid.new")
+pid.write_text(str(os.getpid()))
+pid.rename(pid.with_suffix(""))
+time.sleep(600)
+"""
+"""A module whose import does not end; it writes the id of its process into the file `pid`."""
+
+
+async def pid_in(folder: Path) -> int:
+    """The id of the process that a hanging module beside it has begun to run in."""
+    async with asyncio.timeout(60):
+        while not (folder / "pid").exists():
+            await asyncio.sleep(0.01)
+    return int((folder / "pid").read_text())
+
+
+def assert_ended(pid: int) -> None:
+    """Checks that a process is gone, and kills it if it is not."""
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def assert_one_sentence(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from readside.engine import generations
 from readside.engine.generations import LIVE
 from tests.support.command_builders import new_order_id
 from tests.support.paths import ROOT
-from tests.support.processes import run_python
+from tests.support.processes import HANGING, assert_ended, pid_in, run_python
 from tests.support.projections import (
     BAGELS,
     OPENED,
@@ -72,6 +73,17 @@ def test_worker_of_another_folder_is_a_version_of_its_own(tmp_path: Path) -> Non
 async def test_folder_without_orderly_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="has no version of orderly"):
         await build_id_of(tmp_path)
+
+
+async def test_interrupted_question_for_a_build_id_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "__init__.py").write_text(HANGING)
+    asking = asyncio.ensure_future(build_id_of(tmp_path))
+    pid = await pid_in(tmp_path / "cli")
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert_ended(pid)
 
 
 def test_build_id_follows_the_code_that_is_replayed(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -18,6 +15,7 @@ from dev.demo.recorded_orders import ENDED, demo_orders
 from rehearsal.process import ON_THE_WAY_MAX, CheckoutError, Rules
 from rehearsal.recorded import RecordedOrder
 from tests.support.paths import ROOT
+from tests.support.processes import HANGING, assert_ended, pid_in
 
 
 def checkout_with(folder: Path, source: str) -> Path:
@@ -108,27 +106,13 @@ async def test_rules_may_print_and_read(tmp_path: Path) -> None:
 
 async def test_interrupted_start_leaves_no_process(tmp_path: Path) -> None:
     """The rules are being imported, and that does not end."""
-    other = checkout_with(
-        tmp_path,
-        """
-        import os, pathlib, time
-        pathlib.Path("pid.new").write_text(str(os.getpid()))
-        os.rename("pid.new", "pid")
-        time.sleep(600)
-        """,
-    )
+    other = checkout_with(tmp_path, HANGING)
     starting = asyncio.ensure_future(Rules.start(other))
-    pid = await _pid_in(other / "pid")
+    pid = await pid_in(other / "orders")
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-
-    try:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    assert_ended(pid)
 
 
 async def test_process_that_prints_and_ends_is_one_sentence(tmp_path: Path) -> None:
@@ -151,13 +135,6 @@ async def test_failure_to_read_orders_is_the_callers() -> None:
 
 async def _started_and_stopped(directory: Path) -> None:
     await (await Rules.start(directory)).stop()
-
-
-async def _pid_in(file: Path) -> int:
-    async with asyncio.timeout(60):
-        while not file.exists():
-            await asyncio.sleep(0.01)
-    return int(file.read_text())
 
 
 async def _outcomes(rules: Rules, orders: AsyncIterator[RecordedOrder]) -> list[dict[str, Any]]:
