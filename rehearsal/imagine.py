@@ -18,6 +18,7 @@ from rehearsal.redecide import (
     Fact,
     Input,
     Json,
+    Unreadable,
     apply,
     change,
     decide_on,
@@ -115,7 +116,8 @@ class Imagination:
     def run(self, first: Decision | None, until: datetime) -> None:
         """Imagines the rest of the order, until all inputs and deadlines up to `until` are over.
 
-        `first` is the decision on the first input; None if a deadline passes before it.
+        `first` is the decision on the first input; None if a deadline passes before it. Raises
+        Unreadable, also for an input that the journal lacks.
         """
         for index, given in enumerate(self._inputs[self._at :], start=self._at):
             self._was = self._past.was[index - self._at]
@@ -134,7 +136,10 @@ class Imagination:
     def _feed(self, index: int, given: Input) -> None:
         """Decides on what was recorded, as far as it makes sense to the imagined order."""
         if given.intent is None:
-            return
+            raise Unreadable(
+                f"what came at {given.at:%Y-%m-%d %H:%M:%S} after the first difference: the journal"
+                " lacks it"
+            )
         messages = read(given)
         if index in self._past.answers:
             answer = self._past.answers[index]

@@ -83,7 +83,7 @@ class Overdue(NamedTuple):
 
 
 class Unreadable(Exception):
-    """A recorded input or event that these rules cannot read; the message says which and why."""
+    """A recorded input or event that cannot be read; the message says which and why."""
 
 
 def decide(given: Input, order: Order) -> Decision:

@@ -62,11 +62,11 @@ class Report:
         """Counts one order."""
         self.orders += 1
         self.decisions += outcome["decisions"]
-        self.without_journal += order.without_journal > 0
         self.damaged += order.damaged
         if "unreadable" in outcome or "failure" in outcome:
             self._add_problem(order.order_id, outcome)
             return
+        self.without_journal += order.without_journal > 0
         if "first" in outcome:
             self._add_difference(order, outcome)
         self._add_money(**outcome["money"])

@@ -65,7 +65,7 @@ def _gaps(report: Report) -> Iterator[str]:
             f" {count_of(report.without_journal)}."
         )
     if report.damaged:
-        yield f"Damaged entries of the journal, which are left out: {report.damaged:,}."
+        yield f"Damaged entries of the journal: {report.damaged:,}."
 
 
 def _section(title: str, counts: Counter[str]) -> Iterator[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
-from dev.demo.recorded_orders import ENDED, LIVES, Shop, delivered, demo_orders, goodwill
+from dev.demo.recorded_orders import ENDED, LIVES, Shop, cancelled, delivered, demo_orders, goodwill
 from orders import commands as c
 from orders import steps as o
 from rehearsal.child import outcome_of
@@ -216,6 +217,28 @@ def test_order_that_rules_cannot_read_is_a_sentence() -> None:
         "Order ord_0000: these rules cannot read what came at noon: no.",
         "Order ord_0000: these rules fail: KeyError: 'x'.",
     ]
+
+
+def test_order_that_differs_before_what_the_journal_lacks_is_named_and_in_no_sum() -> None:
+    """It was cancelled; the imagined one would have been captured."""
+    order = order_of(cancelled)
+    index = next(i for i, each in enumerate(order.inputs) if "cancel-order" in str(each.intent))
+    lacking = [*order.inputs]
+    lacking[index] = lacking[index]._replace(intent=None)
+    cut = order._replace(inputs=lacking)
+
+    assert [*report_of([order], "lines are a cent dearer").money_changes()]
+    report = report_of([cut], "lines are a cent dearer")
+
+    (problem,) = report.problems
+    at = f"{datetime.fromisoformat(lacking[index].at):%Y-%m-%d %H:%M:%S}"
+    assert problem == (
+        f"Order ord_0000: these rules cannot read what came at {at} after the first difference:"
+        " the journal lacks it."
+    )
+    assert (report.not_rehearsed, report.recorded, report.imagined, report.flows) == (1, {}, {}, {})
+    assert "taken as they happened" not in found(report)
+    assert "taken as they happened, in 1 order." in found(report_of([cut]))
 
 
 def test_number_of_orders_that_rules_fail_on_is_given() -> None:
