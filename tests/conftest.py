@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -24,8 +25,12 @@ from temporalio.testing import WorkflowEnvironment
 import api.app
 import workflows.client
 from activities.service_client import Service
-from api.gateway import availability
+from api import context
+from api.auth import identity_provider, tokens
+from api.callbacks import routes as callbacks
+from api.gateway import availability, gateway, moves
 from api.monitoring import readiness, state_metrics
+from api.reads import waiting
 from eventlog import log
 from eventlog.postgres import connect_pool
 from outbound.relay.publishing import Publishing
@@ -44,7 +49,7 @@ from tests.support.servers import (
     temporal_server,
 )
 from tests.support.shop import Shop
-from workflows import worker_readiness
+from workflows import orphans, versions, worker_heartbeats, worker_readiness
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns where the machine has no XDG_RUNTIME_DIR.
@@ -91,12 +96,22 @@ def statement_seconds() -> Iterator[float]:
     api.app.STATEMENT_SECONDS_MAX = usual
 
 
-# What could not be read within these times, readiness and metrics leave out.
+# What is not done within these times is left out, or given up. That of the status of a command is
+# not among them: where no worker answers, the log and the history do.
 CHECK_SECONDS = (
     (readiness, "CHECK_SECONDS_MAX"),
     (state_metrics, "QUERY_SECONDS_MAX"),
     (workflows.client, "HEALTH_SECONDS_MAX"),
     (worker_readiness, "HEALTH_SECONDS_MAX"),
+    (worker_heartbeats, "CALL_SECONDS_MAX"),
+    (versions, "CALL_SECONDS_MAX"),
+    (context, "WAIT_SECONDS"),
+    (callbacks, "WAIT_SECONDS"),
+    (gateway, "ENQUEUE_SECONDS"),
+    (moves, "MOVE_SECONDS_MAX"),
+    (waiting, "ATTEMPTS_SECONDS_MAX"),
+    (tokens, "FETCH_SECONDS_MAX"),
+    (identity_provider, "RESPONSE_SECONDS_MAX"),
 )
 
 
@@ -107,6 +122,7 @@ def check_seconds() -> Iterator[float]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name in CHECK_SECONDS:
             patch.setattr(module, name, HEALTH_CHECK_SECONDS)
+        patch.setattr(orphans, "QUERY_TIMEOUT", timedelta(seconds=HEALTH_CHECK_SECONDS))
         yield usual
 
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -321,8 +322,9 @@ async def test_asynchronous_commands_that_no_worker_has_seen_survive_a_terminati
 
 
 async def test_without_a_worker_a_command_to_an_orphaned_order_is_not_decided(
-    alone: StoppableService,
+    alone: StoppableService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(orphans, "QUERY_TIMEOUT", timedelta(seconds=1))
     order_id, gateway = new_order_id(), alone.gateway
     async with alone.working():
         await gateway.execute(opening(order_id), WAIT_SECONDS)
