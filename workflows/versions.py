@@ -27,9 +27,10 @@ from workflows.worker_heartbeats import CALL_SECONDS_MAX, UNVERSIONED, Workers
 T = TypeVar("T")
 
 FOLLOWED_SECONDS = 4.0
+# Of versions to which no new orders go. Temporal hears of the routing before the status changes.
 _ROLES = {
-    Status.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: "current",
-    Status.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: "ramping",
+    Status.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: "draining",
+    Status.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: "draining",
     Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: "draining",
     Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: "drained",
 }
@@ -164,10 +165,15 @@ async def _versions(
     client: Client, task_queue: str, deployment: WorkerDeploymentInfo, workers: Mapping[str, int]
 ) -> list[Version]:
     routing = deployment.routing_config
+    new = {
+        routing.ramping_deployment_version.build_id: "ramping",
+        routing.current_deployment_version.build_id: "current",
+    }
     found: list[Version] = []
     for summary in deployment.version_summaries:
-        name = f"{deployment.name}:{summary.deployment_version.build_id}"
-        role = _ROLES.get(summary.status, "inactive")
+        build_id = summary.deployment_version.build_id
+        name = f"{deployment.name}:{build_id}"
+        role = new.get(build_id) or _ROLES.get(summary.status, "inactive")
         # Temporal keeps drained versions, which have no orders: with a call for each, a
         # deployment with many releases would never be answered in time.
         orders = 0 if role == "drained" else await _count_orders(client, task_queue, name)

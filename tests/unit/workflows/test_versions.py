@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
+from temporalio.api.deployment.v1 import (
+    RoutingConfig,
+    WorkerDeploymentInfo,
+    WorkerDeploymentVersion,
+)
+from temporalio.api.enums.v1 import WorkerDeploymentVersionStatus as Status
 from temporalio.client import Client
 
 from admin.readiness import OK
 from api.monitoring.readiness import NO_CURRENT_VERSION, state_of_workers
+from workflows import versions
 from workflows.versions import Version, without_current
 from workflows.worker_heartbeats import UNVERSIONED, Workers
 
@@ -63,3 +70,42 @@ def test_commands_need_workers_of_the_current_version() -> None:
     assert deserted == ("no worker of the current version o:2", False)
     assert state_of_workers(HeardOf(1), [old]) == (NO_CURRENT_VERSION, False)
     assert state_of_workers(HeardOf(1), []).is_serving
+
+
+async def test_role_follows_from_the_routing_before_temporal_changes_the_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`a` was current, to which `b` was rolled back; `c` ramps, after `d`."""
+
+    async def count(*_: object) -> int:
+        return 1
+
+    def build(build_id: str) -> WorkerDeploymentVersion:
+        return WorkerDeploymentVersion(deployment_name="o", build_id=build_id)
+
+    statuses = {
+        "a": Status.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT,
+        "b": Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED,
+        "c": Status.WORKER_DEPLOYMENT_VERSION_STATUS_INACTIVE,
+        "d": Status.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING,
+    }
+    summary = WorkerDeploymentInfo.WorkerDeploymentVersionSummary
+    deployment = WorkerDeploymentInfo(
+        name="o",
+        version_summaries=[
+            summary(deployment_version=build(build_id), status=status)
+            for build_id, status in statuses.items()
+        ],
+        routing_config=RoutingConfig(
+            current_deployment_version=build("b"),
+            ramping_deployment_version=build("c"),
+            ramping_version_percentage=10,
+        ),
+    )
+    monkeypatch.setattr(versions, "_count_orders", count)
+    assert await versions._versions(cast(Client, None), "orders", deployment, {}) == [
+        Version("o:a", "draining", 0.0, 1, 0),
+        Version("o:b", "current", 0.0, 1, 0),
+        Version("o:c", "ramping", 10.0, 1, 0),
+        Version("o:d", "draining", 0.0, 1, 0),
+    ]
