@@ -48,22 +48,27 @@ async def move(
     """Asks each order of a version to move, `rate` a second, and waits until they have.
 
     Yields what was done so far. Those that are left are asked again, as Temporal may not have known
-    the current version yet. An order with something under way moves by itself later.
+    the current version yet, and those that visibility, which lags behind, lists only then. An order
+    with something under way moves by itself later.
     """
-    order_ids = left = await pinned_to(client, task_queue, version.name)
+    order_ids: set[str] = set()
     now = asyncio.get_running_loop().time
     for _ in range(ROUNDS):
+        left = await pinned_to(client, task_queue, version.name)
+        order_ids.update(left)
         began = now()
         for number, order_id in enumerate(left):
             await asyncio.sleep(began + number / rate - now())
             await ask_to_move(client, order_id)
             yield Moved(number + 1, left)
         deadline = now() + ROUND_SECONDS_MAX
-        while left and now() < deadline:
+        is_waiting = True
+        while is_waiting:
             await asyncio.sleep(POLL_SECONDS)
             pinned = set(await pinned_to(client, task_queue, version.name))
             left = [order_id for order_id in left if order_id in pinned]
             yield Moved(len(order_ids), left)
+            is_waiting = bool(left) and now() < deadline
 
 
 def remaining(left: Sequence[str], failing: Set[str]) -> Iterator[str]:

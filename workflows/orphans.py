@@ -104,7 +104,10 @@ def ended_from_outside(client: Client, task_queue: str) -> AsyncIterator[list[st
 
 
 def all_orders(client: Client, task_queue: str) -> AsyncIterator[list[str]]:
-    """Ids of all orders that Temporal retains, page by page; an id may be in several pages."""
+    """Ids of all orders that Temporal retains, page by page; an id may be in several pages.
+
+    Those that started a moment ago may be absent, as visibility lists them.
+    """
     return _orders(client, task_queue)
 
 

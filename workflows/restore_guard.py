@@ -82,6 +82,7 @@ async def check_newest_orders(client: Client, pool: asyncpg.Pool, task_queue: st
 
 
 async def _newest_orders(client: Client, pool: asyncpg.Pool, task_queue: str) -> set[str]:
+    """Ids of orders; those that started or ended a moment ago may be absent, by visibility."""
     rows = await pool.fetch(
         "SELECT order_id FROM order_events ORDER BY transaction_id DESC, position DESC LIMIT $1",
         NEWEST_ORDERS,

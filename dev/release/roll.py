@@ -45,6 +45,7 @@ from workflows.versions import pinned_to
 STAGE_SECONDS = 6.0
 READY_SECONDS = 60.0
 MOVED_SECONDS = 60.0
+LISTED_SECONDS = 2.0
 SETTLED_SECONDS = 60.0
 LOST = re.compile(
     r"^.*?(?:dropping the signal|carries no command batch|HistoryDiverged|SnapshotLost|TMPRL1100)"
@@ -267,6 +268,9 @@ class Rolling:
         while True:
             await self._orderly(to, "move-orders", "--from", left.build_id, may_find=True)
             behind = await pinned_to(self.client, self.addresses.task_queue, name)
+            if not behind:  # Or visibility does not list them yet.
+                await asyncio.sleep(LISTED_SECONDS)
+                behind = await pinned_to(self.client, self.addresses.task_queue, name)
             if not behind:
                 return
             if clock() > until:

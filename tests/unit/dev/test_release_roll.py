@@ -181,6 +181,22 @@ async def test_orders_that_stay_for_now_are_no_failure(
         return []
 
     monkeypatch.setattr("dev.release.roll.pinned_to", none)
+    monkeypatch.setattr("dev.release.roll.LISTED_SECONDS", 0)
     roll = rolling(tmp_path, code)
     await roll._move(roll.release.old, roll.release.new)
     assert len(roll.complaints) == complaints
+
+
+async def test_orders_that_are_listed_late_are_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = [[], ["ord_1"], [], []]
+
+    async def next_look(*_: object) -> list[str]:
+        return looks.pop(0)
+
+    monkeypatch.setattr("dev.release.roll.pinned_to", next_look)
+    monkeypatch.setattr("dev.release.roll.LISTED_SECONDS", 0)
+    roll = rolling(tmp_path, code=0)
+    await roll._move(roll.release.old, roll.release.new)
+    assert looks == []
