@@ -13,7 +13,6 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     SetWorkerDeploymentCurrentVersionRequest,
-    SetWorkerDeploymentRampingVersionRequest,
 )
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -23,7 +22,7 @@ from cli.moving import Moved, move
 from settings import Settings
 from tests.support.servers import cut_off
 from worker import Activities, running, workers_for
-from workflows.versions import Version
+from workflows.versions import Version, pinned_to
 
 WAIT_SECONDS = 60
 
@@ -88,25 +87,6 @@ class Deployment:
         build_id: str = described.versioning_info.current_deployment_version.build_id
         return build_id
 
-    async def ramp(self, build_id: str, percentage: float) -> None:
-        """Gives a version a share of the orders."""
-        request = SetWorkerDeploymentRampingVersionRequest(
-            namespace=self.client.namespace,
-            deployment_name=self.name,
-            build_id=build_id,
-            percentage=percentage,
-        )
-        async with asyncio.timeout(WAIT_SECONDS):
-            while True:
-                try:
-                    await self.client.workflow_service.set_worker_deployment_ramping_version(
-                        request
-                    )
-                except RPCError:
-                    await asyncio.sleep(0.1)
-                else:
-                    return
-
     async def move(self, version: Version) -> Moved:
         """What `orderly move-orders` did in the end."""
         moving = move(self.client, self.name, version, rate=100)
@@ -119,6 +99,15 @@ class Deployment:
         versioning = description.raw_description.workflow_execution_info.versioning_info
         build_id: str = versioning.deployment_version.build_id
         return build_id
+
+    async def wait_until_listed(self, build_id: str, *order_ids: str) -> None:
+        """Waits until Temporal lists just these orders in a version: its list lags behind."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while sorted(await self._listed(build_id)) != sorted(order_ids):
+                await asyncio.sleep(0.05)
+
+    async def _listed(self, build_id: str) -> list[str]:
+        return await pinned_to(self.client, self.name, f"{self.name}:{build_id}")
 
     async def wait_until_in(self, build_id: str, *order_ids: str) -> None:
         """Waits until orders run in a version."""

@@ -43,7 +43,7 @@ from tests.support.next_version import (
 from tests.support.paths import ROOT
 from tests.support.processes import environment
 from tests.support.servers import new_database, run_api, run_projector, run_worker
-from tests.support.up import Up
+from tests.support.up import Up, until
 from tests.support.version_processes import Version
 from tests.support.worker_versions import Deployment
 from workflows.command_handler import Rejected
@@ -151,6 +151,12 @@ def test_stack_is_upgraded_and_its_open_orders_move(tmp_path: Path) -> None:
     with Up(tmp_path, *options, root=copy) as new:
         assert "order_view rebuilt: version" in " ".join(new.output.split())
         build = build_id.partition(":")[2]
+
+        def lines() -> list[list[str]]:
+            found = sorted(versions_of(new, copy), key=lambda line: line[0] != build_id)
+            return [line[1:] for line in found]
+
+        until(lambda: lines() == [["draining", "1", "1"], ["current", "0", "1"]])
         moved = run_on(new, copy, "move-orders", "--from", build)
         assert moved == f"1 orders have left {build_id}.\n"
         with httpx.Client(base_url=new.info["api_url"], timeout=60) as http:
@@ -159,8 +165,7 @@ def test_stack_is_upgraded_and_its_open_orders_move(tmp_path: Path) -> None:
             )
             assert gift.status_code == 200, gift.text
             assert http.get(path, params={"min_version": 2}).status_code == 200
-        (old_line, new_line) = sorted(versions_of(new, copy), key=lambda line: line[0] != build_id)
-        assert (old_line[1:], new_line[1:]) == (["draining", "0", "1"], ["current", "1", "1"])
+        until(lambda: lines() == [["draining", "0", "1"], ["current", "1", "1"]])
 
 
 @pytest.mark.soak
@@ -185,6 +190,7 @@ async def test_state_with_renamed_fields_moves_forward_and_back(
             remove = message(order_id, RemoveDiscount(discount_id="welcome"))
             removed = await gateway.execute(remove, WAIT_SECONDS)
             for build_id, left in (("new", "old"), ("old", "new"), ("new", "old")):
+                await deployment.wait_until_listed(left, order_id)
                 await deployment.make_current(build_id)
                 await deployment.move(await source(temporal.client, name, left))
                 await deployment.wait_until_in(build_id, order_id)

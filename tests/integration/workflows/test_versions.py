@@ -30,7 +30,7 @@ from workflows import versions
 from workflows.command_handler import Decided, Rejected, rejected_by
 from workflows.messages import NOT_KNOWN_YET, CommandBatch
 from workflows.order import OrderWorkflow
-from workflows.versions import Version, find_versions, pinned_to
+from workflows.versions import Version, find_versions
 from workflows.worker_heartbeats import UNVERSIONED
 
 WAIT_SECONDS = 30.0
@@ -67,16 +67,6 @@ async def is_at_rest(deployment: Deployment, order_id: str) -> bool:
     return not (order.pending_activities or order.HasField("pending_workflow_task"))
 
 
-async def listed(deployment: Deployment, build: str, *order_ids: str) -> None:
-    """Waits until Temporal lists just these orders in a version: its list is a little behind."""
-
-    async def is_so() -> bool:
-        found = await pinned_to(deployment.client, deployment.name, f"{deployment.name}:{build}")
-        return sorted(found) == sorted(order_ids)
-
-    await until(is_so)
-
-
 async def moved(deployment: Deployment, build: str) -> Moved:
     """What `orderly move-orders --from` did in the end."""
     version = await source(deployment.client, deployment.name, build)
@@ -96,11 +86,11 @@ async def test_orders_move_with_their_next_command_or_when_they_are_asked_to_and
         await deployment.make_current("new")
         asked = message(order_ids[0], bagels())
         assert (await deployment.gateway.execute(asked, WAIT_SECONDS)).version == 2
-        await listed(deployment, "old", *order_ids[1:])
-        await listed(deployment, "new", order_ids[0])
+        await deployment.wait_until_listed("old", *order_ids[1:])
+        await deployment.wait_until_listed("new", order_ids[0])
         assert await moved(deployment, "old") == Moved(2, [])
         await deployment.make_current("old")
-        await listed(deployment, "new", *order_ids)
+        await deployment.wait_until_listed("new", *order_ids)
         assert await moved(deployment, "new") == Moved(3, [])
         await deployment.wait_until_in("old", *order_ids)
         reached = [
@@ -184,13 +174,21 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
     async with run_api(deployment.client, deployment.settings) as http, deployment.worker("new"):
         async with deployment.worker("old"):
             state = "no version is current: `orderly versions` lists them"
-            assert (await readiness(http, workers=state))["commands"]["ready"] is False
+            reasons = [f"workers: {state}"]
+            await readiness(http, workers=state, commands={"ready": False, "reasons": reasons})
             await deployment.make_current("old")
             oldest = await opened(deployment, 2)
+            # By its list Temporal decides whether a version is drained.
+            await deployment.wait_until_listed("old", *oldest)
             await deployment.make_current("new")
             newest = await opened(deployment)
-        shown = await readiness(http, workers="ok", worker_versions={old: DESERTED, new: "ok"})
-        assert (shown["commands"]["ready"], shown["failing_orders"]) == (True, 0)
+        await readiness(
+            http,
+            workers="ok",
+            worker_versions={old: DESERTED, new: "ok"},
+            commands={"ready": True, "reasons": []},
+            failing_orders=0,
+        )
         await measured(
             http,
             f'orderly_version_orders{{version="{old}"}} 2.0',
@@ -198,12 +196,13 @@ async def test_version_without_workers_shows_in_readiness_and_metrics(
             f'orderly_version_workers{{version="{new}"}} 1.0',
             "orderly_failing_orders 0.0",
         )
-        await listed(deployment, "old", *oldest)
-        await listed(deployment, "new", *newest)
-        assert sorted(await find_versions(deployment.client, deployment.name, {new: 1})) == [
+        await deployment.wait_until_listed("new", *newest)
+        await found(
+            deployment,
+            {new: 1},
             Version(new, "current", 0.0, 1, 1),
             Version(old, "draining", 0.0, 2, 0),
-        ]
+        )
 
 
 async def test_orders_of_versions_that_are_drained_are_not_counted(
@@ -223,21 +222,14 @@ async def test_orders_of_versions_that_are_drained_are_not_counted(
         async with deployment.worker("old"):
             await deployment.make_current("old")
             (order_id,) = await opened(deployment)
+            await deployment.wait_until_listed("old", order_id)
             await deployment.make_current("new")
             await moved(deployment, "old")
-            await deployment.wait_until_in("new", order_id)
-        found: dict[str, Version] = {}
-        async with asyncio.timeout(SHOWN_SECONDS_MAX):
-            while old not in found or found[old].role != "drained":
-                await asyncio.sleep(0.2)
-                listed = await find_versions(deployment.client, deployment.name, None)
-                found = {version.name: version for version in listed}
+            await deployment.wait_until_listed("new", order_id)
+        expected = [Version(new, "current", 0.0, 1, 1), Version(old, "drained", 0.0, 0, 1)]
+        await found(deployment, {old: 1, new: 1}, *expected)
         monkeypatch.setattr(versions, "_count_orders", count)
-        workers = {old: 1, new: 1}
-        assert sorted(await find_versions(deployment.client, deployment.name, workers)) == [
-            Version(new, "current", 0.0, 1, 1),
-            Version(old, "drained", 0.0, 0, 1),
-        ]
+        await find_versions(deployment.client, deployment.name, {old: 1, new: 1})
         assert counted == [UNVERSIONED, new]
 
 
@@ -287,6 +279,17 @@ async def test_steps_of_an_order_run_in_its_version(deployment: Deployment) -> N
 DESERTED = "no workers for 2 orders"
 
 
+async def found(deployment: Deployment, workers: dict[str, int], *expected: Version) -> None:
+    """Waits until just these versions are found."""
+    async with asyncio.timeout(SHOWN_SECONDS_MAX):
+        while True:
+            versions = await find_versions(deployment.client, deployment.name, workers)
+            if sorted(versions) == [*expected]:
+                return
+            print(versions)  # Shown if the test fails.
+            await asyncio.sleep(0.2)
+
+
 async def measured(http: ApiClient, *lines: str) -> None:
     """Waits until the metrics have these lines."""
     async with asyncio.timeout(SHOWN_SECONDS_MAX):
@@ -298,12 +301,12 @@ async def measured(http: ApiClient, *lines: str) -> None:
             await asyncio.sleep(0.2)
 
 
-async def readiness(http: ApiClient, **states: Any) -> dict[str, Any]:
-    """The readiness, once it has these states."""
+async def readiness(http: ApiClient, **states: Any) -> None:
+    """Waits until the readiness has these states."""
     async with asyncio.timeout(SHOWN_SECONDS_MAX):
         while True:
             shown: dict[str, Any] = (await http.admin.get("/readyz")).json()
             if all(shown[name] == state for name, state in states.items()):
-                return shown
+                return
             print({name: shown[name] for name in states})  # Shown if the test fails.
             await asyncio.sleep(0.2)
