@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cache
 
+import asyncpg
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecution, WorkflowHistory
@@ -86,23 +87,37 @@ async def assert_new_kinds_replay_in_sandbox(histories: list[WorkflowHistory]) -
             await assert_replays_in_sandbox([run])
 
 
-async def assert_all_replay(client: Client, task_queue: str) -> int:
+async def assert_all_replay(client: Client, task_queue: str, order_ids: Iterable[str] = ()) -> int:
     """Replays every run of every order of a task queue, and demands its summaries.
 
-    Returns their number.
+    `order_ids` are of orders that Temporal may not list yet. Returns the number of runs.
     """
-    query, runs = f"TaskQueue = '{task_queue}'", 0
+    runs = 0
 
     async def histories() -> AsyncIterator[WorkflowHistory]:
         nonlocal runs
-        async for run in client.list_workflows(query):
-            if past := await _history(client, run):
-                assert_explained([past])
-                runs += 1
-                yield past
+        async for past in _all_histories(client, task_queue, order_ids):
+            assert_explained([past])
+            runs += 1
+            yield past
 
     await _replay(histories(), UnsandboxedWorkflowRunner())
     return runs
+
+
+async def _all_histories(
+    client: Client, task_queue: str, order_ids: Iterable[str]
+) -> AsyncIterator[WorkflowHistory]:
+    listed = [run async for run in client.list_workflows(f"TaskQueue = '{task_queue}'")]
+    seen: set[str] = set()
+    for order_id in {*order_ids, *(run.id for run in listed)}:
+        async for past in history.runs_of(client, order_id):
+            started = past.events[0].workflow_execution_started_event_attributes
+            seen.add(started.original_execution_run_id)
+            yield past
+    for run in listed:
+        if run.run_id not in seen and (older := await _history(client, run)):
+            yield older
 
 
 async def _history(client: Client, run: WorkflowExecution) -> WorkflowHistory | None:
@@ -122,7 +137,13 @@ async def assert_stack_replays(stack: Addresses) -> None:
         namespace=stack.temporal_namespace,
         data_converter=DATA_CONVERTER,
     )
-    assert await assert_all_replay(client, stack.task_queue), "the stack had no order"
+    connection = await asyncpg.connect(stack.postgres_dsn)
+    try:
+        rows = await connection.fetch("SELECT DISTINCT order_id FROM order_events")
+    finally:
+        await connection.close()
+    order_ids = [row["order_id"] for row in rows]
+    assert await assert_all_replay(client, stack.task_queue, order_ids), "the stack had no order"
 
 
 async def assert_replays_in_sandbox(histories: list[WorkflowHistory]) -> None:
