@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from temporalio.client import Client
 
 from api.gateway.command_message import CommandMessage
 from api.gateway.gateway import Gateway
@@ -38,10 +39,11 @@ from tests.support.command_builders import bagels, message, opening
 from tests.support.processes import run
 from tests.support.restorable import QUEUE, Site, restorable_site
 from tests.support.servers import run_api
-from workflows.comparison import read_runs
+from workflows.comparison import Run, read_runs
 from workflows.history import all_runs_of
 from workflows.restore_guard import RestoreNoticed, check_markers, check_newest_orders
 from workflows.restore_marker import renew
+from workflows.visibility import RUNNING
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("restore_drills")]
 
@@ -119,16 +121,23 @@ async def _addressing(pool: asyncpg.Pool) -> OrderCommand:
 
 
 async def _settled(site: Site, pool: asyncpg.Pool, versions: dict[str, int]) -> None:
-    """Waits until log, view and Temporal have these versions of the orders."""
+    """Waits until log, view and Temporal have these versions of the orders, and lists them."""
     async with asyncio.timeout(WAIT_SECONDS):
         for order_id, version in versions.items():
             while True:
                 logged = await log.head(pool, order_id)
                 seen = (await order_progress(pool, "order_view", order_id)).version
                 newest, *_ = await read_runs(site.client, order_id)
-                if (logged, seen, newest.head, newest.pending) == (version, version, version, []):
+                is_settled = logged == seen == newest.head == version and not newest.pending
+                if is_settled and await _is_listed(site.client, newest):
                     break
                 await asyncio.sleep(0.05)
+
+
+async def _is_listed(client: Client, run: Run) -> bool:
+    """Whether Temporal's list has a run as it is: its copy would else lack it, or show it open."""
+    status = "ExecutionStatus != 'Running'" if run.is_closed else RUNNING
+    return (await client.count_workflows(f"RunId = '{run.run_id}' AND {status}")).count == 1
 
 
 async def _events(pool: asyncpg.Pool) -> Rows:
