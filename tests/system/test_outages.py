@@ -24,7 +24,9 @@ from tests.support.shop import MILK
 
 SHOWN_SECONDS_MAX = GREEN_SECONDS_MAX = 15.0
 ANSWER_SECONDS_MAX = 2.0
-BUSY_SECONDS = 1.5  # What a machine that is busy with tests may add to an answer.
+# What a machine that is busy with tests may add. An answer is still to come before its client
+# gives up.
+BUSY_SECONDS = 5.0
 SEEN_SECONDS_MAX = 60.0
 REQUEST_SECONDS_MAX = 8.0
 LOOK_AGAIN_SECONDS = 0.3

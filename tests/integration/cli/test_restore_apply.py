@@ -17,7 +17,7 @@ async def test_workflow_of_an_order_that_cannot_be_read_is_not_terminated(
     unreadable, other = new_order_id(), new_order_id()
     async with run_orderly(temporal.client, dsn) as own:
         for order_id in (unreadable, other):
-            await own.gateway.execute(opening(order_id, bagels()), 10)
+            await own.gateway.execute(opening(order_id, bagels()), 30)
             seen = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 2})
             assert seen.status_code == 200
             await own.pool.execute(

@@ -31,8 +31,8 @@ async def own(temporal: WorkflowEnvironment, dsn: str) -> AsyncIterator[Running]
 async def order_id(own: Running) -> str:
     """An order of two items, in the view."""
     order_id = new_order_id()
-    await own.gateway.execute(opening(order_id, bagels()), 10)
-    await own.gateway.execute(message(order_id, bagels()), 10)
+    await own.gateway.execute(opening(order_id, bagels()), 30)
+    await own.gateway.execute(message(order_id, bagels()), 30)
     response = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 3})
     assert response.status_code == 200, response.text
     return order_id
@@ -45,7 +45,7 @@ async def verified(own: Running, sample: int | None = None) -> Report:
 
 async def test_undamaged_orders_have_no_differences(own: Running, order_id: str) -> None:
     other = new_order_id()
-    await own.gateway.execute(opening(other), 10)
+    await own.gateway.execute(opening(other), 30)
     await own.http.get(f"/v1/orders/{other}", params={"min_version": 1})
     assert await verified(own) == Report(orders=2, histories=2)
     assert await verified(own, sample=1) == Report(orders=1, histories=1)
@@ -109,7 +109,7 @@ async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_
 ) -> None:
     vanished, unlogged = new_order_id(), new_order_id()
     for each in (vanished, unlogged):
-        await own.gateway.execute(opening(each), 10)
+        await own.gateway.execute(opening(each), 30)
         await acknowledged(own, each, 1)
     await forget(own.client, vanished)
     await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
@@ -209,7 +209,7 @@ async def test_events_that_were_published_and_that_the_log_lacks_are_differences
     own: Running, order_id: str
 ) -> None:
     whole = new_order_id()
-    await own.gateway.execute(opening(whole, bagels()), 10)
+    await own.gateway.execute(opening(whole, bagels()), 30)
     for each, version in ((order_id, 3), (whole, 2)):
         await acknowledged(own, each, version)
         await listed(own.client, f"WorkflowId = '{each}'")
@@ -231,7 +231,7 @@ async def test_event_that_is_still_on_its_way_is_no_difference(own: Running, ord
     await acknowledged(own, order_id, 3)
     async with own.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE order_events IN SHARE MODE")
-        await own.gateway.execute(message(order_id, bagels()), 10)
+        await own.gateway.execute(message(order_id, bagels()), 30)
         assert (await verified(own)).differences == []
     await acknowledged(own, order_id, 4)
     assert (await verified(own)).differences == []

@@ -11,8 +11,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.support.histories import current_details
 from tests.support.servers import Running, new_database, postgres_server, run_orderly
-from tests.support.service_calls import ledger
 from tests.support.shop import BREAD, MILK, MILK_CENTS, SHIPPING, Shop, piece, scarce
+from tests.support.webhook_receiver import until
 
 TOTAL = MILK_CENTS + SHIPPING
 
@@ -101,7 +101,11 @@ async def test_failing_refund_is_visible_stays_pending_and_is_made_after_recover
 
     assert {step["type"] for step in stuck["needs_attention"]} == {"refund"}
     assert "503" in stuck["needs_attention"][0]["reason"]
-    assert (await order.stock_ledger())["returned"] == {"MILK": 1}, "the pieces did not wait for it"
+
+    async def has_restocked() -> bool:
+        return (await order.stock_ledger())["returned"] == {"MILK": 1}
+
+    await until(has_restocked)  # The pieces do not wait for the refund.
     assert stuck["payment"]["captured"] - stuck["payment"]["earned"] == 320 + 100
     await order.recover("payments")
     await order.execute("retry-step")
@@ -222,13 +226,15 @@ async def _cancel_without_a_log(temporal: WorkflowEnvironment, postgres: Postgre
 
         await order.execute("cancel-order")
 
-        async with asyncio.timeout(30):
-            while (await order.payment_ledger())["authorised"] or (await order.stock_ledger())[
-                "held"
-            ]:
-                await asyncio.sleep(0.05)
-        parcels = await ledger(shop.simulators, "shipping", order.order_id)
-        assert [parcel["status"] for parcel in parcels.values()] == ["stopped"]
+        async def is_cancelled() -> bool:
+            parcels = await order.ledger("shipping")
+            return (
+                not (await order.payment_ledger())["authorised"]
+                and not (await order.stock_ledger())["held"]
+                and [parcel["status"] for parcel in parcels.values()] == ["stopped"]
+            )
+
+        await until(is_cancelled)
         await asyncio.to_thread(postgres.ensure_postgres_running)
         await order.wait_until_settled(status="cancelled")
         await order.assert_ledgers_agree()
