@@ -81,7 +81,7 @@ class Activities:
 
 
 @asynccontextmanager
-async def activities_at(url: str | None, seconds: float = 2) -> AsyncIterator[Activities]:
+async def activities_at(url: str | None, seconds: float = 30) -> AsyncIterator[Activities]:
     async with http_client(seconds) as http:
         yield Activities(http, url)
 
@@ -222,7 +222,10 @@ async def test_unknown_outcome_is_settled_under_the_same_key(
         error = await failure(impatient.payments.authorise_payment(charge))
     assert (error.type, error.non_retryable) == (OUTCOME_UNKNOWN, False)
     assert "did not answer, so the outcome is unknown" in error.message
-    assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
+    async with asyncio.timeout(30):
+        while not (row := await ledger(simulators, "payments", "o")):
+            await asyncio.sleep(0.02)
+    assert row["authorised"] == 1000
     assert isinstance(await activities.payments.authorise_payment(charge), PaymentApproved)
     assert (await ledger(simulators, "payments", "o"))["authorised"] == 1000
 

@@ -31,6 +31,7 @@ from tests.support.projections import (
     shown,
 )
 from tests.support.servers import run_api, run_projector
+from tests.support.webhook_receiver import until
 
 
 @pytest.fixture
@@ -154,7 +155,10 @@ async def test_readers_see_no_error_and_no_older_state_during_rebuilds(
                 note = NoteAdded(note_id=f"{version}", text="hi")
                 await publish(pool, order_id, version, note)
                 acknowledged[order_id] = version
-        done.set()
+        try:
+            await until(lambda: reads > len(acknowledged))
+        finally:
+            done.set()
 
     async def read(http: httpx.AsyncClient, order_id: str) -> None:
         nonlocal reads
@@ -185,7 +189,6 @@ async def test_readers_see_no_error_and_no_older_state_during_rebuilds(
         for order_id, version in acknowledged.items():
             response = await http.get(f"/v1/orders/{order_id}", params={"min_version": version})
             assert response.json()["version"] == version
-    assert reads > len(acknowledged)
     await assert_views_equal_folds(pool)
 
 

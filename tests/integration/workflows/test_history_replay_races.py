@@ -80,7 +80,7 @@ async def test_histories_replay_after_rejected_commands_and_stops_of_the_worker(
 
     restarting = asyncio.create_task(restart_workers())
     try:
-        async with asyncio.timeout(30 * orders):
+        async with asyncio.timeout(80 * orders):
             await asyncio.gather(*(race(order_id) for order_id in order_ids))
     finally:
         done.set()
