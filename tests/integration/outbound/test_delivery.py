@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -12,6 +13,7 @@ import asyncpg
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from dev.stack.ports import LOOPBACK, free_ports
 from eventlog.epochs import raise_epoch
 from eventlog.log import Checkpoint, settled_head
 from eventlog.postgres import HELD_LOCKS
@@ -77,13 +79,14 @@ async def test_events_are_delivered_in_order_and_signed(pool: asyncpg.Pool, dsn:
             assert request.event_id == request.event["id"]
         assert len(receiver.requests) == 18, "each event is sent once"
         async with delivering(dsn):
-            await asyncio.sleep(0.2)
-        assert len(receiver.requests) == 18, "a restart sends nothing again"
+            later = await publish(pool, 1, 1)
+            await receiver.until(lambda: complete(receiver, later, 1))
+        assert len(receiver.requests) == 19, "a restart sends nothing again"
     recorded = await attempts(pool, endpoint)
     assert {one.event_id for one in recorded} == {one.event_id for one in receiver.requests}
     assert {(one.status, one.error, one.next_try_at) for one in recorded} == {(204, None, None)}
     state = await health(pool, endpoint)
-    assert (state.delivered, state.failed, state.parked_orders) == (18, 0, 0)
+    assert (state.delivered, state.failed, state.parked_orders) == (19, 0, 0)
 
 
 async def test_endpoints_get_only_what_they_ask_for(pool: asyncpg.Pool, dsn: str) -> None:
@@ -96,7 +99,11 @@ async def test_endpoints_get_only_what_they_ask_for(pool: asyncpg.Pool, dsn: str
             await register(pool, late.url, start=start)
             async with delivering(dsn):
                 await late.until(lambda: complete(late, order_ids, 2))
-    assert receiver.requests == other.requests == []
+                await append(pool, "o.ada", opened("ada"), note(2))
+                await receiver.until(lambda: receiver.requests)
+                await other.until(lambda: complete(other, ["o.ada"], 2))
+    assert [one.event_id for one in receiver.requests] == ["o.ada@1"]
+    assert [one.event_id for one in other.requests] == ["o.ada@1", "o.ada@2"]
 
 
 async def test_cursor_moves_over_events_that_its_filter_excludes(
@@ -134,10 +141,11 @@ async def test_rejected_event_parks_its_order_and_the_others_go_on(
     async with receiving(respond) as receiver, delivering(dsn):
         endpoint = await register(pool, receiver.url)
         await receiver.until(lambda: complete(receiver, others))
-        later = await publish(pool)
         await append(pool, poisoned, note(4))
+        later = await publish(pool)
         await receiver.until(lambda: complete(receiver, later))
-        assert receiver.order_versions()[poisoned] == [1], "its later events wait"
+        sent = {one.event_id for one in receiver.requests if one.order_id == poisoned}
+        assert sent == {f"{poisoned}@1", poison}, "its later events wait"
         await until(lambda: _parked(pool, endpoint, poison))
         is_healed = True
         await receiver.until(lambda: complete(receiver, [poisoned], 4))
@@ -161,13 +169,22 @@ async def _parked(pool: asyncpg.Pool, endpoint: Endpoint, event_id: str | None) 
 async def test_parked_order_that_a_new_filter_excludes_is_not_sent(
     pool: asyncpg.Pool, dsn: str, filter: dict[str, Any]
 ) -> None:
-    async with receiving(lambda _: ERROR) as first, receiving() as second, delivering(dsn):
+    async with (
+        receiving(lambda _: ERROR) as first,
+        receiving() as second,
+        delivering(dsn) as reloads,
+    ):
         endpoint = await register(pool, first.url)
         await append(pool, "o.ada", opened("ada"), note(2))
         await until(lambda: _parked(pool, endpoint, "o.ada@1"))
         await endpoints.change(pool, endpoint.endpoint_id, {"url": second.url, **filter}, None)
         await until(lambda: _parked(pool, endpoint, None))
-    assert second.requests == []
+        unfiltered = {"customer_id": None, "event_types": None}
+        await endpoints.change(pool, endpoint.endpoint_id, unfiltered, None)
+        await reloads.notice()
+        later = await publish(pool, 1, 1)
+        await second.until(lambda: complete(second, later, 1))
+    assert len(second.requests) == 1
 
 
 async def test_parked_order_survives_a_restart(pool: asyncpg.Pool, dsn: str) -> None:
@@ -184,10 +201,10 @@ async def test_parked_order_survives_a_restart(pool: asyncpg.Pool, dsn: str) -> 
 
 
 async def test_dead_endpoint_is_probed_and_then_catches_up(pool: asyncpg.Pool, dsn: str) -> None:
-    async with receiving() as gone_soon:
-        url, port = gone_soon.url, int(gone_soon.url.split(":")[2].split("/")[0])
-    endpoint = await register(pool, url)
+    (port,) = free_ports({"receiver": 0})
+    endpoint = await register(pool, f"http://{LOOPBACK}:{port}/webhooks")
     order_ids = await publish(pool, 20, 2)
+    began = time.monotonic()
     async with delivering(dsn):
         await until(lambda: _failed(pool, endpoint, 4))
         state = await health(pool, endpoint)
@@ -196,8 +213,10 @@ async def test_dead_endpoint_is_probed_and_then_catches_up(pool: asyncpg.Pool, d
         assert "cannot connect" in str(state.last_error)
         async with receiving(port=port) as receiver:
             await receiver.until(lambda: complete(receiver, order_ids, 2))
+    # The pauses grow to half a maximum at least, with the jitter.
+    probes = (time.monotonic() - began) / (QUICK.pause_seconds_max / 2) + 2
     failed = [one for one in await attempts(pool, endpoint) if one.error]
-    assert len(failed) < 16 + 30, "it is probed with one event at a time"
+    assert len(failed) <= QUICK.concurrent_max + probes, "it is probed with one event at a time"
     assert (await health(pool, endpoint)).failing_since is None
 
 
@@ -265,15 +284,17 @@ async def test_410_stops_delivery_until_an_operator_resumes_it(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
     order_ids = await publish(pool)
+    have_come = asyncio.Event()
     async with (
-        receiving(lambda _: Reply(410)) as receiver,
+        receiving(lambda _: Reply(410, after=have_come)) as receiver,
         receiving() as other,
         delivering(dsn),
     ):
         endpoint = await register(pool, receiver.url)
-        await until(lambda: _has_status(pool, endpoint, "gone"))
         # The first events of all orders are sent side by side.
         await receiver.until(lambda: len(receiver.requests) == len(order_ids))
+        have_come.set()
+        await until(lambda: _has_status(pool, endpoint, "gone"))
         await register(pool, other.url)
         later = await publish(pool, 1, 1)
         await other.until(lambda: complete(other, later, 1))
@@ -310,7 +331,11 @@ async def test_slow_and_dead_endpoints_cost_the_others_nothing(
 async def test_paused_endpoint_gets_nothing_until_it_is_resumed(
     pool: asyncpg.Pool, dsn: str
 ) -> None:
-    async with receiving() as receiver, receiving() as other, delivering(dsn) as reloads:
+    async with (
+        receiving(lambda _: ERROR) as receiver,
+        receiving() as other,
+        delivering(dsn) as reloads,
+    ):
         endpoint = await register(pool, receiver.url)
         await register(pool, other.url)
         await reloads.notice()
@@ -318,9 +343,10 @@ async def test_paused_endpoint_gets_nothing_until_it_is_resumed(
         await reloads.notice()
         order_ids = await publish(pool)
         await other.until(lambda: complete(other, order_ids))
-        assert receiver.requests == []
+        receiver.respond = lambda _: OK
         await endpoints.resume(pool, endpoint.endpoint_id)
         await receiver.until(lambda: complete(receiver, order_ids))
+    assert len(receiver.requests) == 9, "what came before had to be sent again"
 
 
 async def test_endpoint_paused_while_its_events_are_read_gets_none_of_them(
@@ -337,16 +363,17 @@ async def test_endpoint_paused_while_its_events_are_read_gets_none_of_them(
 
     monkeypatch.setattr(CursorReader, "read", read_later)
     order_ids = await publish(pool)
-    async with receiving() as receiver, delivering(dsn) as reloads:
+    async with receiving(lambda _: ERROR) as receiver, delivering(dsn) as reloads:
         endpoint = await register(pool, receiver.url)
         await is_reading.wait()
         await endpoints.pause(pool, endpoint.endpoint_id)
         await reloads.notice()
         may_read.set()
         await reloads.notice()
-        assert receiver.requests == []
+        receiver.respond = lambda _: OK
         await endpoints.resume(pool, endpoint.endpoint_id)
         await receiver.until(lambda: complete(receiver, order_ids))
+    assert len(receiver.requests) == 9, "what came before had to be sent again"
 
 
 def first_at_once(later: asyncio.Event) -> Respond:
@@ -491,7 +518,7 @@ async def test_misbehaving_receiver_ends_in_time(pool: asyncpg.Pool, dsn: str, n
         endpoint = await register(pool, receiver.url)
         await receiver.until(lambda: complete(receiver, [poisoned, *others]))
     first = next(o for o in await attempts(pool, endpoint) if o.event_id == f"{poisoned}@1")
-    assert first.latency_ms < 5_000 and len(first.answer) <= 256
+    assert first.latency_ms < 30_000 and len(first.answer) <= 256
     assert (first.error is None) == (name == "endless body"), first
 
 
