@@ -255,13 +255,21 @@ async def booked(orderly: Running, order_id: str) -> dict[str, Any]:
 
 
 async def events_of(orderly: Running, order_id: str, type_: str) -> list[dict[str, Any]]:
-    """The events of a type in the order's history, once there is one."""
+    """The events of a type in the order's history, once there is one.
+
+    A note is added then: what was accepted before, also if it is too much, comes before it.
+    """
+    path = f"/v1/orders/{order_id}"
+
+    async def found(**query: int) -> list[dict[str, Any]]:
+        history = (await orderly.http.get(f"{path}/history", params=query)).json()
+        return [e for e in history.get("items", []) if e["type"] == type_]
+
     async with asyncio.timeout(30):
-        while True:
-            history = (await orderly.http.get(f"/v1/orders/{order_id}/history")).json()
-            if found := [e for e in history.get("items", []) if e["type"] == type_]:
-                return found
+        while not await found():
             await asyncio.sleep(0.05)
+    note = await orderly.http.post(f"{path}/commands/add-note", json={"text": "hi"})
+    return await found(min_version=note.json()["version"])
 
 
 async def read(orderly: Running, order_id: str, version: int) -> dict[str, Any]:

@@ -79,6 +79,7 @@ async def test_stuck_steps_of_a_service_are_counted_and_retried(
     planned = await orderly_retries(orderly)
     assert planned.returncode == 0, planned.stderr
     assert re.search(r"\d+ at payments", planned.stdout) and "--yes" in planned.stdout
+    await unbooked.execute("add-note", text="A retry would come before this.")
     assert await retries_of(unbooked) == 0
 
     done = await orderly_retries(orderly, "--service", "shipping", "--yes")
@@ -87,6 +88,8 @@ async def test_stuck_steps_of_a_service_are_counted_and_retried(
     await unbooked.recover("shipping")
     await unbooked.wait_until_settled(needs_attention=[])
     await until_retried([unbooked], [1])
+    for order in unpaid:
+        await order.execute("add-note", text="A retry would come before this.")
     assert [await retries_of(order) for order in unpaid] == [0, 0]
 
 

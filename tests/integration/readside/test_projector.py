@@ -379,12 +379,14 @@ async def test_stopped_statistics_are_reported_but_do_not_fail_readiness(
 
 
 async def test_read_waits_for_a_version_until_its_deadline(pool: asyncpg.Pool, dsn: str) -> None:
-    order_id, name = new_order_id(), ORDER_VIEW.name
+    order_id, later, name = new_order_id(), new_order_id(), ORDER_VIEW.name
     freshness = Freshness(pool, dsn)
     async with freshness.listening(), run_projector(dsn):
         waiting = asyncio.create_task(freshness.wait_for(name, order_id, 2, seconds=30))
         await publish(pool, order_id, 1, OPENED)
         assert await freshness.wait_for(name, order_id, 1, seconds=30)
+        await publish(pool, later, 1, OPENED)
+        assert await freshness.wait_for(name, later, 1, seconds=30)
         assert not waiting.done()
         await publish(pool, order_id, 2, BAGELS)
         assert await waiting
