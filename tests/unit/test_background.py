@@ -53,7 +53,7 @@ async def test_what_cannot_be_written_in_time_is_dropped_and_counted(
 ) -> None:
     monkeypatch.setattr(background, "END_SECONDS_MAX", 0.05)
     writer = BatchWriter(store.write, store.drop)
-    async with asyncio.timeout(5), writer.running():
+    async with asyncio.timeout(30), writer.running():
         for entry in range(WRITTEN_AT_ONCE + 3):
             writer.add(entry)
         await store.has_begun.wait()

@@ -243,7 +243,6 @@ async def test_acknowledged_commands_that_were_not_published_survive_a_terminati
         acknowledged = [await gateway.execute(one, WAIT_SECONDS) for one in sent]
         await terminate(alone.client, order_id)
         await asyncio.to_thread(own_postgres.ensure_postgres_running)
-        assert await log.head(alone.pool, order_id) == 1
 
         if by == "resume":
             await alone.resume(order_id)
