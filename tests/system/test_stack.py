@@ -278,7 +278,7 @@ def test_data_survives_a_stop_a_power_cut_and_a_kill(folder: Path) -> None:
 
     with Up(folder) as killed:
         assert is_alive(killed.pids["postgres"])
-        assert can_read(f"{killed.info['api_url']}{path}")
+        until(lambda: can_read(f"{killed.info['api_url']}{path}"))
         assert place_order(killed.info["api_url"], key="before the stop") == path
         path, pids = place_order(killed.info["api_url"], key="before the kill"), killed.pids
         killed.end(signal.SIGKILL)
@@ -286,7 +286,7 @@ def test_data_survives_a_stop_a_power_cut_and_a_kill(folder: Path) -> None:
 
     with Up(folder) as following:
         until(lambda: not any(is_alive(pid) for pid in pids.values()))
-        assert can_read(f"{following.info['api_url']}{path}")
+        until(lambda: can_read(f"{following.info['api_url']}{path}"))
         following.assert_replays()
         assert following.end(signal.SIGINT) == 0
 

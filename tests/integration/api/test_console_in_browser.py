@@ -276,17 +276,18 @@ async def test_endpoint_shows_what_became_of_its_deliveries(page: Page, orderly:
 
 async def test_services_show_their_callbacks(page: Page, orderly: Running, shop: Shop) -> None:
     order = await a_delivered_order(shop)
-    await recorded(orderly.http, 2, order_id=order.order_id)
+    # A callback is sent again if its answer comes late.
+    callbacks = await recorded(orderly.http, 2, order_id=order.order_id)
     await page.goto(f"/console/services?order_id={order.order_id}")
     rows = page.locator("tbody tr")
-    await expect(rows).to_have_count(2)
+    await expect(rows).to_have_count(len(callbacks))
     await expect(rows.first).to_contain_text("shipment.delivered")
     await expect(rows.first).to_contain_text("accepted")
     await page.get_by_label("Outcome").select_option("refused")
     await expect(page.get_by_text("No callback matches.")).to_be_visible()
     body = event(HOSTILE, {"order_id": order.order_id})
     await send_callback(orderly, "stock", body)
-    await recorded(orderly.http, 3, order_id=order.order_id)
+    await recorded(orderly.http, len(callbacks) + 1, order_id=order.order_id)
     await page.get_by_label("Outcome").select_option("ignored")
     await expect(rows).to_have_count(1)
     await expect(rows.first).to_contain_text("<img src=x")
