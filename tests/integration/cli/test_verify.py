@@ -33,9 +33,14 @@ async def order_id(own: Running) -> str:
     order_id = new_order_id()
     await own.gateway.execute(opening(order_id, bagels()), 30)
     await own.gateway.execute(message(order_id, bagels()), 30)
-    response = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": 3})
-    assert response.status_code == 200, response.text
+    await shown(own, order_id, 3)
     return order_id
+
+
+async def shown(own: Running, order_id: str, version: int) -> None:
+    """Waits until the view has an order up to a version: the projector writes no row after that."""
+    response = await own.http.get(f"/v1/orders/{order_id}", params={"min_version": version})
+    assert response.status_code == 200, response.text
 
 
 async def verified(own: Running, sample: int | None = None) -> Report:
@@ -46,7 +51,7 @@ async def verified(own: Running, sample: int | None = None) -> Report:
 async def test_undamaged_orders_have_no_differences(own: Running, order_id: str) -> None:
     other = new_order_id()
     await own.gateway.execute(opening(other), 30)
-    await own.http.get(f"/v1/orders/{other}", params={"min_version": 1})
+    await shown(own, other, 1)
     assert await verified(own) == Report(orders=2, histories=2)
     assert await verified(own, sample=1) == Report(orders=1, histories=1)
 
@@ -111,6 +116,7 @@ async def test_orphaned_orders_are_found_and_the_command_that_continues_them_is_
     for each in (vanished, unlogged):
         await own.gateway.execute(opening(each), 30)
         await acknowledged(own, each, 1)
+        await shown(own, each, 1)
     await forget(own.client, vanished)
     await own.pool.execute("ALTER TABLE order_events DISABLE TRIGGER USER")
     await own.pool.execute("DELETE FROM order_events WHERE order_id = $1", unlogged)
@@ -212,6 +218,7 @@ async def test_events_that_were_published_and_that_the_log_lacks_are_differences
     await own.gateway.execute(opening(whole, bagels()), 30)
     for each, version in ((order_id, 3), (whole, 2)):
         await acknowledged(own, each, version)
+        await shown(own, each, version)
         await listed(own.client, f"WorkflowId = '{each}'")
     await lose(own, order_id, after=1)
     await lose(own, whole, after=0)
