@@ -61,17 +61,19 @@ def _rehearse(inputs: list[Input], until: datetime, outcome: Json) -> None:
                 _pass(overdue, Imagination(inputs, index, order), until, outcome)
                 return
         decision = decide(given, order)
-        outcome["decisions"] += len(decision.messages)
         if decision.is_as(given):
+            outcome["decisions"] += len(decision.messages)
             order = decision.order
             continue
         outcome.setdefault("first", _difference(given, decision, order))
         if decision.events or given.events:
             _imagine(Imagination(inputs, index, order), decision, until, outcome)
             return
+        outcome["decisions"] += len(decision.messages)
         if (changed := change(given, decision)) is not None:
             outcome.setdefault("changes", []).append(changed)
     if overdue := pass_overdue(order, until - RECORDED_WITHIN, ()):
+        outcome["differs_at_its_end"] = "first" not in outcome
         _pass(overdue, Imagination(inputs, len(inputs), order), until, outcome)
         return
     outcome["money"] = {"recorded": _money(order), "imagined": _money(order)}

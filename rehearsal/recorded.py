@@ -126,9 +126,11 @@ def recorded_order(
     order_id: str, events: Sequence[Any], ineffective: Sequence[Any]
 ) -> RecordedOrder:
     """An order from its rows: each in order of version, and within one of time."""
-    damaged = 0
+    damaged, known = 0, events[-1]["version"]
     inputs: list[tuple[tuple[int, bool], RecordedInput]] = []
     for row in ineffective:
+        if row["version"] > known:
+            continue  # Decided after events that are not in the log yet.
         try:
             text = unpack_text(row["body"])
         except UnreadableIntent:

@@ -138,6 +138,14 @@ def pass_overdue(order: Order, before: datetime, rest: Sequence[Input]) -> Overd
     return Overdue(unrecorded, decision) if decision.events else None
 
 
+def was_left_alone(facts: Sequence[Fact], until: datetime) -> bool:
+    """Whether a deadline of these rules should have passed after all facts, and no worker ran."""
+    try:
+        return pass_overdue(apply(facts, Order()), until - RECORDED_WITHIN, ()) is not None
+    except Unreadable:
+        return False
+
+
 def change(given: Input, decision: Decision) -> Json | None:
     """How a command is accepted that was rejected, or the other way round."""
     if bool(given.code) == bool(decision.code) or not is_command(decision.messages):

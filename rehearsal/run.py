@@ -10,6 +10,7 @@ from eventlog.postgres import connect_pool
 from rehearsal.expectation import Expectation, check_types
 from rehearsal.process import Rules
 from rehearsal.recorded import Selection, count_orders, end_of_log, read_recorded
+from rehearsal.redecide import was_left_alone
 from rehearsal.report import Report
 
 Progress = Callable[[int, int], None]
@@ -38,7 +39,10 @@ async def rehearse(
             if (until := await end_of_log(pool)) is None:
                 return report
             async for order, outcome in rules.rehearse(read_recorded(pool, selection), until):
-                report.add(order, outcome)
+                if "differs_at_its_end" in outcome and was_left_alone(order.events, until):
+                    report.add_left_alone(order, outcome)
+                else:
+                    report.add(order, outcome)
                 progress(report.orders, total)
     finally:
         await rules.stop()

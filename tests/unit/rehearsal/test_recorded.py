@@ -39,6 +39,17 @@ def ineffective(body: bytes) -> dict[str, Any]:
     return {"version": 0, "decided_at": AT, "code": "no-lines", "body": body}
 
 
+def test_rejection_that_was_decided_after_what_is_read_is_left_out() -> None:
+    """The API keeps it at once; the events before it are in the log a moment later."""
+    rows = rows_of(next(each for each in demo_orders(10) if len(each.events) > 10))
+    rejected = ineffective(b64decode(pack(Intent(messages=[{"type": "place-order"}]))))
+    known, later = ({**rejected, "version": len(rows) + more} for more in (0, 1))
+
+    codes = [given.code for given in recorded_order("ord_1", rows, [known, later]).inputs]
+
+    assert codes.count("no-lines") == 1
+
+
 NO_INTENT = b"\x01" + zlib.compress(b"[1,2]")
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 import pytest
 
-from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
 from dev.demo.recorded_orders import ENDED, LIVES, Shop, delivered, demo_orders, differing
 from orders import commands as c
 from orders import steps as o
 from rehearsal.child import outcome_of
 from rehearsal.recorded import RecordedInput, RecordedOrder
+from rehearsal.redecide import was_left_alone
+from tests.support.order_lives import BASKET, order_of
 from tests.support.rule_changes import RULE_CHANGES, RuleChange, applied
 
 COUNT = 3 * len(LIVES)
@@ -152,13 +153,6 @@ def returned_on_day_ten(store: Shop) -> None:
     store.end()
 
 
-def order_of(life: Callable[[Shop], None]) -> RecordedOrder:
-    (basket,) = read_baskets(PACKAGED_BASKETS, 1)
-    shop = Shop(0, basket)
-    life(shop)
-    return shop.recorded()
-
-
 def test_earlier_deadline_passes_before_what_came_after_it() -> None:
     """The rest is as if the order had been made by the changed rules, with its money."""
     order = order_of(returned_on_day_ten)
@@ -178,7 +172,7 @@ def test_earlier_deadline_passes_before_what_came_after_it() -> None:
 
 def test_deadline_passes_between_inputs_that_come_all_the_time() -> None:
     """None of them comes a minute after the one before it."""
-    shop = Shop(0, read_baskets(PACKAGED_BASKETS, 1)[0])
+    shop = Shop(0, BASKET)
     delivered(shop)
     shop.now += timedelta(days=5, minutes=-1)
     for number in range(6):
@@ -203,6 +197,16 @@ def test_deadline_after_the_last_input_passes_before_the_end_of_the_log() -> Non
     assert found["first"]["input"] == "deadline-passed"
     assert found["factual_events"] == len(order.events)
     assert found["flow"]["imagined"] == ["confirmed", "completed"]
+
+
+def test_order_that_no_worker_runs_is_told_from_one_that_other_rules_end() -> None:
+    order = order_of(delivered)
+    delivered_at = datetime.fromisoformat(order.inputs[-1].at)
+    while_open, after = delivered_at + timedelta(days=20), delivered_at + timedelta(days=40)
+
+    assert outcome(order, after)["differs_at_its_end"]
+    assert was_left_alone(order.events, after)
+    assert not was_left_alone(order.events, while_open)
 
 
 def test_deadline_that_may_not_be_in_the_log_yet_is_no_difference() -> None:

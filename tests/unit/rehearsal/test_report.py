@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from dev.demo.baskets import PACKAGED_BASKETS, read_baskets
 from dev.demo.recorded_orders import ENDED, LIVES, Shop, cancelled, delivered, demo_orders, goodwill
 from orders import commands as c
 from orders import steps as o
@@ -20,9 +19,9 @@ from rehearsal.known_types import known_types
 from rehearsal.recorded import RecordedOrder
 from rehearsal.report import IDS_MAX, KINDS, Report
 from rehearsal.report_text import sentences
+from tests.support.order_lives import BASKET, order_of
 from tests.support.rule_changes import RULE_CHANGES, RuleChange, applied
 
-(BASKET,) = read_baskets(PACKAGED_BASKETS, 1)
 TOTAL = BASKET.total
 REPORTS = "orders.rules.payment_reports"
 
@@ -99,12 +98,6 @@ def authorisation_reduced(store: Shop) -> None:
     assert len(store.order.authorisations) == 2
     store.tell(c.CancelOrder(reason="changed my mind"))
     store.settle()
-
-
-def order_of(life: Callable[[Shop], None]) -> RecordedOrder:
-    store = Shop(0, BASKET)
-    life(store)
-    return store.recorded()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +185,25 @@ def test_report_says_what_is_factual_and_what_is_imagined() -> None:
     kind, _, was, now = authorised
     assert kind == "authorised"
     assert 1.09 < now / was < 1.11
+
+
+def test_order_that_no_worker_runs_is_counted_and_does_not_differ() -> None:
+    order, report = order_of(delivered), Report()
+    until = datetime.fromisoformat(order.inputs[-1].at) + timedelta(days=40)
+
+    report.add_left_alone(order, outcome_of(json.loads(order.line(until))))
+
+    assert (report.orders, report.differing, report.left_alone) == (1, 0, 1)
+    assert not list(report.money_changes()) and not report.flows
+    assert "No worker has run 1 order since a deadline passed: taken as they are" in found(report)
+
+
+def test_decisions_are_counted_once() -> None:
+    order = order_of(cancelled)
+    (same, first_differs) = (
+        report_of([order], name).decisions for name in (None, "lines are a cent dearer")
+    )
+    assert first_differs == same
 
 
 def test_report_stays_small() -> None:
