@@ -34,7 +34,7 @@ async def public_messages(
     addresses = await decrypt_addresses(sealed, keys)
     return [
         [
-            {**each, "address": addresses[each["address"]]} if "address" in each else each
+            {**each, "address": addresses[each["address"]]} if _has_address(each) else each
             for each in entry.intent.messages
         ]
         if entry.intent
@@ -46,7 +46,12 @@ async def public_messages(
 def addresses_in(entry: Entry) -> list[str]:
     """The sealed addresses in the messages of an entry."""
     messages = entry.intent.messages if entry.intent else []
-    return [each["address"] for each in messages if "address" in each]
+    return [each["address"] for each in messages if _has_address(each)]
+
+
+def _has_address(message: dict[str, Any]) -> bool:
+    """Whether it has a sealed one: a newer version may call something else so."""
+    return isinstance(message.get("address"), str)
 
 
 def _public(event: Envelope, addresses: dict[str, dict[str, object]]) -> Envelope:
