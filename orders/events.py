@@ -583,8 +583,8 @@ class DiscrepancyResolved(OrderEvent):
     retry: bool | None = None
     """For a failed refund: it is requested again; else it was paid by other means."""
     amount: int | None = None
-    """For a failed refund that was paid by other means: what of it counts as refunded by this, if
-    not all of it."""
+    """For a failed refund: what of it counts as refunded by this, or is requested again, if not
+    all of it."""
 
 
 EVENT_TYPES: tuple[type[OrderEvent], ...] = tuple(

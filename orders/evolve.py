@@ -368,7 +368,8 @@ def _resolved(order: Order, event: e.DiscrepancyResolved) -> Order:
     if discrepancy.kind != REFUND_FAILED or not amount or key is None:
         return order
     if event.retry:
-        return evolve_fields(order, unrefunded=max(0, order.unrefunded - amount))
+        again = amount if event.amount is None else event.amount
+        return evolve_fields(order, unrefunded=max(0, order.unrefunded - again))
     if event.amount is not None:
         return _taken_back(order, key, event.amount)
     # Also in logs of before the amount was in such events, which must fold as they were decided.

@@ -39,27 +39,28 @@ def resolve_discrepancy(command: c.ResolveDiscrepancy, order: Order) -> list[Ord
             discrepancy_id=command.discrepancy_id,
             reason=command.reason,
             retry=command.retry or None,
-            amount=None if command.retry else _paid_otherwise(known, order),
+            amount=_part_of(known, order, command.retry),
         )
     ]
 
 
-def _paid_otherwise(known: Discrepancy, order: Order) -> int | None:
-    """What of a failed refund counts as paid by this, if it is not all of it.
+def _part_of(known: Discrepancy, order: Order, retry: bool) -> int | None:
+    """What of a failed refund counts as paid by this, or is requested again, if not all of it.
 
     The provider or the bank may have paid of it since; what other failed refunds wait for is
     theirs. None also for other discrepancies, which move no money.
     """
     if known.kind != REFUND_FAILED or known.amount is None or known.authorisation_id is None:
         return None
-    refundable = order.authorisations[known.authorisation_id].refundable
     of_others = sum(
         other.amount or 0
         for other in order.discrepancies.values()
         if other.kind == REFUND_FAILED and other is not known
     )
-    paid = max(0, min(known.amount, order.unrefunded - of_others, refundable))
-    return paid if paid != known.amount else None
+    part = max(0, min(known.amount, order.unrefunded - of_others))
+    if not retry:
+        part = min(part, order.authorisations[known.authorisation_id].refundable)
+    return part if part != known.amount else None
 
 
 def _result(command: c.SettleStep, step: o.AnyStep, order: Order) -> o.StepResult:

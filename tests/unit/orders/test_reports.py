@@ -180,7 +180,7 @@ def test_failed_refund_is_not_booked_beyond_what_its_capture_has_left() -> None:
     assert (ledger.refunded(order), order.unrefunded) == (10, 30)
 
 
-def test_failed_refund_that_was_paid_otherwise_leaves_others_what_they_wait_for() -> None:
+def test_failed_refund_that_was_paid_since_leaves_others_what_they_wait_for() -> None:
     one, first = a_failed_refund(40)
     again = one.having(c.RefundPayment(refund_id="sorry-again", amount=30)).settled()
     (authorisation,) = again.order.authorisations.values()
@@ -194,6 +194,8 @@ def test_failed_refund_that_was_paid_otherwise_leaves_others_what_they_wait_for(
     resolved = refunded.having(otherwise)
     assert (ledger.refunded(resolved.order), resolved.order.unrefunded) == (40, 30)
     retry = c.ResolveDiscrepancy(discrepancy_id=second, reason="new account", retry=True)
+    too_early = c.ResolveDiscrepancy(discrepancy_id=first, reason="new account", retry=True)
+    assert not refunded.having(too_early).order.steps, "it was paid"
     retried = resolved.having(retry)
     step = retried.order.steps[retried.owed(o.Refund)]
     assert isinstance(step, o.Refund)
