@@ -34,8 +34,8 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asynci
 class BatchWriter(Generic[T]):
     """Entries that wait in memory, and are written in batches behind the requests that left them.
 
-    What `write` cannot write is its own affair: it must not raise. `drop` is called with how many
-    were not written in time at the end, and why; of the last batch, it counts all.
+    What `write` cannot write is its own affair. `drop` is called with how many were not written in
+    time at the end, and why, and with those of a batch on which `write` raised all the same.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class BatchWriter(Generic[T]):
             try:
                 await self._write(batch)
             except Exception as error:  # A fault of ours, which must not keep others from it.
-                self._drop(len(batch), repr(error))
+                self._drop(len(batch), type(error).__name__)
             self._unwritten -= len(batch)
             for _ in batch:
                 self._waiting.task_done()

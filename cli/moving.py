@@ -65,10 +65,9 @@ async def move(
         is_waiting = True
         while is_waiting:
             await asyncio.sleep(POLL_SECONDS)
-            pinned = set(await pinned_to(client, task_queue, version.name))
-            left = [order_id for order_id in left if order_id in pinned]
+            left = await pinned_to(client, task_queue, version.name)
             yield Moved(len(order_ids), left)
-            is_waiting = bool(left) and now() < deadline
+            is_waiting = bool(left) and order_ids.issuperset(left) and now() < deadline
 
 
 def remaining(left: Sequence[str], failing: Set[str]) -> Iterator[str]:

@@ -17,7 +17,6 @@ from api.gateway.command_message import CommandMessage
 from background import BatchWriter
 from eventlog.envelope import Ineffective
 from eventlog.journal import append_ineffective
-from eventlog.postgres import UNAVAILABLE
 from workflows.command_handler import ineffective
 from workflows.messages import Rejection
 
@@ -56,7 +55,7 @@ class IntentRecorder:
             try:
                 async with self._pool.acquire() as connection:
                     await append_ineffective(connection, order_id, intents)
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except Exception as error:  # One order must not keep others from it.
                 self._drop(len(intents), type(error).__name__)
 
     def _drop(self, count: int, reason: str) -> None:

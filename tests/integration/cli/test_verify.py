@@ -252,7 +252,7 @@ async def test_event_that_is_published_meanwhile_is_no_difference_of_the_state(
         locked = connection.transaction()
         await locked.start()
         await connection.execute("LOCK TABLE order_events IN SHARE MODE")
-        await own.gateway.execute(message(order_id, bagels()), 10)
+        await own.gateway.execute(message(order_id, bagels()), 30)
 
         async def read_before_it_is_published(*args: Any, **options: Any) -> Any:
             monkeypatch.undo()

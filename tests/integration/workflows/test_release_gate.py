@@ -27,7 +27,6 @@ from tests.support.command_builders import bagels, new_order_id, opening
 from tests.support.servers import cut_off, run_worker
 from tests.support.worker_versions import Deployment
 from workflows.release_gate import RELEASE_GATE, GateInput, GateReport
-from workflows.versions import pinned_to
 
 WAIT_SECONDS = 60
 ACTIVITY_COMPLETED = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
@@ -107,10 +106,7 @@ async def test_gate_replays_no_order_that_stays_in_an_older_version(
         order_id = new_order_id()
         await deployment.gateway.execute(opening(order_id, bagels()), WAIT_SECONDS)
         await until_publishing_is_recorded(deployment.client, order_id)
-        version = f"{deployment.name}:{build}"
-        async with asyncio.timeout(WAIT_SECONDS):
-            while await pinned_to(deployment.client, deployment.name, version) != [order_id]:
-                await asyncio.sleep(0.05)
+        await deployment.wait_until_listed(build, order_id)
 
     async with deployment.worker("old"), deployment.worker("new"):
         await opened("old")

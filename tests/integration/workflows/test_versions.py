@@ -126,6 +126,9 @@ async def test_order_that_ends_with_a_no_op_to_publish_goes_on_in_no_other_versi
                 cancelled = message(order_id, CancelOrder())
                 assert (await deployment.gateway.execute(cancelled, WAIT_SECONDS)).version == 2
             await deployment.make_current("new")
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not await versions.may_move(deployment.client, deployment.name, order_id):
+                    await asyncio.sleep(0.02)
         handle = deployment.client.get_workflow_handle(order_id)
         assert await handle.result() == "cancelled at version 2"
         assert len(await runs_of(deployment.client, order_id)) == 1

@@ -22,6 +22,13 @@ async def test_order_that_visibility_lists_later_is_asked(
     assert asked == (["a", "b"], Moved(2, []))
 
 
+async def test_order_that_visibility_lists_too_late_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[list[str]] = [["a"], [], [], [], [], ["b"]]
+    assert await asked_to_move(monkeypatch, looks) == (["a"], Moved(1, ["b"]))
+
+
 async def test_version_without_orders_has_none_that_are_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

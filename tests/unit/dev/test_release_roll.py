@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import cast
@@ -19,6 +18,7 @@ from dev.release.traffic import Traffic
 from dev.stack import StackError
 from dev.stack.programs import Addresses
 from tests.support.paths import ROOT
+from tests.support.processes import HANGING, assert_ended, pid_in
 
 MODEL = "order_view"
 
@@ -72,20 +72,13 @@ async def test_command_that_fails_is_complained_of(
 
 async def test_command_ends_when_the_roll_is_cancelled(tmp_path: Path) -> None:
     roll = rolling(tmp_path, code=0)
-    (tmp_path / "cli" / "__main__.py").write_text(
-        "import os, pathlib, signal\n"
-        f"pathlib.Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
-        "signal.pause()\n"
-    )
+    (tmp_path / "cli" / "__main__.py").write_text(HANGING)
     running = asyncio.create_task(roll._orderly(roll.release.old, "migrate"))
-    async with asyncio.timeout(60):
-        while not (files := [*tmp_path.glob("*.pid")]):
-            await asyncio.sleep(0.01)
+    pid = await pid_in(tmp_path / "cli")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(files[0].stem), 0)
+    assert_ended(pid)
 
 
 @pytest.mark.parametrize(
