@@ -610,6 +610,7 @@ _OFFER_OTHERS = (
     "a return is refunded without its shipping",
     "a deadline for capture is ignored",
     "shipped orders close at once",
+    "five days to return",
 )
 
 
