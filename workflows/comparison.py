@@ -18,7 +18,8 @@ from eventlog import log
 from eventlog.envelope import Batch, Envelope
 from eventlog.postgres import Reader
 from workflows.activity_options import HEAD_OF_LOG, LOG_AFTER, PUBLISH_EVENTS
-from workflows.history import all_runs_of, first_snapshot
+from workflows.history import all_runs_of, first_snapshot, first_version
+from workflows.snapshot import Snapshot
 
 Logged = Mapping[int, tuple[str, dict[str, Any]]]
 """Type and data of an order's events in the log, by version."""
@@ -42,9 +43,10 @@ class Run(NamedTuple):
     pending: Sequence[Envelope]
     """Decided, and not known to be published."""
     base: int
-    """The version up to which all was published before the run began."""
+    """The version up to which all was published before the run began, as far as is known."""
     head: int | None
-    """The last version that it knows; None if it has yet to read the log."""
+    """The last version that it knows; None if it has yet to read the log, or if only the version
+    of the software that made its snapshot can tell."""
 
 
 class Comparison(NamedTuple):
@@ -64,7 +66,9 @@ class Comparison(NamedTuple):
 
 async def read_runs(client: Client, order_id: str) -> list[Run]:
     """All retained runs of an order, the newest first."""
-    return [await _run(each, client.data_converter) async for each in all_runs_of(client, order_id)]
+    return [
+        await read_run(each, client.data_converter) async for each in all_runs_of(client, order_id)
+    ]
 
 
 def compare(logged: Logged, runs: Sequence[Run], logged_later: Logged | None = None) -> Comparison:
@@ -131,13 +135,15 @@ def _ahead(logged: Logged, newest: Run | None) -> int:
     return max(max(logged, default=0) - newest.head, 0)
 
 
-async def _run(history: WorkflowHistory, converter: DataConverter) -> Run:
+async def read_run(history: WorkflowHistory, converter: DataConverter) -> Run:
+    """What one history says."""
     snapshot = await first_snapshot(history, converter)
+    first = await first_version(history, converter)
     scheduled, results = _activities(history)
     published: dict[int, Envelope] = {}
     pending = {event.version: event for event in snapshot.unpublished}
     head: int | None = None
-    caught_up = snapshot.order.version
+    caught_up = first or 0
     for key, (name, arguments) in scheduled.items():
         if name == PUBLISH_EVENTS:
             (batch,) = await converter.decode(arguments, [Batch])
@@ -150,16 +156,24 @@ async def _run(history: WorkflowHistory, converter: DataConverter) -> Run:
             (batch,) = await converter.decode(results[key], [Batch])
             caught_up = max([caught_up, *(event.version for event in batch.events)])
     is_closed = history.events[-1].event_type in _CLOSINGS
-    is_reading = snapshot.reopened and not is_closed and (head is None or head > caught_up)
+    is_reading = not is_closed and (snapshot.reopened if head is None else head > caught_up)
+    known = max([caught_up, *pending])
     started = history.events[0].workflow_execution_started_event_attributes
     return Run(
         run_id=started.original_execution_run_id,
         is_closed=is_closed,
         published=[published[version] for version in sorted(published)],
         pending=[pending[version] for version in sorted(pending.keys() - published.keys())],
-        base=min((e.version for e in snapshot.unpublished), default=snapshot.order.version + 1) - 1,
-        head=None if is_reading else max([caught_up, *pending]),
+        base=_base(snapshot, first),
+        head=None if is_reading or (first is None and known == 0) else known,
     )
+
+
+def _base(snapshot: Snapshot, version: int | None) -> int:
+    """The version up to which all was published before a run; 0 if that cannot be known."""
+    if snapshot.unpublished:
+        return min(event.version for event in snapshot.unpublished) - 1
+    return 0 if version is None or snapshot.is_incomplete else version
 
 
 def _activities(

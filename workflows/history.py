@@ -125,6 +125,21 @@ async def first_snapshot(history: WorkflowHistory, converter: DataConverter) -> 
     return start.snapshot or Snapshot()
 
 
+async def first_version(history: WorkflowHistory, converter: DataConverter) -> int | None:
+    """The version of the order with which a run began; None if this version cannot find it.
+
+    Another version's is found even if the rest of its order cannot be read.
+    """
+    started = history.events[0].workflow_execution_started_event_attributes
+    match await converter.decode(started.input.payloads):
+        case [{"snapshot": {"order": {"version": int(version)}}}]:
+            return version
+        case [{"snapshot": {}}]:
+            return None
+        case _:
+            return 0
+
+
 def has_processed(history: WorkflowHistory) -> bool:
     """Whether any workflow task of this run has completed."""
     return last_processed(history) > 0
