@@ -104,11 +104,14 @@ class Snapshot(StoredModel):
             if unread & KEPT_NOWHERE_ELSE:
                 raise
             snapshot = read({key: part for key, part in stored.items() if key not in unread})
-        if isinstance(stored.get("order"), dict):
-            kept = snapshot.model_dump(mode="json", exclude={"queued"})
-            if not _has(kept, {key: part for key, part in stored.items() if key != "queued"}):
-                return snapshot.model_copy(update={"has_lost": True})
-        return snapshot
+        order = stored.get("order")
+        if isinstance(order, Order):
+            return snapshot  # It was made here, and not read.
+        kept = snapshot.model_dump(mode="json", exclude={"queued"})
+        content = {key: part for key, part in stored.items() if key != "queued"}
+        if isinstance(order, dict) and _has(kept, content):
+            return snapshot
+        return snapshot.model_copy(update={"has_lost": True})
 
 
 class State(StoredModel):

@@ -430,7 +430,10 @@ async def test_unpublished_events_of_another_version_are_applied_and_published(
     assert (after.order.version, list(after.order.notes)[-1]) == (3, "late")
 
 
-async def test_replayed_run_with_a_state_that_lost_a_field_fails_loudly() -> None:
+@pytest.mark.parametrize("names", [{"goodwill": "courtesy"}, {"order": "state"}])
+async def test_replayed_run_with_a_state_that_lost_a_field_fails_loudly(
+    names: dict[str, str],
+) -> None:
     """Without versioned workers a newer one may replay a run that began with another shape."""
     replayer = Replayer(
         workflows=[OrderWorkflow],
@@ -441,7 +444,7 @@ async def test_replayed_run_with_a_state_that_lost_a_field_fails_loudly() -> Non
     assert continued
     for run in continued[:2]:
         (payload,) = run.events[0].workflow_execution_started_event_attributes.input.payloads
-        start = renamed({"goodwill": "courtesy"})(started_with(run))
+        start = renamed(names)(started_with(run))
         start["snapshot"]["made_by"] = "another"
         payload.data = json.dumps(start).encode()
         result = await replayer.replay_workflow(run, raise_on_replay_failure=False)

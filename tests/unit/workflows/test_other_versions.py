@@ -187,6 +187,12 @@ def test_field_of_the_snapshot_that_this_version_does_not_know_is_noticed() -> N
     assert Snapshot.model_validate_json(json.dumps(content)).has_lost
 
 
+def test_order_under_another_name_is_noticed() -> None:
+    for content in (renamed(stored(), "order", "state"), stored(order=None)):
+        read = Snapshot.model_validate_json(json.dumps(content))
+        assert (read.order, read.has_lost) == (Order(), True)
+
+
 def test_order_that_cannot_be_read_at_all_is_lost_and_no_error() -> None:
     order = stored()["order"] | {"lines": {"x": {"what": "ever"}}}
     read = Snapshot.model_validate_json(json.dumps(stored(order=order)))
@@ -231,7 +237,7 @@ def test_results_that_cannot_be_read_are_left_to_the_log() -> None:
     garbage = ResultChunk(
         text=packed('[{"command_id": "c"}]'), marks=" c", count=1, last_at=datetime.now(UTC)
     )
-    read = Snapshot(made_by="another", results=[garbage])
+    read = Snapshot(made_by="another", order=Order(), results=[garbage])
     assert read.stored_results().all() == []
     with pytest.raises(ValueError, match="result"):
         read.model_copy(update={"made_by": fingerprint()}).stored_results().all()
