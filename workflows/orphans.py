@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from pydantic import ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -25,7 +26,7 @@ from orders.rules.process import is_finished
 from orders.upcasting import UnreadableEvent
 from workflows import history, idempotency
 from workflows.order import OrderWorkflow
-from workflows.snapshot import Snapshot
+from workflows.snapshot import Snapshot, SnapshotLost
 from workflows.visibility import RUNNING, orders_query
 
 PAGE_SIZE = 200
@@ -52,7 +53,7 @@ class Orphan(NamedTuple):
 
 
 class UnreadableRun(Exception):
-    """A workflow that was ended from outside cannot be replayed, so its last state is unknown."""
+    """A workflow that was ended from outside has a last state that this version cannot learn."""
 
 
 async def find_orphan(client: Client, reader: Reader, order_id: str) -> Orphan | None:
@@ -91,6 +92,10 @@ async def last_snapshot(client: Client, orphan: Orphan) -> Snapshot:
         )
     except WorkflowQueryFailedError as error:
         raise UnreadableRun(str(error)) from error
+    except ValidationError:  # Its text has the data, and would be logged.
+        raise UnreadableRun("another version wrote its state, which this one cannot read") from None
+    if snapshot.is_incomplete:
+        raise UnreadableRun(str(SnapshotLost(snapshot.made_by)))
     unprocessed = await history.unprocessed_commands(run, client.data_converter)
     queued = [*snapshot.queued, *unprocessed]
     # What is sent on has the fields that this version knows.
@@ -135,9 +140,14 @@ async def _is_order(client: Client, run: WorkflowExecution) -> bool:
     """Whether a run of which the log has nothing was an order: a rejected opening starts one."""
     handle = client.get_workflow_handle(run.id, run_id=run.run_id)
     past = await handle.fetch_history()
-    carried = await history.first_snapshot(past, client.data_converter)
+    try:
+        carried = await history.first_snapshot(past, client.data_converter)
+    except ValidationError:
+        return True  # A rejected opening leaves no state that another version could not read.
     return bool(
-        carried.order.version
+        carried.is_incomplete
+        or carried.order.version
+        or carried.unpublished
         or carried.queued
         or await history.events_for_log(past, client.data_converter)
         or await history.unprocessed_commands(past, client.data_converter)

@@ -373,3 +373,28 @@ async def test_no_op_on_an_orphaned_order_gets_a_result(alone: StoppableService)
 
         assert (result.version, result.event_types) == (1, [])
         assert not await _runs(alone, order_id)
+
+
+UNREADABLE = {"some": "thing"}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"queued": [], "waiting": [UNREADABLE]}, {"queued": [], "unpublished": [UNREADABLE]}],
+)
+async def test_state_with_commands_or_events_that_cannot_be_read_is_not_passed_over(
+    alone: StoppableService, state: dict[str, object]
+) -> None:
+    """Another version wrote it, and no log has them."""
+    order_id = new_order_id()
+    start = {"snapshot": {"made_by": "another", **state}}
+    await alone.client.start_workflow(
+        "OrderWorkflow", start, id=order_id, task_queue=f"unserved-{order_id}"
+    )
+    await terminate(alone.client, order_id)
+
+    with pytest.raises(OrderOrphaned):
+        await alone.gateway.execute(message(order_id, AddNote(text="hi")), WAIT_SECONDS)
+    with pytest.raises(NotResumed, match="deploy the code that wrote its history"):
+        await alone.resume(order_id)
+    assert not await _runs(alone, order_id)
