@@ -15,8 +15,8 @@ from api.gateway.retries import retry_until
 from api.problems.errors import ServiceError
 from eventlog import log
 from eventlog.announcements import announce
-from eventlog.envelope import Envelope, NoOp
-from eventlog.journal import read_no_ops
+from eventlog.envelope import Envelope, Ineffective, NoOp
+from eventlog.journal import append_ineffective, read_no_ops
 from orders.upcasting import UnreadableEvent
 from runtime import EXIT_FAILED, EXIT_USAGE
 from workflows import history, idempotency, repair
@@ -47,8 +47,8 @@ class Past(NamedTuple):
     """With which the run began."""
     events: list[Envelope]
     """In the log, or handed to an activity that was to publish them."""
-    no_ops: list[NoOp]
-    """In the journal."""
+    ineffective: list[Ineffective]
+    """What changed nothing, and the journal may lack."""
     acknowledged: list[StoredResult]
 
 
@@ -66,8 +66,10 @@ async def repaired(client: Client, pool: asyncpg.Pool, task_queue: str, order_id
         ) from error
     async with pool.acquire() as connection:
         await log.append(connection, order_id, past.events)
+        await append_ineffective(connection, order_id, past.ineffective)
         await announce(connection)
-    snapshot = await _snapshot(client, past)
+        no_ops = await read_no_ops(connection, order_id, 1, len(past.events))
+    snapshot = await _snapshot(client, past, no_ops)
     await _reopen(EndedOrders(client, pool, task_queue), order_id, snapshot)
     return f"Order {order_id} continues from version {snapshot.order.version} of its log."
 
@@ -147,7 +149,7 @@ async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:
         run,
         carried,
         [known[version] for version in sorted(known)],
-        await read_no_ops(pool, order_id, 1, max(known, default=0)),
+        await history.ineffective_for_log(run, client.data_converter),
         await repair.acknowledged(run, client.data_converter),
     )
     try:
@@ -164,10 +166,10 @@ async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:
     return past
 
 
-async def _snapshot(client: Client, past: Past) -> Snapshot:
+async def _snapshot(client: Client, past: Past, no_ops: list[NoOp]) -> Snapshot:
     """The state by the events, with the results that history has."""
     converter, now, carried = client.data_converter, datetime.now(UTC), past.carried
-    order, logged = idempotency.from_stream(past.events, no_ops=past.no_ops)
+    order, logged = idempotency.from_stream(past.events, no_ops=no_ops)
     stored = carried.stored_results()
     stored.add(*past.acknowledged)
     packed = merged(stored, logged).packed(now)

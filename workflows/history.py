@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from eventlog.envelope import Batch, Envelope
+from eventlog.envelope import Batch, Envelope, Ineffective
 from workflows import idempotency
 from workflows.activity_options import PUBLISH_EVENTS
 from workflows.idempotency import CommandStatus
@@ -66,16 +66,30 @@ async def _run(client: Client, order_id: str, run_id: str | None) -> WorkflowHis
 
 async def events_for_log(history: WorkflowHistory, converter: DataConverter) -> list[Envelope]:
     """The events that one run scheduled for publishing, in order."""
-    events: dict[int, Envelope] = {}
+    batches = await _batches_for_log(history, converter)
+    events = {envelope.version: envelope for batch in batches for envelope in batch.events}
+    return [events[version] for version in sorted(events)]
+
+
+async def ineffective_for_log(
+    history: WorkflowHistory, converter: DataConverter
+) -> list[Ineffective]:
+    """What changed nothing and the journal may lack: what a run began with, and scheduled."""
+    carried = await first_snapshot(history, converter)
+    batches = await _batches_for_log(history, converter)
+    return [*carried.ineffective, *(each for batch in batches for each in batch.ineffective)]
+
+
+async def _batches_for_log(history: WorkflowHistory, converter: DataConverter) -> list[Batch]:
+    batches: list[Batch] = []
     for event in history.events:
         activity = event.activity_task_scheduled_event_attributes
         if (
             event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
             and activity.activity_type.name == PUBLISH_EVENTS
         ):
-            (batch,) = await converter.decode(activity.input.payloads, [Batch])
-            events |= {envelope.version: envelope for envelope in batch.events}
-    return [events[version] for version in sorted(events)]
+            batches += await converter.decode(activity.input.payloads, [Batch])
+    return batches
 
 
 async def command_status(

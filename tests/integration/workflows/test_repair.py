@@ -15,16 +15,18 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.command_handler
+from api.gateway.command_message import CommandMessage
 from api.gateway.command_status import command_status
 from api.gateway.ended_orders import EndedOrders
 from api.gateway.gateway import Gateway
 from api.gateway.workflow_start import WorkflowStart
 from cli.repair import NotRepaired, repaired
 from eventlog import log
+from eventlog.journal import read_no_ops
 from eventlog.postgres import connect_pool
 from orders.commands import AddNote, CancelOrder
 from tests.support.changed_rules import decide_dearer
-from tests.support.command_builders import bagels, message, new_order_id, opening
+from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
 from tests.support.orphans import terminate
 from tests.support.other_versions import newer, restart
 from tests.support.processes import UNREACHABLE_DSN, run
@@ -269,6 +271,75 @@ async def test_asynchronous_commands_of_an_order_that_fails_before_it_decides_su
         result = await gateway.execute(note, WAIT_SECONDS)
         assert result.event_types == ["note-added"], "it was executed once"
         assert await log.head(pool, order_id) == 2
+
+
+async def decided(client: Client, no_op: CommandMessage) -> None:
+    """Waits until an order has decided on an asynchronous command."""
+    handle = client.get_workflow_handle_for(OrderWorkflow.run, no_op.order_id)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await _is_accepted(handle, no_op.command_id):
+            await asyncio.sleep(0.05)
+
+
+async def _is_accepted(handle: WorkflowHandle[Any, Any], command_id: str) -> bool:
+    found = await handle.query(OrderWorkflow.command_status, command_id)
+    return found is not None and found.result is not None
+
+
+async def assert_counts(gateway: Gateway, pool: asyncpg.Pool, no_op: CommandMessage) -> None:
+    """A no-op that an order accepted at version 1 has that result, and is in the journal."""
+    assert (await gateway.execute(no_op, WAIT_SECONDS)).version == 1
+    (entry,) = await read_no_ops(pool, no_op.order_id, 1, 1)
+    assert entry.command_id == no_op.command_id
+
+
+async def test_no_ops_that_were_to_be_published_survive_a_repair(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, order_id = temporal.client, new_order_id()
+    gateway, no_op = Gateway(client, pool, queue), message(order_id, OPENING)
+    async with await connect_pool(UNREACHABLE_DSN) as unreachable:
+        async with run_worker(client, queue, pool, replays=False):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            await published(pool, order_id, 1)
+            await gateway.enqueue(no_op)
+            await decided(client, no_op)
+        async with run_worker(client, queue, unreachable, replays=False):
+            await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)
+        with monkeypatch.context() as release:
+            release.setattr(OrderWorkflow, "_start", raise_error)
+            async with run_worker(client, queue, unreachable, replays=False):
+                await fails(gateway, order_id)
+    done = await repaired(client, pool, queue, order_id)
+    assert done == f"Order {order_id} continues from version 2 of its log."
+    async with run_worker(client, queue, pool, replays=False):
+        await assert_counts(gateway, pool, no_op)
+
+
+async def test_no_ops_with_which_a_run_began_survive_a_repair(
+    temporal: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The version that wrote the state has another name for the results."""
+    client, order_id = temporal.client, new_order_id()
+    gateway, no_op = Gateway(client, pool, queue), message(order_id, OPENING)
+    async with run_worker(client, queue, pool, replays=False):
+        await gateway.execute(opening(order_id), WAIT_SECONDS)
+        await published(pool, order_id, 1)
+        await gateway.enqueue(no_op)
+        await decided(client, no_op)
+        with monkeypatch.context() as release:
+            release.setattr(OrderWorkflow, "_start", raise_error)
+            await restart(client, queue, order_id, lambda held: held | {"results": []})
+            await fails(gateway, order_id)
+            await repaired(client, pool, queue, order_id)
+        assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 2
+        await assert_counts(gateway, pool, no_op)
 
 
 @pytest.mark.soak  # Temporal reports an order after the fifth attempt, half a minute later.
