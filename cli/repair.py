@@ -142,8 +142,8 @@ async def _past(client: Client, pool: asyncpg.Pool, order_id: str) -> Past:
     carried = await history.first_snapshot(run, client.data_converter)
     if carried.is_incomplete:
         raise NotRepaired(
-            f"Order {order_id} is not repaired: its state has commands or events under a name that"
-            " only the version knows that wrote it"
+            f"Order {order_id} is not repaired: its state has commands or events that only the"
+            " version can read that wrote it"
         )
     past = Past(
         run,

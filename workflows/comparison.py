@@ -156,7 +156,8 @@ async def read_run(history: WorkflowHistory, converter: DataConverter) -> Run:
             (batch,) = await converter.decode(results[key], [Batch])
             caught_up = max([caught_up, *(event.version for event in batch.events)])
     is_closed = history.events[-1].event_type in _CLOSINGS
-    is_reading = not is_closed and (snapshot.reopened if head is None else head > caught_up)
+    may_read = snapshot.reopened or snapshot.is_incomplete
+    is_reading = not is_closed and (may_read if head is None else head > caught_up)
     known = max([caught_up, *pending])
     started = history.events[0].workflow_execution_started_event_attributes
     return Run(

@@ -105,7 +105,8 @@ async def command_status(
     snapshot = await first_snapshot(history, converter)
     after = last_processed(history) if unprocessed_only else 0
     # As for a worker: a command whose rejection is stored may have been sent again since.
-    if after == 0 and any(queued.command_id == command_id for queued in snapshot.queued):
+    waiting = {queued.command_id for queued in snapshot.queued}
+    if after == 0 and (snapshot.is_incomplete or command_id in waiting):
         return CommandStatus()
     known = idempotency.status_of(
         command_id, snapshot.stored_results(), snapshot.stored_rejections()

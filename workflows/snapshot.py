@@ -64,7 +64,7 @@ class Snapshot(StoredModel):
     has_lost: bool = Field(False, exclude=True)
     """Reading it dropped a part that another version wrote."""
     is_incomplete: bool = Field(False, exclude=True)
-    """That part may have been commands or events that only it had: see KEPT_NOWHERE_ELSE."""
+    """It may have commands or events that only that version can read: see KEPT_NOWHERE_ELSE."""
 
     @property
     def is_own(self) -> bool:
@@ -102,7 +102,7 @@ class Snapshot(StoredModel):
         except ValidationError as error:
             unread = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
             if unread & KEPT_NOWHERE_ELSE:
-                raise
+                return read({"made_by": stored["made_by"], "is_incomplete": True})
             snapshot = read({key: part for key, part in stored.items() if key not in unread})
         order = stored.get("order")
         if isinstance(order, Order):

@@ -15,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.command_handler
+from api.gateway.command_status import command_status
 from api.gateway.gateway import Gateway
 from api.problems.errors import OrderOrphaned, OutcomeUnknown
 from cli.resume import NotResumed
@@ -37,6 +38,7 @@ from tests.support.servers import (
 from tests.support.shop import MILK, MILK_CENTS, SHIPPING, PlacedOrder, Shop
 from tests.support.workflow_runs import ends, is_running
 from workflows import orphans
+from workflows.idempotency import CommandStatus
 from workflows.order import OrderWorkflow
 from workflows.snapshot import WorkflowInput
 
@@ -378,19 +380,28 @@ async def test_no_op_on_an_orphaned_order_gets_a_result(alone: StoppableService)
 UNREADABLE = {"some": "thing"}
 
 
+async def start_unreadable(alone: StoppableService, state: dict[str, object]) -> str:
+    """An order that no worker runs, with commands or events that only another version can read."""
+    order_id = new_order_id()
+    await alone.client.start_workflow(
+        "OrderWorkflow", {"snapshot": state}, id=order_id, task_queue=f"unserved-{order_id}"
+    )
+    return order_id
+
+
 @pytest.mark.parametrize(
     "state",
-    [{"queued": [], "waiting": [UNREADABLE]}, {"queued": [], "unpublished": [UNREADABLE]}],
+    [
+        {"made_by": "another", "queued": [], "waiting": [UNREADABLE]},
+        {"made_by": "another", "queued": [], "unpublished": [UNREADABLE]},
+        {"made_by": None, "unpublished": [UNREADABLE]},
+    ],
 )
 async def test_state_with_commands_or_events_that_cannot_be_read_is_not_passed_over(
     alone: StoppableService, state: dict[str, object]
 ) -> None:
     """Another version wrote it, and no log has them."""
-    order_id = new_order_id()
-    start = {"snapshot": {"made_by": "another", **state}}
-    await alone.client.start_workflow(
-        "OrderWorkflow", start, id=order_id, task_queue=f"unserved-{order_id}"
-    )
+    order_id = await start_unreadable(alone, state)
     await terminate(alone.client, order_id)
 
     with pytest.raises(OrderOrphaned):
@@ -398,3 +409,14 @@ async def test_state_with_commands_or_events_that_cannot_be_read_is_not_passed_o
     with pytest.raises(NotResumed, match="deploy the code that wrote its history"):
         await alone.resume(order_id)
     assert not await _runs(alone, order_id)
+
+
+@pytest.mark.parametrize("part", ["waiting", "queued"])
+async def test_command_that_may_wait_where_it_cannot_be_read_is_pending(
+    alone: StoppableService, part: str
+) -> None:
+    state: dict[str, object] = {"made_by": "another", "unpublished": [], part: [UNREADABLE]}
+    order_id = await start_unreadable(alone, state)
+    found = await command_status(alone.client, alone.pool, order_id, "sent-before")
+    await terminate(alone.client, order_id)
+    assert found == CommandStatus()

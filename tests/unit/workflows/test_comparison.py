@@ -47,8 +47,13 @@ def without_order(snapshot: dict[str, Any]) -> None:
     snapshot["state"] = snapshot.pop("order")
 
 
-def without_unpublished(snapshot: dict[str, Any]) -> None:
+def renamed_unpublished(snapshot: dict[str, Any]) -> None:
     snapshot["waiting"] = snapshot.pop("unpublished")
+
+
+def unreadable_unpublished(snapshot: dict[str, Any]) -> None:
+    for event in snapshot["unpublished"]:
+        event["number"] = event.pop("version")
 
 
 CHANGES = [as_it_is, without_quantities, without_version, without_order]
@@ -116,10 +121,14 @@ async def test_run_that_began_with_unpublished_events_knows_them() -> None:
     assert (run.base, run.head) == (1, 2)
 
 
-async def test_events_under_another_name_are_not_taken_for_published_ones() -> None:
-    snapshot = OF_VERSION_2.model_copy(update={"unpublished": EVENTS[1:]})
-    run = await started(without_unpublished, snapshot)
-    assert (await compared(EVENTS[:1], run)).lost == []
+@pytest.mark.parametrize("change", [renamed_unpublished, unreadable_unpublished])
+async def test_of_a_run_whose_events_cannot_be_read_nothing_is_said(change: Change) -> None:
+    """It may have published the last event or not, and may be about to read the log."""
+    snapshot = OF_VERSION_2.model_copy(update={"unpublished": EVENTS[1:], "reopened": True})
+    run = await started(change, snapshot)
+    for logged in (EVENTS[:1], [*EVENTS, *MORE]):
+        found = await compared(logged, run)
+        assert (found.ahead, found.lost, found.missing) == (0, [], [])
 
 
 async def test_run_that_reads_the_log_page_by_page_is_not_behind_it() -> None:

@@ -211,8 +211,15 @@ def test_commands_and_events_under_another_name_are_no_state_to_continue_from(pa
     for content, is_incomplete in (([{"some": "thing"}], True), ([], False)):
         text = json.dumps(renamed(stored(**{part: content}), part, "waiting"))
         assert Snapshot.model_validate_json(text).is_incomplete is is_incomplete
+
+
+@pytest.mark.parametrize("part", sorted(KEPT_NOWHERE_ELSE))
+def test_commands_and_events_that_cannot_be_read_are_no_state_to_continue_from(part: str) -> None:
+    read = Snapshot.model_validate_json(json.dumps(stored(**{part: [{"some": "thing"}]})))
+    assert read.is_incomplete
+    own = stored(**{part: [{"some": "thing"}], "made_by": fingerprint()})
     with pytest.raises(ValidationError):
-        Snapshot.model_validate_json(json.dumps(stored(**{part: [{"some": "thing"}]})))
+        Snapshot.model_validate_json(json.dumps(own))
 
 
 def test_version_that_renames_where_commands_wait_does_not_pass_over_them(
