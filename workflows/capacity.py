@@ -25,6 +25,8 @@ CUSTOMER_NOTES_MAX = 500
 # Of an order and its unpublished events together.
 GROWTH_BYTES_MAX = 1_500_000
 SNAPSHOT_BYTES_MAX = 1_700_000
+# Of commands that wait for the log to be read, at least one of any size. One task executes them.
+WAITING_BYTES_MAX = 500_000
 
 _ORDER = TypeAdapter(Order)
 _RETURNS = TypeAdapter(dict[str, Return])
@@ -57,6 +59,17 @@ def shortage(batch: CommandBatch, order: Order, size: int, unpublished: int) -> 
         is_full = size + unpublished > SNAPSHOT_BYTES_MAX
     return (
         Shortage(LOG_BEHIND, "too many events of the order wait for the log") if is_full else None
+    )
+
+
+def shortage_of_waiting(order: Order, unpublished: int, waiting: int) -> Shortage | None:
+    """Why no more commands can wait until an order has read the log; None if they can."""
+    held = size_of(order) + unpublished + waiting
+    is_full = waiting > WAITING_BYTES_MAX or held > SNAPSHOT_BYTES_MAX
+    return (
+        Shortage(LOG_BEHIND, "too many commands wait until the order has read the log")
+        if is_full
+        else None
     )
 
 

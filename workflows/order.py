@@ -18,6 +18,7 @@ from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
+from eventlog.envelope import bytes_of
 from eventlog.intents import no_ops_of
 from orders.order import Order
 from orders.rules.deadlines import next_deadline
@@ -73,6 +74,7 @@ STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 UNPUBLISHED_SINCE = SearchAttributeKey.for_datetime("UnpublishedSince")
 SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 
+BOUNDS_WAITING = "commands that wait for an order to be reopened are bounded"
 KEEPS_NO_OPS = "results of no-ops that the journal does not have yet"
 FIRST_COMMAND_TIMEOUT = timedelta(minutes=10)
 
@@ -178,7 +180,7 @@ class OrderWorkflow:
             workflow.logger.error("Signal %s was ignored: it carries no command batch", name)
             return
         if self.reopening:
-            self.queue.add(queued)
+            self._keep(queued)
         else:
             self.queue.execute(queued)
 
@@ -199,10 +201,10 @@ class OrderWorkflow:
     def snapshot(self) -> Snapshot:
         """The state to continue with; queried of a run that was ended from outside."""
         results = self.results.packed(workflow.now())
-        untrusted = self.untrusted if self.reopening else None
+        is_untrusted = self.reopening and self.untrusted is not None
         return Snapshot(
-            made_by=None if untrusted else fingerprint(),
-            order=untrusted or self.order,
+            made_by=None if is_untrusted else fingerprint(),
+            order=self._carried,
             unpublished=self.publisher.unpublished,
             ineffective=self.publisher.ineffective,
             results=results.chunks,
@@ -239,6 +241,11 @@ class OrderWorkflow:
         """The state that the order decides on, in brief."""
         version, brief = self.order.version, digest(self.order)
         return State(version=version, made_by=fingerprint(), digest=brief)
+
+    @property
+    def _carried(self) -> Order:
+        """The order that a snapshot has: an untrusted one until it is folded from the log."""
+        return (self.untrusted if self.reopening else None) or self.order
 
     def _distrusted(self, snapshot: Snapshot | None) -> Order | None:
         """The order in a snapshot of another version; the log is then folded from its beginning.
@@ -292,6 +299,20 @@ class OrderWorkflow:
         """Stores that no version could read commands in time."""
         no = rejected_by(self.order, NOT_KNOWN_YET, "no version could read these commands in time")
         self._store_rejection(no.rejection, queued)
+
+    def _keep(self, queued: QueuedCommands) -> None:
+        """Lets commands wait until the order is reopened, if a snapshot can hold them."""
+        waits = self.queue.status_of(queued.command_id) is not None
+        full = capacity.shortage_of_waiting(
+            self._carried,
+            self.publisher.bytes_with(0),
+            bytes_of([*self.queue.commands, queued]),
+        )
+        # A run from before this kept, and executed, all that came.
+        if not (waits or full) or not workflow.patched(BOUNDS_WAITING):
+            self.queue.add(queued)
+        elif full and not (queued.batch.in_log or self.command_status(queued.command_id)):
+            self._store_rejection(rejected_by(self._carried, *full).rejection, queued)
 
     def _store_rejection(self, rejection: Rejection, queued: QueuedCommands) -> None:
         if rejection.payload_hash is not None:
@@ -366,7 +387,7 @@ class OrderWorkflow:
         self, command_id: str, batch: CommandBatch, rejection: Rejection | None = None
     ) -> None:
         """Leaves what changed nothing to the journal."""
-        version, now = self.order.version, workflow.now()
+        version, now = self._carried.version, workflow.now()
         self.publisher.note(ineffective(batch, command_id, version, now, rejection))
 
     async def _start(self) -> str | None:

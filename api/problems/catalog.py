@@ -503,7 +503,7 @@ REJECTIONS = (
         "log-behind",
         503,
         "Log behind",
-        "Too many events of the order are not yet published, so it accepts no more for now.",
+        "Too many events or commands of the order wait for the log, so it accepts no more for now.",
         _SAME_KEY,
         (RouteKind.COMMAND, RouteKind.CALLBACK),
         retry_after=1,

@@ -20,6 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 import orders.upcasting
+import workflows.capacity
 import workflows.unreadable
 from api.gateway.command_message import CommandMessage
 from api.gateway.command_status import command_status
@@ -37,8 +38,9 @@ from tests.support.servers import Running, run_api, run_worker
 from tests.support.shop import MILK, Shop
 from workflows.command_handler import Rejected
 from workflows.idempotency import CommandStatus
-from workflows.messages import EVENT_UNREADABLE, NOT_KNOWN_YET, CommandBatch
+from workflows.messages import EVENT_UNREADABLE, LOG_BEHIND, NOT_KNOWN_YET, CommandBatch
 from workflows.order import OrderWorkflow
+from workflows.replay import replayer
 from workflows.snapshot import Snapshot, SnapshotLost
 
 WAIT_SECONDS = 30.0
@@ -458,21 +460,32 @@ def started_with(run: WorkflowHistory) -> dict[str, Any]:
     return content
 
 
+async def open_with_a_newer_event(alone: Running, order_id: str) -> None:
+    """Opens an order; a newer version, which is gone by now, has added a note."""
+    async with run_worker(alone.client, alone.task_queue, alone.pool):
+        await alone.gateway.execute(opening(order_id), WAIT_SECONDS)
+        await reaches(alone.pool, order_id, 1)
+    (first,) = await log.read_stream(alone.pool, order_id)
+    data = {"note_id": "new", "text": "hallo", "language": "de"}
+    note = first.model_copy(
+        update={"version": 2, "type": "note-added", "schema_version": 2, "data": data}
+    )
+    async with alone.pool.acquire() as connection:
+        await log.append(connection, order_id, [note])
+
+
+def able_to_read_newer_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the workers are of a version that knows the note of the newer one."""
+    monkeypatch.setattr(BY_TAG["note-added"], "schema_version", 2)
+    monkeypatch.setitem(orders.upcasting.UPCASTERS, ("note-added", 1), lambda data: data)
+
+
 async def test_order_whose_log_has_newer_events_waits_for_the_version_that_reads_them(
     alone: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, pool, queue = alone.client, alone.pool, alone.task_queue
     gateway, order_id = alone.gateway, new_order_id()
-    async with run_worker(client, queue, pool):
-        await gateway.execute(opening(order_id), WAIT_SECONDS)
-        await reaches(pool, order_id, 1)
-    (first,) = await log.read_stream(pool, order_id)
-    data = {"note_id": "new", "text": "hallo", "language": "de"}
-    note = first.model_copy(
-        update={"version": 2, "type": "note-added", "schema_version": 2, "data": data}
-    )
-    async with pool.acquire() as connection:
-        await log.append(connection, order_id, [note])
+    await open_with_a_newer_event(alone, order_id)
     late = message(order_id, AddNote(text="It waits, too."))
     waiting = late.queued.model_copy(update={"received_at": datetime.now(UTC)})
     queued = [waiting.model_dump(mode="json")]
@@ -486,11 +499,43 @@ async def test_order_whose_log_has_newer_events_waits_for_the_version_that_reads
         assert preview.rejection == rejected.value.rejection
         await tried_again(client, order_id, 2)
         assert await status(client, late) == CommandStatus()
-    monkeypatch.setattr(BY_TAG["note-added"], "schema_version", 2)
-    monkeypatch.setitem(orders.upcasting.UPCASTERS, ("note-added", 1), lambda data: data)
+        assert await gateway.enqueue(message(order_id, AddNote(text="So does this."))) is None
+    able_to_read_newer_events(monkeypatch)
     async with run_worker(client, queue, pool):
         async with asyncio.timeout(WAIT_SECONDS):
-            while (await state(alone, order_id)).order.version < 3:
+            while (await state(alone, order_id)).order.version < 4:
                 await asyncio.sleep(0.05)
         assert (await gateway.execute(late, WAIT_SECONDS)).version == 3
-        assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 4
+        assert (await gateway.execute(message(order_id, bagels()), WAIT_SECONDS)).version == 5
+    # A run from before what waits was bounded.
+    monkeypatch.setattr(workflows.capacity, "WAITING_BYTES_MAX", 0)
+    await replayer().replay_workflow((await runs_of(client, order_id))[0])
+
+
+async def test_commands_to_an_order_that_cannot_read_its_log_wait_only_as_far_as_a_state_holds_them(
+    alone: Running, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal terminates a workflow whose next run would begin with 2 MB."""
+    client, pool, queue = alone.client, alone.pool, alone.task_queue
+    gateway, order_id = alone.gateway, new_order_id()
+    await open_with_a_newer_event(alone, order_id)
+    notes = [AddNote(text="n" * 1_000)] * 180
+    first, second, third = (message(order_id, *notes, key=key) for key in ("1", "2", "3"))
+    async with run_worker(client, queue, pool):
+        await restart(client, queue, order_id)
+        for sent in (first, first, second, third, third, second):
+            assert await gateway.enqueue(sent) is None
+        assert await status(client, first) == await status(client, second) == CommandStatus()
+        no = await status(client, third)
+        assert no is not None and no.rejected is not None
+        assert (no.rejected.rejection.code, no.rejected.rejection.version) == (LOG_BEHIND, 1)
+        handle = client.get_workflow_handle(order_id)
+        held: Snapshot = await handle.query("snapshot", result_type=Snapshot)
+        assert [one.command_id for one in held.queued] == [first.command_id, second.command_id]
+    able_to_read_newer_events(monkeypatch)
+    async with run_worker(client, queue, pool):
+        await reaches(pool, order_id, 362)
+        assert await gateway.enqueue(third) is None
+        await reaches(pool, order_id, 542)
+        assert (await gateway.execute(second, WAIT_SECONDS)).version == 362
+    await replayer().replay_workflow((await runs_of(client, order_id))[0])

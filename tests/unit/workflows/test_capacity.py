@@ -17,7 +17,7 @@ from orders.rules import draft
 from tests.support.given import NOW, Given, yes
 from tests.support.order_fixtures import passed
 from workflows import capacity
-from workflows.capacity import is_goods, is_request, shortage, size_of
+from workflows.capacity import is_goods, is_request, shortage, shortage_of_waiting, size_of
 from workflows.messages import CommandBatch
 
 SCALE = 20  # The limits are this much lower here, so that an order is soon full.
@@ -182,6 +182,17 @@ def test_what_waits_for_the_log_leaves_room_for_what_settles_the_order() -> None
     assert code(c.CancelOrder(), 1_300_000 // SCALE) is None
     assert code(o.ShipmentArrived(shipment_id="s"), 1_300_000 // SCALE) is None
     assert code(c.CancelOrder(), 1_700_000 // SCALE) == "log-behind"
+
+
+def test_what_waits_for_an_order_to_be_reopened_leaves_room_for_the_order() -> None:
+    def code(unpublished: int, waiting: int) -> str | None:
+        full = shortage_of_waiting(a_draft().order, unpublished // SCALE, waiting // SCALE)
+        return full and full.code
+
+    assert code(0, 400_000) is None
+    assert code(0, 600_000) == "log-behind"
+    assert code(1_200_000, 400_000) is None
+    assert code(1_400_000, 400_000) == "log-behind"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in c.COMMAND_TYPES if kind.grows])
