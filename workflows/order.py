@@ -74,6 +74,7 @@ STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 UNPUBLISHED_SINCE = SearchAttributeKey.for_datetime("UnpublishedSince")
 SEARCH_ATTRIBUTES = (CUSTOMER, STATUS, UNPUBLISHED_SINCE)
 
+BOUNDS_REJECTIONS = "rejections that wait for the journal are bounded"
 BOUNDS_WAITING = "commands that wait for an order to be reopened are bounded"
 KEEPS_NO_OPS = "results of no-ops that the journal does not have yet"
 FIRST_COMMAND_TIMEOUT = timedelta(minutes=10)
@@ -386,7 +387,11 @@ class OrderWorkflow:
     def _note(
         self, command_id: str, batch: CommandBatch, rejection: Rejection | None = None
     ) -> None:
-        """Leaves what changed nothing to the journal."""
+        """Leaves what changed nothing to the journal; a rejection only if there is room."""
+        is_dropped = rejection is not None and not self.publisher.has_room_for_rejections
+        # A run from before this published all of them.
+        if is_dropped and workflow.patched(BOUNDS_REJECTIONS):
+            return
         version, now = self._carried.version, workflow.now()
         self.publisher.note(ineffective(batch, command_id, version, now, rejection))
 

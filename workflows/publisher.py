@@ -22,6 +22,9 @@ UNPUBLISHED_BYTES_MAX = 1_250_000
 BATCH_BYTES_MAX = 500_000
 INEFFECTIVE_MAX = 20
 """The number of no-ops and rejections that wait for an event to be stored with."""
+# Without the log: no rejection is kept for the journal beyond either.
+REJECTIONS_WAITING_MAX = 100
+REJECTIONS_WAITING_BYTES_MAX = 100_000
 
 
 class HistoryDiverged(Exception):
@@ -63,6 +66,14 @@ class Publisher:
     def is_done(self) -> bool:
         """Whether nothing waits for the log."""
         return not self.unpublished and not (self._flushes and self.ineffective)
+
+    @property
+    def has_room_for_rejections(self) -> bool:
+        """Whether so little waits for the journal that a rejection, which it may lack, can wait."""
+        return (
+            len(self.ineffective) < REJECTIONS_WAITING_MAX
+            and bytes_of(self.ineffective) < REJECTIONS_WAITING_BYTES_MAX
+        )
 
     def bytes_with(self, size: int) -> int:
         """What a snapshot has to hold once events of this size wait as well."""

@@ -12,9 +12,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from api.gateway.command_message import CommandMessage
+from api.gateway.gateway import Gateway
 from api.gateway.journal import IntentRecorder
 from api.reads import history
 from background import WAITING_MAX
@@ -22,20 +24,26 @@ from dev.api_client import Json
 from eventlog import journal, log
 from eventlog.envelope import Ineffective
 from eventlog.journal import REJECTIONS_MAX, append_ineffective, find_damaged, find_gaps
+from orders.commands import RemoveItemFromOrder
 from rehearsal.child import outcome_of
 from rehearsal.recorded import RecordedOrder, Selection, end_of_log, read_recorded
 from settings import Settings
-from tests.support.command_builders import bagels
+from tests.support.command_builders import OPENING, bagels, message, new_order_id, opening
 from tests.support.event_log import AT, append, note
+from tests.support.histories import runs_of
 from tests.support.paths import ROOT
 from tests.support.personal_data import ADA, ERASED, erase, new_customer, whole
 from tests.support.processes import run
 from tests.support.projections import BAGELS, OPENED, publish
 from tests.support.rule_changes import RULE_CHANGES, applied
-from tests.support.servers import Running, run_api
+from tests.support.servers import Running, run_api, run_worker
 from tests.support.shop import BREAD, MILK, PlacedOrder, Shop
+from workflows import publisher
 from workflows.command_handler import ineffective
 from workflows.messages import CommandBatch
+from workflows.publisher import INEFFECTIVE_MAX, Publisher
+from workflows.replay import replayer
+from workflows.snapshot import Snapshot
 
 
 async def intents(order: PlacedOrder) -> list[Json]:
@@ -161,6 +169,56 @@ async def test_rejections_are_bounded_and_no_ops_are_not(pool: asyncpg.Pool) -> 
 
     assert await count(pool, "a") == REJECTIONS_MAX + 1
     assert await count(pool, "b") == 1
+
+
+async def send_in_vain(gateway: Gateway, client: Client, order_id: str, count: int) -> None:
+    """Sends asynchronous commands, which an order has rejected when this returns."""
+    unknown = [message(order_id, RemoveItemFromOrder(line_id="none")) for _ in range(count)]
+    for each in unknown:
+        assert await gateway.enqueue(each) is None
+    handle = client.get_workflow_handle(order_id)
+    async with asyncio.timeout(30):
+        while (await handle.query("command_status", unknown[-1].command_id))["rejected"] is None:
+            await asyncio.sleep(0.05)
+
+
+async def test_rejections_that_wait_for_the_log_are_bounded_and_no_ops_are_not(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, pool, queue = orderly.client, orderly.pool, f"rejections-{new_order_id()}"
+    gateway, order_id, before = Gateway(client, pool, queue), new_order_id(), new_order_id()
+    async with run_worker(client, queue, pool):
+        await gateway.execute(opening(before), 30)
+        await send_in_vain(gateway, client, before, INEFFECTIVE_MAX)
+        async with asyncio.timeout(30):
+            while await count(pool, before) < INEFFECTIVE_MAX:
+                await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(publisher, "REJECTIONS_WAITING_MAX", 2)
+    async with run_worker(client, queue, pool):
+        await gateway.execute(opening(order_id), 30)
+        await send_in_vain(gateway, client, order_id, 4)
+        await gateway.execute(message(order_id, OPENING), 30)
+        handle = client.get_workflow_handle(order_id)
+        held: Snapshot = await handle.query("snapshot", result_type=Snapshot)
+        assert [each.code for each in held.ineffective] == ["unknown-id", "unknown-id", None]
+    # A run from before they were bounded replays, too.
+    for each in (order_id, before):
+        (replayed,) = await runs_of(client, each)
+        await replayer().replay_workflow(replayed)
+
+
+def test_large_rejections_that_wait_for_the_log_are_fewer() -> None:
+    waiting = entry(1, "no-lines").model_copy(update={"intent": "x" * 10_000})
+
+    def has_room(count: int) -> bool:
+        many = Publisher(
+            [], [waiting] * count, flushes=True, has_ended=bool, after_attempt=lambda: None
+        )
+        return many.has_room_for_rejections
+
+    assert has_room(9)
+    assert not has_room(10)
 
 
 async def test_no_ops_hide_no_rejection(
