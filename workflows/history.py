@@ -173,7 +173,7 @@ async def _queued(
         ):
             for argument in await converter.decode(signal.input.payloads):
                 with suppress(ValueError):  # Another signal, which the workflow ignores, too.
-                    commands.append(QueuedCommands.model_validate(argument))
+                    commands.append(QueuedCommands.read(argument))
     return commands
 
 

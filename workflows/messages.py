@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from eventlog.envelope import Envelope
 from orders.commands import AnyCommand, OrderCommand
@@ -19,6 +19,8 @@ CUSTOMER_ACTOR = "customer:"  # Begins the actor of a customer's batch.
 TYPES_NAMED_MAX = 3
 MOVE = "move-to-current-version"
 """The name of a signal without arguments: the order looks whether to go on in another version."""
+UNREAD_SIGNAL = "unread-signal"
+"""The type of an unread command that holds a whole signal."""
 
 
 class UnreadCommand(BaseModel):
@@ -101,9 +103,35 @@ class QueuedCommands(BaseModel):
     received_at: datetime | None = None
     """When the order received it, if it could not execute it at once."""
 
+    @classmethod
+    def read(cls, sent: Any) -> QueuedCommands:
+        """The commands in a signal; raises ValueError if it is none that any version sends.
+
+        What this version cannot read travels as one unread command, which older ones keep as well.
+        """
+        try:
+            return cls.model_validate(sent)
+        except ValidationError:
+            match sent:
+                case {"command_id": str(id_), "batch": {"actor": str(a), "payload_hash": str(h)}}:
+                    whole = UnreadCommand.model_validate({"type": UNREAD_SIGNAL, "signal": sent})
+                    batch = CommandBatch(commands=[whole], actor=a, payload_hash=h, attempt_id="")
+                    return cls(command_id=id_, batch=batch, pointer="#")
+            raise
+
+    @property
+    def unread_signal(self) -> Any:
+        """The whole signal, if this version could read no more than its key; otherwise None."""
+        first = self.batch.commands[0]
+        is_whole = isinstance(first, UnreadCommand) and first.type == UNREAD_SIGNAL
+        return (first.model_extra or {}).get("signal") if is_whole else None
+
     def read_again(self) -> QueuedCommands:
         """The commands as this version reads them."""
-        return QueuedCommands.model_validate(self.model_dump(mode="json"))
+        if (signal := self.unread_signal) is None:
+            return QueuedCommands.model_validate(self.model_dump(mode="json"))
+        again = QueuedCommands.read(signal)
+        return again.model_copy(update={"received_at": self.received_at})
 
 
 class CommandResult(StoredModel):

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
@@ -176,7 +177,7 @@ class OrderWorkflow:
         if name == MOVE:
             return
         try:
-            queued = _decoded(args, QueuedCommands)
+            queued = _queued_in(args)
         except ValueError:
             workflow.logger.error("Signal %s was ignored: it carries no command batch", name)
             return
@@ -289,6 +290,8 @@ class OrderWorkflow:
 
     def execute_queued(self, queued: QueuedCommands) -> None:
         """Executes commands that this version can read, and stores their result or rejection."""
+        if queued.unread_signal is not None:
+            return  # A replay: a run from before such signals were kept ignored it.
         if queued.batch.in_log and queued.command_id not in self.results:
             return  # It was executed, and its result was dropped: the log has it.
         try:
@@ -516,6 +519,14 @@ def _decoded(args: Sequence[RawValue], shape: type[M]) -> M:
     """The one argument of a dynamic handler; raises ValueError if it is something else."""
     (raw,) = args
     return shape.model_validate_json(raw.payload.data)
+
+
+def _queued_in(args: Sequence[RawValue]) -> QueuedCommands:
+    """The commands in the argument of a signal; raises ValueError if it is something else."""
+    try:
+        return _decoded(args, QueuedCommands)
+    except ValidationError:
+        return QueuedCommands.read(from_json(args[0].payload.data))
 
 
 def _command_id() -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -38,8 +40,15 @@ from tests.support.servers import Running, run_api, run_worker
 from tests.support.shop import MILK, Shop
 from workflows.command_handler import Rejected
 from workflows.idempotency import CommandStatus
-from workflows.messages import EVENT_UNREADABLE, LOG_BEHIND, NOT_KNOWN_YET, CommandBatch
+from workflows.messages import (
+    EVENT_UNREADABLE,
+    LOG_BEHIND,
+    NOT_KNOWN_YET,
+    CommandBatch,
+    QueuedCommands,
+)
 from workflows.order import OrderWorkflow
+from workflows.publisher import INEFFECTIVE_MAX
 from workflows.replay import replayer
 from workflows.snapshot import Snapshot, SnapshotLost
 
@@ -201,6 +210,57 @@ async def test_repetition_of_an_unreadable_command_waits_with_it(
         await reaches(pool, order_id, 2)
         result = await gateway.execute(note, WAIT_SECONDS)
         assert (result.version, result.event_types) == (2, ["note-added"])
+
+
+def unable_to_read_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the workers are of a version to which a batch of commands has another shape."""
+
+    def fail(cls: type[QueuedCommands], sent: Any) -> None:
+        TypeAdapter(int).validate_python("another shape")
+
+    for read in ("model_validate_json", "model_validate"):
+        monkeypatch.setattr(QueuedCommands, read, classmethod(fail))
+
+
+async def test_signal_that_an_older_worker_could_not_read_is_executed_by_a_newer_one(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, pool, queue = orderly.client, orderly.pool, f"older-{new_order_id()}"
+    gateway, order_id = Gateway(client, pool, queue), new_order_id()
+    note = message(order_id, AddNote(text="later"))
+    with monkeypatch.context() as older:
+        unable_to_read_signals(older)
+        async with run_worker(client, queue, pool):
+            await gateway.execute(opening(order_id), WAIT_SECONDS)
+            assert await gateway.enqueue(note) is None
+            await restart(client, queue, order_id)
+            assert await status(client, note) == CommandStatus(is_unread=True)
+    async with run_worker(client, queue, pool):
+        await restart(client, queue, order_id)
+        await reaches(pool, order_id, 2)
+        result = await gateway.execute(note, WAIT_SECONDS)
+        assert (result.version, result.event_types) == (2, ["note-added"])
+
+
+async def test_run_from_before_unreadable_signals_were_kept_replays(
+    orderly: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rejected instead of ignored, so many would be published."""
+    order_id = new_order_id()
+    await orderly.gateway.execute(opening(order_id), WAIT_SECONDS)
+    await reaches(orderly.pool, order_id, 1)
+    handle = orderly.client.get_workflow_handle(order_id)
+    for _ in range(INEFFECTIVE_MAX):
+        await handle.signal("add-note", {"no": "key"})
+    await handle.query("state")  # By then it has ignored them.
+    await orderly.gateway.execute(message(order_id, AddNote(text="hi")), WAIT_SECONDS)
+    (run,) = await runs_of(orderly.client, order_id)
+    sent = json.loads(to_json(message(order_id, AddNote(text="lost")).queued))
+    sent["batch"]["attempt_id"] = None
+    for event in run.events:
+        for payload in event.workflow_execution_signaled_event_attributes.input.payloads:
+            payload.data = json.dumps(sent).encode()
+    await replayer().replay_workflow(run)
 
 
 async def test_finished_order_stays_for_a_command_that_it_cannot_read_yet(

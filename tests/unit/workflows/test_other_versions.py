@@ -122,6 +122,34 @@ def test_kept_command_is_read_by_the_version_that_knows_it() -> None:
     assert queued.model_copy(update={"batch": batch}).read_again() == queued
 
 
+@pytest.mark.parametrize("changes", [{"attempt_id": None}, {"expected_versions": {"at": 3}}])
+def test_signal_that_cannot_be_read_is_kept_whole(changes: dict[str, Any]) -> None:
+    queued = QueuedCommands(command_id="c", batch=batch_of(AddNote(text="hi")), pointer="#")
+    sent = json.loads(to_json(queued))
+    newer = {**sent, "batch": {**sent["batch"], **changes}}
+    kept = QueuedCommands.model_validate_json(to_json(QueuedCommands.read(newer)))
+    assert (kept.command_id, kept.batch.payload_hash, kept.unread_signal) == ("c", "h", newer)
+    assert not kept.batch.is_readable
+    assert kept.read_again() == kept
+
+
+def test_signal_that_was_kept_whole_is_read_by_the_version_that_knows_it() -> None:
+    queued = QueuedCommands(command_id="c", batch=batch_of(AddNote(text="hi")), pointer="#")
+    sent = json.loads(to_json(queued))
+    newer = QueuedCommands.read({**sent, "batch": {**sent["batch"], "attempt_id": None}})
+    (whole,) = newer.batch.commands
+    known = UnreadCommand.model_validate({"type": whole.type, "signal": sent})
+    batch = newer.batch.model_copy(update={"commands": [known]})
+    kept = newer.model_copy(update={"batch": batch, "received_at": NOW})
+    assert kept.read_again() == queued.model_copy(update={"received_at": NOW})
+
+
+@pytest.mark.parametrize("sent", [None, {}, {"command_id": "c"}, {"command_id": 1, "batch": {}}])
+def test_signal_without_a_key_is_none(sent: Any) -> None:
+    with pytest.raises(ValidationError):
+        QueuedCommands.read(sent)
+
+
 @pytest.mark.parametrize("newer", [NEWER, NEWER_FIELD])
 def test_what_cannot_be_read_is_rejected_for_now(newer: dict[str, Any]) -> None:
     order = a_sent_order.order
