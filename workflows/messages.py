@@ -113,10 +113,15 @@ class QueuedCommands(BaseModel):
             return cls.model_validate(sent)
         except ValidationError:
             match sent:
-                case {"command_id": str(id_), "batch": {"actor": str(a), "payload_hash": str(h)}}:
+                case {
+                    "command_id": str(command_id),
+                    "batch": {"actor": str(actor), "payload_hash": str(payload_hash)},
+                }:
                     whole = UnreadCommand.model_validate({"type": UNREAD_SIGNAL, "signal": sent})
-                    batch = CommandBatch(commands=[whole], actor=a, payload_hash=h, attempt_id="")
-                    return cls(command_id=id_, batch=batch, pointer="#")
+                    batch = CommandBatch(
+                        commands=[whole], actor=actor, payload_hash=payload_hash, attempt_id=""
+                    )
+                    return cls(command_id=command_id, batch=batch, pointer="#")
             raise
 
     @property
