@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 Schema = dict[str, Any]
@@ -15,6 +18,7 @@ _MAPPED = "additionalProperties"
 _AT_MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
 _AT_LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems")
 _FEW = 3
+_ONLY_CHARACTERS = re.compile(r"\^\[((?:\\.|[^\]\\])+)\]\+\$")
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
@@ -100,8 +104,24 @@ def _limits(old: Schema, new: Schema, name: str) -> Iterator[str]:
         was, now, sign = old.get(key), new.get(key), 1 if key in _AT_MOST else -1
         if now is not None and (was is None or sign * now < sign * was):
             yield f"{name} has {key} {now}, had {'none' if was is None else was}"
-    if "pattern" in new and new["pattern"] != old.get("pattern"):
+    if "pattern" in new and not _is_as_wide(old.get("pattern", ""), new["pattern"]):
         yield f"{name} has another pattern"
+
+
+def _is_as_wide(old: str, new: str) -> bool:
+    """Whether a pattern allows what another one did, if that can be told: of character classes."""
+    if old == new:
+        return True
+    before, now = _ONLY_CHARACTERS.fullmatch(old), _ONLY_CHARACTERS.fullmatch(new)
+    if before is None or now is None:
+        return False
+    return _characters(before[1]) <= _characters(now[1])
+
+
+@cache
+def _characters(inside: str) -> set[str]:
+    """All that are in a character class."""
+    return set(re.findall(f"[{inside}]", "".join(map(chr, range(sys.maxunicode + 1)))))
 
 
 def _allowed(schema: Schema) -> set[str] | None:

@@ -72,6 +72,7 @@ REFUSED: list[tuple[Edit, str, str | None]] = [
     (at("$defs/AddNote/required", ["text", "note_id"]), "`note_id` became required", None),
     (at("$defs/AddNote/properties/text/maxLength", 500), "has maxLength 500, had 1000", COMMANDS),
     (at("$defs/AddNote/properties/text/pattern", "^a$"), "has another pattern", COMMANDS),
+    (at("$defs/AddNote/properties/text/pattern", "^[a-z\\]]+$"), "has another pattern", COMMANDS),
     (at("$defs/LineQuantity/properties/quantity/maximum", 9), "`lines[].quantity`", COMMANDS),
     (renamed("StockHeld", "held", "reserved"), "result stock-held: `held` was removed", None),
     (renamed("CommandResult", "total", "sum"), "message CommandResult: `total`", None),
@@ -108,6 +109,7 @@ RAISED = at("read_models/order_view/version", SHAPES["read_models"]["order_view"
 HARMLESS: list[list[Edit]] = [
     [],
     [with_field("NoteAdded", **OPTIONAL)],
+    [at("$defs/AddNote/properties/text/pattern", r"^[^\x00]+$")],
     [at("schemas/events/gift-set.v1", {"type": "object", "properties": {}})],
     [at("schemas/commands/set-gift", {"type": "object", "properties": {}})],
     [with_field("AddNote", type="boolean", default=False)],
