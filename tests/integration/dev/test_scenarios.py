@@ -23,7 +23,7 @@ TYPICAL_EVENT = {
     "amendment": "amended: 5 × Bagels at 1.79 USD",
     "partial-refund": "1.00 USD were refunded",
     "return": "came back",
-    "stuck-step": "is tried again",
+    "stuck-step": "is stuck",
     "held": "was put on hold",
     "unpaid": "tries to pay again by pm_card",
     "chargeback": "was won",

@@ -275,7 +275,7 @@ async def test_asynchronous_commands_of_an_order_that_fails_before_it_decides_su
 
 async def decided(client: Client, no_op: CommandMessage) -> None:
     """Waits until an order has decided on an asynchronous command."""
-    handle = client.get_workflow_handle_for(OrderWorkflow.run, no_op.order_id)
+    handle = client.get_workflow_handle(no_op.order_id)
     async with asyncio.timeout(WAIT_SECONDS):
         while not await _is_accepted(handle, no_op.command_id):
             await asyncio.sleep(0.05)
