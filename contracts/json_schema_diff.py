@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 Schema = dict[str, Any]
@@ -118,7 +117,6 @@ def _is_as_wide(old: str, new: str) -> bool:
     return _characters(before[1]) <= _characters(now[1])
 
 
-@cache
 def _characters(inside: str) -> set[str]:
     """All that are in a character class."""
     return set(re.findall(f"[{inside}]", "".join(map(chr, range(sys.maxunicode + 1)))))
