@@ -73,7 +73,7 @@ def _rehearse(inputs: list[Input], until: datetime, outcome: Json) -> None:
         if (changed := change(given, decision)) is not None:
             outcome.setdefault("changes", []).append(changed)
     if overdue := pass_overdue(order, until - RECORDED_WITHIN, ()):
-        outcome["differs_at_its_end"] = "first" not in outcome
+        outcome["differs_only_at_end"] = "first" not in outcome
         _pass(overdue, Imagination(inputs, len(inputs), order), until, outcome)
         return
     outcome["money"] = {"recorded": _money(order), "imagined": _money(order)}

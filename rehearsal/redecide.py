@@ -138,8 +138,8 @@ def pass_overdue(order: Order, before: datetime, rest: Sequence[Input]) -> Overd
     return Overdue(unrecorded, decision) if decision.events else None
 
 
-def was_left_alone(facts: Sequence[Fact], until: datetime) -> bool:
-    """Whether a deadline of these rules should have passed after all facts, and no worker ran."""
+def missed_deadline(facts: Sequence[Fact], until: datetime) -> bool:
+    """Whether a deadline of these rules should have passed after all facts: no worker ran."""
     try:
         return pass_overdue(apply(facts, Order()), until - RECORDED_WITHIN, ()) is not None
     except Unreadable:

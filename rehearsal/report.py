@@ -54,8 +54,8 @@ class Report:
     without_journal: int = 0
     """Orders with inputs that the journal lacks, which are taken as they happened."""
     damaged: int = 0
-    left_alone: int = 0
-    """Orders whose deadline has passed by the rules that wrote the log, too, without an event."""
+    without_worker: int = 0
+    """Orders whose deadline has passed by our own rules, too, without an event of it."""
     examples: list[Json] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -72,14 +72,6 @@ class Report:
         if "first" in outcome:
             self._add_difference(order, outcome)
         self._add_money(**outcome["money"])
-
-    def add_left_alone(self, order: RecordedOrder, outcome: Json) -> None:
-        """Counts one that differs only because no worker has run it since its last event."""
-        self.left_alone += 1
-        recorded = outcome["money"]["recorded"]
-        is_as_before = {"decisions": outcome["decisions"], "money": {"recorded": recorded}}
-        is_as_before["money"]["imagined"] = recorded
-        self.add(order, is_as_before)
 
     def _add_problem(self, order_id: str, outcome: Json) -> None:
         self.unreadable += "unreadable" in outcome

@@ -64,9 +64,9 @@ def _gaps(report: Report) -> Iterator[str]:
             f"Inputs that the journal lacks are taken as they happened, in"
             f" {count_of(report.without_journal)}."
         )
-    if report.left_alone:
+    if report.without_worker:
         yield (
-            f"No worker has run {count_of(report.left_alone)} since a deadline passed: taken as"
+            f"No worker has run {count_of(report.without_worker)} since a deadline passed: taken as"
             " they are (see `orderly stuck` and `orderly verify`)."
         )
     if report.damaged:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from eventlog.postgres import connect_pool
 from rehearsal.expectation import Expectation, check_types
 from rehearsal.process import Rules
-from rehearsal.recorded import Selection, count_orders, end_of_log, read_recorded
-from rehearsal.redecide import was_left_alone
-from rehearsal.report import Report
+from rehearsal.recorded import (
+    RecordedOrder,
+    Selection,
+    count_orders,
+    end_of_log,
+    read_recorded,
+)
+from rehearsal.redecide import missed_deadline
+from rehearsal.report import Json, Report
 
 Progress = Callable[[int, int], None]
 """Takes the number of orders so far, and that of all."""
@@ -39,12 +46,19 @@ async def rehearse(
             if (until := await end_of_log(pool)) is None:
                 return report
             async for order, outcome in rules.rehearse(read_recorded(pool, selection), until):
-                if "differs_at_its_end" in outcome and was_left_alone(order.events, until):
-                    report.add_left_alone(order, outcome)
-                else:
-                    report.add(order, outcome)
+                add(report, order, outcome, until)
                 progress(report.orders, total)
     finally:
         await rules.stop()
     report.seconds, report.cpu_seconds = time.monotonic() - began, rules.cpu_seconds
     return report
+
+
+def add(report: Report, order: RecordedOrder, outcome: Json, until: datetime) -> None:
+    """Counts one order; as it was recorded, if all that differs is that no worker has run it."""
+    if outcome.get("differs_only_at_end") and missed_deadline(order.events, until):
+        report.without_worker += 1
+        recorded = outcome["money"]["recorded"]
+        money = {"recorded": recorded, "imagined": recorded}
+        outcome = {"decisions": outcome["decisions"], "money": money}
+    report.add(order, outcome)

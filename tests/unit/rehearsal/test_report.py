@@ -19,6 +19,7 @@ from rehearsal.known_types import known_types
 from rehearsal.recorded import RecordedOrder
 from rehearsal.report import IDS_MAX, KINDS, Report
 from rehearsal.report_text import sentences
+from rehearsal.run import add
 from tests.support.order_lives import BASKET, order_of
 from tests.support.rule_changes import RULE_CHANGES, RuleChange, applied
 
@@ -191,11 +192,28 @@ def test_order_that_no_worker_runs_is_counted_and_does_not_differ() -> None:
     order, report = order_of(delivered), Report()
     until = datetime.fromisoformat(order.inputs[-1].at) + timedelta(days=40)
 
-    report.add_left_alone(order, outcome_of(json.loads(order.line(until))))
+    add(report, order, outcome_of(json.loads(order.line(until))), until)
 
-    assert (report.orders, report.differing, report.left_alone) == (1, 0, 1)
+    assert (report.orders, report.differing, report.without_worker) == (1, 0, 1)
     assert not list(report.money_changes()) and not report.flows
     assert "No worker has run 1 order since a deadline passed: taken as they are" in found(report)
+
+
+def cancelled_too_late(store: Shop) -> None:
+    delivered(store)
+    store.tell(c.CancelOrder(reason="changed my mind"))
+
+
+def test_order_that_no_worker_runs_may_differ_before_that() -> None:
+    order, report = order_of(cancelled_too_late), Report()
+    *before, rejected = order.inputs
+    assert rejected.code
+    order = order._replace(inputs=[*before, rejected._replace(code="another")])
+    until = datetime.fromisoformat(rejected.at) + timedelta(days=40)
+
+    add(report, order, outcome_of(json.loads(order.line(until))), until)
+
+    assert (report.orders, report.differing, report.without_worker) == (1, 1, 0)
 
 
 def test_decisions_are_counted_once() -> None:
