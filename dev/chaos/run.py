@@ -22,9 +22,10 @@ from dev.chaos.schedule import Step, schedule
 from dev.chaos.small_disk import SmallDisk
 from dev.chaos.webhooks import receiving_webhooks
 from dev.chaos.workload import EVENTS, Load
+from dev.child_process import communicate
 from dev.history_replay import Replayed, replay_orders
 from dev.stack import Stack, StackOptions, run_stack
-from dev.stack.programs import orderly_process, output_of
+from dev.stack.programs import orderly_process
 from workflows.data_converter import DATA_CONVERTER
 
 SHOPPERS = 20
@@ -188,6 +189,7 @@ async def _verify(stack: Stack) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         *program.command, env=program.environment, stdout=asyncio.subprocess.PIPE
     )
-    *differences, summary = (await output_of(process)).decode().splitlines() or ["no output"]
+    output, _ = await communicate(process)
+    *differences, summary = output.decode().splitlines() or ["no output"]
     is_clean = process.returncode == 0 and " 0 parked" in summary
     return differences if is_clean else [*differences, summary]

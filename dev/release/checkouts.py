@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from dev.child_process import communicate
 
 ROOT = Path(__file__).parents[2]
 PARTS = (
@@ -108,13 +110,7 @@ async def run_to_end(
         cwd=folder,
         env=environment,
     )
-    try:
-        output, errors = await process.communicate(given.encode())
-    except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
+    output, errors = await communicate(process, given.encode())
     assert process.returncode is not None
     return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 

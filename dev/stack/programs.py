@@ -10,7 +10,6 @@ import secrets
 import shutil
 import signal
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dev.child_process import communicate
 from dev.stack.errors import StackError
 from dev.stack.ports import LOOPBACK
 from dev.stack.supervisor import Program
@@ -255,22 +255,10 @@ async def build_id_of(root: Path) -> str:
         stderr=asyncio.subprocess.DEVNULL,
         env={**_base_environment(), "PYTHONPATH": str(root)},
     )
-    answer = await output_of(asking)
+    answer, _ = await communicate(asking)
     if asking.returncode != 0 or not (root / "cli").is_dir():
         raise StackError(f"{root} has no version of orderly that knows `orderly build-id`.")
     return answer.decode().split()[-1]  # Its modules may print when they are imported.
-
-
-async def output_of(process: Process) -> bytes:
-    """What a process writes until it ends; it ends at once if this is cancelled."""
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
-    return output
 
 
 def versioned(build_id: str) -> dict[str, str]:
