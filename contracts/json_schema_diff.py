@@ -108,7 +108,7 @@ def _limits(old: Schema, new: Schema, name: str) -> Iterator[str]:
 
 
 def _is_as_wide(old: str, new: str) -> bool:
-    """Whether a pattern allows what another one did, if that can be told: of character classes."""
+    """Whether a pattern allows all that another one did; known only of character classes."""
     if old == new:
         return True
     before, now = _ONLY_CHARACTERS.fullmatch(old), _ONLY_CHARACTERS.fullmatch(new)

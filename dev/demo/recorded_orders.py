@@ -158,8 +158,8 @@ def short(shop: Shop) -> None:
     shop.deliver()
 
 
-def returned(shop: Shop) -> None:
-    delivered(shop)
+def send_back(shop: Shop) -> None:
+    """One piece comes back, and is refunded."""
     pieces = [c.LineQuantity(line_id="line-0", quantity=1)]
     shop.tell(c.RequestReturn(return_id="back", lines=pieces, reason="too large"))
     shop.tell(c.ApproveReturn(return_id="back"))
@@ -167,6 +167,11 @@ def returned(shop: Shop) -> None:
         c.ReceiveReturn(receipt_id="in", return_id="back", lines=pieces, condition="sellable")
     )
     shop.settle()
+
+
+def returned(shop: Shop) -> None:
+    delivered(shop)
+    send_back(shop)
     shop.pass_time(40)
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from dev.demo.recorded_orders import ENDED, LIVES, Shop, delivered, demo_orders, differing
+from dev.demo.recorded_orders import (
+    ENDED,
+    LIVES,
+    Shop,
+    delivered,
+    demo_orders,
+    differing,
+    send_back,
+)
 from orders import commands as c
 from orders import steps as o
 from rehearsal.child import outcome_of
@@ -143,13 +151,7 @@ def test_deadline_of_other_rules_passes_by_itself() -> None:
 def returned_on_day_ten(store: Shop) -> None:
     delivered(store)
     store.pass_time(10)
-    pieces = [c.LineQuantity(line_id="line-0", quantity=1)]
-    store.tell(c.RequestReturn(return_id="back", lines=pieces, reason="too large"))
-    store.tell(c.ApproveReturn(return_id="back"))
-    store.tell(
-        c.ReceiveReturn(receipt_id="in", return_id="back", lines=pieces, condition="sellable")
-    )
-    store.settle()
+    send_back(store)
     store.end()
 
 
